@@ -1,0 +1,5 @@
+"""`python -m bbr`."""
+
+from bbr.cli import main
+
+raise SystemExit(main())

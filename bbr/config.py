@@ -1,0 +1,189 @@
+"""Flags and environment -> one frozen Settings.
+
+Each setting is declared once, as a field of Settings: its flag is `--field-name`, its environment variable
+BBR_FIELD_NAME. A flag wins over the environment, the environment over the default.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bbr.exchange import BodyMode
+
+ENVIRONMENT_PREFIX: Final = "BBR_"
+
+_BODY_MODES: Final = {"full-duplex": BodyMode.FULL_DUPLEX_STREAMED, "buffered": BodyMode.BUFFERED}
+_BYTE_UNITS: Final = {
+    "": 1,
+    "KiB": 1 << 10,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+    "Ki": 1 << 10,
+    "Mi": 1 << 20,
+    "Gi": 1 << 30,
+}
+_TRUE: Final = ("true", "1", "t", "T", "TRUE", "True")
+_FALSE: Final = ("false", "0", "f", "F", "FALSE", "False")
+
+
+class ConfigError(Exception):
+    """A setting is unusable; the message names the flag or variable, the value, and the rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """How a field of Settings is written on a command line."""
+
+    parse: Callable[[str], Any]
+    help: str
+    metavar: str
+    default: str
+
+    @property
+    def switch(self) -> bool:
+        """Whether the bare flag, without a value, means true."""
+        return self.parse is _boolean
+
+
+def _option(parse: Callable[[str], Any], default: str, metavar: str, help: str) -> Any:  # noqa: A002
+    value = parse(default) if default else None
+    return dataclasses.field(default=value, metadata={"option": Option(parse, help, metavar, default)})
+
+
+def _boolean(text: str) -> bool:
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError("is neither true nor false")
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= 65535:
+        return int(text)
+    raise ValueError("is not a port (1 to 65535)")
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,15})([KMG]i?B?)?", text)
+    if not match or (match[2] or "") not in _BYTE_UNITS:
+        raise ValueError("is not a size in bytes (a whole number, or one with KiB, MiB or GiB)")
+    size = int(match[1]) * _BYTE_UNITS[match[2] or ""]
+    if not 1 <= size <= 1 << 31:
+        raise ValueError("is not between 1 byte and 2GiB")
+    return size
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
+        raise ValueError("is not a number of seconds from 0 to 999999")
+    return float(text)
+
+
+def _choice(choices: Mapping[str, Any]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        if text in choices:
+            return choices[text]
+        raise ValueError(f"is not one of {', '.join(choices)}")
+
+    return parse
+
+
+def _text(text: str) -> str:
+    return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that an operator can decide, checked."""
+
+    transport: str = _option(
+        _choice({"grpcio": "grpcio"}),
+        "grpcio",
+        "NAME",
+        "what speaks gRPC with the gateway; grpcio is all there is for now",
+    )
+    bind_address: str = _option(_text, "", "ADDRESS", "IP address to listen on (default: every interface)")
+    grpc_port: int = _option(_port, "9004", "PORT", "port for ext_proc, and for gRPC health checks")
+    grpc_health_port: int = _option(_port, "9005", "PORT", "port for gRPC health checks alone, always plaintext")
+    secure_serving: bool = _option(
+        _boolean, "true", "BOOL", "serve TLS. Not built yet: plaintext is all there is for now, so false is needed"
+    )
+    models: Path | None = _option(
+        Path, "", "FILE", "YAML file with the model table (default: none; every model is its own base model)"
+    )
+    assume_body_mode: BodyMode = _option(
+        _choice(_BODY_MODES),
+        "full-duplex",
+        "MODE",
+        "body mode of a gateway that does not tell: full-duplex or buffered",
+    )
+    streaming: bool | None = _option(
+        _boolean, "", "BOOL", "the Go routers' spelling: true is --assume-body-mode=full-duplex, false is buffered"
+    )
+    max_body_bytes: int = _option(
+        _size, "8MiB", "SIZE", "a larger JSON body is refused with 413; others are not bounded"
+    )
+    drain_seconds: float = _option(
+        _seconds, "25", "SECONDS", "how long running requests may take to finish after SIGTERM"
+    )
+
+
+OPTIONS: Final[Mapping[str, Option]] = {field.name: field.metadata["option"] for field in dataclasses.fields(Settings)}
+
+
+def flag_of(name: str) -> str:
+    """Return the flag of a field of Settings."""
+    return "--" + name.replace("_", "-")
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a field of Settings."""
+    return ENVIRONMENT_PREFIX + name.upper()
+
+
+def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
+    """Build Settings from raw texts.
+
+    Args:
+        flags: field name -> text, of the flags that were given.
+        environment: the process environment; an empty variable counts as absent.
+
+    Raises:
+        ConfigError: a value is unusable, or two settings contradict each other.
+    """
+    values: dict[str, Any] = {}
+    for name, option in OPTIONS.items():
+        variable = variable_of(name)
+        if name in flags:
+            values[name] = _parse(flag_of(name), flags[name], option)
+        elif environment.get(variable):
+            values[name] = _parse(variable, environment[variable], option)
+    streaming = values.get("streaming")
+    if streaming is not None:
+        meant = BodyMode.FULL_DUPLEX_STREAMED if streaming else BodyMode.BUFFERED
+        if values.setdefault("assume_body_mode", meant) != meant:
+            raise ConfigError("--streaming and --assume-body-mode contradict each other: leave one out")
+    settings = Settings(**values)
+    _check(settings)
+    return settings
+
+
+def _parse(source: str, text: str, option: Option) -> Any:
+    try:
+        return option.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{source}: {text!r} {error}") from None
+
+
+def _check(settings: Settings) -> None:
+    if settings.grpc_port == settings.grpc_health_port:
+        raise ConfigError(f"--grpc-port and --grpc-health-port are both {settings.grpc_port}: they must differ")
+    if settings.secure_serving:
+        raise ConfigError(
+            "--secure-serving: TLS is not built yet, plaintext is all there is for now. Pass --secure-serving=false, "
+            "and keep the port where only the gateway reaches it"
+        )

@@ -1,0 +1,121 @@
+"""The composition root: builds everything from Settings, serves until a signal, and stops in the right order."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from bbr import __version__
+from bbr.config import Settings
+from bbr.exchange import Exchange, Policy
+from bbr.registry import Registry
+from bbr.replies import Replies
+from bbr.sources import file
+from bbr.transports.grpcio import GrpcioServer, Serving
+
+log = logging.getLogger(__name__)
+
+# How long health checks may still be asked after the last request has been answered.
+_HEALTH_STOP_SECONDS = 1.0
+
+
+class StartError(Exception):
+    """The router can't start; the message says why and names the setting."""
+
+
+class Server:
+    """One router process: an ext_proc port and a health port over one model table."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Read the model table.
+
+        Raises:
+            StartError: the table can't be used.
+        """
+        self._settings = settings
+        self.registry = _registry(settings)
+        self._policy = Policy(
+            replies=Replies(),
+            assume_body_mode=settings.assume_body_mode,
+            max_body_bytes=settings.max_body_bytes,
+        )
+
+    async def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until SIGTERM or SIGINT, then drain.
+
+        Args:
+            ready: called once both ports are served.
+
+        Raises:
+            StartError: a port can't be listened on.
+        """
+        settings = self._settings
+        serving = Serving()
+        limit = settings.max_body_bytes
+        main = GrpcioServer(serving, max_body_bytes=limit, new_exchange=self._new_exchange)
+        checks = GrpcioServer(serving, max_body_bytes=limit)
+        with _stop_signals() as stop:
+            await _listen(main, settings.bind_address, settings.grpc_port, "--grpc-port")
+            await _listen(checks, settings.bind_address, settings.grpc_health_port, "--grpc-health-port")
+            log.info("%s", self._greeting())
+            ready()
+            log.info("%s: draining for at most %g s", await stop, settings.drain_seconds)
+            # Health first, so that whoever asks sends nothing more here; its own port outlives the requests.
+            serving.stop()
+            await main.stop(settings.drain_seconds)
+            await checks.stop(_HEALTH_STOP_SECONDS)
+        log.info("stopped")
+
+    def _new_exchange(self) -> Exchange:
+        return Exchange(self._policy, self.registry)
+
+    def _greeting(self) -> str:
+        settings = self._settings
+        where = settings.bind_address or "every interface"
+        table = "no model table: every model is its own base model"
+        if not self.registry.identity:
+            names, bases = len(self.registry.base_of), len(self.registry.base_models)
+            table = f"{bases} base models and {names - bases} adapters from {settings.models}"
+        return (
+            f"bbr {__version__} serves ext_proc on port {settings.grpc_port} and health on {settings.grpc_health_port} "
+            f"of {where}, in plaintext, by the {settings.transport} transport; {table}"
+        )
+
+
+def _registry(settings: Settings) -> Registry:
+    if settings.models is None:
+        return Registry()
+    try:
+        return file.load(settings.models)
+    except file.SourceError as error:
+        raise StartError(f"--models: {error}") from None
+
+
+async def _listen(server: GrpcioServer, address: str, port: int, flag: str) -> None:
+    try:
+        await server.start(address, port)
+    except OSError as error:
+        raise StartError(f"{flag}: {error}: the port is taken, or the address is not this machine's") from None
+
+
+@contextmanager
+def _stop_signals() -> Iterator[asyncio.Future[str]]:
+    """Give a future that the first SIGTERM or SIGINT resolves to the signal's name; a second one acts as usual."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[str] = loop.create_future()
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def caught(which: signal.Signals) -> None:
+        if not stop.done():
+            stop.set_result(which.name)
+        for each in signals:
+            loop.remove_signal_handler(each)
+
+    for each in signals:
+        loop.add_signal_handler(each, caught, each)
+    try:
+        yield stop
+    finally:
+        for each in signals:
+            loop.remove_signal_handler(each)

@@ -1,0 +1,1 @@
+"""Where the model table comes from; each source builds a new registry snapshot."""

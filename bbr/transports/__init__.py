@@ -1,0 +1,1 @@
+"""What carries exchanges between a gateway and the core."""

@@ -1,0 +1,139 @@
+"""The reference transport: grpc.aio over the sans-IO core.
+
+grpcio holds each message whole and has no types; everything of it that the project uses is in this file.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from bbr import health
+from bbr.exchange import Exchange
+from bbr.status import StatusCode
+
+log = logging.getLogger(__name__)
+
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+# What a message holds beside the body, with room for a gateway's largest header section (Envoy's limit is 60 KiB).
+_MESSAGE_OVERHEAD_BYTES: Final = 1 << 20
+
+
+class Serving:
+    """Whether this process takes new requests, for health checks and for those who watch it."""
+
+    def __init__(self) -> None:
+        self.now = True
+        self._changed = asyncio.Event()
+
+    def stop(self) -> None:
+        """Answer NOT_SERVING from now on, and tell the watchers."""
+        self.now = False
+        self._changed.set()
+
+    async def stopped(self) -> None:
+        """Return once `stop` was called."""
+        await self._changed.wait()
+
+
+class GrpcioServer:
+    """A grpc.aio server on one port: health, and ext_proc if it is given a way to make exchanges."""
+
+    def __init__(
+        self,
+        serving: Serving,
+        *,
+        max_body_bytes: int,
+        new_exchange: Callable[[], Exchange] | None = None,
+    ) -> None:
+        self._serving = serving
+        self._new_exchange = new_exchange
+        self._server = grpc.aio.server(options=_options(max_body_bytes))
+        handlers = [_health_handlers(self)]
+        if new_exchange is not None:
+            process = grpc.stream_stream_rpc_method_handler(self._process)
+            handlers.append(grpc.method_handlers_generic_handler(health.EXT_PROC_SERVICE, {"Process": process}))
+        self._server.add_generic_rpc_handlers(tuple(handlers))
+
+    async def start(self, address: str, port: int) -> int:
+        """Listen and serve; return the port (useful when `port` is 0).
+
+        Raises:
+            OSError: the address can't be listened on.
+        """
+        target = f"[{address or '::'}]:{port}" if ":" in (address or "::") else f"{address}:{port}"
+        try:
+            bound = self._server.add_insecure_port(target)
+        except RuntimeError as error:
+            raise OSError(f"can't listen on {target}") from error
+        await self._server.start()
+        return int(bound)
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Take no new streams (GOAWAY), and give running ones `drain_seconds` to finish before they are cancelled."""
+        await self._server.stop(drain_seconds)
+
+    async def _process(self, _messages: AsyncIterator[bytes], context: Any) -> None:
+        assert self._new_exchange is not None  # noqa: S101 (registered only with it)
+        exchange = self._new_exchange()
+        while exchange.end is None:
+            message = await context.read()
+            if message is grpc.aio.EOF:
+                break
+            try:
+                answers = exchange.receive(message)
+            except Exception:  # a fault of ours: this stream ends with an error, and no other notices
+                log.exception("an exchange failed")
+                context.set_code(_CODES[StatusCode.INTERNAL])
+                context.set_details("the router failed on this request")
+                return
+            for answer in answers:
+                await context.write(answer)
+        code, details = exchange.finish()
+        context.set_code(_CODES[code])
+        context.set_details(details)
+
+    async def check(self, _request: bytes, _context: Any) -> bytes:
+        """Health.Check."""
+        return health.check(serving=self._serving.now)
+
+    async def list_services(self, _request: bytes, _context: Any) -> bytes:
+        """Health.List."""
+        return health.list_services(serving=self._serving.now)
+
+    async def watch(self, _request: bytes, context: Any) -> None:
+        """Health.Watch: the state now, and once more when it changes; it can only change for the last time."""
+        await context.write(health.check(serving=self._serving.now))
+        if self._serving.now:
+            await self._serving.stopped()
+            await context.write(health.check(serving=False))
+        # A stream left open would make the drain last as long as it may.
+        context.set_code(_CODES[StatusCode.UNAVAILABLE])
+        context.set_details("this replica is shutting down")
+
+
+def _health_handlers(server: GrpcioServer) -> Any:
+    methods = {
+        "Check": grpc.unary_unary_rpc_method_handler(server.check),
+        "List": grpc.unary_unary_rpc_method_handler(server.list_services),
+        "Watch": grpc.unary_stream_rpc_method_handler(server.watch),
+    }
+    return grpc.method_handlers_generic_handler(health.SERVICE, methods)
+
+
+def _options(max_body_bytes: int) -> list[tuple[str, int]]:
+    return [
+        # A second process on the port is an operator's mistake to hear of, not load balancing.
+        ("grpc.so_reuseport", 0),
+        # In BUFFERED a whole body is one message. Twice the limit, so that a body somewhat over it is still received
+        # and gets its 413; a longer one ends as RESOURCE_EXHAUSTED, which Envoy turns into a 500.
+        ("grpc.max_receive_message_length", 2 * max_body_bytes + _MESSAGE_OVERHEAD_BYTES),
+        ("grpc.max_send_message_length", -1),
+        # A gateway may ping an idle connection as often as it likes; grpcio would answer with GOAWAY too_many_pings.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_ping_strikes", 0),
+    ]
