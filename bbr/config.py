@@ -5,6 +5,7 @@ BBR_FIELD_NAME. A flag wins over the environment, the environment over the defau
 """
 
 import dataclasses
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -92,8 +93,17 @@ def _choice(choices: Mapping[str, Any]) -> Callable[[str], Any]:
     return parse
 
 
-def _text(text: str) -> str:
-    return text
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("is not an IP address") from None
+
+
+def _file(text: str) -> Path:
+    if not text:
+        raise ValueError("is not the name of a file")
+    return Path(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,14 +116,14 @@ class Settings:
         "NAME",
         "what speaks gRPC with the gateway; grpcio is all there is for now",
     )
-    bind_address: str = _option(_text, "", "ADDRESS", "IP address to listen on (default: every interface)")
+    bind_address: str | None = _option(_address, "", "ADDRESS", "IP address to listen on (default: every interface)")
     grpc_port: int = _option(_port, "9004", "PORT", "port for ext_proc, and for gRPC health checks")
     grpc_health_port: int = _option(_port, "9005", "PORT", "port for gRPC health checks alone, always plaintext")
     secure_serving: bool = _option(
         _boolean, "true", "BOOL", "serve TLS. Not built yet: plaintext is all there is for now, so false is needed"
     )
     models: Path | None = _option(
-        Path, "", "FILE", "YAML file with the model table (default: none; every model is its own base model)"
+        _file, "", "FILE", "YAML file with the model table (default: none; every model is its own base model)"
     )
     assume_body_mode: BodyMode = _option(
         _choice(_BODY_MODES),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from bbr import __version__
 from bbr.config import Settings
-from bbr.exchange import Exchange, Policy
+from bbr.exchange import Exchange, Outcome, Policy
 from bbr.registry import Registry
 from bbr.replies import Replies
 from bbr.sources import file
@@ -53,7 +53,7 @@ class Server:
         settings = self._settings
         serving = Serving()
         limit = settings.max_body_bytes
-        main = GrpcioServer(serving, max_body_bytes=limit, new_exchange=self._new_exchange)
+        main = GrpcioServer(serving, max_body_bytes=limit, new_exchange=self._new_exchange, ended=_ended)
         checks = GrpcioServer(serving, max_body_bytes=limit)
         with _stop_signals() as stop:
             await _listen(main, settings.bind_address, settings.grpc_port, "--grpc-port")
@@ -83,6 +83,12 @@ class Server:
         )
 
 
+def _ended(exchange: Exchange) -> None:
+    verdict = exchange.verdict
+    if verdict.outcome is Outcome.FAULT:
+        log.warning("a gateway broke the ext_proc protocol (%s); its client got an error", verdict.reason)
+
+
 def _registry(settings: Settings) -> Registry:
     if settings.models is None:
         return Registry()
@@ -92,7 +98,7 @@ def _registry(settings: Settings) -> Registry:
         raise StartError(f"--models: {error}") from None
 
 
-async def _listen(server: GrpcioServer, address: str, port: int, flag: str) -> None:
+async def _listen(server: GrpcioServer, address: str | None, port: int, flag: str) -> None:
     try:
         await server.start(address, port)
     except OSError as error:

@@ -18,6 +18,9 @@ from bbr.registry import BaseModel, Registry
 
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+# The format needs 4. libyaml's composer recurses without a limit of its own: 100,000 brackets crash the process.
+_MAX_DEPTH: Final = 16
+
 
 class SourceError(Exception):
     """A file can't be used as a model table; the message names the file, the line, and the rule."""
@@ -48,32 +51,54 @@ def parse(text: str) -> Registry:
         SourceError: as `load`, with the line but without the file's name.
     """
     try:
-        root = yaml.compose(text, Loader=_Loader)
+        root = _compose(text)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        raise SourceError(f"{where}not YAML: {getattr(error, 'problem', None) or error}") from None
+        raise _not_yaml(text, error) from None
     if root is None:
         raise SourceError("the file is empty: it needs a list called models")
     fields = _mapping(root, "the file", {"models"})
     if "models" not in fields:
         raise SourceError(f"{_line(root)}: the file needs a list called models")
-    models = [_base_model(node) for node in _sequence(fields["models"], "models")]
+    lines: dict[tuple[str, str], str] = {}
+    models = [_base_model(node, lines) for node in _sequence(fields["models"], "models")]
     registry, conflicts = Registry.merge(models)
-    for conflict in conflicts:
-        raise SourceError(
-            f"{conflict.name} is claimed by both {conflict.kept} and {conflict.refused}: a name has one base model"
-        )
+    for name, kept, refused in conflicts:
+        why = "it is a base model itself" if name == kept else f"it is an adapter of {kept} already"
+        raise SourceError(f"{lines[name, refused]}: {name} can't be an adapter of {refused}: {why}")
     return registry
 
 
-def _base_model(node: yaml.Node) -> BaseModel:
+def _compose(text: str) -> yaml.Node | None:
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise SourceError(f"{_line(event)}: lists and mappings are nested more than {_MAX_DEPTH} deep")
+    root: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+    return root
+
+
+def _not_yaml(text: str, error: yaml.YAMLError) -> SourceError:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        why = ", ".join(filter(None, (error.context, error.problem)))
+        return SourceError(f"line {error.problem_mark.line + 1}: not YAML: {why}")
+    # A character that YAML does not allow; its position counts bytes.
+    line = text.encode()[: getattr(error, "position", 0)].count(b"\n") + 1
+    return SourceError(f"line {line}: not YAML: {getattr(error, 'reason', error)}")
+
+
+def _base_model(node: yaml.Node, lines: dict[tuple[str, str], str]) -> BaseModel:
+    """Read an entry, and note in `lines` where each of its adapters stands."""
     fields = _mapping(node, "an entry of models", {"name", "adapters"})
     if "name" not in fields:
         raise SourceError(f"{_line(node)}: an entry of models needs a name")
-    adapters = fields.get("adapters")
-    names = [] if adapters is None or _is_null(adapters) else _sequence(adapters, "adapters")
-    return BaseModel(_name(fields["name"], "name"), tuple(_name(name, "an adapter") for name in names))
+    name = _name(fields["name"], "the name")
+    listed = fields.get("adapters")
+    nodes = [] if listed is None or _is_null(listed) else _sequence(listed, "adapters")
+    adapters = tuple(_name(adapter, "the adapter") for adapter in nodes)
+    for adapter, where in zip(adapters, nodes, strict=True):
+        lines.setdefault((adapter, name), _line(where))
+    return BaseModel(name, adapters)
 
 
 def _mapping(node: yaml.Node, what: str, known: set[str]) -> dict[str, yaml.Node]:
@@ -100,15 +125,21 @@ def _name(node: yaml.Node, what: str) -> str:
     # A plain 1 or true is taken as it is written: it can only be meant as a name.
     if not isinstance(node, yaml.ScalarNode) or _is_null(node):
         raise SourceError(f"{_line(node)}: {what} must be text")
+    text = node.value.strip()
+    if not text:
+        raise SourceError(f"{_line(node)}: {what} is empty")
     try:
-        return check_model(node.value.strip())
-    except Refusal as refused:
-        raise SourceError(f"{_line(node)}: {what} is no usable model name. {refused.message}") from None
+        return check_model(text)
+    except Refusal as refused:  # its sentence is meant for a client that sent the name as `model`
+        why = refused.message.removesuffix(".").replace("`model`", what)
+        raise SourceError(f"{_line(node)}: {why}") from None
 
 
 def _is_null(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
 
 
-def _line(node: yaml.Node) -> str:
-    return f"line {node.start_mark.line + 1}"
+def _line(part: yaml.Node | yaml.Event) -> str:
+    mark = part.start_mark
+    assert mark is not None  # noqa: S101 (only what is built by hand has none)
+    return f"line {mark.line + 1}"

@@ -22,6 +22,9 @@ _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 # What a message holds beside the body, with room for a gateway's largest header section (Envoy's limit is 60 KiB).
 _MESSAGE_OVERHEAD_BYTES: Final = 1 << 20
 
+# grpcio takes its options as C ints.
+_MAX_INT32: Final = (1 << 31) - 1
+
 
 class Serving:
     """Whether this process takes new requests, for health checks and for those who watch it."""
@@ -49,9 +52,19 @@ class GrpcioServer:
         *,
         max_body_bytes: int,
         new_exchange: Callable[[], Exchange] | None = None,
+        ended: Callable[[Exchange], None] = lambda exchange: None,
     ) -> None:
+        """Prepare a server; `start` makes it listen.
+
+        Args:
+            serving: what health checks answer.
+            max_body_bytes: the largest body that an exchange reads; messages may be somewhat larger.
+            new_exchange: called for each ext_proc stream; None serves health alone.
+            ended: called with each exchange once its stream is over, however it ended.
+        """
         self._serving = serving
         self._new_exchange = new_exchange
+        self._ended = ended
         self._server = grpc.aio.server(options=_options(max_body_bytes))
         handlers = [_health_handlers(self)]
         if new_exchange is not None:
@@ -59,8 +72,8 @@ class GrpcioServer:
             handlers.append(grpc.method_handlers_generic_handler(health.EXT_PROC_SERVICE, {"Process": process}))
         self._server.add_generic_rpc_handlers(tuple(handlers))
 
-    async def start(self, address: str, port: int) -> int:
-        """Listen and serve; return the port (useful when `port` is 0).
+    async def start(self, address: str | None, port: int) -> int:
+        """Listen on an address, or on every interface, and serve; return the port (useful when `port` is 0).
 
         Raises:
             OSError: the address can't be listened on.
@@ -80,6 +93,12 @@ class GrpcioServer:
     async def _process(self, _messages: AsyncIterator[bytes], context: Any) -> None:
         assert self._new_exchange is not None  # noqa: S101 (registered only with it)
         exchange = self._new_exchange()
+        try:
+            await self._converse(exchange, context)
+        finally:  # also when the peer resets the stream, which cancels this task
+            self._ended(exchange)
+
+    async def _converse(self, exchange: Exchange, context: Any) -> None:
         while exchange.end is None:
             message = await context.read()
             if message is grpc.aio.EOF:
@@ -131,7 +150,7 @@ def _options(max_body_bytes: int) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),
         # In BUFFERED a whole body is one message. Twice the limit, so that a body somewhat over it is still received
         # and gets its 413; a longer one ends as RESOURCE_EXHAUSTED, which Envoy turns into a 500.
-        ("grpc.max_receive_message_length", 2 * max_body_bytes + _MESSAGE_OVERHEAD_BYTES),
+        ("grpc.max_receive_message_length", min(2 * max_body_bytes + _MESSAGE_OVERHEAD_BYTES, _MAX_INT32)),
         ("grpc.max_send_message_length", -1),
         # A gateway may ping an idle connection as often as it likes; grpcio would answer with GOAWAY too_many_pings.
         ("grpc.keepalive_permit_without_calls", 1),

@@ -1,0 +1,67 @@
+"""One router and one set of pools for each module; one Envoy for each configuration that a module asks for."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.support import envoy
+from tests.support.background import Background
+from tests.support.router import PHI, QWEN, Router
+from tests.support.upstream import Upstreams
+
+
+@dataclass
+class Setup:
+    """A gateway, the router behind it and the pools behind both."""
+
+    gateway: envoy.Gateway
+    router: Router
+    upstreams: Upstreams
+
+    @property
+    def port(self) -> int:
+        """The gateway's port."""
+        return self.gateway.port
+
+
+@pytest.fixture(scope="module")
+def background() -> Iterator[Background]:
+    with Background() as background:
+        yield background
+
+
+@pytest.fixture(scope="module")
+def router(background: Background) -> Iterator[Router]:
+    router = Router(background)
+    yield router
+    router.stop()
+
+
+@pytest.fixture(scope="module")
+def upstreams(background: Background) -> Iterator[Upstreams]:
+    upstreams = Upstreams(background)
+    upstreams.start(QWEN, PHI, "default")
+    yield upstreams
+    upstreams.stop()
+
+
+@pytest.fixture(scope="module")
+def gateways(router: Router, upstreams: Upstreams) -> Iterator[Callable[..., Setup]]:
+    """Give a function that runs (once) an Envoy whose router filter has the given settings."""
+    running: dict[str, envoy.Gateway] = {}
+    with ExitStack() as stack:
+
+        def get(body_mode: str = "FULL_DUPLEX_STREAMED", **fields: Any) -> Setup:
+            key = f"{body_mode} {sorted(fields.items())}"
+            if key not in running:
+                filters = [envoy.router_filter(body_mode, **fields)]
+                config = envoy.configuration(filters, router.port, upstreams.ports)
+                running[key] = stack.enter_context(envoy.gateway(config))
+            router.verdicts()
+            upstreams.forget()
+            return Setup(running[key], router, upstreams)
+
+        yield get

@@ -1,0 +1,193 @@
+"""Through a real Envoy: what is not an ordinary request with a JSON body."""
+
+import base64
+import hashlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from bbr.exchange import Exchange, Outcome
+from tests.integration.conftest import Setup
+from tests.support import h1client
+from tests.support.envoy import needs_envoy
+from tests.support.h2client import H2Client
+from tests.support.router import PHI, QWEN
+
+pytestmark = needs_envoy
+
+JSON = ("content-type", "application/json")
+SPOOFED = ("x-gateway-base-model-name", PHI)
+MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED"]
+BODY = json.dumps({"model": "sql-lora", "messages": []}).encode()
+UPGRADE = [
+    ("connection", "Upgrade"),
+    ("upgrade", "websocket"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", base64.b64encode(bytes(16)).decode()),
+]
+
+RESPONSE_EVENTS = {
+    "FULL_DUPLEX_STREAMED": ("SEND", "FULL_DUPLEX_STREAMED", "SEND"),
+    "BUFFERED": ("SEND", "STREAMED", "SEND"),
+}
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the awaited state did not come"
+        threading.Event().wait(0.005)
+
+
+def ended(setup: Setup) -> Exchange:
+    """Await the end of this test's one exchange, and return it."""
+    until(lambda: bool(setup.router.exchanges) and setup.router.exchanges[0] in setup.router.ended)
+    return setup.router.exchanges[0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("events", [False, True], ids=["response events off", "response events on"])
+def test_sse_is_not_held(gateways: Callable[..., Setup], mode: str, events: bool) -> None:
+    setup = gateways(mode, **({"response": RESPONSE_EVENTS[mode]} if events else {}))
+    request = h1client.head("POST", "/events", [JSON, ("content-length", str(len(BODY)))]) + BODY
+    with socket.create_connection(("127.0.0.1", setup.port), 20) as connection:
+        connection.sendall(request)
+        seen = b""
+        while b"data: first" not in seen:
+            octets = connection.recv(65536)
+            assert octets, seen
+            seen += octets
+        assert b"[DONE]" not in seen
+        setup.upstreams.let_events_end()
+        while b"[DONE]" not in seen:
+            octets = connection.recv(65536)
+            assert octets, seen
+            seen += octets
+    assert setup.upstreams.received[0].pool == QWEN
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_response_events_are_answered(gateways: Callable[..., Setup], mode: str, method: str) -> None:
+    setup = gateways(mode, response=RESPONSE_EVENTS[mode])
+    body = BODY if method == "POST" else None
+    reply = h1client.request(setup.port, method, "/v1/models", [JSON, SPOOFED], body)
+    assert (reply.status, reply.body.decode()) == (200, QWEN if body else "default")
+
+
+@pytest.mark.parametrize(
+    ("mode", "fields"),
+    [("FULL_DUPLEX_STREAMED", {}), ("BUFFERED", {"allow_mode_override": True})],
+    ids=["full duplex", "buffered, mode override allowed"],
+)
+def test_websocket_passes_stripped(gateways: Callable[..., Setup], mode: str, fields: dict[str, bool]) -> None:
+    setup = gateways(mode, **fields)
+    with socket.create_connection(("127.0.0.1", setup.port), 20) as connection:
+        connection.sendall(h1client.head("GET", "/v1/realtime", [*UPGRADE, SPOOFED]))
+        stream = connection.makefile("rb")
+        assert stream.readline().split()[1] == b"101"
+        while stream.readline().rstrip():
+            pass
+        connection.sendall(b"\x81\x85" + bytes(4) + b"hello")
+        assert stream.read(2 + len(b"echo hello")) == b"\x81\x0aecho hello"
+        stream.close()
+    (got,) = setup.upstreams.received
+    assert got.pool == "default"
+    assert got.header("x-gateway-base-model-name") == []
+    assert ended(setup).verdict.outcome is Outcome.NOT_READ
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_unread_body_passes_while_it_comes(gateways: Callable[..., Setup], size: int) -> None:
+    setup = gateways("FULL_DUPLEX_STREAMED")
+    with H2Client(setup.port) as client:
+        stream = client.start("POST", "/echo", [("content-type", "application/grpc"), ("te", "trailers"), SPOOFED])
+        for turn in range(3):  # each piece comes back before the next is sent
+            client.send(stream, b"x" * size)
+            client.wait_body(stream, (turn + 1) * size)
+        client.send(stream, b"", end_stream=True)
+        response = client.wait(stream)
+    assert response.body == b"x" * 3 * size
+    assert setup.upstreams.received[0].pool == "default"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("protocol", ["h1", "h2"])
+def test_unread_body_has_no_limit(gateways: Callable[..., Setup], mode: str, protocol: str) -> None:
+    setup = gateways(mode)
+    size = 30_000_000 if mode == "FULL_DUPLEX_STREAMED" else 12_000_000
+    body = bytes(size)
+    audio = [("content-type", "audio/wav"), SPOOFED]
+    if protocol == "h1":
+        reply = h1client.request(setup.port, "POST", "/upload", audio, body)
+        assert reply.status == 200
+    else:
+        with H2Client(setup.port) as client:
+            assert client.request("POST", "/upload", audio, body).status == 200
+    (got,) = setup.upstreams.received
+    assert (got.pool, got.digest) == ("default", hashlib.sha256(body).hexdigest())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_client_that_leaves_in_mid_body(gateways: Callable[..., Setup], mode: str) -> None:
+    setup = gateways(mode)
+    with H2Client(setup.port) as client:
+        stream = client.start("POST", "/v1/completions", [JSON])
+        client.send(stream, BODY[:20])
+        if mode == "FULL_DUPLEX_STREAMED":
+            until(lambda: any(exchange.verdict.body_bytes for exchange in setup.router.exchanges))
+        else:
+            until(lambda: bool(setup.router.exchanges))
+        client.reset(stream)
+        assert ended(setup).verdict.outcome is Outcome.PENDING
+        response = client.request("POST", "/v1/completions", [JSON], BODY)  # the gateway's connection lives
+    assert (response.status, response.body.decode()) == (200, QWEN)
+    assert len(setup.upstreams.received) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_slow_upload(gateways: Callable[..., Setup], mode: str) -> None:
+    setup = gateways(mode)
+    with H2Client(setup.port) as client:
+        stream = client.start("POST", "/v1/completions", [JSON, SPOOFED])
+        for octet in BODY:
+            client.send(stream, bytes((octet,)))
+        client.send(stream, b"", end_stream=True)
+        response = client.wait(stream)
+    assert (response.status, response.body.decode()) == (200, QWEN)
+
+
+@pytest.mark.parametrize("mode", ["STREAMED", "BUFFERED_PARTIAL"])
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_other_modes_never_route_by_the_clients_header(gateways: Callable[..., Setup], mode: str, pieces: int) -> None:
+    setup = gateways(mode)
+    with H2Client(setup.port) as client:
+        stream = client.start("POST", "/v1/completions", [JSON, SPOOFED])
+        step = -(-len(BODY) // pieces)
+        for start in range(0, len(BODY), step):
+            client.send(stream, BODY[start : start + step])
+        client.send(stream, b"", end_stream=True)
+        response = client.wait(stream)
+    assert response.status == 200
+    (got,) = setup.upstreams.received
+    assert got.pool != PHI
+    assert PHI not in got.header("x-gateway-base-model-name")
+    assert got.digest == hashlib.sha256(BODY).hexdigest()
+
+
+def test_headers_not_sent_is_named(gateways: Callable[..., Setup]) -> None:
+    mode = {
+        "request_header_mode": "SKIP",
+        "request_body_mode": "FULL_DUPLEX_STREAMED",
+        "request_trailer_mode": "SEND",
+        "response_header_mode": "SKIP",
+    }
+    setup = gateways("FULL_DUPLEX_STREAMED", processing_mode=mode)
+    reply = h1client.request(setup.port, "POST", "/v1/completions", [JSON, SPOOFED], BODY)
+    assert reply.status == 500
+    assert "request_header_mode SEND" in json.loads(reply.body)["error"]["message"]
+    assert not any(got.complete for got in setup.upstreams.received)

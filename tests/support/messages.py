@@ -1,0 +1,112 @@
+"""Encoded ProcessingRequests as a gateway sends them, and the decoding of what it gets back."""
+
+from collections.abc import Iterable, Mapping
+
+from bbr.exchange import BodyMode
+from bbr.pb.ext_proc_pb2 import (
+    HeaderMap,
+    HeaderMutation,
+    HeaderValue,
+    HttpBody,
+    HttpHeaders,
+    HttpTrailers,
+    ProcessingRequest,
+    ProcessingResponse,
+    ProtocolConfiguration,
+)
+
+Fields = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
+
+JSON_POST: dict[str, str | bytes] = {
+    ":method": "POST",
+    ":path": "/v1/chat/completions",
+    "content-type": "application/json",
+}
+
+
+def request_headers(
+    fields: Fields = JSON_POST,
+    *,
+    end_of_stream: bool = False,
+    mode: BodyMode | None = None,
+    response_mode: BodyMode | None = None,
+) -> bytes:
+    """Return a message with request headers; with a `mode` it is the first of its stream."""
+    headers = HttpHeaders(headers=header_map(fields), end_of_stream=end_of_stream)
+    return _encode(ProcessingRequest(request_headers=headers), mode, response_mode)
+
+
+def request_body(
+    octets: bytes = b"",
+    *,
+    end_of_stream: bool = False,
+    mode: BodyMode | None = None,
+    response_mode: BodyMode | None = None,
+) -> bytes:
+    """Return a message with a piece of the request's body."""
+    return _encode(
+        ProcessingRequest(request_body=HttpBody(body=octets, end_of_stream=end_of_stream)), mode, response_mode
+    )
+
+
+def request_trailers(fields: Fields = (), *, mode: BodyMode | None = None) -> bytes:
+    """Return a message with the request's trailers."""
+    return _encode(ProcessingRequest(request_trailers=HttpTrailers(trailers=header_map(fields))), mode, None)
+
+
+def response_headers(
+    fields: Fields = ((":status", "200"),),
+    *,
+    end_of_stream: bool = False,
+    mode: BodyMode | None = None,
+    response_mode: BodyMode | None = None,
+) -> bytes:
+    """Return a message with response headers."""
+    headers = HttpHeaders(headers=header_map(fields), end_of_stream=end_of_stream)
+    return _encode(ProcessingRequest(response_headers=headers), mode, response_mode)
+
+
+def response_body(
+    octets: bytes = b"",
+    *,
+    end_of_stream: bool = False,
+    mode: BodyMode | None = None,
+    response_mode: BodyMode | None = None,
+) -> bytes:
+    """Return a message with a piece of the response's body."""
+    return _encode(
+        ProcessingRequest(response_body=HttpBody(body=octets, end_of_stream=end_of_stream)), mode, response_mode
+    )
+
+
+def response_trailers(fields: Fields = (), *, mode: BodyMode | None = None) -> bytes:
+    """Return a message with the response's trailers."""
+    return _encode(ProcessingRequest(response_trailers=HttpTrailers(trailers=header_map(fields))), mode, None)
+
+
+def parse(reply: bytes) -> ProcessingResponse:
+    """Decode an answer."""
+    return ProcessingResponse.FromString(reply)
+
+
+def set_headers(mutation: HeaderMutation) -> dict[str, bytes]:
+    """Return the fields that a mutation sets, by their names as written."""
+    return {option.header.key: option.header.raw_value for option in mutation.set_headers}
+
+
+def header_map(fields: Fields) -> HeaderMap:
+    """Return `fields` as Envoy sends them: in order, values in raw_value; a name may stand several times."""
+    pairs = fields.items() if isinstance(fields, Mapping) else fields
+    return HeaderMap(headers=[HeaderValue(key=key, raw_value=_octets(value)) for key, value in pairs])
+
+
+def _octets(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else value
+
+
+def _encode(message: ProcessingRequest, mode: BodyMode | None, response_mode: BodyMode | None) -> bytes:
+    if mode is not None or response_mode is not None:
+        message.protocol_config.CopyFrom(
+            ProtocolConfiguration(request_body_mode=mode or 0, response_body_mode=response_mode or 0)
+        )
+    return message.SerializeToString()

@@ -1,0 +1,46 @@
+"""A router in the test's own process, whose exchanges a test can look at afterwards."""
+
+from bbr.exchange import Exchange, Policy, Verdict
+from bbr.registry import BaseModel, Registry
+from bbr.replies import Replies
+from bbr.transports.grpcio import GrpcioServer, Serving
+from tests.support.background import Background
+
+QWEN = "Qwen/Qwen2.5-3B-Instruct"
+PHI = "microsoft/Phi-3-mini-4k-instruct"
+TABLE, _CONFLICTS = Registry.merge([BaseModel(QWEN, ("sql-lora",)), BaseModel(PHI)])
+
+
+class Router:
+    """The grpcio transport on a free loopback port."""
+
+    def __init__(self, background: Background, registry: Registry = TABLE, policy: Policy | None = None) -> None:
+        self._background = background
+        self._registry = registry
+        self._policy = policy or Policy(Replies())
+        self.exchanges: list[Exchange] = []
+        self.ended: list[Exchange] = []
+        self.port = background.run(self._start())
+
+    async def _start(self) -> int:
+        limit = self._policy.max_body_bytes
+        self._server = GrpcioServer(
+            Serving(), max_body_bytes=limit, new_exchange=self._new_exchange, ended=self.ended.append
+        )
+        return await self._server.start("127.0.0.1", 0)
+
+    def _new_exchange(self) -> Exchange:
+        exchange = Exchange(self._policy, self._registry)
+        self.exchanges.append(exchange)
+        return exchange
+
+    def verdicts(self) -> list[Verdict]:
+        """Return the verdicts of all exchanges so far and forget them."""
+        verdicts = [exchange.verdict for exchange in self.exchanges]
+        self.exchanges.clear()
+        self.ended.clear()
+        return verdicts
+
+    def stop(self) -> None:
+        """Stop the server at once."""
+        self._background.run(self._server.stop(0))

@@ -1,0 +1,505 @@
+"""The exchange as tables: messages in, answers out. Ids with H and U are cases of the Go routers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import orjson
+import pytest
+
+from bbr import replies
+from bbr.exchange import BodyMode, Exchange, Outcome, Policy
+from bbr.pb.ext_proc_pb2 import HeaderValueOption, ProcessingMode, ProcessingRequest, ProcessingResponse
+from bbr.registry import BaseModel, Registry
+from bbr.replies import Replies
+from bbr.status import OK, StatusCode
+from tests.support import messages
+from tests.support.messages import parse, request_body, request_headers, request_trailers, set_headers
+
+FDS = BodyMode.FULL_DUPLEX_STREAMED
+BUFFERED = BodyMode.BUFFERED
+MODEL = "X-Gateway-Model-Name"
+BASE = "X-Gateway-Base-Model-Name"
+
+# The fixture of the Go routers' hermetic tests.
+TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora-sheddable", "foo", "1"))])
+
+H1_BODY = b'{"max_tokens":100,"model":"qwen","prompt":"test","temperature":0}'
+NO_MODEL_BODY = b'{"max_tokens":100,"prompt":"test","temperature":0}'
+
+
+def exchange(registry: Registry = TABLE, **policy: object) -> Exchange:
+    return Exchange(Policy(Replies(), **policy), registry)  # type: ignore[arg-type]
+
+
+def converse(talk: Exchange, *sent: bytes) -> list[ProcessingResponse]:
+    return [parse(reply) for message in sent for reply in talk.receive(message)]
+
+
+def kinds(answers: Sequence[ProcessingResponse]) -> list[str]:
+    return [answer.WhichOneof("response") or "" for answer in answers]
+
+
+def assert_routes(answer: ProcessingResponse, model: str, base_model: str) -> None:
+    common = getattr(answer, answer.WhichOneof("response") or "").response
+    assert set_headers(common.header_mutation) == {MODEL: model.encode(), BASE: base_model.encode()}
+    for option in common.header_mutation.set_headers:
+        assert option.append_action == HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+        assert not option.header.value
+    assert common.clear_route_cache
+
+
+def assert_strips(answer: ProcessingResponse) -> None:
+    common = getattr(answer, answer.WhichOneof("response") or "").response
+    assert not common.header_mutation.set_headers
+    assert sorted(common.header_mutation.remove_headers) == [BASE, MODEL]
+    assert common.clear_route_cache
+
+
+def echoed(answers: Sequence[ProcessingResponse]) -> tuple[bytes, list[bool]]:
+    """Return the body that went back and the end_of_stream flags of its pieces."""
+    pieces = [answer.request_body.response.body_mutation.streamed_response for answer in answers]
+    return b"".join(piece.body for piece in pieces), [piece.end_of_stream for piece in pieces]
+
+
+def assert_refused(answers: Sequence[ProcessingResponse], status: int, reason: str) -> str:
+    assert kinds(answers)[-1] == "immediate_response"
+    immediate = answers[-1].immediate_response
+    assert (immediate.status.code, immediate.details) == (status, f"bbr:{reason}")
+    assert set_headers(immediate.headers) == {"content-type": b"application/json"}
+    error = orjson.loads(immediate.body)["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return str(error["message"])
+
+
+class TestFullDuplex:
+    @pytest.mark.parametrize(
+        ("body", "model", "base_model"),
+        [
+            pytest.param(H1_BODY, "qwen", "qwen", id="base model"),
+            pytest.param(b'{"model":"foo"}', "foo", "qwen", id="H5 adapter"),
+            pytest.param(b'{"messages":[],"model":"1"}', "1", "qwen", id="model last"),
+        ],
+    )
+    def test_headers_then_body(self, body: bytes, model: str, base_model: str) -> None:
+        talk = exchange()
+        assert converse(talk, request_headers(mode=FDS)) == []
+        answers = converse(talk, request_body(body, end_of_stream=True))
+        assert kinds(answers) == ["request_headers", "request_body"]
+        assert_routes(answers[0], model, base_model)
+        assert echoed(answers[1:]) == (body, [True])
+        assert talk.verdict.outcome is Outcome.ROUTED
+        assert (talk.verdict.model, talk.verdict.base_model) == (model, base_model)
+        assert talk.verdict.body_bytes == len(body)
+        assert talk.finish() == OK
+
+    def test_body_in_pieces_h6(self) -> None:
+        first = b'{"max_tokens":100,"model":"sql-lo'
+        second = b'ra-sheddable","prompt":"test","temperature":0}'
+        talk = exchange()
+        assert converse(talk, request_headers({"hi": "mom"}, mode=FDS), request_body(first)) == []
+        answers = converse(talk, request_body(second, end_of_stream=True))
+        assert_routes(answers[0], "sql-lora-sheddable", "qwen")
+        assert echoed(answers[1:]) == (first + second, [True])
+
+    @pytest.mark.parametrize(
+        ("size", "pieces"),
+        [(61_999, 1), (62_000, 1), (62_001, 2), (124_000, 2), (124_001, 3), (1_000_000, 17)],
+    )
+    def test_body_goes_back_in_bounded_pieces_u2(self, size: int, pieces: int) -> None:
+        body = b'{"model":"qwen","prompt":"%s"}' % (b"x" * (size - 28))
+        assert len(body) == size
+        answers = converse(exchange(), request_headers(mode=FDS), request_body(body, end_of_stream=True))
+        octets, ends = echoed(answers[1:])
+        assert octets == body
+        assert ends == [False] * (pieces - 1) + [True]
+        chunks = [answer.request_body.response.body_mutation.streamed_response.body for answer in answers[1:]]
+        assert max(map(len, chunks)) <= 62_000
+
+    def test_end_as_a_message_of_its_own(self) -> None:
+        talk = exchange()
+        assert converse(talk, request_headers(mode=FDS), request_body(H1_BODY)) == []
+        answers = converse(talk, request_body(b"", end_of_stream=True))
+        assert_routes(answers[0], "qwen", "qwen")
+        assert echoed(answers[1:]) == (H1_BODY, [True])
+
+    def test_body_ended_by_trailers(self) -> None:
+        talk = exchange()
+        assert converse(talk, request_headers(mode=FDS), request_body(H1_BODY)) == []
+        answers = converse(talk, request_trailers({"x-checksum": "1"}))
+        assert kinds(answers) == ["request_headers", "request_body", "request_trailers"]
+        assert_routes(answers[0], "qwen", "qwen")
+        assert echoed(answers[1:2]) == (H1_BODY, [False])
+        assert talk.finish() == OK
+
+    def test_trailers_without_a_body(self) -> None:
+        talk = exchange()
+        answers = converse(talk, request_headers(mode=FDS), request_trailers())
+        assert kinds(answers) == ["request_headers", "request_trailers"]
+        assert_strips(answers[0])
+        assert talk.verdict.outcome is Outcome.NO_MODEL
+
+    @pytest.mark.parametrize("body", [b"", NO_MODEL_BODY, b"{}", b"[]", b"null", b'"model"', b'[{"model":"qwen"}]'])
+    def test_no_model_is_stripped_and_passes_h7(self, body: bytes) -> None:
+        talk = exchange()
+        answers = converse(talk, request_headers(mode=FDS), request_body(body, end_of_stream=True))
+        assert_strips(answers[0])
+        assert echoed(answers[1:]) == (body, [True])
+        assert talk.verdict.outcome is Outcome.NO_MODEL
+        assert talk.finish() == OK
+
+    def test_repeated_end_of_stream_is_dropped_and_counted(self) -> None:
+        talk = exchange()
+        converse(talk, request_headers(mode=FDS), request_body(H1_BODY, end_of_stream=True))
+        repeated = [request_body(H1_BODY[-5:], end_of_stream=True), request_body(b"", end_of_stream=True)]
+        assert converse(talk, *repeated, request_trailers()) == []
+        assert talk.verdict.late_bodies == 3
+        assert talk.verdict.outcome is Outcome.ROUTED
+        assert talk.finish() == OK
+
+    def test_body_before_headers_is_refused_by_name(self) -> None:
+        for first in (request_body(H1_BODY, mode=FDS), request_trailers(mode=FDS)):
+            talk = exchange()
+            assert "request_header_mode SEND" in assert_refused(converse(talk, first), 500, "headers-not-sent")
+
+
+class TestBuffered:
+    def test_strips_at_once_then_routes_h1(self) -> None:
+        talk = exchange()
+        (first,) = converse(talk, request_headers(mode=BUFFERED))
+        assert_strips(first)
+        assert not first.HasField("mode_override")
+        (second,) = converse(talk, request_body(H1_BODY, end_of_stream=True))
+        assert second.WhichOneof("response") == "request_body"
+        assert_routes(second, "qwen", "qwen")
+        assert not second.request_body.response.HasField("body_mutation")
+        assert talk.finish() == OK
+
+    def test_body_without_headers_h1(self) -> None:
+        (answer,) = converse(exchange(assume_body_mode=BUFFERED), request_body(H1_BODY, end_of_stream=True))
+        assert_routes(answer, "qwen", "qwen")
+
+    def test_no_model_h2(self) -> None:
+        talk = exchange(assume_body_mode=BUFFERED)
+        (answer,) = converse(talk, request_body(NO_MODEL_BODY, end_of_stream=True))
+        assert answer.WhichOneof("response") == "request_body"
+        assert_strips(answer)
+
+    def test_response_events_follow_h3(self) -> None:
+        talk = exchange(assume_body_mode=BUFFERED)
+        answers = converse(
+            talk,
+            request_body(H1_BODY, end_of_stream=True),
+            messages.response_headers({"content-type": "application/json"}),
+            messages.response_body(b"{}", end_of_stream=True),
+        )
+        assert kinds(answers) == ["request_body", "response_headers", "response_body"]
+        assert not answers[1].response_headers.HasField("response")
+        assert not answers[2].response_body.HasField("response")
+
+    def test_one_message_is_the_whole_body_even_without_its_end(self) -> None:
+        answers = converse(exchange(), request_headers(mode=BUFFERED), request_body(H1_BODY), request_trailers())
+        assert kinds(answers) == ["request_headers", "request_body", "request_trailers"]
+        assert_routes(answers[1], "qwen", "qwen")
+
+    def test_headers_then_trailers(self) -> None:
+        talk = exchange()
+        answers = converse(talk, request_headers(mode=BUFFERED), request_trailers())
+        assert kinds(answers) == ["request_headers", "request_trailers"]
+        assert_strips(answers[0])
+        assert talk.verdict.outcome is Outcome.NO_BODY
+
+    def test_second_body_is_a_fault(self) -> None:
+        talk = exchange()
+        converse(talk, request_headers(mode=BUFFERED), request_body(H1_BODY, end_of_stream=True))
+        assert converse(talk, request_body(H1_BODY, end_of_stream=True)) == []
+        assert talk.end is not None
+        assert talk.end.code is StatusCode.FAILED_PRECONDITION
+        assert (talk.verdict.outcome, talk.verdict.reason) == (Outcome.FAULT, "body-twice")
+
+
+class TestBodyMode:
+    def test_protocol_config_decides_for_each_stream(self) -> None:
+        assert converse(exchange(assume_body_mode=BUFFERED), request_headers(mode=FDS)) == []
+        assert len(converse(exchange(assume_body_mode=FDS), request_headers(mode=BUFFERED))) == 1
+
+    def test_without_protocol_config_the_assumed_mode_decides(self) -> None:
+        assert converse(exchange(), request_headers()) == []
+        assert len(converse(exchange(assume_body_mode=BUFFERED), request_headers())) == 1
+
+    def test_it_stands_in_the_first_message_only(self) -> None:
+        talk = exchange(assume_body_mode=BUFFERED)
+        converse(talk, request_headers(mode=FDS), request_body(H1_BODY, end_of_stream=True, mode=BUFFERED))
+        assert talk.verdict.outcome is Outcome.ROUTED
+
+    @pytest.mark.parametrize("mode", [BodyMode.STREAMED, BodyMode.BUFFERED_PARTIAL])
+    def test_whole_body_in_one_piece_routes(self, mode: BodyMode) -> None:
+        answers = converse(exchange(), request_headers(mode=mode), request_body(H1_BODY, end_of_stream=True))
+        assert_strips(answers[0])
+        assert_routes(answers[1], "qwen", "qwen")
+
+    @pytest.mark.parametrize("mode", [BodyMode.STREAMED, BodyMode.BUFFERED_PARTIAL])
+    def test_body_in_pieces_passes_stripped(self, mode: BodyMode) -> None:
+        talk = exchange()
+        sent = [request_headers(mode=mode), request_body(H1_BODY[:9]), request_body(H1_BODY[9:], end_of_stream=True)]
+        answers = converse(talk, *sent)
+        assert kinds(answers) == ["request_headers", "request_body", "request_body"]
+        for answer in answers:
+            assert_strips(answer)
+        assert talk.verdict.outcome is Outcome.NOT_READ
+        assert talk.finish() == OK
+
+
+class TestNotRead:
+    FIELDS = (
+        pytest.param({"content-type": "text/plain"}, id="text"),
+        pytest.param({"content-type": "multipart/form-data; boundary=x"}, id="multipart"),
+        pytest.param({"content-type": "application/grpc"}, id="grpc"),
+        pytest.param({"content-type": ""}, id="empty content type"),
+        pytest.param({"connection": "Upgrade", "upgrade": "websocket"}, id="upgrade"),
+        pytest.param({":method": "CONNECT"}, id="CONNECT"),
+        pytest.param({"content-type": "application/json", "upgrade": "h2c"}, id="upgrade with JSON"),
+    )
+
+    @pytest.mark.parametrize("fields", FIELDS)
+    def test_full_duplex_passes_piece_by_piece(self, fields: dict[str, str | bytes]) -> None:
+        talk = exchange(max_body_bytes=10)
+        (first,) = converse(talk, request_headers(fields, mode=FDS))
+        assert_strips(first)
+        assert not first.HasField("mode_override")
+        assert echoed(converse(talk, request_body(b"a" * 100))) == (b"a" * 100, [False])
+        assert converse(talk, request_body(b"")) == []
+        octets, ends = echoed(converse(talk, request_body(b"b" * 70_000, end_of_stream=True)))
+        assert (octets, ends) == (b"b" * 70_000, [False, True])
+        assert talk.verdict.outcome is Outcome.NOT_READ
+        assert talk.verdict.body_bytes == 70_100
+        assert talk.finish() == OK
+
+    @pytest.mark.parametrize("fields", FIELDS)
+    def test_buffering_gateway_is_asked_to_send_no_body(self, fields: dict[str, str | bytes]) -> None:
+        talk = exchange(max_body_bytes=10)
+        (first,) = converse(talk, request_headers(fields, mode=BUFFERED))
+        assert_strips(first)
+        assert first.mode_override.request_body_mode == ProcessingMode.NONE
+        assert first.mode_override.response_header_mode == ProcessingMode.SKIP
+        assert talk.finish() == OK
+        (second,) = converse(talk, request_body(H1_BODY, end_of_stream=True))  # it may not have listened
+        assert_strips(second)
+        assert talk.verdict.outcome is Outcome.NOT_READ
+
+    def test_empty_last_piece(self) -> None:
+        talk = exchange()
+        converse(talk, request_headers({"content-type": "audio/wav"}, mode=FDS), request_body(b"x"))
+        assert echoed(converse(talk, request_body(b"", end_of_stream=True))) == (b"", [True])
+
+    def test_ended_by_trailers(self) -> None:
+        talk = exchange()
+        sent = [request_headers({"content-type": "audio/wav"}, mode=FDS), request_body(b"x"), request_trailers()]
+        answers = converse(talk, *sent)
+        assert kinds(answers) == ["request_headers", "request_body", "request_trailers"]
+        assert echoed(answers[1:2]) == (b"x", [False])
+        assert talk.finish() == OK
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            pytest.param([("content-type", "application/json; charset=utf-8")], id="parameters"),
+            pytest.param([("content-type", "Application/JSON")], id="letter case"),
+            pytest.param([("content-type", "application/vnd.api+json")], id="+json"),
+            pytest.param([("content-type", "text/plain"), ("content-type", "application/json")], id="one of two"),
+            pytest.param([], id="none"),
+        ],
+    )
+    def test_json_is_read(self, fields: list[tuple[str, str]]) -> None:
+        talk = exchange()
+        converse(talk, request_headers(fields, mode=FDS), request_body(H1_BODY, end_of_stream=True))
+        assert talk.verdict.outcome is Outcome.ROUTED
+
+    def test_value_is_used_where_raw_value_is_empty_u1(self) -> None:
+        request = ProcessingRequest.FromString(request_headers({}, mode=FDS))
+        request.request_headers.headers.headers.add(key="content-type", value="text/plain")
+        assert len(converse(exchange(), request.SerializeToString())) == 1
+
+    def test_raw_value_wins_over_value_u1(self) -> None:
+        request = ProcessingRequest.FromString(request_headers({}, mode=FDS))
+        request.request_headers.headers.headers.add(key="content-type", value="text/plain", raw_value=b"text/json")
+        assert converse(exchange(), request.SerializeToString()) == []
+
+    def test_no_header_map_u1(self) -> None:
+        request = ProcessingRequest()
+        request.request_headers.SetInParent()
+        assert converse(exchange(), request.SerializeToString()) == []
+
+
+class TestNoBody:
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED, BodyMode.STREAMED])
+    def test_stripped_at_once_u1(self, mode: BodyMode) -> None:
+        talk = exchange()
+        (answer,) = converse(talk, request_headers({":method": "GET"}, end_of_stream=True, mode=mode))
+        assert answer.WhichOneof("response") == "request_headers"
+        assert_strips(answer)
+        assert talk.verdict.outcome is Outcome.NO_BODY
+        assert talk.finish() == OK
+
+
+@dataclass
+class Refused:
+    id: str
+    body: bytes
+    status: int
+    reason: str
+    says: str
+    policy: dict[str, object] = field(default_factory=dict)
+
+
+REFUSED = [
+    Refused("unknown model", b'{"model":"llama"}', 404, "model-not-found", "`llama`"),
+    Refused("empty model", b'{"model":""}', 400, "model-empty", "empty"),
+    Refused("number", b'{"model":1}', 400, "model-not-string", "a number"),
+    Refused("null", b'{"model":null}', 400, "model-not-string", "null"),
+    Refused("line feed", b'{"model":"qwen\\n"}', 400, "model-illegal", "control character"),
+    Refused("no JSON", b"model=qwen", 400, "invalid-json", "at byte 0"),
+    Refused("blanks alone", b" ", 400, "invalid-json", "at byte 0"),
+    Refused("too large", H1_BODY, 413, "body-too-large", "64 bytes", {"max_body_bytes": 64}),
+]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.id)
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED])
+    def test_client_gets_an_error(self, case: Refused, mode: BodyMode) -> None:
+        talk = exchange(**case.policy)
+        answers = converse(talk, request_headers(mode=mode), request_body(case.body, end_of_stream=True))
+        assert case.says in assert_refused(answers, case.status, case.reason)
+        assert kinds(answers) == (["immediate_response"] if mode is FDS else ["request_headers", "immediate_response"])
+        assert (talk.verdict.outcome, talk.verdict.reason) == (Outcome.REFUSED, case.reason)
+        assert talk.end == OK
+        assert talk.finish() == OK
+
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED])
+    @pytest.mark.parametrize("length", ["65", "99999999999999999999999"])
+    def test_announced_length_is_refused_before_the_body(self, mode: BodyMode, length: str) -> None:
+        talk = exchange(max_body_bytes=64)
+        answers = converse(talk, request_headers({"content-length": length}, mode=mode))
+        assert_refused(answers, 413, "body-too-large")
+
+    @pytest.mark.parametrize("length", ["64", "-1", "\N{ARABIC-INDIC DIGIT NINE}" * 3, "x", ""])
+    def test_other_lengths_wait_for_the_body(self, length: str) -> None:
+        assert converse(exchange(max_body_bytes=64), request_headers({"content-length": length}, mode=FDS)) == []
+
+    def test_body_is_refused_as_soon_as_it_is_too_large(self) -> None:
+        talk = exchange(max_body_bytes=10)
+        assert converse(talk, request_headers(mode=FDS), request_body(b"x" * 10)) == []
+        assert_refused(converse(talk, request_body(b"x")), 413, "body-too-large")
+
+    def test_what_still_comes_is_ignored(self) -> None:
+        talk = exchange()
+        late = [request_body(b"more", end_of_stream=True), request_trailers(), messages.response_headers(), b"\xff"]
+        converse(talk, request_headers(mode=FDS), request_body(b"no JSON", end_of_stream=True))
+        assert converse(talk, *late) == []
+        assert talk.verdict.late_bodies == 0
+
+    def test_identity_mode_knows_every_model(self) -> None:
+        talk = exchange(Registry())
+        answers = converse(talk, request_headers(mode=FDS), request_body(b'{"model":"any/one"}', end_of_stream=True))
+        assert_routes(answers[0], "any/one", "any/one")
+
+
+class TestResponseEvents:
+    @pytest.mark.parametrize("end_of_stream", [False, True])
+    def test_full_duplex_body_is_echoed_at_once(self, end_of_stream: bool) -> None:
+        talk = exchange()
+        (headers,) = converse(talk, messages.response_headers(mode=FDS, response_mode=FDS))
+        assert not headers.response_headers.HasField("response")
+        for octets in (b"", b"data: 1\n\n", b"x" * 130_000):
+            answers = converse(talk, messages.response_body(octets, end_of_stream=end_of_stream))
+            pieces = [answer.response_body.response.body_mutation.streamed_response for answer in answers]
+            assert b"".join(piece.body for piece in pieces) == octets
+            assert [piece.end_of_stream for piece in pieces] == [False] * (len(pieces) - 1) + [end_of_stream]
+            assert max(len(piece.body) for piece in pieces) <= 62_000
+        assert kinds(converse(talk, messages.response_trailers())) == ["response_trailers"]
+
+    @pytest.mark.parametrize("mode", [BodyMode.NONE, BodyMode.STREAMED, BUFFERED, BodyMode.BUFFERED_PARTIAL])
+    def test_other_modes_get_an_empty_answer(self, mode: BodyMode) -> None:
+        talk = exchange()
+        answers = converse(
+            talk, messages.response_headers(mode=FDS, response_mode=mode), messages.response_body(b"data: 1\n\n")
+        )
+        assert kinds(answers) == ["response_headers", "response_body"]
+        assert not answers[1].response_body.HasField("response")
+
+    def test_they_do_not_disturb_a_request_that_is_still_being_read(self) -> None:
+        talk = exchange()
+        converse(talk, request_headers(mode=FDS), request_body(H1_BODY[:5]), messages.response_headers())
+        answers = converse(talk, request_body(H1_BODY[5:], end_of_stream=True))
+        assert_routes(answers[0], "qwen", "qwen")
+
+    def test_bodyless_get_through_every_event(self) -> None:
+        answers = converse(
+            exchange(),
+            request_headers({":method": "GET"}, end_of_stream=True, mode=FDS, response_mode=FDS),
+            messages.response_headers(),
+            messages.response_body(b"{}", end_of_stream=False),
+            messages.response_trailers(),
+        )
+        assert kinds(answers) == ["request_headers", "response_headers", "response_body", "response_trailers"]
+
+
+class TestFaults:
+    @pytest.mark.parametrize(
+        ("sent", "code", "reason"),
+        [
+            pytest.param([b"\xff"], StatusCode.INVALID_ARGUMENT, "undecodable-message", id="no protobuf"),
+            pytest.param([b""], StatusCode.UNIMPLEMENTED, "unknown-message", id="empty message"),
+            pytest.param([b"\xa2\x06\x00"], StatusCode.UNIMPLEMENTED, "unknown-message", id="message of a later API"),
+            pytest.param(
+                [request_headers(mode=FDS), request_headers()],
+                StatusCode.FAILED_PRECONDITION,
+                "headers-twice",
+                id="headers twice",
+            ),
+            pytest.param(
+                [request_body(H1_BODY, end_of_stream=True, mode=BUFFERED), request_headers()],
+                StatusCode.FAILED_PRECONDITION,
+                "headers-twice",
+                id="headers after the body",
+            ),
+        ],
+    )
+    def test_end_the_stream_with_an_error(self, sent: list[bytes], code: StatusCode, reason: str) -> None:
+        talk = exchange()
+        converse(talk, *sent)
+        assert talk.end is not None
+        assert talk.end.code is code
+        assert talk.end.message
+        assert talk.finish() == talk.end
+        assert (talk.verdict.outcome, talk.verdict.reason) == (Outcome.FAULT, reason)
+
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            pytest.param([], id="nothing sent"),
+            pytest.param([request_headers(mode=FDS)], id="full duplex, headers"),
+            pytest.param([request_headers(mode=FDS), request_body(H1_BODY)], id="full duplex, no end"),
+            pytest.param([request_headers({"content-type": "audio/wav"}, mode=FDS)], id="passing, no end"),
+            pytest.param([request_headers(mode=BUFFERED)], id="buffered, headers"),
+        ],
+    )
+    def test_stream_that_ends_too_early_is_not_ok(self, sent: list[bytes]) -> None:
+        talk = exchange()
+        converse(talk, *sent)
+        assert talk.finish().code is StatusCode.CANCELLED
+
+
+def test_constants_are_single_messages() -> None:
+    constants = [
+        replies.RESPONSE_HEADERS,
+        replies.RESPONSE_BODY,
+        replies.REQUEST_TRAILERS,
+        replies.RESPONSE_TRAILERS,
+    ]
+    assert kinds([parse(constant) for constant in constants]) == [
+        "response_headers",
+        "response_body",
+        "request_trailers",
+        "response_trailers",
+    ]

@@ -1,0 +1,47 @@
+import inspect
+import re
+
+import pytest
+
+from bbr import refusal
+from bbr.refusal import MAX_ECHO_CHARACTERS, Refusal
+
+EXAMPLES = [
+    refusal.model_not_found("m"),
+    refusal.model_not_string("null"),
+    refusal.model_empty(),
+    refusal.model_too_long(300, 256),
+    refusal.model_illegal("it holds a control character"),
+    refusal.invalid_json("unexpected end of data", 7),
+    refusal.body_too_large(8),
+    refusal.headers_not_sent(),
+]
+
+
+def test_every_refusal_has_an_example_here() -> None:
+    makers = [
+        name
+        for name, function in inspect.getmembers(refusal, inspect.isfunction)
+        if inspect.signature(function).return_annotation is Refusal
+    ]
+    assert len(makers) == len(EXAMPLES)
+
+
+def test_reasons_are_distinct_names() -> None:
+    reasons = [example.reason for example in EXAMPLES]
+    assert len(set(reasons)) == len(reasons)
+    assert all(re.fullmatch(r"[a-z]+(-[a-z0-9]+)*", reason) for reason in reasons)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.reason)
+def test_messages_are_sentences(example: Refusal) -> None:
+    assert re.fullmatch(r"[A-Z`].*\.", example.message)
+    assert 400 <= example.status < 600
+    assert example.type == ("server_error" if example.status >= 500 else "invalid_request_error")
+    assert str(example) == example.message
+
+
+def test_echoed_names_are_cut() -> None:
+    message = refusal.model_not_found("x" * 1000).message
+    assert "x" * MAX_ECHO_CHARACTERS + "..." in message
+    assert "x" * (MAX_ECHO_CHARACTERS + 1) not in message
