@@ -32,7 +32,7 @@ BASE_MODEL_HEADER: Final = "X-Gateway-Base-Model-Name"
 MAX_BODY_CHUNK_BYTES: Final = 62_000
 
 # Distinct routes kept as bytes. In identity mode a client chooses the names, so this bounds the cache: about 400 octets
-# an entry with ordinary names, 1.2 KB with the longest.
+# an entry with ordinary names, 1.2 KB with the longest. There are two such caches.
 _CACHED_ROUTES: Final = 4096
 
 # Answers that only say "go on": the protocol wants one for each event of the response, and for trailers.

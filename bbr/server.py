@@ -55,16 +55,20 @@ class Server:
         limit = settings.max_body_bytes
         main = GrpcioServer(serving, max_body_bytes=limit, new_exchange=self._new_exchange, ended=_ended)
         checks = GrpcioServer(serving, max_body_bytes=limit)
-        with _stop_signals() as stop:
-            await _listen(main, settings.bind_address, settings.grpc_port, "--grpc-port")
-            await _listen(checks, settings.bind_address, settings.grpc_health_port, "--grpc-health-port")
-            log.info("%s", self._greeting())
-            ready()
-            log.info("%s: draining for at most %g s", await stop, settings.drain_seconds)
-            # Health first, so that whoever asks sends nothing more here; its own port outlives the requests.
-            serving.stop()
-            await main.stop(settings.drain_seconds)
-            await checks.stop(_HEALTH_STOP_SECONDS)
+        try:
+            with _stop_signals() as stop:
+                await _listen(main, settings.bind_address, settings.grpc_port, "--grpc-port")
+                await _listen(checks, settings.bind_address, settings.grpc_health_port, "--grpc-health-port")
+                log.info("%s", self._greeting())
+                ready()
+                log.info("%s: draining for at most %g s", await stop, settings.drain_seconds)
+                # Health first, so that whoever asks sends nothing more here; its own port outlives the requests.
+                serving.stop()
+                await main.stop(settings.drain_seconds)
+                await checks.stop(_HEALTH_STOP_SECONDS)
+        finally:  # whatever still runs, at once: a port could not be had
+            await main.stop(0)
+            await checks.stop(0)
         log.info("stopped")
 
     def _new_exchange(self) -> Exchange:
@@ -107,7 +111,7 @@ async def _listen(server: GrpcioServer, address: str | None, port: int, flag: st
 
 @contextmanager
 def _stop_signals() -> Iterator[asyncio.Future[str]]:
-    """Give a future that the first SIGTERM or SIGINT resolves to the signal's name; a second one acts as usual."""
+    """Give a future that the first SIGTERM or SIGINT resolves to the signal's name; a second one ends the process."""
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[str] = loop.create_future()
     signals = (signal.SIGTERM, signal.SIGINT)
@@ -117,11 +121,15 @@ def _stop_signals() -> Iterator[asyncio.Future[str]]:
             stop.set_result(which.name)
         for each in signals:
             loop.remove_signal_handler(each)
+            # Not asyncio's KeyboardInterrupt: grpc.aio can't be cancelled half-way through its shutdown.
+            signal.signal(each, signal.SIG_DFL)
 
+    before = [(each, signal.getsignal(each)) for each in signals]
     for each in signals:
         loop.add_signal_handler(each, caught, each)
     try:
         yield stop
     finally:
-        for each in signals:
+        for each, handler in before:
             loop.remove_signal_handler(each)
+            signal.signal(each, handler)

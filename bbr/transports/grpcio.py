@@ -6,14 +6,17 @@ grpcio holds each message whole and has no types; everything of it that the proj
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 import grpc
 import grpc.aio
 
 from bbr import health
 from bbr.exchange import Exchange
-from bbr.status import StatusCode
+from bbr.status import Status, StatusCode
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -92,29 +95,25 @@ class GrpcioServer:
 
     async def _process(self, _messages: AsyncIterator[bytes], context: Any) -> None:
         assert self._new_exchange is not None  # noqa: S101 (registered only with it)
-        exchange = self._new_exchange()
         try:
-            await self._converse(exchange, context)
-        finally:  # also when the peer resets the stream, which cancels this task
-            self._ended(exchange)
+            exchange = _core(self._new_exchange)
+            try:
+                code, details = await self._converse(exchange, context)
+            finally:  # also when the peer resets the stream, which cancels this task
+                _core(self._ended, exchange)
+        except _CoreError:
+            code, details = StatusCode.INTERNAL, "the router failed on this request"
+        context.set_code(_CODES[code])
+        context.set_details(details)
 
-    async def _converse(self, exchange: Exchange, context: Any) -> None:
+    async def _converse(self, exchange: Exchange, context: Any) -> Status:
         while exchange.end is None:
             message = await context.read()
             if message is grpc.aio.EOF:
                 break
-            try:
-                answers = exchange.receive(message)
-            except Exception:  # a fault of ours: this stream ends with an error, and no other notices
-                log.exception("an exchange failed")
-                context.set_code(_CODES[StatusCode.INTERNAL])
-                context.set_details("the router failed on this request")
-                return
-            for answer in answers:
+            for answer in _core(exchange.receive, message):
                 await context.write(answer)
-        code, details = exchange.finish()
-        context.set_code(_CODES[code])
-        context.set_details(details)
+        return _core(exchange.finish)
 
     async def check(self, _request: bytes, _context: Any) -> bytes:
         """Health.Check."""
@@ -126,13 +125,27 @@ class GrpcioServer:
 
     async def watch(self, _request: bytes, context: Any) -> None:
         """Health.Watch: the state now, and once more when it changes; it can only change for the last time."""
-        await context.write(health.check(serving=self._serving.now))
-        if self._serving.now:
+        serving = self._serving.now  # once: it may change while the first message is being written
+        await context.write(health.check(serving=serving))
+        if serving:
             await self._serving.stopped()
             await context.write(health.check(serving=False))
         # A stream left open would make the drain last as long as it may.
         context.set_code(_CODES[StatusCode.UNAVAILABLE])
         context.set_details("this replica is shutting down")
+
+
+class _CoreError(Exception):
+    """A fault of ours, already logged: its stream ends with an error, and no other notices."""
+
+
+def _core(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    # Around each call of the core rather than around all of them: what grpcio raises when a peer is gone is its own.
+    try:
+        return call(*args, **kwargs)
+    except Exception as error:
+        log.exception("an exchange failed")
+        raise _CoreError from error
 
 
 def _health_handlers(server: GrpcioServer) -> Any:

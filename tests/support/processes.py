@@ -1,0 +1,111 @@
+"""`bbr serve` as a process of its own."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+from tests.support.ports import free_ports
+
+# How long anything may take that must happen by itself. A machine that is busy needs a second or two to start Python.
+DEADLINE_SECONDS = 30.0
+
+READY = " serves ext_proc on port "
+
+
+class Bbr:
+    """A running `bbr serve` on two loopback ports; its stderr is read as it comes."""
+
+    def __init__(self, *arguments: str, ports: tuple[int, int] | None = None) -> None:
+        self.port, self.health_port = ports or free_ports(2)
+        command = [sys.executable, "-W", "error", "-m", "bbr", "serve", "--bind-address=127.0.0.1"]
+        command += [f"--grpc-port={self.port}", f"--grpc-health-port={self.health_port}", "--secure-serving=false"]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("BBR_", "GRPC_"))}
+        self._process = subprocess.Popen(
+            [*command, *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._lines: list[str] = []
+        self._closed = False
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read, name="stderr of bbr")
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self._process.stderr:
+            with self._news:
+                self._lines.append(line)
+                self._news.notify_all()
+        with self._news:
+            self._closed = True
+            self._news.notify_all()
+
+    @property
+    def stderr(self) -> str:
+        """What the process has written so far."""
+        with self._news:
+            return "".join(self._lines)
+
+    def wait_for(self, text: str) -> bool:
+        """Await a line with `text` on stderr; False if the process ends without one."""
+        with self._news:
+            met = self._news.wait_for(
+                lambda: self._closed or any(text in line for line in self._lines), DEADLINE_SECONDS
+            )
+            assert met, f"no line with {text!r} in time:\n{''.join(self._lines)}"
+            return any(text in line for line in self._lines)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """Await the process's end; return its exit status."""
+        status = self._process.wait(DEADLINE_SECONDS)
+        self._reader.join(DEADLINE_SECONDS)
+        return status
+
+    def stdout(self) -> str:
+        """Return all that an ended process wrote to stdout."""
+        return self._process.stdout.read()
+
+    def stop(self) -> int:
+        """Ask the process to end, as Kubernetes does, and return its exit status."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def close(self) -> None:
+        """End the process if it still runs, and release what belongs to it."""
+        self._process.kill()
+        self.wait()
+        self._process.stdout.close()
+        self._process.stderr.close()
+
+
+@contextlib.contextmanager
+def bbr(*arguments: str, ports: tuple[int, int] | None = None) -> Iterator[Bbr]:
+    """Run `bbr serve` whether it starts or not."""
+    process = Bbr(*arguments, ports=ports)
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+@contextlib.contextmanager
+def serving(*arguments: str) -> Iterator[Bbr]:
+    """Run `bbr serve` and await its readiness; a port that someone else has taken meanwhile costs another try."""
+    for _ in range(5):
+        with bbr(*arguments) as process:
+            if process.wait_for(READY):
+                yield process
+                return
+            assert "the port is taken" in process.stderr, process.stderr
+    raise AssertionError("free ports are taken five times in a row")

@@ -1,0 +1,198 @@
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+import bbr.server
+from bbr import __version__, cli, config
+from bbr.server import StartError
+
+COMMANDS = [
+    pytest.param([sys.executable, "-W", "error", "-m", "bbr"], id="python -m bbr"),
+    pytest.param([os.path.join(os.path.dirname(sys.executable), "bbr")], id="bbr"),
+]
+
+
+def run(command, *arguments, **variables):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BBR_")} | variables
+    return subprocess.run(
+        [*command, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """Let `bbr serve` end at once, and collect the settings that it would have served with."""
+    found = []
+    monkeypatch.setattr(cli, "_serve", lambda settings: found.append(settings) or 0)
+    for name in config.OPTIONS:
+        monkeypatch.delenv(config.variable_of(name), raising=False)
+    return found
+
+
+def failure(capsys, *arguments):
+    """Return the exit status and the one sentence on stderr of a command line that fails."""
+    try:
+        code = cli.main(arguments)
+    except SystemExit as exit_:  # argparse's own complaints
+        code = exit_.code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.endswith(".\n")
+    assert not err.endswith("..\n")
+    return code, err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_version(command):
+    done = run(command, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"bbr {__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_usage_error_in_a_process(command):
+    done = run(command, "serve", BBR_GRPC_PORT="nonsense")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "bbr serve: BBR_GRPC_PORT: 'nonsense' is not a port (1 to 65535).\n"
+
+
+def test_help_names_the_commands(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["--help"])
+    assert exit_.value.code == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "serve" in out
+    assert "--version" in out
+
+
+def test_help_of_serve_is_complete(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["serve", "--help"])
+    assert exit_.value.code == 0
+    options = capsys.readouterr().out.partition("options:")[2].partition("Every flag")[0]
+    entries = [" ".join(entry.split()) for entry in re.split(r"^  (?=-)", options, flags=re.MULTILINE)]
+    for name, option in config.OPTIONS.items():
+        value = f"[{option.metavar}]" if option.switch else option.metavar
+        default = f" (default: {option.default})" if option.default else ""
+        assert f"{config.flag_of(name)} {value} {option.help}{default}" in entries
+    assert len(entries) == len(config.OPTIONS) + len(["", "--help"])
+
+
+def test_help_of_serve_tells_of_variables_and_exit_status(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["serve", "--help"])
+    out = capsys.readouterr().out
+    assert "BBR_GRPC_PORT=9004" in out
+    assert "Exit status" in out
+
+
+SPELLINGS = [
+    pytest.param(["--grpc-port=7"], "grpc_port", 7, id="--x=v"),
+    pytest.param(["--grpc-port", "7"], "grpc_port", 7, id="--x v"),
+    pytest.param(["--grpc-port=6", "--grpc-port=7"], "grpc_port", 7, id="the last wins"),
+    pytest.param(["--streaming"], "streaming", True, id="a bare bool"),
+    pytest.param(["--streaming=false"], "streaming", False, id="--bool=false"),
+    pytest.param(["--streaming", "false"], "streaming", False, id="--bool false"),
+    pytest.param(["--streaming", "--grpc-port=7"], "streaming", True, id="a bare bool before a flag"),
+    pytest.param([], "streaming", None, id="a bool left out"),
+    pytest.param(["--max-body-bytes=1MiB"], "max_body_bytes", 1 << 20, id="a size"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "name", "value"), SPELLINGS)
+def test_spelling(served, arguments, name, value):
+    assert cli.main(["serve", "--secure-serving=false", *arguments]) == 0
+    assert getattr(served[0], name) == value
+
+
+@pytest.mark.parametrize("name", config.OPTIONS)
+def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
+    values = {"transport": "grpcio", "bind_address": "::1", "secure_serving": "false", "models": "m.yaml"}
+    values |= {"grpc_port": "7", "grpc_health_port": "7", "assume_body_mode": "buffered", "streaming": "false"}
+    values |= {"max_body_bytes": "1KiB", "drain_seconds": "3"}
+    monkeypatch.setenv("BBR_SECURE_SERVING", "false")
+    assert cli.main(["serve", config.flag_of(name), values[name]]) == 0
+    monkeypatch.setenv(config.variable_of(name), values[name])
+    assert cli.main(["serve"]) == 0
+    assert served[0] == served[1]
+    if name not in ("transport", "secure_serving"):
+        assert getattr(served[0], name) != getattr(config.Settings(), name)
+
+
+def test_a_flag_wins_over_its_variable(served, monkeypatch):
+    monkeypatch.setenv("BBR_GRPC_PORT", "8")
+    cli.main(["serve", "--secure-serving=false", "--grpc-port=7"])
+    assert served[0].grpc_port == 7
+
+
+MISUSES = {
+    "no command": ([], "bbr: ", "required: COMMAND. See `bbr --help`.\n"),
+    "an unknown command": (["run"], "bbr: ", "'run'"),
+    "an abbreviated flag of bbr": (["--vers"], "bbr: ", "COMMAND"),
+    "an unknown flag": (
+        ["serve", "--port=7"],
+        "bbr serve: --port=7 is not a flag of `bbr serve`",
+        "`bbr serve --help`.\n",
+    ),
+    "an abbreviated flag": (["serve", "--grpc-p=7"], "bbr serve: --grpc-p=7 is not a flag of `bbr serve`", ""),
+    "a stray argument": (["serve", "now"], "bbr serve: now is not a flag of `bbr serve`", ""),
+    "a flag without its value": (["serve", "--grpc-port"], "bbr serve: ", "--grpc-port: expected one argument. See "),
+    "a flag with another for a value": (["serve", "--models", "--streaming"], "bbr serve: ", "--models: expected one"),
+    "an unusable value": (["serve", "--grpc-port=0"], "bbr serve: --grpc-port: '0' is not a port (1 to 65535).\n", ""),
+    "a negative number": (["serve", "--grpc-port", "-1"], "bbr serve: --grpc-port: '-1' is not a port", ""),
+    "an empty value": (["serve", "--models="], "bbr serve: --models: '' is not the name of a file.\n", ""),
+    "a word after a bare bool": (["serve", "--streaming", "now"], "bbr serve: --streaming: 'now' is neither", ""),
+    "ports that collide": (
+        ["serve", "--grpc-port=9005"],
+        "bbr serve: --grpc-port and --grpc-health-port are both 9005",
+        "",
+    ),
+    "TLS": (["serve"], "bbr serve: --secure-serving: TLS is not built yet", ""),
+}
+
+
+@pytest.mark.parametrize(("arguments", "start", "part"), MISUSES.values(), ids=MISUSES)
+def test_misuse_is_one_sentence_and_exit_status_2(served, capsys, arguments, start, part):
+    code, sentence = failure(capsys, *arguments)
+    assert code == 2
+    assert sentence.startswith(start)
+    assert part in sentence
+    assert served == []
+
+
+def test_a_start_that_fails_is_one_sentence_and_exit_status_1(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
+    monkeypatch.setattr(cli.logging, "basicConfig", lambda **_options: None)
+    code, sentence = failure(capsys, "serve", "--secure-serving=false", f"--models={tmp_path}")
+    assert code == 1
+    assert sentence == f"bbr serve: --models: {tmp_path}: Is a directory.\n"
+
+
+class Stub:
+    def __init__(self, _settings):
+        pass
+
+    async def run(self):
+        if self.error:
+            raise self.error
+
+
+ENDINGS = [
+    pytest.param(None, 0, "", id="stopped by a signal"),
+    pytest.param(StartError("--grpc-port: taken"), 1, "bbr serve: --grpc-port: taken.\n", id="could not start"),
+]
+
+
+@pytest.mark.parametrize(("error", "code", "sentence"), ENDINGS)
+def test_exit_status(capsys, monkeypatch, error, code, sentence):
+    monkeypatch.setattr(Stub, "error", error, raising=False)
+    monkeypatch.setattr(bbr.server, "Server", Stub)
+    monkeypatch.setattr(cli.logging, "basicConfig", lambda **_options: None)
+    monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
+    assert cli.main(["serve", "--secure-serving=false"]) == code
+    assert capsys.readouterr() == ("", sentence)

@@ -1,0 +1,218 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from bbr import config
+from bbr.config import ConfigError, Settings
+from bbr.exchange import BodyMode
+
+# What every start needs for now.
+PLAINTEXT = {"secure_serving": "false"}
+
+DUPLEX, BUFFERED = BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED
+
+
+def by_flag(name, text, more=None):
+    return config.load({**PLAINTEXT, **(more or {}), name: text}, {})
+
+
+def by_variable(name, text, more=None):
+    variables = {config.variable_of(each): value for each, value in {**PLAINTEXT, **(more or {}), name: text}.items()}
+    return config.load({}, variables)
+
+
+def refusal(flags, environment=None):
+    with pytest.raises(ConfigError) as caught:
+        config.load(flags, environment or {})
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_defaults():
+    assert dataclasses.asdict(config.load(PLAINTEXT, {})) == {
+        "transport": "grpcio",
+        "bind_address": None,
+        "grpc_port": 9004,
+        "grpc_health_port": 9005,
+        "secure_serving": False,
+        "models": None,
+        "assume_body_mode": DUPLEX,
+        "streaming": None,
+        "max_body_bytes": 8 << 20,
+        "drain_seconds": 25.0,
+    }
+
+
+def test_settings_do_not_change():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.load(PLAINTEXT, {}).grpc_port = 1
+
+
+USABLE = {
+    "transport": {"grpcio": "grpcio"},
+    "bind_address": {
+        "127.0.0.1": "127.0.0.1",
+        "0.0.0.0": "0.0.0.0",  # noqa: S104
+        "::": "::",
+        "::1": "::1",
+        "0:0:0:0:0:0:0:1": "::1",
+    },
+    "grpc_port": {"1": 1, "80": 80, "65535": 65535, "09004": 9004},
+    "grpc_health_port": {"1": 1, "65535": 65535},
+    "secure_serving": dict.fromkeys(("false", "0", "f", "F", "FALSE", "False"), False),
+    "models": {"models.yaml": Path("models.yaml"), "/etc/bbr/models": Path("/etc/bbr/models")},
+    "assume_body_mode": {"full-duplex": DUPLEX, "buffered": BUFFERED},
+    "streaming": {
+        **dict.fromkeys(("true", "1", "t", "T", "TRUE", "True"), True),
+        **dict.fromkeys(("false", "0", "f", "F", "FALSE", "False"), False),
+    },
+    "max_body_bytes": {
+        "1": 1,
+        "1000": 1000,
+        "64KiB": 64 << 10,
+        "64Ki": 64 << 10,
+        "16MiB": 16 << 20,
+        "16Mi": 16 << 20,
+        "1Gi": 1 << 30,
+        "2GiB": 1 << 31,
+        "2147483648": 1 << 31,
+    },
+    "drain_seconds": {"0": 0.0, "0.5": 0.5, "25": 25.0, "999999.999999": 999999.999999},
+}
+
+NOT_A_PORT = "is not a port (1 to 65535)"
+NOT_A_SIZE = "is not a size in bytes (a whole number, or one with KiB, MiB or GiB)"
+NOT_SECONDS = "is not a number of seconds from 0 to 999999"
+
+UNUSABLE = {
+    "transport": dict.fromkeys(("", "uv", "GRPCIO"), "is not one of grpcio"),
+    "bind_address": dict.fromkeys(
+        ("", "localhost", "[::1]", "127.0.0.1:9004", "127.0.0", "256.0.0.1", "*", "127.1"), "is not an IP address"
+    ),
+    "grpc_port": dict.fromkeys(
+        ("", "0", "65536", "-1", "+1", "9004.0", "0x2000", "9_004", " 9004", "tcp://10.0.0.1:9004", "٩", "000001"),
+        NOT_A_PORT,
+    ),
+    "grpc_health_port": dict.fromkeys(("", "0", "65536", "http"), NOT_A_PORT),
+    "secure_serving": dict.fromkeys(("", "no", "yes", "tRUE", "2"), "is neither true nor false"),
+    "models": {"": "is not the name of a file"},
+    "assume_body_mode": dict.fromkeys(
+        ("", "BUFFERED", "full_duplex", "streamed", "none"), "is not one of full-duplex, buffered"
+    ),
+    "streaming": dict.fromkeys(("", "on"), "is neither true nor false"),
+    "max_body_bytes": {
+        **dict.fromkeys(("", "-1", "1.5MiB", "8MB", "8M", "8 MiB", "8mib", "8B", "1e6", "9" * 16), NOT_A_SIZE),
+        **dict.fromkeys(("0", "0MiB", "2147483649", "3GiB", "9" * 15), "is not between 1 byte and 2GiB"),
+    },
+    "drain_seconds": dict.fromkeys(
+        ("", "-1", "1e3", "nan", "inf", "5s", ".5", "1.", "1000000", "0.0000001"), NOT_SECONDS
+    ),
+}
+
+
+def pairs(table):
+    return [
+        pytest.param(name, text, expected, id=f"{name}={text}")
+        for name, texts in table.items()
+        for text, expected in texts.items()
+    ]
+
+
+@pytest.mark.parametrize("table", [USABLE, UNUSABLE], ids=["usable", "unusable"])
+def test_tables_cover_every_setting(table):
+    assert table.keys() == config.OPTIONS.keys() == {field.name for field in dataclasses.fields(Settings)}
+
+
+@pytest.mark.parametrize("load", [by_flag, by_variable], ids=["flag", "variable"])
+@pytest.mark.parametrize(("name", "text", "value"), pairs(USABLE))
+def test_usable(load, name, text, value):
+    settings = load(name, text)
+    assert getattr(settings, name) == value
+    assert type(getattr(settings, name)) is type(value)
+
+
+@pytest.mark.parametrize(("name", "text", "why"), pairs(UNUSABLE))
+def test_unusable_flag_is_named(name, text, why):
+    assert refusal({**PLAINTEXT, name: text}) == f"{config.flag_of(name)}: {text!r} {why}"
+
+
+@pytest.mark.parametrize(("name", "text", "why"), [case for case in pairs(UNUSABLE) if case.values[1]])
+def test_unusable_variable_is_named(name, text, why):
+    flags = {each: value for each, value in PLAINTEXT.items() if each != name}
+    assert refusal(flags, {config.variable_of(name): text}) == f"{config.variable_of(name)}: {text!r} {why}"
+
+
+@pytest.mark.parametrize("name", config.OPTIONS)
+def test_names(name):
+    assert config.flag_of(name) == "--" + name.replace("_", "-")
+    assert config.variable_of(name) == "BBR_" + name.upper()
+
+
+@pytest.mark.parametrize("name", config.OPTIONS)
+def test_default_is_what_the_help_says(name):
+    option, field = config.OPTIONS[name], Settings.__dataclass_fields__[name]
+    assert field.default == (option.parse(option.default) if option.default else None)
+    assert option.help
+    assert option.metavar
+
+
+@pytest.mark.parametrize("name", config.OPTIONS)
+def test_only_booleans_are_switches(name):
+    assert config.OPTIONS[name].switch == (name in ("secure_serving", "streaming"))
+
+
+PRECEDENCE = [
+    pytest.param({}, {}, 9004, id="default"),
+    pytest.param({}, {"BBR_GRPC_PORT": "7"}, 7, id="a variable wins over the default"),
+    pytest.param({"grpc_port": "8"}, {"BBR_GRPC_PORT": "7"}, 8, id="a flag wins over the variable"),
+    pytest.param({"grpc_port": "8"}, {"BBR_GRPC_PORT": "bad"}, 8, id="an overruled variable is not read"),
+    pytest.param({}, {"BBR_GRPC_PORT": ""}, 9004, id="an empty variable is absent"),
+    pytest.param({}, {"GRPC_PORT": "7", "bbr_grpc_port": "7"}, 9004, id="other names mean nothing"),
+    pytest.param({}, {"BBR_SERVICE_HOST": "10.0.0.1", "BBR_PORT": "tcp://10.0.0.1:9004"}, 9004, id="service links"),
+]
+
+
+@pytest.mark.parametrize(("flags", "environment", "port"), PRECEDENCE)
+def test_precedence(flags, environment, port):
+    assert config.load({**PLAINTEXT, **flags}, environment).grpc_port == port
+
+
+STREAMING = [
+    pytest.param({"streaming": "true"}, DUPLEX, id="true is full-duplex"),
+    pytest.param({"streaming": "false"}, BUFFERED, id="false is buffered"),
+    pytest.param({"streaming": "true", "assume_body_mode": "full-duplex"}, DUPLEX, id="both say full-duplex"),
+    pytest.param({"streaming": "false", "assume_body_mode": "buffered"}, BUFFERED, id="both say buffered"),
+]
+
+
+@pytest.mark.parametrize(("flags", "mode"), STREAMING)
+def test_streaming(flags, mode):
+    assert config.load({**PLAINTEXT, **flags}, {}).assume_body_mode == mode
+    variables = {config.variable_of(name): text for name, text in flags.items()}
+    assert config.load(PLAINTEXT, variables).assume_body_mode == mode
+
+
+@pytest.mark.parametrize(("streaming", "mode"), [("true", "buffered"), ("false", "full-duplex")])
+def test_streaming_and_assume_body_mode_may_not_contradict(streaming, mode):
+    sentence = "--streaming and --assume-body-mode contradict each other: leave one out"
+    assert refusal({**PLAINTEXT, "streaming": streaming, "assume_body_mode": mode}) == sentence
+    assert refusal({**PLAINTEXT, "streaming": streaming}, {"BBR_ASSUME_BODY_MODE": mode}) == sentence
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [{"grpc_port": "7", "grpc_health_port": "7"}, {"grpc_port": "9005"}, {"grpc_health_port": "9004"}],
+    ids=["both given", "the other's default", "the main port's default"],
+)
+def test_ports_must_differ(flags):
+    sentence = refusal({**PLAINTEXT, **flags})
+    port = next(iter(flags.values()))
+    assert sentence == f"--grpc-port and --grpc-health-port are both {port}: they must differ"
+
+
+@pytest.mark.parametrize("flags", [{}, {"secure_serving": "true"}], ids=["by default", "asked for"])
+def test_tls_is_never_silently_left_out(flags):
+    sentence = refusal(flags)
+    assert sentence.startswith("--secure-serving: TLS is not built yet")
+    assert "--secure-serving=false" in sentence

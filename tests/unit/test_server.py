@@ -1,0 +1,243 @@
+import asyncio
+import contextlib
+import os
+import queue
+import signal
+import socket
+
+import grpc
+import pytest
+
+from bbr import __version__, config
+from bbr.exchange import BodyMode
+from bbr.pb.health_pb2 import HealthCheckResponse
+from bbr.server import Server
+from tests.support import messages
+from tests.support.grpc_frames import PROCESS
+from tests.support.loops import in_loop
+from tests.support.ports import free_port, free_ports
+from tests.support.processes import DEADLINE_SECONDS, bbr, serving
+
+HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
+SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
+
+MODELS = """\
+models:
+  - name: qwen
+    adapters: [sql-lora, chat-lora]
+  - name: phi
+"""
+
+
+def body(model):
+    return messages.request_body(b'{"model": "%s"}' % model.encode(), end_of_stream=True)
+
+
+@contextlib.contextmanager
+def channel_to(port):
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+
+
+def check(port):
+    with channel_to(port) as channel:
+        answer = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=DEADLINE_SECONDS)
+    return HealthCheckResponse.FromString(answer).status
+
+
+class Stream:
+    """One ext_proc stream by grpcio's client, half-closed by `finish`."""
+
+    def __init__(self, channel):
+        self._requests = queue.SimpleQueue()
+        self._call = channel.stream_stream(PROCESS)(iter(self._requests.get, None), timeout=DEADLINE_SECONDS)
+
+    def send(self, message):
+        self._requests.put(message)
+
+    def receive(self):
+        return messages.parse(next(self._call))
+
+    def finish(self):
+        self._requests.put(None)
+        return self._call.code()
+
+
+def ask(port, model):
+    """Send one request and return what the router sets for it, or the HTTP status that it answers with."""
+    with channel_to(port) as channel:
+        stream = Stream(channel)
+        stream.send(HEADERS)
+        stream.send(body(model))
+        answer = stream.receive()
+        if answer.HasField("immediate_response"):
+            stream.finish()
+            return answer.immediate_response.status.code
+        assert stream.receive().HasField("request_body")
+        assert stream.finish() == grpc.StatusCode.OK
+        return list(messages.set_headers(answer.request_headers.response.header_mutation).values())
+
+
+@pytest.fixture
+def models(tmp_path):
+    path = tmp_path / "models.yaml"
+    path.write_text(MODELS, encoding="utf-8")
+    return path
+
+
+def test_serves_until_sigterm(models):
+    with serving(f"--models={models}") as process:
+        assert check(process.port) == SERVING
+        assert check(process.health_port) == SERVING
+        assert ask(process.port, "sql-lora") == [b"sql-lora", b"qwen"]
+        assert ask(process.port, "phi") == [b"phi", b"phi"]
+        assert ask(process.port, "gpt-4") == 404
+        assert process.stop() == 0
+        lines = [line.partition(" INFO bbr.server: ")[2] for line in process.stderr.splitlines()]
+        ports = f"ext_proc on port {process.port} and health on {process.health_port} of 127.0.0.1"
+        table = f"2 base models and 2 adapters from {models}"
+        greeting = f"bbr {__version__} serves {ports}, in plaintext, by the grpcio transport; {table}"
+        assert lines == [greeting, "SIGTERM: draining for at most 25 s", "stopped"]
+        assert process.stdout() == ""
+
+
+def test_without_a_table_every_model_is_its_own_base_model():
+    with serving() as process:
+        assert "no model table: every model is its own base model" in process.stderr
+        assert ask(process.port, "gpt-4") == [b"gpt-4", b"gpt-4"]
+        process.signal(signal.SIGINT)
+        assert process.wait() == 0
+        assert "SIGINT: draining" in process.stderr
+
+
+def test_the_health_port_serves_no_ext_proc():
+    with serving() as process, channel_to(process.health_port) as channel:
+        stream = Stream(channel)
+        assert stream.finish() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_settings_reach_the_exchange():
+    with serving("--max-body-bytes=20", "--streaming=false") as process, channel_to(process.port) as channel:
+        stream = Stream(channel)
+        stream.send(messages.request_headers())
+        assert stream.receive().HasField("request_headers")
+        stream.send(body("a-longer-name"))
+        assert stream.receive().immediate_response.status.code == 413
+        assert stream.finish() == grpc.StatusCode.OK
+
+
+def test_sigterm_lets_a_running_stream_finish():
+    with serving() as process, channel_to(process.port) as channel:
+        stream = Stream(channel)
+        stream.send(HEADERS)
+        stream.send(messages.request_body())
+        assert ask(process.port, "other") == [b"other", b"other"]
+        process.signal(signal.SIGTERM)
+        assert process.wait_for("draining for at most 25 s")
+        assert check(process.health_port) == NOT_SERVING
+        with contextlib.suppress(ConnectionRefusedError):
+            while True:  # until the listener is closed, a turn of the loop later
+                socket.create_connection(("127.0.0.1", process.port), DEADLINE_SECONDS).close()
+        assert check(process.health_port) == NOT_SERVING
+        stream.send(body("qwen"))
+        assert stream.receive().HasField("request_headers")
+        assert stream.receive().HasField("request_body")
+        assert stream.finish() == grpc.StatusCode.OK
+        assert process.wait() == 0
+        assert process.stderr.endswith("stopped\n")
+
+
+def test_a_stream_that_outlives_the_drain_does_not_hold_up_the_end():
+    with serving("--drain-seconds=0.1") as process, channel_to(process.port) as channel:
+        stream = Stream(channel)
+        stream.send(HEADERS)
+        assert ask(process.port, "other") == [b"other", b"other"]
+        assert process.stop() == 0
+        assert stream.finish() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)
+def test_a_second_signal_ends_at_once(second):
+    with serving("--drain-seconds=600") as process, channel_to(process.port) as channel:
+        stream = Stream(channel)
+        stream.send(HEADERS)
+        assert ask(process.port, "other") == [b"other", b"other"]
+        process.signal(signal.SIGTERM)
+        assert process.wait_for("draining for at most 600 s")
+        process.signal(second)
+        assert process.wait() == -second
+        assert "Traceback" not in process.stderr
+        stream.finish()
+
+
+def test_a_gateway_that_breaks_the_protocol_is_logged_by_its_reason():
+    with serving() as process, channel_to(process.port) as channel:
+        stream = Stream(channel)
+        stream.send(HEADERS)
+        stream.send(HEADERS)
+        assert stream.finish() == grpc.StatusCode.FAILED_PRECONDITION
+        assert process.wait_for("a gateway broke the ext_proc protocol (headers-twice)")
+        assert process.stop() == 0
+
+
+@in_loop
+async def test_in_process_it_tells_its_readiness_and_gives_the_signals_back():
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    port, health_port = free_ports(2)
+    flags = {"bind_address": "127.0.0.1", "grpc_port": str(port), "grpc_health_port": str(health_port)}
+    server = Server(config.load({**flags, "secure_serving": "false"}, {}))
+    statuses = []
+
+    def ready():
+        asyncio.get_running_loop().run_in_executor(None, ask_and_stop)
+
+    def ask_and_stop():
+        statuses.extend((check(port), check(health_port)))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    await server.run(ready)
+    assert statuses == [SERVING, SERVING]
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def failed_start(*arguments, ports=None):
+    """Run a `bbr serve` that must fail to start; return its exit status and the whole of its stderr."""
+    with bbr(*arguments, ports=ports) as process:
+        status = process.wait()
+        assert process.stdout() == ""
+        return status, process.stderr
+
+
+@pytest.mark.parametrize("flag", ["--grpc-port", "--grpc-health-port"])
+def test_a_port_in_use_is_one_sentence_that_names_its_flag(flag):
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        ports = (port, free_port()) if flag == "--grpc-port" else (free_port(), port)
+        status, stderr = failed_start(ports=ports)
+    assert status == 1
+    why = "the port is taken, or the address is not this machine's"
+    assert stderr == f"bbr serve: {flag}: can't listen on 127.0.0.1:{port}: {why}.\n"
+
+
+def test_a_second_router_on_the_same_ports_fails():
+    with serving() as process:
+        status, stderr = failed_start(ports=(process.port, process.health_port))
+        assert status == 1
+        assert stderr.startswith("bbr serve: --grpc-port: ")
+        assert ask(process.port, "qwen") == [b"qwen", b"qwen"]
+
+
+def test_a_bad_models_file_is_one_sentence_with_its_name_and_line(models):
+    models.write_text(MODELS + "  - name: phi\n    adapter: [x]\n", encoding="utf-8")
+    status, stderr = failed_start(f"--models={models}")
+    assert status == 1
+    assert stderr == (
+        f"bbr serve: --models: {models}: line 6: an entry of models can't hold adapter; known: adapters, name.\n"
+    )
+
+
+def test_a_missing_models_file_is_one_sentence(tmp_path):
+    path = tmp_path / "none.yaml"
+    status, stderr = failed_start(f"--models={path}")
+    assert (status, stderr) == (1, f"bbr serve: --models: {path}: No such file or directory.\n")
