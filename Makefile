@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos lock clean
+.PHONY: help setup demo accuracy test check format protos lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ $(READY): requirements-dev.lock pyproject.toml
 
 demo: $(READY)  ## run the local Envoy stack and a tour of requests (ONCE=1: exit when the tour is done)
 	@$(BIN)/python -m deploy.local.demo $(if $(ONCE),--once)
+
+accuracy: $(READY)  ## send N (10000) mixed requests through Envoy in both modes and verify each reply
+	@$(BIN)/python -m bench.accuracy --requests $(or $(N),10000)
 
 test: $(READY)  ## run all tests with coverage, and hold coverage to its gates
 	@$(BIN)/coverage erase

@@ -1,0 +1,152 @@
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections import Counter
+from collections.abc import Callable
+
+import aiohttp
+import pytest
+
+from deploy.local.stack import PortInUseError, Stack, StackError, StackOptions
+from deploy.local.topology import DEFAULT_PORTS, POOLS, free_ports, in_use
+from tests.support.envoy import needs_envoy
+from tests.support.h2client import H2Client
+from tests.support.stack import in_stack
+
+QWEN, PHI = POOLS
+CHAT = "/v1/chat/completions"
+
+
+def test_port_in_use_is_named_with_its_part(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        stack = Stack(StackOptions(log_dir=tmp_path, ports={**free_ports(), "phi-2": taken}))
+
+        async def run() -> None:
+            async with stack:
+                pass
+
+        with pytest.raises(PortInUseError, match=rf"something listens already on port {taken} \(for phi-2\)\."):
+            asyncio.run(run())
+    assert stack.parts == {}
+
+
+def test_port_of_all_interfaces_counts_as_in_use():
+    with socket.create_server(("0.0.0.0", 0)) as other:  # noqa: S104 - accepts nothing
+        assert in_use(other.getsockname()[1])
+
+
+def test_free_ports_differ():
+    ports = free_ports()
+    assert ports.keys() == DEFAULT_PORTS.keys()
+    assert len(set(ports.values())) == len(ports)
+
+
+class TestWithEnvoy:
+    pytestmark = needs_envoy
+
+    def test_part_that_dies_early_stops_all(self, tmp_path):
+        program = "import sys; print('bbr serve: no such flag', file=sys.stderr); sys.exit(2)"
+        options = StackOptions(log_dir=tmp_path, ports=free_ports(), router_command=(sys.executable, "-c", program))
+        stack = Stack(options)
+
+        async def run() -> None:
+            async with stack:
+                pass
+
+        with pytest.raises(StackError, match=r"(?s)router ended early with exit code 2\..*no such flag"):
+            asyncio.run(run())
+        assert len(stack.parts) == 8
+        assert all(part.exited.done() for part in stack.parts.values())
+        assert not any(in_use(port) for port in options.ports.values())
+
+    def test_part_that_dies_later_ends_the_work(self, tmp_path):
+        async def test(stack):
+            os.kill(stack.parts["phi-2"].pid, signal.SIGKILL)
+            await asyncio.Event().wait()
+
+        with pytest.raises(StackError, match="phi-2 ended early with signal SIGKILL"):
+            in_stack(test, tmp_path)
+
+    def test_picker_counts_an_answer_from_its_pick_to_its_end(self, tmp_path):
+        async def test(stack):
+            async with aiohttp.ClientSession(stack.url) as session:
+                streamed = await session.post(CHAT, json={"model": "sql-lora", "stream": True})
+                busy = streamed.headers["x-pod"]
+                await streamed.content.readuntil(b"\n\n")
+                # Taking turns would never give four in a row, nor would counts that stay after an answer's end.
+                await asked(session, lambda pods: len(pods) >= 4 and busy not in pods[-4:])
+                streamed.close()
+                await asked(session, lambda pods: busy in pods)
+
+        in_stack(test, tmp_path, event_seconds=60.0)
+
+    def test_concurrent_requests_share_the_pods(self, tmp_path):
+        async def test(stack):
+            async with aiohttp.ClientSession(stack.url) as session:
+                pods = await asyncio.gather(*(ask(session) for _ in range(20)))
+            assert Counter(pods) == dict.fromkeys(QWEN.pods, 10)
+
+        # Longer than it takes to send all twenty.
+        in_stack(test, tmp_path, delay_seconds=1.0)
+
+    def test_clients_can_not_choose_the_endpoint(self, tmp_path):
+        async def test(stack):
+            port = stack.ports["phi-1"]
+            headers = {"x-gateway-destination-endpoint": f"127.0.0.1:{port}"}
+            async with aiohttp.ClientSession(stack.url, headers=headers) as session:
+                assert await ask(session) in QWEN.pods
+                async with session.post(CHAT, json={}) as response:
+                    assert response.status == 404
+                    assert "x-pod" not in response.headers
+
+        in_stack(test, tmp_path)
+
+    def test_model_without_a_pool(self, tmp_path):
+        models = tmp_path / "models.yaml"
+        models.write_text("models: [{name: meta/llama}]")
+
+        async def test(stack):
+            async with (
+                aiohttp.ClientSession(stack.url) as session,
+                session.post(CHAT, json={"model": "meta/llama"}) as response,
+            ):
+                error = (await response.json())["error"]
+                assert (response.status, error["code"]) == (404, "model_not_found")
+                assert "no pool" in error["message"]
+
+        in_stack(test, tmp_path, models=models)
+
+    @pytest.mark.parametrize("body_bytes", [100, 300_000])
+    def test_body_ended_by_trailers(self, tmp_path, body_bytes):
+        body = json.dumps({"model": "sql-lora", "prompt": "x" * body_bytes}).encode()
+
+        def send(port):
+            with H2Client(port) as client:
+                headers = [("content-type", "application/json")]
+                return client.request("POST", "/v1/completions", headers, body, [("x-checksum", "1")])
+
+        async def test(stack):
+            response = await asyncio.to_thread(send, stack.ports["gateway"])
+            assert (response.status, response.header("x-pool")) == (200, "qwen-pool")
+            assert response.header("x-body-bytes") == str(len(body))
+
+        in_stack(test, tmp_path)
+
+
+async def ask(session) -> str:
+    async with session.post(CHAT, json={"model": QWEN.base_model}) as response:
+        assert response.status == 200
+        await response.read()
+        return response.headers["x-pod"]
+
+
+async def asked(session, enough: Callable[[list[str]], bool]) -> None:
+    # The picker learns of an answer's end a little after the client: what a single reply tells may lag.
+    async with asyncio.timeout(10):
+        pods = []
+        while not enough(pods):
+            pods.append(await ask(session))
