@@ -1,0 +1,31 @@
+"""README stays true: what it says of flags and refusals is what the code has."""
+
+import inspect
+import re
+from pathlib import Path
+
+from bbr import config, refusal
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def test_flags_table_is_what_help_says() -> None:
+    rows = re.findall(r"^\| `--([a-z-]+)` \| (.*) \| (.*) \|$", README, re.MULTILINE)
+    expected = [
+        (name.replace("_", "-"), f"`{option.default}`" if option.default else "", option.help)
+        for name, option in config.OPTIONS.items()
+    ]
+    assert rows == expected
+
+
+def test_every_refusal_is_listed() -> None:
+    source = inspect.getsource(refusal)
+    reasons = re.findall(r'return Refusal\(\d+, "([a-z0-9-]+)"', source)
+    assert len(reasons) == source.count("return Refusal(")
+    assert [reason for reason in reasons if f"`bbr:{reason}`" not in README] == []
+
+
+def test_stated_limits_are_the_codes() -> None:
+    from bbr.model import MAX_MODEL_BYTES
+
+    assert f"over {MAX_MODEL_BYTES} bytes" in README
