@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if unknown:
             raise config.ConfigError(f"{unknown[0]} is not a flag of `bbr serve`; see `bbr serve --help`")
-        settings = config.load({name: text for name, text in arguments.items() if text is not None}, os.environ)
+        given = {name: text for name, text in arguments.items() if text is not None}
+        settings = config.load({name: _joined(text) for name, text in given.items()}, os.environ)
     except config.ConfigError as error:
         return _fail(EXIT_USAGE, error)
     return _serve(settings)
@@ -57,6 +58,10 @@ def _serve(settings: config.Settings) -> int:
     except StartError as error:
         return _fail(EXIT_FAILED, error)
     return EXIT_OK
+
+
+def _joined(text: str | list[str]) -> str:
+    return text if isinstance(text, str) else ",".join(text)
 
 
 def _fail(code: int, error: Exception) -> int:
@@ -88,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
             dest=name,
             metavar=option.metavar,
             help=(option.help + default).replace("%", "%%"),
+            action="append" if option.repeatable else "store",
             nargs="?" if option.switch else None,
             const="true" if option.switch else None,
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bbr.exchange import BodyMode
+from bbr.exchange import BodyMode, InvalidJson
 
 ENVIRONMENT_PREFIX: Final = "BBR_"
 
@@ -48,6 +48,11 @@ class Option:
         """Whether the bare flag, without a value, means true."""
         return self.parse is _boolean
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether the flag may stand several times; as one text, the values are joined by commas."""
+        return self.parse is _header_names
+
 
 def _option(parse: Callable[[str], Any], default: str, metavar: str, help: str) -> Any:  # noqa: A002
     value = parse(default) if default else None
@@ -82,6 +87,36 @@ def _seconds(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
         raise ValueError("is not a number of seconds from 0 to 999999")
     return float(text)
+
+
+def _positive_seconds(text: str) -> float:
+    seconds = _seconds(text)
+    if not seconds:
+        raise ValueError("is not more than 0 seconds")
+    return seconds
+
+
+def _model_length(text: str) -> int:
+    # The longest header value that an HTTPRoute can match.
+    if text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= 4096:
+        return int(text)
+    raise ValueError("is not a length from 1 to 4096 bytes")
+
+
+def _header_names(text: str) -> tuple[str, ...]:
+    names = [name.strip(" ").lower() for name in text.split(",")]
+    for name in names:
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]{1,256}", name):
+            raise ValueError("is not a header name, or several with commas between")
+        if name in ("host", "content-length", "transfer-encoding", "content-type"):
+            raise ValueError(f"names {name}, without which a request is another one")
+    return tuple(names)
+
+
+def _namespace(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,128}", text):
+        raise ValueError("is not a metadata namespace (letters, digits, points, dashes, underscores)")
+    return text
 
 
 def _choice(choices: Mapping[str, Any]) -> Callable[[str], Any]:
@@ -136,6 +171,41 @@ class Settings:
     )
     max_body_bytes: int = _option(
         _size, "8MiB", "SIZE", "a larger JSON body is refused with 413; others are not bounded"
+    )
+    max_model_length: int = _option(_model_length, "256", "BYTES", "a longer model name is refused with 400")
+    on_invalid_json: InvalidJson = _option(
+        _choice({action.value: action for action in InvalidJson}),
+        "reject",
+        "ACTION",
+        "what becomes of a body that is no strict JSON (NaN, a lone surrogate, a byte order mark, broken): reject "
+        "answers 400, pass-stripped sends it on without routing headers",
+    )
+    duplex_idle_seconds: float = _option(
+        _positive_seconds, "60", "SECONDS", "how long a body may stand still in full duplex; then 408"
+    )
+    buffered_wait_seconds: float = _option(
+        _positive_seconds, "300", "SECONDS", "how long a body may take to come in the other body modes; then 408"
+    )
+    strip_header: tuple[str, ...] | None = _option(
+        _header_names,
+        "",
+        "NAME",
+        "a header of the client's to remove from every request, besides the routing headers and "
+        "x-gateway-destination-endpoint; may be given several times, or with commas",
+    )
+    trust_client_headers: bool = _option(
+        _boolean,
+        "false",
+        "BOOL",
+        "DANGEROUS: leave a client's own routing headers in requests that name no model. Whoever can reach the gateway "
+        "can then pick any pool, past whatever authorises models by these headers",
+    )
+    dynamic_metadata: str | None = _option(
+        _namespace,
+        "",
+        "NAMESPACE",
+        "also tell the gateway requested model, base model and outcome as dynamic metadata under this name, for its "
+        "access log and rate limits (Envoy: metadata_options.receiving_namespaces.untyped)",
     )
     drain_seconds: float = _option(
         _seconds, "25", "SECONDS", "how long running requests may take to finish after SIGTERM"

@@ -10,8 +10,8 @@ The request's way, for a gateway in FULL_DUPLEX_STREAMED (left) and in the modes
                       or an error
 
 A request that is not read (an upgrade, gRPC, another content type) or has no body is stripped at its headers, and its
-body goes back piece by piece. "Strip" removes the routing headers that a client may have sent; see ENVOY behaviour in
-DESIGN.md for why each answer is what it is.
+body goes back piece by piece. "Strip" removes the routing headers that a client may have sent. DESIGN.md tells which
+behaviour of Envoy makes each answer what it is.
 """
 
 import enum
@@ -22,7 +22,9 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from bbr import model, refusal, replies
-from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue, HttpBody, HttpHeaders, ProcessingMode, ProcessingRequest
+from bbr.head import Dialect, read_head
+from bbr.model import MAX_MODEL_BYTES, BodyKind
+from bbr.pb.ext_proc_pb2 import HttpBody, HttpHeaders, ProcessingMode, ProcessingRequest
 from bbr.refusal import Refusal
 from bbr.registry import Registry
 from bbr.replies import Replies
@@ -40,6 +42,13 @@ class BodyMode(enum.IntEnum):
     GRPC = ProcessingMode.GRPC
 
 
+class InvalidJson(enum.Enum):
+    """What becomes of a body that is no strict JSON. Model servers take some of it: NaN, lone surrogates, a BOM."""
+
+    REJECT = "reject"  # 400
+    PASS_STRIPPED = "pass-stripped"  # noqa: S105 (no password); it goes on without routing headers
+
+
 class Outcome(enum.Enum):
     """What came of a request."""
 
@@ -48,6 +57,8 @@ class Outcome(enum.Enum):
     NO_BODY = "no-body"  # nothing to read: passed, stripped
     NOT_READ = "not-read"  # an upgrade or a content type that the router does not read: passed, stripped
     NO_MODEL = "no-model"  # read, and no `model` in it: passed, stripped
+    INVALID = "invalid"  # no strict JSON, and the policy lets that pass, stripped; `reason` says which fault
+    OBSERVED = "observed"  # the gateway only lets us watch: no answer
     REFUSED = "refused"  # answered by the router; `reason` says why
     FAULT = "fault"  # the gateway broke the protocol; `reason` says how, the stream ends with an error
 
@@ -58,7 +69,7 @@ class Verdict:
 
     Attributes:
         outcome: see Outcome.
-        reason: of a refusal or a fault, in kebab case; else "".
+        reason: of a refusal, a fault or an invalid body, in kebab case; else "".
         model: the requested model, once known.
         base_model: what it resolved to.
         body_bytes: request body received so far.
@@ -81,23 +92,33 @@ class Policy:
         replies: the messages to answer with.
         assume_body_mode: for a gateway that sends no protocol_config; governs response bodies too.
         max_body_bytes: a larger body is refused, if it is of the kind that is read.
+        max_model_bytes: a longer model name is refused.
+        on_invalid_json: see InvalidJson.
+        duplex_idle_seconds: how long a body may stand still in FULL_DUPLEX_STREAMED.
+        buffered_wait_seconds: how long a body may take to come in the other modes.
     """
 
     replies: Replies
     assume_body_mode: BodyMode = BodyMode.FULL_DUPLEX_STREAMED
     max_body_bytes: int = 8 << 20
+    max_model_bytes: int = MAX_MODEL_BYTES
+    on_invalid_json: InvalidJson = InvalidJson.REJECT
+    duplex_idle_seconds: float = 60.0
+    buffered_wait_seconds: float = 300.0
 
 
 class _Phase(enum.Enum):
     """Where the request side of an exchange stands."""
 
     START = enum.auto()  # no request message yet
+    PEEKING = enum.auto()  # the body's first octet will tell whether it is read
     READING = enum.auto()  # the body will be read for its model
     PASSING = enum.auto()  # decided; the body goes back as it comes
     DONE = enum.auto()  # the request has ended and is answered
 
 
 _NOTHING: Final[Sequence[bytes]] = ()
+_KNOWN_MODES: Final = frozenset(BodyMode)
 
 
 class Exchange:
@@ -108,15 +129,27 @@ class Exchange:
         end: once set, the status to end the RPC with, after the messages already returned; later messages are ignored.
     """
 
-    __slots__ = ("_body", "_duplex", "_echo_response", "_mode", "_phase", "_policy", "_registry", "end", "verdict")
+    __slots__ = (
+        "_body",
+        "_dialect",
+        "_mode",
+        "_phase",
+        "_policy",
+        "_registry",
+        "_replies",
+        "_response_mode",
+        "end",
+        "verdict",
+    )
 
     def __init__(self, policy: Policy, registry: Registry) -> None:
         self._policy = policy
+        self._replies = policy.replies
         self._registry = registry
         self._phase = _Phase.START
+        self._dialect = Dialect.OPENAI
         self._mode: int | None = None
-        self._duplex = False
-        self._echo_response = False
+        self._response_mode: int | None = None
         self._body: list[bytes] = []
         self.verdict = Verdict()
         self.end: Status | None = None
@@ -135,24 +168,31 @@ class Exchange:
             return self._fault(StatusCode.INVALID_ARGUMENT, "undecodable-message", "not a ProcessingRequest")
         if self._mode is None:
             self._begin(request)
+        if request.observability_mode:
+            self._decide(_Phase.DONE, Outcome.OBSERVED)
+            return _NOTHING
         try:
-            match request.WhichOneof("request"):
-                case "request_body":
-                    return self._request_body(request.request_body)
-                case "request_headers":
-                    return self._request_headers(request.request_headers)
-                case "request_trailers":
-                    return self._request_trailers()
-                case "response_headers":
-                    return (replies.RESPONSE_HEADERS,)
-                case "response_body":
-                    return self._response_body(request.response_body)
-                case "response_trailers":
-                    return (replies.RESPONSE_TRAILERS,)
-                case _:
-                    return self._fault(StatusCode.UNIMPLEMENTED, "unknown-message", "a message of no known kind")
+            return self._answer(request)
         except Refusal as refused:
             return self._refuse(refused)
+
+    @property
+    def patience_seconds(self) -> float | None:
+        """How long to wait for the next message before `expire`; None is forever.
+
+        Envoy has no timeout of its own in full duplex. Bodies that are not read may stand still as long as they like:
+        a WebSocket does for hours.
+        """
+        if self._phase in (_Phase.PEEKING, _Phase.READING):
+            duplex = self._mode == BodyMode.FULL_DUPLEX_STREAMED
+            return self._policy.duplex_idle_seconds if duplex else self._policy.buffered_wait_seconds
+        return self._policy.duplex_idle_seconds if self._mode is None else None
+
+    def expire(self) -> Sequence[bytes]:
+        """Answer for a message that did not come in time: 408, or an error status if there never was a request."""
+        if self._phase in (_Phase.PEEKING, _Phase.READING):
+            return self._refuse(refusal.body_timeout(self.patience_seconds or 0))
+        return self._fault(StatusCode.DEADLINE_EXCEEDED, "silent-stream", "no message came in time")
 
     def finish(self) -> Status:
         """Return the status for a stream that the gateway has half-closed.
@@ -162,55 +202,83 @@ class Exchange:
         """
         if self.end is not None:
             return self.end
-        if self._phase is _Phase.DONE or (self._phase is _Phase.PASSING and not self._duplex):
+        # Without a body mode that streams, all that came has been answered.
+        if self._phase is _Phase.DONE or (
+            self._phase is _Phase.PASSING and self._mode != BodyMode.FULL_DUPLEX_STREAMED
+        ):
             return OK
         return Status(StatusCode.CANCELLED, "the gateway closed the stream before the request had ended")
 
     def _begin(self, request: ProcessingRequest) -> None:
         """Read the body modes: protocol_config stands in the first message only, whichever that is."""
-        assumed = self._policy.assume_body_mode
-        response_mode: int = assumed
-        self._mode = assumed
+        self._mode = self._response_mode = self._policy.assume_body_mode
         if request.HasField("protocol_config"):
             self._mode = request.protocol_config.request_body_mode
-            response_mode = request.protocol_config.response_body_mode
-        self._duplex = self._mode == BodyMode.FULL_DUPLEX_STREAMED
-        self._echo_response = response_mode == BodyMode.FULL_DUPLEX_STREAMED
+            self._response_mode = request.protocol_config.response_body_mode
+
+    def _answer(self, request: ProcessingRequest) -> Sequence[bytes]:
+        match request.WhichOneof("request"):
+            case "request_body":
+                if self._mode == BodyMode.FULL_DUPLEX_STREAMED:
+                    return self._duplex_body(request.request_body)
+                return self._awaited_body(request.request_body)
+            case "request_headers":
+                return self._request_headers(request.request_headers)
+            case "request_trailers":
+                return self._request_trailers()
+            case "response_headers":
+                return (replies.RESPONSE_HEADERS,)
+            case "response_body":
+                return self._response_body(request.response_body)
+            case "response_trailers":
+                return (replies.RESPONSE_TRAILERS,)
+            case _:
+                return self._fault(StatusCode.UNIMPLEMENTED, "unknown-message", "a message of no known kind")
 
     def _request_headers(self, headers: HttpHeaders) -> Sequence[bytes]:
         if self._phase is not _Phase.START:
             return self._fault(StatusCode.FAILED_PRECONDITION, "headers-twice", "request_headers came twice")
+        head = read_head(headers.headers)
+        self._dialect = head.dialect
         if headers.end_of_stream:
-            self._decide(_Phase.DONE, Outcome.NO_BODY)
-            return (self._policy.replies.strip,)
-        announced = _body_to_read(headers.headers)
-        if announced is None:
-            self._decide(_Phase.PASSING, Outcome.NOT_READ)
-            return (self._policy.replies.strip if self._duplex else self._policy.replies.strip_unbuffered,)
-        if announced > self._policy.max_body_bytes:
+            return (self._replies.stripped(self._decide(_Phase.DONE, Outcome.NO_BODY)),)
+        mode = self._mode
+        if mode not in _KNOWN_MODES:
+            raise refusal.body_mode_unknown(mode or 0)
+        if head.kind is BodyKind.OTHER or mode in (BodyMode.NONE, BodyMode.GRPC):
+            outcome = self._decide(_Phase.PASSING, Outcome.NOT_READ)
+            if mode in (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL):
+                return (self._replies.stripped_unbuffered(outcome),)
+            return (self._replies.stripped(outcome),)
+        if head.kind is BodyKind.FORM:
+            self._phase = _Phase.PEEKING
+        elif head.content_length > self._policy.max_body_bytes:
             raise refusal.body_too_large(self._policy.max_body_bytes)
-        self._phase = _Phase.READING
+        else:
+            self._phase = _Phase.READING
         # Full duplex holds the headers until we answer, and the answer is in the body. The other modes send no body
         # before it; they get the client's own routing headers stripped, in case no body message follows.
-        return _NOTHING if self._duplex else (self._policy.replies.strip,)
+        return _NOTHING if mode == BodyMode.FULL_DUPLEX_STREAMED else (self._replies.stripped(),)
 
-    def _request_body(self, body: HttpBody) -> Sequence[bytes]:
-        if self._duplex:
-            return self._duplex_body(body)
-        self.verdict.body_bytes += len(body.body)
-        if self._phase is _Phase.PASSING:
-            return (self._policy.replies.strip_body,)
-        if self._phase is _Phase.DONE:
-            return self._fault(StatusCode.FAILED_PRECONDITION, "body-twice", "request_body came after its end")
-        if self._mode != BodyMode.BUFFERED and not body.end_of_stream:
-            # A piece of a body that the gateway will not hold back for us: nothing can be routed any more.
-            self._decide(_Phase.PASSING, Outcome.NOT_READ)
-            return (self._policy.replies.strip_body,)
-        # In BUFFERED one message is the whole body, even without end_of_stream (a body that ends by trailers).
-        if self.verdict.body_bytes > self._policy.max_body_bytes:
-            raise refusal.body_too_large(self._policy.max_body_bytes)
-        route = self._resolve(body.body)
-        return (self._policy.replies.route_body(*route) if route else self._policy.replies.strip_body,)
+    def _request_trailers(self) -> Sequence[bytes]:
+        if self._mode == BodyMode.FULL_DUPLEX_STREAMED:
+            return self._duplex_trailers()
+        if self._phase in (_Phase.READING, _Phase.PEEKING):
+            if self._body:
+                self._resolve_late(b"".join(self._body))
+            else:
+                self._decide(_Phase.DONE, Outcome.NO_BODY)
+        self._phase = _Phase.DONE
+        return (replies.REQUEST_TRAILERS,)
+
+    def _response_body(self, body: HttpBody) -> Sequence[bytes]:
+        if self._response_mode == BodyMode.FULL_DUPLEX_STREAMED:
+            return replies.response_body(body.body, end_of_stream=body.end_of_stream)
+        if self._response_mode == BodyMode.GRPC:
+            return (replies.grpc_message(body, response=True),)
+        return (replies.RESPONSE_BODY,)
+
+    # FULL_DUPLEX_STREAMED: one header answer, then the body; no answer is due before the request has ended.
 
     def _duplex_body(self, body: HttpBody) -> Sequence[bytes]:
         if self._phase is _Phase.DONE:
@@ -218,47 +286,132 @@ class Exchange:
             return _NOTHING
         if self._phase is _Phase.START:
             raise refusal.headers_not_sent()
-        octets = body.body
+        octets, ended = body.body, body.end_of_stream
         self.verdict.body_bytes += len(octets)
         if self._phase is _Phase.PASSING:
-            if body.end_of_stream:
+            if ended:
                 self._phase = _Phase.DONE
-            return replies.request_body(octets, end_of_stream=body.end_of_stream)
-        if self.verdict.body_bytes > self._policy.max_body_bytes:
-            raise refusal.body_too_large(self._policy.max_body_bytes)
+            return replies.request_body(octets, end_of_stream=ended)
         self._body.append(octets)
-        return self._duplex_answer(end_of_stream=True) if body.end_of_stream else _NOTHING
+        if self._phase is _Phase.PEEKING:
+            kind = self._peek(octets, ended=ended)
+            if kind is BodyKind.OTHER:
+                return self._duplex_pass(ended=ended)
+            if kind is BodyKind.FORM:
+                return _NOTHING
+            self._phase = _Phase.READING
+        self._check_size()
+        return self._duplex_answer(end_of_stream=True) if ended else _NOTHING
+
+    def _duplex_trailers(self) -> Sequence[bytes]:
+        match self._phase:
+            case _Phase.DONE:
+                self.verdict.late_bodies += 1
+                return _NOTHING
+            case _Phase.START:
+                raise refusal.headers_not_sent()
+            case _Phase.READING:
+                # No message has said end_of_stream, and none of ours may: the trailers' answer ends the request.
+                return [*self._duplex_answer(end_of_stream=False), replies.REQUEST_TRAILERS]
+            case _Phase.PEEKING:  # there were nothing but blanks
+                return [*self._duplex_pass(ended=True, end_of_stream=False), replies.REQUEST_TRAILERS]
+            case _:
+                self._phase = _Phase.DONE
+                return (replies.REQUEST_TRAILERS,)
 
     def _duplex_answer(self, *, end_of_stream: bool) -> list[bytes]:
         """Answer a body that has been read to its end: the headers first, then the body as it came."""
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body = []
+        body = self._take_body()
         route = self._resolve(body)
-        headers = self._policy.replies.route(*route) if route else self._policy.replies.strip
+        headers = self._replies.route(*route) if route else self._replies.stripped(self.verdict.outcome.value)
         return [headers, *replies.request_body(body, end_of_stream=end_of_stream)]
 
-    def _request_trailers(self) -> Sequence[bytes]:
-        if self._duplex and self._phase is _Phase.DONE:
-            self.verdict.late_bodies += 1
-            return _NOTHING
-        if self._duplex and self._phase is _Phase.START:
-            raise refusal.headers_not_sent()
-        if self._phase is _Phase.READING:
-            if self._duplex:
-                # No message has said end_of_stream, and none of ours may: the trailers' answer ends the request.
-                return [*self._duplex_answer(end_of_stream=False), replies.REQUEST_TRAILERS]
-            self._decide(_Phase.DONE, Outcome.NO_BODY)
-        self._phase = _Phase.DONE
-        return (replies.REQUEST_TRAILERS,)
+    def _duplex_pass(self, *, ended: bool, end_of_stream: bool = True) -> list[bytes]:
+        """Let go of a body that turned out to be none to read; `end_of_stream` says how it ended, if it has."""
+        headers = self._replies.stripped(self._decide(_Phase.PASSING, Outcome.NOT_READ))
+        if ended:
+            self._phase = _Phase.DONE
+        return [headers, *replies.request_body(self._take_body(), end_of_stream=ended and end_of_stream)]
 
-    def _response_body(self, body: HttpBody) -> Sequence[bytes]:
-        if self._echo_response:
-            return replies.response_body(body.body, end_of_stream=body.end_of_stream)
-        return (replies.RESPONSE_BODY,)
+    # The other modes: every message is awaited and gets one answer; the headers have had theirs.
+
+    def _awaited_body(self, body: HttpBody) -> Sequence[bytes]:
+        if self._mode == BodyMode.GRPC:
+            return (replies.grpc_message(body, response=False),)
+        octets, ended = body.body, body.end_of_stream
+        self.verdict.body_bytes += len(octets)
+        if self._phase is _Phase.DONE:
+            return self._fault(StatusCode.FAILED_PRECONDITION, "body-twice", "request_body came after its end")
+        if self._phase is _Phase.PASSING:
+            return (self._replies.stripped_body(),)
+        self._body.append(octets)
+        if self._phase is _Phase.PEEKING:
+            kind = self._peek(octets, ended=ended or self._mode != BodyMode.STREAMED)
+            if kind is BodyKind.OTHER:
+                self._body = []
+                return (self._replies.stripped_body(self._decide(_Phase.PASSING, Outcome.NOT_READ)),)
+            if kind is BodyKind.FORM:
+                return (self._replies.stripped_body(),)
+            self._phase = _Phase.READING
+        self._check_size()
+        # In BUFFERED one message is the whole body, even without end_of_stream (a body that ends by trailers).
+        if self._mode == BodyMode.STREAMED and not (ended and len(self._body) == 1):
+            return self._streamed_piece(ended=ended)
+        return (self._awaited_answer(self._take_body(), ended=ended),)
+
+    def _awaited_answer(self, body: bytes, *, ended: bool) -> bytes:
+        try:
+            route = self._resolve(body)
+        except Refusal:
+            # In BUFFERED_PARTIAL a body without its end is whole if trailers end it, else cut at the gateway's buffer.
+            if self._mode == BodyMode.BUFFERED_PARTIAL and not ended and self.verdict.model is None:
+                raise refusal.body_cut_off(len(body)) from None
+            raise
+        if route:
+            return self._replies.route_body(*route)
+        return self._replies.stripped_body(self.verdict.outcome.value)
+
+    def _streamed_piece(self, *, ended: bool) -> Sequence[bytes]:
+        """Answer one of several pieces in STREAMED: each goes upstream at our answer, on the route chosen long ago."""
+        if ended:
+            self._resolve_late(self._take_body())
+            return (self._replies.stripped_body(self.verdict.outcome.value),)
+        return (self._replies.stripped_body(),)
+
+    def _resolve_late(self, body: bytes) -> None:
+        """Read a body when its request can be routed no more; refuse it if it named a model."""
+        if self._resolve(body):
+            raise refusal.body_in_pieces()
+
+    # What both have in common.
+
+    def _peek(self, octets: bytes, *, ended: bool) -> BodyKind:
+        """Tell by a form's first octet whether it is JSON or to be passed (OTHER); FORM: nothing but blanks so far."""
+        begins = model.begins_as_json_object(octets)
+        if begins:
+            return BodyKind.JSON
+        too_long = self.verdict.body_bytes > self._policy.max_body_bytes
+        return BodyKind.OTHER if begins is False or ended or too_long else BodyKind.FORM
+
+    def _check_size(self) -> None:
+        if self.verdict.body_bytes > self._policy.max_body_bytes:
+            raise refusal.body_too_large(self._policy.max_body_bytes)
+
+    def _take_body(self) -> bytes:
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
+        return body
 
     def _resolve(self, body: bytes) -> tuple[str, str] | None:
         """Return the model that a whole body names and its base model, or None if it names none."""
-        name = model.read_model(body)
+        try:
+            name = model.read_model(body, self._policy.max_model_bytes)
+        except Refusal as refused:
+            if refused.code != "invalid_json" or self._policy.on_invalid_json is InvalidJson.REJECT:
+                raise
+            self._decide(_Phase.DONE, Outcome.INVALID)
+            self.verdict.reason = refused.reason
+            return None
         if name is None:
             self._decide(_Phase.DONE, Outcome.NO_MODEL)
             return None
@@ -270,16 +423,17 @@ class Exchange:
         self._decide(_Phase.DONE, Outcome.ROUTED)
         return name, base_model
 
-    def _decide(self, phase: _Phase, outcome: Outcome) -> None:
+    def _decide(self, phase: _Phase, outcome: Outcome) -> str:
         self._phase = phase
         self.verdict.outcome = outcome
+        return outcome.value
 
     def _refuse(self, refused: Refusal) -> Sequence[bytes]:
         self._decide(_Phase.DONE, Outcome.REFUSED)
         self.verdict.reason = refused.reason
         self._body = []
         self.end = OK  # an ImmediateResponse is an answer
-        return (replies.refuse(refused),)
+        return (self._replies.refuse(refused, self._dialect, self.verdict.model),)
 
     def _fault(self, code: StatusCode, reason: str, message: str) -> Sequence[bytes]:
         self._decide(_Phase.DONE, Outcome.FAULT)
@@ -287,30 +441,3 @@ class Exchange:
         self._body = []
         self.end = Status(code, message)
         return _NOTHING
-
-
-def _body_to_read(headers: HeaderMap) -> int | None:
-    """Return the announced length of a body that is to be read for its model (0 if none is), or None to pass it.
-
-    Passed are upgrades and CONNECT, which have no body to wait for, and content types other than JSON. A request with
-    several Content-Type fields is read if one of them is JSON: the model server may go by any.
-    """
-    length = 0
-    content_types = []
-    for header in headers.headers:
-        key = header.key
-        if key == "content-type":
-            content_types.append(_value(header))
-        elif key == "content-length":
-            value = _value(header)
-            # Longer than any integer that an HTTP stack accepts: over every limit, without parsing it.
-            length = (int(value) if len(value) < 19 else 1 << 63) if value.isdigit() else 0
-        elif key == "upgrade" or (key == ":method" and _value(header) == b"CONNECT"):
-            return None
-    if content_types and not any(map(model.is_json, content_types)):
-        return None
-    return length
-
-
-def _value(header: HeaderValue) -> bytes:
-    return header.raw_value or header.value.encode()

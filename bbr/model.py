@@ -1,14 +1,14 @@
-"""Where a request's model name comes from: which bodies are read, and the `model` field of a JSON body.
+"""Where a request's model name comes from: which bodies are read, and what makes a usable name.
 
 Pure. A name that leaves this module is a legal header value as it stands.
 """
 
+import enum
 import re
+from collections.abc import Sequence
 from typing import Final
 
-import orjson
-
-from bbr import refusal
+from bbr import json_body, refusal
 from bbr.refusal import Refusal
 
 # Longer names are refused. The longest known public model ids have about 100 characters; Kubernetes caps a label at 63.
@@ -18,13 +18,40 @@ MAX_MODEL_BYTES: Final = 256
 # inside a value, but no model name has one, and it is invisible to whoever reads a log.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
+_JSON_BLANKS: Final = b" \t\r\n"
 _JSON_TYPES: Final = {bool: "a boolean", int: "a number", float: "a number", list: "an array", dict: "an object"}
 
 
-def is_json(content_type: bytes) -> bool:
-    """Tell whether a Content-Type value names JSON: application/json, text/json or any +json suffix (RFC 6839)."""
-    media_type = content_type.partition(b";")[0].strip().lower()
-    return media_type in (b"application/json", b"text/json") or media_type.endswith(b"+json")
+class BodyKind(enum.Enum):
+    """What a request's headers say of its body, as far as the router cares."""
+
+    JSON = enum.auto()  # to be read
+    FORM = enum.auto()  # curl -d sends JSON under this name: to be read if it begins with a brace
+    OTHER = enum.auto()  # none of the router's business
+
+
+def body_kind(content_types: Sequence[bytes]) -> BodyKind:
+    """Classify a body by its Content-Type fields.
+
+    Without any it is read: JSON is what such a body holds in practice. Of several fields one that names JSON is enough,
+    since the model server may go by any of them.
+    """
+    if not content_types:
+        return BodyKind.JSON
+    media_types = [value.partition(b";")[0].strip().lower() for value in content_types]
+    if any(map(_is_json, media_types)):
+        return BodyKind.JSON
+    return BodyKind.FORM if b"application/x-www-form-urlencoded" in media_types else BodyKind.OTHER
+
+
+def _is_json(media_type: bytes) -> bool:
+    return media_type in (b"application/json", b"text/json") or media_type.endswith(b"+json")  # RFC 6839
+
+
+def begins_as_json_object(octets: bytes) -> bool | None:
+    """Tell whether a body begins with a brace, blanks aside; None if it has only blanks so far."""
+    rest = octets.lstrip(_JSON_BLANKS)
+    return rest.startswith(b"{") if rest else None
 
 
 def read_model(body: bytes, max_model_bytes: int = MAX_MODEL_BYTES) -> str | None:
@@ -34,24 +61,26 @@ def read_model(body: bytes, max_model_bytes: int = MAX_MODEL_BYTES) -> str | Non
         None if the body is empty, is no object, or has no `model`: such a request names no model.
 
     Raises:
-        Refusal: 400; the body is not JSON, or its `model` is not a usable name.
+        Refusal: 400, with the byte offset; the body is not JSON, has two `model` fields, or its `model` is not a
+            usable name.
     """
     if not body:
         return None
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise _invalid_json(body, error) from None
-    if type(document) is not dict or "model" not in document:
+    value = json_body.find_model(body)
+    if value is json_body.ABSENT:
         return None
-    return check_model(document["model"], max_model_bytes)
+    try:
+        return check_model(value, max_model_bytes)
+    except Refusal as refused:
+        raise refused.at(json_body.model_value_offset(body)) from None
 
 
 def check_model(value: object, max_model_bytes: int = MAX_MODEL_BYTES) -> str:
     """Return `value` if it is a usable model name.
 
     Usable is a non-empty string of at most `max_model_bytes` octets in UTF-8, without control characters and without
-    blanks at either end. Other non-ASCII text is allowed and goes into the header as its UTF-8 octets.
+    blanks at either end. Other non-ASCII text is allowed and goes into the header as its UTF-8 octets (obs-text in
+    RFC 9110), unnormalised: a route must spell it the same way.
 
     Raises:
         Refusal: 400, and which rule is broken.
@@ -68,12 +97,3 @@ def check_model(value: object, max_model_bytes: int = MAX_MODEL_BYTES) -> str:
     if value != value.strip():
         raise refusal.model_illegal("it begins or ends with a blank")
     return value
-
-
-def _invalid_json(body: bytes, error: orjson.JSONDecodeError) -> Refusal:
-    try:
-        body.decode()
-    except UnicodeDecodeError as bad:  # orjson reports it at position 0
-        return refusal.invalid_json("invalid UTF-8", bad.start)
-    # orjson counts characters, a client that looks into its body counts bytes.
-    return refusal.invalid_json(error.msg, len(error.doc[: error.pos].encode()))

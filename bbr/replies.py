@@ -5,28 +5,39 @@ only the messages that carry body bytes are assembled for each request.
 """
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final
 
 import orjson
 
+from bbr.head import Dialect
 from bbr.pb.ext_proc_pb2 import (
+    BodyMutation,
     BodyResponse,
     CommonResponse,
     HeaderMutation,
     HeadersResponse,
     HeaderValue,
     HeaderValueOption,
+    HttpBody,
     HttpStatus,
     ImmediateResponse,
     ProcessingMode,
     ProcessingResponse,
+    StreamedBodyResponse,
     TrailersResponse,
 )
 from bbr.refusal import Refusal
 
 MODEL_HEADER: Final = "X-Gateway-Model-Name"
 BASE_MODEL_HEADER: Final = "X-Gateway-Base-Model-Name"
+
+# Where an endpoint picker says which model server it chose. A client that sets it itself could aim a request at any
+# address, if a picker fails open.
+DESTINATION_HEADER: Final = "x-gateway-destination-endpoint"
+
+# Anthropic's error types for the statuses that it gives a name of their own.
+_ANTHROPIC_TYPES: Final = {404: "not_found_error", 413: "request_too_large", 504: "timeout_error"}
 
 # The most body bytes in one message. Google's proxies take 64 KB per message back; the Go router sends 62,000 too.
 MAX_BODY_CHUNK_BYTES: Final = 62_000
@@ -47,39 +58,106 @@ class Replies:
 
     Each of them carries clear_route_cache: without it Envoy keeps the route that it chose by the client's own headers.
 
-    Attributes:
-        strip: answers request_headers and removes the routing headers.
-        strip_unbuffered: the same, and asks a buffering gateway to send no body. A gateway without
-            allow_mode_override ignores that part.
-        strip_body: answers request_body and removes the routing headers.
+    Args:
+        model_header: gets the requested model.
+        base_model_header: gets its base model.
+        strip_headers: other headers of the client's that are removed from every request.
+        trust_client_headers: leave the client's own routing headers in requests that name no model.
+        metadata_namespace: also tell model, base model and outcome as dynamic metadata under this name; "" is off.
     """
 
-    def __init__(self, *, model_header: str = MODEL_HEADER, base_model_header: str = BASE_MODEL_HEADER) -> None:
+    def __init__(
+        self,
+        *,
+        model_header: str = MODEL_HEADER,
+        base_model_header: str = BASE_MODEL_HEADER,
+        strip_headers: Iterable[str] = (DESTINATION_HEADER,),
+        trust_client_headers: bool = False,
+        metadata_namespace: str = "",
+    ) -> None:
         self._model_header = model_header
         self._base_model_header = base_model_header
-        removal = HeaderMutation(remove_headers=[model_header, base_model_header])
-        common = CommonResponse(header_mutation=removal, clear_route_cache=True)
-        strip = ProcessingResponse(request_headers=HeadersResponse(response=common))
-        self.strip: Final = strip.SerializeToString()
-        # The override replaces the whole mode, so it says SKIP for what a router has no use for.
-        strip.mode_override.request_body_mode = ProcessingMode.NONE
-        strip.mode_override.response_header_mode = ProcessingMode.SKIP
-        self.strip_unbuffered: Final = strip.SerializeToString()
-        self.strip_body: Final = ProcessingResponse(request_body=BodyResponse(response=common)).SerializeToString()
+        self._strip_headers = tuple(strip_headers)
+        self._trust_client_headers = trust_client_headers
+        self._metadata_namespace = metadata_namespace
+        self.stripped = cache(self._stripped)
+        self.stripped_unbuffered = cache(self._stripped_unbuffered)
+        self.stripped_body = cache(self._stripped_body)
         self.route = lru_cache(_CACHED_ROUTES)(self._route)
         self.route_body = lru_cache(_CACHED_ROUTES)(self._route_body)
 
+    def refuse(self, refusal: Refusal, dialect: Dialect = Dialect.OPENAI, model: str | None = None) -> bytes:
+        """Return the ImmediateResponse for a refusal: an error in the client's dialect, `bbr:<reason>` as details."""
+        error = _anthropic_error(refusal) if dialect is Dialect.ANTHROPIC else _openai_error(refusal)
+        immediate = ImmediateResponse(
+            status=HttpStatus(code=refusal.status),
+            headers=HeaderMutation(set_headers=_overwrite([("content-type", b"application/json")])),
+            body=orjson.dumps(error),
+            details=f"bbr:{refusal.reason}",
+        )
+        return self._encode(ProcessingResponse(immediate_response=immediate), refusal.reason, model)
+
+    def _stripped(self, outcome: str = "") -> bytes:
+        """Answer request_headers and remove the routing headers."""
+        return self._encode(ProcessingResponse(request_headers=HeadersResponse(response=self._stripping())), outcome)
+
+    def _stripped_unbuffered(self, outcome: str = "") -> bytes:
+        """Answer as `stripped`, and ask a buffering gateway to send no body.
+
+        A gateway without allow_mode_override ignores that part. The override replaces the whole mode, so it says SKIP
+        for what a router has no use for.
+        """
+        answer = ProcessingResponse(request_headers=HeadersResponse(response=self._stripping()))
+        answer.mode_override.request_body_mode = ProcessingMode.NONE
+        answer.mode_override.response_header_mode = ProcessingMode.SKIP
+        return self._encode(answer, outcome)
+
+    def _stripped_body(self, outcome: str = "") -> bytes:
+        """Answer request_body and remove the routing headers."""
+        return self._encode(ProcessingResponse(request_body=BodyResponse(response=self._stripping())), outcome)
+
     def _route(self, model: str, base_model: str) -> bytes:
-        common = self._routing(model, base_model)
-        return ProcessingResponse(request_headers=HeadersResponse(response=common)).SerializeToString()
+        """Answer request_headers and set the routing headers."""
+        answer = ProcessingResponse(request_headers=HeadersResponse(response=self._routing(model, base_model)))
+        return self._encode(answer, "routed", model, base_model)
 
     def _route_body(self, model: str, base_model: str) -> bytes:
-        common = self._routing(model, base_model)
-        return ProcessingResponse(request_body=BodyResponse(response=common)).SerializeToString()
+        """Answer request_body and set the routing headers."""
+        answer = ProcessingResponse(request_body=BodyResponse(response=self._routing(model, base_model)))
+        return self._encode(answer, "routed", model, base_model)
+
+    def _stripping(self) -> CommonResponse:
+        routing = () if self._trust_client_headers else (self._model_header, self._base_model_header)
+        removal = HeaderMutation(remove_headers=[*routing, *self._strip_headers])
+        if not removal.remove_headers:
+            return CommonResponse()
+        return CommonResponse(header_mutation=removal, clear_route_cache=True)
 
     def _routing(self, model: str, base_model: str) -> CommonResponse:
         headers = [(self._model_header, model.encode()), (self._base_model_header, base_model.encode())]
-        return CommonResponse(header_mutation=HeaderMutation(set_headers=_overwrite(headers)), clear_route_cache=True)
+        mutation = HeaderMutation(set_headers=_overwrite(headers), remove_headers=self._strip_headers)
+        return CommonResponse(header_mutation=mutation, clear_route_cache=True)
+
+    def _encode(
+        self, answer: ProcessingResponse, outcome: str, model: str | None = None, base_model: str | None = None
+    ) -> bytes:
+        if self._metadata_namespace and outcome:
+            fields = answer.dynamic_metadata.fields[self._metadata_namespace].struct_value.fields
+            facts = {"outcome": outcome, "requested_model": model, "base_model": base_model}
+            for name, value in facts.items():
+                if value is not None:
+                    fields[name].string_value = value
+        return answer.SerializeToString(deterministic=True)
+
+
+def _openai_error(refusal: Refusal) -> dict[str, object]:
+    error = {"message": refusal.message, "type": refusal.type, "param": refusal.param, "code": refusal.code}
+    return {"error": error}
+
+
+def _anthropic_error(refusal: Refusal) -> dict[str, object]:
+    kind = _ANTHROPIC_TYPES.get(refusal.status) or ("api_error" if refusal.status >= 500 else "invalid_request_error")
+    return {"type": "error", "error": {"type": kind, "message": refusal.message}}
 
 
 def _overwrite(headers: Iterable[tuple[str, bytes]]) -> Iterator[HeaderValueOption]:
@@ -90,22 +168,18 @@ def _overwrite(headers: Iterable[tuple[str, bytes]]) -> Iterator[HeaderValueOpti
         )
 
 
-def refuse(refusal: Refusal) -> bytes:
-    """Return the ImmediateResponse for a refusal: OpenAI's error shape, and `bbr:<reason>` as details."""
-    error = {
-        "message": refusal.message,
-        "type": refusal.type,
-        "param": refusal.param,
-        "code": refusal.code,
-    }
-    content_type = _overwrite([("content-type", b"application/json")])
-    immediate = ImmediateResponse(
-        status=HttpStatus(code=refusal.status),
-        headers=HeaderMutation(set_headers=content_type),
-        body=orjson.dumps({"error": error}),
-        details=f"bbr:{refusal.reason}",
+def grpc_message(body: HttpBody, *, response: bool) -> bytes:
+    """Return a message of a body in GRPC mode as it came: there a piece is a gRPC message and may not be cut."""
+    streamed = StreamedBodyResponse(
+        body=body.body,
+        end_of_stream=body.end_of_stream,
+        end_of_stream_without_message=body.end_of_stream_without_message,
+        grpc_message_compressed=body.grpc_message_compressed,
     )
-    return ProcessingResponse(immediate_response=immediate).SerializeToString()
+    answer = BodyResponse(response=CommonResponse(body_mutation=BodyMutation(streamed_response=streamed)))
+    if response:
+        return ProcessingResponse(response_body=answer).SerializeToString()
+    return ProcessingResponse(request_body=answer).SerializeToString()
 
 
 def request_body(body: bytes, *, end_of_stream: bool) -> list[bytes]:

@@ -10,7 +10,7 @@ from bbr import __version__
 from bbr.config import Settings
 from bbr.exchange import Exchange, Outcome, Policy
 from bbr.registry import Registry
-from bbr.replies import Replies
+from bbr.replies import DESTINATION_HEADER, Replies
 from bbr.sources import file
 from bbr.transports.grpcio import GrpcioServer, Serving
 
@@ -36,9 +36,17 @@ class Server:
         self._settings = settings
         self.registry = _registry(settings)
         self._policy = Policy(
-            replies=Replies(),
+            replies=Replies(
+                strip_headers=dict.fromkeys((DESTINATION_HEADER, *(settings.strip_header or ()))),
+                trust_client_headers=settings.trust_client_headers,
+                metadata_namespace=settings.dynamic_metadata or "",
+            ),
             assume_body_mode=settings.assume_body_mode,
             max_body_bytes=settings.max_body_bytes,
+            max_model_bytes=settings.max_model_length,
+            on_invalid_json=settings.on_invalid_json,
+            duplex_idle_seconds=settings.duplex_idle_seconds,
+            buffered_wait_seconds=settings.buffered_wait_seconds,
         )
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
@@ -60,6 +68,8 @@ class Server:
                 await _listen(main, settings.bind_address, settings.grpc_port, "--grpc-port")
                 await _listen(checks, settings.bind_address, settings.grpc_health_port, "--grpc-health-port")
                 log.info("%s", self._greeting())
+                if settings.trust_client_headers:
+                    log.warning("--trust-client-headers: a client that names no model picks its own pool")
                 ready()
                 log.info("%s: draining for at most %g s", await stop, settings.drain_seconds)
                 # Health first, so that whoever asks sends nothing more here; its own port outlives the requests.

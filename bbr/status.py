@@ -13,6 +13,7 @@ class StatusCode(enum.IntEnum):
     OK = 0
     CANCELLED = 1
     INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
     FAILED_PRECONDITION = 9
     UNIMPLEMENTED = 12
     INTERNAL = 13

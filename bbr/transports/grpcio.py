@@ -108,10 +108,16 @@ class GrpcioServer:
 
     async def _converse(self, exchange: Exchange, context: Any) -> Status:
         while exchange.end is None:
-            message = await context.read()
-            if message is grpc.aio.EOF:
-                break
-            for answer in _core(exchange.receive, message):
+            try:
+                async with asyncio.timeout(exchange.patience_seconds):
+                    message = await context.read()
+            except TimeoutError:
+                answers = _core(exchange.expire)
+            else:
+                if message is grpc.aio.EOF:
+                    break
+                answers = _core(exchange.receive, message)
+            for answer in answers:
                 await context.write(answer)
         return _core(exchange.finish)
 

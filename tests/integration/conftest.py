@@ -54,11 +54,13 @@ def gateways(router: Router, upstreams: Upstreams) -> Iterator[Callable[..., Set
     running: dict[str, envoy.Gateway] = {}
     with ExitStack() as stack:
 
-        def get(body_mode: str = "FULL_DUPLEX_STREAMED", **fields: Any) -> Setup:
-            key = f"{body_mode} {sorted(fields.items())}"
+        def get(body_mode: str = "FULL_DUPLEX_STREAMED", *, buffer_limit: int = 16 << 20, **fields: Any) -> Setup:
+            key = f"{body_mode} {buffer_limit} {sorted(fields.items())}"
             if key not in running:
                 filters = [envoy.router_filter(body_mode, **fields)]
                 config = envoy.configuration(filters, router.port, upstreams.ports)
+                listener = config["static_resources"]["listeners"][0]
+                listener["per_connection_buffer_limit_bytes"] = buffer_limit
                 running[key] = stack.enter_context(envoy.gateway(config))
             router.verdicts()
             upstreams.forget()

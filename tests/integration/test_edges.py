@@ -14,7 +14,7 @@ from bbr.exchange import Exchange, Outcome
 from tests.integration.conftest import Setup
 from tests.support import h1client
 from tests.support.envoy import needs_envoy
-from tests.support.h2client import H2Client
+from tests.support.h2client import H2Client, Response
 from tests.support.router import PHI, QWEN
 
 pytestmark = needs_envoy
@@ -161,22 +161,73 @@ def test_slow_upload(gateways: Callable[..., Setup], mode: str) -> None:
     assert (response.status, response.body.decode()) == (200, QWEN)
 
 
-@pytest.mark.parametrize("mode", ["STREAMED", "BUFFERED_PARTIAL"])
-@pytest.mark.parametrize("pieces", [1, 3])
-def test_other_modes_never_route_by_the_clients_header(gateways: Callable[..., Setup], mode: str, pieces: int) -> None:
-    setup = gateways(mode)
+def send_in_pieces(setup: Setup, body: bytes, pieces: int) -> Response:
+    """Send a body in DATA frames of which the last ends the stream, each when the gateway had time to send it on."""
     with H2Client(setup.port) as client:
         stream = client.start("POST", "/v1/completions", [JSON, SPOOFED])
-        step = -(-len(BODY) // pieces)
-        for start in range(0, len(BODY), step):
-            client.send(stream, BODY[start : start + step])
-        client.send(stream, b"", end_stream=True)
-        response = client.wait(stream)
+        step = -(-len(body) // pieces)
+        for start in range(0, len(body), step):
+            until_read = start + step
+            client.send(stream, body[start:until_read], end_stream=until_read >= len(body))
+        return client.wait(stream)
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_buffered_partial_routes(gateways: Callable[..., Setup], pieces: int) -> None:
+    setup = gateways("BUFFERED_PARTIAL")
+    response = send_in_pieces(setup, BODY, pieces)
+    assert (response.status, response.body.decode()) == (200, QWEN)
+    assert setup.upstreams.received[0].digest == hashlib.sha256(BODY).hexdigest()
+
+
+def test_buffered_partial_names_the_buffer_that_was_too_small(gateways: Callable[..., Setup]) -> None:
+    setup = gateways("BUFFERED_PARTIAL", buffer_limit=65_536)
+    body = json.dumps({"messages": "x" * 300_000, "model": "sql-lora"}).encode()
+    reply = h1client.request(setup.port, "POST", "/v1/completions", [JSON, SPOOFED], body)
+    assert reply.status == 413
+    assert "larger buffer" in json.loads(reply.body)["error"]["message"]
+    assert not any(got.complete for got in setup.upstreams.received)
+
+
+def test_streamed_routes_a_body_that_comes_with_its_headers(gateways: Callable[..., Setup]) -> None:
+    setup = gateways("STREAMED")
+    reply = h1client.request(setup.port, "POST", "/v1/completions", [JSON, SPOOFED], BODY)
+    assert reply.status == 200
+    (got,) = setup.upstreams.received
+    assert (got.pool, got.digest) == (QWEN, hashlib.sha256(BODY).hexdigest())
+
+
+def test_streamed_never_routes_by_the_clients_header(gateways: Callable[..., Setup]) -> None:
+    setup = gateways("STREAMED")
+    response = send_in_pieces(setup, json.dumps({"messages": "x" * 100_000}).encode(), 3)
     assert response.status == 200
     (got,) = setup.upstreams.received
-    assert got.pool != PHI
-    assert PHI not in got.header("x-gateway-base-model-name")
-    assert got.digest == hashlib.sha256(BODY).hexdigest()
+    assert (got.pool, got.header("x-gateway-base-model-name")) == ("default", [])
+
+
+def test_streamed_says_that_it_can_not_route_pieces(gateways: Callable[..., Setup]) -> None:
+    setup = gateways("STREAMED")
+    body = json.dumps({"model": "sql-lora", "messages": "x" * 100_000}).encode()
+    response = send_in_pieces(setup, body, 3)
+    assert response.status == 500
+    assert "STREAMED" in json.loads(response.body)["error"]["message"]
+    assert not any(got.complete for got in setup.upstreams.received)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_body_mode_none_is_stripped(gateways: Callable[..., Setup], method: str) -> None:
+    setup = gateways("NONE")
+    reply = h1client.request(setup.port, method, "/v1/models", [JSON, SPOOFED], BODY if method == "POST" else None)
+    assert (reply.status, reply.body.decode()) == (200, "default")
+    assert setup.upstreams.received[0].header("x-gateway-base-model-name") == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_observability_mode_gets_no_answer_and_needs_none(gateways: Callable[..., Setup], mode: str) -> None:
+    setup = gateways(mode if mode == "BUFFERED" else "STREAMED", observability_mode=True)
+    reply = h1client.request(setup.port, "POST", "/v1/completions", [JSON], BODY)
+    assert (reply.status, reply.body.decode()) == (200, "default")
+    assert ended(setup).verdict.outcome is Outcome.OBSERVED
 
 
 def test_headers_not_sent_is_named(gateways: Callable[..., Setup]) -> None:

@@ -11,5 +11,6 @@ with warnings.catch_warnings():
     from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc_filter
     from envoy_data_plane.envoy.service.ext_proc import v3 as ext_proc
     from envoy_data_plane.envoy.type import v3 as envoy_type
+    from envoy_data_plane.google import protobuf as google
 
-__all__ = ["core", "envoy_type", "ext_proc", "ext_proc_filter"]
+__all__ = ["core", "envoy_type", "ext_proc", "ext_proc_filter", "google"]

@@ -83,19 +83,19 @@ class H2Client:
     def send(self, stream: int, octets: bytes, *, end_stream: bool = False) -> None:
         """Send DATA, as the windows allow; gives up silently once the stream is reset or answered."""
         view = memoryview(octets)
-        while len(view):
+        while True:
             room = min(self._h2.local_flow_control_window(stream), self._h2.max_outbound_frame_size)
-            if room == 0:
+            if room == 0 and len(view):
                 self._receive()
                 if self._over(stream):
                     return
                 continue
-            self._h2.send_data(stream, bytes(view[:room]))
+            last = end_stream and len(view) <= room
+            self._h2.send_data(stream, bytes(view[:room]), end_stream=last)
             view = view[room:]
             self._flush()
-        if end_stream:
-            self._h2.end_stream(stream)
-            self._flush()
+            if not len(view):
+                return
 
     def send_trailers(self, stream: int, trailers: list[tuple[str, str]]) -> None:
         """End the request with trailers."""

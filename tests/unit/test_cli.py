@@ -100,6 +100,9 @@ SPELLINGS = [
     pytest.param(["--streaming", "false"], "streaming", False, id="--bool false"),
     pytest.param(["--streaming", "--grpc-port=7"], "streaming", True, id="a bare bool before a flag"),
     pytest.param([], "streaming", None, id="a bool left out"),
+    pytest.param(
+        ["--strip-header=x-a", "--strip-header", "x-b,x-c"], "strip_header", ("x-a", "x-b", "x-c"), id="a list"
+    ),
     pytest.param(["--max-body-bytes=1MiB"], "max_body_bytes", 1 << 20, id="a size"),
 ]
 
@@ -114,7 +117,9 @@ def test_spelling(served, arguments, name, value):
 def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values = {"transport": "grpcio", "bind_address": "::1", "secure_serving": "false", "models": "m.yaml"}
     values |= {"grpc_port": "7", "grpc_health_port": "7", "assume_body_mode": "buffered", "streaming": "false"}
-    values |= {"max_body_bytes": "1KiB", "drain_seconds": "3"}
+    values |= {"max_body_bytes": "1KiB", "drain_seconds": "3", "max_model_length": "9", "dynamic_metadata": "bbr"}
+    values |= {"on_invalid_json": "pass-stripped", "duplex_idle_seconds": "3", "buffered_wait_seconds": "3"}
+    values |= {"strip_header": "x-a,x-b", "trust_client_headers": "true"}
     monkeypatch.setenv("BBR_SECURE_SERVING", "false")
     assert cli.main(["serve", config.flag_of(name), values[name]]) == 0
     monkeypatch.setenv(config.variable_of(name), values[name])

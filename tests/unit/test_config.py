@@ -5,7 +5,7 @@ import pytest
 
 from bbr import config
 from bbr.config import ConfigError, Settings
-from bbr.exchange import BodyMode
+from bbr.exchange import BodyMode, InvalidJson
 
 # What every start needs for now.
 PLAINTEXT = {"secure_serving": "false"}
@@ -40,6 +40,13 @@ def test_defaults():
         "assume_body_mode": DUPLEX,
         "streaming": None,
         "max_body_bytes": 8 << 20,
+        "max_model_length": 256,
+        "on_invalid_json": InvalidJson.REJECT,
+        "duplex_idle_seconds": 60.0,
+        "buffered_wait_seconds": 300.0,
+        "strip_header": None,
+        "trust_client_headers": False,
+        "dynamic_metadata": None,
         "drain_seconds": 25.0,
     }
 
@@ -78,6 +85,18 @@ USABLE = {
         "2GiB": 1 << 31,
         "2147483648": 1 << 31,
     },
+    "max_model_length": {"1": 1, "256": 256, "4096": 4096},
+    "on_invalid_json": {"reject": InvalidJson.REJECT, "pass-stripped": InvalidJson.PASS_STRIPPED},
+    "duplex_idle_seconds": {"0.001": 0.001, "60": 60.0},
+    "buffered_wait_seconds": {"300": 300.0, "999999": 999999.0},
+    "strip_header": {
+        "x-tenant": ("x-tenant",),
+        "X-Tenant": ("x-tenant",),
+        "x-tenant,x-user": ("x-tenant", "x-user"),
+        "x-tenant, x-user": ("x-tenant", "x-user"),
+    },
+    "trust_client_headers": {"true": True, "false": False},
+    "dynamic_metadata": {"bbr": "bbr", "com.example.bbr_2-x": "com.example.bbr_2-x"},
     "drain_seconds": {"0": 0.0, "0.5": 0.5, "25": 25.0, "999999.999999": 999999.999999},
 }
 
@@ -105,6 +124,22 @@ UNUSABLE = {
         **dict.fromkeys(("", "-1", "1.5MiB", "8MB", "8M", "8 MiB", "8mib", "8B", "1e6", "9" * 16), NOT_A_SIZE),
         **dict.fromkeys(("0", "0MiB", "2147483649", "3GiB", "9" * 15), "is not between 1 byte and 2GiB"),
     },
+    "max_model_length": dict.fromkeys(("", "0", "4097", "-1", "1KiB", "٩"), "is not a length from 1 to 4096 bytes"),
+    "on_invalid_json": dict.fromkeys(("", "pass", "REJECT"), "is not one of reject, pass-stripped"),
+    "duplex_idle_seconds": {"0": "is not more than 0 seconds", "1m": NOT_SECONDS},
+    "buffered_wait_seconds": {"0.0": "is not more than 0 seconds", "": NOT_SECONDS},
+    "strip_header": {
+        **dict.fromkeys(
+            ("", "x y", "x-a,", ",", "x:y", ":path", "é", "x\n"),
+            "is not a header name, or several with commas between",
+        ),
+        "Host": "names host, without which a request is another one",
+        "x-a,Content-Length": "names content-length, without which a request is another one",
+    },
+    "trust_client_headers": dict.fromkeys(("", "please"), "is neither true nor false"),
+    "dynamic_metadata": dict.fromkeys(
+        ("", "a b", "é", "x" * 129), "is not a metadata namespace (letters, digits, points, dashes, underscores)"
+    ),
     "drain_seconds": dict.fromkeys(
         ("", "-1", "1e3", "nan", "inf", "5s", ".5", "1.", "1000000", "0.0000001"), NOT_SECONDS
     ),
@@ -159,7 +194,12 @@ def test_default_is_what_the_help_says(name):
 
 @pytest.mark.parametrize("name", config.OPTIONS)
 def test_only_booleans_are_switches(name):
-    assert config.OPTIONS[name].switch == (name in ("secure_serving", "streaming"))
+    assert config.OPTIONS[name].switch == (name in ("secure_serving", "streaming", "trust_client_headers"))
+
+
+@pytest.mark.parametrize("name", config.OPTIONS)
+def test_only_lists_are_repeatable(name):
+    assert config.OPTIONS[name].repeatable == (name == "strip_header")
 
 
 PRECEDENCE = [

@@ -12,9 +12,14 @@ EXAMPLES = [
     refusal.model_empty(),
     refusal.model_too_long(300, 256),
     refusal.model_illegal("it holds a control character"),
-    refusal.invalid_json("unexpected end of data", 7),
+    refusal.model_duplicate(),
+    refusal.invalid_json("invalid-json", "unexpected end of data", 7),
     refusal.body_too_large(8),
+    refusal.body_cut_off(7),
+    refusal.body_in_pieces(),
+    refusal.body_mode_unknown(9),
     refusal.headers_not_sent(),
+    refusal.body_timeout(60),
 ]
 
 
@@ -45,3 +50,9 @@ def test_echoed_names_are_cut() -> None:
     message = refusal.model_not_found("x" * 1000).message
     assert "x" * MAX_ECHO_CHARACTERS + "..." in message
     assert "x" * (MAX_ECHO_CHARACTERS + 1) not in message
+
+
+def test_place_is_added_to_the_sentence() -> None:
+    refused = refusal.model_empty().at(17)
+    assert refused.message.endswith("(At byte 17 of the body.)")
+    assert (refused.status, refused.reason, refused.param) == (400, "model-empty", "model")

@@ -2,8 +2,16 @@ import orjson
 import pytest
 
 from bbr import refusal, replies
-from bbr.pb.ext_proc_pb2 import BodyMutation, BodyResponse, CommonResponse, ProcessingResponse, StreamedBodyResponse
-from bbr.replies import MAX_BODY_CHUNK_BYTES, Replies
+from bbr.head import Dialect
+from bbr.pb.ext_proc_pb2 import (
+    BodyMutation,
+    BodyResponse,
+    CommonResponse,
+    HeadersResponse,
+    ProcessingResponse,
+    StreamedBodyResponse,
+)
+from bbr.replies import DESTINATION_HEADER, MAX_BODY_CHUNK_BYTES, Replies
 from tests.support.messages import parse, set_headers
 
 
@@ -67,7 +75,8 @@ def test_header_names_can_be_chosen() -> None:
     made = Replies(model_header="X-M", base_model_header="X-B")
     mutation = parse(made.route("m", "b")).request_headers.response.header_mutation
     assert set_headers(mutation) == {"X-M": b"m", "X-B": b"b"}
-    assert list(parse(made.strip).request_headers.response.header_mutation.remove_headers) == ["X-M", "X-B"]
+    removed = parse(made.stripped()).request_headers.response.header_mutation.remove_headers
+    assert list(removed) == ["X-M", "X-B", DESTINATION_HEADER]
 
 
 def test_non_ascii_model_stands_as_its_octets() -> None:
@@ -78,8 +87,81 @@ def test_non_ascii_model_stands_as_its_octets() -> None:
     }
 
 
+class TestStripping:
+    def test_further_headers(self) -> None:
+        made = Replies(strip_headers=["x-tenant", "x-gateway-destination-endpoint"])
+        stripped = parse(made.stripped()).request_headers.response
+        assert list(stripped.header_mutation.remove_headers)[2:] == ["x-tenant", "x-gateway-destination-endpoint"]
+        for routed in (parse(made.route("m", "b")).request_headers, parse(made.route_body("m", "b")).request_body):
+            removed = routed.response.header_mutation.remove_headers
+            assert list(removed) == ["x-tenant", "x-gateway-destination-endpoint"]
+
+    def test_trusted_routing_headers_stay(self) -> None:
+        made = Replies(trust_client_headers=True)
+        for answer in (made.stripped(), made.stripped_unbuffered()):
+            response = parse(answer).request_headers.response
+            assert list(response.header_mutation.remove_headers) == [DESTINATION_HEADER]
+            assert response.clear_route_cache
+
+    def test_nothing_to_stripped(self) -> None:
+        made = Replies(trust_client_headers=True, strip_headers=())
+        assert parse(made.stripped()) == ProcessingResponse(request_headers=HeadersResponse(response=CommonResponse()))
+        assert parse(made.stripped_body()) == ProcessingResponse(request_body=BodyResponse(response=CommonResponse()))
+
+
+def metadata(answer: bytes) -> dict[str, str]:
+    fields = parse(answer).dynamic_metadata.fields
+    assert set(fields) <= {"bbr"}
+    return {name: value.string_value for name, value in fields["bbr"].struct_value.fields.items()} if fields else {}
+
+
+class TestDynamicMetadata:
+    MADE = Replies(metadata_namespace="bbr")
+
+    def test_off_by_default(self) -> None:
+        made = Replies()
+        for answer in (made.route("m", "b"), made.stripped("no-model"), made.refuse(refusal.model_not_found("m"))):
+            assert metadata(answer) == {}
+
+    def test_routed(self) -> None:
+        expected = {"outcome": "routed", "requested_model": "m", "base_model": "b"}
+        assert metadata(self.MADE.route("m", "b")) == expected
+        assert metadata(self.MADE.route_body("m", "b")) == expected
+
+    def test_passed(self) -> None:
+        assert metadata(self.MADE.stripped("no-body")) == {"outcome": "no-body"}
+        assert metadata(self.MADE.stripped_unbuffered("not-read")) == {"outcome": "not-read"}
+        assert metadata(self.MADE.stripped_body("no-model")) == {"outcome": "no-model"}
+
+    def test_not_before_the_outcome_is_known(self) -> None:
+        assert metadata(self.MADE.stripped()) == {}
+        assert metadata(self.MADE.stripped_body()) == {}
+
+    def test_refused(self) -> None:
+        refused = refusal.model_not_found("m")
+        assert metadata(self.MADE.refuse(refused, model="m")) == {"outcome": "model-not-found", "requested_model": "m"}
+        assert metadata(self.MADE.refuse(refusal.model_empty())) == {"outcome": "model-empty"}
+
+
+@pytest.mark.parametrize(
+    ("refused", "kind"),
+    [
+        (refusal.model_not_found("m"), "not_found_error"),
+        (refusal.model_empty(), "invalid_request_error"),
+        (refusal.body_too_large(1), "request_too_large"),
+        (refusal.body_timeout(1), "invalid_request_error"),
+        (refusal.headers_not_sent(), "api_error"),
+    ],
+)
+def test_refusal_in_anthropic_shape(refused: refusal.Refusal, kind: str) -> None:
+    answer = parse(Replies().refuse(refused, Dialect.ANTHROPIC)).immediate_response
+    assert answer.details == f"bbr:{refused.reason}"
+    assert set_headers(answer.headers) == {"content-type": b"application/json"}
+    assert orjson.loads(answer.body) == {"type": "error", "error": {"type": kind, "message": refused.message}}
+
+
 def test_refusal_in_openai_shape() -> None:
-    answer = parse(replies.refuse(refusal.model_not_found('a"b'))).immediate_response
+    answer = parse(Replies().refuse(refusal.model_not_found('a"b'))).immediate_response
     assert orjson.loads(answer.body) == {
         "error": {
             "message": 'The model `a"b` is not served here. Check its spelling (names are compared exactly).',

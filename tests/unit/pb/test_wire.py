@@ -11,9 +11,9 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from bbr.pb import ext_proc_pb2, health_pb2
-from tests.support.envoy_api import core, envoy_type, ext_proc, ext_proc_filter
+from tests.support.envoy_api import core, envoy_type, ext_proc, ext_proc_filter, google
 
-THEIR_MODULES = (ext_proc, core, ext_proc_filter, envoy_type)
+THEIR_MODULES = (ext_proc, core, ext_proc_filter, envoy_type, google)
 
 # Ours is int32 where Envoy's is an enum; the two share one encoding.
 DECLARED_AS_INT = ("HttpStatus", "code")
@@ -30,8 +30,17 @@ KINDS = {
 
 def messages(types: dict[str, Descriptor]) -> Iterator[Descriptor]:
     for each in types.values():
-        yield each
-        yield from messages(each.nested_types_by_name)
+        if not each.GetOptions().map_entry:
+            yield each
+            yield from messages(each.nested_types_by_name)
+
+
+def is_map(field: FieldDescriptor) -> bool:
+    return bool(field.message_type and field.message_type.GetOptions().map_entry)
+
+
+def kind_of(field: FieldDescriptor) -> str:
+    return "map" if is_map(field) else KINDS[field.type]
 
 
 def enums(file: Any) -> Iterator[EnumDescriptor]:
@@ -73,7 +82,10 @@ def our_sample(descriptor: Descriptor, only: FieldDescriptor | None = None) -> M
     for field in [only] if only else descriptor.fields:
         if not only and field.containing_oneof and field.containing_oneof.fields[0] != field:
             continue
-        if field.is_repeated:
+        if is_map(field):
+            value_type = field.message_type.fields_by_name["value"]
+            getattr(message, field.name)["a key"].CopyFrom(our_value(value_type, next(count)))
+        elif field.is_repeated:
             values = [our_value(field, next(count)) for _ in range(2)]
             for value in values:
                 if field.message_type:
@@ -144,6 +156,9 @@ def plain(message: Message) -> dict[str, Any]:
     """Return what is set in one of our messages as nested dicts."""
     found = {}
     for field, value in message.ListFields():
+        if is_map(field):
+            found[field.name] = {key: plain(each) for key, each in value.items()}
+            continue
         one = plain if field.message_type else lambda each: each
         found[field.name] = [one(each) for each in value] if field.is_repeated else one(value)
     return found
@@ -157,6 +172,9 @@ def their_plain(message: Any) -> dict[str, Any]:
         value = getattr(message, name)
         if value is None or (not metadata.optional and not value):
             continue
+        if metadata.proto_type == "map":
+            found[name] = {key: their_plain(each) for key, each in value.items()}
+            continue
         one = their_plain if metadata.proto_type == "message" else int if metadata.proto_type == "enum" else _same
         found[name] = [one(each) for each in value] if metadata.repeated else one(value)
     return found
@@ -169,9 +187,9 @@ def _same(value: Any) -> Any:
 @pytest.mark.parametrize("field", FIELDS, ids=own_name)
 def test_field_has_envoys_number_and_type(field):
     theirs = their_metadata(their_class(field.containing_type))[field.name]
-    kind = "enum" if (own_name(field.containing_type), field.name) == DECLARED_AS_INT else KINDS[field.type]
+    kind = "enum" if (own_name(field.containing_type), field.name) == DECLARED_AS_INT else kind_of(field)
     oneof = field.containing_oneof.name if field.containing_oneof else None
-    assert (field.number, kind, field.is_repeated, oneof) == (
+    assert (field.number, kind, field.is_repeated and not is_map(field), oneof) == (
         theirs.number,
         theirs.proto_type,
         theirs.repeated,
@@ -279,7 +297,8 @@ def test_health_octets_cover_every_field_and_enum_value():
     seen = set()
     for case in HEALTH:
         walk(case[1])
-    declared = set(messages(health_pb2.DESCRIPTOR.message_types_by_name))
+    declared = set(health_pb2.DESCRIPTOR.message_types_by_name.values())
+    declared |= {nested for message in declared for nested in message.nested_types}
     fields = {field for message in declared for field in message.fields}
     values = {value for enum in enums(health_pb2.DESCRIPTOR) for value in enum.values if value.number}
     assert seen == declared | fields | values

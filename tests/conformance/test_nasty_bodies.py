@@ -1,0 +1,28 @@
+"""The corpus of nasty bodies, through an exchange: one verdict each, whatever the mode."""
+
+import pytest
+
+from bbr.exchange import BodyMode, Exchange, Outcome, Policy
+from bbr.registry import Registry
+from bbr.replies import Replies
+from tests.corpus.nasty_bodies import BODIES, Nasty
+from tests.support.messages import request_body, request_headers
+
+
+@pytest.mark.parametrize("nasty", BODIES, ids=lambda nasty: nasty.id)
+@pytest.mark.parametrize("mode", [BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED, BodyMode.STREAMED])
+def test_verdict(nasty: Nasty, mode: BodyMode) -> None:
+    talk = Exchange(Policy(Replies()), Registry())
+    talk.receive(request_headers(mode=mode))
+    talk.receive(request_body(nasty.body, end_of_stream=True))
+    verdict = talk.verdict
+    if nasty.verdict is None:
+        assert verdict.outcome is Outcome.NO_MODEL
+    elif nasty.verdict.startswith("bbr:"):
+        assert (verdict.outcome, f"bbr:{verdict.reason}") == (Outcome.REFUSED, nasty.verdict)
+    else:
+        assert (verdict.outcome, verdict.model) == (Outcome.ROUTED, nasty.verdict)
+
+
+def test_ids_are_distinct() -> None:
+    assert len({nasty.id for nasty in BODIES}) == len(BODIES)

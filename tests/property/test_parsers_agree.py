@@ -1,0 +1,166 @@
+"""No other parser reads a model out of a body that differs from ours, and what is refused is refused for a true reason.
+
+Judges: the standard library with a hook that sees every pair, orjson, msgspec. They stand for the model servers: vLLM
+parses with orjson or the standard library, others take the first or the last of two keys.
+"""
+
+import json
+from typing import Any
+
+import msgspec
+import orjson
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from bbr.json_body import ABSENT, find_model
+from bbr.refusal import Refusal
+from tests.corpus.nasty_bodies import BODIES
+
+LETTERS = {letter: [letter, f"\\u{ord(letter):04x}", f"\\u{ord(letter):04X}"] for letter in "model"}
+blanks = st.sampled_from(["", "", "", " ", "\n\t", "\r "])
+
+
+@st.composite
+def model_keys(draw: st.DrawFn) -> str:
+    """Return a spelling of the key `model`."""
+    if draw(st.integers(0, 3)):
+        return '"model"'
+    return '"' + "".join(draw(st.sampled_from(LETTERS[letter])) for letter in "model") + '"'
+
+
+texts = st.one_of(
+    st.text(max_size=6).map(json.dumps),
+    st.text(max_size=6).map(lambda text: orjson.dumps(text).decode()),
+    st.sampled_from(
+        ['"model"', '"\\u0022model"', '"\\"model\\""', '"x\\"model"', '"\\\\"', '"\\\\\\"model"', '"\\u006dodel"', '""']
+    ),
+)
+scalars = st.one_of(
+    texts, st.sampled_from(["0", "-1.5e3", "true", "null", "NaN", "Infinity", "1e999", '"\\ud800"', "1" * 30])
+)
+
+
+def objects(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Return objects as text, keys repeated and spelled as they like."""
+    pair = st.tuples(blanks, st.one_of(texts, model_keys()), blanks, blanks, values, blanks)
+    texts_of_pairs = pair.map(lambda parts: f"{parts[0]}{parts[1]}{parts[2]}:{parts[3]}{parts[4]}{parts[5]}")
+    return st.lists(texts_of_pairs, max_size=4).map(lambda pairs: "{" + ",".join(pairs) + "}")
+
+
+def arrays(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Return arrays as text."""
+    return st.lists(values, max_size=3).map(lambda items: "[" + ",".join(items) + "]")
+
+
+values = st.recursive(scalars, lambda inner: st.one_of(objects(inner), arrays(inner)), max_leaves=6)
+documents = st.one_of(objects(values), objects(values), values).map(lambda text: text.encode("utf-8", "surrogatepass"))
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """Return a document with a few octets deleted, doubled, replaced or inserted."""
+    body = bytearray(draw(documents))
+    for _ in range(draw(st.integers(1, 3))):
+        place = draw(st.integers(0, len(body)))
+        match draw(st.sampled_from(["delete", "insert", "double", "replace"])):
+            case "delete":
+                del body[place : place + draw(st.integers(1, 4))]
+            case "insert":
+                body[place:place] = draw(st.sampled_from([b'"', b"{", b"}", b",", b"\\", b":", b"\x00", b"\xff", b" "]))
+            case "double":
+                body[place:place] = body[place : place + draw(st.integers(1, 12))]
+            case _:
+                body[place : place + 1] = draw(st.binary(min_size=1, max_size=1))
+    return bytes(body)
+
+
+class Pairs(list[tuple[str, Any]]):
+    """An object with every pair it was written with."""
+
+
+def by_pairs(body: bytes) -> list[Any] | None:
+    """Return the values of every top-level `model`, as the standard library sees them; None if it reads no object."""
+    try:
+        document = json.loads(body.decode(), object_pairs_hook=Pairs)
+    except (ValueError, RecursionError):
+        return None
+    return [value for key, value in document if key == "model"] if isinstance(document, Pairs) else None
+
+
+def check(body: bytes) -> None:
+    try:
+        found = find_model(body)
+    except Refusal as refused:
+        check_refusal(body, refused)
+        return
+    models = by_pairs(body)
+    decoded = msgspec.json.decode(body)
+    if found is ABSENT:
+        assert not models
+        assert not (isinstance(decoded, dict) and "model" in decoded)
+    else:
+        assert models is not None
+        for read in (*models, decoded["model"], orjson.loads(body)["model"]):
+            assert read == found if isinstance(found, str) else not isinstance(read, str)
+        assert len(models) == 1
+
+
+def check_refusal(body: bytes, refused: Refusal) -> None:
+    match refused.reason:
+        case "model-duplicate":
+            assert len(by_pairs(body) or []) > 1
+        case "invalid-utf8":
+            assert not is_utf8(body)
+        case "byte-order-mark":
+            assert body.startswith(b"\xef\xbb\xbf")
+        case "non-finite-number":
+            assert any(word in body for word in (b"NaN", b"Infinity", b"e", b"E", b"1111"))
+            assert not is_strict_json(body)
+        case "lone-surrogate":
+            assert b"\\u" in body
+            assert not is_strict_json(body)
+        case "trailing-bytes":
+            offset = int(refused.message.rpartition(" ")[2].rstrip("."))
+            assert is_strict_json(body[:offset])
+            assert body[offset:].strip(b" \t\r\n")
+        case reason:
+            assert reason in ("invalid-json", "too-deep")
+            assert not is_strict_json(body)
+
+
+def is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def is_strict_json(body: bytes) -> bool:
+    """Ask a judge that is not the parser we use."""
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+        msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return is_utf8(body)
+
+
+def corpus(test: Any) -> Any:
+    for nasty in BODIES:
+        if len(nasty.body) < 5000:
+            test = example(nasty.body)(test)
+    return test
+
+
+@corpus
+@settings(max_examples=400)
+@given(documents)
+def test_documents(body: bytes) -> None:
+    check(body)
+
+
+@settings(max_examples=400)
+@given(mutated())
+def test_mutated_documents(body: bytes) -> None:
+    check(body)
