@@ -1,4 +1,4 @@
-"""A stand-in for a model server: it speaks OpenAI's API like vLLM does, but there is no model in it.
+"""A stand-in for a model server: it speaks OpenAI's and Anthropic's API like vLLM does, but there is no model in it.
 
 Every answer says so in its text. Each one also tells what arrived, so that a test can hold it against what was sent:
 
@@ -14,7 +14,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,6 +30,8 @@ MAX_BODY_BYTES: Final = 128 << 20
 KEEPALIVE_SECONDS: Final = 3700
 
 EMBEDDING_DIMENSIONS: Final = 8
+
+MESSAGES_PATH: Final = "/v1/messages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +60,22 @@ class Pod:
         return (self.base_model, *self.adapters)
 
 
-class OpenAIError(Exception):
-    """A request that is answered with an error in the shape of vLLM's."""
+class APIError(Exception):
+    """A request that is answered with an error, in the shape of vLLM's."""
 
     def __init__(self, status: int, kind: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.body = {"error": {"message": message, "type": kind, "param": param, "code": status}}
+        self.kind = kind
+        self.message = message
+        self.param = param
+
+    def body(self, path: str) -> dict[str, Any]:
+        """Return the document to answer with: at /v1/messages Anthropic's, elsewhere OpenAI's."""
+        if path == MESSAGES_PATH:
+            kind = "not_found_error" if self.status == 404 else "invalid_request_error"
+            return {"type": "error", "error": {"type": kind, "message": self.message}}
+        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.status}}
 
 
 class ModelServer:
@@ -85,6 +96,7 @@ class ModelServer:
                 web.post("/v1/chat/completions", self.chat),
                 web.post("/v1/completions", self.complete),
                 web.post("/v1/embeddings", self.embed),
+                web.post(MESSAGES_PATH, self.message),
             ]
         )
         return app
@@ -112,7 +124,7 @@ class ModelServer:
             deltas += [{"content": word} for word in self._words(model)]
             choices: list[dict[str, Any]] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
             choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
-            return await self._stream(request, head, choices)
+            return await self._stream(request, _chunks(head, choices))
         message = {"role": "assistant", "content": self._text(model)}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         head["object"] = "chat.completion"
@@ -125,7 +137,7 @@ class ModelServer:
         if document.get("stream") is True:
             choices = [{"index": 0, "text": word, "finish_reason": None} for word in self._words(model)]
             choices[-1]["finish_reason"] = "stop"
-            return await self._stream(request, head, choices)
+            return await self._stream(request, _chunks(head, choices))
         choice = {"index": 0, "text": self._text(model), "logprobs": None, "finish_reason": "stop"}
         return web.json_response({**head, "choices": [choice], "usage": self._usage(model)})
 
@@ -141,28 +153,56 @@ class ModelServer:
         usage = {"prompt_tokens": len(inputs), "total_tokens": len(inputs)}
         return web.json_response({"object": "list", "model": model, "data": data, "usage": usage})
 
+    async def message(self, request: web.Request) -> web.StreamResponse:
+        """Answer POST /v1/messages of Anthropic's API, streamed or whole."""
+        document, model = await self._read(request)
+        words = self._words(model)
+        answer: dict[str, Any] = {
+            "id": self._id("msg"),
+            "type": "message",
+            "role": "assistant",
+            "model": model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {"input_tokens": 0, "output_tokens": 0},
+        }
+        end = {"stop_reason": "end_turn", "stop_sequence": None}
+        used = {"output_tokens": len(words)}
+        if document.get("stream") is not True:
+            content = [{"type": "text", "text": "".join(words)}]
+            return web.json_response({**answer, **end, "content": content, "usage": {**answer["usage"], **used}})
+        events: list[dict[str, Any]] = [
+            {"type": "message_start", "message": answer},
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        ]
+        deltas = ({"type": "text_delta", "text": word} for word in words)
+        events += [{"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas]
+        events.append({"type": "content_block_stop", "index": 0})
+        events.append({"type": "message_delta", "delta": end, "usage": used})
+        events.append({"type": "message_stop"})
+        return await self._stream(request, (f"event: {event['type']}\ndata: {json.dumps(event)}" for event in events))
+
     async def _read(self, request: web.Request) -> tuple[dict[str, Any], str]:
         try:
             document = json.loads(await request.read())
         except ValueError as error:
-            raise OpenAIError(400, "BadRequestError", f"The body is not JSON: {error}.") from None
+            raise APIError(400, "BadRequestError", f"The body is not JSON: {error}.") from None
         model = document.get("model") if isinstance(document, dict) else None
         if not isinstance(model, str):
-            raise OpenAIError(400, "BadRequestError", "The body must be an object with a string `model`.", "model")
+            raise APIError(400, "BadRequestError", "The body must be an object with a string `model`.", "model")
         if model not in self._pod.models:
-            raise OpenAIError(404, "NotFoundError", f"The model `{model}` does not exist.", "model")
+            raise APIError(404, "NotFoundError", f"The model `{model}` does not exist.", "model")
         await asyncio.sleep(self._pod.delay_seconds)
         return document, model
 
-    async def _stream(
-        self, request: web.Request, head: dict[str, Any], choices: list[dict[str, Any]]
-    ) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, events: Iterable[str]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream", "cache-control": "no-cache"})
         await response.prepare(request)
-        for choice in choices:
-            await response.write(b"data: " + json.dumps({**head, "choices": [choice]}).encode() + b"\n\n")
-            await asyncio.sleep(self._pod.event_seconds)
-        await response.write(b"data: [DONE]\n\n")
+        for index, event in enumerate(events):
+            if index:
+                await asyncio.sleep(self._pod.event_seconds)
+            await response.write(event.encode() + b"\n\n")
         await response.write_eof()
         return response
 
@@ -178,11 +218,14 @@ class ModelServer:
     def _head(self, prefix: str, model: str) -> dict[str, Any]:
         pod = self._pod
         return {
-            "id": f"{prefix}-{pod.name}-{next(self._ids)}",
+            "id": self._id(prefix),
             "created": int(time.time()),
             "model": model,
             "system_fingerprint": f"stand-in:{pod.pool}/{pod.name}",
         }
+
+    def _id(self, prefix: str) -> str:
+        return f"{prefix}-{self._pod.name}-{next(self._ids)}"
 
     def _text(self, model: str) -> str:
         pod = self._pod
@@ -207,11 +250,17 @@ _SEEN: Final = {
 async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except OpenAIError as error:
-        return web.json_response(error.body, status=error.status)
+    except APIError as error:
+        failure = error
     except web.HTTPException as error:
-        failure = OpenAIError(error.status, "BadRequestError", f"{request.method} {request.path}: {error.reason}.")
-        return web.json_response(failure.body, status=failure.status)
+        failure = APIError(error.status, "BadRequestError", f"{request.method} {request.path}: {error.reason}.")
+    return web.json_response(failure.body(request.path), status=failure.status)
+
+
+def _chunks(head: dict[str, Any], choices: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for choice in choices:
+        yield f"data: {json.dumps({**head, 'choices': [choice]})}"
+    yield "data: [DONE]"
 
 
 def _vector(text: str) -> list[float]:

@@ -3,12 +3,14 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from deploy.local.stack import Stack, StackOptions
 from deploy.local.topology import free_ports
+from tests.support.background import Background
 
 T = TypeVar("T")
 
@@ -24,6 +26,18 @@ def in_stack(test: Callable[[Stack], Coroutine[Any, Any, T]], log_dir: Path, **o
             return await stack.unless_dead(test(stack))
 
     return asyncio.run(run())
+
+
+@contextmanager
+def running(log_dir: Path, **options: Any) -> Iterator[Stack]:
+    """Run a stack from outside of any event loop, for tests with blocking clients."""
+    with Background() as background:
+        stack = Stack(StackOptions(log_dir=log_dir, ports=free_ports(), **options))
+        background.run(stack.__aenter__(), 2 * DEADLINE_SECONDS)
+        try:
+            yield stack
+        finally:
+            background.run(stack.stop())
 
 
 async def until(condition: Callable[[], object], seconds: float = DEADLINE_SECONDS) -> None:

@@ -1,6 +1,5 @@
-"""The exchange as tables: messages in, answers out. Ids with H and U are cases of the Go routers."""
+"""The exchange as tables: messages in, answers out."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -8,77 +7,32 @@ import orjson
 import pytest
 
 from bbr import replies
-from bbr.exchange import BodyMode, Exchange, InvalidJson, Outcome, Policy
-from bbr.pb.ext_proc_pb2 import HeaderValueOption, ProcessingMode, ProcessingRequest, ProcessingResponse
-from bbr.registry import BaseModel, Registry
-from bbr.replies import Replies
+from bbr.exchange import BodyMode, InvalidJson, Outcome
+from bbr.pb.ext_proc_pb2 import ProcessingMode
+from bbr.registry import Registry
 from bbr.status import OK, StatusCode
 from tests.support import messages
-from tests.support.messages import parse, request_body, request_headers, request_trailers, set_headers
-
-FDS = BodyMode.FULL_DUPLEX_STREAMED
-BUFFERED = BodyMode.BUFFERED
-MODEL = "X-Gateway-Model-Name"
-BASE = "X-Gateway-Base-Model-Name"
-DESTINATION = "x-gateway-destination-endpoint"
-
-# The fixture of the Go routers' hermetic tests.
-TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora-sheddable", "foo", "1"))])
-
-H1_BODY = b'{"max_tokens":100,"model":"qwen","prompt":"test","temperature":0}'
-NO_MODEL_BODY = b'{"max_tokens":100,"prompt":"test","temperature":0}'
-
-
-def exchange(registry: Registry = TABLE, **policy: object) -> Exchange:
-    return Exchange(Policy(Replies(), **policy), registry)  # type: ignore[arg-type]
-
-
-def converse(talk: Exchange, *sent: bytes) -> list[ProcessingResponse]:
-    return [parse(reply) for message in sent for reply in talk.receive(message)]
-
-
-def kinds(answers: Sequence[ProcessingResponse]) -> list[str]:
-    return [answer.WhichOneof("response") or "" for answer in answers]
-
-
-def assert_routes(answer: ProcessingResponse, model: str, base_model: str) -> None:
-    common = getattr(answer, answer.WhichOneof("response") or "").response
-    assert set_headers(common.header_mutation) == {MODEL: model.encode(), BASE: base_model.encode()}
-    assert list(common.header_mutation.remove_headers) == [DESTINATION]
-    for option in common.header_mutation.set_headers:
-        assert option.append_action == HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-        assert not option.header.value
-    assert common.clear_route_cache
-
-
-def assert_strips(answer: ProcessingResponse) -> None:
-    common = getattr(answer, answer.WhichOneof("response") or "").response
-    assert not common.header_mutation.set_headers
-    assert list(common.header_mutation.remove_headers) == [MODEL, BASE, DESTINATION]
-    assert common.clear_route_cache
-
-
-def echoed(answers: Sequence[ProcessingResponse]) -> tuple[bytes, list[bool]]:
-    """Return the body that went back and the end_of_stream flags of its pieces."""
-    pieces = [answer.request_body.response.body_mutation.streamed_response for answer in answers]
-    return b"".join(piece.body for piece in pieces), [piece.end_of_stream for piece in pieces]
-
-
-def assert_refused(answers: Sequence[ProcessingResponse], status: int, reason: str) -> str:
-    assert kinds(answers)[-1] == "immediate_response"
-    immediate = answers[-1].immediate_response
-    assert (immediate.status.code, immediate.details) == (status, f"bbr:{reason}")
-    assert set_headers(immediate.headers) == {"content-type": b"application/json"}
-    error = orjson.loads(immediate.body)["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    return str(error["message"])
+from tests.support.exchanges import (
+    BODY,
+    BUFFERED,
+    FDS,
+    NO_MODEL_BODY,
+    assert_refused,
+    assert_routes,
+    assert_strips,
+    converse,
+    echoed,
+    exchange,
+    kinds,
+)
+from tests.support.messages import parse, request_body, request_headers, request_trailers
 
 
 class TestFullDuplex:
     @pytest.mark.parametrize(
         ("body", "model", "base_model"),
         [
-            pytest.param(H1_BODY, "qwen", "qwen", id="base model"),
+            pytest.param(BODY, "qwen", "qwen", id="base model"),
             pytest.param(b'{"model":"foo"}', "foo", "qwen", id="H5 adapter"),
             pytest.param(b'{"messages":[],"model":"1"}', "1", "qwen", id="model last"),
         ],
@@ -95,20 +49,11 @@ class TestFullDuplex:
         assert talk.verdict.body_bytes == len(body)
         assert talk.finish() == OK
 
-    def test_body_in_pieces_h6(self) -> None:
-        first = b'{"max_tokens":100,"model":"sql-lo'
-        second = b'ra-sheddable","prompt":"test","temperature":0}'
-        talk = exchange()
-        assert converse(talk, request_headers({"hi": "mom"}, mode=FDS), request_body(first)) == []
-        answers = converse(talk, request_body(second, end_of_stream=True))
-        assert_routes(answers[0], "sql-lora-sheddable", "qwen")
-        assert echoed(answers[1:]) == (first + second, [True])
-
     @pytest.mark.parametrize(
         ("size", "pieces"),
         [(61_999, 1), (62_000, 1), (62_001, 2), (124_000, 2), (124_001, 3), (1_000_000, 17)],
     )
-    def test_body_goes_back_in_bounded_pieces_u2(self, size: int, pieces: int) -> None:
+    def test_body_goes_back_in_bounded_pieces(self, size: int, pieces: int) -> None:
         body = b'{"model":"qwen","prompt":"%s"}' % (b"x" * (size - 28))
         assert len(body) == size
         answers = converse(exchange(), request_headers(mode=FDS), request_body(body, end_of_stream=True))
@@ -120,18 +65,18 @@ class TestFullDuplex:
 
     def test_end_as_a_message_of_its_own(self) -> None:
         talk = exchange()
-        assert converse(talk, request_headers(mode=FDS), request_body(H1_BODY)) == []
+        assert converse(talk, request_headers(mode=FDS), request_body(BODY)) == []
         answers = converse(talk, request_body(b"", end_of_stream=True))
         assert_routes(answers[0], "qwen", "qwen")
-        assert echoed(answers[1:]) == (H1_BODY, [True])
+        assert echoed(answers[1:]) == (BODY, [True])
 
     def test_body_ended_by_trailers(self) -> None:
         talk = exchange()
-        assert converse(talk, request_headers(mode=FDS), request_body(H1_BODY)) == []
+        assert converse(talk, request_headers(mode=FDS), request_body(BODY)) == []
         answers = converse(talk, request_trailers({"x-checksum": "1"}))
         assert kinds(answers) == ["request_headers", "request_body", "request_trailers"]
         assert_routes(answers[0], "qwen", "qwen")
-        assert echoed(answers[1:2]) == (H1_BODY, [False])
+        assert echoed(answers[1:2]) == (BODY, [False])
         assert talk.finish() == OK
 
     def test_trailers_without_a_body(self) -> None:
@@ -142,7 +87,7 @@ class TestFullDuplex:
         assert talk.verdict.outcome is Outcome.NO_MODEL
 
     @pytest.mark.parametrize("body", [b"", NO_MODEL_BODY, b"{}", b"[]", b"null", b'"model"', b'[{"model":"qwen"}]'])
-    def test_no_model_is_stripped_and_passes_h7(self, body: bytes) -> None:
+    def test_no_model_is_stripped_and_passes(self, body: bytes) -> None:
         talk = exchange()
         answers = converse(talk, request_headers(mode=FDS), request_body(body, end_of_stream=True))
         assert_strips(answers[0])
@@ -152,55 +97,33 @@ class TestFullDuplex:
 
     def test_repeated_end_of_stream_is_dropped_and_counted(self) -> None:
         talk = exchange()
-        converse(talk, request_headers(mode=FDS), request_body(H1_BODY, end_of_stream=True))
-        repeated = [request_body(H1_BODY[-5:], end_of_stream=True), request_body(b"", end_of_stream=True)]
+        converse(talk, request_headers(mode=FDS), request_body(BODY, end_of_stream=True))
+        repeated = [request_body(BODY[-5:], end_of_stream=True), request_body(b"", end_of_stream=True)]
         assert converse(talk, *repeated, request_trailers()) == []
         assert talk.verdict.late_bodies == 3
         assert talk.verdict.outcome is Outcome.ROUTED
         assert talk.finish() == OK
 
     def test_body_before_headers_is_refused_by_name(self) -> None:
-        for first in (request_body(H1_BODY, mode=FDS), request_trailers(mode=FDS)):
+        for first in (request_body(BODY, mode=FDS), request_trailers(mode=FDS)):
             talk = exchange()
             assert "request_header_mode SEND" in assert_refused(converse(talk, first), 500, "headers-not-sent")
 
 
 class TestBuffered:
-    def test_strips_at_once_then_routes_h1(self) -> None:
+    def test_strips_at_once_then_routes(self) -> None:
         talk = exchange()
         (first,) = converse(talk, request_headers(mode=BUFFERED))
         assert_strips(first)
         assert not first.HasField("mode_override")
-        (second,) = converse(talk, request_body(H1_BODY, end_of_stream=True))
+        (second,) = converse(talk, request_body(BODY, end_of_stream=True))
         assert second.WhichOneof("response") == "request_body"
         assert_routes(second, "qwen", "qwen")
         assert not second.request_body.response.HasField("body_mutation")
         assert talk.finish() == OK
 
-    def test_body_without_headers_h1(self) -> None:
-        (answer,) = converse(exchange(assume_body_mode=BUFFERED), request_body(H1_BODY, end_of_stream=True))
-        assert_routes(answer, "qwen", "qwen")
-
-    def test_no_model_h2(self) -> None:
-        talk = exchange(assume_body_mode=BUFFERED)
-        (answer,) = converse(talk, request_body(NO_MODEL_BODY, end_of_stream=True))
-        assert answer.WhichOneof("response") == "request_body"
-        assert_strips(answer)
-
-    def test_response_events_follow_h3(self) -> None:
-        talk = exchange(assume_body_mode=BUFFERED)
-        answers = converse(
-            talk,
-            request_body(H1_BODY, end_of_stream=True),
-            messages.response_headers({"content-type": "application/json"}),
-            messages.response_body(b"{}", end_of_stream=True),
-        )
-        assert kinds(answers) == ["request_body", "response_headers", "response_body"]
-        assert not answers[1].response_headers.HasField("response")
-        assert not answers[2].response_body.HasField("response")
-
     def test_one_message_is_the_whole_body_even_without_its_end(self) -> None:
-        answers = converse(exchange(), request_headers(mode=BUFFERED), request_body(H1_BODY), request_trailers())
+        answers = converse(exchange(), request_headers(mode=BUFFERED), request_body(BODY), request_trailers())
         assert kinds(answers) == ["request_headers", "request_body", "request_trailers"]
         assert_routes(answers[1], "qwen", "qwen")
 
@@ -213,8 +136,8 @@ class TestBuffered:
 
     def test_second_body_is_a_fault(self) -> None:
         talk = exchange()
-        converse(talk, request_headers(mode=BUFFERED), request_body(H1_BODY, end_of_stream=True))
-        assert converse(talk, request_body(H1_BODY, end_of_stream=True)) == []
+        converse(talk, request_headers(mode=BUFFERED), request_body(BODY, end_of_stream=True))
+        assert converse(talk, request_body(BODY, end_of_stream=True)) == []
         assert talk.end is not None
         assert talk.end.code is StatusCode.FAILED_PRECONDITION
         assert (talk.verdict.outcome, talk.verdict.reason) == (Outcome.FAULT, "body-twice")
@@ -231,114 +154,14 @@ class TestBodyMode:
 
     def test_it_stands_in_the_first_message_only(self) -> None:
         talk = exchange(assume_body_mode=BUFFERED)
-        converse(talk, request_headers(mode=FDS), request_body(H1_BODY, end_of_stream=True, mode=BUFFERED))
+        converse(talk, request_headers(mode=FDS), request_body(BODY, end_of_stream=True, mode=BUFFERED))
         assert talk.verdict.outcome is Outcome.ROUTED
 
     @pytest.mark.parametrize("mode", [BodyMode.STREAMED, BodyMode.BUFFERED_PARTIAL])
     def test_whole_body_in_one_piece_routes(self, mode: BodyMode) -> None:
-        answers = converse(exchange(), request_headers(mode=mode), request_body(H1_BODY, end_of_stream=True))
+        answers = converse(exchange(), request_headers(mode=mode), request_body(BODY, end_of_stream=True))
         assert_strips(answers[0])
         assert_routes(answers[1], "qwen", "qwen")
-
-
-class TestStreamed:
-    MODE = BodyMode.STREAMED
-
-    def pieces(self, body: bytes) -> list[bytes]:
-        return [request_headers(mode=self.MODE), request_body(body[:9]), request_body(body[9:], end_of_stream=True)]
-
-    def test_pieces_that_name_no_model_pass_stripped(self) -> None:
-        talk = exchange()
-        answers = converse(talk, *self.pieces(NO_MODEL_BODY))
-        assert kinds(answers) == ["request_headers", "request_body", "request_body"]
-        for answer in answers:
-            assert_strips(answer)
-        assert talk.verdict.outcome is Outcome.NO_MODEL
-        assert talk.finish() == OK
-
-    def test_pieces_that_name_a_model_are_refused_at_the_last(self) -> None:
-        answers = converse(exchange(), *self.pieces(H1_BODY))
-        assert "FULL_DUPLEX_STREAMED or BUFFERED" in assert_refused(answers, 500, "body-in-pieces")
-        assert kinds(answers) == ["request_headers", "request_body", "immediate_response"]
-
-    def test_pieces_ended_by_trailers_are_read_too(self) -> None:
-        sent = [request_headers(mode=self.MODE), request_body(H1_BODY), request_trailers()]
-        assert_refused(converse(exchange(), *sent), 500, "body-in-pieces")
-        sent[1] = request_body(NO_MODEL_BODY)
-        answers = converse(exchange(), *sent)
-        assert kinds(answers) == ["request_headers", "request_body", "request_trailers"]
-
-    def test_too_large(self) -> None:
-        assert_refused(converse(exchange(max_body_bytes=20), *self.pieces(H1_BODY)), 413, "body-too-large")
-
-
-class TestBufferedPartial:
-    MODE = BodyMode.BUFFERED_PARTIAL
-
-    def test_cut_off_body_is_refused_by_name(self) -> None:
-        answers = converse(exchange(), request_headers(mode=self.MODE), request_body(H1_BODY[:40]))
-        assert "first 40 bytes" in assert_refused(answers, 413, "body-cut-off")
-
-    def test_whole_body_ended_by_trailers_routes(self) -> None:
-        answers = converse(exchange(), request_headers(mode=self.MODE), request_body(H1_BODY), request_trailers())
-        assert_routes(answers[1], "qwen", "qwen")
-
-    def test_whole_body_of_an_unknown_model_is_not_called_cut_off(self) -> None:
-        answers = converse(exchange(), request_headers(mode=self.MODE), request_body(b'{"model":"llama"}'))
-        assert_refused(answers, 404, "model-not-found")
-
-    def test_broken_whole_body_is_called_what_it_is(self) -> None:
-        sent = [request_headers(mode=self.MODE), request_body(b"{", end_of_stream=True)]
-        assert_refused(converse(exchange(), *sent), 400, "invalid-json")
-
-
-class TestOtherModes:
-    def test_none_is_stripped_at_the_headers(self) -> None:
-        talk = exchange()
-        (answer,) = converse(talk, request_headers(mode=BodyMode.NONE))
-        assert_strips(answer)
-        assert talk.verdict.outcome is Outcome.NOT_READ
-        assert talk.finish() == OK
-        assert_strips(converse(talk, request_body(b"unexpected"))[0])
-
-    def test_grpc_messages_go_back_one_by_one_and_uncut(self) -> None:
-        talk = exchange()
-        (answer,) = converse(talk, request_headers(mode=BodyMode.GRPC, response_mode=BodyMode.GRPC))
-        assert_strips(answer)
-        for kind in ("request_body", "response_body"):
-            request = ProcessingRequest()
-            body = getattr(request, kind)
-            body.body, body.grpc_message_compressed = b"x" * 70_000, True
-            body.end_of_stream = body.end_of_stream_without_message = True
-            (answer,) = converse(talk, request.SerializeToString())
-            assert kinds([answer]) == [kind]
-            echo = getattr(answer, kind).response.body_mutation.streamed_response
-            assert (echo.body, echo.grpc_message_compressed) == (b"x" * 70_000, True)
-            assert (echo.end_of_stream, echo.end_of_stream_without_message) == (True, True)
-        assert talk.finish() == OK
-
-    def test_unknown_mode_is_refused_by_number(self) -> None:
-        request = ProcessingRequest.FromString(request_headers(mode=FDS))
-        request.protocol_config.request_body_mode = 9  # type: ignore[assignment]
-        answers = converse(exchange(), request.SerializeToString())
-        assert "request_body_mode 9" in assert_refused(answers, 500, "body-mode-unknown")
-
-    def test_unknown_mode_does_not_matter_without_a_body(self) -> None:
-        request = ProcessingRequest.FromString(request_headers(end_of_stream=True, mode=FDS))
-        request.protocol_config.request_body_mode = 9  # type: ignore[assignment]
-        assert_strips(converse(exchange(), request.SerializeToString())[0])
-
-
-class TestObservability:
-    def test_gets_no_answer(self) -> None:
-        talk = exchange()
-        for message in (request_headers(mode=FDS), request_body(b"no JSON", end_of_stream=True), request_trailers()):
-            request = ProcessingRequest.FromString(message)
-            request.observability_mode = True
-            assert talk.receive(request.SerializeToString()) == ()
-        assert talk.verdict.outcome is Outcome.OBSERVED
-        assert talk.patience_seconds is None
-        assert talk.finish() == OK
 
 
 class TestForm:
@@ -352,10 +175,10 @@ class TestForm:
             exchange(),
             request_headers(self.FORM, mode=FDS),
             request_body(lead),
-            request_body(H1_BODY, end_of_stream=True),
+            request_body(BODY, end_of_stream=True),
         )
         assert_routes(answers[0], "qwen", "qwen")
-        assert echoed(answers[1:]) == (lead + H1_BODY, [True])
+        assert echoed(answers[1:]) == (lead + BODY, [True])
 
     def test_anything_else_passes_stripped_from_its_first_octet(self) -> None:
         talk = exchange(max_body_bytes=10)
@@ -388,11 +211,11 @@ class TestForm:
     def test_long_json_is_refused_though_its_length_was_announced(self) -> None:
         talk = exchange(max_body_bytes=10)
         assert converse(talk, request_headers({**self.FORM, "content-length": "65"}, mode=FDS)) == []
-        assert_refused(converse(talk, request_body(H1_BODY)), 413, "body-too-large")
+        assert_refused(converse(talk, request_body(BODY)), 413, "body-too-large")
 
     @pytest.mark.parametrize("mode", [BUFFERED, BodyMode.BUFFERED_PARTIAL, BodyMode.STREAMED])
     def test_other_modes(self, mode: BodyMode) -> None:
-        for body, routed in ((H1_BODY, True), (b"a=b", False), (b"", False)):
+        for body, routed in ((BODY, True), (b"a=b", False), (b"", False)):
             sent = [request_headers(self.FORM, mode=mode), request_body(body, end_of_stream=True)]
             headers, answer = converse(exchange(), *sent)
             assert_strips(headers)
@@ -403,7 +226,7 @@ class TestForm:
                 assert_strips(answer)
 
     def test_streamed_blanks_first(self) -> None:
-        sent = [request_headers(self.FORM, mode=BodyMode.STREAMED), request_body(b" "), request_body(H1_BODY)]
+        sent = [request_headers(self.FORM, mode=BodyMode.STREAMED), request_body(b" "), request_body(BODY)]
         answers = converse(exchange(), *sent, request_body(b"", end_of_stream=True))
         assert_strips(answers[1])
         assert_refused(answers, 500, "body-in-pieces")
@@ -442,7 +265,7 @@ class TestNotRead:
         assert first.mode_override.request_body_mode == ProcessingMode.NONE
         assert first.mode_override.response_header_mode == ProcessingMode.SKIP
         assert talk.finish() == OK
-        (second,) = converse(talk, request_body(H1_BODY, end_of_stream=True))  # it may not have listened
+        (second,) = converse(talk, request_body(BODY, end_of_stream=True))  # it may not have listened
         assert_strips(second)
         assert talk.verdict.outcome is Outcome.NOT_READ
 
@@ -462,7 +285,7 @@ class TestNotRead:
 
 class TestNoBody:
     @pytest.mark.parametrize("mode", [FDS, BUFFERED, BodyMode.STREAMED])
-    def test_stripped_at_once_u1(self, mode: BodyMode) -> None:
+    def test_stripped_at_once(self, mode: BodyMode) -> None:
         talk = exchange()
         (answer,) = converse(talk, request_headers({":method": "GET"}, end_of_stream=True, mode=mode))
         assert answer.WhichOneof("response") == "request_headers"
@@ -490,7 +313,7 @@ REFUSED = [
     Refused("two models", b'{"model":"qwen","model":"foo"}', 400, "model-duplicate", "At byte 16"),
     Refused("no JSON", b"model=qwen", 400, "invalid-json", "at byte 0"),
     Refused("blanks alone", b" ", 400, "invalid-json", "at byte 0"),
-    Refused("too large", H1_BODY, 413, "body-too-large", "64 bytes", {"max_body_bytes": 64}),
+    Refused("too large", BODY, 413, "body-too-large", "64 bytes", {"max_body_bytes": 64}),
 ]
 
 
@@ -576,7 +399,7 @@ class TestPatience:
         assert talk.patience_seconds == 60
         converse(talk, request_headers(mode=FDS))
         assert talk.patience_seconds == 60
-        converse(talk, request_body(H1_BODY))
+        converse(talk, request_body(BODY))
         assert talk.patience_seconds == 60
         converse(talk, request_body(b"", end_of_stream=True))
         assert talk.patience_seconds is None
@@ -639,8 +462,8 @@ class TestResponseEvents:
 
     def test_they_do_not_disturb_a_request_that_is_still_being_read(self) -> None:
         talk = exchange()
-        converse(talk, request_headers(mode=FDS), request_body(H1_BODY[:5]), messages.response_headers())
-        answers = converse(talk, request_body(H1_BODY[5:], end_of_stream=True))
+        converse(talk, request_headers(mode=FDS), request_body(BODY[:5]), messages.response_headers())
+        answers = converse(talk, request_body(BODY[5:], end_of_stream=True))
         assert_routes(answers[0], "qwen", "qwen")
 
     def test_bodyless_get_through_every_event(self) -> None:
@@ -668,7 +491,7 @@ class TestFaults:
                 id="headers twice",
             ),
             pytest.param(
-                [request_body(H1_BODY, end_of_stream=True, mode=BUFFERED), request_headers()],
+                [request_body(BODY, end_of_stream=True, mode=BUFFERED), request_headers()],
                 StatusCode.FAILED_PRECONDITION,
                 "headers-twice",
                 id="headers after the body",
@@ -689,7 +512,7 @@ class TestFaults:
         [
             pytest.param([], id="nothing sent"),
             pytest.param([request_headers(mode=FDS)], id="full duplex, headers"),
-            pytest.param([request_headers(mode=FDS), request_body(H1_BODY)], id="full duplex, no end"),
+            pytest.param([request_headers(mode=FDS), request_body(BODY)], id="full duplex, no end"),
             pytest.param([request_headers({"content-type": "audio/wav"}, mode=FDS)], id="passing, no end"),
             pytest.param([request_headers(mode=BUFFERED)], id="buffered, headers"),
         ],

@@ -8,110 +8,19 @@ import grpc.aio
 import pytest
 
 from bbr import health
-from bbr.exchange import BodyMode, Exchange, Outcome, Policy
+from bbr.exchange import BodyMode, Exchange, Outcome
 from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListResponse
-from bbr.registry import BaseModel, Registry
-from bbr.replies import MAX_BODY_CHUNK_BYTES, Replies
+from bbr.replies import MAX_BODY_CHUNK_BYTES
 from bbr.transports.grpcio import GrpcioServer, Serving
 from tests.support import messages
 from tests.support.grpc_frames import PROCESS, GrpcFrames, framed
-from tests.support.loops import all_ended, in_loop
+from tests.support.loops import in_loop
+from tests.support.rig import HEADERS, TABLE, WHOLE, Rig, Watched
 
 DUPLEX, BUFFERED = BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED
-TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",))])
 BODY = b'{"model": "sql-lora", "prompt": "hi"}'
 SET = {"X-Gateway-Model-Name": b"sql-lora", "X-Gateway-Base-Model-Name": b"qwen"}
-HEADERS = messages.request_headers(mode=DUPLEX)
-WHOLE = messages.request_body(BODY, end_of_stream=True)
 INTERNAL_ERROR = 2
-
-
-class Watched(Exchange):
-    """An exchange that tells its rig of each message."""
-
-    def __init__(self, rig: "Rig", policy: Policy) -> None:
-        super().__init__(policy, TABLE)
-        self._rig = rig
-
-    def receive(self, message: bytes):
-        answers = super().receive(message)
-        self._rig.tell("message")
-        return answers
-
-
-class Rig:
-    """A server on a free loopback port, and what it leaves behind."""
-
-    def __init__(self, max_body_bytes: int = 8 << 20, new_exchange=None, ended=None) -> None:
-        self.policy = Policy(Replies(), max_body_bytes=max_body_bytes)
-        self.serving = Serving()
-        self.ended: list[Exchange] = []
-        self.events: list[str] = []
-        self.news = asyncio.Event()
-        self.server = GrpcioServer(
-            self.serving,
-            max_body_bytes=max_body_bytes,
-            new_exchange=new_exchange or self.new_exchange,
-            ended=ended or self.ended.append,
-        )
-
-    def new_exchange(self) -> Exchange:
-        self.tell("stream")
-        return Watched(self, self.policy)
-
-    def tell(self, event: str) -> None:
-        self.events.append(event)
-        self.news.set()
-
-    async def until(self, event: str, count: int) -> None:
-        """Await the server's `count`th stream or message."""
-        while self.events.count(event) < count:
-            self.news.clear()
-            await self.news.wait()
-
-    async def __aenter__(self) -> "Rig":
-        self.port = await self.server.start("127.0.0.1", 0)
-        self.channel = grpc.aio.insecure_channel(
-            f"127.0.0.1:{self.port}", options=[("grpc.max_receive_message_length", -1)]
-        )
-        self.tasks = asyncio.all_tasks()
-        return self
-
-    async def __aexit__(self, *_error: object) -> None:
-        await self.channel.close()
-        await self.server.stop(0)
-
-    def process(self):
-        return self.channel.stream_stream(PROCESS)()
-
-    async def all_ended(self) -> None:
-        await all_ended(self.tasks)
-
-    async def talk(self, *requests: bytes) -> tuple[list, grpc.StatusCode, str]:
-        """Send framed messages and half-close, all at once; return the answers and the status.
-
-        Not by grpcio's client, which may fail with an error of its own if the server ends a stream that it is writing.
-        """
-        client = await GrpcFrames.connect(self.port)
-        call = client.call()
-        client.send(call, b"".join(requests), end_stream=True)
-        client.flush()
-        stream = await client.ended(call)
-        await client.close()
-        code = next(code for code in grpc.StatusCode if code.value[0] == int(stream.headers["grpc-status"]))
-        return [messages.parse(each) for each in stream.messages], code, stream.headers.get("grpc-message", "")
-
-    async def status(self, *requests: bytes) -> tuple[grpc.StatusCode, str]:
-        _, code, details = await self.talk(*map(framed, requests))
-        return code, details
-
-    async def works(self) -> bool:
-        stream = self.channel.stream_stream(PROCESS)(iter((HEADERS, WHOLE)))
-        kinds = [messages.parse(answer).WhichOneof("response") async for answer in stream]
-        return (await stream.code(), kinds) == (grpc.StatusCode.OK, ["request_headers", "request_body"])
-
-    async def unary(self, method: str, request: bytes = b"") -> bytes:
-        return await self.channel.unary_unary(f"/grpc.health.v1.Health/{method}")(request)
 
 
 @pytest.fixture(autouse=True)
@@ -564,3 +473,44 @@ async def test_every_interface_includes_ipv4():
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         assert await channel.unary_unary("/grpc.health.v1.Health/Check")(b"") == health.check(serving=True)
     await server.stop(0)
+
+
+@in_loop
+async def test_body_that_stands_still_is_answered():
+    async with Rig(duplex_idle_seconds=0.05, buffered_wait_seconds=0.05) as rig:
+        for mode, answers in ((DUPLEX, 1), (BUFFERED, 2)):
+            stream = rig.process()
+            await stream.write(messages.request_headers(mode=mode))
+            *_, last = [messages.parse(await stream.read()) for _ in range(answers)]
+            assert (last.immediate_response.status.code, last.immediate_response.details) == (408, "bbr:body-timeout")
+            assert await stream.read() is grpc.aio.EOF
+            assert await stream.code() == grpc.StatusCode.OK
+        await rig.all_ended()
+        assert [exchange.verdict.reason for exchange in rig.ended] == ["body-timeout"] * 2
+
+
+async def silent(stream) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await stream.read()
+    assert ended.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+@in_loop
+async def test_silent_stream_is_ended_with_an_error():
+    async with Rig(duplex_idle_seconds=0.05) as rig:
+        await silent(rig.process())
+
+
+@in_loop
+async def test_answered_exchange_may_stay_open():
+    async with Rig(duplex_idle_seconds=0.05) as rig:
+        open_stream, stalled = rig.process(), rig.process()
+        await open_stream.write(HEADERS)
+        await open_stream.write(WHOLE)
+        await open_stream.read()
+        await open_stream.read()
+        await silent(stalled)  # so at least as long as the deadline has gone by
+        await open_stream.write(messages.response_headers())
+        assert messages.parse(await open_stream.read()).HasField("response_headers")
+        await open_stream.done_writing()
+        assert await open_stream.code() == grpc.StatusCode.OK

@@ -1,0 +1,106 @@
+"""A transport on a free loopback port, and what it leaves behind."""
+
+import asyncio
+
+import grpc
+import grpc.aio
+
+from bbr.exchange import BodyMode, Exchange, Policy
+from bbr.registry import BaseModel, Registry
+from bbr.replies import Replies
+from bbr.transports.grpcio import GrpcioServer, Serving
+from tests.support import messages
+from tests.support.grpc_frames import PROCESS, GrpcFrames, framed
+from tests.support.loops import all_ended
+
+TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",))])
+HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
+WHOLE = messages.request_body(b'{"model": "sql-lora", "prompt": "hi"}', end_of_stream=True)
+
+
+class Watched(Exchange):
+    """An exchange that tells its rig of each message."""
+
+    def __init__(self, rig: "Rig", policy: Policy) -> None:
+        super().__init__(policy, TABLE)
+        self._rig = rig
+
+    def receive(self, message: bytes):
+        answers = super().receive(message)
+        self._rig.tell("message")
+        return answers
+
+
+class Rig:
+    """A grpcio server of exchanges over TABLE; `policy` are fields of Policy."""
+
+    def __init__(self, max_body_bytes: int = 8 << 20, new_exchange=None, ended=None, **policy: float) -> None:
+        self.policy = Policy(Replies(), max_body_bytes=max_body_bytes, **policy)
+        self.serving = Serving()
+        self.ended: list[Exchange] = []
+        self.events: list[str] = []
+        self.news = asyncio.Event()
+        self.server = GrpcioServer(
+            self.serving,
+            max_body_bytes=max_body_bytes,
+            new_exchange=new_exchange or self.new_exchange,
+            ended=ended or self.ended.append,
+        )
+
+    def new_exchange(self) -> Exchange:
+        self.tell("stream")
+        return Watched(self, self.policy)
+
+    def tell(self, event: str) -> None:
+        self.events.append(event)
+        self.news.set()
+
+    async def until(self, event: str, count: int) -> None:
+        """Await the server's `count`th stream or message."""
+        while self.events.count(event) < count:
+            self.news.clear()
+            await self.news.wait()
+
+    async def __aenter__(self) -> "Rig":
+        self.port = await self.server.start("127.0.0.1", 0)
+        self.channel = grpc.aio.insecure_channel(
+            f"127.0.0.1:{self.port}", options=[("grpc.max_receive_message_length", -1)]
+        )
+        self.tasks = asyncio.all_tasks()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.channel.close()
+        await self.server.stop(0)
+
+    def process(self):
+        return self.channel.stream_stream(PROCESS)()
+
+    async def all_ended(self) -> None:
+        await all_ended(self.tasks)
+
+    async def talk(self, *requests: bytes) -> tuple[list, grpc.StatusCode, str]:
+        """Send framed messages and half-close, all at once; return the answers and the status.
+
+        Not by grpcio's client, which may fail with an error of its own if the server ends a stream that it is writing.
+        """
+        client = await GrpcFrames.connect(self.port)
+        call = client.call()
+        client.send(call, b"".join(requests), end_stream=True)
+        client.flush()
+        stream = await client.ended(call)
+        await client.close()
+        code = next(code for code in grpc.StatusCode if code.value[0] == int(stream.headers["grpc-status"]))
+        return [messages.parse(each) for each in stream.messages], code, stream.headers.get("grpc-message", "")
+
+    async def status(self, *requests: bytes) -> tuple[grpc.StatusCode, str]:
+        _, code, details = await self.talk(*map(framed, requests))
+        return code, details
+
+    async def works(self) -> bool:
+        stream = self.channel.stream_stream(PROCESS)(iter((HEADERS, WHOLE)))
+        kinds = [messages.parse(answer).WhichOneof("response") async for answer in stream]
+        return (await stream.code(), kinds) == (grpc.StatusCode.OK, ["request_headers", "request_body"])
+
+    async def unary(self, method: str, request: bytes = b"") -> bytes:
+        return await self.channel.unary_unary(f"/grpc.health.v1.Health/{method}")(request)
