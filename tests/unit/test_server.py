@@ -241,3 +241,48 @@ def test_a_missing_models_file_is_one_sentence(tmp_path):
     path = tmp_path / "none.yaml"
     status, stderr = failed_start(f"--models={path}")
     assert (status, stderr) == (1, f"bbr serve: --models: {path}: No such file or directory.\n")
+
+
+def converse(port, *sent):
+    with channel_to(port) as channel:
+        stream = Stream(channel)
+        for message in sent:
+            stream.send(message)
+        return stream.receive()
+
+
+def test_settings_reach_the_exchanges():
+    flags = ["--max-body-bytes=100", "--max-model-length=4", "--on-invalid-json=pass-stripped", "--streaming=false"]
+    flags += ["--strip-header=x-tenant", "--dynamic-metadata=bbr", "--buffered-wait-seconds=0.05"]
+    with serving(*flags) as process:
+        buffered = messages.request_headers()  # without a protocol_config
+        stripped = converse(process.port, buffered).request_headers.response.header_mutation.remove_headers
+        assert list(stripped)[2:] == ["x-gateway-destination-endpoint", "x-tenant"]
+        large = converse(process.port, messages.request_headers({"content-length": "101"}))
+        assert large.immediate_response.status.code == 413
+        assert large.dynamic_metadata.fields["bbr"].struct_value.fields["outcome"].string_value == "body-too-large"
+        assert ask(process.port, "abcde") == 400
+        assert ask(process.port, "abcd") == [b"abcd", b"abcd"]
+        with channel_to(process.port) as channel:
+            stream = Stream(channel)
+            stream.send(buffered)
+            stream.receive()
+            assert stream.receive().immediate_response.details == "bbr:body-timeout"
+            stream = Stream(channel)
+            stream.send(HEADERS)
+            stream.send(messages.request_body(b"NaN", end_of_stream=True))
+            assert [stream.receive().WhichOneof("response") for _ in range(2)] == ["request_headers", "request_body"]
+            assert stream.finish() == grpc.StatusCode.OK
+
+
+def test_full_duplex_idle_seconds_reach_the_exchanges():
+    with serving("--duplex-idle-seconds=0.05") as process:
+        assert converse(process.port, HEADERS).immediate_response.details == "bbr:body-timeout"
+
+
+def test_trusting_clients_is_said_aloud():
+    with serving("--trust-client-headers") as process:
+        assert process.wait_for("--trust-client-headers: a client that names no model picks its own pool")
+        get = messages.request_headers({":method": "GET"}, end_of_stream=True)
+        removed = converse(process.port, get).request_headers.response.header_mutation.remove_headers
+        assert list(removed) == ["x-gateway-destination-endpoint"]
