@@ -69,7 +69,7 @@ def test_model_picks_its_pool(
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("size", [0, 16_000, 62_000, 100_000, 1_000_000, 7_000_000])
+@pytest.mark.parametrize("size", [0, 16_000, 62_000, 100_000, 1_000_000, 8_000_000])
 @pytest.mark.parametrize("last", [False, True], ids=["model first", "model last"])
 def test_body_arrives_unaltered(setup: Setup, protocol: str, size: int, last: bool) -> None:
     body = chat(QWEN, size, last=last)
