@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo accuracy test check format protos lock clean
+.PHONY: help setup demo accuracy spoofing test check format protos lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ demo: $(READY)  ## run the local Envoy stack and a tour of requests (ONCE=1: exi
 
 accuracy: $(READY)  ## send N (10000) mixed requests through Envoy in both modes and verify each reply
 	@$(BIN)/python -m bench.accuracy --requests $(or $(N),10000)
+
+spoofing: $(READY)  ## attack the router through Envoy with N (20000) requests that try to route themselves
+	@$(BIN)/python -m bench.spoofing --requests $(or $(N),20000)
 
 test: $(READY)  ## run all tests with coverage, and hold coverage to its gates
 	@$(BIN)/coverage erase

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from bbr.exchange import BodyMode, InvalidJson
+from bbr.model import LONGEST_MODEL_BYTES
+from bbr.replies import BASE_MODEL_HEADER, MODEL_HEADER
 
 ENVIRONMENT_PREFIX: Final = "BBR_"
 
@@ -97,10 +99,9 @@ def _positive_seconds(text: str) -> float:
 
 
 def _model_length(text: str) -> int:
-    # The longest header value that an HTTPRoute can match.
-    if text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= 4096:
+    if text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= LONGEST_MODEL_BYTES:
         return int(text)
-    raise ValueError("is not a length from 1 to 4096 bytes")
+    raise ValueError(f"is not a length from 1 to {LONGEST_MODEL_BYTES} bytes")
 
 
 def _header_names(text: str) -> tuple[str, ...]:
@@ -110,6 +111,8 @@ def _header_names(text: str) -> tuple[str, ...]:
             raise ValueError("is not a header name, or several with commas between")
         if name in ("host", "content-length", "transfer-encoding", "content-type"):
             raise ValueError(f"names {name}, without which a request is another one")
+        if name in (MODEL_HEADER.lower(), BASE_MODEL_HEADER.lower()):
+            raise ValueError(f"names {name}, a routing header, which has rules of its own")
     return tuple(names)
 
 
@@ -240,16 +243,29 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
         variable = variable_of(name)
         if name in flags:
             values[name] = _parse(flag_of(name), flags[name], option)
-        elif environment.get(variable):
+        elif environment.get(variable) and not _is_service_link(option, environment[variable]):
             values[name] = _parse(variable, environment[variable], option)
-    streaming = values.get("streaming")
-    if streaming is not None:
-        meant = BodyMode.FULL_DUPLEX_STREAMED if streaming else BodyMode.BUFFERED
-        if values.setdefault("assume_body_mode", meant) != meant:
-            raise ConfigError("--streaming and --assume-body-mode contradict each other: leave one out")
+    if "streaming" in values:
+        _apply_streaming(values, flags)
     settings = Settings(**values)
     _check(settings)
     return settings
+
+
+def _is_service_link(option: Option, text: str) -> bool:
+    """Tell whether Kubernetes has set a port's variable, for a Service called bbr-grpc, say: no operator's word."""
+    return option.parse is _port and text.startswith("tcp://")
+
+
+def _apply_streaming(values: dict[str, Any], flags: Mapping[str, str]) -> None:
+    """Let the Go routers' spelling stand for --assume-body-mode; of two that differ, a flag wins over a variable."""
+    meant = BodyMode.FULL_DUPLEX_STREAMED if values["streaming"] else BodyMode.BUFFERED
+    if values.setdefault("assume_body_mode", meant) == meant:
+        return
+    if ("streaming" in flags) == ("assume_body_mode" in flags):
+        raise ConfigError("--streaming and --assume-body-mode contradict each other: leave one out")
+    if "streaming" in flags:
+        values["assume_body_mode"] = meant
 
 
 def _parse(source: str, text: str, option: Option) -> Any:

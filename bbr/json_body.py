@@ -1,12 +1,17 @@
-"""The `model` of a JSON body, by orjson, and without the ambiguity that a parser alone would hide.
+"""The one `model` of a JSON body, without the ambiguity that a parser alone would hide.
 
 Pure. Two parsers that read different models out of one body are a security hole: the router would authorise one model,
 the server run another. So a document that any of them could read in two ways is refused.
+
+orjson says whether the body is strict JSON, and that is all it is asked for: it keeps object keys of up to 64 octets in
+a cache by a hash that anyone can find a second key for, so that one client's key could stand for `model` in everybody
+else's documents (seen in 3.13.0; tests/corpus has such a key). The field is found by msgspec, which compares keys.
 """
 
 import re
 from typing import Final
 
+import msgspec
 import orjson
 
 from bbr import refusal
@@ -26,6 +31,15 @@ _NOT_FINITE: Final = re.compile(rb"-?Infinity|-?NaN")
 _BOM: Final = b"\xef\xbb\xbf"
 
 
+class _Document(msgspec.Struct):
+    """What is read of a document; msgspec passes over all the rest."""
+
+    model: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_DOCUMENT: Final = msgspec.json.Decoder(_Document)
+
+
 def find_model(body: bytes) -> object:
     """Return the value of the top-level `model` of a complete JSON document, or ABSENT.
 
@@ -35,42 +49,43 @@ def find_model(body: bytes) -> object:
         Refusal: 400; the body is no strict JSON document, or has several top-level `model` keys.
     """
     try:
-        document = orjson.loads(body)
+        is_object = type(orjson.loads(body)) is dict
     except orjson.JSONDecodeError as error:
         raise invalid_json(body, error) from None
-    if type(document) is not dict or "model" not in document:
+    # The letters of `model` can be spelled with \u006X only, its quotes with \u0022. Text full of \u00e9 is everyday.
+    escaped = b"\\u00" in body
+    spelled = escaped and b"\\u006" in body
+    count = body.count(_KEY)
+    if not is_object or not (count or spelled):
         return ABSENT
-    if not _is_unique(body, document):
+    try:
+        value = _DOCUMENT.decode(body).model
+    except RecursionError:
+        raise refusal.invalid_json("too-deep", "nested too deep", 0) from None
+    if value is msgspec.UNSET:
+        return ABSENT
+    if spelled or (count > 1 and (b"\\u0022" in body or not _kept_all(body, count))):
         offsets = model_keys(body)
         if len(offsets) > 1:
             raise refusal.model_duplicate().at(offsets[1])
-    return document["model"]
+    return orjson.loads(memoryview(value))
 
 
-def _is_unique(body: bytes, document: dict[str, object]) -> bool:
-    """Tell quickly that the parser can't have dropped a top-level `model`; False means that it must be looked for.
+def _kept_all(body: bytes, count: int) -> bool:
+    """Tell quickly that no `"model"` is lost when keys that stand twice become one; False: it must be looked for.
 
-    A dropped key leaves fewer `"model"` in the document than in the body, so equal counts prove that there was none,
-    unless an escape makes one of them look different in the body. Nested `model` keys are everyday (tool schemas);
-    writing the document out again costs a twelfth of walking its keys (bench/micro/duplicates.py).
+    A dropped key leaves fewer `"model"` in the parsed document than the `count` in the body, so an equal number proves
+    that there was none, unless an escape makes one of them look different in the body: the caller has excluded that.
+    Nested `model` keys are everyday (tool schemas), and walking all keys costs several times as much.
     """
-    # Letters of `model` can be spelled with \u006X only, and its quotes with \u0022. Text full of \u00e9 is everyday.
-    escaped = b"\\u00" in body
-    if escaped and b"\\u006" in body:
-        return False
-    count = body.count(_KEY)
-    if count == 1:
-        return True
-    if escaped and b"\\u0022" in body:
-        return False
     try:
-        return orjson.dumps(document).count(_KEY) == count
-    except orjson.JSONEncodeError:  # nested deeper than orjson writes, though not deeper than it reads
+        return msgspec.json.encode(msgspec.json.decode(body)).count(_KEY) == count
+    except RecursionError:
         return False
 
 
 def model_keys(body: bytes) -> list[int]:
-    """Return the byte offsets of all top-level `model` keys of a valid document, however they are spelled."""
+    """Return the byte offsets of the first two top-level `model` keys of a valid document, however they are spelled."""
     depth = 0
     offsets = []
     for token in _TOKEN.finditer(body):
@@ -79,6 +94,8 @@ def model_keys(body: bytes) -> list[int]:
         if first == _QUOTE:
             if depth == 1 and _is_model(token[0]) and _COLON.match(body, token.end()):
                 offsets.append(start)
+                if len(offsets) == 2:
+                    break
         elif first in b"{[":
             depth += 1
         else:
@@ -95,7 +112,7 @@ def model_value_offset(body: bytes) -> int:
 
 
 def _is_model(token: bytes) -> bool:
-    return token == _KEY or (b"\\" in token and orjson.loads(token) == "model")
+    return token == _KEY or (b"\\" in token and orjson.loads(token) == "model")  # a value: orjson caches keys only
 
 
 def invalid_json(body: bytes, error: orjson.JSONDecodeError) -> Refusal:
@@ -112,7 +129,7 @@ def invalid_json(body: bytes, error: orjson.JSONDecodeError) -> Refusal:
         return refusal.invalid_json("non-finite-number", "a number that is not finite", offset)
     if "surrogate" in error.msg:
         return refusal.invalid_json("lone-surrogate", "half of a surrogate pair", offset)
-    if "depth" in error.msg:
+    if "depth" in error.msg or "memory" in error.msg:
         return refusal.invalid_json("too-deep", "nested too deep", offset)
     if "after document" in error.msg:
         return refusal.invalid_json("trailing-bytes", "something follows the document", offset)

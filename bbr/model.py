@@ -14,6 +14,9 @@ from bbr.refusal import Refusal
 # Longer names are refused. The longest known public model ids have about 100 characters; Kubernetes caps a label at 63.
 MAX_MODEL_BYTES: Final = 256
 
+# The most that a limit may allow: the longest header value that an HTTPRoute can match.
+LONGEST_MODEL_BYTES: Final = 4096
+
 # RFC 9110 section 5.5 forbids these in a field value; Envoy answers 500 to a mutation that holds one. TAB is legal
 # inside a value, but no model name has one, and it is invisible to whoever reads a log.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -38,13 +41,18 @@ def body_kind(content_types: Sequence[bytes]) -> BodyKind:
     """
     if not content_types:
         return BodyKind.JSON
-    media_types = [value.partition(b";")[0].strip().lower() for value in content_types]
+    joined = [
+        part for value in content_types for part in value.split(b",")
+    ]  # one field may hold two, joined on the way
+    media_types = [value.partition(b";")[0].strip().lower() for value in joined]
     if any(map(_is_json, media_types)):
         return BodyKind.JSON
     return BodyKind.FORM if b"application/x-www-form-urlencoded" in media_types else BodyKind.OTHER
 
 
 def _is_json(media_type: bytes) -> bool:
+    if media_type.startswith((b"application/grpc", b"application/connect")):
+        return False  # frames that hold JSON: a stream, of which no part is a document
     return media_type in (b"application/json", b"text/json") or media_type.endswith(b"+json")  # RFC 6839
 
 

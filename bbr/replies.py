@@ -5,7 +5,7 @@ only the messages that carry body bytes are assembled for each request.
 """
 
 from collections.abc import Iterable, Iterator
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Final
 
 import orjson
@@ -45,11 +45,11 @@ MAX_BODY_CHUNK_BYTES: Final = 62_000
 # Distinct routes kept as bytes. In identity mode a client chooses the names, so this bounds the cache: about 400 octets
 # an entry with ordinary names, 1.2 KB with the longest. There are two such caches.
 _CACHED_ROUTES: Final = 4096
+_CACHED_NAME_CHARACTERS: Final = 256
 
 # Answers that only say "go on": the protocol wants one for each event of the response, and for trailers.
 RESPONSE_HEADERS: Final = ProcessingResponse(response_headers=HeadersResponse()).SerializeToString()
 RESPONSE_BODY: Final = ProcessingResponse(response_body=BodyResponse()).SerializeToString()
-REQUEST_TRAILERS: Final = ProcessingResponse(request_trailers=TrailersResponse()).SerializeToString()
 RESPONSE_TRAILERS: Final = ProcessingResponse(response_trailers=TrailersResponse()).SerializeToString()
 
 
@@ -83,8 +83,24 @@ class Replies:
         self.stripped = cache(self._stripped)
         self.stripped_unbuffered = cache(self._stripped_unbuffered)
         self.stripped_body = cache(self._stripped_body)
-        self.route = lru_cache(_CACHED_ROUTES)(self._route)
-        self.route_body = lru_cache(_CACHED_ROUTES)(self._route_body)
+        self._cached_route = lru_cache(_CACHED_ROUTES)(self._route)
+        self._cached_route_body = lru_cache(_CACHED_ROUTES)(self._route_body)
+
+    @cached_property
+    def request_trailers(self) -> bytes:
+        """Answer request_trailers and remove there what a client may not say: an upstream may take them for headers."""
+        removal = self._stripping().header_mutation
+        return ProcessingResponse(request_trailers=TrailersResponse(header_mutation=removal)).SerializeToString()
+
+    def route(self, model: str, base_model: str) -> bytes:
+        """Answer request_headers and set the routing headers."""
+        long = len(model) > _CACHED_NAME_CHARACTERS
+        return self._route(model, base_model) if long else self._cached_route(model, base_model)
+
+    def route_body(self, model: str, base_model: str) -> bytes:
+        """Answer request_body and set the routing headers."""
+        long = len(model) > _CACHED_NAME_CHARACTERS
+        return self._route_body(model, base_model) if long else self._cached_route_body(model, base_model)
 
     def refuse(self, refusal: Refusal, dialect: Dialect = Dialect.OPENAI, model: str | None = None) -> bytes:
         """Return the ImmediateResponse for a refusal: an error in the client's dialect, `bbr:<reason>` as details."""
@@ -117,12 +133,10 @@ class Replies:
         return self._encode(ProcessingResponse(request_body=BodyResponse(response=self._stripping())), outcome)
 
     def _route(self, model: str, base_model: str) -> bytes:
-        """Answer request_headers and set the routing headers."""
         answer = ProcessingResponse(request_headers=HeadersResponse(response=self._routing(model, base_model)))
         return self._encode(answer, "routed", model, base_model)
 
     def _route_body(self, model: str, base_model: str) -> bytes:
-        """Answer request_body and set the routing headers."""
         answer = ProcessingResponse(request_body=BodyResponse(response=self._routing(model, base_model)))
         return self._encode(answer, "routed", model, base_model)
 

@@ -107,9 +107,14 @@ def _registry(settings: Settings) -> Registry:
     if settings.models is None:
         return Registry()
     try:
-        return file.load(settings.models)
+        registry = file.load(settings.models)
     except file.SourceError as error:
         raise StartError(f"--models: {error}") from None
+    limit = settings.max_model_length
+    for name in registry.base_of:
+        if len(name.encode()) > limit:  # no request could ever name it
+            raise StartError(f"--models: {settings.models}: {name} is longer than --max-model-length={limit} bytes")
+    return registry
 
 
 async def _listen(server: GrpcioServer, address: str | None, port: int, flag: str) -> None:

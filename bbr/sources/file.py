@@ -12,7 +12,7 @@ from typing import Final
 
 import yaml
 
-from bbr.model import check_model
+from bbr.model import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import Refusal
 from bbr.registry import BaseModel, Registry
 
@@ -129,7 +129,7 @@ def _name(node: yaml.Node, what: str) -> str:
     if not text:
         raise SourceError(f"{_line(node)}: {what} is empty")
     try:
-        return check_model(text)
+        return check_model(text, LONGEST_MODEL_BYTES)
     except Refusal as refused:  # its sentence is meant for a client that sent the name as `model`
         why = refused.message.removesuffix(".").replace("`model`", what)
         raise SourceError(f"{_line(node)}: {why}") from None

@@ -55,13 +55,19 @@ class TestBufferedPartial:
         answers = converse(exchange(), request_headers(mode=self.MODE), request_body(BODY[:40]))
         assert "first 40 bytes" in assert_refused(answers, 413, "body-cut-off")
 
-    def test_whole_body_ended_by_trailers_routes(self) -> None:
-        answers = converse(exchange(), request_headers(mode=self.MODE), request_body(BODY), request_trailers())
-        assert_routes(answers[1], "qwen", "qwen")
+    def test_body_without_its_end_is_never_routed(self) -> None:
+        # A document may be complete in the part that the gateway shows, and go on behind it.
+        answers = converse(exchange(), request_headers(mode=self.MODE), request_body(BODY))
+        assert_refused(answers, 413, "body-cut-off")
 
-    def test_whole_body_of_an_unknown_model_is_not_called_cut_off(self) -> None:
-        answers = converse(exchange(), request_headers(mode=self.MODE), request_body(b'{"model":"llama"}'))
-        assert_refused(answers, 404, "model-not-found")
+    def test_body_without_its_end_that_names_no_model_passes_stripped(self) -> None:
+        answers = converse(exchange(), request_headers(mode=self.MODE), request_body(NO_MODEL_BODY), request_trailers())
+        assert kinds(answers) == ["request_headers", "request_body", "request_trailers"]
+        assert_strips(answers[1])
+
+    def test_whole_body_routes(self) -> None:
+        answers = converse(exchange(), request_headers(mode=self.MODE), request_body(BODY, end_of_stream=True))
+        assert_routes(answers[1], "qwen", "qwen")
 
     def test_broken_whole_body_is_called_what_it_is(self) -> None:
         sent = [request_headers(mode=self.MODE), request_body(b"{", end_of_stream=True)]

@@ -161,14 +161,17 @@ def test_slow_upload(gateways: Callable[..., Setup], mode: str) -> None:
     assert (response.status, response.body.decode()) == (200, QWEN)
 
 
-def send_in_pieces(setup: Setup, body: bytes, pieces: int) -> Response:
-    """Send a body in DATA frames of which the last ends the stream, each when the gateway had time to send it on."""
+def send_in_pieces(setup: Setup, body: bytes, pieces: int, *, await_router: bool = False) -> Response:
+    """Send a body in pieces, the last with END_STREAM; with `await_router` each when the router has the one before."""
     with H2Client(setup.port) as client:
         stream = client.start("POST", "/v1/completions", [JSON, SPOOFED])
         step = -(-len(body) // pieces)
         for start in range(0, len(body), step):
             until_read = start + step
             client.send(stream, body[start:until_read], end_stream=until_read >= len(body))
+            if await_router and until_read < len(body):
+                received = until_read
+                until(lambda received=received: sum(e.verdict.body_bytes for e in setup.router.exchanges) >= received)
         return client.wait(stream)
 
 
@@ -208,7 +211,7 @@ def test_streamed_never_routes_by_the_clients_header(gateways: Callable[..., Set
 def test_streamed_says_that_it_can_not_route_pieces(gateways: Callable[..., Setup]) -> None:
     setup = gateways("STREAMED")
     body = json.dumps({"model": "sql-lora", "messages": "x" * 100_000}).encode()
-    response = send_in_pieces(setup, body, 3)
+    response = send_in_pieces(setup, body, 3, await_router=True)
     assert response.status == 500
     assert "STREAMED" in json.loads(response.body)["error"]["message"]
     assert not any(got.complete for got in setup.upstreams.received)

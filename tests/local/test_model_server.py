@@ -84,6 +84,60 @@ def test_streamed_answer(path, text_of):
     with_server(test)
 
 
+@pytest.mark.parametrize("model", [BASE, "sql-lora"])
+def test_message_shape(model):
+    async def test(client):
+        response = await client.post("/v1/messages", json={"model": model})
+        document = await response.json()
+        assert (response.status, document["type"], document["role"]) == (200, "message", "assistant")
+        assert (document["model"], document["stop_reason"]) == (model, "end_turn")
+        (block,) = document["content"]
+        assert block["type"] == "text"
+        assert "stand-in, not a model" in block["text"]
+        assert document["usage"] == {"input_tokens": 0, "output_tokens": len(block["text"].split())}
+
+    with_server(test)
+
+
+def test_streamed_message():
+    async def test(client):
+        response = await client.post("/v1/messages", json={"model": "sql-lora", "stream": True})
+        assert response.headers["content-type"] == "text/event-stream"
+        events = []
+        for text in (await response.text()).split("\n\n")[:-1]:
+            name, data = text.split("\n")
+            events.append(json.loads(data.removeprefix("data: ")))
+            assert name == f"event: {events[-1]['type']}"
+        start, block, *deltas, block_end, end, stop = events
+        assert (start["type"], start["message"]["model"]) == ("message_start", "sql-lora")
+        assert (start["message"]["content"], start["message"]["stop_reason"]) == ([], None)
+        assert (block["type"], block_end["type"]) == ("content_block_start", "content_block_stop")
+        assert {event["type"] for event in deltas} == {"content_block_delta"}
+        assert "stand-in, not a model" in "".join(event["delta"]["text"] for event in deltas)
+        assert (end["delta"]["stop_reason"], end["usage"]["output_tokens"]) == ("end_turn", len(deltas))
+        assert stop == {"type": "message_stop"}
+
+    with_server(test)
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "status", "kind", "said"),
+    [
+        ("POST", b'{"model": "gpt-none", "stream": true}', 404, "not_found_error", "`gpt-none` does not exist"),
+        ("POST", b"{}", 400, "invalid_request_error", "string `model`"),
+        ("GET", b"", 405, "invalid_request_error", "Method Not Allowed"),
+    ],
+)
+def test_errors_of_messages_are_anthropic_errors(method, body, status, kind, said):
+    async def test(client):
+        response = await client.request(method, "/v1/messages", data=body or None)
+        document = await response.json()
+        assert (response.status, document["type"], document["error"]["type"]) == (status, "error", kind)
+        assert said in document["error"]["message"]
+
+    with_server(test)
+
+
 def test_answer_reports_what_arrived():
     async def test(client):
         body = json.dumps({"model": BASE, "prompt": "x" * 2_000_000}).encode()
@@ -99,10 +153,11 @@ def test_answer_reports_what_arrived():
         with_server(test)
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/messages"])
 @pytest.mark.parametrize("stream", [False, True], ids="stream={}".format)
-def test_report_without_routing_headers_is_empty(stream):
+def test_report_without_routing_headers_is_empty(path, stream):
     async def test(client):
-        response = await client.post("/v1/completions", json={"model": BASE, "stream": stream})
+        response = await client.post(path, json={"model": BASE, "stream": stream})
         assert (response.headers["x-seen-model-name"], response.headers["x-seen-base-model-name"]) == ("", "")
         assert response.headers["x-pod"] == "qwen-1"
 
@@ -140,11 +195,12 @@ def test_health():
     with_server(test)
 
 
-def test_events_are_sent_one_by_one():
+@pytest.mark.parametrize(("path", "begins"), [("/v1/completions", b"data: "), ("/v1/messages", b"event: ")])
+def test_events_are_sent_one_by_one(path, begins):
     async def test(client):
-        response = await client.post("/v1/completions", json={"model": BASE, "stream": True})
+        response = await client.post(path, json={"model": BASE, "stream": True})
         # The server waits for a minute after each event, so what comes now came alone.
-        assert (await response.content.readuntil(b"\n\n")).startswith(b"data: ")
+        assert (await response.content.readuntil(b"\n\n")).startswith(begins)
         response.close()
 
     with_server(test, Pod("qwen-1", "qwen-pool", BASE, event_seconds=60))

@@ -7,7 +7,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,10 +153,26 @@ def router_filter(
     }
 
 
-def configuration(filters: list[dict[str, Any]], router_port: int, pools: dict[str, int], **hcm: Any) -> dict[str, Any]:
+def configuration(
+    filters: list[dict[str, Any]],
+    router_port: int,
+    pools: dict[str, int],
+    *,
+    http2_pools: Sequence[str] = (),
+    logged: Mapping[str, str] | None = None,
+    **hcm: Any,
+) -> dict[str, Any]:
     """Return a bootstrap: `filters`, then routes by the base model's header to the pool of that name, else `default`.
 
     The default pool is a server too, not a direct response: so a test sees what would reach whoever stands there.
+
+    Args:
+        filters: stand before the router filter.
+        router_port: where bbr listens.
+        pools: name -> port; one of them is `default`.
+        http2_pools: pools that speak HTTP/2 instead of HTTP/1.1.
+        logged: further fields of the access log, as format strings.
+        hcm: fields of the connection manager, as they are.
     """
     routes = [
         {
@@ -177,7 +193,7 @@ def configuration(filters: list[dict[str, Any]], router_port: int, pools: dict[s
         "http2_protocol_options": {"allow_connect": True},
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "stream_idle_timeout": "15s",
-        "access_log": [_access_log()],
+        "access_log": [_access_log(logged or {})],
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
         **hcm,
     }
@@ -188,20 +204,22 @@ def configuration(filters: list[dict[str, Any]], router_port: int, pools: dict[s
         "filter_chains": [filter_chain],
         "per_connection_buffer_limit_bytes": 16 << 20,
     }
-    clusters = [_cluster("bbr", router_port, http2=True), *(_cluster(pool, port) for pool, port in pools.items())]
+    clusters = [_cluster("bbr", router_port, http2=True)]
+    clusters += [_cluster(pool, port, http2=pool in http2_pools) for pool, port in pools.items()]
     return {
         "admin": {"address": _address(0)},
         "static_resources": {"listeners": [listener], "clusters": clusters},
     }
 
 
-def _access_log() -> dict[str, Any]:
+def _access_log(logged: Mapping[str, str]) -> dict[str, Any]:
     fields = {
         "code": "%RESPONSE_CODE%",
         "details": "%RESPONSE_CODE_DETAILS%",
         "flags": "%RESPONSE_FLAGS%",
         "route": "%ROUTE_NAME%",
         "path": "%REQ(:PATH)%",
+        **logged,
     }
     return {
         "name": "file",

@@ -124,6 +124,12 @@ class H2Client:
         while len(self.responses[stream].body) < size and not self._over(stream):
             self._receive()
 
+    def wait_reset(self, stream: int) -> int:
+        """Await the stream's reset, after its response or instead of it, and return the error code."""
+        while (code := self.responses[stream].reset) is None:
+            self._receive()
+        return code
+
     def _over(self, stream: int) -> bool:
         response = self.responses[stream]
         return response.ended or response.reset is not None

@@ -135,6 +135,7 @@ UNUSABLE = {
         ),
         "Host": "names host, without which a request is another one",
         "x-a,Content-Length": "names content-length, without which a request is another one",
+        "X-Gateway-Model-Name": "names x-gateway-model-name, a routing header, which has rules of its own",
     },
     "trust_client_headers": dict.fromkeys(("", "please"), "is neither true nor false"),
     "dynamic_metadata": dict.fromkeys(
@@ -172,7 +173,12 @@ def test_unusable_flag_is_named(name, text, why):
     assert refusal({**PLAINTEXT, name: text}) == f"{config.flag_of(name)}: {text!r} {why}"
 
 
-@pytest.mark.parametrize(("name", "text", "why"), [case for case in pairs(UNUSABLE) if case.values[1]])
+SERVICE_LINK = "tcp://10.0.0.1:9004"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"), [case for case in pairs(UNUSABLE) if case.values[1] not in ("", SERVICE_LINK)]
+)
 def test_unusable_variable_is_named(name, text, why):
     flags = {each: value for each, value in PLAINTEXT.items() if each != name}
     assert refusal(flags, {config.variable_of(name): text}) == f"{config.variable_of(name)}: {text!r} {why}"
@@ -209,6 +215,7 @@ PRECEDENCE = [
     pytest.param({"grpc_port": "8"}, {"BBR_GRPC_PORT": "bad"}, 8, id="an overruled variable is not read"),
     pytest.param({}, {"BBR_GRPC_PORT": ""}, 9004, id="an empty variable is absent"),
     pytest.param({}, {"GRPC_PORT": "7", "bbr_grpc_port": "7"}, 9004, id="other names mean nothing"),
+    pytest.param({}, {"BBR_GRPC_PORT": SERVICE_LINK}, 9004, id="the service link of a Service called bbr-grpc"),
     pytest.param({}, {"BBR_SERVICE_HOST": "10.0.0.1", "BBR_PORT": "tcp://10.0.0.1:9004"}, 9004, id="service links"),
 ]
 
@@ -237,7 +244,15 @@ def test_streaming(flags, mode):
 def test_streaming_and_assume_body_mode_may_not_contradict(streaming, mode):
     sentence = "--streaming and --assume-body-mode contradict each other: leave one out"
     assert refusal({**PLAINTEXT, "streaming": streaming, "assume_body_mode": mode}) == sentence
-    assert refusal({**PLAINTEXT, "streaming": streaming}, {"BBR_ASSUME_BODY_MODE": mode}) == sentence
+    variables = {"BBR_STREAMING": streaming, "BBR_ASSUME_BODY_MODE": mode}
+    assert refusal(PLAINTEXT, variables) == sentence
+
+
+def test_a_flag_wins_over_the_other_spellings_variable():
+    settings = config.load({**PLAINTEXT, "streaming": "false"}, {"BBR_ASSUME_BODY_MODE": "full-duplex"})
+    assert settings.assume_body_mode == BUFFERED
+    settings = config.load({**PLAINTEXT, "assume_body_mode": "full-duplex"}, {"BBR_STREAMING": "false"})
+    assert settings.assume_body_mode == DUPLEX
 
 
 @pytest.mark.parametrize(

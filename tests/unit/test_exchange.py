@@ -1,5 +1,6 @@
 """The exchange as tables: messages in, answers out."""
 
+import tracemalloc
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -13,9 +14,12 @@ from bbr.registry import Registry
 from bbr.status import OK, StatusCode
 from tests.support import messages
 from tests.support.exchanges import (
+    BASE,
     BODY,
     BUFFERED,
+    DESTINATION,
     FDS,
+    MODEL,
     NO_MODEL_BODY,
     assert_refused,
     assert_routes,
@@ -104,8 +108,9 @@ class TestFullDuplex:
         assert talk.verdict.outcome is Outcome.ROUTED
         assert talk.finish() == OK
 
-    def test_body_before_headers_is_refused_by_name(self) -> None:
-        for first in (request_body(BODY, mode=FDS), request_trailers(mode=FDS)):
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED, BodyMode.STREAMED, BodyMode.BUFFERED_PARTIAL])
+    def test_body_before_headers_is_refused_by_name(self, mode: BodyMode) -> None:
+        for first in (request_body(BODY, mode=mode), request_trailers(mode=mode)):
             talk = exchange()
             assert "request_header_mode SEND" in assert_refused(converse(talk, first), 500, "headers-not-sent")
 
@@ -336,6 +341,18 @@ class TestRefusals:
         answers = converse(talk, request_headers({"content-length": length}, mode=mode))
         assert_refused(answers, 413, "body-too-large")
 
+    def test_tiny_and_empty_pieces_cost_their_octets(self) -> None:
+        talk = exchange()
+        converse(talk, request_headers(mode=FDS))
+        tracemalloc.start()
+        for octet in BODY * 2000:
+            talk.receive(request_body(bytes((octet,))))
+            talk.receive(request_body(b""))
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert talk.verdict.body_bytes == 2000 * len(BODY)
+        assert held < 2 * talk.verdict.body_bytes
+
     def test_body_is_refused_as_soon_as_it_is_too_large(self) -> None:
         talk = exchange(max_body_bytes=10)
         assert converse(talk, request_headers(mode=FDS), request_body(b"x" * 10)) == []
@@ -393,6 +410,15 @@ class TestDialect:
         assert "`llama`" in error["error"]["message"]
 
 
+class TestTrailers:
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED])
+    def test_what_a_client_may_not_say_is_removed_there_too(self, mode: BodyMode) -> None:
+        sent = [request_headers(mode=mode), request_body(BODY), request_trailers({"x-gateway-model-name": "phi"})]
+        *_, answer = converse(exchange(), *sent)
+        removed = answer.request_trailers.header_mutation.remove_headers
+        assert list(removed) == [MODEL, BASE, DESTINATION]
+
+
 class TestPatience:
     def test_full_duplex_body(self) -> None:
         talk = exchange(duplex_idle_seconds=60.0, buffered_wait_seconds=300.0)
@@ -409,6 +435,14 @@ class TestPatience:
         talk = exchange(duplex_idle_seconds=60.0, buffered_wait_seconds=300.0)
         converse(talk, request_headers(mode=mode))
         assert talk.patience_seconds == 300
+
+    def test_response_event_tells_that_no_body_comes(self) -> None:
+        for fields in ({}, TestForm.FORM):
+            talk = exchange()
+            converse(talk, request_headers(fields, mode=BUFFERED), messages.response_headers())
+            assert talk.patience_seconds is None
+            assert talk.verdict.outcome is Outcome.NO_BODY
+            assert talk.finish() == OK
 
     @pytest.mark.parametrize("mode", [FDS, BUFFERED, BodyMode.NONE])
     def test_unread_body_may_take_for_ever(self, mode: BodyMode) -> None:
@@ -491,7 +525,7 @@ class TestFaults:
                 id="headers twice",
             ),
             pytest.param(
-                [request_body(BODY, end_of_stream=True, mode=BUFFERED), request_headers()],
+                [request_headers(mode=BUFFERED), request_body(BODY, end_of_stream=True), request_headers()],
                 StatusCode.FAILED_PRECONDITION,
                 "headers-twice",
                 id="headers after the body",
@@ -527,12 +561,10 @@ def test_constants_are_single_messages() -> None:
     constants = [
         replies.RESPONSE_HEADERS,
         replies.RESPONSE_BODY,
-        replies.REQUEST_TRAILERS,
         replies.RESPONSE_TRAILERS,
     ]
     assert kinds([parse(constant) for constant in constants]) == [
         "response_headers",
         "response_body",
-        "request_trailers",
         "response_trailers",
     ]

@@ -66,9 +66,19 @@ def test_routes_are_built_once() -> None:
 
 def test_route_cache_is_bounded() -> None:
     made = Replies()
-    for number in range(10_000):
+    first = made.route("a", "b")
+    for number in range(4096):
         made.route(f"model-{number}", "base")
-    assert made.route.cache_info().currsize == made.route.cache_info().maxsize == 4096
+    assert made.route("a", "b") is not first
+    assert made.route("a", "b") == first
+
+
+def test_long_names_are_not_kept() -> None:
+    made = Replies()
+    long = "x" * 257
+    assert made.route(long, "b") is not made.route(long, "b")
+    assert made.route_body(long, "b") is not made.route_body(long, "b")
+    assert made.route(long, "b") == made.route(long, "b")
 
 
 def test_header_names_can_be_chosen() -> None:

@@ -286,3 +286,14 @@ def test_trusting_clients_is_said_aloud():
         get = messages.request_headers({":method": "GET"}, end_of_stream=True)
         removed = converse(process.port, get).request_headers.response.header_mutation.remove_headers
         assert list(removed) == ["x-gateway-destination-endpoint"]
+
+
+def test_names_that_no_request_could_ask_for_are_refused(tmp_path):
+    models = tmp_path / "models.yaml"
+    models.write_text(MODELS)
+    with bbr(f"--models={models}", "--max-model-length=8") as process:
+        assert process.wait() == 1
+        assert f"--models: {models}: chat-lora is longer than --max-model-length=8 bytes" in process.stderr
+    models.write_text(f"models: [{{name: {'x' * 300}}}]")
+    with serving(f"--models={models}", "--max-model-length=300") as process:
+        assert ask(process.port, "x" * 300) == [b"x" * 300] * 2

@@ -53,7 +53,7 @@ ACCEPTED = {
     "the word null in quotes": ("models: [{name: 'null'}]", {"null": "null"}),
     "blanks around a name": ("models: [{name: ' a ', adapters: [\"\\tb\"]}]", {"a": "a", "b": "a"}),
     "names beyond ASCII": ("models: [{name: modèle, adapters: [模型]}]", {"modèle": "modèle", "模型": "modèle"}),
-    "the longest name": (f"models: [{{name: {'x' * 256}}}]", {"x" * 256: "x" * 256}),
+    "the longest name": (f"models: [{{name: {'x' * 4096}}}]", {"x" * 4096: "x" * 4096}),
     "an anchor for one name": ("models: [{name: &m a}, {name: b, adapters: [&x c]}]", {"a": "a", "b": "b", "c": "b"}),
     "an alias for a list": ("models: [{name: a, adapters: &l [b]}, {name: a, adapters: *l}]", {"a": "a", "b": "a"}),
     "an adapter that is its own base model": ("models: [{name: a, adapters: [a]}]", {"a": "a"}),
@@ -125,8 +125,8 @@ REFUSED = {
         "line 2: the name can not be used as a model name: it holds a control character",
     ),
     "a name that is too long": (
-        f"models:\n- name: {'é' * 129}\n",
-        "line 2: the name is 258 bytes long in UTF-8; at most 256 are allowed",
+        f"models:\n- name: {'é' * 2049}\n",
+        "line 2: the name is 4098 bytes long in UTF-8; at most 4096 are allowed",
     ),
     # adapters
     "text as adapters": ("models:\n- name: a\n  adapters: b\n", "line 3: adapters must be a list"),

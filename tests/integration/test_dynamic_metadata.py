@@ -1,0 +1,76 @@
+"""Through a real Envoy: what the router tells as dynamic metadata stands in the access log."""
+
+import json
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from bbr.exchange import Policy
+from bbr.replies import Replies
+from tests.integration.conftest import Setup
+from tests.support import envoy, h1client
+from tests.support.background import Background
+from tests.support.envoy import needs_envoy
+from tests.support.router import PHI, QWEN, Router
+from tests.support.upstream import Upstreams
+
+pytestmark = needs_envoy
+
+NAMESPACE = "bbr"
+FACTS = ("outcome", "requested_model", "base_model")
+MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED"]
+JSON = ("content-type", "application/json")
+
+
+@pytest.fixture(scope="module")
+def router(background: Background) -> Iterator[Router]:
+    router = Router(background, policy=Policy(Replies(metadata_namespace=NAMESPACE)))
+    yield router
+    router.stop()
+
+
+@pytest.fixture(scope="module", params=MODES)
+def setup(request: pytest.FixtureRequest, router: Router, upstreams: Upstreams) -> Iterator[Setup]:
+    receiving = {"receiving_namespaces": {"untyped": [NAMESPACE]}}
+    config = envoy.configuration(
+        [envoy.router_filter(request.param, metadata_options=receiving)],
+        router.port,
+        upstreams.ports,
+        logged={fact: f"%DYNAMIC_METADATA({NAMESPACE}:{fact})%" for fact in FACTS},
+    )
+    with envoy.gateway(config) as gateway:
+        yield Setup(gateway, router, upstreams)
+
+
+def facts(setup: Setup, method: str, headers: list[tuple[str, str]], body: bytes | None) -> list[str | None]:
+    path = f"/v1/chat/completions?{uuid.uuid4()}"
+    h1client.request(setup.port, method, path, headers, body)
+    line = setup.gateway.logged(path)
+    return [line[fact] for fact in FACTS]
+
+
+def chat(model: object) -> bytes:
+    return json.dumps({"model": model, "messages": []}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (chat("sql-lora"), ["routed", "sql-lora", QWEN]),
+        (chat(PHI), ["routed", PHI, PHI]),
+        (b'{"messages": []}', ["no-model", None, None]),
+        (b"", ["no-body", None, None]),
+        (chat("llama"), ["model-not-found", "llama", None]),
+        (chat(7), ["model-not-string", None, None]),
+        (b"{", ["invalid-json", None, None]),
+    ],
+    ids=["adapter", "base model", "no model", "no body", "unknown model", "no string", "broken JSON"],
+)
+def test_facts_are_logged(setup: Setup, body: bytes, expected: list[str | None]) -> None:
+    assert facts(setup, "POST", [JSON], body) == expected
+
+
+def test_facts_of_what_is_not_read(setup: Setup) -> None:
+    assert facts(setup, "GET", [], None) == ["no-body", None, None]
+    assert facts(setup, "POST", [("content-type", "text/plain")], chat(PHI)) == ["not-read", None, None]
