@@ -14,6 +14,8 @@ from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue
 # Anthropic's Messages API and what hangs below it, behind any prefix that a gateway may rewrite away.
 _ANTHROPIC_PATH: Final = re.compile(rb"[^?#]*/v1/messages(?:[/?#]|$)")
 
+_WANTED: Final = frozenset(("content-type", "content-length", ":path", ":method", "upgrade"))
+
 # Longer digit strings are no length that an HTTP stack accepts: over every limit, without parsing them.
 _LENGTH_DIGITS: Final = 18
 _TOO_LONG: Final = 1 << 63
@@ -48,6 +50,8 @@ def read_head(headers: HeaderMap) -> Head:
     bodyless = False
     for header in headers.headers:
         key = header.key
+        if key not in _WANTED:  # of a dozen fields at most three are: one look-up for the others
+            continue
         if key == "content-type":
             content_types.append(_value(header))
         elif key == "content-length":
@@ -57,7 +61,7 @@ def read_head(headers: HeaderMap) -> Head:
         elif key == ":path":
             if _ANTHROPIC_PATH.match(_value(header)):
                 dialect = Dialect.ANTHROPIC
-        elif key == "upgrade" or (key == ":method" and _value(header) == b"CONNECT"):
+        elif key == "upgrade" or _value(header) == b"CONNECT":
             bodyless = True
     kind = BodyKind.OTHER if bodyless else model.body_kind(content_types)
     return Head(kind, length, dialect)

@@ -5,6 +5,8 @@ import logging
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Protocol
 
 from bbr import __version__
 from bbr.config import Settings
@@ -12,7 +14,8 @@ from bbr.exchange import Exchange, Outcome, Policy
 from bbr.registry import Registry
 from bbr.replies import DESTINATION_HEADER, Replies
 from bbr.sources import file
-from bbr.transports.grpcio import GrpcioServer, Serving
+from bbr.transports.serving import Serving
+from bbr.transports.uv import UvServer
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +64,9 @@ class Server:
         settings = self._settings
         serving = Serving()
         limit = settings.max_body_bytes
-        main = GrpcioServer(serving, max_body_bytes=limit, new_exchange=self._new_exchange, ended=_ended)
-        checks = GrpcioServer(serving, max_body_bytes=limit)
+        new_server = _transport(settings)
+        main = new_server(serving, max_body_bytes=limit, new_exchange=self._new_exchange, ended=_ended)
+        checks = new_server(serving, max_body_bytes=limit)
         try:
             with _stop_signals() as stop:
                 await _listen(main, settings.bind_address, settings.grpc_port, "--grpc-port")
@@ -117,7 +121,26 @@ def _registry(settings: Settings) -> Registry:
     return registry
 
 
-async def _listen(server: GrpcioServer, address: str | None, port: int, flag: str) -> None:
+class Transport(Protocol):
+    """What carries exchanges: one server on one port."""
+
+    async def start(self, address: str | None, port: int) -> int:
+        """Listen and serve; return the port."""
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Drain, then stop."""
+
+
+def _transport(settings: Settings) -> Callable[..., Transport]:
+    if settings.transport == "uv":
+        patience = min(settings.duplex_idle_seconds, settings.buffered_wait_seconds)
+        return partial(UvServer, tick_seconds=patience / 8)
+    from bbr.transports.grpcio import GrpcioServer  # 0.1 s and 20 MB that the native transport does not need
+
+    return GrpcioServer
+
+
+async def _listen(server: Transport, address: str | None, port: int, flag: str) -> None:
     try:
         await server.start(address, port)
     except OSError as error:

@@ -14,6 +14,7 @@ import grpc.aio
 from bbr import health
 from bbr.exchange import Exchange
 from bbr.status import Status, StatusCode
+from bbr.transports.serving import Serving
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,23 +28,6 @@ _MESSAGE_OVERHEAD_BYTES: Final = 1 << 20
 
 # grpcio takes its options as C ints.
 _MAX_INT32: Final = (1 << 31) - 1
-
-
-class Serving:
-    """Whether this process takes new requests, for health checks and for those who watch it."""
-
-    def __init__(self) -> None:
-        self.now = True
-        self._changed = asyncio.Event()
-
-    def stop(self) -> None:
-        """Answer NOT_SERVING from now on, and tell the watchers."""
-        self.now = False
-        self._changed.set()
-
-    async def stopped(self) -> None:
-        """Return once `stop` was called."""
-        await self._changed.wait()
 
 
 class GrpcioServer:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import envoy
 from tests.support.background import Background
-from tests.support.router import PHI, QWEN, Router
+from tests.support.router import PHI, QWEN, TRANSPORTS, Router
 from tests.support.upstream import Upstreams
 
 
@@ -33,9 +33,9 @@ def background() -> Iterator[Background]:
         yield background
 
 
-@pytest.fixture(scope="module")
-def router(background: Background) -> Iterator[Router]:
-    router = Router(background)
+@pytest.fixture(scope="module", params=list(TRANSPORTS))
+def router(request: pytest.FixtureRequest, background: Background) -> Iterator[Router]:
+    router = Router(background, transport=request.param)
     yield router
     router.stop()
 

@@ -7,6 +7,7 @@ from typing import Self
 import h2.config
 import h2.connection
 import h2.events
+import h2.settings
 
 PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
@@ -64,6 +65,11 @@ class GrpcFrames:
         client = cls(*await asyncio.open_connection("127.0.0.1", port))
         client.flush()
         return client
+
+    def open_windows(self) -> None:
+        """Give the server credit for 1 GiB on the connection and on each stream."""
+        self._h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 1 << 30})
+        self._h2.increment_flow_control_window(1 << 30)
 
     def call(self, path: str = PROCESS) -> int:
         """Open a stream and return its id; nothing is sent before `flush`, so that frames can share a packet."""

@@ -48,6 +48,11 @@ class Bbr:
             self._news.notify_all()
 
     @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
     def stderr(self) -> str:
         """What the process has written so far."""
         with self._news:

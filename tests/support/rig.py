@@ -1,6 +1,8 @@
 """A transport on a free loopback port, and what it leaves behind."""
 
 import asyncio
+from functools import partial
+from types import SimpleNamespace
 
 import grpc
 import grpc.aio
@@ -8,7 +10,9 @@ import grpc.aio
 from bbr.exchange import BodyMode, Exchange, Policy
 from bbr.registry import BaseModel, Registry
 from bbr.replies import Replies
-from bbr.transports.grpcio import GrpcioServer, Serving
+from bbr.transports.grpcio import GrpcioServer
+from bbr.transports.serving import Serving
+from bbr.transports.uv import UvServer
 from tests.support import messages
 from tests.support.grpc_frames import PROCESS, GrpcFrames, framed
 from tests.support.loops import all_ended
@@ -16,6 +20,10 @@ from tests.support.loops import all_ended
 TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",))])
 HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
 WHOLE = messages.request_body(b'{"model": "sql-lora", "prompt": "hi"}', end_of_stream=True)
+
+
+TRANSPORTS = {"grpcio": GrpcioServer, "uv": partial(UvServer, tick_seconds=0.01)}
+transport = SimpleNamespace(name="grpcio")
 
 
 class Watched(Exchange):
@@ -31,8 +39,13 @@ class Watched(Exchange):
         return answers
 
 
+def new_server(serving: Serving, **arguments):
+    """Return a server of the transport that is the tests' turn."""
+    return TRANSPORTS[transport.name](serving, **arguments)
+
+
 class Rig:
-    """A grpcio server of exchanges over TABLE; `policy` are fields of Policy."""
+    """A server of exchanges over TABLE; `policy` are fields of Policy."""
 
     def __init__(self, max_body_bytes: int = 8 << 20, new_exchange=None, ended=None, **policy: float) -> None:
         self.policy = Policy(Replies(), max_body_bytes=max_body_bytes, **policy)
@@ -40,7 +53,7 @@ class Rig:
         self.ended: list[Exchange] = []
         self.events: list[str] = []
         self.news = asyncio.Event()
-        self.server = GrpcioServer(
+        self.server = new_server(
             self.serving,
             max_body_bytes=max_body_bytes,
             new_exchange=new_exchange or self.new_exchange,
@@ -78,6 +91,9 @@ class Rig:
 
     async def all_ended(self) -> None:
         await all_ended(self.tasks)
+        # A transport without tasks: what its peers have ended takes a turn of the loop.
+        while len(self.ended) < self.events.count("stream"):  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
     async def talk(self, *requests: bytes) -> tuple[list, grpc.StatusCode, str]:
         """Send framed messages and half-close, all at once; return the answers and the status.

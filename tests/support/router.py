@@ -3,7 +3,9 @@
 from bbr.exchange import Exchange, Policy, Verdict
 from bbr.registry import BaseModel, Registry
 from bbr.replies import Replies
-from bbr.transports.grpcio import GrpcioServer, Serving
+from bbr.transports.grpcio import GrpcioServer
+from bbr.transports.serving import Serving
+from bbr.transports.uv import UvServer
 from tests.support.background import Background
 
 QWEN = "Qwen/Qwen2.5-3B-Instruct"
@@ -11,11 +13,21 @@ PHI = "microsoft/Phi-3-mini-4k-instruct"
 TABLE, _CONFLICTS = Registry.merge([BaseModel(QWEN, ("sql-lora",)), BaseModel(PHI)])
 
 
-class Router:
-    """The grpcio transport on a free loopback port."""
+TRANSPORTS = {"grpcio": GrpcioServer, "uv": UvServer}
 
-    def __init__(self, background: Background, registry: Registry = TABLE, policy: Policy | None = None) -> None:
+
+class Router:
+    """A transport on a free loopback port."""
+
+    def __init__(
+        self,
+        background: Background,
+        registry: Registry = TABLE,
+        policy: Policy | None = None,
+        transport: str = "grpcio",
+    ) -> None:
         self._background = background
+        self._transport = transport
         self._registry = registry
         self._policy = policy or Policy(Replies())
         self.exchanges: list[Exchange] = []
@@ -24,7 +36,7 @@ class Router:
 
     async def _start(self) -> int:
         limit = self._policy.max_body_bytes
-        self._server = GrpcioServer(
+        self._server = TRANSPORTS[self._transport](
             Serving(), max_body_bytes=limit, new_exchange=self._new_exchange, ended=self.ended.append
         )
         return await self._server.start("127.0.0.1", 0)

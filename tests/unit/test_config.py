@@ -57,7 +57,7 @@ def test_settings_do_not_change():
 
 
 USABLE = {
-    "transport": {"grpcio": "grpcio"},
+    "transport": {"grpcio": "grpcio", "uv": "uv"},
     "bind_address": {
         "127.0.0.1": "127.0.0.1",
         "0.0.0.0": "0.0.0.0",  # noqa: S104
@@ -105,7 +105,7 @@ NOT_A_SIZE = "is not a size in bytes (a whole number, or one with KiB, MiB or Gi
 NOT_SECONDS = "is not a number of seconds from 0 to 999999"
 
 UNUSABLE = {
-    "transport": dict.fromkeys(("", "uv", "GRPCIO"), "is not one of grpcio"),
+    "transport": dict.fromkeys(("", "h2", "GRPCIO"), "is not one of grpcio, uv"),
     "bind_address": dict.fromkeys(
         ("", "localhost", "[::1]", "127.0.0.1:9004", "127.0.0", "256.0.0.1", "*", "127.1"), "is not an IP address"
     ),

@@ -1,0 +1,518 @@
+"""The server side of one HTTP/2 connection (RFC 9113), without I/O.
+
+    events = connection.receive(octets, now)    # never raises on what a peer sends
+    ... connection.send_headers(...), send_data(...), send_trailers(...), reset(...)
+    transport.write(connection.take_output())
+    if connection.closed: transport.close()
+
+A peer's fault ends a stream (RST_STREAM) or the connection (GOAWAY, then `closed`); each has a named reason.
+"""
+
+from collections import OrderedDict
+from typing import Final
+
+from bbr.http2 import frames
+from bbr.http2.budgets import Budget
+from bbr.http2.events import (
+    ConnectionFailed,
+    DataReceived,
+    Event,
+    RequestReceived,
+    StreamReset,
+    TrailersReceived,
+)
+from bbr.http2.faults import ConnectionFault
+from bbr.http2.fields import FieldDecoder, FieldSection
+from bbr.http2.frames import ErrorCode, Flag, FrameType, SettingId
+from bbr.http2.reader import FrameReader
+from bbr.http2.sender import Sender
+from bbr.http2.settings import DEFAULT_WINDOW_BYTES, Settings
+from bbr.http2.streams import Stream
+from bbr.http2.windows import ReceiveWindow
+
+# Budgets: what a peer may make us do for nothing. Precedents: hyperium 1,024 resets of ours, golang 10,000 control
+# frames, nghttp2 and Envoy 1,000 unread ones.
+_FAULTS: Final = 1000.0  # streams that we reset for a fault of the peer's
+_FAULTS_PER_SECOND: Final = 10.0
+_CONTROL: Final = 2000.0  # frames that carry nothing: PING, SETTINGS, PRIORITY, unknown, empty, surplus WINDOW_UPDATE
+_CONTROL_PER_SECOND: Final = 500.0
+_CANCELS: Final = 5000.0  # streams that the peer resets before they are answered
+_CANCELS_PER_SECOND: Final = 5000.0
+# A connection that has never had an answer owes its first one within this many cancelled requests.
+_CANCELS_WITHOUT_ANSWER: Final = 1000
+# DATA of fewer octets costs. The smallest ext_proc message in its gRPC frame has ten: a gateway whose client trickles a
+# body must not lose its connection for it.
+_SMALL_DATA_BYTES: Final = 8
+_MAX_SETTINGS_ENTRIES: Final = 128
+# What an entry of a stream's queue takes beside its octets.
+_ENTRY_BYTES: Final = 256
+# What DATA of ours may bring in turn: WINDOW_UPDATEs for the stream and the connection, a PING to measure the path.
+_CONTROL_PER_REQUEST: Final = 4.0
+_CONTROL_PER_SEND: Final = 2.0
+_CONTROL_PER_OCTET: Final = 2.0 / frames.MIN_MAX_FRAME_SIZE
+
+
+class Connection:
+    """See the module.
+
+    Attributes:
+        closed: nothing more will be received or sent but the output already there.
+        streams: open streams by id.
+    """
+
+    def __init__(self, settings: Settings, now: float) -> None:
+        self.closed = False
+        self.streams: dict[int, Stream] = {}
+        self._settings = settings
+        self._started = now
+        self._now = now
+        self._sender = Sender()
+        self._decoder = FieldDecoder(settings.header_table_size, settings.max_field_section_bytes, settings.max_fields)
+        self._window = ReceiveWindow(settings.connection_window_bytes)
+        self._events: list[Event] = []
+        self._reader = FrameReader()
+        self._first_frame = True
+        # A field block in progress: stream id, END_STREAM, self-dependency, fragments.
+        self._block: tuple[int, bool, bool, list[bytes]] | None = None
+        self._highest_id = 0
+        self._opened = 0
+        self._last_id: int | None = None  # of the GOAWAY sent last
+        self._refusing = False
+        self._unacknowledged = 1
+        # Streams that we reset lately: frames may still be under way.
+        self._reset_ids: OrderedDict[int, None] = OrderedDict()
+        self._faults = Budget(_FAULTS, _FAULTS_PER_SECOND, now)
+        self._control = Budget(_CONTROL, _CONTROL_PER_SECOND, now)
+        self._cancels = Budget(_CANCELS, _CANCELS_PER_SECOND, now)
+        self._cancelled = 0
+        self._answered = False
+        self._sender.control(frames.settings(settings.wire()))
+        if settings.connection_window_bytes > DEFAULT_WINDOW_BYTES:
+            self._sender.control(frames.window_update(0, settings.connection_window_bytes - DEFAULT_WINDOW_BYTES))
+
+    # What the owner calls.
+
+    def receive(self, octets: bytes, now: float) -> list[Event]:
+        """Take octets from the peer; return what they mean, in order.
+
+        `now` is in seconds of a monotonic clock.
+        """
+        self._now = now
+        if not self.closed:
+            try:
+                self._take_frames(octets)
+            except ConnectionFault as fault:
+                self._fail(fault.code, fault.reason)
+        events, self._events = self._events, []
+        return events
+
+    def expire(self, now: float) -> list[Event]:
+        """Fail a connection whose preface or SETTINGS acknowledgement is overdue; call it about once a second."""
+        waited = now - self._started
+        if not self.closed and not self._reader.preface_received and waited > self._settings.preface_seconds:
+            self._fail(ErrorCode.PROTOCOL_ERROR, "preface-timeout")
+        if not self.closed and self._unacknowledged and waited > self._settings.settings_seconds:
+            self._fail(ErrorCode.SETTINGS_TIMEOUT, "settings-timeout")
+        events, self._events = self._events, []
+        return events
+
+    def take_output(self) -> bytes:
+        """Return the octets to send, and forget them."""
+        return self._sender.take()
+
+    def send_headers(self, stream_id: int, block: bytes, *, end_stream: bool = False) -> None:
+        """Send a response's field block (see `fields.encode`), or its trailers. On a closed stream it is nothing."""
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            self._answered = self._answered or end_stream
+            self._sender.headers(stream, block, end_stream=end_stream)
+            self._close_if_done(stream)
+
+    def send_data(self, stream_id: int, octets: bytes, *, end_stream: bool = False) -> None:
+        """Send DATA as credit allows; the rest waits. On a closed stream it is nothing."""
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            self._answered = True
+            self._control.earn(_CONTROL_PER_SEND + len(octets) * _CONTROL_PER_OCTET)
+            self._sender.data(stream, octets, end_stream=end_stream)
+            self._close_if_done(stream)
+
+    def reset(self, stream_id: int, code: ErrorCode) -> None:
+        """End a stream with RST_STREAM. On a closed stream it is nothing."""
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            self._send_reset(stream_id, code)
+            self._remove(stream)
+
+    def hold(self, held: bool) -> None:
+        """Produce no DATA while the peer does not read (`held`); go on when it does."""
+        self._sender.held = held
+        self._flush()
+
+    def shut_down(self, *, refuse: bool) -> None:
+        """Announce the connection's end (section 6.8): first without refusing anything, then refusing new streams."""
+        if self.closed:
+            return
+        last = self._highest_id if refuse else frames.MAX_STREAM_ID
+        if self._last_id is None or last < self._last_id:
+            self._last_id = last
+            self._sender.control(frames.goaway(last, ErrorCode.NO_ERROR))
+        self._refusing = self._refusing or refuse
+
+    # Frames.
+
+    def _take_frames(self, octets: bytes) -> None:
+        for frame_type, flags, stream_id, payload in self._reader.feed(octets):
+            self._frame(frame_type, flags, stream_id, payload)
+        if self._sender.control_frames > self._settings.max_queued_control_frames:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "unread-control-frames")
+
+    def _frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> None:
+        if self._first_frame:
+            if frame_type != FrameType.SETTINGS or flags & Flag.ACK:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "no-settings-first")
+            self._first_frame = False
+        if self._block is not None and frame_type != FrameType.CONTINUATION:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "continuation-expected")
+        if frame_type == FrameType.DATA:
+            self._data(flags, stream_id, payload)
+        elif frame_type == FrameType.HEADERS:
+            self._headers(flags, stream_id, payload)
+        elif frame_type == FrameType.RST_STREAM:
+            self._rst_stream(stream_id, payload)
+        elif frame_type == FrameType.WINDOW_UPDATE:
+            self._window_update(stream_id, payload)
+        elif frame_type == FrameType.CONTINUATION:
+            self._continuation(flags, stream_id, payload)
+        elif frame_type == FrameType.PRIORITY:
+            self._priority(stream_id, payload)
+        elif frame_type > FrameType.CONTINUATION:
+            self._spend_control()  # an extension that we do not know (section 5.5)
+        else:
+            self._connection_frame(frame_type, flags, stream_id, payload)
+
+    def _connection_frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> None:
+        if frame_type == FrameType.PUSH_PROMISE:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "push-promise")
+        if stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "stream-id")
+        if frame_type == FrameType.SETTINGS:
+            self._peer_settings(flags, payload)
+        elif frame_type == FrameType.PING:
+            self._ping(flags, payload)
+        elif len(payload) < 8:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame-size")
+        else:
+            self._spend_control()  # GOAWAY: running streams finish, and the peer closes
+
+    # Frames of streams.
+
+    def _data(self, flags: int, stream_id: int, payload: bytes) -> None:
+        size = len(payload)
+        data = self._unpad(payload) if flags & Flag.PADDED else payload
+        if not self._window.take(size):
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "connection-window")
+        self._release_connection(size)
+        stream = self.streams.get(stream_id)
+        end_stream = bool(flags & Flag.END_STREAM)
+        if len(data) < _SMALL_DATA_BYTES and not end_stream:
+            self._spend_control(1 - len(data) / _SMALL_DATA_BYTES)
+        if stream is None:
+            self._closed_stream_frame(stream_id)
+            return
+        if stream.remote_closed:
+            self._stream_fault(stream_id, ErrorCode.STREAM_CLOSED, "data-after-end")
+            return
+        if not stream.receive_window.take(size):
+            self._stream_fault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "stream-window")
+            return
+        if not self._count_content(stream, len(data), end_stream=end_stream):
+            return
+        if not end_stream:
+            self._release_stream(stream, size)
+        self._events.append(DataReceived(stream_id, data, end_stream))
+
+    def _count_content(self, stream: Stream, size: int, *, end_stream: bool) -> bool:
+        """Hold a body against its content-length (section 8.1.1) and note its end; False if the stream is reset."""
+        expected = stream.expected_bytes
+        if expected is not None:
+            expected -= size
+            stream.expected_bytes = expected
+            if expected < 0 or (end_stream and expected):
+                self._stream_fault(stream.id, ErrorCode.PROTOCOL_ERROR, "content-length")
+                return False
+        if end_stream:
+            stream.remote_closed = True
+        return True
+
+    def _headers(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if not stream_id & 1:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "stream-id")
+        fragment = self._unpad(payload) if flags & Flag.PADDED else payload
+        depends_on_itself = False
+        if flags & Flag.PRIORITY:
+            if len(fragment) < 5:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame-size")
+            depends_on_itself = frames.UINT32.unpack_from(fragment)[0] & frames.STREAM_ID_MASK == stream_id
+            fragment = fragment[5:]
+        end_stream = bool(flags & Flag.END_STREAM)
+        if flags & Flag.END_HEADERS:
+            self._field_block(stream_id, fragment, end_stream, depends_on_itself)
+        else:
+            self._block = (stream_id, end_stream, depends_on_itself, [fragment])
+
+    def _continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if self._block is None or stream_id != self._block[0]:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "continuation")
+        _, end_stream, depends_on_itself, fragments = self._block
+        fragments.append(payload)
+        if (
+            len(fragments) - 1 > self._settings.max_continuations
+            or sum(map(len, fragments)) > 2 * self._settings.max_field_section_bytes
+        ):
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "continuation-flood")
+        if flags & Flag.END_HEADERS:
+            self._block = None
+            self._field_block(stream_id, b"".join(fragments), end_stream, depends_on_itself)
+
+    def _field_block(self, stream_id: int, block: bytes, end_stream: bool, depends_on_itself: bool) -> None:
+        section = self._decoder.decode(block)  # of every block, or the compression context is lost
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            self._trailers(stream, section, end_stream)
+        elif stream_id > self._highest_id:
+            self._request(stream_id, section, end_stream, depends_on_itself)
+        elif stream_id in self._reset_ids:
+            self._spend_control()
+        else:
+            # Without gaps all lower ids were opened; with gaps it may be one that was skipped (section 5.1.1).
+            skipped = self._highest_id != 2 * self._opened - 1
+            raise ConnectionFault(
+                ErrorCode.PROTOCOL_ERROR if skipped else ErrorCode.STREAM_CLOSED, "headers-on-closed-stream"
+            )
+
+    def _request(self, stream_id: int, section: FieldSection, end_stream: bool, depends_on_itself: bool) -> None:
+        self._highest_id = stream_id
+        self._opened += 1
+        if self._refusing:
+            # No fault of a peer that has not seen our GOAWAY yet.
+            self._spend_control()
+            self._send_reset(stream_id, ErrorCode.REFUSED_STREAM)
+            self._events.append(StreamReset(stream_id, ErrorCode.REFUSED_STREAM, "going-away"))
+            return
+        if len(self.streams) >= self._settings.max_concurrent_streams:
+            self._stream_fault(stream_id, ErrorCode.REFUSED_STREAM, "refused")
+            return
+        fault = "self-dependency" if depends_on_itself else section.request_fault
+        if not fault and end_stream and section.content_length:
+            fault = "content-length"
+        if fault:
+            self._stream_fault(stream_id, ErrorCode.PROTOCOL_ERROR, fault)
+            return
+        settings = self._settings
+        stream = Stream(stream_id, settings.stream_window_bytes, self._sender.initial_window, section.content_length)
+        stream.remote_closed = end_stream
+        self.streams[stream_id] = stream
+        self._control.earn(_CONTROL_PER_REQUEST)
+        self._events.append(RequestReceived(stream_id, section, end_stream))
+        if stream_id == frames.MAX_STREAM_ID:
+            self.shut_down(refuse=True)  # no ids are left (section 5.1.1)
+
+    def _trailers(self, stream: Stream, section: FieldSection, end_stream: bool) -> None:
+        if stream.remote_closed:
+            self._stream_fault(stream.id, ErrorCode.STREAM_CLOSED, "headers-after-end")
+        elif section.fault or not section.trailers or not end_stream:
+            self._stream_fault(stream.id, ErrorCode.PROTOCOL_ERROR, section.fault or "trailers")
+        elif self._count_content(stream, 0, end_stream=True):
+            self._events.append(TrailersReceived(stream.id, section))
+
+    def _priority(self, stream_id: int, payload: bytes) -> None:
+        if not stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "stream-id")
+        self._spend_control()
+        code, reason = ErrorCode.FRAME_SIZE_ERROR, "frame-size"
+        if len(payload) == 5:
+            if frames.UINT32.unpack_from(payload)[0] & frames.STREAM_ID_MASK != stream_id:
+                return
+            code, reason = ErrorCode.PROTOCOL_ERROR, "self-dependency"
+        if stream_id not in self.streams:
+            raise ConnectionFault(code, reason)  # an idle or closed stream can't be reset (section 5.1)
+        self._stream_fault(stream_id, code, reason)
+
+    def _rst_stream(self, stream_id: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame-size")
+        if self._is_idle(stream_id):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "idle-stream")
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._spend_control()
+            return
+        self._remove(stream)
+        self._events.append(StreamReset(stream_id, frames.UINT32.unpack(payload)[0], ""))
+        if stream.answered:
+            # Envoy ends every ext_proc stream so, right after our last message.
+            self._cancels.earn(9)
+            return
+        self._cancelled += 1
+        if not self._answered and self._cancelled > _CANCELS_WITHOUT_ANSWER:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "rapid-reset")
+        if not self._cancels.spend(1, self._now):
+            # One connection carries all clients of a gateway's worker: its running streams are let finish.
+            self.shut_down(refuse=True)
+
+    def _window_update(self, stream_id: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame-size")
+        increment = frames.UINT32.unpack(payload)[0] & frames.MAX_WINDOW
+        self._spend_control(0.25)
+        if not stream_id:
+            if not increment:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "window-increment")
+            if not self._sender.window.add(increment):
+                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "window-overflow")
+            self._flush()
+            return
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            if self._is_idle(stream_id):
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "idle-stream")
+        elif not increment:
+            self._stream_fault(stream_id, ErrorCode.PROTOCOL_ERROR, "window-increment")
+        elif not stream.send_window.add(increment):
+            self._stream_fault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "window-overflow")
+        elif stream.queue:
+            self._sender.wake(stream)
+            self._flush()
+
+    # Frames of the connection.
+
+    def _peer_settings(self, flags: int, payload: bytes) -> None:
+        self._spend_control()
+        if flags & Flag.ACK:
+            if payload:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame-size")
+            # One that we did not ask for changes nothing, and costs like any empty frame.
+            if self._unacknowledged:
+                self._unacknowledged -= 1
+                self._decoder.settings_acknowledged()
+            return
+        if len(payload) % frames.SETTING.size:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame-size")
+        if len(payload) > _MAX_SETTINGS_ENTRIES * frames.SETTING.size:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "settings-flood")
+        window = self._sender.initial_window
+        for identifier, value in frames.SETTING.iter_unpack(payload):
+            if identifier == SettingId.INITIAL_WINDOW_SIZE:
+                if value > frames.MAX_WINDOW:
+                    raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "initial-window-size")
+                window = value
+            elif identifier == SettingId.MAX_FRAME_SIZE:
+                if not frames.MIN_MAX_FRAME_SIZE <= value <= frames.MAX_MAX_FRAME_SIZE:
+                    raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "max-frame-size")
+                self._sender.max_frame_size = value
+            elif identifier == SettingId.ENABLE_PUSH and value > 1:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "enable-push")
+        self._sender.answer(frames.SETTINGS_ACK)
+        self._change_initial_window(window)
+
+    def _change_initial_window(self, window: int) -> None:
+        difference = window - self._sender.initial_window
+        if not difference:
+            return
+        self._sender.initial_window = window
+        for stream in self.streams.values():
+            if not stream.send_window.add(difference):
+                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "window-overflow")
+            self._sender.wake(stream)
+        self._flush()
+
+    def _ping(self, flags: int, payload: bytes) -> None:
+        if len(payload) != 8:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame-size")
+        self._spend_control()
+        if not flags & Flag.ACK:
+            self._sender.answer(frames.ping_ack(payload))
+
+    # What they have in common.
+
+    @staticmethod
+    def _unpad(payload: bytes) -> bytes:
+        # The pad length counts the padding only; it must leave room for itself (section 6.1).
+        if not payload or payload[0] >= len(payload):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "padding")
+        return payload[1 : len(payload) - payload[0]]
+
+    def _is_idle(self, stream_id: int) -> bool:
+        # Even ids are ours to open, and we open none.
+        return stream_id > self._highest_id or not stream_id & 1
+
+    def _closed_stream_frame(self, stream_id: int) -> None:
+        """DATA on no open stream: fine if we have reset it and the peer could not know."""
+        if self._is_idle(stream_id):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "idle-stream")
+        if stream_id not in self._reset_ids:
+            raise ConnectionFault(ErrorCode.STREAM_CLOSED, "data-on-closed-stream")
+
+    def _stream_fault(self, stream_id: int, code: ErrorCode, reason: str) -> None:
+        """Reset a stream for a fault of the peer's: an open one, or one that its HEADERS would have opened."""
+        if not self._faults.spend(1, self._now):
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "faults")
+        self._send_reset(stream_id, code)
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            self._remove(stream)
+        self._events.append(StreamReset(stream_id, code, reason))
+
+    def _send_reset(self, stream_id: int, code: ErrorCode) -> None:
+        self._sender.reset(stream_id, code)
+        self._reset_ids[stream_id] = None
+        if len(self._reset_ids) > 2 * self._settings.max_concurrent_streams:
+            self._reset_ids.popitem(last=False)
+
+    def _spend_control(self, tokens: float = 1.0) -> None:
+        if not self._control.spend(tokens, self._now):
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "control-flood")
+
+    def _release_connection(self, size: int) -> None:
+        increment = self._window.release(size)
+        if increment:
+            self._sender.control(frames.window_update(0, increment))
+
+    def _release_stream(self, stream: Stream, size: int) -> None:
+        """Give a stream's credit back, unless its own answer is stuck: then what it could still send must wait too."""
+        if stream.queue and stream.queued_bytes + _ENTRY_BYTES * len(stream.queue) > self._settings.max_queued_bytes:
+            stream.withheld_bytes += size
+            return
+        increment = stream.receive_window.release(size)
+        if increment:
+            self._sender.control(frames.window_update(stream.id, increment))
+
+    def _flush(self) -> None:
+        for stream in self._sender.flush():
+            self._close_if_done(stream)
+            if stream.withheld_bytes:
+                withheld, stream.withheld_bytes = stream.withheld_bytes, 0
+                if not stream.remote_closed and not stream.local_closed:
+                    self._release_stream(stream, withheld)
+
+    def _close_if_done(self, stream: Stream) -> None:
+        if not stream.local_closed:
+            return
+        if not stream.remote_closed:
+            # The whole answer is out before the request's end: tell the peer to stop (section 8.1).
+            self._send_reset(stream.id, ErrorCode.NO_ERROR)
+        self._remove(stream)
+
+    def _remove(self, stream: Stream) -> None:
+        self._sender.forget(stream)
+        del self.streams[stream.id]
+
+    def _fail(self, code: ErrorCode, reason: str) -> None:
+        for stream in list(self.streams.values()):
+            self._remove(stream)
+            self._events.append(StreamReset(stream.id, code, reason))
+        last = self._highest_id if self._last_id is None else min(self._highest_id, self._last_id)
+        self._sender.control(frames.goaway(last, code, reason.encode()))
+        self._events.append(ConnectionFailed(code, reason))
+        self.closed = True

@@ -1,0 +1,84 @@
+"""Octets to frames: the client preface, then one frame after another, whatever the reads' boundaries."""
+
+from collections.abc import Iterator
+
+from bbr.http2 import frames
+from bbr.http2.faults import ConnectionFault
+from bbr.http2.frames import ErrorCode, FrameType
+
+Frame = tuple[int, int, int, bytes]
+
+# We advertise no other MAX_FRAME_SIZE than the default.
+_MAX_FRAME_SIZE = frames.MIN_MAX_FRAME_SIZE
+
+
+class FrameReader:
+    """Holds at most one unfinished frame (16,393 octets), and joins its parts only once: linear for any reads.
+
+    Attributes:
+        preface_received: the client's 24 octets were there, and right.
+    """
+
+    __slots__ = ("_held_bytes", "_needed", "_parts", "_skip", "preface_received")
+
+    def __init__(self) -> None:
+        self.preface_received = False
+        self._parts: list[bytes] = []
+        self._held_bytes = 0
+        self._needed = len(frames.PREFACE)
+        self._skip = 0
+
+    def feed(self, octets: bytes) -> Iterator[Frame]:
+        """Give type, flags, stream id and payload of each frame that these octets complete.
+
+        A frame of a type that RFC 9113 does not define comes as soon as its header is there, with no payload: the
+        payload is passed over, not held.
+
+        Raises:
+            ConnectionFault: the preface is wrong, or a frame header announces too much.
+        """
+        if self._parts:
+            self._parts.append(octets)
+            self._held_bytes += len(octets)
+            if self.preface_received and self._held_bytes < self._needed:
+                return
+            octets = b"".join(self._parts)
+            self._parts = []
+        position = 0 if self.preface_received else self._take_preface(octets)
+        end = len(octets)
+        unpack = frames.HEADER.unpack_from
+        while self.preface_received:
+            if self._skip:
+                skipped = min(self._skip, end - position)
+                self._skip -= skipped
+                position += skipped
+            start = position + frames.HEADER_BYTES
+            if end < start:
+                self._needed = frames.HEADER_BYTES
+                break
+            word, flags, stream_id = unpack(octets, position)
+            length, frame_type = word >> 8, word & 0xFF
+            if length > _MAX_FRAME_SIZE:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame-too-long")
+            if frame_type > FrameType.CONTINUATION:
+                self._skip, position = length, start
+                yield frame_type, flags, stream_id & frames.STREAM_ID_MASK, b""
+                continue
+            if end < start + length:
+                self._needed = frames.HEADER_BYTES + length
+                break
+            position = start + length
+            yield frame_type, flags, stream_id & frames.STREAM_ID_MASK, octets[start:position]
+        if position < end:
+            self._parts = [octets[position:]]
+            self._held_bytes = end - position
+
+    def _take_preface(self, octets: bytes) -> int:
+        """Return where the frames begin; 0 while the preface is not complete."""
+        head = octets[: len(frames.PREFACE)]
+        if not frames.PREFACE.startswith(head):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "preface")
+        if len(head) < len(frames.PREFACE):
+            return 0
+        self.preface_received = True
+        return len(head)

@@ -1,0 +1,53 @@
+"""The limits that a connection keeps, and what it tells its peer of them."""
+
+from dataclasses import dataclass
+
+from bbr.http2.frames import MAX_WINDOW, SettingId
+
+DEFAULT_WINDOW_BYTES = 65_535
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Limits of one connection; DESIGN.md has the formula of the memory that follows from them.
+
+    Attributes:
+        stream_window_bytes: what a peer may send on a stream before it is read, 65,535 to 2^31-1.
+        connection_window_bytes: the same for all streams together.
+        max_concurrent_streams: further ones are refused. Envoy's own limit is 1,024 for each of its workers.
+        header_table_size: of our decoder. With 0 equal field blocks mean the same, and are decoded once.
+        max_field_section_bytes: names, values and 32 octets for each field. A larger request is refused; twice as much
+            ends the connection.
+        max_fields: the same for their number.
+        max_continuations: CONTINUATION frames of one field block (nghttp2: 8).
+        max_queued_bytes: answer octets that may wait for a stream's window before its peer gets no more credit.
+        max_queued_control_frames: answers to PING and SETTINGS that a peer may leave unread (nghttp2, Envoy: 1,000).
+        preface_seconds: until the client's preface is complete.
+        settings_seconds: until our SETTINGS are acknowledged.
+    """
+
+    stream_window_bytes: int = 1 << 20
+    connection_window_bytes: int = 16 << 20
+    max_concurrent_streams: int = 1000
+    header_table_size: int = 0
+    max_field_section_bytes: int = 8 << 10
+    max_fields: int = 128
+    max_continuations: int = 8
+    max_queued_bytes: int = 1 << 20
+    max_queued_control_frames: int = 1000
+    preface_seconds: float = 10.0
+    settings_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("stream_window_bytes", "connection_window_bytes"):
+            if not DEFAULT_WINDOW_BYTES <= getattr(self, name) <= MAX_WINDOW:
+                raise ValueError(f"{name} is not between {DEFAULT_WINDOW_BYTES} and {MAX_WINDOW}")
+
+    def wire(self) -> list[tuple[SettingId, int]]:
+        """Return what goes into our SETTINGS frame."""
+        return [
+            (SettingId.HEADER_TABLE_SIZE, self.header_table_size),
+            (SettingId.MAX_CONCURRENT_STREAMS, self.max_concurrent_streams),
+            (SettingId.INITIAL_WINDOW_SIZE, self.stream_window_bytes),
+            (SettingId.MAX_HEADER_LIST_SIZE, self.max_field_section_bytes),
+        ]

@@ -1,0 +1,55 @@
+"""One open stream: both directions' state, and what waits to be sent on it."""
+
+from collections import deque
+
+from bbr.http2.windows import ReceiveWindow, SendWindow
+
+
+class Stream:
+    """A stream between its request's HEADERS and its end or reset (RFC 9113, section 5.1: open or half-closed).
+
+    A stream that is in a connection's table is not closed; whichever side is done says so here.
+
+    Attributes:
+        id: odd.
+        remote_closed: the peer has sent END_STREAM.
+        local_closed: we have sent END_STREAM.
+        receive_window: the peer's credit.
+        send_window: ours.
+        expected_bytes: what is left of the announced content-length; None if it was not announced.
+        queue: DATA payloads and at the end perhaps a trailer block, waiting for credit.
+        queued_bytes: their DATA octets.
+        queue_ends: END_STREAM goes with the last of them.
+        trailers: the block that ends the stream after the queue.
+        withheld_bytes: credit that the peer gets when the queue is short again.
+        answered: some DATA has left; a reset after that is normal (Envoy resets every ext_proc stream).
+    """
+
+    __slots__ = (
+        "answered",
+        "expected_bytes",
+        "id",
+        "local_closed",
+        "queue",
+        "queue_ends",
+        "queued_bytes",
+        "receive_window",
+        "remote_closed",
+        "send_window",
+        "trailers",
+        "withheld_bytes",
+    )
+
+    def __init__(self, stream_id: int, receive_bytes: int, send_bytes: int, expected_bytes: int | None) -> None:
+        self.id = stream_id
+        self.remote_closed = False
+        self.local_closed = False
+        self.receive_window = ReceiveWindow(receive_bytes)
+        self.send_window = SendWindow(send_bytes)
+        self.expected_bytes = expected_bytes
+        self.queue: deque[memoryview] = deque()
+        self.queued_bytes = 0
+        self.queue_ends = False
+        self.trailers: bytes | None = None
+        self.withheld_bytes = 0
+        self.answered = False

@@ -1,0 +1,65 @@
+"""Flow control (RFC 9113, section 5.2 and 6.9), one direction of one stream or connection at a time.
+
+Receiving: the peer may send what it was given credit for. Credit goes back when the octets are let go of, in batches of
+at least half the window, so that a busy stream costs one WINDOW_UPDATE per half window rather than one per frame.
+
+Sending: we may send what the peer gave. A stream's window can become negative when the peer lowers
+INITIAL_WINDOW_SIZE; nothing is sent until it is positive again.
+"""
+
+from bbr.http2.frames import MAX_WINDOW
+
+
+class ReceiveWindow:
+    """Credit that the peer holds, and credit that we have yet to give back.
+
+    At all times: available + unsent + held by the application = size.
+
+    Attributes:
+        size: in octets, what the peer was given at the beginning.
+        available: what the peer may still send.
+        unsent: let go of, and not yet announced by a WINDOW_UPDATE.
+    """
+
+    __slots__ = ("available", "size", "unsent")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.available = size
+        self.unsent = 0
+
+    def take(self, octets: int) -> bool:
+        """Count octets that the peer sent; False if it had no credit for them, and nothing is counted then."""
+        if octets > self.available:
+            return False
+        self.available -= octets
+        return True
+
+    def release(self, octets: int) -> int:
+        """Let go of octets; return the increment to announce now, or 0 to wait for more."""
+        self.unsent += octets
+        if self.unsent * 2 < self.size:
+            return 0
+        increment, self.unsent = self.unsent, 0
+        self.available += increment
+        return increment
+
+
+class SendWindow:
+    """Credit that we hold.
+
+    Attributes:
+        available: octets that we may send; not more than zero means none.
+    """
+
+    __slots__ = ("available",)
+
+    def __init__(self, size: int) -> None:
+        self.available = size
+
+    def add(self, increment: int) -> bool:
+        """Take credit, or with a negative increment lose some; False if that exceeds 2^31-1, and nothing changes."""
+        if self.available + increment > MAX_WINDOW:
+            return False
+        self.available += increment
+        return True

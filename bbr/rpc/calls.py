@@ -1,0 +1,108 @@
+"""One gRPC call: what its HEADERS must say, and what its ends look like on the wire.
+
+Source: gRPC over HTTP/2 (PROTOCOL-HTTP2.md).
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, Protocol
+
+from bbr.http2.fields import FieldSection, encode
+from bbr.rpc.messages import MessageReader
+from bbr.status import Status
+
+_TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_UNIT_SECONDS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+
+_OK: Final = (b":status", b"200")
+_CONTENT_TYPE: Final = (b"content-type", b"application/grpc")
+
+# Response HEADERS; they leave with the first message, so that Envoy may still retry a call on another replica.
+HEADERS: Final = encode([_OK, _CONTENT_TYPE])
+
+# What we would decode: nothing. Told to a client that sends compressed messages.
+_ACCEPT_ENCODING: Final = (b"grpc-accept-encoding", b"identity")
+
+
+class Handler(Protocol):
+    """What answers a call: fed with messages, it returns messages. An Exchange is one."""
+
+    @property
+    def end(self) -> Status | None:
+        """Once set, the status to end the call with, after the messages already returned."""
+
+    @property
+    def patience_seconds(self) -> float | None:
+        """How long to wait for the next message before `expire`; None is for ever."""
+
+    def receive(self, message: bytes) -> Sequence[bytes]:
+        """Take a message and return the answers."""
+
+    def expire(self) -> Sequence[bytes]:
+        """Return the answers for a message that did not come in time."""
+
+    def finish(self) -> Status | None:
+        """Return the status for a call that the client has half-closed; None if it goes on until ended from outside."""
+
+
+class Call:
+    """A running call.
+
+    Attributes:
+        stream_id: its stream.
+        handler: what answers it.
+        reader: its messages.
+        heard: when something last came, in seconds.
+        deadline: when grpc-timeout is over; None without one.
+        headers_sent: response HEADERS are out, so the end is trailers.
+    """
+
+    __slots__ = ("deadline", "handler", "headers_sent", "heard", "reader", "stream_id")
+
+    def __init__(
+        self, stream_id: int, handler: Handler, reader: MessageReader, now: float, deadline: float | None
+    ) -> None:
+        self.stream_id = stream_id
+        self.handler = handler
+        self.reader = reader
+        self.heard = now
+        self.deadline = deadline
+        self.headers_sent = False
+
+
+def http_refusal(section: FieldSection) -> bytes | None:
+    """Return the field block that answers a request which is no gRPC call; None if it is one."""
+    if section.get(b":method") != b"POST":
+        return encode([(b":status", b"405"), (b"allow", b"POST")])
+    content_type = section.get(b"content-type") or b""
+    if content_type != b"application/grpc" and not content_type.startswith(
+        (b"application/grpc+", b"application/grpc;")
+    ):
+        return encode([(b":status", b"415"), (b"accept", b"application/grpc")])
+    return None
+
+
+def timeout_seconds(value: bytes) -> float | None:
+    """Return the seconds of a grpc-timeout; None if it is malformed."""
+    match = _TIMEOUT.fullmatch(value)
+    return int(match[1]) * _UNIT_SECONDS[match[2]] if match else None
+
+
+@lru_cache(256)
+def trailers(status: Status, *, alone: bool) -> bytes:
+    """Return the field block that ends a call; `alone`, without HEADERS before it (Trailers-Only)."""
+    fields = [_OK, _CONTENT_TYPE] if alone else []
+    fields.append((b"grpc-status", str(int(status.code)).encode()))
+    if status.message:
+        fields.append((b"grpc-message", percent_encode(status.message)))
+    if status.message.startswith("compressed messages"):
+        fields.append(_ACCEPT_ENCODING)
+    return encode(fields)
+
+
+def percent_encode(text: str) -> bytes:
+    """Return `text` as a grpc-message: octets outside of 0x20-0x7e, and the percent sign, as %XX."""
+    return b"".join(
+        bytes((octet,)) if 0x20 <= octet <= 0x7E and octet != 0x25 else b"%%%02X" % octet for octet in text.encode()
+    )

@@ -1,0 +1,103 @@
+"""Length-prefixed messages (gRPC over HTTP/2): DATA in any split to messages, and messages to DATA."""
+
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+from bbr.status import StatusCode
+
+PREFIX: Final = struct.Struct(">BI")
+_PREFIX_BYTES: Final = PREFIX.size
+
+
+class MessageError(Exception):
+    """The peer's messages can't be read on; its call ends with this status.
+
+    Attributes:
+        code: the gRPC status code.
+        reason: stable name in kebab case.
+    """
+
+    def __init__(self, code: StatusCode, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+
+
+class MessageReader:
+    """Collects the messages of one direction of a call.
+
+    Holds at most one unfinished message, of at most `max_bytes`, and joins its parts once.
+
+    Args:
+        max_bytes: a longer message is refused when its prefix says so, before its first octet is held.
+        encoding: the call's grpc-encoding, None for none. None is decoded here.
+    """
+
+    __slots__ = ("_encoding", "_held_bytes", "_max_bytes", "_needed", "_parts")
+
+    def __init__(self, max_bytes: int, encoding: bytes | None = None) -> None:
+        self._max_bytes = max_bytes
+        self._encoding = encoding
+        self._parts: list[bytes] = []
+        self._held_bytes = 0
+        self._needed = _PREFIX_BYTES
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return bool(self._parts)
+
+    def feed(self, octets: bytes) -> Sequence[bytes]:
+        """Add DATA and return the messages that it completes, in order.
+
+        Raises:
+            MessageError: a prefix announces too much, or a compressed message.
+        """
+        if self._parts:
+            self._parts.append(octets)
+            self._held_bytes += len(octets)
+            if self._held_bytes < self._needed:
+                return ()
+            octets = b"".join(self._parts)
+            self._parts = []
+        messages = []
+        position, end = 0, len(octets)
+        while end - position >= _PREFIX_BYTES:
+            flag, length = PREFIX.unpack_from(octets, position)
+            if flag or length > self._max_bytes:
+                raise self._refusal(flag, length)
+            start = position + _PREFIX_BYTES
+            if end - start < length:
+                self._needed = _PREFIX_BYTES + length
+                break
+            position = start + length
+            messages.append(octets[start:position])
+        else:
+            self._needed = _PREFIX_BYTES
+        if position < end:
+            self._parts = [octets[position:]]
+            self._held_bytes = end - position
+        return messages
+
+    def _refusal(self, flag: int, length: int) -> MessageError:
+        if flag == 1 and self._encoding in (None, b"identity"):
+            text = "a message is marked as compressed, and the call names no grpc-encoding"
+            return MessageError(StatusCode.INTERNAL, "compressed-without-encoding", text)
+        if flag == 1:
+            text = "compressed messages are not supported; send them with grpc-encoding identity"
+            return MessageError(StatusCode.UNIMPLEMENTED, "compressed-message", text)
+        if flag:
+            return MessageError(StatusCode.INTERNAL, "compressed-flag", f"a message's compressed flag is {flag}")
+        text = f"a message of {length} bytes is larger than {self._max_bytes}, the most that this server receives"
+        return MessageError(StatusCode.RESOURCE_EXHAUSTED, "message-too-large", text)
+
+
+def frame(messages: Sequence[bytes]) -> bytes:
+    """Return messages as the octets of a call's DATA."""
+    parts = []
+    for message in messages:
+        parts.append(PREFIX.pack(0, len(message)))
+        parts.append(message)
+    return b"".join(parts)

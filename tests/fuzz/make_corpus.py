@@ -1,0 +1,90 @@
+"""Write the seeds of the corpus: python -m tests.fuzz.make_corpus. What fuzzing found stays beside them."""
+
+import random
+import struct
+
+import hpack
+
+from tests.fuzz import frames
+from tests.fuzz.run import CORPUS
+from tests.support import h2_scripts as scripts
+
+POST = scripts.block(scripts.POST)
+SCRIPTS = {
+    "request": scripts.request(3, scripts.SIZED) + scripts.frame(scripts.DATA, 1, 3, bytes(12)),
+    "padding": scripts.frame(scripts.DATA, scripts.PADDED, 1, scripts.padded(b"x", 200)) * 3,
+    "fragments": scripts.frame(scripts.HEADERS, 1, 3, POST[:5])
+    + scripts.frame(scripts.CONTINUATION, 0, 3, POST[5:6])
+    + scripts.frame(scripts.CONTINUATION, scripts.END_HEADERS, 3, POST[6:]),
+    "trailers": scripts.frame(scripts.HEADERS, 5, 1, scripts.block(scripts.TRAILERS)),
+    "credit": scripts.window_update(1, 100) + scripts.window_update(0, 1 << 30) + scripts.settings((4, 0), (4, 9_000)),
+    "overflow": scripts.window_update(1, (1 << 31) - 1) + scripts.window_update(0, (1 << 31) - 1),
+    "priority": scripts.frame(scripts.PRIORITY, 0, 1, struct.pack(">IB", 1, 0)) + scripts.request(3),
+    "unknown": scripts.frame(0xFA, 0xFF, 3, bytes(50)) + scripts.frame(scripts.PING, 0, 0, bytes(8)),
+    "closed": scripts.frame(scripts.RST_STREAM, 0, 1, bytes(4)) + scripts.frame(scripts.DATA, 0, 1, b"late"),
+    "goaway": scripts.frame(scripts.GOAWAY, 0, 0, bytes(8)) + scripts.request(3),
+    "settings": scripts.settings((1, 0), (2, 0), (3, 1), (5, 16_384), (6, 1), (99, 1)) + scripts.settings((5, 1)),
+    "malformed": b"".join(map(scripts.request, range(3, 15, 2), scripts.MALFORMED)),
+}
+
+
+def step(action: int, flags: int, stream_id: int, length: int, payload: bytes = b"") -> bytes:
+    return bytes((action, flags, stream_id, length)) + payload
+
+
+PROGRAMS = {
+    "answers": step(frames.SEND, 0, 1, 9) + step(frames.SEND, 1, 1, 9),
+    "waits": step(frames.INITIAL_WINDOW, 0, 0, 5) + step(frames.SEND, 0x81, 1, 200) + step(frames.UPDATE, 7, 1, 255),
+    "held": step(frames.HOLD, 1, 0, 0) + step(frames.SEND, 0x40, 1, 99) + step(frames.HOLD, 0, 0, 0),
+    "withheld": step(frames.INITIAL_WINDOW, 0, 0, 1)
+    + step(frames.SEND, 0x91, 1, 100)
+    + step(scripts.DATA, 0, 1, 255, bytes(255)) * 150
+    + step(frames.UPDATE, 7, 1, 255) * 2,
+    "turns": step(frames.REQUEST, 1, 3, 0)
+    + step(frames.SEND, 0x90, 1, 255)
+    + step(frames.SEND, 0x90, 3, 255)
+    + step(frames.UPDATE, 7, 0, 9) * 3,
+    "refused": step(frames.SHUT_DOWN, 0, 0, 0)
+    + step(frames.SHUT_DOWN, 1, 0, 0)
+    + step(frames.REQUEST, 0, 3, 0)
+    + step(scripts.PING, 0, 0, 1, b"x"),
+    "resets": step(frames.RESET, 0, 1, 0) + step(scripts.DATA, 0, 1, 4, b"late") + step(frames.REQUEST, 0, 5, 0),
+}
+PRODUCT = [(b":status", b"200"), (b"x", b"y")]
+
+
+def blocks(*parts: bytes) -> bytes:
+    return b"\x00" + b"".join(struct.pack(">H", len(part)) + part for part in parts)
+
+
+def block_programs() -> dict[str, bytes]:
+    encoder = hpack.Encoder()
+    dynamic = [encoder.encode(fields) for fields in (scripts.POST, scripts.TRACED, scripts.POST, PRODUCT)]
+    return {
+        "plain": blocks(POST, b"", b"\x20" + POST, POST, scripts.block(scripts.TRACED, huffman=True)),
+        "dynamic": b"\xff" + blocks(*dynamic)[1:],
+        "not-shrunk": blocks(*dynamic[:2], b"", POST),
+        "shrunk": blocks(dynamic[0], b"", b"\x20", b"\x3f\x00" + POST, POST, b"\xbe"),
+        "indexed": blocks(b"", b"\x20", bytes(range(0x81, 0xBE)), b"\x40\x01a\x01b\xbe"),
+        "crumbs": blocks(b"", b"\x20", b"\x0f\x11\x01a" * 21, b"\x0f\x11\x01a" * 41),
+        "integers": blocks(b"", b"\x20", b"\x0f\xff\xff\xff\xff\x0f\x00", b"\x00\x7f\xff\xff\xff\xff\xff\xff\xff"),
+        "huffman": blocks(b"", b"\x20", b"\x04\x81\x07", b"\x04\x81\xff", b"\x04\x84\xff\xff\xff\xff"),
+    }
+
+
+def main() -> None:
+    dice = random.Random(9113)
+    everything = {"octets": SCRIPTS, "frames": PROGRAMS, "blocks": block_programs()}
+    for target, seeds in everything.items():
+        directory = CORPUS / target
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, octets in seeds.items():
+            (directory / name).write_bytes(octets)
+            spoilt = bytearray(octets)
+            for _ in range(3):
+                spoilt[dice.randrange(len(spoilt))] = dice.randrange(256)
+            (directory / f"{name}-spoilt").write_bytes(spoilt)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+import hpack
+import pytest
+
+from bbr.http2.faults import ConnectionFault
+from bbr.http2.fields import FieldDecoder, FieldSection, encode, request_fault
+from bbr.http2.frames import ErrorCode
+from tests.support.frames import GET, GET_BLOCK, POST_BLOCK, block, literal
+
+
+@pytest.fixture
+def decoder() -> FieldDecoder:
+    """A decoder whose table size of 0 is in force."""
+    made = FieldDecoder(0, 8192, 128)
+    made.settings_acknowledged()
+    made.decode(b"\x20")
+    return made
+
+
+def section(*fields: tuple[str, str]) -> FieldSection:
+    return FieldDecoder(4096, 8192, 128).decode(block(fields))
+
+
+ENCODED = [
+    [],
+    [(b":status", b"200"), (b"content-type", b"application/grpc")],
+    [(b":status", b"415"), (b"grpc-status", b"0"), (b"grpc-message", b"")],
+    [(b"x" * 126, b"v" * 127), (b"y" * 127, b"v" * 128), (b"z" * 400, b"v" * 20_000)],
+    [(b":path", b"/"), (b":path", b"/other"), (b"www-authenticate", b"x")],
+    [(b"content-length", bytes(range(256)))],
+]
+
+
+@pytest.mark.parametrize("fields", ENCODED)
+def test_what_is_encoded_another_decoder_reads(fields):
+    made = hpack.Decoder(max_header_list_size=1 << 20)
+    made.max_allowed_table_size = 0
+    made.header_table_size = 0
+    assert [(bytes(name), bytes(value)) for name, value in made.decode(encode(fields), raw=True)] == fields
+
+
+@pytest.mark.parametrize("fields", [each for each in ENCODED if each and len(each[0][1]) < 99])
+def test_what_is_encoded_our_decoder_reads(fields, decoder):
+    assert decoder._read(encode(fields)) == fields
+
+
+def test_a_static_field_is_an_octet():
+    assert encode([(b":status", b"200")]) == b"\x88"
+    assert encode([(b":status", b"415")]) == b"\x08\x03415"
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        b"",
+        b"\x82",
+        b"\x20\x82\x84",
+        b"\x20\x20\x82",
+        literal(b"name", b"value"),
+        b"\x50\x0d12, gzip/br/x",
+        b"\x7a\x02me",  # user-agent with indexing
+        b"\x0f\x2b\x02me",  # without indexing: an index of two octets
+        b"\x1f\x2b\x82\x1c\x64",
+    ],
+)
+def test_blocks_that_are_read_without_the_library(decoder, read):
+    made = hpack.Decoder()
+    want = [(bytes(name), bytes(value)) for name, value in made.decode(read, raw=True)]
+    assert decoder._read(read) == want
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(b"\x80", id="index 0"),
+        pytest.param(b"\xbe", id="index of a table"),
+        pytest.param(b"\xff\x00", id="index of two octets"),
+        pytest.param(b"\x21", id="update to 1"),
+        pytest.param(b"\x82\x20", id="update after a field"),
+        pytest.param(b"\x7f\x20\x01x", id="name of a table"),
+        pytest.param(b"\x00", id="no name"),
+        pytest.param(b"\x00\x01a", id="no value"),
+        pytest.param(b"\x00\x01a\x02b", id="value longer than the block"),
+        pytest.param(b"\x00\x09a\x01b", id="name longer than the block"),
+        pytest.param(b"\x0f", id="index cut off"),
+        pytest.param(b"\x00\x01a\x7f\x80\x80\x80\x80\x00", id="length of too many octets"),
+        pytest.param(b"\x00\x01a\x81\x18", id="no Huffman code"),
+    ],
+)
+def test_blocks_that_are_left_to_the_library(decoder, other):
+    assert decoder._read(other) is None
+
+
+def test_a_length_in_more_octets_than_it_needs_is_the_librarys(decoder):
+    assert decoder.decode(b"\x00\x7f\x80\x80\x80\x80\x00" + b"n" * 127 + b"\x01v").fields == ((b"n" * 127, b"v"),)
+
+
+@pytest.mark.parametrize(
+    ("bad", "code", "reason"),
+    [
+        (b"\x80", ErrorCode.COMPRESSION_ERROR, "hpack"),
+        (b"\x3f\xe2\x1f", ErrorCode.COMPRESSION_ERROR, "hpack-table-size"),
+        (literal(b"a", b"x" * 100) * 130, ErrorCode.ENHANCE_YOUR_CALM, "field-section-bomb"),
+        (b"\x82" * 300, ErrorCode.ENHANCE_YOUR_CALM, "field-section-bomb"),
+    ],
+)
+def test_what_ends_the_connection(decoder, bad, code, reason):
+    for each in (decoder, FieldDecoder(4096, 8192, 128)):
+        with pytest.raises(ConnectionFault) as caught:
+            each.decode(bad)
+        assert (caught.value.code, caught.value.reason) == (code, reason)
+
+
+def test_the_table_must_be_given_up_after_the_acknowledgement():
+    made = FieldDecoder(0, 8192, 128)
+    assert made.decode(b"\x82").fields == ((b":method", b"GET"),)
+    made.settings_acknowledged()
+    with pytest.raises(ConnectionFault, match="hpack-table-size"):
+        made.decode(b"\x82")
+
+
+def test_equal_blocks_are_decoded_once(decoder):
+    first = decoder.decode(POST_BLOCK)
+    assert decoder.decode(POST_BLOCK) is first
+    assert decoder.decode(GET_BLOCK) is not first
+
+
+def test_equal_literals_are_decoded_once(decoder):
+    one = decoder.decode(b"\x82" + literal(b"x-a", b"b"))
+    two = decoder.decode(b"\x83" + literal(b"x-a", b"b"))
+    assert one.fields[1] is two.fields[1]
+
+
+def test_memos_are_bounded(decoder):
+    for place in range(1200):
+        decoder.decode(literal(b"x-a", b"%d" % place))
+        assert len(decoder._blocks) <= 256
+        assert len(decoder._literals) <= 1024
+    assert len(decoder._literals) == 1200 - 1024
+    long = b"\x00\x01a\x7f\xff\x0f" + b"v" * (127 + 127 + (15 << 7))
+    assert len(decoder.decode(long).fields[0][1]) == 2174
+    assert long not in decoder._blocks
+    assert long not in decoder._literals
+
+
+@pytest.mark.parametrize(
+    ("max_fields", "fault"), [(4, ""), (3, "field-section-too-large"), (2, "field-section-too-large")]
+)
+def test_the_number_of_fields(max_fields, fault):
+    made = FieldDecoder(4096, 8192, max_fields).decode(b"\x82" * 1 + b"\x90" * 3)
+    assert made.fault == fault
+    assert len(made.fields) == (0 if fault else 4)
+
+
+@pytest.mark.parametrize(("size", "fault"), [(37, ""), (36, "field-section-too-large")])
+def test_the_size_of_a_section(size, fault):
+    assert FieldDecoder(4096, size, 128).decode(literal(b"na", b"val")).fault == fault
+
+
+FAULTS = {
+    "pseudo-field": [(":path", "/"), (":path", "/")],
+    "field-name": [("Name", "x")],
+    "field-value": [("name", "x\n")],
+    "connection-specific-field": [("te", "gzip")],
+    "content-length": [("content-length", "x")],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_malformed_sections_name_their_fault_and_hold_no_fields(fault):
+    made = section(*FAULTS[fault])
+    assert (made.fault, made.fields, made.content_length) == (fault, (), None)
+    assert request_fault(made) == fault
+
+
+def test_a_section():
+    made = section(*GET, ("content-length", "12"), ("a", "1"), ("a", "2"))
+    assert made.get(b"a") == b"1"
+    assert made.get(b"b") is None
+    assert (made.content_length, made.trailers, made.fault) == (12, False, "")
+    assert section(("a", "1")).trailers
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        (GET, ""),
+        (GET[1:], "pseudo-field"),
+        ([*GET[:1], *GET[2:]], "pseudo-field"),
+        (GET[:2], "pseudo-field"),
+        ([*GET[:2], (":path", "")], "pseudo-field"),
+        ([(":method", "CONNECT"), (":authority", "a")], "connect"),
+        ([*GET, (":authority", "a"), ("host", "a")], ""),
+        ([*GET, (":authority", "a"), ("host", "b")], "authority"),
+        ([*GET, (":authority", "u@a")], "authority"),
+        ([*GET, ("host", "b")], ""),
+    ],
+)
+def test_requests(fields, fault):
+    assert request_fault(section(*fields)) == fault

@@ -1,0 +1,85 @@
+import pytest
+
+from bbr.http2.faults import ConnectionFault
+from bbr.http2.reader import FrameReader
+from tests.support.frames import CONTINUATION, DATA, PING, PING_FRAME, PREFACE, data, frame, settings
+
+SENT = PREFACE + settings((1, 0)) + data(1, b"abc") + frame(0xFA, 3, 5, b"skipped") + PING_FRAME + frame(0xFB) + data(3)
+FRAMES = [
+    (4, 0, 0, b"\x00\x01\x00\x00\x00\x00"),
+    (DATA, 0, 1, b"abc"),
+    (0xFA, 3, 5, b""),
+    (PING, 0, 0, b"pingping"),
+    (0xFB, 0, 0, b""),
+    (DATA, 0, 3, b""),
+]
+
+
+@pytest.mark.parametrize("size", [*range(1, 40), 1000])
+def test_any_reads_give_the_same_frames(size):
+    reader = FrameReader()
+    found = [each for start in range(0, len(SENT), size) for each in reader.feed(SENT[start : start + size])]
+    assert found == FRAMES
+    assert reader.preface_received
+
+
+def test_empty_reads():
+    reader = FrameReader()
+    found = []
+    for place in range(len(SENT)):
+        assert list(reader.feed(b"")) == []
+        found += reader.feed(SENT[place : place + 1])
+    assert found == FRAMES
+
+
+@pytest.mark.parametrize("size", range(24))
+def test_a_preface_that_is_not_complete(size):
+    reader = FrameReader()
+    assert list(reader.feed(PREFACE[:size])) == []
+    assert not reader.preface_received
+
+
+@pytest.mark.parametrize("place", range(24))
+def test_a_wrong_preface_is_refused_at_its_first_wrong_octet(place):
+    reader = FrameReader()
+    for octet in PREFACE[:place]:
+        assert list(reader.feed(bytes([octet]))) == []
+    with pytest.raises(ConnectionFault, match="preface"):
+        list(reader.feed(b"\x00"))
+
+
+@pytest.mark.parametrize("kind", [DATA, CONTINUATION, 0xFA])
+def test_a_length_is_refused_when_it_is_known(kind):
+    reader = FrameReader()
+    head = frame(kind, 0, 1, bytes(16_385))[:9]
+    assert list(reader.feed(PREFACE + head[:8])) == []
+    with pytest.raises(ConnectionFault, match="frame-too-long"):
+        list(reader.feed(head[8:]))
+
+
+def test_the_reserved_bit_is_not_seen():
+    reader = FrameReader()
+    assert list(reader.feed(PREFACE + frame(DATA, 0, 1 | 1 << 31) + frame(0xFA, 0, 1 << 31))) == [
+        (DATA, 0, 1, b""),
+        (0xFA, 0, 0, b""),
+    ]
+
+
+def test_frames_before_a_fault_are_given():
+    reader = FrameReader()
+    given = reader.feed(PREFACE + data(1, b"x") + frame(DATA, 0, 1, bytes(16_385)))
+    assert next(given) == (DATA, 0, 1, b"x")
+    with pytest.raises(ConnectionFault):
+        next(given)
+
+
+def test_one_unfinished_frame_is_held_and_no_more():
+    reader = FrameReader()
+    list(reader.feed(PREFACE))
+    whole = data(1, bytes(16_384))
+    assert list(reader.feed(whole + whole[:-1])) == [(DATA, 0, 1, bytes(16_384))]
+    assert reader._held_bytes == len(whole) - 1
+    assert list(reader.feed(whole[-1:])) == [(DATA, 0, 1, bytes(16_384))]
+    assert reader._parts == []
+    list(reader.feed(frame(0xFA, 0, 0, bytes(16_384))[:-1]))
+    assert reader._parts == []

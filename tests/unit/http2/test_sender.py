@@ -1,0 +1,181 @@
+import pytest
+
+from bbr.http2.frames import ErrorCode
+from bbr.http2.sender import Sender
+from bbr.http2.streams import Stream
+from tests.support.frames import DATA, HEADERS, RST_STREAM, parse
+
+
+@pytest.fixture
+def sender() -> Sender:
+    return Sender()
+
+
+def stream(stream_id: int = 1, window: int = 100) -> Stream:
+    return Stream(stream_id, 65_535, window, None)
+
+
+def output(sender: Sender) -> list[tuple[int, int, bytes, bool]]:
+    return [(each.kind, each.stream_id, each.payload, each.ends) for each in parse(sender.take())]
+
+
+def test_output_is_taken_once(sender):
+    assert sender.take() == b""
+    sender.control(b"one")
+    sender.control(b"two")
+    assert sender.take() == b"onetwo"
+    assert sender.take() == b""
+
+
+def test_answers_are_counted_until_they_are_taken(sender):
+    sender.answer(b"x")
+    sender.answer(b"y")
+    sender.control(b"z")
+    assert sender.control_frames == 2
+    assert sender.take() == b"xyz"
+    assert sender.control_frames == 0
+
+
+def test_headers(sender):
+    one = stream()
+    sender.headers(one, b"block", end_stream=False)
+    assert not one.local_closed
+    sender.headers(one, b"trailers", end_stream=True)
+    assert one.local_closed
+    assert output(sender) == [(HEADERS, 1, b"block", False), (HEADERS, 1, b"trailers", True)]
+
+
+def test_data_with_credit(sender):
+    one = stream()
+    sender.data(one, b"abc", end_stream=False)
+    assert not one.local_closed
+    assert one.answered
+    sender.data(one, b"", end_stream=False)
+    sender.data(one, b"", end_stream=True)
+    assert one.local_closed
+    assert output(sender) == [(DATA, 1, b"abc", False), (DATA, 1, b"", True)]
+    assert (one.send_window.available, sender.window.available) == (97, 65_532)
+
+
+def test_data_is_cut_to_the_peers_frame_size(sender):
+    sender.max_frame_size = 4
+    sender.data(stream(), b"abcdefghi", end_stream=True)
+    sender.data(stream(3), b"abcdefgh", end_stream=False)
+    assert output(sender) == [
+        (DATA, 1, b"abcd", False),
+        (DATA, 1, b"efgh", False),
+        (DATA, 1, b"i", True),
+        (DATA, 3, b"abcd", False),
+        (DATA, 3, b"efgh", False),
+    ]
+
+
+def test_data_beyond_the_streams_credit_waits(sender):
+    one = stream(window=4)
+    sender.data(one, b"abcdef", end_stream=False)
+    sender.data(one, b"gh", end_stream=False)
+    sender.data(one, b"", end_stream=True)
+    assert output(sender) == [(DATA, 1, b"abcd", False)]
+    assert one.queued_bytes == 4
+    assert sender.flush() == []
+    one.send_window.add(3)
+    sender.wake(one)
+    assert sender.flush() == []
+    assert output(sender) == [(DATA, 1, b"ef", False), (DATA, 1, b"g", False)]
+    one.send_window.add(1)
+    sender.wake(one)
+    assert sender.flush() == [one]
+    assert output(sender) == [(DATA, 1, b"h", True)]
+    assert one.local_closed
+    assert one.queued_bytes == 0
+
+
+def test_data_beyond_the_connections_credit_waits(sender):
+    sender.window.available = 2
+    one = stream()
+    sender.data(one, b"abc", end_stream=True)
+    assert output(sender) == [(DATA, 1, b"ab", False)]
+    assert not one.local_closed
+    assert sender.flush() == []
+    sender.window.add(9)
+    assert sender.flush() == [one]
+    assert output(sender) == [(DATA, 1, b"c", True)]
+
+
+@pytest.mark.parametrize("window", [0, -5])
+def test_no_credit_at_all(sender, window):
+    one = stream(window=window)
+    sender.data(one, b"abc", end_stream=False)
+    assert output(sender) == []
+    assert not one.answered
+    assert len(sender._waiting) == 0
+    sender.wake(one)
+    assert len(sender._waiting) == 0
+
+
+def test_a_stream_that_loses_its_credit_leaves_the_round(sender):
+    sender.window.available = 0
+    one, two = stream(1), stream(3)
+    sender.data(one, b"one", end_stream=False)
+    sender.data(two, b"two", end_stream=False)
+    one.send_window.add(-200)
+    sender.window.add(100)
+    assert sender.flush() == [two]
+    assert output(sender) == [(DATA, 3, b"two", False)]
+    one.send_window.add(200)
+    sender.wake(one)
+    assert sender.flush() == [one]
+
+
+def test_a_stream_on_which_nothing_waits_is_not_woken(sender):
+    sender.wake(stream())
+    assert len(sender._waiting) == 0
+
+
+def test_streams_take_turns(sender):
+    sender.window.available = 0
+    sender.max_frame_size = 2
+    one, two = stream(1), stream(3)
+    sender.data(one, b"abcde", end_stream=False)
+    sender.data(two, b"vwx", end_stream=True)
+    sender.window.add(100)
+    assert sender.flush() == [two, one]
+    assert [(each[1], each[2]) for each in output(sender)] == [(1, b"ab"), (3, b"vw"), (1, b"cd"), (3, b"x"), (1, b"e")]
+
+
+def test_trailers_wait_for_data(sender):
+    one = stream(window=1)
+    sender.data(one, b"ab", end_stream=False)
+    sender.headers(one, b"trailers", end_stream=True)
+    assert output(sender) == [(DATA, 1, b"a", False)]
+    one.send_window.add(1)
+    sender.wake(one)
+    assert sender.flush() == [one]
+    assert one.local_closed
+    assert output(sender) == [(DATA, 1, b"b", False), (HEADERS, 1, b"trailers", True)]
+
+
+def test_while_it_is_held_no_data_leaves(sender):
+    one = stream()
+    sender.held = True
+    sender.data(one, b"abc", end_stream=False)
+    sender.control(b"")
+    assert sender.flush() == []
+    assert output(sender) == []
+    sender.held = False
+    assert sender.flush() == [one]
+    assert output(sender) == [(DATA, 1, b"abc", False)]
+
+
+def test_what_is_forgotten_does_not_leave(sender):
+    one = stream(window=0)
+    sender.window.available = 1
+    sender.data(one, b"abc", end_stream=False)
+    one.send_window.add(1)
+    sender.wake(one)
+    sender.headers(one, b"trailers", end_stream=True)
+    sender.forget(one)
+    sender.reset(1, ErrorCode.CANCEL)
+    assert sender.flush() == []
+    assert output(sender) == [(RST_STREAM, 1, b"\x00\x00\x00\x08", False)]
+    assert (one.queued_bytes, one.trailers, len(one.queue)) == (0, None, 0)

@@ -1,0 +1,340 @@
+"""Calls on a connection without sockets; the client is python-hyper/h2."""
+
+from collections.abc import Callable, Sequence
+
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+
+from bbr.http2.settings import Settings
+from bbr.rpc.calls import Handler
+from bbr.rpc.connection import RpcConnection, Services
+from bbr.rpc.messages import frame
+from bbr.status import OK, Status, StatusCode
+
+PATH = "/test.Echo/Talk"
+DATA_ON_1 = b"\x00\x00\x01\x00\x00\x00\x00\x00\x01x"
+ABORTED = Status(StatusCode.FAILED_PRECONDITION, "no more")
+
+
+class Echo:
+    """Sends each message back; "end" ends the call, "fail" is a fault of ours."""
+
+    def __init__(self) -> None:
+        self.end: Status | None = None
+        self.patience_seconds: float | None = None
+        self.at_half_close: Status | None = OK
+
+    def receive(self, message: bytes) -> Sequence[bytes]:
+        if message == b"fail":
+            raise RuntimeError("ours")
+        if message == b"fail later":
+            self.finish = self._fail  # type: ignore[method-assign]
+        if message == b"end":
+            self.end = ABORTED
+        return () if message == b"quiet" else (message,)
+
+    def expire(self) -> Sequence[bytes]:
+        if self.patience_seconds == 7:
+            raise RuntimeError("ours")
+        if self.patience_seconds == 8:
+            return ()
+        self.end = ABORTED
+        return (b"too late",)
+
+    def finish(self) -> Status | None:
+        return self.at_half_close
+
+    def _fail(self) -> Status | None:
+        raise RuntimeError("ours")
+
+
+class Peers:
+    """A client and a server joined without sockets, on a clock that only the test moves."""
+
+    def __init__(
+        self, new_handler: Callable[[], Handler] = Echo, ended: Callable[[Handler], None] | None = None
+    ) -> None:
+        self.ended: list[Handler] = []
+        self.failed: list[Exception] = []
+        services = Services(
+            methods={PATH.encode(): new_handler},
+            max_message_bytes=100_000,
+            ended=ended or self.ended.append,
+            failed=self.failed.append,
+        )
+        self.now = 100.0
+        self.server = RpcConnection(Settings(), services, self.now)
+        self.client = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        self.client.initiate_connection()
+        self.got: list[h2.events.Event] = []
+        self.exchange()
+
+    def exchange(self) -> None:
+        """Carry octets both ways until neither side has any."""
+        while True:
+            up, down = self.client.data_to_send(), self.server.take_output()
+            if not up and not down:
+                return
+            self.server.receive(up, self.now)
+            self.got += self.client.receive_data(down)
+
+    def call(self, *messages: bytes, end: bool = False, path: str = PATH, method: str = "POST", **more: str) -> int:
+        stream = self.client.get_next_available_stream_id()
+        fields = [(":method", method), (":scheme", "http"), (":authority", "x"), (":path", path)]
+        extra = {"content-type": "application/grpc", "te": "trailers"} | {
+            k.replace("_", "-"): v for k, v in more.items()
+        }
+        octets = frame(messages)
+        self.client.send_headers(stream, [*fields, *extra.items()], end_stream=end and not octets)
+        if octets:
+            self.client.send_data(stream, octets, end_stream=end)
+        self.exchange()
+        return stream
+
+    def only(self, kind: type, stream: int) -> list:
+        return [event for event in self.got if isinstance(event, kind) and event.stream_id == stream]
+
+    def answer(self, stream: int) -> tuple[bytes, str | None]:
+        """Return the DATA of a stream's answer, and its grpc-status wherever it stands."""
+        data = b"".join(event.data for event in self.only(h2.events.DataReceived, stream))
+        heads = self.only(h2.events.ResponseReceived, stream) + self.only(h2.events.TrailersReceived, stream)
+        return data, next(
+            (dict(head.headers)["grpc-status"] for head in heads if "grpc-status" in dict(head.headers)), None
+        )
+
+
+def test_messages_are_answered_and_the_end_is_ok() -> None:
+    peers = Peers()
+    stream = peers.call(b"a", b"b", end=True)
+    assert peers.answer(stream) == (frame([b"a", b"b"]), "0")
+    assert len(peers.ended) == 1
+    assert not peers.server.calls
+
+
+def test_headers_leave_with_the_first_message_k6() -> None:
+    peers = Peers()
+    stream = peers.call(b"quiet")
+    assert not peers.only(h2.events.ResponseReceived, stream)
+    peers.client.send_data(stream, frame([b"loud"]))
+    peers.exchange()
+    assert len(peers.only(h2.events.ResponseReceived, stream)) == 1
+
+
+def test_end_without_a_message_is_trailers_only() -> None:
+    peers = Peers()
+    stream = peers.call(end=True)
+    (head,) = peers.only(h2.events.ResponseReceived, stream)
+    assert dict(head.headers) == {":status": "200", "content-type": "application/grpc", "grpc-status": "0"}
+    assert peers.only(h2.events.StreamEnded, stream)
+
+
+def test_trailers_end_a_request_too() -> None:
+    peers = Peers()
+    stream = peers.call(b"a")
+    peers.client.send_headers(stream, [("x-checksum", "1")], end_stream=True)
+    peers.exchange()
+    assert peers.answer(stream) == (frame([b"a"]), "0")
+
+
+def test_handler_may_go_on_after_half_close_until_ended_from_outside() -> None:
+    peers = Peers()
+
+    def new() -> Echo:
+        echo = Echo()
+        echo.at_half_close = None
+        return echo
+
+    peers = Peers(new)
+    stream = peers.call(b"a", end=True)
+    (call,) = peers.server.calls.values()
+    peers.server.push(call, b"later")
+    peers.server.end(call, OK)
+    peers.exchange()
+    assert peers.answer(stream) == (frame([b"a", b"later"]), "0")
+
+
+def test_handler_ends_the_call_and_the_client_is_told_to_stop_h8() -> None:
+    peers = Peers()
+    stream = peers.call(b"end")
+    assert peers.answer(stream) == (frame([b"end"]), "9")
+    (reset,) = peers.only(h2.events.StreamReset, stream)
+    assert reset.error_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        ({"path": "/test.Echo/Other"}, "12"),
+        ({"grpc_timeout": "soon"}, "13"),
+    ],
+)
+def test_calls_that_never_begin(arguments: dict[str, str], status: str) -> None:
+    peers = Peers()
+    stream = peers.call(b"a", end=True, **arguments)
+    assert peers.answer(stream) == (b"", status)
+    assert not peers.ended
+
+
+@pytest.mark.parametrize(("arguments", "status"), [({"method": "GET"}, "405"), ({"content_type": "text/plain"}, "415")])
+def test_what_is_no_grpc_h5(arguments: dict[str, str], status: str) -> None:
+    peers = Peers()
+    stream = peers.call(end=True, **arguments)
+    assert dict(peers.only(h2.events.ResponseReceived, stream)[0].headers)[":status"] == status
+
+
+def test_end_inside_of_a_message_h3() -> None:
+    peers = Peers()
+    stream = peers.call()
+    peers.client.send_data(stream, frame([b"abc"])[:-1], end_stream=True)
+    peers.exchange()
+    assert peers.answer(stream) == (b"", "13")
+
+
+def test_too_long_a_message_h2() -> None:
+    peers = Peers()
+    stream = peers.call()
+    peers.client.send_data(stream, b"\x00\xff\xff\xff\xff")
+    peers.exchange()
+    assert peers.answer(stream) == (b"", "8")
+    for late in (
+        bytes(9),
+        b"\x00\x00\x00\x00\x01\x00\x00\x00\x01",
+        b"\x00\x00\x04\x08\x00\x00\x00\x00\x01\x00\x00\x00\x01",
+    ):
+        peers.server.receive(late.replace(bytes(9), DATA_ON_1), peers.now)  # was under way
+    assert not peers.server.closed
+
+
+def test_rest_of_a_refused_request_in_the_same_read_comes_to_nothing() -> None:
+    peers = Peers()
+    fields = [(":method", "POST"), (":scheme", "http"), (":authority", "x"), (":path", "/other")]
+    peers.client.send_headers(1, [*fields, ("content-type", "application/grpc")])
+    peers.client.send_data(1, frame([b"a"]))
+    peers.client.send_headers(1, [("x-checksum", "1")], end_stream=True)
+    peers.exchange()
+    assert peers.answer(1) == (b"", "12")
+    assert not peers.server.closed
+
+
+def test_client_that_cancels_h9() -> None:
+    peers = Peers()
+    stream = peers.call(b"quiet")
+    peers.client.reset_stream(stream, 8)
+    peers.exchange()
+    assert len(peers.ended) == 1
+    assert peers.answer(stream) == (b"", None)
+
+
+def test_timeout_h6() -> None:
+    peers = Peers()
+    stream = peers.call(b"quiet", grpc_timeout="2S")
+    peers.now += 1.9
+    peers.server.expire(peers.now)
+    peers.exchange()
+    assert peers.answer(stream) == (b"", None)
+    peers.now += 0.2
+    peers.server.expire(peers.now)
+    peers.exchange()
+    assert peers.answer(stream) == (b"", "4")
+
+
+@pytest.mark.parametrize(
+    ("patience", "answer"), [(3.0, (frame([b"too late"]), "9")), (8.0, (b"", None)), (7.0, (b"", "13"))]
+)
+def test_patience(patience: float, answer: tuple[bytes, str | None]) -> None:
+    def new() -> Echo:
+        echo = Echo()
+        echo.patience_seconds = patience
+        return echo
+
+    peers = Peers(new)
+    stream = peers.call(b"quiet")
+    for _ in range(2):
+        peers.now += patience
+        peers.server.expire(peers.now)
+        peers.client.send_data(stream, frame([b"quiet"]))  # whoever is heard of is waited for
+        peers.exchange()
+    peers.now += patience + 0.1
+    peers.server.expire(peers.now)
+    peers.exchange()
+    assert peers.answer(stream) == answer
+    assert len(peers.failed) == (patience == 7)
+
+
+@pytest.mark.parametrize("message", [b"fail", b"fail later"])
+def test_fault_of_ours_ends_its_call_alone_j5(message: bytes) -> None:
+    peers = Peers()
+    other = peers.call(b"quiet")
+    stream = peers.call(message, end=True)
+    assert peers.answer(stream)[1] == "13"
+    assert [str(error) for error in peers.failed] == ["ours"]
+    peers.client.send_data(other, frame([b"still here"]), end_stream=True)
+    peers.exchange()
+    assert peers.answer(other) == (frame([b"still here"]), "0")
+
+
+def test_fault_of_ours_at_the_beginning_and_at_the_end() -> None:
+    def broken() -> Handler:
+        raise RuntimeError("ours")
+
+    peers = Peers(broken)
+    assert peers.answer(peers.call(b"a", end=True)) == (b"", "13")
+
+    def bad_end(handler: Handler) -> None:
+        raise RuntimeError("ours")
+
+    peers = Peers(ended=bad_end)
+    assert peers.answer(peers.call(b"a", end=True)) == (frame([b"a"]), "13")
+    assert len(peers.failed) == 1
+
+
+def test_lost_connection_ends_all_calls() -> None:
+    peers = Peers()
+    peers.call(b"quiet")
+    peers.call(b"quiet")
+    peers.server.lost()
+    assert len(peers.ended) == 2
+    assert not peers.server.calls
+
+
+def test_failed_connection_ends_all_calls_and_says_why() -> None:
+    peers = Peers()
+    peers.call(b"quiet")
+    peers.server.receive(b"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x00\x00\x00\x00", peers.now)
+    assert peers.server.closed
+    assert peers.server.fault == "window-increment"
+    assert len(peers.ended) == 1
+
+
+def test_connection_that_never_begins() -> None:
+    services = Services({}, 10, ended=lambda handler: None, failed=lambda error: None)
+    server = RpcConnection(Settings(preface_seconds=5), services, 0.0)
+    server.expire(6.0)
+    assert (server.closed, server.fault) == (True, "preface-timeout")
+
+
+def test_shutting_down_refuses_new_calls_only() -> None:
+    peers = Peers()
+    stream = peers.call(b"quiet")
+    peers.server.shut_down(refuse=False)
+    peers.server.shut_down(refuse=True)
+    peers.client.send_data(stream, frame([b"last"]), end_stream=True)
+    peers.server.receive(peers.client.data_to_send(), peers.now)
+    peers.server.receive(b"\x00\x00\x01\x01\x05\x00\x00\x00\x03\x83", peers.now)
+    octets = peers.server.take_output()  # python-hyper/h2 takes nothing more after a GOAWAY
+    assert octets.count(b"\x07\x00\x00\x00\x00\x00\x7f\xff\xff\xff") == 1
+    assert octets.count(b"\x07\x00\x00\x00\x00\x00\x00\x00\x00\x01") == 1
+    assert frame([b"last"]) in octets
+    assert b"\x03\x00\x00\x00\x00\x03\x00\x00\x00\x07" in octets  # RST_STREAM(REFUSED_STREAM) on stream 3
+
+
+def test_held_connection_produces_nothing_until_it_goes_on() -> None:
+    peers = Peers()
+    peers.server.hold(True)
+    stream = peers.call(b"a")
+    assert peers.answer(stream) == (b"", None)
+    peers.server.hold(False)
+    peers.exchange()
+    assert peers.answer(stream)[0] == frame([b"a"])

@@ -1,0 +1,74 @@
+import struct
+
+import pytest
+
+from bbr.rpc.messages import MessageError, MessageReader, frame
+from bbr.status import StatusCode
+
+
+def message(octets: bytes, flag: int = 0) -> bytes:
+    return bytes((flag,)) + struct.pack(">I", len(octets)) + octets
+
+
+MESSAGES = [b"", b"a", b"", b"bc" * 500, b"\x00\x00\x00\x00\x01"]
+WIRE = b"".join(map(message, MESSAGES))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 9, 500, 10_000], ids="chunk={}".format)
+def test_messages_across_any_split_h1(size: int) -> None:
+    reader = MessageReader(1000)
+    got = []
+    for start in range(0, len(WIRE), size):
+        got += reader.feed(WIRE[start : start + size])
+    assert got == MESSAGES
+    assert not reader.unfinished
+
+
+@pytest.mark.parametrize("cut", range(1, 5 + 3))
+def test_unfinished_inside_of_a_message_h3(cut: int) -> None:
+    reader = MessageReader(10)
+    assert list(reader.feed(message(b"abc")[:cut])) == []
+    assert reader.unfinished
+    assert list(reader.feed(message(b"abc")[cut:])) == [b"abc"]
+    assert not reader.unfinished
+
+
+def test_no_octets_are_no_message() -> None:
+    reader = MessageReader(10)
+    assert list(reader.feed(b"")) == []
+    assert not reader.unfinished
+
+
+@pytest.mark.parametrize("length", [11, 2**32 - 1])
+def test_too_long_a_message_is_refused_at_its_prefix_h2(length: int) -> None:
+    reader = MessageReader(10)
+    assert list(reader.feed(message(b"x" * 10))) == [b"x" * 10]
+    with pytest.raises(MessageError, match=f"{length} bytes is larger than 10") as caught:
+        reader.feed(b"\x00" + struct.pack(">I", length))
+    assert (caught.value.code, caught.value.reason) == (StatusCode.RESOURCE_EXHAUSTED, "message-too-large")
+
+
+@pytest.mark.parametrize(
+    ("flag", "encoding", "code"),
+    [
+        (1, None, StatusCode.INTERNAL),
+        (1, b"identity", StatusCode.INTERNAL),
+        (1, b"gzip", StatusCode.UNIMPLEMENTED),
+        (2, None, StatusCode.INTERNAL),
+        (255, b"gzip", StatusCode.INTERNAL),
+    ],
+)
+def test_compressed_flag_h4(flag: int, encoding: bytes | None, code: StatusCode) -> None:
+    with pytest.raises(MessageError) as caught:
+        MessageReader(10, encoding).feed(message(b"x", flag))
+    assert caught.value.code is code
+    assert str(caught.value) == caught.value.message
+
+
+def test_uncompressed_message_of_a_call_with_an_encoding() -> None:
+    assert list(MessageReader(10, b"gzip").feed(message(b"x"))) == [b"x"]
+
+
+def test_frame_is_what_the_reader_reads() -> None:
+    assert frame(MESSAGES) == WIRE
+    assert frame([]) == b""
