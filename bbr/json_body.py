@@ -60,11 +60,12 @@ def find_model(body: bytes) -> object:
         return ABSENT
     try:
         value = _DOCUMENT.decode(body).model
-    except RecursionError:
+        if value is msgspec.UNSET:
+            return ABSENT
+        unique = not spelled and (count == 1 or (b"\\u0022" not in body and _kept_all(body, count)))
+    except RecursionError:  # msgspec goes as deep as Python's own limit, orjson a little deeper
         raise refusal.invalid_json("too-deep", "nested too deep", 0) from None
-    if value is msgspec.UNSET:
-        return ABSENT
-    if spelled or (count > 1 and (b"\\u0022" in body or not _kept_all(body, count))):
+    if not unique:
         offsets = model_keys(body)
         if len(offsets) > 1:
             raise refusal.model_duplicate().at(offsets[1])
@@ -78,10 +79,7 @@ def _kept_all(body: bytes, count: int) -> bool:
     that there was none, unless an escape makes one of them look different in the body: the caller has excluded that.
     Nested `model` keys are everyday (tool schemas), and walking all keys costs several times as much.
     """
-    try:
-        return msgspec.json.encode(msgspec.json.decode(body)).count(_KEY) == count
-    except RecursionError:
-        return False
+    return msgspec.json.encode(msgspec.json.decode(body)).count(_KEY) == count
 
 
 def model_keys(body: bytes) -> list[int]:
