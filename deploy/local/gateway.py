@@ -72,7 +72,7 @@ def render(ports: Mapping[str, int], body_mode: BodyMode = "FULL_DUPLEX_STREAMED
 def _buffer(listener: dict[str, Any]) -> None:
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     router = next(one for one in manager["http_filters"] if one["name"] == "bbr")
-    router["typed_config"]["processing_mode"] |= {"request_body_mode": "BUFFERED", "request_trailer_mode": "SKIP"}
+    router["typed_config"]["processing_mode"]["request_body_mode"] = "BUFFERED"
     listener["per_connection_buffer_limit_bytes"] = MAX_BUFFERED_BYTES
     manager["http2_protocol_options"] = {
         "initial_stream_window_size": MAX_BUFFERED_BYTES,
