@@ -73,7 +73,7 @@ class Verdict:
         model: the requested model, once known.
         base_model: what it resolved to.
         body_bytes: request body received so far.
-        late_bodies: request body messages after the body's end, which were dropped (envoyproxy/envoy#46237).
+        late_bodies: body and trailer messages after the request's end, which were dropped (envoyproxy/envoy#46237).
     """
 
     outcome: Outcome = Outcome.PENDING
@@ -289,6 +289,7 @@ class Exchange:
         """Wait no longer for a body that would have come by now: HEADERS and trailers have no other end."""
         if self._mode != BodyMode.FULL_DUPLEX_STREAMED and self._phase in (_Phase.READING, _Phase.PEEKING):
             self._decide(_Phase.PASSING, Outcome.NO_BODY)
+            self._body = b""
 
     # FULL_DUPLEX_STREAMED: one header answer, then the body; no answer is due before the request has ended.
 

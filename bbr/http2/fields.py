@@ -18,7 +18,6 @@ from bbr.http2.frames import ErrorCode
 
 # What HPACK adds to a field's octets to account for an entry (section 4.1).
 _ENTRY_OVERHEAD: Final = 32
-_DEFAULT_TABLE_SIZE: Final = 4096
 _STATIC: Final = ((b"", b""), *HeaderTable.STATIC_TABLE)
 
 # Entries of the memos. A gateway without tracing sends a handful of distinct blocks, one with tracing never the same.

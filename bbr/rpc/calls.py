@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from bbr.http2.fields import FieldSection, encode
-from bbr.rpc.messages import MessageReader
+from bbr.rpc.messages import COMPRESSED, MessageReader
 from bbr.status import Status
 
 _TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
@@ -96,7 +96,7 @@ def trailers(status: Status, *, alone: bool) -> bytes:
     fields.append((b"grpc-status", str(int(status.code)).encode()))
     if status.message:
         fields.append((b"grpc-message", percent_encode(status.message)))
-    if status.message.startswith("compressed messages"):
+    if status == COMPRESSED:
         fields.append(_ACCEPT_ENCODING)
     return encode(fields)
 

@@ -65,6 +65,11 @@ class RpcConnection:
         """Whether to close once the output is sent: nothing more will be received."""
         return self._http2.closed
 
+    @property
+    def idle(self) -> bool:
+        """Whether no call runs, and no answer of one that has ended still waits for the peer's credit."""
+        return not self._http2.streams
+
     def receive(self, octets: bytes, now: float) -> None:
         """Take octets from the peer. Never raises; see `Services.failed`."""
         for event in self._http2.receive(octets, now):
@@ -168,7 +173,7 @@ class RpcConnection:
         try:
             messages = call.reader.feed(data)
         except MessageError as error:
-            self._end(call, Status(error.code, error.message))
+            self._end(call, error.status)
             return
         answers: list[bytes] = []
         handler = call.handler

@@ -4,10 +4,15 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from bbr.status import StatusCode
+from bbr.status import Status, StatusCode
 
 PREFIX: Final = struct.Struct(">BI")
 _PREFIX_BYTES: Final = PREFIX.size
+
+# How a call with compressed messages ends; its trailers say what would have been accepted.
+COMPRESSED: Final = Status(
+    StatusCode.UNIMPLEMENTED, "compressed messages are not supported; send them with grpc-encoding identity"
+)
 
 
 class MessageError(Exception):
@@ -23,6 +28,11 @@ class MessageError(Exception):
         self.code = code
         self.reason = reason
         self.message = message
+
+    @property
+    def status(self) -> Status:
+        """What ends the call."""
+        return Status(self.code, self.message)
 
 
 class MessageReader:
@@ -86,8 +96,7 @@ class MessageReader:
             text = "a message is marked as compressed, and the call names no grpc-encoding"
             return MessageError(StatusCode.INTERNAL, "compressed-without-encoding", text)
         if flag == 1:
-            text = "compressed messages are not supported; send them with grpc-encoding identity"
-            return MessageError(StatusCode.UNIMPLEMENTED, "compressed-message", text)
+            return MessageError(COMPRESSED.code, "compressed-message", COMPRESSED.message)
         if flag:
             return MessageError(StatusCode.INTERNAL, "compressed-flag", f"a message's compressed flag is {flag}")
         text = f"a message of {length} bytes is larger than {self._max_bytes}, the most that this server receives"

@@ -14,7 +14,7 @@ import grpc.aio
 from bbr import health
 from bbr.exchange import Exchange
 from bbr.status import Status, StatusCode
-from bbr.transports.serving import Serving
+from bbr.transports.serving import Serving, max_message_bytes
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,9 +22,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
-
-# What a message holds beside the body, with room for a gateway's largest header section (Envoy's limit is 60 KiB).
-_MESSAGE_OVERHEAD_BYTES: Final = 1 << 20
 
 # grpcio takes its options as C ints.
 _MAX_INT32: Final = (1 << 31) - 1
@@ -151,9 +148,7 @@ def _options(max_body_bytes: int) -> list[tuple[str, int]]:
     return [
         # A second process on the port is an operator's mistake to hear of, not load balancing.
         ("grpc.so_reuseport", 0),
-        # In BUFFERED a whole body is one message. Twice the limit, so that a body somewhat over it is still received
-        # and gets its 413; a longer one ends as RESOURCE_EXHAUSTED, which Envoy turns into a 500.
-        ("grpc.max_receive_message_length", min(2 * max_body_bytes + _MESSAGE_OVERHEAD_BYTES, _MAX_INT32)),
+        ("grpc.max_receive_message_length", min(max_message_bytes(max_body_bytes), _MAX_INT32)),
         ("grpc.max_send_message_length", -1),
         # A gateway may ping an idle connection as often as it likes; grpcio would answer with GOAWAY too_many_pings.
         ("grpc.keepalive_permit_without_calls", 1),

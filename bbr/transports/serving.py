@@ -1,6 +1,19 @@
-"""Whether this process takes new requests: what both transports tell health checks."""
+"""What both transports have in common: whether this process takes new requests, and the largest message."""
 
 import asyncio
+from typing import Final
+
+# What a message holds beside the body, with room for a gateway's largest header section (Envoy's limit is 60 KiB).
+_MESSAGE_OVERHEAD_BYTES: Final = 1 << 20
+
+
+def max_message_bytes(max_body_bytes: int) -> int:
+    """Return the largest message to receive.
+
+    In BUFFERED a whole body is one message. Twice the limit, so that a body somewhat over it is still received and gets
+    its 413; a longer one ends as RESOURCE_EXHAUSTED, which Envoy turns into a 500.
+    """
+    return 2 * max_body_bytes + _MESSAGE_OVERHEAD_BYTES
 
 
 class Serving:

@@ -14,16 +14,13 @@ from bbr.http2.settings import Settings
 from bbr.rpc.calls import Handler
 from bbr.rpc.connection import RpcConnection, Services
 from bbr.status import OK, Status, StatusCode
-from bbr.transports.serving import Serving
+from bbr.transports.serving import Serving, max_message_bytes
 
 log = logging.getLogger(__name__)
 
 _PROCESS: Final = f"/{health.EXT_PROC_SERVICE}/Process".encode()
 _HEALTH: Final = f"/{health.SERVICE}/".encode()
 _SHUTTING_DOWN: Final = Status(StatusCode.UNAVAILABLE, "this replica is shutting down")
-
-# What a message holds beside the body, with room for a gateway's largest header section (Envoy's limit is 60 KiB).
-_MESSAGE_OVERHEAD_BYTES: Final = 1 << 20
 
 # How often overdue calls are looked for, at most and at least.
 _MAX_TICK_SECONDS: Final = 1.0
@@ -113,7 +110,7 @@ class UvServer:
             methods[_PROCESS] = new_exchange
         self._services = Services(
             methods=methods,
-            max_message_bytes=2 * max_body_bytes + _MESSAGE_OVERHEAD_BYTES,
+            max_message_bytes=max_message_bytes(max_body_bytes),
             ended=self._call_ended,
             failed=self._call_failed,
         )
@@ -226,12 +223,16 @@ class _Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Stop producing and reading: the peer does not read."""
+        if self._transport.is_closing():
+            return
         self._stalled_since = self._loop.time()
         self._rpc.hold(True)
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Go on."""
+        if self._transport.is_closing():
+            return
         self._stalled_since = None
         self._transport.resume_reading()
         self._rpc.hold(False)
@@ -242,9 +243,9 @@ class _Connection(asyncio.Protocol):
         if self._stalled_since is not None and now - self._stalled_since > _WRITE_STALL_SECONDS:
             log.info("a peer has not read for %g s: its connection is cut off", _WRITE_STALL_SECONDS)
             self.abort()
-            return
-        self._rpc.expire(now)
-        self._flush()
+        elif not self._transport.is_closing():
+            self._rpc.expire(now)
+            self._flush()
 
     def tell_watchers(self) -> None:
         """End the health watches: a call left open would make the drain last as long as it may."""
@@ -265,11 +266,18 @@ class _Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _flush(self) -> None:
+        if self._transport.is_closing():
+            return
         octets = self._rpc.take_output()
         if octets:
             self._transport.write(octets)
         if self._rpc.closed:
             log.info("a connection failed: %s", self._rpc.fault)
-            self._transport.close()
-        elif self._draining and not self._rpc.calls:
-            self._transport.close()
+            self._close()
+        elif self._draining and self._rpc.idle:
+            self._close()
+
+    def _close(self) -> None:
+        """Close once what is written has left; a peer that does not read it has as long as any other."""
+        self._stalled_since = self._loop.time()
+        self._transport.close()

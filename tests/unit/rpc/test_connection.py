@@ -330,6 +330,26 @@ def test_shutting_down_refuses_new_calls_only() -> None:
     assert b"\x03\x00\x00\x00\x00\x03\x00\x00\x00\x07" in octets  # RST_STREAM(REFUSED_STREAM) on stream 3
 
 
+def test_ended_call_is_not_idle_while_its_answer_waits_for_credit() -> None:
+    peers = Peers()
+    assert peers.server.idle
+    body = b"x" * 70_000  # more than a default window
+    stream = peers.client.get_next_available_stream_id()
+    fields = [(":method", "POST"), (":scheme", "http"), (":authority", "x"), (":path", PATH)]
+    peers.client.send_headers(stream, [*fields, ("content-type", "application/grpc")])
+    octets = frame([body])
+    for start in range(0, len(octets), 10_000):
+        peers.client.send_data(stream, octets[start : start + 10_000], end_stream=start + 10_000 >= len(octets))
+    peers.exchange()
+    assert not peers.server.calls
+    assert not peers.server.idle
+    peers.client.increment_flow_control_window(100_000)
+    peers.client.increment_flow_control_window(100_000, stream)
+    peers.exchange()
+    assert peers.answer(stream) == (octets, "0")
+    assert peers.server.idle
+
+
 def test_held_connection_produces_nothing_until_it_goes_on() -> None:
     peers = Peers()
     peers.server.hold(True)

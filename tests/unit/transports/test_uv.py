@@ -124,6 +124,57 @@ async def test_peer_that_does_not_read_is_cut_off_i9(monkeypatch, caplog):
     assert "has not read" in caplog.text
 
 
+class Stuck(asyncio.Transport):
+    """A socket whose peer reads nothing: what is written never leaves, and closing waits for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def write(self, data):
+        self.calls.append("write")
+
+    def is_closing(self):
+        return "close" in self.calls
+
+    def close(self):
+        self.calls.append("close")
+
+    def abort(self):
+        self.calls.append("abort")
+
+
+@in_loop
+async def test_failed_connection_whose_goaway_is_not_read_is_cut_off_and_named_once(caplog):
+    caplog.set_level(logging.INFO)
+    async with Uv() as server:
+        transport, connection = Stuck(), uv._Connection(server.server)
+        connection.connection_made(transport)
+        connection.data_received(b"GET / HTTP/1.1\r\n\r\n")
+        now = asyncio.get_running_loop().time()
+        for second in range(1, 60):
+            connection.tick(now + second)
+            connection.pause_writing()
+            connection.resume_writing()
+        assert transport.calls == ["write", "write", "close"]
+        assert caplog.text.count("a connection failed: preface") == 1
+        connection.tick(now + 61)
+        assert transport.calls[-1] == "abort"
+        connection.connection_lost(None)
+
+
+@in_loop
+async def test_unary_call_without_a_message_is_refused():
+    async with Uv() as server:
+        client = await GrpcFrames.connect(server.port)
+        call = client.call("/grpc.health.v1.Health/Check")
+        client.send(call, b"", end_stream=True)
+        client.flush()
+        stream = await client.ended(call)
+        assert (stream.headers["grpc-status"], stream.messages) == ("13", [])
+        await client.close()
+
+
 @in_loop
 async def test_connection_without_requests_is_closed_at_once_by_a_drain():
     async with Uv() as server:
