@@ -416,6 +416,8 @@ async def test_a_graceful_stop_lets_a_running_exchange_finish_and_takes_no_new_o
         await rig.until("message", 2)
         stop = asyncio.create_task(rig.server.stop(20))
         await listener_closed(rig.port)
+        # A call that begins before the client has seen the GOAWAY is still served, and rightly so.
+        await rig.channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
         with pytest.raises(grpc.aio.AioRpcError):
             await rig.works()
         assert not stop.done()
