@@ -137,6 +137,7 @@ def test_huffman_strings_mean_what_the_library_says(coded: bytes) -> None:
     expected = library_decodes(coded)
     try:
         assert huffman.decode(coded) == expected
+        assert huffman.is_field_value(coded) == (expected.strip(b" \t") == expected and not {0, 10, 13} & set(expected))
     except huffman.HuffmanError:
         assert expected is None
 

@@ -1,8 +1,10 @@
 import hpack
 import pytest
+from hpack.huffman import HuffmanEncoder
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 
 from bbr.http2.faults import ConnectionFault
-from bbr.http2.fields import FieldDecoder, FieldSection, encode, request_fault
+from bbr.http2.fields import Coded, FieldDecoder, FieldSection, encode
 from bbr.http2.frames import ErrorCode
 from tests.support.frames import GET, GET_BLOCK, POST_BLOCK, block, literal
 
@@ -14,6 +16,12 @@ def decoder() -> FieldDecoder:
     made.settings_acknowledged()
     made.decode(b"\x20")
     return made
+
+
+def read(decoder: FieldDecoder, octets: bytes) -> list[tuple[bytes, bytes]] | None:
+    """Return what our own reader makes of a block."""
+    entries = decoder._read(octets)
+    return None if entries is None else list(FieldSection(entries, "", None, False).fields)
 
 
 def section(*fields: tuple[str, str]) -> FieldSection:
@@ -40,7 +48,7 @@ def test_what_is_encoded_another_decoder_reads(fields):
 
 @pytest.mark.parametrize("fields", [each for each in ENCODED if each and len(each[0][1]) < 99])
 def test_what_is_encoded_our_decoder_reads(fields, decoder):
-    assert decoder._read(encode(fields)) == fields
+    assert read(decoder, encode(fields)) == fields
 
 
 def test_a_static_field_is_an_octet():
@@ -49,7 +57,7 @@ def test_a_static_field_is_an_octet():
 
 
 @pytest.mark.parametrize(
-    "read",
+    "octets",
     [
         b"",
         b"\x82",
@@ -62,10 +70,10 @@ def test_a_static_field_is_an_octet():
         b"\x1f\x2b\x82\x1c\x64",
     ],
 )
-def test_blocks_that_are_read_without_the_library(decoder, read):
+def test_blocks_that_are_read_without_the_library(decoder, octets):
     made = hpack.Decoder()
-    want = [(bytes(name), bytes(value)) for name, value in made.decode(read, raw=True)]
-    assert decoder._read(read) == want
+    want = [(bytes(name), bytes(value)) for name, value in made.decode(octets, raw=True)]
+    assert read(decoder, octets) == want
 
 
 @pytest.mark.parametrize(
@@ -87,7 +95,7 @@ def test_blocks_that_are_read_without_the_library(decoder, read):
     ],
 )
 def test_blocks_that_are_left_to_the_library(decoder, other):
-    assert decoder._read(other) is None
+    assert read(decoder, other) is None
 
 
 def test_a_length_in_more_octets_than_it_needs_is_the_librarys(decoder):
@@ -127,7 +135,7 @@ def test_equal_blocks_are_decoded_once(decoder):
 def test_equal_literals_are_decoded_once(decoder):
     one = decoder.decode(b"\x82" + literal(b"x-a", b"b"))
     two = decoder.decode(b"\x83" + literal(b"x-a", b"b"))
-    assert one.fields[1] is two.fields[1]
+    assert one.entries[1] is two.entries[1]
 
 
 def test_memos_are_bounded(decoder):
@@ -169,7 +177,7 @@ FAULTS = {
 def test_malformed_sections_name_their_fault_and_hold_no_fields(fault):
     made = section(*FAULTS[fault])
     assert (made.fault, made.fields, made.content_length) == (fault, (), None)
-    assert request_fault(made) == fault
+    assert made.request_fault == fault
 
 
 def test_a_section():
@@ -196,4 +204,46 @@ def test_a_section():
     ],
 )
 def test_requests(fields, fault):
-    assert request_fault(section(*fields)) == fault
+    assert section(*fields).request_fault == fault
+
+
+TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def coded(name: bytes, value: bytes) -> bytes:
+    octets = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(value)
+    return b"\x00" + bytes((len(name),)) + name + bytes((0x80 | len(octets),)) + octets
+
+
+def test_a_value_that_nobody_reads_stays_coded_until_it_is_read(decoder):
+    made = decoder.decode(POST_BLOCK + coded(b"traceparent", TRACE) + coded(b"grpc-timeout", b"10S"))
+    assert [type(each.value) for each in made.entries[-2:]] == [Coded, bytes]
+    assert made.get(b"traceparent") == TRACE
+    assert made.fields[-2:] == ((b"traceparent", TRACE), (b"grpc-timeout", b"10S"))
+    assert not made.fault
+
+
+@pytest.mark.parametrize(
+    "bad", [b" a", b"a ", b"\ta", b"a\t", b" ", b"a\0b", b"a\rb", b"a\nb", b"\n", b"a\0b c", b"\0 "]
+)
+@pytest.mark.parametrize("name", [b"x-other", b"grpc-timeout"])
+def test_an_illegal_value_is_found_whether_it_is_read_or_not(decoder, name, bad):
+    assert decoder.decode(POST_BLOCK + coded(name, bad)).fault == "field-value"
+
+
+def test_a_value_that_is_no_huffman_code_is_found_if_nobody_reads_it(decoder):
+    with pytest.raises(ConnectionFault):
+        decoder.decode(POST_BLOCK + b"\x00\x03x-o\x81\x18")
+
+
+@pytest.mark.parametrize(("size", "fault"), [(36 + 99, ""), (36 + 98, "field-section-too-large")])
+def test_the_size_of_a_section_with_coded_values(size, fault):
+    made = FieldDecoder(0, size, 128)
+    made.settings_acknowledged()
+    made.decode(b"\x20")
+    assert made.decode(coded(b"nam1", b"0" * 99)).fault == fault
+
+
+def test_a_bad_name_is_the_fault_before_its_coded_value(decoder):
+    assert decoder.decode(POST_BLOCK + coded(b"X", b" x")).fault == "field-name"
+    assert decoder.decode(POST_BLOCK + coded(b"upgrade", b"h2c")).fault == "connection-specific-field"
