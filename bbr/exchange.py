@@ -168,15 +168,14 @@ class Exchange:
             return _NOTHING  # Envoy may have sent more before it saw our ImmediateResponse
         try:
             request = ProcessingRequest.FromString(message)
+            if self._mode is None:
+                self._begin(request)
+            if request.observability_mode:
+                self._decide(_Phase.DONE, Outcome.OBSERVED)
+                return _NOTHING
+            return self._answer(request)
         except DecodeError:
             return self._fault(StatusCode.INVALID_ARGUMENT, "undecodable-message", "not a ProcessingRequest")
-        if self._mode is None:
-            self._begin(request)
-        if request.observability_mode:
-            self._decide(_Phase.DONE, Outcome.OBSERVED)
-            return _NOTHING
-        try:
-            return self._answer(request)
         except Refusal as refused:
             return self._refuse(refused)
 
