@@ -163,33 +163,34 @@ class Connection:
 
     def _take_frames(self, octets: bytes) -> None:
         for frame_type, flags, stream_id, payload in self._reader.feed(octets):
-            self._frame(frame_type, flags, stream_id, payload)
+            if self._first_frame or self._block is not None:
+                self._check_order(frame_type, flags)
+            if frame_type == FrameType.DATA:
+                self._data(flags, stream_id, payload)
+            elif frame_type == FrameType.HEADERS:
+                self._headers(flags, stream_id, payload)
+            elif frame_type == FrameType.RST_STREAM:
+                self._rst_stream(stream_id, payload)
+            elif frame_type == FrameType.WINDOW_UPDATE:
+                self._window_update(stream_id, payload)
+            elif frame_type == FrameType.CONTINUATION:
+                self._continuation(flags, stream_id, payload)
+            elif frame_type == FrameType.PRIORITY:
+                self._priority(stream_id, payload)
+            elif frame_type > FrameType.CONTINUATION:
+                self._spend_control()  # an extension that we do not know (section 5.5)
+            else:
+                self._connection_frame(frame_type, flags, stream_id, payload)
         if self._sender.control_frames > self._settings.max_queued_control_frames:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "unread-control-frames")
 
-    def _frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> None:
+    def _check_order(self, frame_type: int, flags: int) -> None:
         if self._first_frame:
             if frame_type != FrameType.SETTINGS or flags & Flag.ACK:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "no-settings-first")
             self._first_frame = False
-        if self._block is not None and frame_type != FrameType.CONTINUATION:
+        elif frame_type != FrameType.CONTINUATION:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "continuation-expected")
-        if frame_type == FrameType.DATA:
-            self._data(flags, stream_id, payload)
-        elif frame_type == FrameType.HEADERS:
-            self._headers(flags, stream_id, payload)
-        elif frame_type == FrameType.RST_STREAM:
-            self._rst_stream(stream_id, payload)
-        elif frame_type == FrameType.WINDOW_UPDATE:
-            self._window_update(stream_id, payload)
-        elif frame_type == FrameType.CONTINUATION:
-            self._continuation(flags, stream_id, payload)
-        elif frame_type == FrameType.PRIORITY:
-            self._priority(stream_id, payload)
-        elif frame_type > FrameType.CONTINUATION:
-            self._spend_control()  # an extension that we do not know (section 5.5)
-        else:
-            self._connection_frame(frame_type, flags, stream_id, payload)
 
     def _connection_frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> None:
         if frame_type == FrameType.PUSH_PROMISE:
@@ -210,13 +211,15 @@ class Connection:
     def _data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
         data = self._unpad(payload) if flags & Flag.PADDED else payload
-        if not self._window.take(size):
+        increment = self._window.pass_on(size)
+        if increment < 0:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "connection-window")
-        self._release_connection(size)
-        stream = self.streams.get(stream_id)
+        if increment:
+            self._sender.control(frames.window_update(0, increment))
         end_stream = bool(flags & Flag.END_STREAM)
         if len(data) < _SMALL_DATA_BYTES and not end_stream:
             self._spend_control(1 - len(data) / _SMALL_DATA_BYTES)
+        stream = self.streams.get(stream_id)
         if stream is None:
             self._closed_stream_frame(stream_id)
             return
@@ -226,23 +229,20 @@ class Connection:
         if not stream.receive_window.take(size):
             self._stream_fault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "stream-window")
             return
-        if not self._count_content(stream, len(data), end_stream=end_stream):
+        if stream.expected_bytes is not None and not self._count_content(stream, len(data), end_stream=end_stream):
             return
-        if not end_stream:
+        if end_stream:
+            stream.remote_closed = True
+        else:
             self._release_stream(stream, size)
         self._events.append(DataReceived(stream_id, data, end_stream))
 
     def _count_content(self, stream: Stream, size: int, *, end_stream: bool) -> bool:
-        """Hold a body against its content-length (section 8.1.1) and note its end; False if the stream is reset."""
-        expected = stream.expected_bytes
-        if expected is not None:
-            expected -= size
-            stream.expected_bytes = expected
-            if expected < 0 or (end_stream and expected):
-                self._stream_fault(stream.id, ErrorCode.PROTOCOL_ERROR, "content-length")
-                return False
-        if end_stream:
-            stream.remote_closed = True
+        """Hold a body against its content-length (section 8.1.1); False if the stream is reset."""
+        stream.expected_bytes = expected = (stream.expected_bytes or 0) - size
+        if expected < 0 or (end_stream and expected):
+            self._stream_fault(stream.id, ErrorCode.PROTOCOL_ERROR, "content-length")
+            return False
         return True
 
     def _headers(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -323,7 +323,10 @@ class Connection:
             self._stream_fault(stream.id, ErrorCode.STREAM_CLOSED, "headers-after-end")
         elif section.fault or not section.trailers or not end_stream:
             self._stream_fault(stream.id, ErrorCode.PROTOCOL_ERROR, section.fault or "trailers")
-        elif self._count_content(stream, 0, end_stream=True):
+        elif stream.expected_bytes:
+            self._stream_fault(stream.id, ErrorCode.PROTOCOL_ERROR, "content-length")
+        else:
+            stream.remote_closed = True
             self._events.append(TrailersReceived(stream.id, section))
 
     def _priority(self, stream_id: int, payload: bytes) -> None:
@@ -473,11 +476,6 @@ class Connection:
     def _spend_control(self, tokens: float = 1.0) -> None:
         if not self._control.spend(tokens, self._now):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "control-flood")
-
-    def _release_connection(self, size: int) -> None:
-        increment = self._window.release(size)
-        if increment:
-            self._sender.control(frames.window_update(0, increment))
 
     def _release_stream(self, stream: Stream, size: int) -> None:
         """Give a stream's credit back, unless its own answer is stuck: then what it could still send must wait too."""
