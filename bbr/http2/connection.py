@@ -25,7 +25,7 @@ from bbr.http2.faults import ConnectionFault
 from bbr.http2.fields import FieldDecoder, FieldSection
 from bbr.http2.frames import ErrorCode, Flag, FrameType, SettingId
 from bbr.http2.reader import FrameReader
-from bbr.http2.sender import Sender
+from bbr.http2.sender import ENTRY_BYTES, Sender
 from bbr.http2.settings import DEFAULT_WINDOW_BYTES, Settings
 from bbr.http2.streams import Stream
 from bbr.http2.windows import ReceiveWindow
@@ -44,8 +44,8 @@ _CANCELS_WITHOUT_ANSWER: Final = 1000
 # body must not lose its connection for it.
 _SMALL_DATA_BYTES: Final = 8
 _MAX_SETTINGS_ENTRIES: Final = 128
-# What an entry of a stream's queue takes beside its octets.
-_ENTRY_BYTES: Final = 256
+# The octets of a PING of ours; one may be under way at a time.
+_KEEPALIVE: Final = frames.ping(b"bbr-ping")
 # What DATA of ours may bring in turn: WINDOW_UPDATEs for the stream and the connection, a PING to measure the path.
 _CONTROL_PER_REQUEST: Final = 4.0
 _CONTROL_PER_SEND: Final = 2.0
@@ -65,7 +65,8 @@ class Connection:
         self.streams: dict[int, Stream] = {}
         self._settings = settings
         self._started = now
-        self._now = now
+        self._now = now  # when octets last came
+        self._asked_at: float | None = None  # when a PING of ours left that nothing has answered yet
         self._sender = Sender()
         self._decoder = FieldDecoder(settings.header_table_size, settings.max_field_section_bytes, settings.max_fields)
         self._window = ReceiveWindow(settings.connection_window_bytes)
@@ -98,6 +99,7 @@ class Connection:
         `now` is in seconds of a monotonic clock.
         """
         self._now = now
+        self._asked_at = None
         if not self.closed:
             try:
                 self._take_frames(octets)
@@ -107,14 +109,49 @@ class Connection:
         return events
 
     def expire(self, now: float) -> list[Event]:
-        """Fail a connection whose preface or SETTINGS acknowledgement is overdue; call it about once a second."""
+        """End what is overdue; call it about once a second.
+
+        A connection fails whose preface or SETTINGS acknowledgement does not come, or that is dead; a stream is reset
+        whose answer the peer does not take.
+        """
         waited = now - self._started
         if not self.closed and not self._reader.preface_received and waited > self._settings.preface_seconds:
             self._fail(ErrorCode.PROTOCOL_ERROR, "preface-timeout")
         if not self.closed and self._unacknowledged and waited > self._settings.settings_seconds:
             self._fail(ErrorCode.SETTINGS_TIMEOUT, "settings-timeout")
+        if not self.closed:
+            self._keep_alive(now)
+        if not self.closed and self._sender.queued:
+            self._expire_stalled(now)
         events, self._events = self._events, []
         return events
+
+    def _keep_alive(self, now: float) -> None:
+        """Ask a silent peer whether it is there, and fail the connection if it does not answer."""
+        if self._asked_at is None:
+            if now - self._now > self._settings.keepalive_seconds:
+                self._asked_at = now
+                self._sender.control(_KEEPALIVE)
+        elif now - self._asked_at > self._settings.keepalive_timeout_seconds:
+            self._fail(ErrorCode.NO_ERROR, "keepalive-timeout")
+
+    def _expire_stalled(self, now: float) -> None:
+        """Reset the streams whose answers do not get away, or fail the connection if none does."""
+        settings = self._settings
+        overdue = []
+        for stream in self._sender.queued.values():
+            left = stream.stalled_bytes - stream.queued_bytes
+            if stream.stalled_at is None or left >= settings.min_progress_bytes:
+                stream.stalled_at = now
+                stream.stalled_bytes = stream.queued_bytes
+            elif now - stream.stalled_at > settings.stall_seconds:
+                overdue.append(stream)
+        # Of the streams on which something waits, all: then it is not one client that is slow.
+        if overdue and len(overdue) == len(self._sender.queued) and self._sender.window.available <= 0:
+            self._fail(ErrorCode.FLOW_CONTROL_ERROR, "connection-stalled")
+            return
+        for stream in overdue:
+            self._drop(stream, ErrorCode.CANCEL, "stream-stalled")
 
     def take_output(self) -> bytes:
         """Return the octets to send, and forget them."""
@@ -135,7 +172,10 @@ class Connection:
             self._answered = True
             self._control.earn(_CONTROL_PER_SEND + len(octets) * _CONTROL_PER_OCTET)
             self._sender.data(stream, octets, end_stream=end_stream)
-            self._close_if_done(stream)
+            if self._sender.queued_bytes > self._settings.max_connection_queued_bytes and stream.queue:
+                self._drop(stream, ErrorCode.ENHANCE_YOUR_CALM, "queued-bytes")
+            else:
+                self._close_if_done(stream)
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """End a stream with RST_STREAM. On a closed stream it is nothing."""
@@ -467,6 +507,12 @@ class Connection:
             self._remove(stream)
         self._events.append(StreamReset(stream_id, code, reason))
 
+    def _drop(self, stream: Stream, code: ErrorCode, reason: str) -> None:
+        """Reset a stream whose answer has no way out; that is no protocol fault of the peer's."""
+        self._send_reset(stream.id, code)
+        self._remove(stream)
+        self._events.append(StreamReset(stream.id, code, reason))
+
     def _send_reset(self, stream_id: int, code: ErrorCode) -> None:
         self._sender.reset(stream_id, code)
         self._reset_ids[stream_id] = None
@@ -479,7 +525,7 @@ class Connection:
 
     def _release_stream(self, stream: Stream, size: int) -> None:
         """Give a stream's credit back, unless its own answer is stuck: then what it could still send must wait too."""
-        if stream.queue and stream.queued_bytes + _ENTRY_BYTES * len(stream.queue) > self._settings.max_queued_bytes:
+        if stream.queue and stream.queued_bytes + ENTRY_BYTES * len(stream.queue) > self._settings.max_queued_bytes:
             stream.withheld_bytes += size
             return
         increment = stream.receive_window.release(size)

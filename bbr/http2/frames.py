@@ -92,6 +92,11 @@ def settings(values: Iterable[tuple[SettingId, int]]) -> bytes:
     return header(FrameType.SETTINGS, 0, 0, len(payload)) + payload
 
 
+def ping(opaque: bytes) -> bytes:
+    """Return a PING with these 8 octets."""
+    return header(FrameType.PING, 0, 0, 8) + opaque
+
+
 def ping_ack(opaque: bytes) -> bytes:
     """Return the answer to a PING with these 8 octets."""
     return header(FrameType.PING, Flag.ACK, 0, 8) + opaque

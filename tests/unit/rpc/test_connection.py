@@ -240,6 +240,23 @@ def test_timeout_h6() -> None:
     assert peers.answer(stream) == (b"", "4")
 
 
+def test_a_piece_of_a_message_is_no_sign_of_life() -> None:
+    def patient() -> Echo:
+        echo = Echo()
+        echo.patience_seconds = 3.0
+        return echo
+
+    peers = Peers(patient)
+    stream = peers.call()
+    for octet in frame([b"slow"])[:4]:
+        peers.client.send_data(stream, bytes((octet,)))
+        peers.exchange()
+        peers.now += 1.0
+        peers.server.expire(peers.now)
+    peers.exchange()
+    assert peers.answer(stream) == (frame([b"too late"]), "9")
+
+
 @pytest.mark.parametrize(
     ("patience", "answer"), [(3.0, (frame([b"too late"]), "9")), (8.0, (b"", None)), (7.0, (b"", "13"))]
 )
