@@ -127,6 +127,11 @@ _FORM: Final = BodyKind.FORM
 _NOTHING: Final[Sequence[bytes]] = ()
 _KNOWN_MODES: Final = frozenset(BodyMode)
 
+# A held piece takes some 50 octets beside its own. Pieces of fewer than this on the average are joined as they come, so
+# that a body takes little more than its octets, at the cost of copying about as many octets with each piece.
+_TINY_PIECE_BYTES: Final = 512
+_MANY_PIECES: Final = 64
+
 
 class Exchange:
     """One ext_proc stream.
@@ -137,10 +142,10 @@ class Exchange:
     """
 
     __slots__ = (
-        "_body",
         "_dialect",
         "_mode",
         "_phase",
+        "_piece_count",
         "_pieces",
         "_policy",
         "_registry",
@@ -160,8 +165,8 @@ class Exchange:
         self._mode: int | None = None
         self._told_mode = False
         self._response_mode: int | None = None
-        self._body: bytes | bytearray = b""
-        self._pieces = 0
+        self._pieces: list[bytes] = []  # of the body so far; some may be several messages' joined
+        self._piece_count = 0
         self.verdict = Verdict()
         self.end: Status | None = None
 
@@ -219,11 +224,13 @@ class Exchange:
 
     def _begin(self, request: ProcessingRequest) -> None:
         """Read the body modes: protocol_config stands in the first message only, whichever that is."""
-        self._mode = self._response_mode = self._policy.assume_body_mode
         self._told_mode = request.HasField("protocol_config")
         if self._told_mode:
-            self._mode = request.protocol_config.request_body_mode
-            self._response_mode = request.protocol_config.response_body_mode
+            config = request.protocol_config
+            self._mode = config.request_body_mode
+            self._response_mode = config.response_body_mode
+        else:
+            self._mode = self._response_mode = self._policy.assume_body_mode
 
     def _answer(self, request: ProcessingRequest) -> Sequence[bytes]:
         match request.WhichOneof("request"):
@@ -275,7 +282,7 @@ class Exchange:
             return self._duplex_trailers()
         self._check_headers_came()
         if self._phase in (_Phase.READING, _Phase.PEEKING):
-            if self._body:
+            if self._pieces:
                 self._resolve_late(self._take_body())
             else:
                 self._decide(_Phase.DONE, Outcome.NO_BODY)
@@ -293,7 +300,7 @@ class Exchange:
         """Wait no longer for a body that would have come by now: HEADERS and trailers have no other end."""
         if self._mode != _DUPLEX and self._phase in (_Phase.READING, _Phase.PEEKING):
             self._decide(_Phase.PASSING, Outcome.NO_BODY)
-            self._body = b""
+            self._pieces = []
 
     # FULL_DUPLEX_STREAMED: one header answer, then the body; no answer is due before the request has ended.
 
@@ -366,14 +373,14 @@ class Exchange:
         if self._phase == _Phase.PEEKING:
             kind = self._peek(octets, ended=ended or self._mode != BodyMode.STREAMED)
             if kind is _OTHER:
-                self._body = b""
+                self._pieces = []
                 return (self._replies.stripped_body(self._decide(_Phase.PASSING, Outcome.NOT_READ)),)
             if kind is _FORM:
                 return (self._replies.stripped_body(),)
             self._phase = _Phase.READING
         self._check_size()
         # In BUFFERED one message is the whole body, even without end_of_stream (a body that ends by trailers).
-        if self._mode == BodyMode.STREAMED and not (ended and self._pieces == 1):
+        if self._mode == BodyMode.STREAMED and not (ended and self._piece_count == 1):
             return self._streamed_piece(ended=ended)
         if self._mode == BodyMode.BUFFERED_PARTIAL and not ended:
             return (self._partial_answer(self._take_body()),)
@@ -433,20 +440,17 @@ class Exchange:
             raise refusal.body_too_large(self._policy.max_body_bytes)
 
     def _keep(self, octets: bytes) -> None:
-        """Hold a piece of the body: the only one as it came, several joined, so that tiny pieces cost their octets."""
+        """Hold a piece of the body. Pieces are joined once, at its end, or before that if they are tiny and many."""
+        self._piece_count += 1
         if octets:
-            if not self._body:
-                self._body = octets
-            else:
-                if not isinstance(self._body, bytearray):
-                    self._body = bytearray(self._body)
-                self._body += octets
-        self._pieces += 1
+            pieces = self._pieces
+            pieces.append(octets)
+            if len(pieces) >= _MANY_PIECES and self.verdict.body_bytes < len(pieces) * _TINY_PIECE_BYTES:
+                self._pieces = [b"".join(pieces)]
 
     def _take_body(self) -> bytes:
-        body = bytes(self._body)
-        self._body = b""
-        return body
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _resolve(self, body: bytes) -> tuple[str, str] | None:
         """Return the model that a whole body names and its base model, or None if it names none."""
@@ -477,13 +481,13 @@ class Exchange:
     def _refuse(self, refused: Refusal) -> Sequence[bytes]:
         self._decide(_Phase.DONE, Outcome.REFUSED)
         self.verdict.reason = refused.reason
-        self._body = b""
+        self._pieces = []
         self.end = OK  # an ImmediateResponse is an answer
         return (self._replies.refuse(refused, self._dialect, self.verdict.model),)
 
     def _fault(self, code: StatusCode, reason: str, message: str) -> Sequence[bytes]:
         self._decide(_Phase.DONE, Outcome.FAULT)
         self.verdict.reason = reason
-        self._body = b""
+        self._pieces = []
         self.end = Status(code, message)
         return _NOTHING
