@@ -126,6 +126,13 @@ class Connection:
         events, self._events = self._events, []
         return events
 
+    def fail(self, code: ErrorCode, reason: str) -> list[Event]:
+        """End the connection for a fault of its owner's, with GOAWAY: nothing more is received."""
+        if not self.closed:
+            self._fail(code, reason)
+        events, self._events = self._events, []
+        return events
+
     def _keep_alive(self, now: float) -> None:
         """Ask a silent peer whether it is there, and fail the connection if it does not answer."""
         if self._asked_at is None:

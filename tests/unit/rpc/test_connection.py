@@ -292,6 +292,39 @@ def test_fault_of_ours_ends_its_call_alone_j5(message: bytes) -> None:
     assert peers.answer(other) == (frame([b"still here"]), "0")
 
 
+@pytest.mark.parametrize("where", ["receive", "expire"])
+def test_fault_of_ours_outside_of_any_call_ends_the_connection_j5(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_arguments: object) -> None:
+        raise RuntimeError("ours")
+
+    peers = Peers()
+    peers.call(b"quiet")
+    monkeypatch.setattr(peers.server._http2, "_take_frames" if where == "receive" else "expire", broken)
+    peers.client.ping(b"an octet")
+    peers.server.receive(peers.client.data_to_send(), peers.now)
+    peers.server.expire(peers.now)
+    assert [str(error) for error in peers.failed] == ["ours"]
+    assert (peers.server.closed, peers.server.fault) == (True, "internal-error")
+    assert len(peers.ended) == 1
+    *_, end = peers.client.receive_data(peers.server.take_output())
+    assert isinstance(end, h2.events.ConnectionTerminated)
+    assert (end.error_code, end.additional_data) == (2, b"internal-error")
+
+
+def test_fault_of_ours_after_the_end_is_told_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_arguments: object) -> None:
+        raise RuntimeError("ours")
+
+    peers = Peers()
+    monkeypatch.setattr(peers.server, "_expire_calls", broken)
+    peers.server.expire(peers.now)
+    octets = peers.server.take_output()
+    peers.server.expire(peers.now)
+    assert octets
+    assert not peers.server.take_output()
+    assert len(peers.failed) == 2
+
+
 def test_fault_of_ours_at_the_beginning_and_at_the_end() -> None:
     def broken() -> Handler:
         raise RuntimeError("ours")
