@@ -374,7 +374,7 @@ class Walk(RuleBasedStateMachine):
 
 
 Walk.TestCase.settings = settings(max_examples=EXAMPLES, stateful_step_count=STEPS)
-TestWalk = Walk.TestCase
+TestWalk = Walk.TestCase  # "L2 walk beside a model"
 
 
 STUCK = scripts.settings((4, 0)) + scripts.window_update(0, 200_000) + scripts.request(1)
