@@ -105,7 +105,11 @@ def all_mutants() -> list[Mutant]:
 
 
 def survives(mutant: Mutant | None, tests: tuple[str, ...] = TESTS) -> bool:
-    """Run the tests on a copy with the change, or on an unchanged one; True if none of them fails."""
+    """Run the tests on a copy with the change, or on an unchanged one; True if none of them fails.
+
+    Raises:
+        AssertionError: the tests could not be run, or fail on the unchanged sources.
+    """
     with tempfile.TemporaryDirectory(prefix="mutant") as scratch:
         copy = Path(scratch)
         for name in ("bbr", "tests", "bench", "protos"):
@@ -130,7 +134,7 @@ def survives(mutant: Mutant | None, tests: tuple[str, ...] = TESTS) -> bool:
             )
         except subprocess.TimeoutExpired:
             return False
-        assert done.returncode in (0, 1, 2), done.stdout + done.stderr
+        assert done.returncode in ((0, 1, 2) if mutant else (0,)), done.stdout + done.stderr
         return done.returncode == 0
 
 
@@ -144,9 +148,7 @@ def main() -> int:
     everything = all_mutants()
     sample = random.Random(arguments.seed).sample(everything, min(arguments.count, len(everything)))
     print(f"{len(sample)} of {len(everything)} mutants, seed {arguments.seed}", flush=True)
-    if not survives(None):
-        print("The tests fail on the unchanged sources.", file=sys.stderr)
-        return 1
+    survives(None)
     unexplained = 0
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for mutant, survived in zip(sample, pool.map(survives, sample), strict=True):
