@@ -1,0 +1,99 @@
+"""What the benchmarks have in common: pinned processes, processor time, h2load, tables and reports."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from bench import workload
+from tests.support.grpc_frames import PROCESS
+from tests.support.processes import Bbr, serving
+
+SERVER_CPU: Final = 0
+LOAD_CPU: Final = 1
+TRANSPORTS: Final = ("uv", "grpcio")
+
+
+def require(*programs: str) -> None:
+    """End the program unless the machine has two processors and these programs.
+
+    Raises:
+        SystemExit: something is missing; says what.
+    """
+    missing = [program for program in programs if not shutil.which(program)]
+    if (os.cpu_count() or 1) < 2:
+        missing.append("a second processor")
+    if missing:
+        print(f"This needs {' and '.join(missing)} (h2load, strace: Debian's nghttp2-client, strace).", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def pin(pid: int, cpu: int) -> None:
+    """Bind a process, with the threads that it has, to a processor."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(task.name), {cpu})
+
+
+@contextmanager
+def router(transport: str, *arguments: str) -> Iterator[Bbr]:
+    """Run a router of the transport on its processor."""
+    with serving(f"--transport={transport}", *arguments) as process:
+        pin(process.pid, SERVER_CPU)
+        yield process
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used, all of its threads, ended ones too.
+
+    Nanoseconds count, where /proc/PID/stat has hundredths of a second. Source: clock_getcpuclockid in glibc.
+    """
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def system_share(pid: int, before: tuple[int, int] = (0, 0)) -> float:
+    """Return which part of a process's processor time, since `before`, the kernel has used."""
+    user, system = ticks(pid)
+    user, system = user - before[0], system - before[1]
+    return system / max(1, user + system)
+
+
+def ticks(pid: int) -> tuple[int, int]:
+    """Return a process's user and system time in clock ticks."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]), int(fields[12])
+
+
+def system_calls(pid: int) -> tuple[int, int]:
+    """Return how often a process has read and written, on files and sockets."""
+    counters = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+    return int(counters["syscr"]), int(counters["syscw"])
+
+
+def answer(process: Bbr, sent: Sequence[bytes]) -> bytes:
+    """Return the octets of a router's answer to an exchange, which is checked (see `workload.check`)."""
+    with grpc.insecure_channel(f"127.0.0.1:{process.port}") as channel:
+        answers = [bytes(each) for each in channel.stream_stream(PROCESS)(iter(sent))]
+    return workload.check(sent, answers)
+
+
+def h2load(port: int, data: Path, requests: int, connections: int, streams: int, *, tls: bool = False) -> float:
+    """Return exchanges per second of one run of h2load on its processor; all of them are answered."""
+    command = ["taskset", "-c", str(LOAD_CPU), "h2load", "-t", "1", "-w", "24", "-W", "30"]
+    command += ["-n", str(requests), "-c", str(connections), "-m", str(streams), "-d", str(data)]
+    command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+    command.append(f"{'https' if tls else 'http'}://127.0.0.1:{port}{PROCESS}")
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    succeeded = re.search(r"(\d+) succeeded", done.stdout)
+    rate = re.search(r"([\d.]+) req/s", done.stdout)
+    assert succeeded is not None, done.stdout
+    assert rate is not None, done.stdout
+    assert int(succeeded[1]) == requests, done.stdout
+    return float(rate[1])
