@@ -1,10 +1,11 @@
-"""What the benchmarks have in common: pinned processes, processor time, h2load, tables and reports."""
+"""What the benchmarks have in common: pinned routers, their processor time, and h2load."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ def require(*programs: str) -> None:
     if (os.cpu_count() or 1) < 2:
         missing.append("a second processor")
     if missing:
-        print(f"This needs {' and '.join(missing)} (h2load, strace: Debian's nghttp2-client, strace).", file=sys.stderr)
+        print(f"This needs {' and '.join(missing)} (h2load: Debian's nghttp2-client).", file=sys.stderr)
         raise SystemExit(1)
 
 
@@ -77,11 +78,31 @@ def system_calls(pid: int) -> tuple[int, int]:
     return int(counters["syscr"]), int(counters["syscw"])
 
 
-def answer(process: Bbr, sent: Sequence[bytes]) -> bytes:
-    """Return the octets of a router's answer to an exchange, which is checked (see `workload.check`)."""
-    with grpc.insecure_channel(f"127.0.0.1:{process.port}") as channel:
+def answer(process: Bbr, sent: Sequence[bytes], certificate: Path | None = None) -> bytes:
+    """Return the octets of a router's answer to an exchange, which is checked (see `workload.check`).
+
+    With a `certificate`, over TLS.
+    """
+    target = f"127.0.0.1:{process.port}"
+    options = [("grpc.max_receive_message_length", -1)]
+    if certificate is None:
+        channel = grpc.insecure_channel(target, options)
+    else:
+        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(certificate.read_bytes()), options)
+    with channel:
         answers = [bytes(each) for each in channel.stream_stream(PROCESS)(iter(sent))]
     return workload.check(sent, answers)
+
+
+@contextmanager
+def certificate() -> Iterator[tuple[Path, Path]]:
+    """Give files with a certificate of its own for 127.0.0.1 and its key, P-256."""
+    with tempfile.TemporaryDirectory() as scratch:
+        chain, key = Path(scratch, "cert.pem"), Path(scratch, "key.pem")
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        command += ["-days", "1", "-subj", "/CN=bbr", "-addext", "subjectAltName=IP:127.0.0.1"]
+        subprocess.run([*command, "-out", chain, "-keyout", key], capture_output=True, check=True)
+        yield chain, key
 
 
 def h2load(port: int, data: Path, requests: int, connections: int, streams: int, *, tls: bool = False) -> float:

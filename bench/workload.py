@@ -59,14 +59,18 @@ def body(size: int) -> bytes:
     return orjson.dumps({"messages": [{"role": "user", "content": content}], "model": MODEL})
 
 
+def head(size: int, trace: Fields | None = None) -> bytes:
+    """Return the first message of an exchange with a body of `size` bytes, `trace` among its request headers."""
+    fields = {**HEADERS, "content-length": str(size), **(trace or {})}
+    return messages.request_headers(fields, mode=BodyMode.FULL_DUPLEX_STREAMED)
+
+
 def exchange(size: int, trace: Fields | None = None) -> list[bytes]:
-    """Return the messages of one exchange with a body of `size` bytes, `trace` among its request headers."""
+    """Return the messages of one exchange with a body of `size` bytes."""
     octets = body(size)
     pieces = [octets[start : start + PIECE_BYTES] for start in range(0, size, PIECE_BYTES)]
-    fields = {**HEADERS, "content-length": str(size), **(trace or {})}
-    head = messages.request_headers(fields, mode=BodyMode.FULL_DUPLEX_STREAMED)
     bodies = [messages.request_body(piece, end_of_stream=piece is pieces[-1]) for piece in pieces]
-    return [head, *bodies]
+    return [head(size, trace), *bodies]
 
 
 def traces(count: int, seed: int = SEED) -> Iterator[Fields]:
