@@ -88,16 +88,11 @@ def speed(rounds: int) -> list[Row]:
             with body_file(size) as data:
                 answers = {rig.answer(router, workload.exchange(size)) for router in (uv, grpcio)}
                 assert len(answers) == 1, "the transports answer differently"
-                variants = [
-                    Variant("grpcio", by_h2load(grpcio, data, exchanges(size, "grpcio"))),
-                    Variant(
-                        "uv",
-                        by_h2load(uv, data, exchanges(size)),
-                        against="grpcio",
-                        times_cheaper=True,
-                        target=Target(bound, at_least=True, aim=aim),
-                    ),
-                ]
+                target = Target(bound, at_least=True, aim=aim)
+                variants = {
+                    Variant("grpcio"): by_h2load(grpcio, data, exchanges(size, "grpcio")),
+                    Variant("uv", "grpcio", times_cheaper=True, target=target): by_h2load(uv, data, exchanges(size)),
+                }
                 rows += alternate(f"{size:,} bytes", EXCHANGE, variants, rounds)
     return rows
 
@@ -115,11 +110,11 @@ def tracing(rounds: int) -> list[Row]:
                 Load(router.port, CONNECTIONS, STREAMS, constant, answer) as plainly,
                 Load(router.port, CONNECTIONS, STREAMS, traced, answer) as freshly,
             ):
-                variants = [
-                    Variant("constant", by_load(plainly, router, count)),
-                    Variant("by h2load", by_h2load(router, data, count), against="constant"),
-                    Variant("traced", by_load(freshly, router, count), against="constant", target=Target(TRACED_LIMIT)),
-                ]
+                variants = {
+                    Variant("constant"): by_load(plainly, router, count),
+                    Variant("by h2load", "constant"): by_h2load(router, data, count),
+                    Variant("traced", "constant", target=Target(TRACED_LIMIT)): by_load(freshly, router, count),
+                }
                 rows += alternate(f"tracing, {size:,} bytes", EXCHANGE, variants, rounds)
     return rows
 
@@ -137,10 +132,10 @@ def tls(rounds: int) -> list[Row]:
                 rig.answer(plain, workload.exchange(size))
                 rig.answer(secure, workload.exchange(size), certificate)
                 count = exchanges(size)
-                variants = [
-                    Variant("plaintext", by_h2load(plain, data, count)),
-                    Variant("TLS", by_h2load(secure, data, count, tls=True), against="plaintext"),
-                ]
+                variants = {
+                    Variant("plaintext"): by_h2load(plain, data, count),
+                    Variant("TLS", "plaintext"): by_h2load(secure, data, count, tls=True),
+                }
                 rows += alternate(f"TLS, {size:,} bytes", EXCHANGE, variants, rounds)
     return rows
 
@@ -157,7 +152,7 @@ def growth(case: str, unit: str, shapes: dict[str, tuple[Pool, int, int, int]], 
     """
     first = next(iter(shapes))
     with rig.router("uv") as router, ExitStack() as loads:
-        variants = []
+        variants = {}
         for name, (made, connections, streams, count) in shapes.items():
             answer = rig.answer(router, made.sent)
             load = loads.enter_context(Load(router.port, connections, streams, made, answer))
@@ -165,7 +160,7 @@ def growth(case: str, unit: str, shapes: dict[str, tuple[Pool, int, int, int]], 
             if unit != EXCHANGE:
                 measure = by_thousand_bytes(measure, len(made.requests[0].tail))
             against = first if name != first else ""
-            variants.append(Variant(name, measure, against=against, target=Target(limit) if against else None))
+            variants[Variant(name, against, target=Target(limit) if against else None)] = measure
         return alternate(case, unit, variants, rounds)
 
 

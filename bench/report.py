@@ -4,7 +4,7 @@ import json
 import platform
 import statistics
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -43,7 +43,6 @@ class Variant:
 
     Attributes:
         name: of the variant.
-        measure: returns one figure in the case's unit; called once a round.
         against: the variant to compare with; "" for none.
         times_cheaper: the ratio is the other's figure by this one's, instead of this one's by the other's.
         target: for the ratio.
@@ -51,7 +50,6 @@ class Variant:
     """
 
     name: str
-    measure: Callable[[], float]
     against: str = ""
     times_cheaper: bool = False
     target: Target | None = None
@@ -97,17 +95,22 @@ class Row:
         }
 
 
-def alternate(case: str, unit: str, variants: Sequence[Variant], rounds: int) -> list[Row]:
-    """Measure the variants in turn, round after round, after one round that does not count; print and return rows.
+def alternate(case: str, unit: str, variants: Mapping[Variant, Callable[[], float]], rounds: int) -> list[Row]:
+    """Measure the variants in turn, round after round, after one round that does not count; print and return rows."""
+    figures: dict[str, list[float]] = {variant.name: [] for variant in variants}
+    for count in range(rounds + 1):
+        for variant, measure in variants.items():
+            figure = measure()
+            if count:
+                figures[variant.name].append(figure)
+    return compare(case, unit, variants, figures)
+
+
+def compare(case: str, unit: str, variants: Iterable[Variant], figures: Mapping[str, list[float]]) -> list[Row]:
+    """Print and return a row for each variant, by its name's figures, one for each round.
 
     A round's ratio compares figures of the same round, so that a machine that slows down does so for both.
     """
-    figures: dict[str, list[float]] = {variant.name: [] for variant in variants}
-    for count in range(rounds + 1):
-        for variant in variants:
-            figure = variant.measure()
-            if count:
-                figures[variant.name].append(figure)
     rows = []
     for variant in variants:
         mine, ratio = figures[variant.name], None

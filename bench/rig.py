@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -49,6 +49,18 @@ def router(transport: str, *arguments: str) -> Iterator[Bbr]:
     with serving(f"--transport={transport}", *arguments) as process:
         pin(process.pid, SERVER_CPU)
         yield process
+
+
+@contextmanager
+def awake() -> Iterator[None]:
+    """Keep both processors from going idle, by loops that run only when nothing else would (SCHED_IDLE)."""
+    with ExitStack() as stack:
+        for cpu in (SERVER_CPU, LOAD_CPU):
+            loop = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+            stack.callback(loop.kill)
+            os.sched_setscheduler(loop.pid, os.SCHED_IDLE, os.sched_param(0))
+            pin(loop.pid, cpu)
+        yield
 
 
 def cpu_seconds(pid: int) -> float:
