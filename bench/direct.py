@@ -123,14 +123,14 @@ def tls(rounds: int) -> list[Row]:
     """TLS against plaintext."""
     rows = []
     with (
-        rig.certificate() as (certificate, key),
+        rig.certificate() as files,
         rig.router("uv") as plain,
-        rig.router("uv", "--secure-serving=true", f"--tls-cert={certificate}", f"--tls-key={key}") as secure,
+        rig.router("uv", *rig.tls_flags(files)) as secure,
     ):
         for size in SPEED:
             with body_file(size) as data:
                 rig.answer(plain, workload.exchange(size))
-                rig.answer(secure, workload.exchange(size), certificate)
+                rig.answer(secure, workload.exchange(size), files[0])
                 count = exchanges(size)
                 variants = {
                     Variant("plaintext"): by_h2load(plain, data, count),

@@ -9,10 +9,12 @@ import collections
 import itertools
 import select
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -46,6 +48,8 @@ _DEFAULT_WINDOW: Final = 65_535
 _OUR_WINDOW: Final = 1 << 30
 _READ_BYTES: Final = 1 << 18
 _SILENCE_SECONDS: Final = 30.0
+# Connections that a listening socket keeps until they are accepted; beyond them the kernel lets clients wait a second.
+_BACKLOG: Final = 50
 
 
 class LoadError(Exception):
@@ -96,15 +100,25 @@ class _Stream:
     answer: list[bytes] = field(default_factory=list)
 
 
+def _connect(port: int, context: ssl.SSLContext | None) -> socket.socket:
+    connected = socket.create_connection(("127.0.0.1", port), _SILENCE_SECONDS)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if context is not None:
+        connected = context.wrap_socket(connected, server_hostname="127.0.0.1")
+    connected.setblocking(False)
+    return connected
+
+
 class _Connection:
     """One connection; `more` gives the next request, or None when there is none to begin."""
 
-    def __init__(self, port: int, first: bytes, answer: bytes, more: Callable[[], Request | None]) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), _SILENCE_SECONDS)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setblocking(False)
+    def __init__(
+        self, connected: socket.socket, first: bytes, answer: bytes, more: Callable[[], Request | None]
+    ) -> None:
+        self.socket = connected
         self.streams: dict[int, _Stream] = {}
         self.unsent = b""
+        self.pings = 0
         self._first = first
         self._answer = answer
         self._more = more
@@ -135,6 +149,20 @@ class _Connection:
             self.streams[stream_id] = _Stream(self._initial_window, memoryview(octets))
             self._send_data(stream_id)
 
+    def hold(self, streams: int) -> None:
+        """Open streams with the first message of an exchange, and leave them open."""
+        for _ in range(streams):
+            request = self._more()
+            assert request is not None
+            stream_id = next(self._ids)
+            block = request.block if stream_id > 1 else self._first
+            self._out.append(frame(HEADERS, END_HEADERS, stream_id, block) + frame(DATA, 0, stream_id, request.head))
+
+    def ping(self) -> None:
+        """Ask for a sign that all before has been received."""
+        self._out.append(frame(PING, 0, 0, bytes(8)))
+        self.pings += 1
+
     def _send_data(self, stream_id: int) -> None:
         """Send what the windows allow; the rest waits for the connection's window here, for the stream's anywhere."""
         stream = self.streams[stream_id]
@@ -159,7 +187,7 @@ class _Connection:
         self._out.clear()
         try:
             written = self.socket.send(octets) if octets else 0
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantWriteError):
             written = 0
         self.unsent = octets[written:]
         return not self.unsent
@@ -168,7 +196,9 @@ class _Connection:
         """Take what the server has sent, and go on with it; return how many exchanges have ended."""
         try:
             received = self.socket.recv(_READ_BYTES)
-        except BlockingIOError:
+            while isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
+                received += self.socket.recv(_READ_BYTES)  # what epoll does not see
+        except (BlockingIOError, ssl.SSLWantReadError):
             return 0
         if not received:
             raise LoadError("the server has closed the connection")
@@ -228,9 +258,11 @@ class _Connection:
             self._out.append(SETTINGS_ACK)
             for each in self.streams:
                 self._send_data(each)
-        elif kind == PING and not flags & ACK:
+        elif kind == PING and flags & ACK:
+            self.pings -= 1
+        elif kind == PING:
             self._out.append(frame(PING, ACK, 0, payload))
-        elif kind not in (SETTINGS, PING):
+        elif kind != SETTINGS:
             raise LoadError(f"{'GOAWAY' if kind == GOAWAY else f'a frame of type {kind}'} came: {payload!r}")
 
     def _take_credit(self, stream_id: int, increment: int) -> None:
@@ -252,18 +284,36 @@ class Load:
     Args:
         exchanges: what to send.
         answer: the octets that each of them must be answered with.
+        certificate: the router's, to speak TLS.
     """
 
-    def __init__(self, port: int, connections: int, streams: int, exchanges: Pool, answer: bytes) -> None:
+    def __init__(
+        self,
+        port: int,
+        connections: int,
+        streams: int,
+        exchanges: Pool,
+        answer: bytes,
+        certificate: Path | None = None,
+    ) -> None:
         self._requests = itertools.cycle(exchanges.requests)
         self._left = 0
-        self._streams = streams
+        self.streams = streams
         self._epoll = select.epoll()
         self._connections: dict[int, _Connection] = {}
-        for _ in range(connections):
-            connection = _Connection(port, exchanges.first, answer, self._next)
+        context = None
+        if certificate is not None:
+            context = ssl.create_default_context(cafile=certificate)
+            context.set_alpn_protocols(["h2"])
+        for number in range(1, connections + 1):
+            connection = _Connection(_connect(port, context), exchanges.first, answer, self._next)
             self._connections[connection.socket.fileno()] = connection
             self._epoll.register(connection.socket, select.EPOLLIN)
+            connection.ping()
+            connection.flush()
+            if number % _BACKLOG == 0:
+                self._await_pings()
+        self._await_pings()
 
     def __enter__(self) -> Self:
         return self
@@ -284,19 +334,44 @@ class Load:
         self._left = count
         begun = time.perf_counter()
         for number, connection in self._connections.items():
-            connection.begin(self._streams)
+            connection.begin(self.streams)
             self._flush(number, connection)
         done = 0
         while done < count:
-            ready = self._epoll.poll(_SILENCE_SECONDS)
-            if not ready:
-                raise LoadError(f"the server has been silent for {_SILENCE_SECONDS:g} s")
-            for number, events in ready:
-                connection = self._connections[number]
-                if events & ~select.EPOLLOUT:
-                    done += connection.read()
-                self._flush(number, connection)
+            done += self._step()
         return count / (time.perf_counter() - begun)
+
+    def settle(self, hold: int = 0) -> None:
+        """Await a sign on each connection that the router has received all; before that open `hold` streams on each.
+
+        Such a stream has its first message and no more, and stays open until the connection is closed.
+
+        Raises:
+            LoadError: there is none for 30 s.
+        """
+        self._left = hold * len(self._connections)
+        for number, connection in self._connections.items():
+            connection.hold(hold)
+            connection.ping()
+            self._flush(number, connection)
+        self._await_pings()
+
+    def _await_pings(self) -> None:
+        while any(connection.pings for connection in self._connections.values()):
+            self._step()
+
+    def _step(self) -> int:
+        """Read and write what can be; return how many exchanges have ended."""
+        ready = self._epoll.poll(_SILENCE_SECONDS)
+        if not ready:
+            raise LoadError(f"the server has been silent for {_SILENCE_SECONDS:g} s")
+        done = 0
+        for number, events in ready:
+            connection = self._connections[number]
+            if events & ~select.EPOLLOUT:
+                done += connection.read()
+            self._flush(number, connection)
+        return done
 
     def _next(self) -> Request | None:
         if not self._left:

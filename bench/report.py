@@ -95,13 +95,15 @@ class Row:
         }
 
 
-def alternate(case: str, unit: str, variants: Mapping[Variant, Callable[[], float]], rounds: int) -> list[Row]:
-    """Measure the variants in turn, round after round, after one round that does not count; print and return rows."""
+def alternate(
+    case: str, unit: str, variants: Mapping[Variant, Callable[[], float]], rounds: int, warm: int = 1
+) -> list[Row]:
+    """Measure the variants in turn, `rounds` times after `warm` rounds that do not count; print and return rows."""
     figures: dict[str, list[float]] = {variant.name: [] for variant in variants}
-    for count in range(rounds + 1):
+    for count in range(warm + rounds):
         for variant, measure in variants.items():
             figure = measure()
-            if count:
+            if count >= warm:
                 figures[variant.name].append(figure)
     return compare(case, unit, variants, figures)
 

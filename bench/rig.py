@@ -106,6 +106,11 @@ def answer(process: Bbr, sent: Sequence[bytes], certificate: Path | None = None)
     return workload.check(sent, answers)
 
 
+def tls_flags(files: tuple[Path, Path] | None) -> list[str]:
+    """Return the flags for a router that serves TLS with a certificate and its key; none for plaintext."""
+    return [] if files is None else ["--secure-serving=true", f"--tls-cert={files[0]}", f"--tls-key={files[1]}"]
+
+
 @contextmanager
 def certificate() -> Iterator[tuple[Path, Path]]:
     """Give files with a certificate of its own for 127.0.0.1 and its key, P-256."""
