@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo accuracy spoofing test check format protos lock clean
+.PHONY: help setup demo accuracy spoofing bench test check format protos lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ accuracy: $(READY)  ## send N (10000) mixed requests through Envoy in both modes
 
 spoofing: $(READY)  ## attack the router through Envoy with N (20000) requests that try to route themselves
 	@$(BIN)/python -m bench.spoofing --requests $(or $(N),20000)
+
+bench: $(READY)  ## measure processor time, latency and memory against their targets; figures in .cache/bench (ROUNDS=5)
+	@mkdir -p .cache/bench
+	$(BIN)/python -m bench.direct --all --rounds $(or $(ROUNDS),5) --json .cache/bench/direct.json
+	$(BIN)/python -m bench.gateway --rounds $(or $(ROUNDS),5) --json .cache/bench/gateway.json
+	$(BIN)/python -m bench.memory --tls --rounds $(or $(ROUNDS),5) --json .cache/bench/memory.json
 
 test: $(READY)  ## run all tests with coverage, and hold coverage to its gates
 	@$(BIN)/coverage erase

@@ -1,10 +1,14 @@
-"""Figures of a benchmark: medians, targets, one table, and a JSON file that says where they come from."""
+"""Figures of a benchmark: medians, targets, one table, and a JSON file that says where they come from.
 
+python -m bench.report FILE...: print such files as tables in Markdown.
+"""
+
+import argparse
 import json
 import platform
 import statistics
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -179,3 +183,32 @@ def _commit() -> str:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "no repository"
+
+
+def markdown(found: Mapping[str, Any]) -> Iterator[str]:
+    """Give the lines of a file's table, below one that says where its figures come from."""
+    machine, versions = found["machine"], found["versions"]
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    yield f"{found['commit']}, {found['ended']}, {machine['processors']} x {machine['processor']}; {packages}"
+    yield ""
+    yield "| case | variant | median | spread | ratio | target |"
+    yield "|---|---|---|---|---|---|"
+    for row in found["rows"]:
+        spread = f"{_short(min(row['figures']))} - {_short(max(row['figures']))}"
+        ratio = f"{row['ratio']:.2f} to {row['against']}" if row["ratio"] is not None else ""
+        targets = "; ".join(f"{each['target']}: {'met' if each['met'] else 'MISSED'}" for each in row["targets"])
+        cells = (row["case"], row["variant"], f"{_short(row['median'])} {row['unit']}", spread, ratio, targets)
+        yield "".join(f"| {cell} " if cell else "| " for cell in cells) + "|"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print files."""
+    parser = argparse.ArgumentParser(description="Print figures of benchmarks in Markdown.")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    for path in parser.parse_args(arguments).files:
+        print("\n".join(markdown(json.loads(path.read_text()))))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -42,7 +42,7 @@ class Upstream(asyncio.Protocol):
         self._pool = pool
         self._parts: list[bytes] = []
         self._missing = 0
-        self._last = (b"", b"")
+        self._last: tuple[bytes | None, bytes] = (None, b"")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep it."""
