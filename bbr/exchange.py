@@ -96,6 +96,8 @@ class Policy:
         on_invalid_json: see InvalidJson.
         duplex_idle_seconds: how long a body may stand still in FULL_DUPLEX_STREAMED.
         buffered_wait_seconds: how long a body may take to come in the other modes.
+        single_reply_bytes: bodies up to this go back in one message with the header answer, in FULL_DUPLEX_STREAMED;
+            at most MAX_BODY_CHUNK_BYTES. 0: none.
     """
 
     replies: Replies
@@ -105,6 +107,7 @@ class Policy:
     on_invalid_json: InvalidJson = InvalidJson.REJECT
     duplex_idle_seconds: float = 60.0
     buffered_wait_seconds: float = 300.0
+    single_reply_bytes: int = 0
 
 
 class _Phase:
@@ -347,6 +350,8 @@ class Exchange:
         """Answer a body that has been read to its end: the headers first, then the body as it came."""
         body = self._take_body()
         route = self._resolve(body)
+        if end_of_stream and 0 < len(body) <= self._policy.single_reply_bytes:
+            return [self._replies.single(body, self.verdict.outcome, *(route or ()))]
         headers = self._replies.route(*route) if route else self._replies.stripped(self.verdict.outcome)
         return [headers, *replies.request_body(body, end_of_stream=end_of_stream)]
 

@@ -185,7 +185,7 @@ TIMEOUTS = [("1n", 1e-9), ("250u", 250e-6), ("99999999m", 99_999.999), ("3S", 3)
 
 @pytest.mark.parametrize(("value", "seconds"), TIMEOUTS)
 def test_h6_deadlines(value, seconds, chunk):
-    peer = RpcPeer(Settings(max_concurrent_streams=1, keepalive_seconds=1e10), chunk=chunk)
+    peer = RpcPeer(Settings(max_concurrent_streams=1, keepalive_seconds=float("inf")), chunk=chunk)
     peer.open(1, b"quiet", grpc_timeout=value)
     peer.expire(0)
     peer.expire(seconds * 0.999)
