@@ -5,6 +5,7 @@ python -m bench.report FILE...: print such files as tables in Markdown.
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -158,6 +159,7 @@ def save(path: Path, rows: Sequence[Row], options: Mapping[str, object]) -> None
         "commit": _commit(),
         "seed": workload.SEED,
         "options": {name: value if isinstance(value, int | float) else str(value) for name, value in options.items()},
+        "load_average": os.getloadavg()[0],
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "rows": [row.as_json() for row in rows],
     }
