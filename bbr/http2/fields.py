@@ -8,7 +8,7 @@ checked and left as it is until somebody asks for it.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import hpack
 from hpack.table import HeaderTable
@@ -64,18 +64,24 @@ class Coded:
         return huffman.decode(self.octets)
 
 
+class Slot(NamedTuple):
+    """Stands for the value at this place among a section's fresh ones."""
+
+    place: int
+
+
 class Entry(NamedTuple):
     """A field of a block and what is known of it by itself: that much is found out once for equal literals.
 
     Attributes:
         name: in octets.
-        value: in octets, or still coded.
+        value: in octets, or still coded, or elsewhere.
         size: name, value and 32 octets; more than that if the value is coded.
         fault: why it is malformed; "" if it isn't.
     """
 
     name: bytes
-    value: bytes | Coded
+    value: bytes | Coded | Slot
     size: int
     fault: str
 
@@ -105,6 +111,7 @@ class FieldSection(NamedTuple):
         content_length: as announced; None if it is not.
         trailers: whether it could be a trailer section: no pseudo-header fields.
         request_fault: why it can't begin a request, `fault` included; "" if it can.
+        fresh: the values of the entries that are slots (see Pattern).
     """
 
     entries: Sequence[Entry]
@@ -112,22 +119,88 @@ class FieldSection(NamedTuple):
     content_length: int | None
     trailers: bool
     request_fault: str = ""
+    fresh: tuple[Coded, ...] = ()
 
     @property
     def fields(self) -> tuple[Field, ...]:
         """Name and value of each field, in order."""
-        return tuple((each.name, _text(each.value)) for each in self.entries)
+        return tuple((each.name, self._value(each)) for each in self.entries)
 
     def get(self, name: bytes) -> bytes | None:
         """Return the value of the first field called `name`."""
         for each in self.entries:
             if each[0] == name:
-                return _text(each[1])
+                return self._value(each)
         return None
 
+    def _value(self, each: Entry) -> bytes:
+        value = each.value
+        return _text(self.fresh[value.place] if isinstance(value, Slot) else value)
 
-def _text(value: bytes | Coded) -> bytes:
-    return value.decode() if isinstance(value, Coded) else value
+
+def _text(value: bytes | Coded | Slot) -> bytes:
+    """Return a value that is there, coded or not."""
+    return value.decode() if isinstance(value, Coded) else cast(bytes, value)
+
+
+class Pattern:
+    """Blocks that are alike but for a few values that nobody reads, as a tracing gateway's are.
+
+    A block without a table is read from its first octet on by itself: if it is the same up to a value, and again behind
+    it, it says the same. All sections of a pattern share one `entries`, by which they are known to be alike.
+
+    Args:
+        block: one of them.
+        section: what it says.
+        values: where these values begin, at their length, and end; and which entries they are. All of them coded, and
+            short enough for a length of one octet.
+        max_list_bytes: a larger section is left to be read in full.
+    """
+
+    def __init__(
+        self, block: bytes, section: FieldSection, values: Sequence[tuple[int, int, int]], max_list_bytes: int
+    ) -> None:
+        entries = list(section.entries)
+        starts = [0, *(end for _, end, _ in values)]
+        self._constants = [block[start:at] for start, (at, _, _) in zip(starts, values, strict=False)]
+        self._rest = block[starts[-1] :]
+        for slot, (_, _, place) in enumerate(values):
+            bare = entries[place]
+            entries[place] = bare._replace(value=Slot(slot), size=len(bare.name) + _ENTRY_OVERHEAD)
+        self._section = section._replace(entries=entries)
+        self._room = max_list_bytes - sum(each.size for each in entries)
+        self._learnt_from: frozenset[bytes] | None = frozenset(block[at + 1 : end] for at, end, _ in values)
+
+    def read(self, block: bytes) -> FieldSection | None:
+        """Return what a block says, if it is one of these, and has no fault."""
+        position = 0
+        fresh = []
+        room = self._room
+        for constant in self._constants:
+            value_at = position + len(constant) + 1
+            if len(block) < value_at or not block.startswith(constant, position):
+                return None
+            length = block[value_at - 1] - 0x80
+            if not 0 <= length < 0x7F:
+                return None
+            position = value_at + length
+            value = Coded(block[value_at:position])
+            room -= len(value)
+            fresh.append(value)
+        if position > len(block) or block[position:] != self._rest or room < 0:
+            return None
+        try:
+            for value in fresh:
+                if not huffman.is_field_value(value.octets):
+                    return None
+        except huffman.HuffmanError:
+            return None
+        if self._learnt_from is not None:
+            if any(value.octets in self._learnt_from for value in fresh):
+                return None  # no fresh value, if the next block has it too
+            self._learnt_from = None
+        whole = self._section
+        return FieldSection(whole.entries, "", whole.content_length, whole.trailers, whole.request_fault, tuple(fresh))
 
 
 class FieldDecoder:
@@ -149,9 +222,9 @@ class FieldDecoder:
         self._blocks: dict[bytes, FieldSection] = {}
         self._literals: dict[bytes, Entry] = {}
         self._names: dict[bytes, Entry] = {}
-        # What the last block had before its first fresh literal, and the fields of that: the next begins alike.
-        self._opening = b""
-        self._opening_entries: list[Entry] = []
+        self._pattern: Pattern | None = None
+        # Of the block that is being read: the values that would be slots of its pattern.
+        self._values: list[tuple[int, int, int]] = []
 
     def settings_acknowledged(self) -> None:
         """Take our table size as in force: the peer's next block must shrink its table to it."""
@@ -167,13 +240,18 @@ class FieldDecoder:
         if not self._stateless:
             return self._check(self._decode_by_library(block))
         section = self._blocks.get(block)
+        if section is None and self._pattern is not None:
+            section = self._pattern.read(block)
         if section is None:
+            self._values.clear()
             entries = self._read(block)
             section = self._check(self._decode_by_library(block) if entries is None else entries)
             if len(block) <= _MEMO_ENTRY_BYTES:
                 if len(self._blocks) >= _MEMO_BLOCKS:
                     self._blocks.clear()
                 self._blocks[block] = section
+                if self._values and not section.fault:
+                    self._pattern = Pattern(block, section, self._values, self._max_list_bytes)
         return section
 
     def _decode_by_library(self, block: bytes) -> list[Entry]:
@@ -195,9 +273,6 @@ class FieldDecoder:
         """
         entries: list[Entry] = []
         position, end = 0, len(block)
-        if block.startswith(self._opening):
-            entries.extend(self._opening_entries)
-            position = len(self._opening)
         enough = 2 * self._max_fields  # one more, and the rest does not matter
         try:
             while position < end and len(entries) <= enough:
@@ -232,10 +307,10 @@ class FieldDecoder:
                 literal = block[start:position]
                 field = self._literals.get(literal)
                 if field is None:
-                    if start <= _MEMO_ENTRY_BYTES and self._opening != block[:start]:
-                        self._opening, self._opening_entries = block[:start], entries.copy()
                     bare = _STATIC_BARE[index] if index else self._bare(block[name_at:value_at])
                     field = self._remember(self._literals, literal, _literal(bare, block, value_at))
+                    if type(field.value) is Coded and length < 0x7F:
+                        self._values.append((value_at, position, len(entries)))
                 entries.append(field)
         except (IndexError, huffman.HuffmanError):
             return None

@@ -9,7 +9,7 @@ from typing import Final
 
 from bbr.http2.connection import Connection
 from bbr.http2.events import DataReceived, Event, RequestReceived, StreamReset, TrailersReceived
-from bbr.http2.fields import FieldSection
+from bbr.http2.fields import Entry, FieldSection
 from bbr.http2.frames import ErrorCode
 from bbr.http2.settings import Settings
 from bbr.rpc import calls
@@ -58,7 +58,7 @@ class RpcConnection:
         self.fault = ""
         self._services = services
         self._http2 = Connection(settings, now)
-        self._last_section: FieldSection | None = None
+        self._last_entries: Sequence[Entry] | None = None
         self._last_opening: _Opening = (b"", None, None, None)
 
     @property
@@ -152,9 +152,9 @@ class RpcConnection:
             self.fault = event.reason
 
     def _request(self, stream_id: int, section: FieldSection, now: float, *, end_stream: bool) -> None:
-        if section is not self._last_section:  # equal field blocks are one object: a gateway's requests look alike
+        if section.entries is not self._last_entries:  # alike field blocks share them, and a gateway's are alike
             self._last_opening = self._opening(section)
-            self._last_section = section
+            self._last_entries = section.entries
         refusal, new_handler, seconds, encoding = self._last_opening
         if new_handler is None:
             self._http2.send_headers(stream_id, refusal, end_stream=True)

@@ -207,11 +207,12 @@ def test_requests(fields, fault):
     assert section(*fields).request_fault == fault
 
 
+CODER = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
 TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def coded(name: bytes, value: bytes) -> bytes:
-    octets = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(value)
+    octets = CODER.encode(value)
     return b"\x00" + bytes((len(name),)) + name + bytes((0x80 | len(octets),)) + octets
 
 
@@ -247,3 +248,77 @@ def test_the_size_of_a_section_with_coded_values(size, fault):
 def test_a_bad_name_is_the_fault_before_its_coded_value(decoder):
     assert decoder.decode(POST_BLOCK + coded(b"X", b" x")).fault == "field-name"
     assert decoder.decode(POST_BLOCK + coded(b"upgrade", b"h2c")).fault == "connection-specific-field"
+
+
+def traced(trace: bytes, request: bytes = b"x", after: bytes = b"") -> bytes:
+    return POST_BLOCK[1:] + coded(b"traceparent", trace) + b"\x00\x01a\x01b" + coded(b"x-id", request) + after
+
+
+def taught(**limits: int) -> FieldDecoder:
+    """Return a decoder that knows the pattern of `traced` blocks."""
+    made = FieldDecoder(0, limits.get("max_list_bytes", 8192), 128)
+    made.settings_acknowledged()
+    made.decode(b"\x20")
+    for number in range(3):
+        assert not made.decode(traced(b"%054d" % number, b"%036d" % number)).fault
+    return made
+
+
+def test_blocks_that_differ_in_what_nobody_reads_are_known_to_be_alike(monkeypatch):
+    decoder = taught()
+    monkeypatch.setattr(decoder, "_read", None)
+    one, two = decoder.decode(traced(TRACE, b"one")), decoder.decode(traced(TRACE[::-1], b"two"))
+    assert one.entries is two.entries
+    assert [each.get(b"traceparent") for each in (one, two)] == [TRACE, TRACE[::-1]]
+    assert two.fields[-3:] == ((b"traceparent", TRACE[::-1]), (b"a", b"b"), (b"x-id", b"two"))
+    assert (two.get(b":path"), two.request_fault, two.get(b"b")) == (b"/service/Method", "", None)
+
+
+def test_a_value_that_stays_the_same_is_none_of_the_fresh_ones():
+    decoder = FieldDecoder(0, 8192, 128)
+    decoder.settings_acknowledged()
+    decoder.decode(b"\x20")
+    sections = [decoder.decode(traced(b"%054d" % number, b"same")) for number in range(4)]
+    assert sections[2].entries is sections[3].entries
+    assert [len(each.fresh) for each in sections] == [0, 0, 1, 1]
+    assert {each.get(b"x-id") for each in sections} == {b"same"}
+
+
+@pytest.mark.parametrize(
+    ("block", "last", "fault"),
+    [
+        (traced(TRACE, b"x", b"\x00\x01c\x01d"), b"d", ""),
+        (traced(TRACE)[:-2] + b"\xff\x00" + CODER.encode(b"x" * 145), b"x" * 145, ""),
+        (traced(TRACE, b"x y"), b"x y", ""),
+        (traced(TRACE)[:-2] + b"\x03raw", b"raw", ""),
+        (POST_BLOCK[1:], b"trailers", ""),
+        (b"", None, "pseudo-field"),
+        (traced(TRACE, b" x"), None, "field-value"),
+        (traced(TRACE + b"\n"), None, "field-value"),
+    ],
+)
+def test_blocks_that_are_alike_only_at_first_sight(block, last, fault):
+    made = taught().decode(block)
+    assert made.request_fault == fault
+    if last is not None:
+        assert made.fields[-1][1] == last
+        assert made.fields == FieldDecoder(4096, 8192, 128).decode(block).fields
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_a_block_that_is_cut_off_is_not_alike(cut):
+    with pytest.raises(ConnectionFault):
+        taught().decode(traced(TRACE, b"0123456")[:-cut])
+
+
+def test_a_fresh_value_that_is_no_huffman_code_ends_the_connection():
+    block = bytearray(traced(TRACE))
+    block[-1] = 0x18
+    with pytest.raises(ConnectionFault, match="hpack"):
+        taught().decode(bytes(block))
+
+
+def test_the_size_of_a_section_counts_fresh_values():
+    exact = sum(len(name) + len(value) + 32 for name, value in taught().decode(traced(TRACE, b"0" * 70)).fields)
+    assert not taught(max_list_bytes=exact).decode(traced(TRACE, b"0" * 70)).fault
+    assert taught(max_list_bytes=exact - 1).decode(traced(TRACE, b"0" * 70)).fault == "field-section-too-large"
