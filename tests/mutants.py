@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,12 +151,14 @@ def main() -> int:
     survives(None)
     unexplained = 0
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for mutant, survived in zip(sample, pool.map(survives, sample), strict=True):
-            if survived:
+        running = {pool.submit(survives, mutant): mutant for mutant in sample}
+        for done in as_completed(running):
+            mutant = running[done]
+            if done.result():
                 why = EQUIVALENT.get((mutant.file, mutant.was))
                 unexplained += why is None
                 print(f"survived: {mutant.file}:{mutant.line}: {mutant.was}  ->  {mutant.now}  ({why})", flush=True)
-    print(f"{unexplained} survivors without an explanation")
+    print(f"{unexplained} of {len(sample)} survive without an explanation")
     return unexplained > 0
 
 
