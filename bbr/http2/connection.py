@@ -46,6 +46,8 @@ _SMALL_DATA_BYTES: Final = 8
 _MAX_SETTINGS_ENTRIES: Final = 128
 # The octets of a PING of ours; one may be under way at a time.
 _KEEPALIVE: Final = frames.ping(b"bbr-ping")
+# A change of INITIAL_WINDOW_SIZE is work for each open stream.
+_CONTROL_PER_STREAM: Final = 0.05
 # What DATA of ours may bring in turn: WINDOW_UPDATEs for the stream and the connection, a PING to measure the path.
 _CONTROL_PER_REQUEST: Final = 4.0
 _CONTROL_PER_SEND: Final = 2.0
@@ -470,6 +472,7 @@ class Connection:
         difference = window - self._sender.initial_window
         if not difference:
             return
+        self._spend_control(len(self.streams) * _CONTROL_PER_STREAM)
         self._sender.initial_window = window
         for stream in self.streams.values():
             if not stream.send_window.add(difference):

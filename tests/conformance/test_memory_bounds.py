@@ -27,8 +27,6 @@ LIMITS = {
     "connection_window_bytes": 4 * WINDOW,
     "max_queued_bytes": 50_000,
 }
-# A bound on what waits on all streams of a connection together, for Settings that have one.
-TOGETHER = "max_connection_queued_bytes"
 # One frame that is not whole, one field block, and the memos of a client whose requests look alike.
 FIXED = 64 << 10
 FRAME = 9 + (16 << 10)
@@ -45,21 +43,11 @@ def bound(limits: Settings, *, answer: int) -> int:
     """Return the most octets that a connection holds, if an answer has `answer` octets at most.
 
     For each stream: a message that is not whole; answers up to the mark at which its peer gets no more credit, the one
-    that passed it, and those to what the peer had credit for.
+    that passed it, and those to what the peer had credit for; and for all streams together the bound on that.
     """
     waiting = STREAMS * (limits.max_queued_bytes + limits.stream_window_bytes + answer)
-    together = getattr(limits, TOGETHER, None)
-    if together is not None:
-        waiting = min(waiting, together + limits.connection_window_bytes + answer)
+    waiting = min(waiting, limits.max_connection_queued_bytes)
     return STREAMS * (MAX_MESSAGE_BYTES + 5) + waiting + FIXED
-
-
-def settings_of(together: int | None) -> Settings:
-    if together is None:
-        return Settings(**LIMITS)
-    if TOGETHER not in Settings.__dataclass_fields__:
-        pytest.skip(f"Settings have no {TOGETHER}: answers are bounded for each stream alone")
-    return Settings(**LIMITS, **{TOGETHER: together})
 
 
 class Sender:
@@ -102,10 +90,10 @@ def test_i9_messages_that_never_end(chunk):
     assert octets_held(peer.connection) < FIXED
 
 
-@pytest.mark.parametrize("together", [None, 100_000])
+@pytest.mark.parametrize("together", [1 << 26, 100_000])
 @pytest.mark.parametrize("size", [200, 1000, 60_000, MAX_MESSAGE_BYTES])
 def test_i9_answers_that_nobody_reads(size, together):
-    limits = settings_of(together)
+    limits = Settings(**LIMITS, max_connection_queued_bytes=together)
     peer = RpcPeer(limits, own=((INITIAL_WINDOW_SIZE, 0),), new_handler=Echo)
     sender = Sender(peer)
     wire = framed(bytes(size))
@@ -123,7 +111,7 @@ def test_i9_answers_that_nobody_reads(size, together):
     assert worst <= bound(limits, answer=len(wire))
     assert peer.of(DATA) == []
     # It is a bound that is come near to: each stream holds what it may.
-    if together is None and size >= 1000:
+    if together > 100_000 and size >= 1000:
         assert worst >= STREAMS * limits.max_queued_bytes
     # Credit lets all of it go, and the peer may go on.
     queued = sum(each.queued_bytes for each in peer.connection._http2.streams.values())
