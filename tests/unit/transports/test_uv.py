@@ -106,7 +106,7 @@ async def test_drain_is_over_in_its_time_whatever_still_runs(tls, seconds, caplo
         loop = asyncio.get_running_loop()
         begin = loop.time()
         await server.server.stop(seconds)
-        assert seconds <= loop.time() - begin < seconds + 0.2
+        assert seconds - 0.01 < loop.time() - begin < seconds + 2
         client.abort()
         await server.all_gone()
         assert len(server.ended) == 1
