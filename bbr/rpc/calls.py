@@ -53,7 +53,7 @@ class Call:
         stream_id: its stream.
         handler: what answers it.
         reader: its messages.
-        heard: when something last came, in seconds.
+        heard: when the last whole message came, in seconds.
         deadline: when grpc-timeout is over; None without one.
         headers_sent: response HEADERS are out, so the end is trailers.
     """

@@ -120,8 +120,7 @@ class RpcConnection:
         if isinstance(event, DataReceived):
             call = self.calls.get(event.stream_id)
             if call is not None:
-                call.heard = now
-                self._data(call, event.data, end_stream=event.end_stream)
+                self._data(call, event.data, now, end_stream=event.end_stream)
         elif isinstance(event, RequestReceived):
             self._request(event.stream_id, event.section, now, end_stream=event.end_stream)
         elif isinstance(event, StreamReset):
@@ -169,12 +168,14 @@ class RpcConnection:
             return calls.trailers(_BAD_TIMEOUT, alone=True), None, None, None
         return b"", new_handler, seconds, section.get(b"grpc-encoding")
 
-    def _data(self, call: Call, data: bytes, *, end_stream: bool) -> None:
+    def _data(self, call: Call, data: bytes, now: float, *, end_stream: bool) -> None:
         try:
             messages = call.reader.feed(data)
         except MessageError as error:
             self._end(call, error.status)
             return
+        if messages:  # parts of one do not count: a peer could send an octet now and then for ever
+            call.heard = now
         answers: list[bytes] = []
         handler = call.handler
         try:

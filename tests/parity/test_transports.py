@@ -11,7 +11,7 @@ from bbr import health
 from bbr.exchange import BodyMode, Exchange, Outcome
 from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListResponse
 from bbr.replies import MAX_BODY_CHUNK_BYTES
-from bbr.transports.serving import Serving
+from bbr.transports.serving import ConnectionLimits, Serving
 from tests.support import messages
 from tests.support.grpc_frames import PROCESS, GrpcFrames, framed
 from tests.support.loops import in_loop
@@ -518,3 +518,22 @@ async def test_answered_exchange_may_stay_open():
         assert messages.parse(await open_stream.read()).HasField("response_headers")
         await open_stream.done_writing()
         assert await open_stream.code() == grpc.StatusCode.OK
+
+
+@in_loop
+async def test_no_call_is_lost_over_many_connection_ages_j6():
+    limits = ConnectionLimits(max_age_seconds=0.2, grace_seconds=10)
+    async with Rig(limits=limits) as rig:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 1.5
+
+        async def load():
+            count = 0
+            while loop.time() < end:
+                assert await rig.works()
+                count += 1
+            return count
+
+        counts = await asyncio.gather(*(load() for _ in range(8)))
+        assert min(counts) > 3
+        await rig.all_ended()

@@ -67,7 +67,9 @@ async def connect(port: int) -> GrpcFrames:
 class Rig:
     """A server of exchanges over TABLE; `policy` are fields of Policy."""
 
-    def __init__(self, max_body_bytes: int = 8 << 20, new_exchange=None, ended=None, **policy: float) -> None:
+    def __init__(
+        self, max_body_bytes: int = 8 << 20, new_exchange=None, ended=None, limits=None, **policy: float
+    ) -> None:
         self.policy = Policy(Replies(), max_body_bytes=max_body_bytes, **policy)
         self.serving = Serving()
         self.ended: list[Exchange] = []
@@ -78,6 +80,7 @@ class Rig:
             max_body_bytes=max_body_bytes,
             new_exchange=new_exchange or self.new_exchange,
             ended=ended or self.ended.append,
+            limits=limits,
         )
 
     def new_exchange(self) -> Exchange:

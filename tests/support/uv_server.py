@@ -23,6 +23,7 @@ class Uv:
     """A server, the exchanges that ended on it, and clients of it.
 
     Args:
+        duplex_idle_seconds: of each exchange.
         tls: serve TLS.
         limits: fields of ConnectionLimits.
         jitter: of the connections' ages.
@@ -30,11 +31,17 @@ class Uv:
     """
 
     def __init__(
-        self, *, tls: bool = False, limits: dict[str, float] | None = None, jitter: float = 0.5, **settings: Any
+        self,
+        *,
+        duplex_idle_seconds: float = 60.0,
+        tls: bool = False,
+        limits: dict[str, float] | None = None,
+        jitter: float = 0.5,
+        **settings: Any,
     ) -> None:
         self.tls = tls
         self.ended: list[Exchange] = []
-        policy = Policy(Replies(), max_body_bytes=64 << 20)
+        policy = Policy(Replies(), max_body_bytes=64 << 20, duplex_idle_seconds=duplex_idle_seconds)
         self.server = UvServer(
             Serving(),
             max_body_bytes=64 << 20,

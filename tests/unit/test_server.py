@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import os
 import queue
+import resource
 import signal
 import socket
 import ssl
@@ -403,3 +404,22 @@ def test_too_few_open_files_bound_the_connections_and_are_told(monkeypatch, capl
     monkeypatch.setattr(server.descriptors, "connections_allowed", lambda wanted: wanted - 1)
     assert server._limits(config.load({}, {})).max_connections == 9_999
     assert caplog.messages == ["--max-connections=10000 is 9999: the limit of open files allows no more"]
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="no way to change another process's limits")
+def test_running_out_of_file_descriptors_turns_connections_away_and_passes():
+    with serving("--transport=uv") as process:
+        used = len(os.listdir(f"/proc/{process.pid}/fd"))
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (used + 10, used + 10))
+        with contextlib.ExitStack() as open_sockets:
+            held = [open_sockets.enter_context(h2_connection(process.port)) for _ in range(50)]
+            ended = 0
+            for each in held[20:]:
+                with contextlib.suppress(ConnectionResetError):
+                    assert to_the_end(each) == b""
+                ended += 1
+            assert ended == 30
+        while len(os.listdir(f"/proc/{process.pid}/fd")) > used:  # until it has seen the others' end as well
+            time.sleep(0.01)
+        assert ask(process.port, "qwen") == [b"qwen", b"qwen"]
+        assert process.stop() == 0

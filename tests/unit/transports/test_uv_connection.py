@@ -372,3 +372,24 @@ async def test_exception_of_ours_is_goaway_internal_error_on_its_connection_alon
         await server.all_gone()
     assert [record.exc_info[0] for record in caplog.records] == [ValueError]
     caplog.clear()
+
+
+@both
+@in_loop
+async def test_message_that_comes_an_octet_at_a_time_has_no_longer_than_another_i10(tls):
+    async with Uv(tls=tls, duplex_idle_seconds=0.2) as server:
+        client = await server.client()
+        call = client.call()
+        client.send(call, framed(HEADERS))
+        client.flush()
+        waiting = asyncio.create_task(client.messages(call, 1))
+        for octet in framed(messages.request_body(bytes(1000))):
+            if waiting.done():
+                break
+            client.send(call, bytes([octet]))
+            client.flush()
+            await asyncio.sleep(0.02)
+        (answer,) = await waiting
+        assert messages.parse(answer).immediate_response.details == "bbr:body-timeout"
+        await client.close()
+        await server.all_gone()
