@@ -28,7 +28,7 @@ class Router:
         background: Background,
         registry: Registry = TABLE,
         policy: Policy | None = None,
-        transport: str = "grpcio",
+        transport: str = "uv",
         credentials: Credentials | None = None,
         limits: ConnectionLimits | None = None,
     ) -> None:
