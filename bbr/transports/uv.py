@@ -134,7 +134,9 @@ class UvServer:
                 async with asyncio.timeout(drain_seconds):
                     await self._drain()
             except TimeoutError:
-                log.warning("%d connections still had requests after the drain", len(self._connections))
+                busy = sum(connection.busy for connection in self._connections)
+                if busy:  # others only wait for their peer to close
+                    log.warning("%d connections still had requests after the drain", busy)
         self._server = None
         self._stopped = True
         self._each(UvConnection.abort)

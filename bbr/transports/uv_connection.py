@@ -120,6 +120,11 @@ class UvConnection(asyncio.Protocol):
 
     # What the server calls.
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call runs, or an answer still waits for the peer's credit."""
+        return not self._rpc.idle
+
     def tick(self, now: float) -> None:
         """See to what is overdue."""
         if self._stalled_since is not None and now - self._stalled_since > WRITE_STALL_SECONDS:

@@ -114,6 +114,16 @@ async def test_drain_is_over_in_its_time_whatever_still_runs(tls, seconds, caplo
 
 
 @in_loop
+async def test_peer_that_does_not_close_is_no_request_that_was_cut_off(caplog):
+    async with Uv() as server:
+        client = await server.client()
+        await client.ping()
+        await server.server.stop(0.3)
+        client.abort()
+    assert caplog.messages == []
+
+
+@in_loop
 async def test_connection_in_its_tls_handshake_does_not_hold_up_a_drain():
     async with Uv(tls=True) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
