@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo accuracy spoofing test check format protos lock clean
+.PHONY: help setup demo accuracy spoofing bench soak abuse mutants test check format protos lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,21 @@ accuracy: $(READY)  ## send N (10000) mixed requests through Envoy in both modes
 
 spoofing: $(READY)  ## attack the router through Envoy with N (20000) requests that try to route themselves
 	@$(BIN)/python -m bench.spoofing --requests $(or $(N),20000)
+
+bench: $(READY)  ## measure processor time, latency and memory against their targets; figures in .cache/bench (ROUNDS=5)
+	@mkdir -p .cache/bench
+	$(BIN)/python -m bench.direct --all --rounds $(or $(ROUNDS),5) --json .cache/bench/direct.json
+	$(BIN)/python -m bench.gateway --rounds $(or $(ROUNDS),5) --json .cache/bench/gateway.json
+	$(BIN)/python -m bench.memory --tls --rounds $(or $(ROUNDS),5) --json .cache/bench/memory.json
+
+soak: $(READY)  ## N (1000000) exchanges on one connection, twice: nothing lost, memory flat
+	@$(BIN)/python -m bench.soak --exchanges $(or $(N),1000000)
+
+abuse: $(READY)  ## what each attack on HTTP/2 costs in CPU and memory, against its ceiling
+	@$(BIN)/python -m bench.abuse
+
+mutants: $(READY)  ## take N (40) conditions out of bbr/http2 and bbr/rpc and list those that no test misses
+	@$(BIN)/python -m tests.mutants --count $(or $(N),40)
 
 test: $(READY)  ## run all tests with coverage, and hold coverage to its gates
 	@$(BIN)/coverage erase

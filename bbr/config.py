@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from bbr.exchange import BodyMode, InvalidJson
 from bbr.model import LONGEST_MODEL_BYTES
-from bbr.replies import BASE_MODEL_HEADER, MODEL_HEADER
+from bbr.replies import BASE_MODEL_HEADER, MAX_BODY_CHUNK_BYTES, MODEL_HEADER
 
 ENVIRONMENT_PREFIX: Final = "BBR_"
 
@@ -82,6 +82,13 @@ def _size(text: str) -> int:
     size = int(match[1]) * _BYTE_UNITS[match[2] or ""]
     if not 1 <= size <= 1 << 31:
         raise ValueError("is not between 1 byte and 2GiB")
+    return size
+
+
+def _single_reply(text: str) -> int:
+    size = 0 if text == "0" else _size(text)
+    if size > MAX_BODY_CHUNK_BYTES:
+        raise ValueError(f"is more than {MAX_BODY_CHUNK_BYTES} bytes, the most that a gateway takes in one message")
     return size
 
 
@@ -232,6 +239,13 @@ class Settings:
         "NAMESPACE",
         "also tell the gateway requested model, base model and outcome as dynamic metadata under this name, for its "
         "access log and rate limits (Envoy: metadata_options.receiving_namespaces.untyped)",
+    )
+    single_reply_bytes: int = _option(
+        _single_reply,
+        "0",
+        "SIZE",
+        "in full duplex, give bodies up to SIZE back in one message with the headers (CONTINUE_AND_REPLACE), at less "
+        "cost for Envoy. Not every gateway takes it; 0 is off",
     )
     drain_seconds: float = _option(
         _seconds,

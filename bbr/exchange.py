@@ -49,7 +49,7 @@ class InvalidJson(enum.Enum):
     PASS_STRIPPED = "pass-stripped"  # noqa: S105 (no password); it goes on without routing headers
 
 
-class Outcome(enum.Enum):
+class Outcome(enum.StrEnum):
     """What came of a request."""
 
     PENDING = "pending"  # not decided yet; at the end of a stream: the client or the gateway went away first
@@ -96,6 +96,8 @@ class Policy:
         on_invalid_json: see InvalidJson.
         duplex_idle_seconds: how long a body may stand still in FULL_DUPLEX_STREAMED.
         buffered_wait_seconds: how long a body may take to come in the other modes.
+        single_reply_bytes: bodies up to this go back in one message with the header answer, in FULL_DUPLEX_STREAMED;
+            at most MAX_BODY_CHUNK_BYTES. 0: none.
     """
 
     replies: Replies
@@ -105,20 +107,33 @@ class Policy:
     on_invalid_json: InvalidJson = InvalidJson.REJECT
     duplex_idle_seconds: float = 60.0
     buffered_wait_seconds: float = 300.0
+    single_reply_bytes: int = 0
 
 
-class _Phase(enum.Enum):
-    """Where the request side of an exchange stands."""
+class _Phase:
+    """Where the request side of an exchange stands. Plain strings: to look up a member of an enum takes long."""
 
-    START = enum.auto()  # no request message yet
-    PEEKING = enum.auto()  # the body's first octet will tell whether it is read
-    READING = enum.auto()  # the body will be read for its model
-    PASSING = enum.auto()  # decided; the body goes back as it comes
-    DONE = enum.auto()  # the request has ended and is answered
+    START: Final = "start"  # no request message yet
+    PEEKING: Final = "peeking"  # the body's first octet will tell whether it is read
+    READING: Final = "reading"  # the body will be read for its model
+    PASSING: Final = "passing"  # decided; the body goes back as it comes
+    DONE: Final = "done"  # the request has ended and is answered
 
+
+# Looked up once, for the same reason.
+_DUPLEX: Final = BodyMode.FULL_DUPLEX_STREAMED
+_ROUTED: Final = Outcome.ROUTED
+_JSON: Final = BodyKind.JSON
+_OTHER: Final = BodyKind.OTHER
+_FORM: Final = BodyKind.FORM
 
 _NOTHING: Final[Sequence[bytes]] = ()
 _KNOWN_MODES: Final = frozenset(BodyMode)
+
+# A held piece takes some 50 octets beside its own. Pieces of fewer than this on the average are joined as they come, so
+# that a body takes little more than its octets, at the cost of copying about as many octets with each piece.
+_TINY_PIECE_BYTES: Final = 512
+_MANY_PIECES: Final = 64
 
 
 class Exchange:
@@ -130,10 +145,10 @@ class Exchange:
     """
 
     __slots__ = (
-        "_body",
         "_dialect",
         "_mode",
         "_phase",
+        "_piece_count",
         "_pieces",
         "_policy",
         "_registry",
@@ -153,8 +168,8 @@ class Exchange:
         self._mode: int | None = None
         self._told_mode = False
         self._response_mode: int | None = None
-        self._body: bytes | bytearray = b""
-        self._pieces = 0
+        self._pieces: list[bytes] = []  # of the body so far; some may be several messages' joined
+        self._piece_count = 0
         self.verdict = Verdict()
         self.end: Status | None = None
 
@@ -168,15 +183,14 @@ class Exchange:
             return _NOTHING  # Envoy may have sent more before it saw our ImmediateResponse
         try:
             request = ProcessingRequest.FromString(message)
+            if self._mode is None:
+                self._begin(request)
+            if request.observability_mode:
+                self._decide(_Phase.DONE, Outcome.OBSERVED)
+                return _NOTHING
+            return self._answer(request)
         except DecodeError:
             return self._fault(StatusCode.INVALID_ARGUMENT, "undecodable-message", "not a ProcessingRequest")
-        if self._mode is None:
-            self._begin(request)
-        if request.observability_mode:
-            self._decide(_Phase.DONE, Outcome.OBSERVED)
-            return _NOTHING
-        try:
-            return self._answer(request)
         except Refusal as refused:
             return self._refuse(refused)
 
@@ -188,7 +202,7 @@ class Exchange:
         a WebSocket does for hours.
         """
         if self._phase in (_Phase.PEEKING, _Phase.READING):
-            duplex = self._mode == BodyMode.FULL_DUPLEX_STREAMED
+            duplex = self._mode == _DUPLEX
             return self._policy.duplex_idle_seconds if duplex else self._policy.buffered_wait_seconds
         return self._policy.duplex_idle_seconds if self._mode is None else None
 
@@ -207,24 +221,24 @@ class Exchange:
         if self.end is not None:
             return self.end
         # Without a body mode that streams, all that came has been answered.
-        if self._phase is _Phase.DONE or (
-            self._phase is _Phase.PASSING and self._mode != BodyMode.FULL_DUPLEX_STREAMED
-        ):
+        if self._phase == _Phase.DONE or (self._phase == _Phase.PASSING and self._mode != _DUPLEX):
             return OK
         return Status(StatusCode.CANCELLED, "the gateway closed the stream before the request had ended")
 
     def _begin(self, request: ProcessingRequest) -> None:
         """Read the body modes: protocol_config stands in the first message only, whichever that is."""
-        self._mode = self._response_mode = self._policy.assume_body_mode
         self._told_mode = request.HasField("protocol_config")
         if self._told_mode:
-            self._mode = request.protocol_config.request_body_mode
-            self._response_mode = request.protocol_config.response_body_mode
+            config = request.protocol_config
+            self._mode = config.request_body_mode
+            self._response_mode = config.response_body_mode
+        else:
+            self._mode = self._response_mode = self._policy.assume_body_mode
 
     def _answer(self, request: ProcessingRequest) -> Sequence[bytes]:
         match request.WhichOneof("request"):
             case "request_body":
-                if self._mode == BodyMode.FULL_DUPLEX_STREAMED:
+                if self._mode == _DUPLEX:
                     return self._duplex_body(request.request_body)
                 return self._awaited_body(request.request_body)
             case "request_headers":
@@ -242,7 +256,7 @@ class Exchange:
                 return self._fault(StatusCode.UNIMPLEMENTED, "unknown-message", "a message of no known kind")
 
     def _request_headers(self, headers: HttpHeaders) -> Sequence[bytes]:
-        if self._phase is not _Phase.START:
+        if self._phase != _Phase.START:
             return self._fault(StatusCode.FAILED_PRECONDITION, "headers-twice", "request_headers came twice")
         head = read_head(headers.headers)
         self._dialect = head.dialect
@@ -251,12 +265,12 @@ class Exchange:
         mode = self._mode
         if mode not in _KNOWN_MODES:
             raise refusal.body_mode_unknown(mode or 0)
-        if head.kind is BodyKind.OTHER or mode in (BodyMode.NONE, BodyMode.GRPC):
+        if head.kind is _OTHER or mode in (BodyMode.NONE, BodyMode.GRPC):
             outcome = self._decide(_Phase.PASSING, Outcome.NOT_READ)
             if mode in (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL):
                 return (self._replies.stripped_unbuffered(outcome),)
             return (self._replies.stripped(outcome),)
-        if head.kind is BodyKind.FORM:
+        if head.kind is _FORM:
             self._phase = _Phase.PEEKING
         elif head.content_length > self._policy.max_body_bytes:
             raise refusal.body_too_large(self._policy.max_body_bytes)
@@ -264,14 +278,14 @@ class Exchange:
             self._phase = _Phase.READING
         # Full duplex holds the headers until we answer, and the answer is in the body. The other modes send no body
         # before it; they get the client's own routing headers stripped, in case no body message follows.
-        return _NOTHING if mode == BodyMode.FULL_DUPLEX_STREAMED else (self._replies.stripped(),)
+        return _NOTHING if mode == _DUPLEX else (self._replies.stripped(),)
 
     def _request_trailers(self) -> Sequence[bytes]:
-        if self._mode == BodyMode.FULL_DUPLEX_STREAMED:
+        if self._mode == _DUPLEX:
             return self._duplex_trailers()
         self._check_headers_came()
         if self._phase in (_Phase.READING, _Phase.PEEKING):
-            if self._body:
+            if self._pieces:
                 self._resolve_late(self._take_body())
             else:
                 self._decide(_Phase.DONE, Outcome.NO_BODY)
@@ -279,7 +293,7 @@ class Exchange:
         return (self._replies.request_trailers,)
 
     def _response_body(self, body: HttpBody) -> Sequence[bytes]:
-        if self._response_mode == BodyMode.FULL_DUPLEX_STREAMED:
+        if self._response_mode == _DUPLEX:
             return replies.response_body(body.body, end_of_stream=body.end_of_stream)
         if self._response_mode == BodyMode.GRPC:
             return (replies.grpc_message(body, response=True),)
@@ -287,30 +301,30 @@ class Exchange:
 
     def _request_is_over(self) -> None:
         """Wait no longer for a body that would have come by now: HEADERS and trailers have no other end."""
-        if self._mode != BodyMode.FULL_DUPLEX_STREAMED and self._phase in (_Phase.READING, _Phase.PEEKING):
+        if self._mode != _DUPLEX and self._phase in (_Phase.READING, _Phase.PEEKING):
             self._decide(_Phase.PASSING, Outcome.NO_BODY)
-            self._body = b""
+            self._pieces = []
 
     # FULL_DUPLEX_STREAMED: one header answer, then the body; no answer is due before the request has ended.
 
     def _duplex_body(self, body: HttpBody) -> Sequence[bytes]:
-        if self._phase is _Phase.DONE:
+        if self._phase == _Phase.DONE:
             self.verdict.late_bodies += 1
             return _NOTHING
-        if self._phase is _Phase.START:
+        if self._phase == _Phase.START:
             raise refusal.headers_not_sent()
         octets, ended = body.body, body.end_of_stream
         self.verdict.body_bytes += len(octets)
-        if self._phase is _Phase.PASSING:
+        if self._phase == _Phase.PASSING:
             if ended:
                 self._phase = _Phase.DONE
             return replies.request_body(octets, end_of_stream=ended)
         self._keep(octets)
-        if self._phase is _Phase.PEEKING:
+        if self._phase == _Phase.PEEKING:
             kind = self._peek(octets, ended=ended)
-            if kind is BodyKind.OTHER:
+            if kind is _OTHER:
                 return self._duplex_pass(ended=ended)
-            if kind is BodyKind.FORM:
+            if kind is _FORM:
                 return _NOTHING
             self._phase = _Phase.READING
         self._check_size()
@@ -336,7 +350,9 @@ class Exchange:
         """Answer a body that has been read to its end: the headers first, then the body as it came."""
         body = self._take_body()
         route = self._resolve(body)
-        headers = self._replies.route(*route) if route else self._replies.stripped(self.verdict.outcome.value)
+        if end_of_stream and 0 < len(body) <= self._policy.single_reply_bytes:
+            return [self._replies.single(body, self.verdict.outcome, *(route or ()))]
+        headers = self._replies.route(*route) if route else self._replies.stripped(self.verdict.outcome)
         return [headers, *replies.request_body(body, end_of_stream=end_of_stream)]
 
     def _duplex_pass(self, *, ended: bool, end_of_stream: bool = True) -> list[bytes]:
@@ -354,22 +370,22 @@ class Exchange:
         self._check_headers_came()
         octets, ended = body.body, body.end_of_stream
         self.verdict.body_bytes += len(octets)
-        if self._phase is _Phase.DONE:
+        if self._phase == _Phase.DONE:
             return self._fault(StatusCode.FAILED_PRECONDITION, "body-twice", "request_body came after its end")
-        if self._phase is _Phase.PASSING:
+        if self._phase == _Phase.PASSING:
             return (self._replies.stripped_body(),)
         self._keep(octets)
-        if self._phase is _Phase.PEEKING:
+        if self._phase == _Phase.PEEKING:
             kind = self._peek(octets, ended=ended or self._mode != BodyMode.STREAMED)
-            if kind is BodyKind.OTHER:
-                self._body = b""
+            if kind is _OTHER:
+                self._pieces = []
                 return (self._replies.stripped_body(self._decide(_Phase.PASSING, Outcome.NOT_READ)),)
-            if kind is BodyKind.FORM:
+            if kind is _FORM:
                 return (self._replies.stripped_body(),)
             self._phase = _Phase.READING
         self._check_size()
         # In BUFFERED one message is the whole body, even without end_of_stream (a body that ends by trailers).
-        if self._mode == BodyMode.STREAMED and not (ended and self._pieces == 1):
+        if self._mode == BodyMode.STREAMED and not (ended and self._piece_count == 1):
             return self._streamed_piece(ended=ended)
         if self._mode == BodyMode.BUFFERED_PARTIAL and not ended:
             return (self._partial_answer(self._take_body()),)
@@ -379,7 +395,7 @@ class Exchange:
         route = self._resolve(body)
         if route:
             return self._replies.route_body(*route)
-        return self._replies.stripped_body(self.verdict.outcome.value)
+        return self._replies.stripped_body(self.verdict.outcome)
 
     def _partial_answer(self, body: bytes) -> bytes:
         """Answer a body that was cut at the gateway's buffer or ended by trailers, which nobody can tell apart.
@@ -388,7 +404,7 @@ class Exchange:
         """
         try:
             if not self._resolve(body):
-                return self._replies.stripped_body(self.verdict.outcome.value)
+                return self._replies.stripped_body(self.verdict.outcome)
         except Refusal:
             pass  # of what it might have been, the cut says nothing
         raise refusal.body_cut_off(len(body))
@@ -397,7 +413,7 @@ class Exchange:
         """Answer one of several pieces in STREAMED: each goes upstream at our answer, on the route chosen long ago."""
         if ended:
             self._resolve_late(self._take_body())
-            return (self._replies.stripped_body(self.verdict.outcome.value),)
+            return (self._replies.stripped_body(self.verdict.outcome),)
         return (self._replies.stripped_body(),)
 
     def _resolve_late(self, body: bytes) -> None:
@@ -411,9 +427,9 @@ class Exchange:
         """Tell by a form's first octet whether it is JSON or to be passed (OTHER); FORM: nothing but blanks so far."""
         begins = model.begins_as_json_object(octets)
         if begins:
-            return BodyKind.JSON
+            return _JSON
         too_long = self.verdict.body_bytes > self._policy.max_body_bytes
-        return BodyKind.OTHER if begins is False or ended or too_long else BodyKind.FORM
+        return _OTHER if begins is False or ended or too_long else _FORM
 
     def _check_headers_came(self) -> None:
         """Refuse a request of which a gateway that speaks today's protocol shows us the body and not the headers.
@@ -421,7 +437,7 @@ class Exchange:
         A client's own routing headers have then chosen the route. Gateways that tell no body mode, and the Go routers'
         test scripts, may begin with the body.
         """
-        if self._phase is _Phase.START and self._told_mode:
+        if self._phase == _Phase.START and self._told_mode:
             raise refusal.headers_not_sent()
 
     def _check_size(self) -> None:
@@ -429,20 +445,17 @@ class Exchange:
             raise refusal.body_too_large(self._policy.max_body_bytes)
 
     def _keep(self, octets: bytes) -> None:
-        """Hold a piece of the body: the only one as it came, several joined, so that tiny pieces cost their octets."""
+        """Hold a piece of the body. Pieces are joined once, at its end, or before that if they are tiny and many."""
+        self._piece_count += 1
         if octets:
-            if not self._body:
-                self._body = octets
-            else:
-                if not isinstance(self._body, bytearray):
-                    self._body = bytearray(self._body)
-                self._body += octets
-        self._pieces += 1
+            pieces = self._pieces
+            pieces.append(octets)
+            if len(pieces) >= _MANY_PIECES and self.verdict.body_bytes < len(pieces) * _TINY_PIECE_BYTES:
+                self._pieces = [b"".join(pieces)]
 
     def _take_body(self) -> bytes:
-        body = bytes(self._body)
-        self._body = b""
-        return body
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _resolve(self, body: bytes) -> tuple[str, str] | None:
         """Return the model that a whole body names and its base model, or None if it names none."""
@@ -462,24 +475,24 @@ class Exchange:
         if base_model is None:
             raise refusal.model_not_found(name)
         self.verdict.base_model = base_model
-        self._decide(_Phase.DONE, Outcome.ROUTED)
+        self._decide(_Phase.DONE, _ROUTED)
         return name, base_model
 
-    def _decide(self, phase: _Phase, outcome: Outcome) -> str:
+    def _decide(self, phase: str, outcome: Outcome) -> str:
         self._phase = phase
         self.verdict.outcome = outcome
-        return outcome.value
+        return outcome
 
     def _refuse(self, refused: Refusal) -> Sequence[bytes]:
         self._decide(_Phase.DONE, Outcome.REFUSED)
         self.verdict.reason = refused.reason
-        self._body = b""
+        self._pieces = []
         self.end = OK  # an ImmediateResponse is an answer
         return (self._replies.refuse(refused, self._dialect, self.verdict.model),)
 
     def _fault(self, code: StatusCode, reason: str, message: str) -> Sequence[bytes]:
         self._decide(_Phase.DONE, Outcome.FAULT)
         self.verdict.reason = reason
-        self._body = b""
+        self._pieces = []
         self.end = Status(code, message)
         return _NOTHING

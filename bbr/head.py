@@ -5,6 +5,7 @@ Pure.
 
 import enum
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from bbr import model
@@ -12,9 +13,20 @@ from bbr.model import BodyKind
 from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue
 
 # Anthropic's Messages API and what hangs below it, behind any prefix that a gateway may rewrite away.
+_ANTHROPIC_ENDPOINT: Final = b"/v1/messages"
 _ANTHROPIC_PATH: Final = re.compile(rb"[^?#]*/v1/messages(?:[/?#]|$)")
 
-_WANTED: Final = frozenset(("content-type", "content-length", ":path", ":method", "upgrade"))
+# How the encoding of a field that matters begins: its key, field 1 of HeaderValue, and the key's length. Every protobuf
+# encoder writes fields in the order of their numbers.
+_BEGINNING_BYTES: Final = 5
+_WANTED: Final = frozenset(
+    HeaderValue(key=key).SerializeToString()[:_BEGINNING_BYTES]
+    for key in ("content-type", "content-length", ":path", ":method", "upgrade")
+)
+
+# Fields and content types that are known again: most requests of a gateway have the same ones. 300 KB at most.
+_CACHED: Final = 1024
+_CACHED_BYTES: Final = 256
 
 # Longer digit strings are no length that an HTTP stack accepts: over every limit, without parsing them.
 _LENGTH_DIGITS: Final = 18
@@ -43,29 +55,48 @@ class Head(NamedTuple):
 
 
 def read_head(headers: HeaderMap) -> Head:
-    """Read a header section; its keys are lower-case, and a field may stand several times."""
+    """Read a header section; its keys are lower-case, and a field may stand several times.
+
+    Raises:
+        DecodeError: a field that matters is no HeaderValue.
+    """
     length = 0
     content_types = []
     dialect = Dialect.OPENAI
     bodyless = False
-    for header in headers.headers:
-        key = header.key
-        if key not in _WANTED:  # of a dozen fields at most three are: one look-up for the others
+    for field in headers.headers:
+        if field[:_BEGINNING_BYTES] not in _WANTED:
             continue
+        key, value = _cached_field(field) if len(field) <= _CACHED_BYTES else _field(field)
         if key == "content-type":
-            content_types.append(_value(header))
+            content_types.append(value)
         elif key == "content-length":
-            digits = _value(header)
-            if digits.isdigit():
-                length = int(digits) if len(digits) <= _LENGTH_DIGITS else _TOO_LONG
+            if value.isdigit():
+                length = int(value) if len(value) <= _LENGTH_DIGITS else _TOO_LONG
         elif key == ":path":
-            if _ANTHROPIC_PATH.match(_value(header)):
+            if _ANTHROPIC_ENDPOINT in value and _ANTHROPIC_PATH.match(value):
                 dialect = Dialect.ANTHROPIC
-        elif key == "upgrade" or _value(header) == b"CONNECT":
+        elif key == "upgrade" or (key == ":method" and value == b"CONNECT"):
             bodyless = True
-    kind = BodyKind.OTHER if bodyless else model.body_kind(content_types)
+    kind = BodyKind.OTHER if bodyless else _kind(content_types)
     return Head(kind, length, dialect)
 
 
-def _value(header: HeaderValue) -> bytes:
-    return header.raw_value or header.value.encode()  # Envoy fills raw_value only, older gateways value
+def _kind(content_types: list[bytes]) -> BodyKind:
+    if len(content_types) == 1 and len(content_types[0]) <= _CACHED_BYTES:
+        return _cached_kind(content_types[0])
+    return model.body_kind(content_types)
+
+
+@lru_cache(_CACHED)
+def _cached_kind(content_type: bytes) -> BodyKind:
+    return model.body_kind((content_type,))
+
+
+def _field(encoded: bytes) -> tuple[str, bytes]:
+    """Return a field's name and value; a value stands in raw_value (Envoy), or in value (older gateways)."""
+    field = HeaderValue.FromString(encoded)
+    return field.key, field.raw_value or field.value.encode()
+
+
+_cached_field: Final = lru_cache(_CACHED)(_field)

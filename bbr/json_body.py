@@ -24,20 +24,20 @@ _KEY: Final = b'"model"'
 
 # A string, or a bracket, of a document known to be valid. Possessive quantifiers: no backtracking, no stack.
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]]', re.DOTALL)
+_BLANKS: Final = re.compile(rb"[ \t\r\n]*+")
 _COLON: Final = re.compile(rb"[ \t\r\n]*+:[ \t\r\n]*+")
+_AFTER_MEMBER: Final = re.compile(rb"[ \t\r\n]*+[,}]")
 _QUOTE: Final = ord('"')
+_CLOSING_BRACE: Final = ord("}")
 
 _NOT_FINITE: Final = re.compile(rb"-?Infinity|-?NaN")
 _BOM: Final = b"\xef\xbb\xbf"
 
+# A document's top-level members; their values are passed over and kept as they stand.
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
-class _Document(msgspec.Struct):
-    """What is read of a document; msgspec passes over all the rest."""
-
-    model: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-_DOCUMENT: Final = msgspec.json.Decoder(_Document)
+# The fewest octets that a second `model` takes.
+_SHORTEST_MEMBER_BYTES: Final = len(b',"model":1')
 
 
 def find_model(body: bytes) -> object:
@@ -52,34 +52,47 @@ def find_model(body: bytes) -> object:
         is_object = type(orjson.loads(body)) is dict
     except orjson.JSONDecodeError as error:
         raise invalid_json(body, error) from None
-    # The letters of `model` can be spelled with \u006X only, its quotes with \u0022. Text full of \u00e9 is everyday.
-    escaped = b"\\u00" in body
-    spelled = escaped and b"\\u006" in body
-    count = body.count(_KEY)
-    if not is_object or not (count or spelled):
+    if not is_object:
         return ABSENT
     try:
-        value = _DOCUMENT.decode(body).model
-        if value is msgspec.UNSET:
-            return ABSENT
-        unique = not spelled and (count == 1 or (b"\\u0022" not in body and _kept_all(body, count)))
+        members = _MEMBERS.decode(body)
     except RecursionError:  # msgspec goes as deep as Python's own limit, orjson a little deeper
         raise refusal.invalid_json("too-deep", "nested too deep", 0) from None
-    if not unique:
+    value = members.get("model")
+    if value is None:
+        return ABSENT
+    # Two braces; for each member two quotes and a colon; the commas between them.
+    accounted = sum(map(len, members)) + sum(map(len, members.values())) + 4 * len(members) + 1
+    if len(body) - accounted >= _SHORTEST_MEMBER_BYTES and not _as_written(body, members):
         offsets = model_keys(body)
         if len(offsets) > 1:
             raise refusal.model_duplicate().at(offsets[1])
     return orjson.loads(memoryview(value))
 
 
-def _kept_all(body: bytes, count: int) -> bool:
-    """Tell quickly that no `"model"` is lost when keys that stand twice become one; False: it must be looked for.
+def _as_written(body: bytes, members: dict[str, msgspec.Raw]) -> bool:
+    """Tell whether a valid document is these members in this order, and blanks; False: it must be looked into.
 
-    A dropped key leaves fewer `"model"` in the parsed document than the `count` in the body, so an equal number proves
-    that there was none, unless an escape makes one of them look different in the body: the caller has excluded that.
-    Nested `model` keys are everyday (tool schemas), and walking all keys costs several times as much.
+    Parsers keep one of several members of one name, and tell nobody. Octets that the members kept do not account for
+    are blanks, escapes in keys, or such a loss. Going along the members costs a fraction of walking all tokens.
     """
-    return msgspec.json.encode(msgspec.json.decode(body)).count(_KEY) == count
+    position = body.index(b"{") + 1
+    for key, value in members.items():
+        position = _end(_BLANKS, body, position)
+        name = b'"%b"' % key.encode()
+        colon = _end(_COLON, body, position + len(name))
+        octets = bytes(value)
+        if not colon or not body.startswith(name, position) or not body.startswith(octets, colon):
+            return False
+        position = _end(_AFTER_MEMBER, body, colon + len(octets))
+        if not position:
+            return False
+    return body[position - 1] == _CLOSING_BRACE
+
+
+def _end(pattern: re.Pattern[bytes], body: bytes, position: int) -> int:
+    match = pattern.match(body, position)
+    return match.end() if match else 0
 
 
 def model_keys(body: bytes) -> list[int]:

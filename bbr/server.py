@@ -56,6 +56,7 @@ class Server:
             on_invalid_json=settings.on_invalid_json,
             duplex_idle_seconds=settings.duplex_idle_seconds,
             buffered_wait_seconds=settings.buffered_wait_seconds,
+            single_reply_bytes=settings.single_reply_bytes,
         )
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:

@@ -1,144 +1,238 @@
-"""Exchanges per second and per CPU-second of each transport, without a gateway. Run: python -m bench.direct
+"""Processor time of an exchange by transport, without a gateway. Run: python -m bench.direct
 
-The load is h2load (Debian: nghttp2-client) on processor 1, the server on processor 0, the transports in turn within
-each round; every answer is counted by its HTTP status, and the first is read and checked. One exchange is a full-duplex
-request with a chat body in messages of 16 KB, the model last, and a dozen header fields.
+Router on processor 0, load on processor 1, the variants in turn within each round. One exchange is a full-duplex
+request with a chat body in messages of 16 KB, the model last, and a dozen header fields; the first answer of each
+router is read and checked. The figure is the router's processor time by exchange, so that what else the machine does
+matters little.
+
+--speed        uv against grpcio by body size, h2load as the load (this is the default)
+--tracing      a traceparent and an x-request-id of its own in each stream, against constant headers; by our own load
+               (bench.load), which compares each answer; beside it h2load with the same constant headers
+--tls          uv over TLS against plaintext
+--streams      10, 100, 1,000 streams on one connection
+--connections  100, 1,000 connections of one stream each
+--sizes        100 KB to 8 MB: by byte, not by exchange
+--all          all of these
 """
 
 import argparse
 import os
-import re
-import shutil
-import statistics
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Final
 
-import grpc
-import orjson
-
-from bbr.exchange import BodyMode
 from bbr.rpc.messages import frame
-from tests.support import messages
-from tests.support.grpc_frames import PROCESS
-from tests.support.processes import Bbr, serving
+from bench import rig, workload
+from bench.load import Load, Pool, pool
+from bench.report import Row, Target, Variant, alternate, heading, save
+from tests.support.processes import Bbr
 
-SERVER_CPU, LOAD_CPU = 0, 1
-TRANSPORTS = ("uv", "grpcio")
-SIZES = (1_000, 10_000, 100_000)
 CONNECTIONS, STREAMS = 4, 16
-REQUESTS = {1_000: 20_000, 10_000: 15_000, 100_000: 2_000}
-PIECE_BYTES = 16_384
-MODEL = "sql-lora"
+TRACES: Final = 5_000
 
-HEADERS = {
-    ":authority": "gateway.example",
-    ":path": "/v1/chat/completions",
-    ":method": "POST",
-    ":scheme": "http",
-    "content-type": "application/json",
-    "user-agent": "OpenAI/Python 2.0.0",
-    "accept": "application/json",
-    "authorization": "Bearer 0123456789abcdef",
-    "x-request-id": "4bf92f35-77b3-4da6-a3ce-929d0e0e4736",
-    "x-forwarded-proto": "http",
-    "x-envoy-internal": "true",
-    "x-stainless-lang": "python",
-}
+# Body bytes -> how many times cheaper uv must be, and should be.
+SPEED: Final = {1_000: (10, 20), 10_000: (7, 12), 100_000: (2.5, 4)}
+TRACING: Final = (1_000, 10_000, 100_000)
+TRACED_LIMIT: Final = 1.25
+STREAMS_LIMIT: Final = 1.25
+CONNECTIONS_LIMIT: Final = 1.35
+BYTES_LIMIT: Final = 1.25
+
+EXCHANGE: Final = "us / exchange"
 
 
-def exchange(size: int) -> list[bytes]:
-    """Return the messages of one exchange with a body of about `size` bytes."""
-    body = orjson.dumps({"messages": [{"role": "user", "content": "x" * (size - 70)}], "model": MODEL})
-    pieces = [body[start : start + PIECE_BYTES] for start in range(0, len(body), PIECE_BYTES)]
-    head = messages.request_headers({**HEADERS, "content-length": str(len(body))}, mode=BodyMode.FULL_DUPLEX_STREAMED)
-    bodies = [messages.request_body(piece, end_of_stream=piece is pieces[-1]) for piece in pieces]
-    return [head, *bodies]
+def exchanges(size: int, transport: str = "uv") -> int:
+    """Return how many exchanges take the transport about half a second."""
+    seconds = 40e-6 + size * 3e-9 if transport == "uv" else 500e-6 + size * 6e-9
+    return max(20, int(0.5 / seconds))
+
+
+def by_h2load(router: Bbr, data: Path, count: int, *, tls: bool = False) -> Callable[[], float]:
+    """Return what measures microseconds per exchange under h2load."""
+
+    def measure() -> float:
+        before = rig.cpu_seconds(router.pid)
+        rig.h2load(router.port, data, count, CONNECTIONS, STREAMS, tls=tls)
+        return (rig.cpu_seconds(router.pid) - before) / count * 1e6
+
+    return measure
+
+
+def by_load(load: Load, router: Bbr, count: int) -> Callable[[], float]:
+    """Return what measures microseconds per exchange under our own load."""
+
+    def measure() -> float:
+        before = rig.cpu_seconds(router.pid)
+        load.run(count)
+        return (rig.cpu_seconds(router.pid) - before) / count * 1e6
+
+    return measure
 
 
 @contextmanager
-def pinned(transport: str) -> Iterator[Bbr]:
-    """Run a router of the transport on its processor."""
-    with serving(f"--transport={transport}") as router:
-        os.sched_setaffinity(router.pid, {SERVER_CPU})
-        for task in Path(f"/proc/{router.pid}/task").iterdir():
-            os.sched_setaffinity(int(task.name), {SERVER_CPU})
-        yield router
+def body_file(size: int) -> Iterator[Path]:
+    """Give a file with the octets of one exchange's call, as h2load wants them."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, str(size))
+        path.write_bytes(frame(workload.exchange(size)))
+        yield path
 
 
-def check(router: Bbr, sent: list[bytes]) -> None:
-    """Fail unless the router sets the model of an exchange."""
-    with grpc.insecure_channel(f"127.0.0.1:{router.port}") as channel:
-        answer = messages.parse(next(iter(channel.stream_stream(PROCESS)(iter(sent)))))
-    routed = messages.set_headers(answer.request_headers.response.header_mutation)
-    assert routed["X-Gateway-Model-Name"] == MODEL.encode(), answer
+def speed(rounds: int) -> list[Row]:
+    """uv against grpcio."""
+    rows = []
+    with rig.router("uv") as uv, rig.router("grpcio") as grpcio:
+        for size, (bound, aim) in SPEED.items():
+            with body_file(size) as data:
+                answers = {rig.answer(router, workload.exchange(size)) for router in (uv, grpcio)}
+                assert len(answers) == 1, "the transports answer differently"
+                target = Target(bound, at_least=True, aim=aim)
+                variants = {
+                    Variant("grpcio"): by_h2load(grpcio, data, exchanges(size, "grpcio")),
+                    Variant("uv", "grpcio", times_cheaper=True, target=target): by_h2load(uv, data, exchanges(size)),
+                }
+                rows += alternate(f"{size:,} bytes", EXCHANGE, variants, rounds)
+    return rows
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def tracing(rounds: int) -> list[Row]:
+    """Fresh headers in each stream, against the same in all."""
+    rows = []
+    with rig.router("uv") as router:
+        for size in TRACING:
+            count = exchanges(size)
+            constant, traced = pool(size), pool(size, TRACES)
+            answer = rig.answer(router, constant.sent)
+            with (
+                body_file(size) as data,
+                Load(router.port, CONNECTIONS, STREAMS, constant, answer) as plainly,
+                Load(router.port, CONNECTIONS, STREAMS, traced, answer) as freshly,
+            ):
+                variants = {
+                    Variant("constant"): by_load(plainly, router, count),
+                    Variant("by h2load", "constant"): by_h2load(router, data, count),
+                    Variant("traced", "constant", target=Target(TRACED_LIMIT)): by_load(freshly, router, count),
+                }
+                rows += alternate(f"tracing, {size:,} bytes", EXCHANGE, variants, rounds)
+    return rows
 
 
-def load(router: Bbr, body: Path, requests: int) -> tuple[float, float]:
-    """Return exchanges per second and per CPU-second of one run, all of them answered."""
-    before = cpu_seconds(router.pid)
-    command = [
-        "taskset",
-        "-c",
-        str(LOAD_CPU),
-        "h2load",
-        "-n",
-        str(requests),
-        "-c",
-        str(CONNECTIONS),
-        "-m",
-        str(STREAMS),
-    ]
-    command += ["-t", "1", "-w", "24", "-W", "30", "-d", str(body), "-H", "content-type: application/grpc"]
-    command += ["-H", "te: trailers", f"http://127.0.0.1:{router.port}{PROCESS}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    succeeded = re.search(r"(\d+) succeeded", done.stdout)
-    rate = re.search(r"([\d.]+) req/s", done.stdout)
-    assert succeeded is not None, done.stdout
-    assert rate is not None, done.stdout
-    assert int(succeeded[1]) == requests, done.stdout
-    return float(rate[1]), requests / (cpu_seconds(router.pid) - before)
+def tls(rounds: int) -> list[Row]:
+    """TLS against plaintext."""
+    rows = []
+    with (
+        rig.certificate() as files,
+        rig.router("uv") as plain,
+        rig.router("uv", *rig.tls_flags(files)) as secure,
+    ):
+        for size in SPEED:
+            with body_file(size) as data:
+                rig.answer(plain, workload.exchange(size))
+                rig.answer(secure, workload.exchange(size), files[0])
+                count = exchanges(size)
+                variants = {
+                    Variant("plaintext"): by_h2load(plain, data, count),
+                    Variant("TLS", "plaintext"): by_h2load(secure, data, count, tls=True),
+                }
+                rows += alternate(f"TLS, {size:,} bytes", EXCHANGE, variants, rounds)
+    return rows
+
+
+def growth(case: str, unit: str, shapes: dict[str, tuple[Pool, int, int, int]], limit: float, rounds: int) -> list[Row]:
+    """Compare loads with the first of them.
+
+    Args:
+        case: its name.
+        unit: of the figures: by exchange, or by 1,000 bytes of body.
+        shapes: name -> exchanges, connections, streams on each, and how many exchanges.
+        limit: what the others may cost at most, as a multiple of the first.
+        rounds: that count.
+    """
+    first = next(iter(shapes))
+    with rig.router("uv") as router, ExitStack() as loads:
+        variants = {}
+        for name, (made, connections, streams, count) in shapes.items():
+            answer = rig.answer(router, made.sent)
+            load = loads.enter_context(Load(router.port, connections, streams, made, answer))
+            measure = by_load(load, router, count)
+            if unit != EXCHANGE:
+                measure = by_thousand_bytes(measure, len(made.requests[0].tail))
+            against = first if name != first else ""
+            variants[Variant(name, against, target=Target(limit) if against else None)] = measure
+        return alternate(case, unit, variants, rounds)
+
+
+def by_thousand_bytes(measure: Callable[[], float], size: int) -> Callable[[], float]:
+    """Return what measures for 1,000 bytes of body."""
+    return lambda: measure() / size * 1_000
+
+
+def streams(counts: list[int], rounds: int) -> list[Row]:
+    """More streams on one connection."""
+    made = pool(1_000)
+    shapes = {f"{count:,}": (made, 1, count, exchanges(1_000)) for count in counts}
+    return growth("streams on a connection, 1 KB", EXCHANGE, shapes, STREAMS_LIMIT, rounds)
+
+
+def connections(counts: list[int], rounds: int) -> list[Row]:
+    """More connections of one stream each."""
+    made = pool(1_000)
+    shapes = {f"{count:,}": (made, count, 1, exchanges(1_000)) for count in counts}
+    return growth("connections of one stream, 1 KB", EXCHANGE, shapes, CONNECTIONS_LIMIT, rounds)
+
+
+def sizes(counts: list[int], rounds: int) -> list[Row]:
+    """Larger bodies."""
+    shapes = {f"{size:,} bytes": (pool(size), 1, 4, exchanges(size)) for size in counts}
+    return growth("body bytes, 4 streams", "us / 1,000 bytes", shapes, BYTES_LIMIT, rounds)
+
+
+def numbers(text: str) -> list[int]:
+    """Read numbers separated by commas."""
+    return [int(each) for each in text.split(",")]
 
 
 def main() -> int:
-    """Measure, and print medians with their spread."""
+    """Measure, print medians with their spread, and say which targets are met."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
-    if not shutil.which("h2load") or (os.cpu_count() or 1) < 2:
-        print("This needs h2load (Debian: nghttp2-client) and two processors.", file=sys.stderr)
-        return 1
-    print(f"{'bytes':>7} {'transport':<9} {'per second':>11} {'per CPU-second':>15}  its spread, {rounds} rounds")
-    with tempfile.TemporaryDirectory() as scratch, pinned("uv") as uv, pinned("grpcio") as grpcio:
-        routers = dict(zip(TRANSPORTS, (uv, grpcio), strict=True))
-        for size in SIZES:
-            sent = exchange(size)
-            body = Path(scratch, str(size))
-            body.write_bytes(frame(sent))
-            results: dict[str, list[tuple[float, float]]] = {name: [] for name in TRANSPORTS}
-            for router in routers.values():
-                check(router, sent)
-                load(router, body, 200)
-            for _ in range(rounds):
-                for name, router in routers.items():
-                    requests = REQUESTS[size] // (1 if name == "uv" else 8)
-                    results[name].append(load(router, body, requests))
-            medians = {}
-            for name, figures in results.items():
-                per_cpu = sorted(figure for _, figure in figures)
-                medians[name] = statistics.median(per_cpu)
-                rate = statistics.median(figure for figure, _ in figures)
-                print(f"{size:>7} {name:<9} {rate:>11.0f} {medians[name]:>15.0f}  {per_cpu[0]:.0f} - {per_cpu[-1]:.0f}")
-            print(f"{size:>7} {'uv / grpcio':<21} {medians['uv'] / medians['grpcio']:>15.1f}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    for name in ("speed", "tracing", "tls", "all"):
+        parser.add_argument(f"--{name}", action="store_true")
+    defaults = {
+        "streams": [10, 100, 1_000],
+        "connections": [100, 1_000],
+        "sizes": [100_000, 1_000_000, 4_000_000, 8_000_000],
+    }
+    for name, counts in defaults.items():
+        parser.add_argument(f"--{name}", type=numbers, nargs="?", const=counts, metavar="N,N")
+    given = parser.parse_args()
+    if given.all:
+        given.speed = given.tracing = given.tls = True
+        for name, counts in defaults.items():
+            setattr(given, name, getattr(given, name) or counts)
+    if not (given.tracing or given.tls or given.streams or given.connections or given.sizes):
+        given.speed = True
+    rig.require("h2load", "taskset", *(["openssl"] if given.tls else []))
+    os.sched_setaffinity(0, {rig.LOAD_CPU})
+    print(heading())
+    rows = []
+    if given.speed:
+        rows += speed(given.rounds)
+    if given.tracing:
+        rows += tracing(given.rounds)
+    if given.tls and rig.offers_tls():
+        rows += tls(given.rounds)
+    if given.streams:
+        rows += streams(given.streams, given.rounds)
+    if given.connections:
+        rows += connections(given.connections, given.rounds)
+    if given.sizes:
+        rows += sizes(given.sizes, given.rounds)
+    if given.json:
+        save(given.json, rows, vars(given))
     return 0
 
 

@@ -32,4 +32,5 @@ class Budget:
 
     def earn(self, tokens: float) -> None:
         """Give tokens back for useful work, up to the capacity."""
-        self.tokens = min(self.capacity, self.tokens + tokens)
+        tokens += self.tokens
+        self.tokens = tokens if tokens < self.capacity else self.capacity  # on every answer's way: min() is a call

@@ -25,7 +25,7 @@ from bbr.http2.faults import ConnectionFault
 from bbr.http2.fields import FieldDecoder, FieldSection
 from bbr.http2.frames import ErrorCode, Flag, FrameType, SettingId
 from bbr.http2.reader import FrameReader
-from bbr.http2.sender import Sender
+from bbr.http2.sender import ENTRY_BYTES, Sender
 from bbr.http2.settings import DEFAULT_WINDOW_BYTES, Settings
 from bbr.http2.streams import Stream
 from bbr.http2.windows import ReceiveWindow
@@ -44,8 +44,8 @@ _CANCELS_WITHOUT_ANSWER: Final = 1000
 # body must not lose its connection for it.
 _SMALL_DATA_BYTES: Final = 8
 _MAX_SETTINGS_ENTRIES: Final = 128
-# What an entry of a stream's queue takes beside its octets.
-_ENTRY_BYTES: Final = 256
+# The octets of a PING of ours; one may be under way at a time.
+_KEEPALIVE: Final = frames.ping(b"bbr-ping")
 # What DATA of ours may bring in turn: WINDOW_UPDATEs for the stream and the connection, a PING to measure the path.
 _CONTROL_PER_REQUEST: Final = 4.0
 _CONTROL_PER_SEND: Final = 2.0
@@ -65,7 +65,8 @@ class Connection:
         self.streams: dict[int, Stream] = {}
         self._settings = settings
         self._started = now
-        self._now = now
+        self._now = now  # when octets last came
+        self._asked_at: float | None = None  # when a PING of ours left that nothing has answered yet
         self._sender = Sender()
         self._decoder = FieldDecoder(settings.header_table_size, settings.max_field_section_bytes, settings.max_fields)
         self._window = ReceiveWindow(settings.connection_window_bytes)
@@ -98,6 +99,7 @@ class Connection:
         `now` is in seconds of a monotonic clock.
         """
         self._now = now
+        self._asked_at = None
         if not self.closed:
             try:
                 self._take_frames(octets)
@@ -107,14 +109,56 @@ class Connection:
         return events
 
     def expire(self, now: float) -> list[Event]:
-        """Fail a connection whose preface or SETTINGS acknowledgement is overdue; call it about once a second."""
+        """End what is overdue; call it about once a second.
+
+        A connection fails whose preface or SETTINGS acknowledgement does not come, or that is dead; a stream is reset
+        whose answer the peer does not take.
+        """
         waited = now - self._started
         if not self.closed and not self._reader.preface_received and waited > self._settings.preface_seconds:
             self._fail(ErrorCode.PROTOCOL_ERROR, "preface-timeout")
         if not self.closed and self._unacknowledged and waited > self._settings.settings_seconds:
             self._fail(ErrorCode.SETTINGS_TIMEOUT, "settings-timeout")
+        if not self.closed:
+            self._keep_alive(now)
+        if not self.closed and self._sender.queued:
+            self._expire_stalled(now)
         events, self._events = self._events, []
         return events
+
+    def fail(self, code: ErrorCode, reason: str) -> list[Event]:
+        """End the connection for a fault of its owner's, with GOAWAY: nothing more is received."""
+        if not self.closed:
+            self._fail(code, reason)
+        events, self._events = self._events, []
+        return events
+
+    def _keep_alive(self, now: float) -> None:
+        """Ask a silent peer whether it is there, and fail the connection if it does not answer."""
+        if self._asked_at is None:
+            if now - self._now > self._settings.keepalive_seconds:
+                self._asked_at = now
+                self._sender.control(_KEEPALIVE)
+        elif now - self._asked_at > self._settings.keepalive_timeout_seconds:
+            self._fail(ErrorCode.NO_ERROR, "keepalive-timeout")
+
+    def _expire_stalled(self, now: float) -> None:
+        """Reset the streams whose answers do not get away, or fail the connection if none does."""
+        settings = self._settings
+        overdue = []
+        for stream in self._sender.queued.values():
+            left = stream.stalled_bytes - stream.queued_bytes
+            if stream.stalled_at is None or left >= settings.min_progress_bytes:
+                stream.stalled_at = now
+                stream.stalled_bytes = stream.queued_bytes
+            elif now - stream.stalled_at > settings.stall_seconds:
+                overdue.append(stream)
+        # Of the streams on which something waits, all: then it is not one client that is slow.
+        if overdue and len(overdue) == len(self._sender.queued) and self._sender.window.available <= 0:
+            self._fail(ErrorCode.FLOW_CONTROL_ERROR, "connection-stalled")
+            return
+        for stream in overdue:
+            self._drop(stream, ErrorCode.CANCEL, "stream-stalled")
 
     def take_output(self) -> bytes:
         """Return the octets to send, and forget them."""
@@ -135,7 +179,10 @@ class Connection:
             self._answered = True
             self._control.earn(_CONTROL_PER_SEND + len(octets) * _CONTROL_PER_OCTET)
             self._sender.data(stream, octets, end_stream=end_stream)
-            self._close_if_done(stream)
+            if self._sender.queued_bytes > self._settings.max_connection_queued_bytes and stream.queue:
+                self._drop(stream, ErrorCode.ENHANCE_YOUR_CALM, "queued-bytes")
+            else:
+                self._close_if_done(stream)
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """End a stream with RST_STREAM. On a closed stream it is nothing."""
@@ -163,33 +210,34 @@ class Connection:
 
     def _take_frames(self, octets: bytes) -> None:
         for frame_type, flags, stream_id, payload in self._reader.feed(octets):
-            self._frame(frame_type, flags, stream_id, payload)
+            if self._first_frame or self._block is not None:
+                self._check_order(frame_type, flags)
+            if frame_type == FrameType.DATA:
+                self._data(flags, stream_id, payload)
+            elif frame_type == FrameType.HEADERS:
+                self._headers(flags, stream_id, payload)
+            elif frame_type == FrameType.RST_STREAM:
+                self._rst_stream(stream_id, payload)
+            elif frame_type == FrameType.WINDOW_UPDATE:
+                self._window_update(stream_id, payload)
+            elif frame_type == FrameType.CONTINUATION:
+                self._continuation(flags, stream_id, payload)
+            elif frame_type == FrameType.PRIORITY:
+                self._priority(stream_id, payload)
+            elif frame_type > FrameType.CONTINUATION:
+                self._spend_control()  # an extension that we do not know (section 5.5)
+            else:
+                self._connection_frame(frame_type, flags, stream_id, payload)
         if self._sender.control_frames > self._settings.max_queued_control_frames:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "unread-control-frames")
 
-    def _frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> None:
+    def _check_order(self, frame_type: int, flags: int) -> None:
         if self._first_frame:
             if frame_type != FrameType.SETTINGS or flags & Flag.ACK:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "no-settings-first")
             self._first_frame = False
-        if self._block is not None and frame_type != FrameType.CONTINUATION:
+        elif frame_type != FrameType.CONTINUATION:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "continuation-expected")
-        if frame_type == FrameType.DATA:
-            self._data(flags, stream_id, payload)
-        elif frame_type == FrameType.HEADERS:
-            self._headers(flags, stream_id, payload)
-        elif frame_type == FrameType.RST_STREAM:
-            self._rst_stream(stream_id, payload)
-        elif frame_type == FrameType.WINDOW_UPDATE:
-            self._window_update(stream_id, payload)
-        elif frame_type == FrameType.CONTINUATION:
-            self._continuation(flags, stream_id, payload)
-        elif frame_type == FrameType.PRIORITY:
-            self._priority(stream_id, payload)
-        elif frame_type > FrameType.CONTINUATION:
-            self._spend_control()  # an extension that we do not know (section 5.5)
-        else:
-            self._connection_frame(frame_type, flags, stream_id, payload)
 
     def _connection_frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> None:
         if frame_type == FrameType.PUSH_PROMISE:
@@ -210,13 +258,15 @@ class Connection:
     def _data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
         data = self._unpad(payload) if flags & Flag.PADDED else payload
-        if not self._window.take(size):
+        increment = self._window.pass_on(size)
+        if increment < 0:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "connection-window")
-        self._release_connection(size)
-        stream = self.streams.get(stream_id)
+        if increment:
+            self._sender.control(frames.window_update(0, increment))
         end_stream = bool(flags & Flag.END_STREAM)
         if len(data) < _SMALL_DATA_BYTES and not end_stream:
             self._spend_control(1 - len(data) / _SMALL_DATA_BYTES)
+        stream = self.streams.get(stream_id)
         if stream is None:
             self._closed_stream_frame(stream_id)
             return
@@ -226,23 +276,20 @@ class Connection:
         if not stream.receive_window.take(size):
             self._stream_fault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "stream-window")
             return
-        if not self._count_content(stream, len(data), end_stream=end_stream):
+        if stream.expected_bytes is not None and not self._count_content(stream, len(data), end_stream=end_stream):
             return
-        if not end_stream:
+        if end_stream:
+            stream.remote_closed = True
+        else:
             self._release_stream(stream, size)
         self._events.append(DataReceived(stream_id, data, end_stream))
 
     def _count_content(self, stream: Stream, size: int, *, end_stream: bool) -> bool:
-        """Hold a body against its content-length (section 8.1.1) and note its end; False if the stream is reset."""
-        expected = stream.expected_bytes
-        if expected is not None:
-            expected -= size
-            stream.expected_bytes = expected
-            if expected < 0 or (end_stream and expected):
-                self._stream_fault(stream.id, ErrorCode.PROTOCOL_ERROR, "content-length")
-                return False
-        if end_stream:
-            stream.remote_closed = True
+        """Hold a body against its content-length (section 8.1.1); False if the stream is reset."""
+        stream.expected_bytes = expected = (stream.expected_bytes or 0) - size
+        if expected < 0 or (end_stream and expected):
+            self._stream_fault(stream.id, ErrorCode.PROTOCOL_ERROR, "content-length")
+            return False
         return True
 
     def _headers(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -323,7 +370,10 @@ class Connection:
             self._stream_fault(stream.id, ErrorCode.STREAM_CLOSED, "headers-after-end")
         elif section.fault or not section.trailers or not end_stream:
             self._stream_fault(stream.id, ErrorCode.PROTOCOL_ERROR, section.fault or "trailers")
-        elif self._count_content(stream, 0, end_stream=True):
+        elif stream.expected_bytes:
+            self._stream_fault(stream.id, ErrorCode.PROTOCOL_ERROR, "content-length")
+        else:
+            stream.remote_closed = True
             self._events.append(TrailersReceived(stream.id, section))
 
     def _priority(self, stream_id: int, payload: bytes) -> None:
@@ -464,6 +514,12 @@ class Connection:
             self._remove(stream)
         self._events.append(StreamReset(stream_id, code, reason))
 
+    def _drop(self, stream: Stream, code: ErrorCode, reason: str) -> None:
+        """Reset a stream whose answer has no way out; that is no protocol fault of the peer's."""
+        self._send_reset(stream.id, code)
+        self._remove(stream)
+        self._events.append(StreamReset(stream.id, code, reason))
+
     def _send_reset(self, stream_id: int, code: ErrorCode) -> None:
         self._sender.reset(stream_id, code)
         self._reset_ids[stream_id] = None
@@ -474,14 +530,9 @@ class Connection:
         if not self._control.spend(tokens, self._now):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "control-flood")
 
-    def _release_connection(self, size: int) -> None:
-        increment = self._window.release(size)
-        if increment:
-            self._sender.control(frames.window_update(0, increment))
-
     def _release_stream(self, stream: Stream, size: int) -> None:
         """Give a stream's credit back, unless its own answer is stuck: then what it could still send must wait too."""
-        if stream.queue and stream.queued_bytes + _ENTRY_BYTES * len(stream.queue) > self._settings.max_queued_bytes:
+        if stream.queue and stream.queued_bytes + ENTRY_BYTES * len(stream.queue) > self._settings.max_queued_bytes:
             stream.withheld_bytes += size
             return
         increment = stream.receive_window.release(size)

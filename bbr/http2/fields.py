@@ -2,12 +2,13 @@
 
 With SETTINGS_HEADER_TABLE_SIZE 0 in force a block means the same every time, so equal blocks are decoded once. Other
 blocks of static-table and literal fields are read here; all the rest, and everything before our SETTINGS are in force,
-is the hpack library's.
+is the hpack library's. A Huffman-coded value that the protocol has no use for (a fresh traceparent on every stream) is
+checked and left as it is until somebody asks for it.
 """
 
 import re
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple, cast
 
 import hpack
 from hpack.table import HeaderTable
@@ -27,38 +28,179 @@ _MEMO_FIELDS: Final = 1024
 _MEMO_ENTRY_BYTES: Final = 1024
 
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 _BAD_VALUE: Final = re.compile(rb"[\x00\r\n]|\A[ \t]|[ \t]\Z")
 _PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority"))
 _CONNECTION_SPECIFIC: Final = frozenset(
     (b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade")
 )
 
+# The fields whose values are read, here or by gRPC; others may stay Huffman-coded.
+_READ: Final = frozenset(
+    (*_PSEUDO, b"host", b"te", b"content-length", b"content-type", b"grpc-timeout", b"grpc-encoding")
+)
+# The fields that are looked at together with others.
+_RELATED: Final = frozenset((*_PSEUDO, b"host", b"content-length"))
+# No symbol has a shorter code: a coded octet stands for at most 8/5 of one.
+_SHORTEST_CODE_BITS: Final = 5
+
 Field = tuple[bytes, bytes]
+
+
+class Coded:
+    """A field value that is still Huffman-coded; known to be a legal one."""
+
+    __slots__ = ("octets",)
+
+    def __init__(self, octets: bytes) -> None:
+        self.octets = octets
+
+    def __len__(self) -> int:
+        """Return the most octets that it can decode to."""
+        return len(self.octets) * 8 // _SHORTEST_CODE_BITS
+
+    def decode(self) -> bytes:
+        """Return the value."""
+        return huffman.decode(self.octets)
+
+
+class Slot(NamedTuple):
+    """Stands for the value at this place among a section's fresh ones."""
+
+    place: int
+
+
+class Entry(NamedTuple):
+    """A field of a block and what is known of it by itself: that much is found out once for equal literals.
+
+    Attributes:
+        name: in octets.
+        value: in octets, or still coded, or elsewhere.
+        size: name, value and 32 octets; more than that if the value is coded.
+        fault: why it is malformed; "" if it isn't.
+    """
+
+    name: bytes
+    value: bytes | Coded | Slot
+    size: int
+    fault: str
+
+
+def entry(name: bytes, value: bytes | Coded) -> Entry:
+    """Return a field with what is known of it by itself (section 8.2)."""
+    fault = ""
+    if name[:1] == b":":
+        fault = "" if name in _PSEUDO else "pseudo-field"
+    elif not _NAME.fullmatch(name):
+        fault = "field-name"
+    elif name in _CONNECTION_SPECIFIC or (name == b"te" and _text(value).lower() != b"trailers"):
+        fault = "connection-specific-field"
+    elif name == b"content-length" and not _LENGTH.fullmatch(_text(value)):
+        fault = "content-length"
+    if not fault and type(value) is bytes and _BAD_VALUE.search(value):
+        fault = "field-value"
+    return Entry(name, value, len(name) + len(value) + _ENTRY_OVERHEAD, fault)
 
 
 class FieldSection(NamedTuple):
     """A decoded field block.
 
     Attributes:
-        fields: name and value, in order; empty if the section is malformed or too large.
+        entries: the fields, in order; empty if the section is malformed or too large.
         fault: why the request is malformed (section 8.1.1) or too large, as a stable name; "" if it is neither.
         content_length: as announced; None if it is not.
         trailers: whether it could be a trailer section: no pseudo-header fields.
-        request_fault: why it can't begin a request (see `request_fault`); "" if it can.
+        request_fault: why it can't begin a request, `fault` included; "" if it can.
+        fresh: the values of the entries that are slots (see Pattern).
     """
 
-    fields: tuple[Field, ...]
+    entries: Sequence[Entry]
     fault: str
     content_length: int | None
     trailers: bool
     request_fault: str = ""
+    fresh: tuple[Coded, ...] = ()
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """Name and value of each field, in order."""
+        return tuple((each.name, self._value(each)) for each in self.entries)
 
     def get(self, name: bytes) -> bytes | None:
         """Return the value of the first field called `name`."""
-        for key, value in self.fields:
-            if key == name:
-                return value
+        for each in self.entries:
+            if each[0] == name:
+                return self._value(each)
         return None
+
+    def _value(self, each: Entry) -> bytes:
+        value = each.value
+        return _text(self.fresh[value.place] if isinstance(value, Slot) else value)
+
+
+def _text(value: bytes | Coded | Slot) -> bytes:
+    """Return a value that is there, coded or not."""
+    return value.decode() if isinstance(value, Coded) else cast(bytes, value)
+
+
+class Pattern:
+    """Blocks that are alike but for a few values that nobody reads, as a tracing gateway's are.
+
+    A block without a table is read from its first octet on by itself: if it is the same up to a value, and again behind
+    it, it says the same. All sections of a pattern share one `entries`, by which they are known to be alike.
+
+    Args:
+        block: one of them.
+        section: what it says.
+        values: where these values begin, at their length, and end; and which entries they are. All of them coded, and
+            short enough for a length of one octet.
+        max_list_bytes: a larger section is left to be read in full.
+    """
+
+    def __init__(
+        self, block: bytes, section: FieldSection, values: Sequence[tuple[int, int, int]], max_list_bytes: int
+    ) -> None:
+        entries = list(section.entries)
+        starts = [0, *(end for _, end, _ in values)]
+        self._constants = [block[start:at] for start, (at, _, _) in zip(starts, values, strict=False)]
+        self._rest = block[starts[-1] :]
+        for slot, (_, _, place) in enumerate(values):
+            bare = entries[place]
+            entries[place] = bare._replace(value=Slot(slot), size=len(bare.name) + _ENTRY_OVERHEAD)
+        self._section = section._replace(entries=entries)
+        self._room = max_list_bytes - sum(each.size for each in entries)
+        self._learnt_from: frozenset[bytes] | None = frozenset(block[at + 1 : end] for at, end, _ in values)
+
+    def read(self, block: bytes) -> FieldSection | None:
+        """Return what a block says, if it is one of these, and has no fault."""
+        position = 0
+        fresh = []
+        room = self._room
+        for constant in self._constants:
+            value_at = position + len(constant) + 1
+            if len(block) < value_at or not block.startswith(constant, position):
+                return None
+            length = block[value_at - 1] - 0x80
+            if not 0 <= length < 0x7F:
+                return None
+            position = value_at + length
+            value = Coded(block[value_at:position])
+            room -= len(value)
+            fresh.append(value)
+        if position > len(block) or block[position:] != self._rest or room < 0:
+            return None
+        try:
+            for value in fresh:
+                if not huffman.is_field_value(value.octets):
+                    return None
+        except huffman.HuffmanError:
+            return None
+        if self._learnt_from is not None:
+            if any(value.octets in self._learnt_from for value in fresh):
+                return None  # no fresh value, if the next block has it too
+            self._learnt_from = None
+        whole = self._section
+        return FieldSection(whole.entries, "", whole.content_length, whole.trailers, whole.request_fault, tuple(fresh))
 
 
 class FieldDecoder:
@@ -78,7 +220,11 @@ class FieldDecoder:
         self._acknowledged = False
         self._stateless = False
         self._blocks: dict[bytes, FieldSection] = {}
-        self._literals: dict[bytes, Field] = {}
+        self._literals: dict[bytes, Entry] = {}
+        self._names: dict[bytes, Entry] = {}
+        self._pattern: Pattern | None = None
+        # Of the block that is being read: the values that would be slots of its pattern.
+        self._values: list[tuple[int, int, int]] = []
 
     def settings_acknowledged(self) -> None:
         """Take our table size as in force: the peer's next block must shrink its table to it."""
@@ -94,18 +240,23 @@ class FieldDecoder:
         if not self._stateless:
             return self._check(self._decode_by_library(block))
         section = self._blocks.get(block)
+        if section is None and self._pattern is not None:
+            section = self._pattern.read(block)
         if section is None:
-            fields = self._read(block)
-            section = self._check(self._decode_by_library(block) if fields is None else fields)
+            self._values.clear()
+            entries = self._read(block)
+            section = self._check(self._decode_by_library(block) if entries is None else entries)
             if len(block) <= _MEMO_ENTRY_BYTES:
                 if len(self._blocks) >= _MEMO_BLOCKS:
                     self._blocks.clear()
                 self._blocks[block] = section
+                if self._values and not section.fault:
+                    self._pattern = Pattern(block, section, self._values, self._max_list_bytes)
         return section
 
-    def _decode_by_library(self, block: bytes) -> list[Field]:
+    def _decode_by_library(self, block: bytes) -> list[Entry]:
         try:
-            fields = [(bytes(name), bytes(value)) for name, value in self._hpack.decode(block, raw=True)]
+            entries = [entry(bytes(name), bytes(value)) for name, value in self._hpack.decode(block, raw=True)]
         except hpack.OversizedHeaderListError:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "field-section-bomb") from None
         except hpack.InvalidTableSizeError:
@@ -113,109 +264,117 @@ class FieldDecoder:
         except hpack.HPACKError:
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "hpack") from None
         self._stateless = self._acknowledged and self._table_size == 0
-        return fields
+        return entries
 
-    def _read(self, block: bytes) -> list[Field] | None:
+    def _read(self, block: bytes) -> list[Entry] | None:
         """Read a block of static-table and literal fields; None if it is anything else, or wrong in any way.
 
         Literals with incremental indexing are literals here: nothing enters a table of size 0.
         """
-        fields: list[Field] = []
+        entries: list[Entry] = []
         position, end = 0, len(block)
         enough = 2 * self._max_fields  # one more, and the rest does not matter
         try:
-            while position < end and len(fields) <= enough:
+            while position < end and len(entries) <= enough:
                 octet = block[position]
                 if octet & 0x80:
                     index = octet & 0x7F
                     if not 0 < index < len(_STATIC):
                         return None
-                    fields.append(_STATIC[index])
+                    entries.append(_STATIC_ENTRIES[index])
                     position += 1
                     continue
                 if octet & 0xE0 == 0x20:
-                    if octet != 0x20 or fields:  # a size update: only to 0, only at the beginning
+                    if octet != 0x20 or entries:  # a size update: only to 0, only at the beginning
                         return None
                     position += 1
                     continue
-                start = position
-                prefix = 0x3F if octet & 0x40 else 0x0F
-                index, position = _integer(block, position, prefix)
+                # Lengths and indexes of one octet, as nearly all are, are read here: a call costs as much again.
+                start, prefix = position, 0x3F if octet & 0x40 else 0x0F
+                index = octet & prefix
+                position += 1
+                if index == prefix:
+                    index, position = _integer(block, start, prefix)
                 name_at = position
                 if not index:
-                    position = _string_end(block, position)
+                    length = block[position] & 0x7F
+                    position = position + 1 + length if length < 0x7F else _string_end(block, position)
                 value_at = position
-                position = _string_end(block, position)
+                length = block[position] & 0x7F
+                position = position + 1 + length if length < 0x7F else _string_end(block, position)
                 if position > end:
                     return None
                 literal = block[start:position]
                 field = self._literals.get(literal)
                 if field is None:
-                    name = _STATIC[index][0] if index else _string(block, name_at)
-                    field = self._remember(literal, (name, _string(block, value_at)))
-                fields.append(field)
+                    bare = _STATIC_BARE[index] if index else self._bare(block[name_at:value_at])
+                    field = self._remember(self._literals, literal, _literal(bare, block, value_at))
+                    if type(field.value) is Coded and length < 0x7F:
+                        self._values.append((value_at, position, len(entries)))
+                entries.append(field)
         except (IndexError, huffman.HuffmanError):
             return None
-        return fields
+        return entries
 
-    def _remember(self, literal: bytes, field: Field) -> Field:
+    def _bare(self, coded_name: bytes) -> Entry:
+        """Return a literal name's field without its value."""
+        bare = self._names.get(coded_name)
+        return bare or self._remember(self._names, coded_name, entry(_string(coded_name, 0), b""))
+
+    @staticmethod
+    def _remember(memo: dict[bytes, Entry], literal: bytes, field: Entry) -> Entry:
         if len(literal) <= _MEMO_ENTRY_BYTES:
-            if len(self._literals) >= _MEMO_FIELDS:
-                self._literals.clear()
-            self._literals[literal] = field
+            if len(memo) >= _MEMO_FIELDS:
+                memo.clear()
+            memo[literal] = field
         return field
 
-    def _check(self, fields: list[Field]) -> FieldSection:
-        size = sum(len(name) + len(value) + _ENTRY_OVERHEAD for name, value in fields)
-        if size > 2 * self._max_list_bytes or len(fields) > 2 * self._max_fields:
+    def _check(self, entries: list[Entry]) -> FieldSection:
+        size = sum([each[2] for each in entries])
+        if size > self._max_list_bytes:  # perhaps for the sake of what is still coded
+            size = sum(len(each.name) + len(_text(each.value)) + _ENTRY_OVERHEAD for each in entries)
+        if size > 2 * self._max_list_bytes or len(entries) > 2 * self._max_fields:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "field-section-bomb")
-        if size > self._max_list_bytes or len(fields) > self._max_fields:
+        if size > self._max_list_bytes or len(entries) > self._max_fields:
             return FieldSection((), "field-section-too-large", None, False, "field-section-too-large")
-        fault, content_length, pseudo = _inspect(fields)
+        fault, related = _relate(entries)
+        trailers = related.keys().isdisjoint(_PSEUDO)
         if fault:
-            return FieldSection((), fault, None, not pseudo, fault)
-        section = FieldSection(tuple(fields), "", content_length, not pseudo)
-        return section._replace(request_fault=request_fault(section))
+            return FieldSection((), fault, None, trailers, fault)
+        length = related.get(b"content-length")
+        content_length = None if length is None else int(length)
+        return FieldSection(entries, "", content_length, trailers, _request_fault(related))
 
 
-def _inspect(fields: list[Field]) -> tuple[str, int | None, set[bytes]]:
-    """Return why a section is malformed ("" if it isn't), its content-length, and its pseudo-header fields."""
-    seen: set[bytes] = set()
-    length: int | None = None
+def _relate(entries: list[Entry]) -> tuple[str, dict[bytes, bytes]]:
+    """Return why a section is malformed ("" if it isn't), and the first value of each field in _RELATED."""
+    related: dict[bytes, bytes] = {}
     regular = False
-    for name, value in fields:
-        if name[:1] == b":":
-            if regular or name in seen or name not in _PSEUDO:
-                return "pseudo-field", None, seen | {name}
-            seen.add(name)
-        elif not _NAME.fullmatch(name):
-            return "field-name", None, seen
+    for name, value, _, fault in entries:
+        if name not in _RELATED:
+            regular = True
+        elif name in _PSEUDO:
+            if regular or name in related:
+                return "pseudo-field", related
+            related[name] = _text(value)
         else:
             regular = True
-            if name in _CONNECTION_SPECIFIC or (name == b"te" and value.lower() != b"trailers"):
-                return "connection-specific-field", None, seen
-            if name == b"content-length":
-                if not value.isdigit() or len(value) > 18 or length not in (None, int(value)):
-                    return "content-length", None, seen
-                length = int(value)
-        if _BAD_VALUE.search(value):
-            return "field-value", None, seen
-    return "", length, seen
+            text = related.setdefault(name, _text(value))
+            if name == b"content-length" and not fault and int(text) != int(_text(value)):
+                return "content-length", related
+        if fault:
+            return fault, related
+    return "", related
 
 
-def request_fault(section: FieldSection) -> str:
-    """Return why a section can't begin a request, as a stable name; "" if it can (section 8.3.1).
-
-    CONNECT is none that this server has a use for (section 8.5).
-    """
-    if section.fault:
-        return section.fault
-    authority, host = section.get(b":authority"), section.get(b"host")
-    if section.get(b":method") == b"CONNECT":
+def _request_fault(related: Mapping[bytes, bytes]) -> str:
+    """Return why a section can't begin a request (section 8.3.1): CONNECT is none that we have a use for (8.5)."""
+    authority = related.get(b":authority")
+    if related.get(b":method") == b"CONNECT":
         return "connect"
-    if None in (section.get(b":method"), section.get(b":scheme")) or not section.get(b":path"):
+    if b":method" not in related or b":scheme" not in related or not related.get(b":path"):
         return "pseudo-field"
-    if authority is not None and (b"@" in authority or host not in (None, authority)):
+    if authority is not None and (b"@" in authority or related.get(b"host", authority) != authority):
         return "authority"
     return ""
 
@@ -235,6 +394,8 @@ def encode(fields: Iterable[Field]) -> bytes:
     return bytes(block)
 
 
+_STATIC_ENTRIES: Final = tuple(entry(*field) for field in _STATIC)
+_STATIC_BARE: Final = tuple(entry(name, b"") for name, _ in _STATIC)
 _STATIC_FIELDS: Final = {field: index for index, field in reversed(list(enumerate(_STATIC))) if index}
 _STATIC_NAMES: Final = {field[0]: index for index, field in reversed(list(enumerate(_STATIC))) if index}
 
@@ -263,6 +424,15 @@ def _string(block: bytes, position: int) -> bytes:
     length, start = _integer(block, position, 0x7F)
     octets = block[start : start + length]
     return huffman.decode(octets) if block[position] & 0x80 else octets
+
+
+def _literal(bare: Entry, block: bytes, value_at: int) -> Entry:
+    if bare.name in _READ or not block[value_at] & 0x80:
+        return entry(bare.name, _string(block, value_at))
+    length, start = _integer(block, value_at, 0x7F)
+    value = Coded(block[start : start + length])
+    fault = "" if huffman.is_field_value(value.octets) else "field-value"
+    return Entry(bare.name, value, bare.size + len(value), bare.fault or fault)
 
 
 def _encode_integer(value: int, prefix: int, pattern: int) -> bytes:

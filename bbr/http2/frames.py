@@ -23,19 +23,19 @@ MIN_MAX_FRAME_SIZE: Final = 1 << 14
 MAX_MAX_FRAME_SIZE: Final = (1 << 24) - 1
 
 
-class FrameType(enum.IntEnum):
-    """Section 6."""
+class FrameType:
+    """Section 6. Plain integers, as in Flag: to look up a member of an enum takes ten times as long (CPython 3.11)."""
 
-    DATA = 0
-    HEADERS = 1
-    PRIORITY = 2
-    RST_STREAM = 3
-    SETTINGS = 4
-    PUSH_PROMISE = 5
-    PING = 6
-    GOAWAY = 7
-    WINDOW_UPDATE = 8
-    CONTINUATION = 9
+    DATA: Final = 0
+    HEADERS: Final = 1
+    PRIORITY: Final = 2
+    RST_STREAM: Final = 3
+    SETTINGS: Final = 4
+    PUSH_PROMISE: Final = 5
+    PING: Final = 6
+    GOAWAY: Final = 7
+    WINDOW_UPDATE: Final = 8
+    CONTINUATION: Final = 9
 
 
 class Flag:
@@ -90,6 +90,11 @@ def settings(values: Iterable[tuple[SettingId, int]]) -> bytes:
     """Return a SETTINGS frame."""
     payload = b"".join(SETTING.pack(identifier, value) for identifier, value in values)
     return header(FrameType.SETTINGS, 0, 0, len(payload)) + payload
+
+
+def ping(opaque: bytes) -> bytes:
+    """Return a PING with these 8 octets."""
+    return header(FrameType.PING, 0, 0, 8) + opaque
 
 
 def ping_ack(opaque: bytes) -> bytes:

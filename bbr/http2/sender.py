@@ -8,6 +8,9 @@ from bbr.http2.settings import DEFAULT_WINDOW_BYTES
 from bbr.http2.streams import Stream
 from bbr.http2.windows import SendWindow
 
+# What an entry of a stream's queue takes beside its octets.
+ENTRY_BYTES = 256
+
 # RFC 9113 section 6.5.2: what the peer accepts until it says otherwise.
 DEFAULT_MAX_FRAME_SIZE = frames.MIN_MAX_FRAME_SIZE
 
@@ -24,6 +27,8 @@ class Sender:
         max_frame_size: the peer's MAX_FRAME_SIZE.
         control_frames: answers to PING and SETTINGS in the output that has not been taken yet.
         held: while true no DATA is produced: the peer does not read.
+        queued: the streams on which something waits, by id.
+        queued_bytes: their DATA octets together, and what each entry of a queue takes beside its octets.
     """
 
     def __init__(self) -> None:
@@ -33,6 +38,8 @@ class Sender:
         self.control_frames = 0
         self.held = False
         self._out: list[bytes | memoryview] = []
+        self.queued: dict[int, Stream] = {}
+        self.queued_bytes = 0
         self._waiting: OrderedDict[int, Stream] = OrderedDict()
 
     def take(self) -> bytes:
@@ -85,10 +92,13 @@ class Sender:
 
     def forget(self, stream: Stream) -> None:
         """Drop what waits on a stream that is closed."""
-        self._waiting.pop(stream.id, None)
-        stream.queue.clear()
-        stream.queued_bytes = 0
-        stream.trailers = None
+        if stream.queue:
+            self._waiting.pop(stream.id, None)
+            del self.queued[stream.id]
+            self.queued_bytes -= stream.queued_bytes + ENTRY_BYTES * len(stream.queue)
+            stream.queue.clear()
+            stream.queued_bytes = 0
+            stream.trailers = None
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """Send RST_STREAM."""
@@ -117,19 +127,27 @@ class Sender:
                 octets = octets[:credit]
             else:
                 stream.queue.popleft()
+                self.queued_bytes -= ENTRY_BYTES
             stream.queued_bytes -= len(octets)
+            self.queued_bytes -= len(octets)
             self._emit(stream, octets, end_stream=stream.queue_ends and not stream.queue)
             if stream.queue:
                 waiting[stream_id] = stream
                 continue
+            del self.queued[stream_id]
             drained.append(stream)
             if stream.trailers is not None:
                 self.headers(stream, stream.trailers, end_stream=True)
         return drained
 
     def _enqueue(self, stream: Stream, octets: memoryview) -> None:
+        if not stream.queue:
+            self.queued[stream.id] = stream
+            stream.stalled_at = None
         stream.queue.append(octets)
         stream.queued_bytes += len(octets)
+        stream.stalled_bytes += len(octets)
+        self.queued_bytes += len(octets) + ENTRY_BYTES
         self.wake(stream)
 
     def _emit(self, stream: Stream, octets: bytes | memoryview, *, end_stream: bool) -> None:

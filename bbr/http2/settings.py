@@ -21,9 +21,16 @@ class Settings:
         max_fields: the same for their number.
         max_continuations: CONTINUATION frames of one field block (nghttp2: 8).
         max_queued_bytes: answer octets that may wait for a stream's window before its peer gets no more credit.
+        max_connection_queued_bytes: the same for all streams of the connection together: a stream whose answer finds no
+            room any more is reset.
         max_queued_control_frames: answers to PING and SETTINGS that a peer may leave unread (nghttp2, Envoy: 1,000).
         preface_seconds: until the client's preface is complete.
         settings_seconds: until our SETTINGS are acknowledged.
+        stall_seconds: how long an answer may wait for its peer's credit with less than `min_progress_bytes` leaving.
+            Then its stream is reset; if the whole connection stood still, it is closed.
+        min_progress_bytes: the same.
+        keepalive_seconds: of silence until the peer is asked with a PING whether it is there.
+        keepalive_timeout_seconds: that it has to answer with anything.
     """
 
     stream_window_bytes: int = 1 << 20
@@ -34,9 +41,14 @@ class Settings:
     max_fields: int = 128
     max_continuations: int = 8
     max_queued_bytes: int = 1 << 20
+    max_connection_queued_bytes: int = 64 << 20
     max_queued_control_frames: int = 1000
     preface_seconds: float = 10.0
     settings_seconds: float = 10.0
+    stall_seconds: float = 60.0
+    min_progress_bytes: int = 4 << 10
+    keepalive_seconds: float = 60.0
+    keepalive_timeout_seconds: float = 20.0
 
     def __post_init__(self) -> None:
         for name in ("stream_window_bytes", "connection_window_bytes"):

@@ -22,6 +22,8 @@ class Stream:
         queue_ends: END_STREAM goes with the last of them.
         trailers: the block that ends the stream after the queue.
         withheld_bytes: credit that the peer gets when the queue is short again.
+        stalled_at: when what waits was last seen to make progress, in seconds; None while nothing waits.
+        stalled_bytes: how much waited then, and how much has come to it since.
         answered: some DATA has left; a reset after that is normal (Envoy resets every ext_proc stream).
     """
 
@@ -36,6 +38,8 @@ class Stream:
         "receive_window",
         "remote_closed",
         "send_window",
+        "stalled_at",
+        "stalled_bytes",
         "trailers",
         "withheld_bytes",
     )
@@ -52,4 +56,6 @@ class Stream:
         self.queue_ends = False
         self.trailers: bytes | None = None
         self.withheld_bytes = 0
+        self.stalled_at: float | None = None
+        self.stalled_bytes = 0
         self.answered = False

@@ -35,6 +35,16 @@ class ReceiveWindow:
         self.available -= octets
         return True
 
+    def pass_on(self, octets: int) -> int:
+        """Count octets that the peer sent and let go of them at once; return the increment as `release` does.
+
+        -1 if the peer had no credit for them, and nothing is counted then.
+        """
+        if octets > self.available:
+            return -1
+        self.available -= octets
+        return self.release(octets)
+
     def release(self, octets: int) -> int:
         """Let go of octets; return the increment to announce now, or 0 to wait for more."""
         self.unsent += octets

@@ -53,7 +53,7 @@ class Call:
         stream_id: its stream.
         handler: what answers it.
         reader: its messages.
-        heard: when the last whole message came, in seconds.
+        heard: when a message last came to its end, in seconds: a piece of one now and then is no sign of life.
         deadline: when grpc-timeout is over; None without one.
         headers_sent: response HEADERS are out, so the end is trailers.
     """

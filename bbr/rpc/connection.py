@@ -9,7 +9,8 @@ from typing import Final
 
 from bbr.http2.connection import Connection
 from bbr.http2.events import DataReceived, Event, RequestReceived, StreamReset, TrailersReceived
-from bbr.http2.fields import FieldSection
+from bbr.http2.fields import Entry, FieldSection
+from bbr.http2.frames import ErrorCode
 from bbr.http2.settings import Settings
 from bbr.rpc import calls
 from bbr.rpc.calls import Call, Handler
@@ -57,7 +58,7 @@ class RpcConnection:
         self.fault = ""
         self._services = services
         self._http2 = Connection(settings, now)
-        self._last_section: FieldSection | None = None
+        self._last_entries: Sequence[Entry] | None = None
         self._last_opening: _Opening = (b"", None, None, None)
 
     @property
@@ -72,24 +73,24 @@ class RpcConnection:
 
     def receive(self, octets: bytes, now: float) -> None:
         """Take octets from the peer. Never raises; see `Services.failed`."""
-        for event in self._http2.receive(octets, now):
-            self._handle(event, now)
+        try:
+            for event in self._http2.receive(octets, now):
+                self._handle(event, now)
+        except Exception as error:
+            self._abandon(error, now)
 
     def expire(self, now: float) -> None:
         """End what is overdue: calls past their deadline or a handler's patience, and a connection that never began.
 
-        To be called about as often as the shortest patience asks for; its cost grows with the running calls.
+        To be called about as often as the shortest patience asks for; its cost grows with the running calls. Never
+        raises, as `receive`.
         """
-        for event in self._http2.expire(now):
-            self._handle(event, now)
-        for call in list(self.calls.values()):
-            if call.deadline is not None and now > call.deadline:
-                self._end(call, _TIMEOUT)
-                continue
-            patience = call.handler.patience_seconds
-            if patience is not None and now - call.heard > patience:
-                call.heard = now
-                self._answer(call, call.handler.expire)
+        try:
+            for event in self._http2.expire(now):
+                self._handle(event, now)
+            self._expire_calls(now)
+        except Exception as error:
+            self._abandon(error, now)
 
     def take_output(self) -> bytes:
         """Return the octets to send, and forget them."""
@@ -116,6 +117,22 @@ class RpcConnection:
         """End a call from outside."""
         self._end(call, status)
 
+    def _expire_calls(self, now: float) -> None:
+        for call in list(self.calls.values()):
+            if call.deadline is not None and now > call.deadline:
+                self._end(call, _TIMEOUT)
+                continue
+            patience = call.handler.patience_seconds
+            if patience is not None and now - call.heard > patience:
+                call.heard = now
+                self._answer(call, call.handler.expire)
+
+    def _abandon(self, error: Exception, now: float) -> None:
+        """End the connection, and no other: a fault of ours has left it in an unknown state."""
+        self._services.failed(error)
+        for event in self._http2.fail(ErrorCode.INTERNAL_ERROR, "internal-error"):
+            self._handle(event, now)
+
     def _handle(self, event: Event, now: float) -> None:
         if isinstance(event, DataReceived):
             call = self.calls.get(event.stream_id)
@@ -135,9 +152,9 @@ class RpcConnection:
             self.fault = event.reason
 
     def _request(self, stream_id: int, section: FieldSection, now: float, *, end_stream: bool) -> None:
-        if section is not self._last_section:  # equal field blocks are one object: a gateway's requests look alike
+        if section.entries is not self._last_entries:  # alike field blocks share them, and a gateway's are alike
             self._last_opening = self._opening(section)
-            self._last_section = section
+            self._last_entries = section.entries
         refusal, new_handler, seconds, encoding = self._last_opening
         if new_handler is None:
             self._http2.send_headers(stream_id, refusal, end_stream=True)
@@ -174,7 +191,7 @@ class RpcConnection:
         except MessageError as error:
             self._end(call, error.status)
             return
-        if messages:  # parts of one do not count: a peer could send an octet now and then for ever
+        if messages:
             call.heard = now
         answers: list[bytes] = []
         handler = call.handler

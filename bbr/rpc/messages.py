@@ -65,7 +65,13 @@ class MessageReader:
         Raises:
             MessageError: a prefix announces too much, or a compressed message.
         """
-        if self._parts:
+        if not self._parts:
+            if len(octets) >= _PREFIX_BYTES:
+                flag, length = PREFIX.unpack_from(octets)
+                # One whole message, as most DATA is.
+                if not flag and length + _PREFIX_BYTES == len(octets) and length <= self._max_bytes:
+                    return (octets[_PREFIX_BYTES:],)
+        else:
             self._parts.append(octets)
             self._held_bytes += len(octets)
             if self._held_bytes < self._needed:
@@ -105,8 +111,4 @@ class MessageReader:
 
 def frame(messages: Sequence[bytes]) -> bytes:
     """Return messages as the octets of a call's DATA."""
-    parts = []
-    for message in messages:
-        parts.append(PREFIX.pack(0, len(message)))
-        parts.append(message)
-    return b"".join(parts)
+    return b"".join([part for message in messages for part in (PREFIX.pack(0, len(message)), message)])

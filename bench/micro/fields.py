@@ -31,8 +31,9 @@ def blocks(count: int, *, fresh: bool) -> list[bytes]:
     for number in range(count + 1):
         if fresh or not number:
             trace = f"00-{numbers.getrandbits(128):032x}-{numbers.getrandbits(64):016x}-01"
-        fields = [(":method", "POST"), (":scheme", "http"), (":authority", "bbr"), ("te", "trailers")]
-        fields += [(":path", "/envoy.service.ext_proc.v3.ExternalProcessor/Process"), ("grpc-timeout", "10000m")]
+        fields = [(":method", "POST"), (":scheme", "http"), (":authority", "bbr")]
+        fields += [(":path", "/envoy.service.ext_proc.v3.ExternalProcessor/Process")]
+        fields += [("te", "trailers"), ("grpc-timeout", "10000m")]
         fields += [("content-type", "application/grpc"), ("x-envoy-internal", "true"), ("traceparent", trace)]
         made.append(encoder.encode(fields))
     return made
@@ -43,7 +44,7 @@ def ours(octets: list[bytes]) -> None:
     decoder = FieldDecoder(0, 8192, 128)
     decoder.settings_acknowledged()
     for block in octets:
-        decoder.decode(block)
+        assert not decoder.decode(block).request_fault
 
 
 def theirs(octets: list[bytes]) -> None:

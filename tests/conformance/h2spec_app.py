@@ -28,12 +28,15 @@ class App(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._loop = asyncio.get_running_loop()
+        self._heads: set[int] = set()  # their answers have no body
         self._connection = Connection(SETTINGS, self._loop.time())
         self._transport.write(self._connection.take_output())
 
     def data_received(self, data: bytes) -> None:
         """Receive, answer, and close after a GOAWAY."""
         for event in self._connection.receive(data, self._loop.time()):
+            if isinstance(event, RequestReceived) and event.section.get(b":method") == b"HEAD":
+                self._heads.add(event.stream_id)
             match event:
                 case RequestReceived(stream_id, _, True) | DataReceived(stream_id, _, True):
                     self._answer(stream_id)
@@ -44,13 +47,16 @@ class App(asyncio.Protocol):
             self._transport.close()
 
     def _answer(self, stream_id: int) -> None:
-        self._connection.send_headers(stream_id, HEAD)
+        is_head = stream_id in self._heads
+        self._heads.discard(stream_id)
+        self._connection.send_headers(stream_id, HEAD, end_stream=is_head)
         self._connection.send_data(stream_id, BODY, end_stream=True)
 
 
 async def serve(port: int) -> None:
-    """Serve until cancelled."""
+    """Serve until cancelled; tell the port, which is a free one if it is 0."""
     server = await asyncio.get_running_loop().create_server(App, "127.0.0.1", port)
+    print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 

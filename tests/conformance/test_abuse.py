@@ -1,11 +1,14 @@
 import struct
 import sys
 import tracemalloc
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import pytest
 
 from bbr.http2 import fields as fields_module
 from bbr.http2 import huffman
+from bbr.http2.connection import Connection
 from bbr.http2.events import ConnectionFailed, DataReceived, RequestReceived, StreamReset
 from bbr.http2.settings import Settings
 from tests.support.frames import (
@@ -42,11 +45,54 @@ from tests.support.frames import (
     window_update,
 )
 from tests.support.h2cases import assert_alive, assert_conserved, assert_failed
+from tests.support.measure import Held, held
+
+Test = TypeVar("Test", bound=Callable[..., None])
 
 OPEN = headers(1, POST_BLOCK)
 STATUS = block([(":status", "200")])
 MALFORMED = POST_BLOCK + literal(b"Upper", b"x")
 BAD_LENGTH = POST_BLOCK + literal(b"content-length", b"1")
+
+
+# What a peer can make a connection hold, at most, in a case that does not state a ceiling of its own: live streams,
+# octets of output, octets of input that is not whole. DESIGN.md has the formula of what Settings allow.
+CEILING = Held(streams=2, queued=2 << 10, input=9 + (16 << 10))
+
+
+def ceiling(**limits: int) -> Callable[[Test], Test]:
+    """State what a case may hold instead."""
+
+    def mark(test: Test) -> Test:
+        test.ceiling = CEILING._replace(**limits)  # type: ignore[attr-defined]
+        return test
+
+    return mark
+
+
+@pytest.fixture(autouse=True)
+def within_its_ceiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Measure each connection of a case after all that it is told, by peer and owner."""
+    peak = Held(0, 0, 0)
+
+    def measured(name: str) -> None:
+        do = getattr(Connection, name)
+
+        def call(connection: Connection, *arguments: Any, **named: Any) -> Any:
+            nonlocal peak
+            result = do(connection, *arguments, **named)
+            peak = peak.most(held(connection))
+            return result
+
+        monkeypatch.setattr(Connection, name, call)
+
+    for name in ("receive", "send_headers", "send_data"):
+        measured(name)
+    yield
+    limit = getattr(request.function, "ceiling", CEILING)
+    assert peak.streams <= limit.streams
+    assert peak.queued <= limit.queued
+    assert peak.input <= limit.input
 
 
 def reason(peer: Peer) -> str:
@@ -138,6 +184,7 @@ def test_i0_far_too_many_cancels_end_gracefully():
     assert [each.code for each in peer.of(GOAWAY)] == [NO_ERROR, ENHANCE_YOUR_CALM]
 
 
+@ceiling(streams=0)
 @pytest.mark.parametrize("body", [b"", b"a whole request"], ids=["I1 HEADERS", "I2 HEADERS and DATA"])
 def test_rapid_reset(body):
     peer = Peer()
@@ -164,6 +211,7 @@ def test_i1_one_answer_is_enough(answered):
     assert_alive(peer)
 
 
+@ceiling(streams=0)
 def test_i1_in_one_read():
     peer = Peer(Settings(max_concurrent_streams=10))
     peer.send(*(headers(stream_id, POST_BLOCK) + rst_stream(stream_id) for stream_id in range(1, 200_001, 2)))
@@ -189,6 +237,7 @@ PRIMITIVES = {
 }
 
 
+@ceiling(streams=0)
 @pytest.mark.parametrize("attack", PRIMITIVES.values(), ids=PRIMITIVES)
 def test_resets_of_ours(attack):
     peer = Peer()
@@ -220,6 +269,7 @@ CONTINUATIONS = {
 }
 
 
+@ceiling(streams=0, input=(16 << 10) + (16 << 10))  # twice the header list limit, and the frame that exceeds it
 @pytest.mark.parametrize("fragment", CONTINUATIONS.values(), ids=CONTINUATIONS)
 def test_i5_continuation_flood(fragment, monkeypatch):
     decoded: list[bytes] = []
@@ -299,6 +349,7 @@ def test_i8_the_work_of_huffman_code_is_a_step_for_each_octet(monkeypatch):
     assert len(huffman._states) <= 256
 
 
+@ceiling(queued=10_000 + 65_535)
 def test_i9_a_window_of_none_for_ever():
     limits = Settings(max_queued_bytes=10_000, stream_window_bytes=65_535)
     peer = Peer(limits, own=((INITIAL_WINDOW_SIZE, 0),))
@@ -336,6 +387,7 @@ def test_i9_many_small_answers_count_what_they_take():
     assert len(peer.connection.streams[1].queue) <= 260
 
 
+@ceiling(queued=(64 << 10) + 100)
 def test_i9_a_drip_of_credit():
     peer = Peer(own=((INITIAL_WINDOW_SIZE, 0),))
     peer.send(OPEN)
@@ -346,6 +398,7 @@ def test_i9_a_drip_of_credit():
     assert sum(each.kind == DATA for each in peer.frames) == taken
 
 
+@ceiling(streams=100)
 def test_i9_a_drip_wakes_only_its_stream(monkeypatch):
     peer = Peer(own=((INITIAL_WINDOW_SIZE, 0),))
     for stream_id in range(1, 201, 2):
@@ -356,6 +409,7 @@ def test_i9_a_drip_wakes_only_its_stream(monkeypatch):
     assert len(peer.connection._sender._waiting) <= 1
 
 
+@ceiling(streams=0, queued=17 << 10)  # a thousand answers to PING
 @pytest.mark.parametrize("kind", ["PING", "SETTINGS"])
 def test_i11_answers_that_are_not_read(kind):
     peer = Peer()
@@ -412,6 +466,7 @@ def test_i11_a_modest_rate_is_no_flood(octets):
     assert not peer.connection.closed
 
 
+@ceiling(streams=0, queued=34 << 10)  # what the budget lets pass before the read is over
 def test_i11_in_one_read_there_is_one_failure():
     peer = Peer()
     peer.send(PING_FRAME * 3000)
@@ -429,6 +484,7 @@ def test_i12_settings_of_2700_entries():
     assert reason(peer) == "settings-flood"
 
 
+@ceiling(streams=100)
 def test_i12_a_window_that_flips():
     peer = Peer()
     peer.send(*(headers(stream_id, POST_BLOCK) for stream_id in range(1, 201, 2)))
@@ -507,6 +563,7 @@ def test_i18_windows_never_exceed_31_bits():
     assert_failed(peer, FLOW_CONTROL_ERROR)
 
 
+@ceiling(streams=10)
 def test_i20_refused_streams_cost():
     peer = Peer(Settings(max_concurrent_streams=10))
     for stream_id in odd_ids():

@@ -152,3 +152,10 @@ def test_g7_a_request_is_answered(method, chunk):
     assert peer.fields(answer[0]) == [(":status", "200"), ("content-length", "16")]
     assert [(each.payload, each.ends) for each in answer[1:]] == [(b"sixteen octets.\n", True)]
     assert_alive(peer)
+
+
+def test_g4_of_two_faults_the_first_is_named():
+    peer = Peer()
+    fields = block([(":method", "POST"), (":scheme", "http"), ("content-length", "1")])
+    peer.send(headers(1, fields, end=True))
+    assert [each.reason for each in peer.found(StreamReset)] == ["pseudo-field"]

@@ -158,7 +158,7 @@ def test_a6_settings_that_are_never_acknowledged():
 
 
 def test_a6_an_acknowledgement_in_time():
-    peer = Peer()
+    peer = Peer(Settings(keepalive_seconds=1e7))
     peer.send(SETTINGS_ACK)
     assert peer.connection.expire(1e6) == []
     assert_alive(peer)

@@ -50,7 +50,7 @@ cuts = st.lists(st.integers(0, 200) | st.integers(0, 60_000), max_size=12)
 
 @settings(max_examples=EXAMPLES)
 @given(script=scripts.scripts.map(b"".join).flatmap(scripts.mutated), answers=st.integers(0, 3), places=cuts)
-def test_any_split_of_frames_means_the_same(script: bytes, answers: int, places: list[int]) -> None:
+def test_j1_any_split_of_frames_means_the_same(script: bytes, answers: int, places: list[int]) -> None:
     whole = outcome(started(answers=answers), [script])
     assert outcome(started(answers=answers), split(script, places)) == whole
     if len(script) < 3_000:
@@ -65,7 +65,7 @@ def test_any_split_of_frames_means_the_same(script: bytes, answers: int, places:
     octets=st.integers(0, len(HELLO)).flatmap(lambda length: scripts.mutated(HELLO[:length])),
     places=cuts,
 )
-def test_any_split_of_the_preface_means_the_same(octets: bytes, places: list[int]) -> None:
+def test_j1_any_split_of_the_preface_means_the_same(octets: bytes, places: list[int]) -> None:
     whole = outcome(Connection(Settings(), 0.0), [octets])
     for pieces in (split(octets, places), split(octets, list(range(len(octets))))):
         assert outcome(Connection(Settings(), 0.0), pieces) == whole

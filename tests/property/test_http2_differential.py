@@ -201,7 +201,7 @@ WANTED = {
 
 @settings(max_examples=EXAMPLES)
 @given(dialogue=dialogues)
-def test_frames_get_the_same_class_of_answer(dialogue: list[Step]) -> None:
+def test_l1_frames_get_the_same_class_of_answer(dialogue: list[Step]) -> None:
     difference = first_difference(dialogue)
     assert difference is None or any(re.fullmatch(pattern, difference) for pattern in WANTED)
 
@@ -225,7 +225,7 @@ def test_frames_get_the_same_class_of_answer(dialogue: list[Step]) -> None:
         (13, [scripts.frame(10, 0, 0)]),
     ],
 )
-def test_the_wanted_differences_are_there(pattern: int, steps: list[Step]) -> None:
+def test_l1_the_wanted_differences_are_there(pattern: int, steps: list[Step]) -> None:
     difference = first_difference(steps)
     assert difference is not None
     assert re.fullmatch(list(WANTED)[pattern], difference)

@@ -123,6 +123,36 @@ def test_blocks_without_a_table_mean_what_a_fresh_decoder_says(bodies: list[Bloc
             ours.decode(b"\x20")
 
 
+fresh_values = st.one_of(traces, values, st.just(b"same"))
+alike = st.builds(
+    lambda head, one, between, two, tail: (
+        b"".join(head)
+        + b"\x00" + string(b"traceparent", True) + string(one, True)
+        + b"".join(between)
+        + b"\x40" + string(b"x-request-id", True) + string(two, True)
+        + tail
+    ),
+    st.sampled_from([[], [b"\x83\x86"]]),
+    fresh_values,
+    st.sampled_from([[], [b"\x82"], [b"\x00" + string(b"a", False) * 2]]),
+    fresh_values, st.sampled_from([b"", b"", b"\x87"]),
+)  # fmt: skip
+
+
+@settings(max_examples=EXAMPLES)
+@given(bodies=st.lists(alike | alike.flatmap(scripts.mutated), min_size=3, max_size=8))
+def test_blocks_that_are_nearly_alike_mean_what_a_fresh_decoder_says(bodies: list[Block]) -> None:
+    ours = FieldDecoder(0, LIST_BYTES, FIELDS)
+    ours.settings_acknowledged()
+    ours.decode(b"\x20")
+    for block in bodies:
+        fresh = Library()
+        fresh.decoder.max_allowed_table_size = 0
+        fresh.decoder.header_table_size = 0
+        if not check(ours, fresh, block):
+            return
+
+
 @functools.cache
 def library_decodes(coded: bytes) -> bytes | None:
     try:
@@ -137,6 +167,7 @@ def test_huffman_strings_mean_what_the_library_says(coded: bytes) -> None:
     expected = library_decodes(coded)
     try:
         assert huffman.decode(coded) == expected
+        assert huffman.is_field_value(coded) == (expected.strip(b" \t") == expected and not {0, 10, 13} & set(expected))
     except huffman.HuffmanError:
         assert expected is None
 

@@ -123,13 +123,12 @@ class Walk(RuleBasedStateMachine):
                 self.open[number].peer_ended = True
 
     def take_output(self) -> None:
-        taken = bytearray()
         for frame in scripts.parsed(self.connection.take_output()):
             self.note_ours(frame)
-            # After a GOAWAY h2's client takes nothing more at all.
+            # After a GOAWAY h2's client takes nothing more at all. And one by one: for the rest of a read it goes on
+            # with the MAX_FRAME_SIZE from before our acknowledgement.
             if not isinstance(frame, wire.GoAwayFrame):
-                taken += frame.serialize()
-        self.peer.receive_data(bytes(taken))
+                self.peer.receive_data(frame.serialize())
 
     def note_ours(self, frame: wire.Frame) -> None:
         number = frame.stream_id
@@ -374,7 +373,7 @@ class Walk(RuleBasedStateMachine):
 
 
 Walk.TestCase.settings = settings(max_examples=EXAMPLES, stateful_step_count=STEPS)
-TestWalk = Walk.TestCase
+TestWalk = Walk.TestCase  # "L2 walk beside a model"
 
 
 STUCK = scripts.settings((4, 0)) + scripts.window_update(0, 200_000) + scripts.request(1)

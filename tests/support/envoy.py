@@ -45,11 +45,13 @@ class Gateway:
         port: the listener's port; HTTP/1.1 and HTTP/2 with prior knowledge.
         admin: the admin interface's port.
         access_log: the file with one JSON object per request.
+        pid: the process's id.
     """
 
     port: int
     admin: int
     access_log: Path
+    pid: int
 
     def logged(self, path: str) -> dict[str, Any]:
         """Await the access log's line for the request of `path`, which must be this request's alone."""
@@ -86,7 +88,7 @@ def gateway(config: dict[str, Any]) -> Iterator[Gateway]:
         with (folder / "log").open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
             try:
                 admin = _await_ready(process, folder)
-                yield Gateway(_listener_port(admin), admin, log)
+                yield Gateway(_listener_port(admin), admin, log, process.pid)
             finally:
                 process.terminate()
                 try:

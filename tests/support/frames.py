@@ -163,7 +163,7 @@ class Peer:
     ) -> None:
         self.limits = limits or Settings()
         self.now = 0.0
-        self.connection = Connection(self.limits, self.now)
+        self.connection = self.connect()
         self.chunk = chunk
         self.frames: list[Frame] = []
         self.events: list[Event] = []
@@ -180,9 +180,17 @@ class Peer:
         everything = b"".join(octets)
         step = self.chunk or max(len(everything), 1)
         for start in range(0, len(everything), step):
-            self.events += self.connection.receive(everything[start : start + step], self.now)
+            self.deliver(everything[start : start + step])
             self.collect()
         return self.frames[before:]
+
+    def connect(self) -> Connection:
+        """Return what is talked to."""
+        return Connection(self.limits, self.now)
+
+    def deliver(self, octets: bytes) -> None:
+        """Hand over what one read brings."""
+        self.events += self.connection.receive(octets, self.now)
 
     def collect(self) -> list[Frame]:
         """Take the connection's output; return its frames."""

@@ -97,7 +97,8 @@ def set_headers(mutation: HeaderMutation) -> dict[str, bytes]:
 def header_map(fields: Fields) -> HeaderMap:
     """Return `fields` as Envoy sends them: in order, values in raw_value; a name may stand several times."""
     pairs = fields.items() if isinstance(fields, Mapping) else fields
-    return HeaderMap(headers=[HeaderValue(key=key, raw_value=_octets(value)) for key, value in pairs])
+    values = (HeaderValue(key=key, raw_value=_octets(value)) for key, value in pairs)
+    return HeaderMap(headers=[value.SerializeToString() for value in values])
 
 
 def _octets(value: str | bytes) -> bytes:

@@ -55,6 +55,7 @@ def test_defaults():
         "strip_header": None,
         "trust_client_headers": False,
         "dynamic_metadata": None,
+        "single_reply_bytes": 0,
         "drain_seconds": 25.0,
     }
 
@@ -112,6 +113,7 @@ USABLE = {
     },
     "trust_client_headers": {"true": True, "false": False},
     "dynamic_metadata": {"bbr": "bbr", "com.example.bbr_2-x": "com.example.bbr_2-x"},
+    "single_reply_bytes": {"0": 0, "1": 1, "60KiB": 61_440, "62000": 62_000},
     "drain_seconds": {"0": 0.0, "0.5": 0.5, "25": 25.0, "999999.999999": 999999.999999},
 }
 
@@ -162,6 +164,11 @@ UNUSABLE = {
     "dynamic_metadata": dict.fromkeys(
         ("", "a b", "é", "x" * 129), "is not a metadata namespace (letters, digits, points, dashes, underscores)"
     ),
+    "single_reply_bytes": {
+        "": NOT_A_SIZE,
+        "-1": NOT_A_SIZE,
+        "62001": "is more than 62000 bytes, the most that a gateway takes in one message",
+    },
     "drain_seconds": dict.fromkeys(
         ("", "-1", "1e3", "nan", "inf", "5s", ".5", "1.", "1000000", "0.0000001"), NOT_SECONDS
     ),

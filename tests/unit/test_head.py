@@ -1,4 +1,5 @@
 import pytest
+from google.protobuf.message import DecodeError
 
 from bbr.head import Dialect, Head, read_head
 from bbr.model import BodyKind
@@ -78,7 +79,26 @@ def test_dialect(path: str, dialect: Dialect) -> None:
     ],
 )
 def test_raw_value_wins_over_value(header: HeaderValue, expected: BodyKind) -> None:
-    assert read_head(HeaderMap(headers=[header])).kind is expected
+    assert read_head(HeaderMap(headers=[header.SerializeToString()])).kind is expected
+
+
+@pytest.mark.parametrize("size", [100, 1000])
+def test_a_field_is_read_whether_it_is_kept_or_not(size: int) -> None:
+    value = "text/plain; x=" + "x" * size
+    assert [kind(("content-type", value)) for _ in range(2)] == [OTHER, OTHER]
+    assert kind(("content-type", "application/json; x=" + "x" * size)) is JSON
+
+
+def test_names_that_begin_alike_are_told_apart() -> None:
+    assert read_head(header_map([("content-typo", "text/plain"), (":methyl", "CONNECT"), ("upgraded", "x")])) == Head(
+        JSON, 0, Dialect.OPENAI
+    )
+
+
+def test_a_field_that_is_none() -> None:
+    encoded = HeaderValue(key="content-type", value="x").SerializeToString()[:-1]
+    with pytest.raises(DecodeError):
+        read_head(HeaderMap(headers=[encoded]))
 
 
 def test_no_headers_at_all() -> None:

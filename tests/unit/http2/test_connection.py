@@ -6,12 +6,15 @@ from bbr.http2.fields import encode
 from bbr.http2.frames import ErrorCode
 from bbr.http2.settings import Settings
 from tests.support.frames import (
+    ACK,
     CANCEL,
     DATA,
+    ENHANCE_YOUR_CALM,
     GOAWAY,
     HEADERS,
     INITIAL_WINDOW_SIZE,
     NO_ERROR,
+    PING,
     PING_FRAME,
     POST_BLOCK,
     PROTOCOL_ERROR,
@@ -20,6 +23,7 @@ from tests.support.frames import (
     WINDOW_UPDATE,
     Peer,
     data,
+    frame,
     headers,
     settings,
     window_update,
@@ -153,3 +157,130 @@ def test_timeouts_count_from_the_beginning():
     assert peer.connection.expire(9.0) == []
     assert [type(each) for each in peer.connection.expire(9.1)] == [StreamReset, ConnectionFailed]
     assert [each.code for each in peer.collect() if each.kind == GOAWAY] == [4]
+
+
+def test_a_silent_peer_is_asked_once_and_may_answer_with_anything():
+    peer = Peer(Settings(keepalive_seconds=30.0, keepalive_timeout_seconds=5.0))
+    assert (peer.connection.expire(30.0), peer.collect()) == ([], [])
+    assert peer.connection.expire(30.1) == []
+    assert [(each.kind, each.flags, len(each.payload)) for each in peer.collect()] == [(PING, 0, 8)]
+    assert (peer.connection.expire(35.0), peer.collect()) == ([], [])
+    peer.now = 35.0
+    peer.send(OPEN)
+    assert (peer.connection.expire(65.0), peer.collect()) == ([], [])
+    assert peer.connection.expire(65.1) == []
+    ping = peer.collect()[0]
+    peer.now = 66.0
+    assert peer.send(frame(PING, ACK, 0, ping.payload)) == []
+    assert (peer.connection.expire(96.0), peer.collect()) == ([], [])
+
+
+def test_a_peer_that_does_not_answer_is_given_up():
+    peer = Peer(Settings(keepalive_seconds=30.0, keepalive_timeout_seconds=5.0))
+    peer.send(OPEN)
+    assert peer.connection.expire(31.0) == []
+    assert peer.connection.expire(36.0) == []
+    events = peer.connection.expire(36.1)
+    assert events == [
+        StreamReset(1, ErrorCode.NO_ERROR, "keepalive-timeout"),
+        ConnectionFailed(ErrorCode.NO_ERROR, "keepalive-timeout"),
+    ]
+    assert [each.kind for each in peer.collect()] == [PING, GOAWAY]
+
+
+def stuck(*, streams: int = 1, waiting: int = 20_000, **limits: float) -> Peer:
+    """Return a peer that gives no stream credit, with an answer waiting on each stream."""
+    quiet = {"keepalive_seconds": 1e9, "stall_seconds": 10.0, "min_progress_bytes": 1000}
+    peer = Peer(Settings(**quiet | limits), own=((INITIAL_WINDOW_SIZE, 0),))
+    for number in range(streams):
+        peer.send(headers(2 * number + 1, POST_BLOCK))
+        peer.connection.send_headers(2 * number + 1, STATUS)
+        peer.connection.send_data(2 * number + 1, bytes(waiting))
+    peer.collect()
+    assert peer.connection.expire(0.0) == []
+    return peer
+
+
+def test_a_stream_whose_answer_does_not_get_away_is_reset():
+    peer = stuck(streams=2)
+    peer.send(window_update(3, 1000))
+    assert peer.connection.expire(10.0) == []
+    assert peer.connection.expire(10.1) == [StreamReset(1, ErrorCode.CANCEL, "stream-stalled")]
+    assert [(each.kind, each.code) for each in peer.collect()] == [(RST_STREAM, CANCEL)]
+    assert list(peer.connection.streams) == [3]
+    assert peer.connection.expire(20.0) == []
+    assert peer.connection.expire(20.2) == [StreamReset(3, ErrorCode.CANCEL, "stream-stalled")]
+
+
+def test_a_drip_of_credit_is_no_progress():
+    peer = stuck()
+    peer.send(window_update(1, 999))
+    assert peer.connection.expire(10.0) == []
+    assert peer.connection.expire(10.1) == [StreamReset(1, ErrorCode.CANCEL, "stream-stalled")]
+
+
+def test_what_is_added_is_no_lack_of_progress():
+    peer = stuck()
+    peer.send(window_update(1, 1500))
+    peer.connection.send_data(1, bytes(5000))
+    assert peer.connection.expire(9.0) == []
+    assert peer.connection.expire(18.9) == []
+    assert [each.reason for each in peer.connection.expire(19.1)] == ["stream-stalled"]
+
+
+def test_an_answer_that_is_gone_does_not_count_for_the_next():
+    peer = stuck()
+    peer.send(window_update(1, 20_000))
+    assert peer.connection.expire(9.0) == []
+    peer.connection.send_data(1, bytes(5000))
+    assert peer.connection.expire(11.0) == []
+    assert peer.connection.expire(21.0) == []
+    assert [each.reason for each in peer.connection.expire(21.1)] == ["stream-stalled"]
+
+
+def test_a_connection_on_which_nothing_gets_away_is_closed():
+    peer = stuck(streams=2)
+    peer.send(settings((INITIAL_WINDOW_SIZE, 100_000)), headers(5, POST_BLOCK))
+    peer.connection.send_data(5, bytes(30_000))
+    assert peer.connection._sender.window.available == 0
+    assert peer.connection.expire(1.0) == []
+    assert peer.connection.expire(11.0) == []
+    assert peer.connection.expire(11.1)[-1] == ConnectionFailed(ErrorCode.FLOW_CONTROL_ERROR, "connection-stalled")
+
+
+def test_a_busy_connection_is_not_closed_for_one_slow_stream():
+    peer = stuck(streams=1)
+    peer.send(window_update(0, 1 << 20), headers(3, POST_BLOCK), window_update(3, 1 << 21))
+    peer.connection.send_data(3, bytes((1 << 20) + 170_000))
+    for now in (5.0, 10.0):
+        assert peer.connection.expire(now) == []
+        peer.send(window_update(0, 2000))
+    assert peer.connection._sender.window.available == 0
+    assert peer.connection.expire(10.5) == [StreamReset(1, ErrorCode.CANCEL, "stream-stalled")]
+    assert not peer.connection.closed
+
+
+def test_answers_that_find_no_room_end_their_stream_only():
+    peer = stuck(streams=3, waiting=10_000, max_connection_queued_bytes=35_000)
+    peer.connection.send_data(3, bytes(10_000))
+    assert [(each.kind, each.stream_id, each.code) for each in peer.collect()] == [(RST_STREAM, 3, ENHANCE_YOUR_CALM)]
+    assert peer.connection.receive(b"", 0.0) == [StreamReset(3, ErrorCode.ENHANCE_YOUR_CALM, "queued-bytes")]
+    assert list(peer.connection.streams) == [1, 5]
+    peer.connection.send_data(5, bytes(10_000))
+    assert peer.collect() == []
+    assert peer.connection._sender.queued_bytes == 30_000 + 3 * 256
+    # What can leave at once needs no room.
+    peer.send(headers(7, POST_BLOCK), window_update(7, 50_000))
+    peer.connection.send_data(7, bytes(34_000))
+    assert [each.kind for each in peer.collect()] == [DATA, DATA, DATA]
+
+
+def test_what_waits_is_counted_until_it_is_gone():
+    peer = stuck(streams=2)
+    sender = peer.connection._sender
+    peer.send(window_update(1, 5000))
+    assert sender.queued_bytes == 35_000 + 2 * 256
+    peer.send(window_update(1, 15_000))
+    assert (sender.queued_bytes, list(sender.queued)) == (20_256, [3])
+    peer.connection.reset(3, ErrorCode.CANCEL)
+    assert (sender.queued_bytes, sender.queued) == (0, {})

@@ -1,8 +1,8 @@
 from bbr.http2.events import ConnectionFailed, DataReceived, RequestReceived, StreamReset, TrailersReceived
-from bbr.http2.fields import FieldSection
+from bbr.http2.fields import FieldSection, entry
 from bbr.http2.frames import ErrorCode
 
-SECTION = FieldSection(((b":method", b"GET"),), "", None, False)
+SECTION = FieldSection((entry(b":method", b"GET"),), "", None, False)
 
 
 def test_events_can_be_taken_apart():

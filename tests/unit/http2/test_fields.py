@@ -1,8 +1,10 @@
 import hpack
 import pytest
+from hpack.huffman import HuffmanEncoder
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 
 from bbr.http2.faults import ConnectionFault
-from bbr.http2.fields import FieldDecoder, FieldSection, encode, request_fault
+from bbr.http2.fields import Coded, FieldDecoder, FieldSection, encode
 from bbr.http2.frames import ErrorCode
 from tests.support.frames import GET, GET_BLOCK, POST_BLOCK, block, literal
 
@@ -14,6 +16,12 @@ def decoder() -> FieldDecoder:
     made.settings_acknowledged()
     made.decode(b"\x20")
     return made
+
+
+def read(decoder: FieldDecoder, octets: bytes) -> list[tuple[bytes, bytes]] | None:
+    """Return what our own reader makes of a block."""
+    entries = decoder._read(octets)
+    return None if entries is None else list(FieldSection(entries, "", None, False).fields)
 
 
 def section(*fields: tuple[str, str]) -> FieldSection:
@@ -40,7 +48,7 @@ def test_what_is_encoded_another_decoder_reads(fields):
 
 @pytest.mark.parametrize("fields", [each for each in ENCODED if each and len(each[0][1]) < 99])
 def test_what_is_encoded_our_decoder_reads(fields, decoder):
-    assert decoder._read(encode(fields)) == fields
+    assert read(decoder, encode(fields)) == fields
 
 
 def test_a_static_field_is_an_octet():
@@ -49,7 +57,7 @@ def test_a_static_field_is_an_octet():
 
 
 @pytest.mark.parametrize(
-    "read",
+    "octets",
     [
         b"",
         b"\x82",
@@ -62,10 +70,10 @@ def test_a_static_field_is_an_octet():
         b"\x1f\x2b\x82\x1c\x64",
     ],
 )
-def test_blocks_that_are_read_without_the_library(decoder, read):
+def test_blocks_that_are_read_without_the_library(decoder, octets):
     made = hpack.Decoder()
-    want = [(bytes(name), bytes(value)) for name, value in made.decode(read, raw=True)]
-    assert decoder._read(read) == want
+    want = [(bytes(name), bytes(value)) for name, value in made.decode(octets, raw=True)]
+    assert read(decoder, octets) == want
 
 
 @pytest.mark.parametrize(
@@ -87,7 +95,7 @@ def test_blocks_that_are_read_without_the_library(decoder, read):
     ],
 )
 def test_blocks_that_are_left_to_the_library(decoder, other):
-    assert decoder._read(other) is None
+    assert read(decoder, other) is None
 
 
 def test_a_length_in_more_octets_than_it_needs_is_the_librarys(decoder):
@@ -127,7 +135,7 @@ def test_equal_blocks_are_decoded_once(decoder):
 def test_equal_literals_are_decoded_once(decoder):
     one = decoder.decode(b"\x82" + literal(b"x-a", b"b"))
     two = decoder.decode(b"\x83" + literal(b"x-a", b"b"))
-    assert one.fields[1] is two.fields[1]
+    assert one.entries[1] is two.entries[1]
 
 
 def test_memos_are_bounded(decoder):
@@ -169,7 +177,7 @@ FAULTS = {
 def test_malformed_sections_name_their_fault_and_hold_no_fields(fault):
     made = section(*FAULTS[fault])
     assert (made.fault, made.fields, made.content_length) == (fault, (), None)
-    assert request_fault(made) == fault
+    assert made.request_fault == fault
 
 
 def test_a_section():
@@ -196,4 +204,121 @@ def test_a_section():
     ],
 )
 def test_requests(fields, fault):
-    assert request_fault(section(*fields)) == fault
+    assert section(*fields).request_fault == fault
+
+
+CODER = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
+TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def coded(name: bytes, value: bytes) -> bytes:
+    octets = CODER.encode(value)
+    return b"\x00" + bytes((len(name),)) + name + bytes((0x80 | len(octets),)) + octets
+
+
+def test_a_value_that_nobody_reads_stays_coded_until_it_is_read(decoder):
+    made = decoder.decode(POST_BLOCK + coded(b"traceparent", TRACE) + coded(b"grpc-timeout", b"10S"))
+    assert [type(each.value) for each in made.entries[-2:]] == [Coded, bytes]
+    assert made.get(b"traceparent") == TRACE
+    assert made.fields[-2:] == ((b"traceparent", TRACE), (b"grpc-timeout", b"10S"))
+    assert not made.fault
+
+
+@pytest.mark.parametrize(
+    "bad", [b" a", b"a ", b"\ta", b"a\t", b" ", b"a\0b", b"a\rb", b"a\nb", b"\n", b"a\0b c", b"\0 "]
+)
+@pytest.mark.parametrize("name", [b"x-other", b"grpc-timeout"])
+def test_an_illegal_value_is_found_whether_it_is_read_or_not(decoder, name, bad):
+    assert decoder.decode(POST_BLOCK + coded(name, bad)).fault == "field-value"
+
+
+def test_a_value_that_is_no_huffman_code_is_found_if_nobody_reads_it(decoder):
+    with pytest.raises(ConnectionFault):
+        decoder.decode(POST_BLOCK + b"\x00\x03x-o\x81\x18")
+
+
+@pytest.mark.parametrize(("size", "fault"), [(36 + 99, ""), (36 + 98, "field-section-too-large")])
+def test_the_size_of_a_section_with_coded_values(size, fault):
+    made = FieldDecoder(0, size, 128)
+    made.settings_acknowledged()
+    made.decode(b"\x20")
+    assert made.decode(coded(b"nam1", b"0" * 99)).fault == fault
+
+
+def test_a_bad_name_is_the_fault_before_its_coded_value(decoder):
+    assert decoder.decode(POST_BLOCK + coded(b"X", b" x")).fault == "field-name"
+    assert decoder.decode(POST_BLOCK + coded(b"upgrade", b"h2c")).fault == "connection-specific-field"
+
+
+def traced(trace: bytes, request: bytes = b"x", after: bytes = b"") -> bytes:
+    return POST_BLOCK[1:] + coded(b"traceparent", trace) + b"\x00\x01a\x01b" + coded(b"x-id", request) + after
+
+
+def taught(**limits: int) -> FieldDecoder:
+    """Return a decoder that knows the pattern of `traced` blocks."""
+    made = FieldDecoder(0, limits.get("max_list_bytes", 8192), 128)
+    made.settings_acknowledged()
+    made.decode(b"\x20")
+    for number in range(3):
+        assert not made.decode(traced(b"%054d" % number, b"%036d" % number)).fault
+    return made
+
+
+def test_blocks_that_differ_in_what_nobody_reads_are_known_to_be_alike(monkeypatch):
+    decoder = taught()
+    monkeypatch.setattr(decoder, "_read", None)
+    one, two = decoder.decode(traced(TRACE, b"one")), decoder.decode(traced(TRACE[::-1], b"two"))
+    assert one.entries is two.entries
+    assert [each.get(b"traceparent") for each in (one, two)] == [TRACE, TRACE[::-1]]
+    assert two.fields[-3:] == ((b"traceparent", TRACE[::-1]), (b"a", b"b"), (b"x-id", b"two"))
+    assert (two.get(b":path"), two.request_fault, two.get(b"b")) == (b"/service/Method", "", None)
+
+
+def test_a_value_that_stays_the_same_is_none_of_the_fresh_ones():
+    decoder = FieldDecoder(0, 8192, 128)
+    decoder.settings_acknowledged()
+    decoder.decode(b"\x20")
+    sections = [decoder.decode(traced(b"%054d" % number, b"same")) for number in range(4)]
+    assert sections[2].entries is sections[3].entries
+    assert [len(each.fresh) for each in sections] == [0, 0, 1, 1]
+    assert {each.get(b"x-id") for each in sections} == {b"same"}
+
+
+@pytest.mark.parametrize(
+    ("block", "last", "fault"),
+    [
+        (traced(TRACE, b"x", b"\x00\x01c\x01d"), b"d", ""),
+        (traced(TRACE)[:-2] + b"\xff\x00" + CODER.encode(b"x" * 145), b"x" * 145, ""),
+        (traced(TRACE, b"x y"), b"x y", ""),
+        (traced(TRACE)[:-2] + b"\x03raw", b"raw", ""),
+        (POST_BLOCK[1:], b"trailers", ""),
+        (b"", None, "pseudo-field"),
+        (traced(TRACE, b" x"), None, "field-value"),
+        (traced(TRACE + b"\n"), None, "field-value"),
+    ],
+)
+def test_blocks_that_are_alike_only_at_first_sight(block, last, fault):
+    made = taught().decode(block)
+    assert made.request_fault == fault
+    if last is not None:
+        assert made.fields[-1][1] == last
+        assert made.fields == FieldDecoder(4096, 8192, 128).decode(block).fields
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_a_block_that_is_cut_off_is_not_alike(cut):
+    with pytest.raises(ConnectionFault):
+        taught().decode(traced(TRACE, b"0123456")[:-cut])
+
+
+def test_a_fresh_value_that_is_no_huffman_code_ends_the_connection():
+    block = bytearray(traced(TRACE))
+    block[-1] = 0x18
+    with pytest.raises(ConnectionFault, match="hpack"):
+        taught().decode(bytes(block))
+
+
+def test_the_size_of_a_section_counts_fresh_values():
+    exact = sum(len(name) + len(value) + 32 for name, value in taught().decode(traced(TRACE, b"0" * 70)).fields)
+    assert not taught(max_list_bytes=exact).decode(traced(TRACE, b"0" * 70)).fault
+    assert taught(max_list_bytes=exact - 1).decode(traced(TRACE, b"0" * 70)).fault == "field-section-too-large"

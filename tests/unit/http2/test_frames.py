@@ -57,10 +57,12 @@ def test_header(length):
 
 
 def test_numbers_of_the_specification():
-    assert [each.name for each in FrameType] == [
+    names = [
         "DATA", "HEADERS", "PRIORITY", "RST_STREAM", "SETTINGS", "PUSH_PROMISE", "PING", "GOAWAY", "WINDOW_UPDATE",
         "CONTINUATION",
     ]  # fmt: skip
-    assert [each.value for each in FrameType] == list(range(10))
+    assert {name: value for name, value in vars(FrameType).items() if name.isupper()} == {
+        name: number for number, name in enumerate(names)
+    }
     assert [each.value for each in ErrorCode] == list(range(14))
     assert [each.value for each in SettingId] == list(range(1, 7))

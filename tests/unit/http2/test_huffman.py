@@ -34,11 +34,14 @@ def test_every_symbol_after_every_length_of_rest():
 )
 def test_what_is_no_huffman_code(coded):
     for _ in range(2):  # when the steps are new, and when they are known
-        with pytest.raises(huffman.HuffmanError):
-            huffman.decode(coded)
+        for look in (huffman.decode, huffman.is_field_value):
+            with pytest.raises(huffman.HuffmanError):
+                look(coded)
 
 
 def test_states_are_no_more_than_open_codes():
     for text in TEXTS:
         huffman.decode(ENCODER.encode(text))
+        huffman.is_field_value(ENCODER.encode(text))
     assert len(huffman._states) <= 256
+    assert len(huffman._checks) <= 4 * 256

@@ -83,3 +83,14 @@ def test_one_unfinished_frame_is_held_and_no_more():
     assert reader._parts == []
     list(reader.feed(frame(0xFA, 0, 0, bytes(16_384))[:-1]))
     assert reader._parts == []
+
+
+def test_the_parts_of_a_frame_are_joined_once_however_many():
+    reader = FrameReader()
+    octets = PREFACE + b"\x00\x04\x00\x00\x00\x00\x00\x00\x01"  # DATA of 1,024 octets
+    list(reader.feed(octets))
+    for count in range(1, 1024):
+        assert list(reader.feed(b"x")) == []
+        assert len(reader._parts) == count + 1  # the header, and each read as it came
+    assert list(reader.feed(b"x")) == [(0, 0, 1, b"x" * 1024)]
+    assert reader._parts == []

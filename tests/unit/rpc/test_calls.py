@@ -1,7 +1,7 @@
 import hpack
 import pytest
 
-from bbr.http2.fields import FieldSection
+from bbr.http2.fields import FieldSection, entry
 from bbr.rpc import calls
 from bbr.rpc.messages import COMPRESSED
 from bbr.status import OK, Status, StatusCode
@@ -12,7 +12,7 @@ def section(**fields: str) -> FieldSection:
         name.replace("_", "-").replace("method", ":method"): value for name, value in fields.items()
     }
     return FieldSection(
-        tuple((name.encode(), value.encode()) for name, value in pairs.items() if value), "", None, False
+        tuple(entry(name.encode(), value.encode()) for name, value in pairs.items() if value), "", None, False
     )
 
 

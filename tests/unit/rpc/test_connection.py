@@ -240,6 +240,23 @@ def test_timeout_h6() -> None:
     assert peers.answer(stream) == (b"", "4")
 
 
+def test_a_piece_of_a_message_is_no_sign_of_life() -> None:
+    def patient() -> Echo:
+        echo = Echo()
+        echo.patience_seconds = 3.0
+        return echo
+
+    peers = Peers(patient)
+    stream = peers.call()
+    for octet in frame([b"slow"])[:4]:
+        peers.client.send_data(stream, bytes((octet,)))
+        peers.exchange()
+        peers.now += 1.0
+        peers.server.expire(peers.now)
+    peers.exchange()
+    assert peers.answer(stream) == (frame([b"too late"]), "9")
+
+
 @pytest.mark.parametrize(
     ("patience", "answer"), [(3.0, (frame([b"too late"]), "9")), (8.0, (b"", None)), (7.0, (b"", "13"))]
 )
@@ -273,6 +290,39 @@ def test_fault_of_ours_ends_its_call_alone_j5(message: bytes) -> None:
     peers.client.send_data(other, frame([b"still here"]), end_stream=True)
     peers.exchange()
     assert peers.answer(other) == (frame([b"still here"]), "0")
+
+
+@pytest.mark.parametrize("where", ["receive", "expire"])
+def test_fault_of_ours_outside_of_any_call_ends_the_connection_j5(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_arguments: object) -> None:
+        raise RuntimeError("ours")
+
+    peers = Peers()
+    peers.call(b"quiet")
+    monkeypatch.setattr(peers.server._http2, "_take_frames" if where == "receive" else "expire", broken)
+    peers.client.ping(b"an octet")
+    peers.server.receive(peers.client.data_to_send(), peers.now)
+    peers.server.expire(peers.now)
+    assert [str(error) for error in peers.failed] == ["ours"]
+    assert (peers.server.closed, peers.server.fault) == (True, "internal-error")
+    assert len(peers.ended) == 1
+    *_, end = peers.client.receive_data(peers.server.take_output())
+    assert isinstance(end, h2.events.ConnectionTerminated)
+    assert (end.error_code, end.additional_data) == (2, b"internal-error")
+
+
+def test_fault_of_ours_after_the_end_is_told_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_arguments: object) -> None:
+        raise RuntimeError("ours")
+
+    peers = Peers()
+    monkeypatch.setattr(peers.server, "_expire_calls", broken)
+    peers.server.expire(peers.now)
+    octets = peers.server.take_output()
+    peers.server.expire(peers.now)
+    assert octets
+    assert not peers.server.take_output()
+    assert len(peers.failed) == 2
 
 
 def test_fault_of_ours_at_the_beginning_and_at_the_end() -> None:

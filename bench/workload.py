@@ -1,0 +1,110 @@
+"""What the benchmarks send: full-duplex ext_proc exchanges with chat bodies, as messages and as field blocks.
+
+Everything that looks random comes from SEED.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import hpack
+import orjson
+
+from bbr.exchange import BodyMode
+from bbr.pb.ext_proc_pb2 import ProcessingRequest
+from bbr.rpc.messages import frame
+from tests.support import messages
+from tests.support.grpc_frames import PROCESS
+
+SEED: Final = 20_261_124
+MODEL: Final = "sql-lora"
+
+# What Envoy hands on at a time.
+PIECE_BYTES: Final = 16_384
+
+HEADERS: Final = {
+    ":authority": "gateway.example",
+    ":path": "/v1/chat/completions",
+    ":method": "POST",
+    ":scheme": "http",
+    "content-type": "application/json",
+    "user-agent": "OpenAI/Python 2.0.0",
+    "accept": "application/json",
+    "authorization": "Bearer 0123456789abcdef",
+    "x-request-id": "4bf92f35-77b3-4da6-a3ce-929d0e0e4736",
+    "x-forwarded-proto": "http",
+    "x-envoy-internal": "true",
+    "x-stainless-lang": "python",
+}
+
+# The fields of an ext_proc stream of Envoy's.
+STREAM_FIELDS: Final = (
+    (":method", "POST"),
+    (":scheme", "http"),
+    (":path", PROCESS),
+    (":authority", "bbr"),
+    ("te", "trailers"),
+    ("content-type", "application/grpc"),
+    ("x-envoy-internal", "true"),
+    ("x-forwarded-for", "127.0.0.1"),
+)
+
+Fields = dict[str, str]
+
+
+def body(size: int) -> bytes:
+    """Return a chat request of `size` bytes (at least 70), the model last."""
+    empty = orjson.dumps({"messages": [{"role": "user", "content": ""}], "model": MODEL})
+    content = "x" * (size - len(empty))
+    return orjson.dumps({"messages": [{"role": "user", "content": content}], "model": MODEL})
+
+
+def head(size: int, trace: Fields | None = None) -> bytes:
+    """Return the first message of an exchange with a body of `size` bytes, `trace` among its request headers."""
+    fields = {**HEADERS, "content-length": str(size), **(trace or {})}
+    return messages.request_headers(fields, mode=BodyMode.FULL_DUPLEX_STREAMED)
+
+
+def exchange(size: int, trace: Fields | None = None) -> list[bytes]:
+    """Return the messages of one exchange with a body of `size` bytes."""
+    octets = body(size)
+    pieces = [octets[start : start + PIECE_BYTES] for start in range(0, size, PIECE_BYTES)]
+    bodies = [messages.request_body(piece, end_of_stream=piece is pieces[-1]) for piece in pieces]
+    return [head(size, trace), *bodies]
+
+
+def traces(count: int, seed: int = SEED) -> Iterator[Fields]:
+    """Give what a tracing gateway makes up for each request: traceparent and x-request-id."""
+    numbers = random.Random(seed)
+    for _ in range(count):
+        span = f"{numbers.getrandbits(128):032x}-{numbers.getrandbits(64):016x}"
+        digits = f"{numbers.getrandbits(128):032x}"
+        ident = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+        yield {"traceparent": f"00-{span}-01", "x-request-id": ident}
+
+
+def field_blocks(traced: Sequence[Fields]) -> tuple[bytes, list[bytes]]:
+    """Return a connection's first field block, which shrinks the table to nothing, and one for each trace.
+
+    Huffman-coded by the hpack library, as by any gateway.
+    """
+    encoder = hpack.Encoder()
+    encoder.header_table_size = 0
+    first = encoder.encode([*STREAM_FIELDS])
+    return first, [encoder.encode([*STREAM_FIELDS, *trace.items()]) for trace in traced]
+
+
+def check(sent: Sequence[bytes], answers: Sequence[bytes]) -> bytes:
+    """Return the octets of an exchange's answer on the wire.
+
+    Raises:
+        AssertionError: the answer doesn't set the model, or doesn't bring the body back.
+    """
+    parsed = [messages.parse(answer) for answer in answers]
+    routed = messages.set_headers(parsed[0].request_headers.response.header_mutation)
+    assert routed["X-Gateway-Model-Name"] == MODEL.encode(), parsed[0]
+    streamed = [answer.request_body.response.body_mutation.streamed_response for answer in parsed[1:]]
+    came = b"".join(ProcessingRequest.FromString(each).request_body.body for each in sent[1:])
+    assert b"".join(piece.body for piece in streamed) == came
+    assert [piece.end_of_stream for piece in streamed] == [False] * (len(streamed) - 1) + [True]
+    return frame(answers)

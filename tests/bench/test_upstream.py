@@ -1,0 +1,47 @@
+import pytest
+
+from bench import upstream
+from tests.support import h1client
+from tests.support.background import Background
+
+BODY = b"x" * 100_000
+
+
+@pytest.fixture
+def port():
+    with Background() as background:
+        server = background.run(listen(background.loop))
+        yield server.sockets[0].getsockname()[1]
+        server.close()
+
+
+async def listen(loop):
+    return await loop.create_server(lambda: upstream.Upstream("pool"), "127.0.0.1", 0)
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent", "body"),
+    [
+        ([("content-length", "5")], b"hello", b"hello"),
+        ([("Content-Length", str(len(BODY)))], BODY, BODY),
+        ([("content-length", "0")], b"", b""),
+        ([], b"", b""),
+        ([("transfer-encoding", "chunked")], h1client.chunked(b"he", b"llo"), b"hello"),
+        ([("transfer-encoding", "chunked")], h1client.chunked(BODY[:30_000], BODY[30_000:]), BODY),
+    ],
+)
+def test_a_pool_tells_what_came(port, headers, sent, body):
+    reply = h1client.exchange(port, h1client.head("POST", "/", headers) + sent)
+    assert reply.status == 200
+    assert reply.body == upstream.tale("pool", body)
+
+
+def test_bodies_are_told_apart():
+    assert len({upstream.tale(pool, body) for pool in ("a", "b") for body in (b"", b"x", b"y", b"xx")}) == 8
+
+
+def test_a_chunked_body_is_taken_when_it_is_complete():
+    octets = h1client.chunked(b"hello", b" and more")
+    for end in range(len(octets)):
+        assert upstream.unchunk(octets[:end]) is None
+    assert upstream.unchunk(octets) == b"hello and more"

@@ -1,0 +1,21 @@
+"""HTTP/2 programs of other people, if they are installed."""
+
+import os
+import shutil
+
+import pytest
+
+# Where to have each from. The gate installs those of Debian, and takes their absence for a failure (REQUIRE_TOOLS).
+SOURCES = {
+    "curl": "Debian: curl",
+    "h2load": "Debian: nghttp2-client",
+    "nghttp": "Debian: nghttp2-client",
+    "h2spec": "github.com/summerwind/h2spec; no package of Debian's",
+}
+
+
+def needs(tool: str) -> pytest.MarkDecorator:
+    """Return the mark that skips a test without a program; it does not where REQUIRE_TOOLS names it."""
+    required = tool in os.environ.get("REQUIRE_TOOLS", "").split()
+    missing = shutil.which(tool) is None and not required
+    return pytest.mark.skipif(missing, reason=f"{tool} is not installed ({SOURCES[tool]})")
