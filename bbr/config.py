@@ -105,6 +105,12 @@ def _positive_seconds(text: str) -> float:
     return seconds
 
 
+def _count(text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) < 8 and 1 <= int(text) <= 1_000_000:
+        return int(text)
+    raise ValueError("is not a number from 1 to 1000000")
+
+
 def _model_length(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= LONGEST_MODEL_BYTES:
         return int(text)
@@ -165,7 +171,24 @@ class Settings:
     grpc_port: int = _option(_port, "9004", "PORT", "port for ext_proc, and for gRPC health checks")
     grpc_health_port: int = _option(_port, "9005", "PORT", "port for gRPC health checks alone, always plaintext")
     secure_serving: bool = _option(
-        _boolean, "true", "BOOL", "serve TLS. Not built yet: plaintext is all there is for now, so false is needed"
+        _boolean, "true", "BOOL", "serve TLS on the ext_proc port; with false it is plaintext"
+    )
+    tls_cert: Path | None = _option(
+        _file,
+        "",
+        "FILE",
+        "PEM file with the server's certificate and chain (default: a self-signed one, made at start)",
+    )
+    tls_key: Path | None = _option(_file, "", "FILE", "PEM file with the key of --tls-cert, not encrypted")
+    max_connections: int = _option(
+        _count, "10000", "NUMBER", "how many connections the ext_proc port has at a time; more are closed as they come"
+    )
+    max_connection_age: float = _option(
+        _seconds,
+        "0",
+        "SECONDS",
+        "a connection older than this, give or take a tenth, takes no new requests and is closed after its last one, "
+        "within --drain-seconds, so that its gateway connects anew, perhaps to another replica; 0 for no limit",
     )
     models: Path | None = _option(
         _file, "", "FILE", "YAML file with the model table (default: none; every model is its own base model)"
@@ -225,7 +248,10 @@ class Settings:
         "cost for Envoy. Not every gateway takes it; 0 is off",
     )
     drain_seconds: float = _option(
-        _seconds, "25", "SECONDS", "how long running requests may take to finish after SIGTERM"
+        _seconds,
+        "25",
+        "SECONDS",
+        "how long running requests may take to finish after SIGTERM, or on a connection past --max-connection-age",
     )
 
 
@@ -292,8 +318,13 @@ def _parse(source: str, text: str, option: Option) -> Any:
 def _check(settings: Settings) -> None:
     if settings.grpc_port == settings.grpc_health_port:
         raise ConfigError(f"--grpc-port and --grpc-health-port are both {settings.grpc_port}: they must differ")
-    if settings.secure_serving:
+    for given, missing in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
+        if getattr(settings, given) and not getattr(settings, missing):
+            raise ConfigError(f"{flag_of(given)} needs {flag_of(missing)} as well: a certificate and its key")
+    if settings.tls_cert and not settings.secure_serving:
+        raise ConfigError("--tls-cert and --secure-serving=false contradict each other: leave one out")
+    if settings.max_connection_age and not settings.drain_seconds:
         raise ConfigError(
-            "--secure-serving: TLS is not built yet, plaintext is all there is for now. Pass --secure-serving=false, "
-            "and keep the port where only the gateway reaches it"
+            "--max-connection-age needs --drain-seconds of more than 0: requests of a connection that is too old would "
+            "be cut off"
         )

@@ -1,21 +1,26 @@
 """The composition root: builds everything from Settings, serves until a signal, and stops in the right order."""
 
 import asyncio
+import datetime
 import logging
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from bbr import __version__
+from bbr import __version__, descriptors
 from bbr.config import Settings
 from bbr.exchange import Exchange, Outcome, Policy
 from bbr.registry import Registry
 from bbr.replies import DESTINATION_HEADER, Replies
 from bbr.sources import file
-from bbr.transports.serving import Serving
+from bbr.transports.serving import ConnectionLimits, Serving
 from bbr.transports.uv import UvServer
+
+if TYPE_CHECKING:
+    from bbr.tls import Credentials
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +36,13 @@ class Server:
     """One router process: an ext_proc port and a health port over one model table."""
 
     def __init__(self, settings: Settings) -> None:
-        """Read the model table.
+        """Read the model table, and the certificate or make one.
 
         Raises:
-            StartError: the table can't be used.
+            StartError: the table or the certificate can't be used.
         """
         self._settings = settings
+        self.credentials = _credentials(settings)
         self.registry = _registry(settings)
         self._policy = Policy(
             replies=Replies(
@@ -66,13 +72,23 @@ class Server:
         serving = Serving()
         limit = settings.max_body_bytes
         new_server = _transport(settings)
-        main = new_server(serving, max_body_bytes=limit, new_exchange=self._new_exchange, ended=_ended)
-        checks = new_server(serving, max_body_bytes=limit)
+        main = new_server(
+            serving,
+            max_body_bytes=limit,
+            new_exchange=self._new_exchange,
+            ended=_ended,
+            limits=_limits(settings),
+            credentials=self.credentials,
+        )
+        # Always in plaintext: what asks here (a kubelet) has no certificate to check.
+        health_limits = ConnectionLimits(max_connections=descriptors.HEALTH_CONNECTIONS)
+        checks = new_server(serving, max_body_bytes=limit, limits=health_limits)
         try:
             with _stop_signals() as stop:
                 await _listen(main, settings.bind_address, settings.grpc_port, "--grpc-port")
                 await _listen(checks, settings.bind_address, settings.grpc_health_port, "--grpc-health-port")
                 log.info("%s", self._greeting())
+                self._tell_certificate()
                 if settings.trust_client_headers:
                     log.warning("--trust-client-headers: a client that names no model picks its own pool")
                 ready()
@@ -98,14 +114,63 @@ class Server:
             table = f"{bases} base models and {names - bases} adapters from {settings.models}"
         return (
             f"bbr {__version__} serves ext_proc on port {settings.grpc_port} and health on {settings.grpc_health_port} "
-            f"of {where}, in plaintext, by the {settings.transport} transport; {table}"
+            f"of {where}, {'over TLS' if self.credentials else 'in plaintext'}, by the {settings.transport} transport; "
+            f"{table}"
         )
+
+    def _tell_certificate(self) -> None:
+        credentials = self.credentials
+        if credentials is None:
+            return
+        if credentials.self_signed:
+            log.info("the certificate is self-signed, made at this start: SHA-256 %s", credentials.fingerprint)
+            return
+        log.info(
+            "the certificate is that of %s, valid until %s: SHA-256 %s",
+            self._settings.tls_cert,
+            f"{credentials.not_after:%Y-%m-%d %H:%M} UTC",
+            credentials.fingerprint,
+        )
+        if credentials.not_after < _now():
+            log.warning(
+                "--tls-cert: %s: has expired: no gateway that verifies it will connect", self._settings.tls_cert
+            )
 
 
 def _ended(exchange: Exchange) -> None:
     verdict = exchange.verdict
     if verdict.outcome is Outcome.FAULT:
         log.warning("a gateway broke the ext_proc protocol (%s); its client got an error", verdict.reason)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def _credentials(settings: Settings) -> "Credentials | None":
+    if not settings.secure_serving:
+        return None
+    from bbr import tls  # 0.1 s and 20 MB that plaintext does not need
+
+    if settings.tls_cert is None or settings.tls_key is None:
+        names = ["localhost", socket.gethostname()]
+        return tls.self_signed([name for name in names if name.isascii() and name], _now())
+    try:
+        return tls.load(settings.tls_cert, settings.tls_key)
+    except tls.CredentialsError as error:
+        raise StartError(str(error)) from None
+
+
+def _limits(settings: Settings) -> ConnectionLimits:
+    wanted = settings.max_connections
+    allowed = descriptors.connections_allowed(wanted)
+    if allowed < wanted:
+        log.warning("--max-connections=%d is %d: the limit of open files allows no more", wanted, allowed)
+    return ConnectionLimits(
+        max_connections=allowed,
+        max_age_seconds=settings.max_connection_age,
+        grace_seconds=settings.drain_seconds,
+    )
 
 
 def _registry(settings: Settings) -> Registry:
@@ -134,8 +199,8 @@ class Transport(Protocol):
 
 def _transport(settings: Settings) -> Callable[..., Transport]:
     if settings.transport == "uv":
-        patience = min(settings.duplex_idle_seconds, settings.buffered_wait_seconds)
-        return partial(UvServer, tick_seconds=patience / 8)
+        waits = (settings.duplex_idle_seconds, settings.buffered_wait_seconds, settings.max_connection_age)
+        return partial(UvServer, tick_seconds=min(filter(None, waits)) / 8)
     from bbr.transports.grpcio import GrpcioServer  # 0.1 s and 20 MB that the native transport does not need
 
     return GrpcioServer

@@ -6,7 +6,7 @@ grpcio holds each message whole and has no types; everything of it that the proj
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import grpc
 import grpc.aio
@@ -14,7 +14,10 @@ import grpc.aio
 from bbr import health
 from bbr.exchange import Exchange
 from bbr.status import Status, StatusCode
-from bbr.transports.serving import Serving, max_message_bytes
+from bbr.transports.serving import ConnectionLimits, Serving, max_message_bytes
+
+if TYPE_CHECKING:
+    from bbr.tls import Credentials
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,6 +28,9 @@ _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 # grpcio takes its options as C ints.
 _MAX_INT32: Final = (1 << 31) - 1
+
+# For TLS and the HTTP/2 preface; by default it is two minutes. The native transport's is the same.
+_HANDSHAKE_MILLISECONDS: Final = 10_000
 
 
 class GrpcioServer:
@@ -37,6 +43,8 @@ class GrpcioServer:
         max_body_bytes: int,
         new_exchange: Callable[[], Exchange] | None = None,
         ended: Callable[[Exchange], None] = lambda exchange: None,
+        limits: ConnectionLimits | None = None,
+        credentials: "Credentials | None" = None,
     ) -> None:
         """Prepare a server; `start` makes it listen.
 
@@ -45,11 +53,14 @@ class GrpcioServer:
             max_body_bytes: the largest body that an exchange reads; messages may be somewhat larger.
             new_exchange: called for each ext_proc stream; None serves health alone.
             ended: called with each exchange once its stream is over, however it ended.
+            limits: of all connections together.
+            credentials: for TLS, which grpcio serves with ALPN h2 only; None for plaintext.
         """
         self._serving = serving
         self._new_exchange = new_exchange
         self._ended = ended
-        self._server = grpc.aio.server(options=_options(max_body_bytes))
+        self._credentials = credentials
+        self._server = grpc.aio.server(options=_options(max_body_bytes, limits or ConnectionLimits()))
         handlers = [_health_handlers(self)]
         if new_exchange is not None:
             process = grpc.stream_stream_rpc_method_handler(self._process)
@@ -64,11 +75,17 @@ class GrpcioServer:
         """
         target = f"[{address or '::'}]:{port}" if ":" in (address or "::") else f"{address}:{port}"
         try:
-            bound = self._server.add_insecure_port(target)
+            bound = self._add_port(target)
         except RuntimeError as error:
             raise OSError(f"can't listen on {target}") from error
         await self._server.start()
-        return int(bound)
+        return bound
+
+    def _add_port(self, target: str) -> int:
+        if self._credentials is None:
+            return int(self._server.add_insecure_port(target))
+        pair = (self._credentials.key_pem, self._credentials.chain_pem)
+        return int(self._server.add_secure_port(target, grpc.ssl_server_credentials([pair])))
 
     async def stop(self, drain_seconds: float) -> None:
         """Take no new streams (GOAWAY), and give running ones `drain_seconds` to finish before they are cancelled."""
@@ -144,8 +161,8 @@ def _health_handlers(server: GrpcioServer) -> Any:
     return grpc.method_handlers_generic_handler(health.SERVICE, methods)
 
 
-def _options(max_body_bytes: int) -> list[tuple[str, int]]:
-    return [
+def _options(max_body_bytes: int, limits: ConnectionLimits) -> list[tuple[str, int]]:
+    options = [
         # A second process on the port is an operator's mistake to hear of, not load balancing.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", min(max_message_bytes(max_body_bytes), _MAX_INT32)),
@@ -153,4 +170,15 @@ def _options(max_body_bytes: int) -> list[tuple[str, int]]:
         # A gateway may ping an idle connection as often as it likes; grpcio would answer with GOAWAY too_many_pings.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_ping_strikes", 0),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MILLISECONDS),
+        ("grpc.max_allowed_incoming_connections", limits.max_connections),
     ]
+    if limits.max_age_seconds:
+        # Its own jitter is 10% as well.
+        options.append(("grpc.max_connection_age_ms", _milliseconds(limits.max_age_seconds)))
+        options.append(("grpc.max_connection_age_grace_ms", _milliseconds(limits.grace_seconds)))
+    return options
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(max(1, round(1000 * seconds)), _MAX_INT32)

@@ -1,6 +1,7 @@
-"""What both transports have in common: whether this process takes new requests, and the largest message."""
+"""What both transports have in common: whether this process takes new requests, and the limits of a port."""
 
 import asyncio
+from dataclasses import dataclass
 from typing import Final
 
 # What a message holds beside the body, with room for a gateway's largest header section (Envoy's limit is 60 KiB).
@@ -14,6 +15,22 @@ def max_message_bytes(max_body_bytes: int) -> int:
     its 413; a longer one ends as RESOURCE_EXHAUSTED, which Envoy turns into a 500.
     """
     return 2 * max_body_bytes + _MESSAGE_OVERHEAD_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """Limits of the connections of one port.
+
+    Attributes:
+        max_connections: more are closed as they come.
+        max_age_seconds: an older connection takes no new calls and is closed after its last one; 0 for no limit. Each
+            connection has its own limit, up to a tenth more or less, so that they do not all come back at once.
+        grace_seconds: how long the calls of a connection that is too old may still run.
+    """
+
+    max_connections: int = 10_000
+    max_age_seconds: float = 0.0
+    grace_seconds: float = 25.0
 
 
 class Serving:

@@ -1,77 +1,43 @@
-"""The native transport: our own HTTP/2 and gRPC (bbr.http2, bbr.rpc) on an asyncio Protocol.
+"""The native transport: our own HTTP/2 and gRPC (bbr.http2, bbr.rpc) on asyncio's Protocols, one for each connection.
 
-One write for each read. Times are the event loop's; a tick looks after what is overdue.
+Times are the event loop's; a tick looks after what is overdue.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from typing import Final, cast
+import random
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from bbr import health
 from bbr.exchange import Exchange
 from bbr.http2.settings import Settings
 from bbr.rpc.calls import Handler
 from bbr.rpc.connection import RpcConnection, Services
-from bbr.status import OK, Status, StatusCode
-from bbr.transports.serving import Serving, max_message_bytes
+from bbr.transports.health_calls import Answer, Watch
+from bbr.transports.rare_log import RareLog
+from bbr.transports.serving import ConnectionLimits, Serving, max_message_bytes
+from bbr.transports.tls_session import TlsSession
+from bbr.transports.uv_connection import GOAWAY_GAP_SECONDS, UvConnection
+
+if TYPE_CHECKING:  # it takes 0.1 s and 20 MB to load, which plaintext need not pay for
+    from bbr.tls import Credentials
 
 log = logging.getLogger(__name__)
 
 _PROCESS: Final = f"/{health.EXT_PROC_SERVICE}/Process".encode()
 _HEALTH: Final = f"/{health.SERVICE}/".encode()
-_SHUTTING_DOWN: Final = Status(StatusCode.UNAVAILABLE, "this replica is shutting down")
 
-# How often overdue calls are looked for, at most and at least.
+# How often overdue calls are looked for, at most, at least, and while the server waits for its connections' end.
 _MAX_TICK_SECONDS: Final = 1.0
 _MIN_TICK_SECONDS: Final = 0.01
+_DRAIN_TICK_SECONDS: Final = 0.05
 
-# A peer that has not read for this long is cut off; what it left unread is bounded by then.
-_WRITE_STALL_SECONDS: Final = 60.0
-
-# Between the GOAWAY that refuses nothing and the one that does: long enough for what a gateway has just sent.
-_GOAWAY_GAP_SECONDS: Final = 0.1
-
-
-class _Answer:
-    """A health call with one answer, whatever was asked."""
-
-    patience_seconds: float | None = None
-
-    def __init__(self, answer: bytes) -> None:
-        self._answer = answer
-        self.end: Status | None = None
-
-    def receive(self, message: bytes) -> Sequence[bytes]:
-        """Answer and end."""
-        self.end = OK
-        return (self._answer,)
-
-    def expire(self) -> Sequence[bytes]:
-        """Never asked: there is no patience to lose."""
-        return ()
-
-    def finish(self) -> Status | None:
-        """A unary call without a message is none."""
-        return Status(StatusCode.INTERNAL, "a unary call needs one message")
-
-
-class _Watch(_Answer):
-    """Health.Watch: the state now, and once more when it changes; it can only change for the last time."""
-
-    def __init__(self, serving: Serving) -> None:
-        super().__init__(health.check(serving=serving.now))
-        self._last = not serving.now
-
-    def receive(self, message: bytes) -> Sequence[bytes]:
-        """Answer, and stay while there is more to come."""
-        if self._last:
-            self.end = _SHUTTING_DOWN
-        return (self._answer,)
-
-    def finish(self) -> Status | None:
-        """Go on: the client has no more to say."""
-        return None
+# Connections that a kernel keeps for us until we take them: the clients of a gateway that comes back come all at once.
+_BACKLOG: Final = 1024
+# How much more or less of its age a connection may have.
+_AGE_JITTER: Final = 0.1
 
 
 class UvServer:
@@ -86,6 +52,9 @@ class UvServer:
         ended: Callable[[Exchange], None] = lambda exchange: None,
         tick_seconds: float = _MAX_TICK_SECONDS,
         settings: Settings | None = None,
+        limits: ConnectionLimits | None = None,
+        credentials: "Credentials | None" = None,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         """Prepare a server; `start` makes it listen.
 
@@ -96,15 +65,25 @@ class UvServer:
             ended: called with each exchange once its stream is over, however it ended.
             tick_seconds: how late an overdue call may be noticed.
             settings: of each connection.
+            limits: of all connections together.
+            credentials: for TLS; None for plaintext.
+            jitter: gives the share, from 0 to 1, of the span that a connection's age may vary in.
+
+        Raises:
+            ssl.SSLError: the credentials can't be used.
         """
-        self._serving = serving
         self._ended = ended
         self._settings = settings or Settings()
+        self._limits = limits or ConnectionLimits()
+        self.grace_seconds = self._limits.grace_seconds
+        self._jitter = jitter
+        self._tls = _tls_context(credentials)
+        self._serving = serving
         self._tick_seconds = min(max(tick_seconds, _MIN_TICK_SECONDS), _MAX_TICK_SECONDS)
         methods: dict[bytes, Callable[[], Handler]] = {
-            _HEALTH + b"Check": lambda: _Answer(health.check(serving=serving.now)),
-            _HEALTH + b"List": lambda: _Answer(health.list_services(serving=serving.now)),
-            _HEALTH + b"Watch": lambda: _Watch(serving),
+            _HEALTH + b"Check": lambda: Answer(health.check(serving=serving.now)),
+            _HEALTH + b"List": lambda: Answer(health.list_services(serving=serving.now)),
+            _HEALTH + b"Watch": lambda: Watch(serving),
         }
         if new_exchange is not None:
             methods[_PROCESS] = new_exchange
@@ -114,11 +93,14 @@ class UvServer:
             ended=self._call_ended,
             failed=self._call_failed,
         )
-        self._connections: set[_Connection] = set()
+        self._connections: set[UvConnection] = set()
+        self._turned_away = RareLog(log, logging.WARNING)
+        self._failures = RareLog(log, logging.INFO)
         self._server: asyncio.Server | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._telling: asyncio.Task[None] | None = None
         self._all_gone = asyncio.Event()
+        self._stopped = False
 
     async def start(self, address: str | None, port: int) -> int:
         """Listen on an address, or on every interface, and serve; return the port (useful when `port` is 0).
@@ -128,7 +110,9 @@ class UvServer:
         """
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(lambda: _Connection(self), address, port, reuse_port=False)
+            self._server = await loop.create_server(
+                lambda: UvConnection(self), address, port, reuse_port=False, backlog=_BACKLOG
+            )
         except OSError as error:
             host = address or "::"
             target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -138,40 +122,53 @@ class UvServer:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self, drain_seconds: float) -> None:
-        """Take no new streams (GOAWAY), and give running ones `drain_seconds` to finish before they are cut off."""
+        """Take no new connections and no new calls (GOAWAY).
+
+        What runs has `drain_seconds` in all to finish before it is cut off.
+        """
         if self._server is None:
             return
         self._server.close()
         if self._connections and drain_seconds:
-            self._each(lambda connection: connection.drain(refuse=False))
-            await asyncio.sleep(min(_GOAWAY_GAP_SECONDS, drain_seconds))
-            self._each(lambda connection: connection.drain(refuse=True))
-            if self._connections:
-                self._all_gone.clear()
-                try:
-                    async with asyncio.timeout(drain_seconds):
-                        await self._all_gone.wait()
-                except TimeoutError:
-                    log.warning("%d connections still had requests after the drain", len(self._connections))
-        self._each(_Connection.abort)
+            try:
+                async with asyncio.timeout(drain_seconds):
+                    await self._drain()
+            except TimeoutError:
+                busy = sum(connection.busy for connection in self._connections)
+                if busy:  # others only wait for their peer to close
+                    log.warning("%d connections still had requests after the drain", busy)
+        self._server = None
+        self._stopped = True
+        self._each(UvConnection.abort)
         for running in (self._ticking, self._telling):
             if running is not None:
                 running.cancel()
-        self._server = None
 
-    def _each(self, do: "Callable[[_Connection], None]") -> None:
+    async def _drain(self) -> None:
+        self._each(lambda connection: connection.drain(refuse=False))
+        await asyncio.sleep(GOAWAY_GAP_SECONDS)
+        self._tick_seconds = min(self._tick_seconds, _DRAIN_TICK_SECONDS)
+        self._tick()
+        self._each(lambda connection: connection.drain(refuse=True))
+        self._all_gone.clear()
+        if self._connections:
+            await self._all_gone.wait()
+
+    def _each(self, do: Callable[[UvConnection], None]) -> None:
         for connection in list(self._connections):
             do(connection)
 
     async def _tell_watchers(self) -> None:
         await self._serving.stopped()
-        self._each(_Connection.tell_watchers)
+        self._each(UvConnection.tell_watchers)
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
+        if self._ticking is not None:
+            self._ticking.cancel()
+        self._ticking = loop.call_later(self._tick_seconds, self._tick)
         now = loop.time()
         self._each(lambda connection: connection.tick(now))
-        self._ticking = loop.call_later(self._tick_seconds, self._tick)
 
     def _call_ended(self, handler: Handler) -> None:
         if isinstance(handler, Exchange):
@@ -180,104 +177,39 @@ class UvServer:
     def _call_failed(self, error: Exception) -> None:
         log.error("an exchange failed", exc_info=error)
 
-    def new_connection(self, connection: "_Connection", now: float) -> RpcConnection:
-        """Take a connection in and return what speaks on it."""
+    # What a connection asks for (uv_connection.Owner).
+
+    def admit(self, connection: UvConnection, now: float) -> RpcConnection | None:
+        """Take a connection in and return what speaks on it; None if there is no room for it."""
+        if self._stopped:
+            return None  # it was on its way when the server stopped
+        limits = self._limits
+        if len(self._connections) >= limits.max_connections:
+            self._turned_away.write(now, "a connection over --max-connections=%d was closed", limits.max_connections)
+            return None
         self._connections.add(connection)
+        if limits.max_age_seconds:
+            connection.retire_at = now + limits.max_age_seconds * (1 + _AGE_JITTER * (2 * self._jitter() - 1))
         return RpcConnection(self._settings, self._services, now)
 
-    def connection_gone(self, connection: "_Connection") -> None:
+    def new_tls(self) -> TlsSession | None:
+        """Return the TLS of a new connection; None for plaintext."""
+        return None if self._tls is None else TlsSession(self._tls)
+
+    def failed(self, layer: str, reason: str, now: float) -> None:
+        """Note why a connection was ended for its peer's fault."""
+        self._failures.write(now, "a connection failed: %s: %s", layer, reason)
+
+    def gone(self, connection: UvConnection) -> None:
         """Let a connection go."""
         self._connections.discard(connection)
         if not self._connections:
             self._all_gone.set()
 
 
-class _Connection(asyncio.Protocol):
-    """One socket."""
+def _tls_context(credentials: "Credentials | None") -> ssl.SSLContext | None:
+    if credentials is None:
+        return None
+    from bbr.tls import server_context
 
-    def __init__(self, server: UvServer) -> None:
-        self._server = server
-        self._loop = asyncio.get_running_loop()
-        self._draining = False
-        self._stalled_since: float | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet the peer."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
-        self._rpc = self._server.new_connection(self, self._loop.time())
-        self._flush()
-
-    def data_received(self, data: bytes) -> None:
-        """Receive, and write all that this calls for at once."""
-        self._rpc.receive(data, self._loop.time())
-        self._flush()
-
-    def eof_received(self) -> bool:
-        """Close: HTTP/2 has no half-closed connections."""
-        return False
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Let the running calls go."""
-        self._rpc.lost()
-        self._server.connection_gone(self)
-
-    def pause_writing(self) -> None:
-        """Stop producing and reading: the peer does not read."""
-        if self._transport.is_closing():
-            return
-        self._stalled_since = self._loop.time()
-        self._rpc.hold(True)
-        self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        """Go on."""
-        if self._transport.is_closing():
-            return
-        self._stalled_since = None
-        self._transport.resume_reading()
-        self._rpc.hold(False)
-        self._flush()
-
-    def tick(self, now: float) -> None:
-        """See to what is overdue."""
-        if self._stalled_since is not None and now - self._stalled_since > _WRITE_STALL_SECONDS:
-            log.info("a peer has not read for %g s: its connection is cut off", _WRITE_STALL_SECONDS)
-            self.abort()
-        elif not self._transport.is_closing():
-            self._rpc.expire(now)
-            self._flush()
-
-    def tell_watchers(self) -> None:
-        """End the health watches: a call left open would make the drain last as long as it may."""
-        for call in list(self._rpc.calls.values()):
-            if isinstance(call.handler, _Watch):
-                self._rpc.push(call, health.check(serving=False))
-                self._rpc.end(call, _SHUTTING_DOWN)
-        self._flush()
-
-    def drain(self, *, refuse: bool) -> None:
-        """Announce the end; with `refuse` take no new calls, and close after the last running one."""
-        self._rpc.shut_down(refuse=refuse)
-        self._draining = refuse
-        self._flush()
-
-    def abort(self) -> None:
-        """Close without waiting for anything."""
-        self._transport.abort()
-
-    def _flush(self) -> None:
-        if self._transport.is_closing():
-            return
-        octets = self._rpc.take_output()
-        if octets:
-            self._transport.write(octets)
-        if self._rpc.closed:
-            log.info("a connection failed: %s", self._rpc.fault)
-            self._close()
-        elif self._draining and self._rpc.idle:
-            self._close()
-
-    def _close(self) -> None:
-        """Close once what is written has left; a peer that does not read it has as long as any other."""
-        self._stalled_since = self._loop.time()
-        self._transport.close()
+    return server_context(credentials)

@@ -164,7 +164,7 @@ class Stack:
     def _router(self) -> Part:
         ports = self._options.ports
         flags = {
-            "--transport": "grpcio",
+            "--transport": "uv",
             "--bind-address": "127.0.0.1",
             "--grpc-port": str(ports["router"]),
             "--grpc-health-port": str(ports["router-health"]),

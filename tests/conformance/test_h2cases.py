@@ -47,10 +47,10 @@ FILES = {
         "test_mutants.py",
     ),
 }
-# Cases of the transport that are tested with it, and where; the transport does not do all of them yet.
+# Cases of the transport that are tested with it, and where.
 NOT_HERE = {
-    "I10": "unit/transports/test_uv.py",
-    "I19": "unit/transports/test_uv.py",
+    "I10": "unit/transports/test_uv_connection.py",
+    "I19": "unit/transports/test_uv_connection.py",
     "J4": "unit/test_server.py",
     "J6": "unit/transports/test_uv.py",
 }

@@ -8,7 +8,7 @@ import pytest
 from bbr.exchange import BodyMode, Exchange, Outcome, Policy
 from bbr.http2 import frames as wire
 from bbr.replies import Replies
-from bbr.transports import uv
+from bbr.transports import uv_connection
 from tests.conformance import test_each_frame
 from tests.support import messages, rig
 from tests.support.frames import (
@@ -84,7 +84,7 @@ class Pipe(asyncio.Transport):
 @in_loop
 async def test_j2_no_data_while_the_peer_does_not_read(chunk):
     async with UvRig() as server:
-        pipe, connection = Pipe(), uv._Connection(server.server)
+        pipe, connection = Pipe(), uv_connection.UvConnection(server.server)
         connection.connection_made(pipe)
         connection.data_received(GREETING)
         connection.pause_writing()

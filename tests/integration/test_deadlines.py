@@ -17,7 +17,7 @@ from tests.support import envoy, h1client
 from tests.support.background import Background
 from tests.support.envoy import needs_envoy
 from tests.support.h2client import H2Client, Response
-from tests.support.router import QWEN, Router
+from tests.support.router import QWEN, TRANSPORTS, Router
 from tests.support.upstream import Upstreams
 
 pytestmark = needs_envoy
@@ -35,10 +35,10 @@ MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED"]
 BODY = json.dumps({"model": "sql-lora", "messages": []}).encode()
 
 
-@pytest.fixture(scope="module")
-def router(background: Background) -> Iterator[Router]:
+@pytest.fixture(scope="module", params=list(TRANSPORTS))
+def router(request: pytest.FixtureRequest, background: Background) -> Iterator[Router]:
     limits = {"duplex_idle_seconds": DEADLINE_SECONDS, "buffered_wait_seconds": DEADLINE_SECONDS}
-    router = Router(background, policy=Policy(Replies(), **limits))
+    router = Router(background, policy=Policy(Replies(), **limits), transport=request.param)
     yield router
     router.stop()
 

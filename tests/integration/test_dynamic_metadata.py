@@ -12,7 +12,7 @@ from tests.integration.conftest import Setup
 from tests.support import envoy, h1client
 from tests.support.background import Background
 from tests.support.envoy import needs_envoy
-from tests.support.router import PHI, QWEN, Router
+from tests.support.router import PHI, QWEN, TRANSPORTS, Router
 from tests.support.upstream import Upstreams
 
 pytestmark = needs_envoy
@@ -23,9 +23,9 @@ MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED"]
 JSON = ("content-type", "application/json")
 
 
-@pytest.fixture(scope="module")
-def router(background: Background) -> Iterator[Router]:
-    router = Router(background, policy=Policy(Replies(metadata_namespace=NAMESPACE)))
+@pytest.fixture(scope="module", params=list(TRANSPORTS))
+def router(request: pytest.FixtureRequest, background: Background) -> Iterator[Router]:
+    router = Router(background, policy=Policy(Replies(metadata_namespace=NAMESPACE)), transport=request.param)
     yield router
     router.stop()
 

@@ -11,11 +11,11 @@ from bbr import health
 from bbr.exchange import BodyMode, Exchange, Outcome
 from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListResponse
 from bbr.replies import MAX_BODY_CHUNK_BYTES
-from bbr.transports.serving import Serving
+from bbr.transports.serving import ConnectionLimits, Serving
 from tests.support import messages
 from tests.support.grpc_frames import PROCESS, GrpcFrames, framed
 from tests.support.loops import in_loop
-from tests.support.rig import HEADERS, TABLE, WHOLE, Rig, Watched, new_server, transport
+from tests.support.rig import HEADERS, TABLE, WHOLE, Rig, Watched, connect, new_channel, new_server, transport
 
 DUPLEX, BUFFERED = BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED
 BODY = b'{"model": "sql-lora", "prompt": "hi"}'
@@ -245,7 +245,7 @@ async def test_a_client_that_cancels_leaves_nothing(sent):
 @in_loop
 async def test_a_client_that_disconnects_leaves_nothing(sent):
     async with Rig() as rig:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
+        async with new_channel(rig.port) as channel:
             stream = channel.stream_stream(PROCESS)()
             for message in sent:
                 await stream.write(message)
@@ -257,7 +257,7 @@ async def test_a_client_that_disconnects_leaves_nothing(sent):
 
 
 async def fifty_streams(rig: Rig) -> tuple[GrpcFrames, list[int]]:
-    client = await GrpcFrames.connect(rig.port)
+    client = await connect(rig.port)
     streams = [client.call() for _ in range(50)]
     for stream in streams:
         client.send(stream, framed(HEADERS) + framed(messages.request_body(BODY[:10])) + b"\x00\x00")
@@ -288,7 +288,7 @@ async def test_fifty_streams_that_break_off_leave_nothing(end):
 @in_loop
 async def test_fifty_streams_reset_right_after_the_answer_as_envoy_does_leave_nothing():
     async with Rig() as rig:
-        client = await GrpcFrames.connect(rig.port)
+        client = await connect(rig.port)
         for half_close in (False, True) * 25:
             stream = client.call()
             client.send(stream, framed(HEADERS) + framed(WHOLE))
@@ -309,7 +309,7 @@ async def test_fifty_streams_reset_right_after_the_answer_as_envoy_does_leave_no
 @in_loop
 async def test_fifty_streams_reset_in_one_packet_with_their_messages_leave_nothing():
     async with Rig() as rig:
-        client = await GrpcFrames.connect(rig.port)
+        client = await connect(rig.port)
         for _ in range(50):
             stream = client.call()
             client.send(stream, framed(HEADERS) + framed(WHOLE))
@@ -343,7 +343,7 @@ async def test_list_names_the_one_service():
 
 
 async def watching(rig: Rig) -> tuple[GrpcFrames, int]:
-    client = await GrpcFrames.connect(rig.port)
+    client = await connect(rig.port)
     stream = client.call("/grpc.health.v1.Health/Watch")
     client.send(stream, framed(b""), end_stream=True)
     client.flush()
@@ -392,7 +392,7 @@ async def test_other_methods_are_unimplemented(path):
 async def test_a_server_without_exchanges_serves_health_alone():
     server = new_server(Serving(), max_body_bytes=1000)
     port = await server.start("127.0.0.1", 0)
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    async with new_channel(port) as channel:
         call = channel.stream_stream(PROCESS)()
         assert await call.code() == grpc.StatusCode.UNIMPLEMENTED
         check = channel.unary_unary("/grpc.health.v1.Health/Check")
@@ -403,7 +403,7 @@ async def test_a_server_without_exchanges_serves_health_alone():
 async def listener_closed(port: int) -> None:
     with contextlib.suppress(OSError):
         while True:
-            client = await GrpcFrames.connect(port)
+            client = await connect(port)
             await client.close()
 
 
@@ -474,7 +474,7 @@ async def test_an_address_of_another_machine_is_an_oserror():
 async def test_every_interface_includes_ipv4():
     server = new_server(Serving(), max_body_bytes=1000)
     port = await server.start(None, 0)
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    async with new_channel(port) as channel:
         assert await channel.unary_unary("/grpc.health.v1.Health/Check")(b"") == health.check(serving=True)
     await server.stop(0)
 
@@ -518,3 +518,22 @@ async def test_answered_exchange_may_stay_open():
         assert messages.parse(await open_stream.read()).HasField("response_headers")
         await open_stream.done_writing()
         assert await open_stream.code() == grpc.StatusCode.OK
+
+
+@in_loop
+async def test_no_call_is_lost_over_many_connection_ages_j6():
+    limits = ConnectionLimits(max_age_seconds=0.2, grace_seconds=10)
+    async with Rig(limits=limits) as rig:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 1.5
+
+        async def load():
+            count = 0
+            while loop.time() < end:
+                assert await rig.works()
+                count += 1
+            return count
+
+        counts = await asyncio.gather(*(load() for _ in range(8)))
+        assert min(counts) > 3
+        await rig.all_ended()

@@ -1,6 +1,8 @@
 """A gRPC client on python-hyper/h2 that can break off as no library would: resets and closes at any point."""
 
 import asyncio
+import contextlib
+import ssl
 import struct
 from typing import Self
 
@@ -58,11 +60,19 @@ class GrpcFrames:
         self._h2.initiate_connection()
         self.streams: dict[int, Stream] = {}
         self.closed = False
+        self.last_stream: int | None = None
+
+    @property
+    def port(self) -> int:
+        """Our own port."""
+        return int(self._writer.get_extra_info("sockname")[1])
 
     @classmethod
-    async def connect(cls, port: int) -> Self:
-        """Connect to a port of the loopback interface."""
-        client = cls(*await asyncio.open_connection("127.0.0.1", port))
+    async def connect(cls, port: int, tls: ssl.SSLContext | None = None) -> Self:
+        """Connect to a port of the loopback interface, by TLS to a server that calls itself localhost."""
+        # A grpcio server never answers a close_notify.
+        more = {"ssl": tls, "server_hostname": "localhost", "ssl_shutdown_timeout": 0.05} if tls else {}
+        client = cls(*await asyncio.open_connection("127.0.0.1", port, **more))
         client.flush()
         return client
 
@@ -96,6 +106,10 @@ class GrpcFrames:
         data = await self._reader.read(65536)
         self.closed = not data
         for event in self._h2.receive_data(data):
+            if isinstance(event, h2.events.ConnectionTerminated):
+                self.last_stream = event.last_stream_id
+                # The library would send nothing more, as if a client could not finish what it has begun.
+                self._h2.state_machine.state = h2.connection.ConnectionState.CLIENT_OPEN
             if (stream := self.streams.get(getattr(event, "stream_id", 0) or 0)) is not None:
                 stream.take(event)
         self.flush()
@@ -107,6 +121,12 @@ class GrpcFrames:
             assert not self.closed, "the server closed the connection"
             await self.receive()
         return self.streams[stream].messages
+
+    async def goaway(self, last: int) -> None:
+        """Await the GOAWAY whose last stream is `last`."""
+        while self.last_stream != last:
+            assert not self.closed, "the server closed the connection"
+            await self.receive()
 
     async def ended(self, stream: int) -> Stream:
         """Await a stream's end."""
@@ -132,4 +152,5 @@ class GrpcFrames:
     async def close(self) -> None:
         """Close the connection."""
         self._writer.close()
-        await self._writer.wait_closed()
+        with contextlib.suppress(TimeoutError):
+            await self._writer.wait_closed()

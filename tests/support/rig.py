@@ -1,6 +1,7 @@
 """A transport on a free loopback port, and what it leaves behind."""
 
 import asyncio
+import datetime
 from functools import partial
 from types import SimpleNamespace
 
@@ -10,10 +11,12 @@ import grpc.aio
 from bbr.exchange import BodyMode, Exchange, Policy
 from bbr.registry import BaseModel, Registry
 from bbr.replies import Replies
+from bbr.tls import self_signed
 from bbr.transports.grpcio import GrpcioServer
 from bbr.transports.serving import Serving
 from bbr.transports.uv import UvServer
 from tests.support import messages
+from tests.support.certificates import client_context
 from tests.support.grpc_frames import PROCESS, GrpcFrames, framed
 from tests.support.loops import all_ended
 
@@ -23,7 +26,9 @@ WHOLE = messages.request_body(b'{"model": "sql-lora", "prompt": "hi"}', end_of_s
 
 
 TRANSPORTS = {"grpcio": GrpcioServer, "uv": partial(UvServer, tick_seconds=0.01)}
-transport = SimpleNamespace(name="grpcio")
+# What the tests run over now; `tls` are credentials, or None.
+transport = SimpleNamespace(name="grpcio", tls=None)
+CREDENTIALS = self_signed(["localhost"], datetime.datetime.now(datetime.UTC))
 
 
 class Watched(Exchange):
@@ -41,13 +46,30 @@ class Watched(Exchange):
 
 def new_server(serving: Serving, **arguments):
     """Return a server of the transport that is the tests' turn."""
-    return TRANSPORTS[transport.name](serving, **arguments)
+    return TRANSPORTS[transport.name](serving, credentials=transport.tls, **arguments)
+
+
+def new_channel(port: int, **options: int | str) -> grpc.aio.Channel:
+    """Return a channel of grpcio's to a server of that transport."""
+    if transport.tls is None:
+        return grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[*options.items()])
+    options["grpc.ssl_target_name_override"] = "localhost"
+    trust = grpc.ssl_channel_credentials(transport.tls.chain_pem)
+    return grpc.aio.secure_channel(f"127.0.0.1:{port}", trust, options=[*options.items()])
+
+
+async def connect(port: int) -> GrpcFrames:
+    """Return a connection of our own making to a server of that transport."""
+    tls = None if transport.tls is None else client_context(transport.tls.chain_pem, "h2")
+    return await GrpcFrames.connect(port, tls)
 
 
 class Rig:
     """A server of exchanges over TABLE; `policy` are fields of Policy."""
 
-    def __init__(self, max_body_bytes: int = 8 << 20, new_exchange=None, ended=None, **policy: float) -> None:
+    def __init__(
+        self, max_body_bytes: int = 8 << 20, new_exchange=None, ended=None, limits=None, **policy: float
+    ) -> None:
         self.policy = Policy(Replies(), max_body_bytes=max_body_bytes, **policy)
         self.serving = Serving()
         self.ended: list[Exchange] = []
@@ -58,6 +80,7 @@ class Rig:
             max_body_bytes=max_body_bytes,
             new_exchange=new_exchange or self.new_exchange,
             ended=ended or self.ended.append,
+            limits=limits,
         )
 
     def new_exchange(self) -> Exchange:
@@ -76,9 +99,7 @@ class Rig:
 
     async def __aenter__(self) -> "Rig":
         self.port = await self.server.start("127.0.0.1", 0)
-        self.channel = grpc.aio.insecure_channel(
-            f"127.0.0.1:{self.port}", options=[("grpc.max_receive_message_length", -1)]
-        )
+        self.channel = new_channel(self.port, **{"grpc.max_receive_message_length": -1})
         self.tasks = asyncio.all_tasks()
         return self
 
@@ -100,7 +121,7 @@ class Rig:
 
         Not by grpcio's client, which may fail with an error of its own if the server ends a stream that it is writing.
         """
-        client = await GrpcFrames.connect(self.port)
+        client = await connect(self.port)
         call = client.call()
         client.send(call, b"".join(requests), end_stream=True)
         client.flush()

@@ -1,10 +1,14 @@
 """A router in the test's own process, whose exchanges a test can look at afterwards."""
 
+from functools import partial
+from typing import Any
+
 from bbr.exchange import Exchange, Policy, Verdict
 from bbr.registry import BaseModel, Registry
 from bbr.replies import Replies
+from bbr.tls import Credentials
 from bbr.transports.grpcio import GrpcioServer
-from bbr.transports.serving import Serving
+from bbr.transports.serving import ConnectionLimits, Serving
 from bbr.transports.uv import UvServer
 from tests.support.background import Background
 
@@ -13,7 +17,7 @@ PHI = "microsoft/Phi-3-mini-4k-instruct"
 TABLE, _CONFLICTS = Registry.merge([BaseModel(QWEN, ("sql-lora",)), BaseModel(PHI)])
 
 
-TRANSPORTS = {"grpcio": GrpcioServer, "uv": UvServer}
+TRANSPORTS: dict[str, Any] = {"grpcio": GrpcioServer, "uv": partial(UvServer, tick_seconds=0.05)}
 
 
 class Router:
@@ -24,10 +28,13 @@ class Router:
         background: Background,
         registry: Registry = TABLE,
         policy: Policy | None = None,
-        transport: str = "grpcio",
+        transport: str = "uv",
+        credentials: Credentials | None = None,
+        limits: ConnectionLimits | None = None,
     ) -> None:
         self._background = background
         self._transport = transport
+        self._options = {"credentials": credentials, "limits": limits}
         self._registry = registry
         self._policy = policy or Policy(Replies())
         self.exchanges: list[Exchange] = []
@@ -37,7 +44,7 @@ class Router:
     async def _start(self) -> int:
         limit = self._policy.max_body_bytes
         self._server = TRANSPORTS[self._transport](
-            Serving(), max_body_bytes=limit, new_exchange=self._new_exchange, ended=self.ended.append
+            Serving(), max_body_bytes=limit, new_exchange=self._new_exchange, ended=self.ended.append, **self._options
         )
         return await self._server.start("127.0.0.1", 0)
 

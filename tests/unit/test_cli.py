@@ -120,7 +120,11 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values |= {"max_body_bytes": "1KiB", "drain_seconds": "3", "max_model_length": "9", "dynamic_metadata": "bbr"}
     values |= {"on_invalid_json": "pass-stripped", "duplex_idle_seconds": "3", "buffered_wait_seconds": "3"}
     values |= {"strip_header": "x-a,x-b", "trust_client_headers": "true"}
-    monkeypatch.setenv("BBR_SECURE_SERVING", "false")
+    values["single_reply_bytes"] = "1KiB"
+    values |= {"tls_cert": "tls.crt", "tls_key": "tls.key", "max_connections": "9", "max_connection_age": "9"}
+    for partner in {"tls_cert", "tls_key"} - {name}:
+        if name.startswith("tls_"):
+            monkeypatch.setenv(config.variable_of(partner), values[partner])
     assert cli.main(["serve", config.flag_of(name), values[name]]) == 0
     monkeypatch.setenv(config.variable_of(name), values[name])
     assert cli.main(["serve"]) == 0
@@ -157,7 +161,7 @@ MISUSES = {
         "bbr serve: --grpc-port and --grpc-health-port are both 9005",
         "",
     ),
-    "TLS": (["serve"], "bbr serve: --secure-serving: TLS is not built yet", ""),
+    "half of TLS": (["serve", "--tls-key=tls.key"], "bbr serve: --tls-key needs --tls-cert as well", ""),
 }
 
 

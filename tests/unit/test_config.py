@@ -7,19 +7,23 @@ from bbr import config
 from bbr.config import ConfigError, Settings
 from bbr.exchange import BodyMode, InvalidJson
 
-# What every start needs for now.
 PLAINTEXT = {"secure_serving": "false"}
+# What a setting can't do without.
+PARTNERS = {
+    "tls_cert": {"secure_serving": "true", "tls_key": "tls.key"},
+    "tls_key": {"secure_serving": "true", "tls_cert": "tls.crt"},
+}
 
 DUPLEX, BUFFERED = BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED
 
 
-def by_flag(name, text, more=None):
-    return config.load({**PLAINTEXT, **(more or {}), name: text}, {})
+def by_flag(name, text):
+    return config.load({**PLAINTEXT, **PARTNERS.get(name, {}), name: text}, {})
 
 
-def by_variable(name, text, more=None):
-    variables = {config.variable_of(each): value for each, value in {**PLAINTEXT, **(more or {}), name: text}.items()}
-    return config.load({}, variables)
+def by_variable(name, text):
+    texts = {**PLAINTEXT, **PARTNERS.get(name, {}), name: text}
+    return config.load({}, {config.variable_of(each): value for each, value in texts.items()})
 
 
 def refusal(flags, environment=None):
@@ -36,6 +40,10 @@ def test_defaults():
         "grpc_port": 9004,
         "grpc_health_port": 9005,
         "secure_serving": False,
+        "tls_cert": None,
+        "tls_key": None,
+        "max_connections": 10_000,
+        "max_connection_age": 0.0,
         "models": None,
         "assume_body_mode": DUPLEX,
         "streaming": None,
@@ -68,7 +76,14 @@ USABLE = {
     },
     "grpc_port": {"1": 1, "80": 80, "65535": 65535, "09004": 9004},
     "grpc_health_port": {"1": 1, "65535": 65535},
-    "secure_serving": dict.fromkeys(("false", "0", "f", "F", "FALSE", "False"), False),
+    "secure_serving": {
+        **dict.fromkeys(("false", "0", "f", "F", "FALSE", "False"), False),
+        **dict.fromkeys(("true", "1"), True),
+    },
+    "tls_cert": {"/etc/tls/tls.crt": Path("/etc/tls/tls.crt")},
+    "tls_key": {"/etc/tls/tls.key": Path("/etc/tls/tls.key")},
+    "max_connections": {"1": 1, "10000": 10_000, "1000000": 1_000_000},
+    "max_connection_age": {"0": 0.0, "0.5": 0.5, "1800": 1800.0},
     "models": {"models.yaml": Path("models.yaml"), "/etc/bbr/models": Path("/etc/bbr/models")},
     "assume_body_mode": {"full-duplex": DUPLEX, "buffered": BUFFERED},
     "streaming": {
@@ -117,6 +132,12 @@ UNUSABLE = {
     ),
     "grpc_health_port": dict.fromkeys(("", "0", "65536", "http"), NOT_A_PORT),
     "secure_serving": dict.fromkeys(("", "no", "yes", "tRUE", "2"), "is neither true nor false"),
+    "tls_cert": {"": "is not the name of a file"},
+    "tls_key": {"": "is not the name of a file"},
+    "max_connections": dict.fromkeys(
+        ("", "0", "-1", "1000001", "1e3", "10k", "٩", "00000001"), "is not a number from 1 to 1000000"
+    ),
+    "max_connection_age": dict.fromkeys(("", "-1", "30m", "1e3"), NOT_SECONDS),
     "models": {"": "is not the name of a file"},
     "assume_body_mode": dict.fromkeys(
         ("", "BUFFERED", "full_duplex", "streamed", "none"), "is not one of full-duplex, buffered"
@@ -273,8 +294,30 @@ def test_ports_must_differ(flags):
     assert sentence == f"--grpc-port and --grpc-health-port are both {port}: they must differ"
 
 
-@pytest.mark.parametrize("flags", [{}, {"secure_serving": "true"}], ids=["by default", "asked for"])
-def test_tls_is_never_silently_left_out(flags):
-    sentence = refusal(flags)
-    assert sentence.startswith("--secure-serving: TLS is not built yet")
-    assert "--secure-serving=false" in sentence
+def test_tls_is_served_unless_it_is_turned_down():
+    assert config.load({}, {}).secure_serving
+
+
+CONTRADICTIONS = [
+    pytest.param({"tls_cert": "tls.crt"}, "--tls-cert needs --tls-key as well: a certificate and its key", id="no key"),
+    pytest.param(
+        {"tls_key": "tls.key"}, "--tls-key needs --tls-cert as well: a certificate and its key", id="no certificate"
+    ),
+    pytest.param(
+        {"tls_cert": "tls.crt", "tls_key": "tls.key", **PLAINTEXT},
+        "--tls-cert and --secure-serving=false contradict each other: leave one out",
+        id="a certificate for plaintext",
+    ),
+    pytest.param(
+        {"max_connection_age": "60", "drain_seconds": "0"},
+        "--max-connection-age needs --drain-seconds of more than 0: requests of a connection that is too old would be "
+        "cut off",
+        id="an age without a drain",
+    ),
+]
+
+
+@pytest.mark.parametrize(("flags", "sentence"), CONTRADICTIONS)
+def test_settings_that_contradict_each_other_are_refused(flags, sentence):
+    assert refusal(flags) == sentence
+    assert refusal({}, {config.variable_of(name): text for name, text in flags.items()}) == sentence

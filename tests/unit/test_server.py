@@ -1,18 +1,24 @@
 import asyncio
 import contextlib
+import datetime
+import hashlib
 import os
 import queue
+import resource
 import signal
 import socket
+import ssl
+import time
 
 import grpc
 import pytest
 
-from bbr import __version__, config
+from bbr import __version__, config, server
 from bbr.exchange import BodyMode
 from bbr.pb.health_pb2 import HealthCheckResponse
 from bbr.server import Server
 from tests.support import messages
+from tests.support.certificates import Authority
 from tests.support.grpc_frames import PROCESS
 from tests.support.loops import in_loop
 from tests.support.ports import free_port, free_ports
@@ -20,6 +26,8 @@ from tests.support.processes import DEADLINE_SECONDS, bbr, serving
 
 HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
+
+both = pytest.mark.parametrize("transport", ["grpcio", "uv"])
 
 MODELS = """\
 models:
@@ -34,8 +42,14 @@ def body(model):
 
 
 @contextlib.contextmanager
-def channel_to(port):
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+def channel_to(port, root_pem=None):
+    target = f"127.0.0.1:{port}"
+    if root_pem is None:
+        channel = grpc.insecure_channel(target)
+    else:
+        options = [("grpc.ssl_target_name_override", "localhost")]
+        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(root_pem), options)
+    with channel:
         yield channel
 
 
@@ -63,9 +77,9 @@ class Stream:
         return self._call.code()
 
 
-def ask(port, model):
+def ask(port, model, root_pem=None):
     """Send one request and return what the router sets for it, or the HTTP status that it answers with."""
-    with channel_to(port) as channel:
+    with channel_to(port, root_pem) as channel:
         stream = Stream(channel)
         stream.send(HEADERS)
         stream.send(body(model))
@@ -126,8 +140,9 @@ def test_settings_reach_the_exchange():
         assert stream.finish() == grpc.StatusCode.OK
 
 
-def test_sigterm_lets_a_running_stream_finish():
-    with serving() as process, channel_to(process.port) as channel:
+@both
+def test_sigterm_lets_a_running_stream_finish(transport):
+    with serving(f"--transport={transport}") as process, channel_to(process.port) as channel:
         stream = Stream(channel)
         stream.send(HEADERS)
         stream.send(messages.request_body())
@@ -147,8 +162,9 @@ def test_sigterm_lets_a_running_stream_finish():
         assert process.stderr.endswith("stopped\n")
 
 
-def test_a_stream_that_outlives_the_drain_does_not_hold_up_the_end():
-    with serving("--drain-seconds=0.1") as process, channel_to(process.port) as channel:
+@both
+def test_a_stream_that_outlives_the_drain_does_not_hold_up_the_end(transport):
+    with serving(f"--transport={transport}", "--drain-seconds=0.1") as process, channel_to(process.port) as channel:
         stream = Stream(channel)
         stream.send(HEADERS)
         assert ask(process.port, "other") == [b"other", b"other"]
@@ -158,8 +174,9 @@ def test_a_stream_that_outlives_the_drain_does_not_hold_up_the_end():
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)
-def test_a_second_signal_ends_at_once(second):
-    with serving("--drain-seconds=600") as process, channel_to(process.port) as channel:
+@both
+def test_a_second_signal_ends_at_once(transport, second):
+    with serving(f"--transport={transport}", "--drain-seconds=600") as process, channel_to(process.port) as channel:
         stream = Stream(channel)
         stream.send(HEADERS)
         assert ask(process.port, "other") == [b"other", b"other"]
@@ -186,7 +203,7 @@ async def test_in_process_it_tells_its_readiness_and_gives_the_signals_back():
     before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
     port, health_port = free_ports(2)
     flags = {"bind_address": "127.0.0.1", "grpc_port": str(port), "grpc_health_port": str(health_port)}
-    server = Server(config.load({**flags, "secure_serving": "false"}, {}))
+    router = Server(config.load({**flags, "secure_serving": "false"}, {}))
     statuses = []
 
     def ready():
@@ -196,7 +213,7 @@ async def test_in_process_it_tells_its_readiness_and_gives_the_signals_back():
         statuses.extend((check(port), check(health_port)))
         os.kill(os.getpid(), signal.SIGTERM)
 
-    await server.run(ready)
+    await router.run(ready)
     assert statuses == [SERVING, SERVING]
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
 
@@ -297,3 +314,112 @@ def test_names_that_no_request_could_ask_for_are_refused(tmp_path):
     models.write_text(f"models: [{{name: {'x' * 300}}}]")
     with serving(f"--models={models}", "--max-model-length=300") as process:
         assert ask(process.port, "x" * 300) == [b"x" * 300] * 2
+
+
+@both
+def test_tls_is_the_default_and_its_certificate_is_told(transport):
+    with serving(f"--transport={transport}", "--secure-serving") as process:
+        assert f"over TLS, by the {transport} transport" in process.stderr
+        assert process.wait_for("the certificate is self-signed, made at this start: SHA-256 ")
+        certificate = ssl.get_server_certificate(("127.0.0.1", process.port))
+        told = process.stderr.partition("SHA-256 ")[2][:95].replace(":", "").lower()
+        assert told == hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest()
+        assert ask(process.port, "qwen", certificate.encode()) == [b"qwen", b"qwen"]
+        assert check(process.health_port) == SERVING  # in plaintext, always
+        assert process.stop() == 0
+        assert "Traceback" not in process.stderr
+
+
+@pytest.fixture
+def issued(tmp_path):
+    """A certificate for localhost: its files, and the root that verifies it."""
+    authority = Authority()
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    chain_pem, key_pem = authority.issue("localhost")
+    certificate.write_bytes(chain_pem)
+    key.write_bytes(key_pem)
+    return certificate, key, authority
+
+
+@both
+def test_tls_by_files(transport, issued):
+    certificate, key, authority = issued
+    files = (f"--tls-cert={certificate}", f"--tls-key={key}")
+    with serving(f"--transport={transport}", "--secure-serving", *files) as process:
+        assert process.wait_for(f"the certificate is that of {certificate}, valid until ")
+        assert ask(process.port, "qwen", authority.root_pem) == [b"qwen", b"qwen"]
+        assert process.stop() == 0
+        assert "has expired" not in process.stderr
+
+
+def test_expired_certificate_is_served_with_a_warning(issued):
+    certificate, key, authority = issued
+    end = datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC)
+    chain_pem, key_pem = authority.issue("localhost", not_after=end)
+    certificate.write_bytes(chain_pem)
+    key.write_bytes(key_pem)
+    with serving("--secure-serving", f"--tls-cert={certificate}", f"--tls-key={key}") as process:
+        assert process.wait_for(f"--tls-cert: {certificate}: has expired: no gateway that verifies it will connect")
+        assert f"the certificate is that of {certificate}, valid until 2026-01-02 03:04 UTC: SHA-256 " in process.stderr
+
+
+def test_certificate_that_can_not_be_used_is_one_sentence(issued):
+    certificate, key, _authority = issued
+    key.unlink()
+    status, stderr = failed_start("--secure-serving", f"--tls-cert={certificate}", f"--tls-key={key}")
+    assert (status, stderr) == (1, f"bbr serve: --tls-key: {key}: No such file or directory.\n")
+
+
+@both
+def test_connections_are_bounded_and_age(transport):
+    with serving(
+        f"--transport={transport}", "--max-connections=2", "--max-connection-age=0.2", "--drain-seconds=1"
+    ) as process:
+        begin = time.monotonic()
+        with contextlib.ExitStack() as open_sockets:
+            held = [open_sockets.enter_context(h2_connection(process.port)) for _ in range(2)]
+            with contextlib.suppress(ConnectionResetError), h2_connection(process.port) as third:
+                assert to_the_end(third) == b""
+            for each in held:
+                assert b"\x07\x00\x00\x00\x00\x00\x7f\xff\xff\xff" in to_the_end(each)  # GOAWAY(2^31-1)
+        assert time.monotonic() - begin >= 0.18
+        assert ask(process.port, "qwen") == [b"qwen", b"qwen"]
+        assert process.stop() == 0
+
+
+def h2_connection(port):
+    client = socket.create_connection(("127.0.0.1", port), DEADLINE_SECONDS)
+    client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))
+    return client
+
+
+def to_the_end(client):
+    found = b""
+    while piece := client.recv(65_536):
+        found += piece
+    return found
+
+
+def test_too_few_open_files_bound_the_connections_and_are_told(monkeypatch, caplog):
+    monkeypatch.setattr(server.descriptors, "connections_allowed", lambda wanted: wanted - 1)
+    assert server._limits(config.load({}, {})).max_connections == 9_999
+    assert caplog.messages == ["--max-connections=10000 is 9999: the limit of open files allows no more"]
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="no way to change another process's limits")
+def test_running_out_of_file_descriptors_turns_connections_away_and_passes():
+    with serving("--transport=uv") as process:
+        used = len(os.listdir(f"/proc/{process.pid}/fd"))
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (used + 10, used + 10))
+        with contextlib.ExitStack() as open_sockets:
+            held = [open_sockets.enter_context(h2_connection(process.port)) for _ in range(50)]
+            ended = 0
+            for each in held[20:]:
+                with contextlib.suppress(ConnectionResetError):
+                    assert to_the_end(each) == b""
+                ended += 1
+            assert ended == 30
+        while len(os.listdir(f"/proc/{process.pid}/fd")) > used:  # until it has seen the others' end as well
+            time.sleep(0.01)
+        assert ask(process.port, "qwen") == [b"qwen", b"qwen"]
+        assert process.stop() == 0

@@ -1,172 +1,41 @@
 """What the native transport alone has; the rest is in tests/parity, over both transports."""
 
 import asyncio
+import contextlib
 import logging
-import struct
 
 import pytest
 
-from bbr.exchange import BodyMode, Exchange, Policy
-from bbr.http2.settings import Settings
-from bbr.registry import Registry
-from bbr.replies import Replies
-from bbr.transports import uv
-from bbr.transports.serving import Serving
-from bbr.transports.uv import UvServer
+from bbr.exchange import BodyMode
 from tests.support import messages
-from tests.support.grpc_frames import GrpcFrames, framed
+from tests.support.grpc_frames import framed
 from tests.support.loops import in_loop
+from tests.support.uv_server import PREFACE, SETTINGS, Uv, frames
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-SETTINGS = bytes(3) + b"\x04" + bytes(5)
+HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
+WHOLE = messages.request_body(b'{"model": "m"}', end_of_stream=True)
 GOAWAY = 7
+MAX_ID = 2**31 - 1
+
+both = pytest.mark.parametrize("tls", [False, True], ids=["plaintext", "TLS"])
 
 
-class Uv:
-    """A server with a short tick, and the exchanges that ended on it."""
-
-    def __init__(self, **settings: float) -> None:
-        self.ended: list[Exchange] = []
-        self.server = UvServer(
-            Serving(),
-            max_body_bytes=64 << 20,
-            new_exchange=lambda: Exchange(Policy(Replies(), max_body_bytes=64 << 20), Registry()),
-            ended=self.ended.append,
-            tick_seconds=0.01,
-            settings=Settings(**settings),
-        )
-
-    async def __aenter__(self) -> "Uv":
-        self.port = await self.server.start("127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *_error: object) -> None:
-        await self.server.stop(0)
-
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port)
+def last_ids(octets: bytes) -> list[int]:
+    return [int.from_bytes(payload[:4], "big") for kind, payload in frames(octets) if kind == GOAWAY]
 
 
-def frames(octets: bytes) -> list[tuple[int, bytes]]:
-    found = []
-    while octets:
-        length = int.from_bytes(octets[:3], "big")
-        found.append((octets[3], octets[9 : 9 + length]))
-        octets = octets[9 + length :]
-    return found
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        pytest.param(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", id="HTTP/1.1"),
-        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32), id="TLS ClientHello"),
-        pytest.param(PREFACE + b"\x00\x00\x01\x06" + bytes(6), id="PING first"),
-    ],
-)
-@in_loop
-async def test_goaway_is_on_the_wire_before_the_close_d16_a2(sent):
-    async with Uv() as server:
-        reader, writer = await server.connect()
-        writer.write(sent)
-        kinds = [kind for kind, _ in frames(await reader.read())]  # to the end: the connection is closed
-        assert kinds[-1] == GOAWAY
-        writer.close()
-        await writer.wait_closed()
-
-
-@in_loop
-async def test_silence_after_half_a_preface_is_closed_a4(caplog):
-    caplog.set_level(logging.INFO)
-    async with Uv(preface_seconds=0.05) as server:
-        reader, writer = await server.connect()
-        writer.write(PREFACE[:11])
-        assert frames(await reader.read())[-1][0] == GOAWAY
-        writer.close()
-        await writer.wait_closed()
-    assert "preface-timeout" in caplog.text
-
-
-@in_loop
-async def test_settings_that_are_not_acknowledged_close_a6():
-    async with Uv(settings_seconds=0.05) as server:
-        reader, writer = await server.connect()
-        writer.write(PREFACE + SETTINGS)
-        kind, payload = frames(await reader.read())[-1]
-        assert (kind, struct.unpack(">II", payload[:8])[1]) == (GOAWAY, 4)
-        writer.close()
-        await writer.wait_closed()
-
-
-def send(client: GrpcFrames, call: int, octets: bytes) -> None:
-    for start in range(0, len(octets), 16_384):
-        client.send(call, octets[start : start + 16_384])
-
-
-@in_loop
-async def test_peer_that_does_not_read_is_cut_off_i9(monkeypatch, caplog):
-    caplog.set_level(logging.INFO)
-    monkeypatch.setattr(uv, "_WRITE_STALL_SECONDS", 0.05)
-    body = b'{"model": "m", "x": "%s"}' % (b"x" * 1_000_000)
-    headers = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
-    async with Uv() as server:
-        client = await GrpcFrames.connect(server.port)
-        client.open_windows()
-        await client.ping()
-        calls = [client.call() for _ in range(14)]
-        for call in calls:
-            send(client, call, framed(headers) + framed(messages.request_body(body, end_of_stream=True)))
-        client.flush()
-        # The server stops reading when the client does, so that not all calls arrive.
-        while not server.ended:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        client.abort()
-    assert "has not read" in caplog.text
-
-
-class Stuck(asyncio.Transport):
-    """A socket whose peer reads nothing: what is written never leaves, and closing waits for it."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = []
-
-    def write(self, data):
-        self.calls.append("write")
-
-    def is_closing(self):
-        return "close" in self.calls
-
-    def close(self):
-        self.calls.append("close")
-
-    def abort(self):
-        self.calls.append("abort")
-
-
-@in_loop
-async def test_failed_connection_whose_goaway_is_not_read_is_cut_off_and_named_once(caplog):
-    caplog.set_level(logging.INFO)
-    async with Uv() as server:
-        transport, connection = Stuck(), uv._Connection(server.server)
-        connection.connection_made(transport)
-        connection.data_received(b"GET / HTTP/1.1\r\n\r\n")
-        now = asyncio.get_running_loop().time()
-        for second in range(1, 60):
-            connection.tick(now + second)
-            connection.pause_writing()
-            connection.resume_writing()
-        assert transport.calls == ["write", "write", "close"]
-        assert caplog.text.count("a connection failed: preface") == 1
-        connection.tick(now + 61)
-        assert transport.calls[-1] == "abort"
-        connection.connection_lost(None)
+async def answered(client) -> None:
+    """Send one exchange and await its answers."""
+    call = client.call()
+    client.send(call, framed(HEADERS) + framed(WHOLE))
+    client.flush()
+    await client.messages(call, 2)
 
 
 @in_loop
 async def test_unary_call_without_a_message_is_refused():
     async with Uv() as server:
-        client = await GrpcFrames.connect(server.port)
+        client = await server.client()
         call = client.call("/grpc.health.v1.Health/Check")
         client.send(call, b"", end_stream=True)
         client.flush()
@@ -178,9 +47,191 @@ async def test_unary_call_without_a_message_is_refused():
 @in_loop
 async def test_connection_without_requests_is_closed_at_once_by_a_drain():
     async with Uv() as server:
-        client = await GrpcFrames.connect(server.port)
+        client = await server.client()
         await client.ping()
         await server.server.stop(60)
         while not client.closed:
             await client.receive()
         await client.close()
+
+
+@both
+@in_loop
+async def test_drain_tells_both_goaways_and_closes_j4(tls):
+    async with Uv(tls=tls) as server:
+        reader, writer = await server.connect()
+        writer.write(PREFACE + SETTINGS)
+        stop = asyncio.create_task(server.server.stop(60))
+        # To the end: after the second one the connection is closed. Nothing had been asked.
+        assert last_ids(await reader.read()) == [MAX_ID, 0]
+        writer.close()
+        await stop
+        assert server.connections == 0
+
+
+@both
+@in_loop
+async def test_drain_lets_a_running_call_finish_and_refuses_new_ones_j4(tls):
+    async with Uv(tls=tls) as server:
+        client = await server.client()
+        call = client.call()
+        client.send(call, framed(HEADERS))
+        client.flush()
+        await client.ping()
+        stop = asyncio.create_task(server.server.stop(20))
+        await client.goaway(call)
+        late = client.call()
+        client.send(late, framed(HEADERS) + framed(WHOLE))
+        client.flush()
+        assert (await client.ended(late)).reset == 7  # REFUSED_STREAM
+        client.send(call, framed(WHOLE), end_stream=True)
+        client.flush()
+        assert len(await client.messages(call, 2)) == 2
+        await client.ended(call)
+        await client.close()
+        await stop
+        assert len(server.ended) == 1
+
+
+@both
+@pytest.mark.parametrize("seconds", [0.05, 0.3], ids=["less than the gap between the GOAWAYs", "more"])
+@in_loop
+async def test_drain_is_over_in_its_time_whatever_still_runs(tls, seconds, caplog):
+    async with Uv(tls=tls) as server:
+        client = await server.client()
+        call = client.call()
+        client.send(call, framed(HEADERS))
+        client.flush()
+        await client.ping()
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        await server.server.stop(seconds)
+        assert seconds - 0.01 < loop.time() - begin < seconds + 2
+        client.abort()
+        await server.all_gone()
+        assert len(server.ended) == 1
+    assert caplog.messages == ["1 connections still had requests after the drain"]
+
+
+@in_loop
+async def test_peer_that_does_not_close_is_no_request_that_was_cut_off(caplog):
+    async with Uv() as server:
+        client = await server.client()
+        await client.ping()
+        await server.server.stop(0.3)
+        client.abort()
+    assert caplog.messages == []
+
+
+@in_loop
+async def test_connection_in_its_tls_handshake_does_not_hold_up_a_drain():
+    async with Uv(tls=True) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"\x16\x03\x01")
+        while not server.connections:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        stop = asyncio.create_task(server.server.stop(60))
+        assert await reader.read() == b""
+        writer.close()
+        async with asyncio.timeout(5):
+            await stop
+
+
+@in_loop
+async def test_connections_over_the_limit_are_closed_at_once_and_the_others_go_on(caplog):
+    async with Uv(limits={"max_connections": 2}) as server:
+        clients = [await server.client() for _ in range(2)]
+        for client in clients:
+            await client.ping()
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            with_what = b""
+            with contextlib.suppress(ConnectionResetError):
+                with_what = await reader.read()
+            assert with_what == b""
+            writer.close()
+        for client in clients:
+            await answered(client)
+        await clients.pop().close()
+        while server.connections > 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        clients.append(await server.client())
+        for client in clients:
+            await answered(client)
+            await client.close()
+        assert server.server._turned_away.total == 20
+    assert caplog.messages == ["a connection over --max-connections=2 was closed"]
+
+
+@both
+@pytest.mark.parametrize("jitter", [0.0, 0.5, 1.0])
+@in_loop
+async def test_age_of_a_connection_has_a_jitter_of_a_tenth(tls, jitter):
+    async with Uv(tls=tls, limits={"max_age_seconds": 100}, jitter=jitter) as server:
+        begin = asyncio.get_running_loop().time()
+        client = await server.client()
+        await client.ping()
+        (connection,) = server.server._connections
+        age = 90 + 20 * jitter
+        assert age <= connection.retire_at - begin < age + 1
+        await client.close()
+
+
+@in_loop
+async def test_connection_that_is_too_old_tells_both_goaways_and_closes_j6():
+    async with Uv(limits={"max_age_seconds": 0.05}) as server:
+        reader, writer = await server.connect()
+        writer.write(PREFACE + SETTINGS)
+        assert last_ids(await reader.read()) == [MAX_ID, 0]
+        writer.close()
+        await server.all_gone()
+
+
+@in_loop
+async def test_call_of_a_connection_that_is_too_old_may_finish_j6():
+    async with Uv(limits={"max_age_seconds": 0.05}) as server:
+        client = await server.client()
+        call = client.call()
+        client.send(call, framed(HEADERS))
+        client.flush()
+        await client.goaway(call)
+        client.send(call, framed(WHOLE), end_stream=True)
+        client.flush()
+        assert len((await client.ended(call)).messages) == 2
+        await client.close()
+        await server.all_gone()
+
+
+@in_loop
+async def test_call_that_outlives_the_grace_is_cut_off(caplog):
+    async with Uv(limits={"max_age_seconds": 0.01, "grace_seconds": 0.05}) as server:
+        client = await server.client()
+        call = client.call()
+        client.send(call, framed(HEADERS))
+        client.flush()
+        await server.all_gone()
+        assert len(server.ended) == 1
+        client.abort()
+    assert caplog.messages == ["1 requests outlived their connection's age and grace: cut off"]
+
+
+@in_loop
+async def test_fault_in_one_connections_tick_is_no_other_connections(monkeypatch, caplog):
+    async with Uv() as server:
+        good, bad = await server.client(), await server.client()
+        for client in (good, bad):
+            await client.ping()
+        (broken,) = [
+            each for each in server.server._connections if each._transport.get_extra_info("peername")[1] == bad.port
+        ]
+
+        def fail(_now):
+            raise ValueError("ours")
+
+        monkeypatch.setattr(broken._rpc, "expire", fail)
+        while not bad.closed:
+            await bad.receive()
+        await answered(good)
+        for client in (good, bad):
+            await client.close()
+    assert [(record.levelno, record.exc_info[0]) for record in caplog.records] == [(logging.ERROR, ValueError)]

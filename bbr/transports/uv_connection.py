@@ -1,0 +1,242 @@
+"""One connection of the native transport: an asyncio Protocol between a socket, perhaps TLS, and an RpcConnection.
+
+One write for each read. What takes time is looked after by `tick`: no timer outlives its connection.
+"""
+
+import asyncio
+import logging
+from typing import Final, Protocol, cast
+
+from bbr import health
+from bbr.http2 import frames
+from bbr.rpc.connection import RpcConnection
+from bbr.transports.health_calls import SHUTTING_DOWN, Watch
+from bbr.transports.tls_session import TlsError, TlsSession
+
+log = logging.getLogger(__name__)
+
+# A peer that has not read for this long is cut off; what it left unread is bounded by then.
+WRITE_STALL_SECONDS: Final = 60.0
+# Between the GOAWAY that refuses nothing and the one that does: long enough for what a gateway has just sent.
+GOAWAY_GAP_SECONDS: Final = 0.1
+# After our last octet the peer's are read and dropped, for so long and so many: closing a socket with unread input
+# resets it, and a reset can overtake the GOAWAY and the answers before it. (golang waits 1 s here, nginx up to 30 s.)
+LINGER_SECONDS: Final = 1.0
+LINGER_BYTES: Final = 16 << 20
+
+
+class Owner(Protocol):
+    """What a connection asks of its server."""
+
+    grace_seconds: float
+
+    def admit(self, connection: "UvConnection", now: float) -> RpcConnection | None:
+        """Take a connection in and return what speaks on it; None if there is no room for it."""
+
+    def new_tls(self) -> TlsSession | None:
+        """Return the TLS of a new connection; None for plaintext."""
+
+    def failed(self, layer: str, reason: str, now: float) -> None:
+        """Note why a connection was ended for its peer's fault."""
+
+    def gone(self, connection: "UvConnection") -> None:
+        """Let a connection go."""
+
+
+class UvConnection(asyncio.Protocol):
+    """One socket.
+
+    Attributes:
+        retire_at: when the connection is too old, in the loop's seconds; None for never.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self.retire_at: float | None = None
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._tls: TlsSession | None = None
+        self._announced = False  # that the connection will end
+        self._draining = False
+        self._stalled_since: float | None = None
+        self._ended = False  # all that we will ever write is written
+        self._linger_until: float | None = None
+        self._dropped_bytes = 0
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet the peer, or turn it away."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        rpc = self._owner.admit(self, self._loop.time())
+        if rpc is None:
+            self._transport.set_protocol(asyncio.Protocol())  # which hears of nothing
+            self._transport.abort()
+            return
+        self._rpc = rpc
+        self._tls = self._owner.new_tls()
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Receive, and write all that this calls for at once."""
+        if self._ended:
+            self._drop(len(data))
+            return
+        try:
+            if self._tls is None:
+                self._rpc.receive(data, self._loop.time())
+                self._flush()
+            else:
+                self._receive_tls(self._tls, data)
+        except Exception:
+            self._fail()
+
+    def eof_received(self) -> bool:
+        """Close: HTTP/2 has no half-closed connections. What is yet to be written has as long as any other."""
+        if self._stalled_since is None:
+            self._stalled_since = self._loop.time()
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Let the running calls go."""
+        self._rpc.lost()
+        self._owner.gone(self)
+
+    def pause_writing(self) -> None:
+        """Stop producing and reading: the peer does not read."""
+        if self._ended or self._transport.is_closing():
+            return
+        self._stalled_since = self._loop.time()
+        self._rpc.hold(True)
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        if self._ended or self._transport.is_closing():
+            return
+        self._stalled_since = None
+        self._transport.resume_reading()
+        self._rpc.hold(False)
+        self._flush()
+
+    # What the server calls.
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call runs, or an answer still waits for the peer's credit."""
+        return not self._rpc.idle
+
+    def tick(self, now: float) -> None:
+        """See to what is overdue."""
+        if self._stalled_since is not None and now - self._stalled_since > WRITE_STALL_SECONDS:
+            log.info("a peer has not read for %g s: its connection is cut off", WRITE_STALL_SECONDS)
+            self.abort()
+        elif self._ended:
+            self._linger(now)
+        elif not self._transport.is_closing():
+            try:
+                self._expire(now)
+            except Exception:
+                self._fail()
+
+    def tell_watchers(self) -> None:
+        """End the health watches: a call left open would make the drain last as long as it may."""
+        for call in list(self._rpc.calls.values()):
+            if isinstance(call.handler, Watch):
+                self._rpc.push(call, health.check(serving=False))
+                self._rpc.end(call, SHUTTING_DOWN)
+        self._flush()
+
+    def drain(self, *, refuse: bool) -> None:
+        """Announce the end; with `refuse` take no new calls, and close after the last running one.
+
+        One that is still in its TLS handshake then has carried nothing, and is closed like one that comes too late.
+        """
+        self._rpc.shut_down(refuse=refuse)
+        self._announced = True
+        self._draining = self._draining or refuse
+        self._flush()
+
+    def abort(self) -> None:
+        """Close without waiting for anything."""
+        self._transport.abort()
+
+    # The rest.
+
+    def _receive_tls(self, tls: TlsSession, data: bytes) -> None:
+        greeted = tls.ready
+        try:
+            data = tls.receive(data)
+            if tls.ready and not greeted:
+                tls.check_protocol()
+        except TlsError as error:
+            self._owner.failed("TLS", str(error), self._loop.time())
+            self._close()
+            return
+        if data:
+            self._rpc.receive(data, self._loop.time())
+        self._flush()
+        if tls.ended and not self._ended:
+            self._close()
+
+    def _expire(self, now: float) -> None:
+        self._rpc.expire(now)
+        if self.retire_at is not None and now >= self.retire_at:
+            self._retire(now)
+        self._flush()
+
+    def _retire(self, now: float) -> None:
+        """Take the next step towards the end of a connection that is too old."""
+        if not self._announced:
+            self.drain(refuse=False)
+            self.retire_at = now + GOAWAY_GAP_SECONDS
+        elif not self._draining:
+            self.retire_at = now + self._owner.grace_seconds
+            self.drain(refuse=True)
+        else:
+            log.warning("%d requests outlived their connection's age and grace: cut off", len(self._rpc.calls))
+            self.abort()
+
+    def _fail(self) -> None:
+        """End the connection for the exception in hand: a fault of ours, which must not be another connection's."""
+        log.exception("a connection failed")
+        # Which requests were begun is not known any more: the highest id claims all, so that none is sent twice.
+        goaway = frames.goaway(frames.MAX_STREAM_ID, frames.ErrorCode.INTERNAL_ERROR, b"internal-error")
+        self._transport.write(goaway if self._tls is None else self._tls.send(goaway))
+        self._close()
+
+    def _flush(self) -> None:
+        if self._ended or self._transport.is_closing():
+            return
+        octets = self._rpc.take_output()
+        if self._tls is not None:
+            octets = self._tls.send(octets)
+        if octets:
+            self._transport.write(octets)
+        if self._rpc.closed:
+            self._owner.failed("HTTP/2", self._rpc.fault, self._loop.time())
+            self._close()
+        elif self._draining and self._rpc.idle:
+            self._close()
+
+    def _close(self) -> None:
+        """Say no more, and close once the peer has taken what was said; it has as long as any other."""
+        self._ended = True
+        self._stalled_since = self._loop.time()
+        if self._tls is not None:
+            self._transport.write(self._tls.close())
+        self._transport.write_eof()
+        self._transport.resume_reading()  # to drop it, and to see the peer's end
+
+    def _drop(self, size: int) -> None:
+        self._dropped_bytes += size
+        if self._dropped_bytes > LINGER_BYTES:
+            self._transport.pause_reading()
+
+    def _linger(self, now: float) -> None:
+        if self._transport.get_write_buffer_size() or self._transport.is_closing():
+            return
+        if self._linger_until is None:
+            self._stalled_since = None
+            self._linger_until = now + LINGER_SECONDS
+        elif now >= self._linger_until:
+            self._transport.close()

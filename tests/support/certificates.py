@@ -1,0 +1,75 @@
+"""An authority of a test's own, and certificates that it issues."""
+
+import datetime
+import ssl
+from typing import Any, NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+YEAR = datetime.timedelta(days=365)
+
+
+def client_context(root_pem: bytes, *alpn: str) -> ssl.SSLContext:
+    """Return a client's context that trusts one root and offers protocols."""
+    context = ssl.create_default_context(cadata=root_pem.decode())
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    return context
+
+
+class Issued(NamedTuple):
+    """A chain without its root, and the key of its first certificate."""
+
+    chain_pem: bytes
+    key_pem: bytes
+
+
+class Authority:
+    """Issues certificates; `root_pem` is what verifies them."""
+
+    def __init__(self, above: "Authority | None" = None) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "intermediate" if above else "root")])
+        issuer = above or self
+        self._certificate = _signed(self._name, self._key, issuer, datetime.datetime.now(datetime.UTC) + YEAR, ca=True)
+        self._chain_pem = above._chain_pem + _pem(self._certificate) if above else b""
+        self.root_pem: bytes = above.root_pem if above else _pem(self._certificate)
+
+    def intermediate(self) -> "Authority":
+        """Return an authority below this one."""
+        return Authority(self)
+
+    def issue(self, *names: str, key: Any = None, not_after: datetime.datetime | None = None) -> Issued:
+        """Return a certificate for host names, for a year or until `not_after`."""
+        key = key or ec.generate_private_key(ec.SECP256R1())
+        end = not_after or datetime.datetime.now(datetime.UTC) + YEAR
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "router")])
+        certificate = _signed(subject, key, self, end, names=names)
+        plain = serialization.NoEncryption()
+        key_pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+        return Issued(_pem(certificate) + self._chain_pem, key_pem)
+
+
+def _signed(
+    subject: x509.Name,
+    key: Any,
+    issuer: Authority,
+    end: datetime.datetime,
+    *,
+    ca: bool = False,
+    names: tuple[str, ...] = (),
+) -> x509.Certificate:
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer._name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(end - 2 * YEAR).not_valid_after(end)
+    builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    if names:
+        alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+        builder = builder.add_extension(alternatives, critical=False)
+    return builder.sign(issuer._key, hashes.SHA256())
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)

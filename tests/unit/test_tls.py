@@ -1,0 +1,221 @@
+import datetime
+import os
+import ssl
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from bbr import tls
+from bbr.tls import CredentialsError
+from tests.support.certificates import Authority, client_context
+
+NOW = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return Authority()
+
+
+def written(folder, issued):
+    certificate, key = folder / "tls.crt", folder / "tls.key"
+    certificate.write_bytes(issued.chain_pem)
+    key.write_bytes(issued.key_pem)
+    return certificate, key
+
+
+def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str = "localhost") -> tuple[ssl.SSLObject, ...]:
+    """Join a server and a client; return both once they have shaken hands."""
+    bios = [ssl.MemoryBIO() for _ in range(4)]
+    ends = server.wrap_bio(bios[0], bios[1], server_side=True), client.wrap_bio(bios[2], bios[3], server_hostname=name)
+    done = [False, False]
+    while not all(done):
+        for index, end in enumerate(ends):
+            if not done[index]:
+                try:
+                    end.do_handshake()
+                    done[index] = True
+                except ssl.SSLWantReadError:
+                    pass
+        bios[0].write(bios[3].read())
+        bios[2].write(bios[1].read())
+    return ends
+
+
+def test_self_signed_certificate_is_good_for_its_names():
+    made = tls.self_signed(["localhost", "bbr-7d4f", "localhost"], NOW)
+    certificate = x509.load_pem_x509_certificate(made.chain_pem)
+    alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert alternatives.get_values_for_type(x509.DNSName) == ["localhost", "bbr-7d4f"]
+    assert made.self_signed
+    assert made.not_after == certificate.not_valid_after_utc == NOW + datetime.timedelta(days=3650)
+    assert certificate.not_valid_before_utc == NOW - datetime.timedelta(hours=1)
+    assert made.fingerprint.replace(":", "") == certificate.fingerprint(hashes.SHA256()).hex().upper()
+    assert len(made.fingerprint) == 95
+
+
+def test_self_signed_certificate_can_be_pinned():
+    made = tls.self_signed(["localhost"], datetime.datetime.now(datetime.UTC))
+    server, client = handshake(tls.server_context(made), client_context(made.chain_pem, "h2"))
+    assert (server.selected_alpn_protocol(), client.selected_alpn_protocol()) == ("h2", "h2")
+    assert client.version() == "TLSv1.3"
+
+
+def test_no_two_starts_have_one_key():
+    first, second = (tls.self_signed(["localhost"], NOW) for _ in range(2))
+    assert first.key_pem != second.key_pem
+    assert first.fingerprint != second.fingerprint
+
+
+@pytest.mark.parametrize("offered", [(), ("http/1.1",), ("http/1.1", "h2"), ("h2",)], ids=str)
+def test_alpn_agrees_on_nothing_but_h2(offered):
+    made = tls.self_signed(["localhost"], datetime.datetime.now(datetime.UTC))
+    server, _ = handshake(tls.server_context(made), client_context(made.chain_pem, *offered))
+    assert server.selected_alpn_protocol() == ("h2" if "h2" in offered else None)
+
+
+def test_tls_1_2_is_served_with_suites_that_http2_allows_alone():
+    made = tls.self_signed(["localhost"], datetime.datetime.now(datetime.UTC))
+    client = client_context(made.chain_pem, "h2")
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    server, _ = handshake(tls.server_context(made), client)
+    assert (server.version(), server.cipher()[0][:11]) == ("TLSv1.2", "ECDHE-ECDSA")
+    client.set_ciphers("ECDHE-ECDSA-AES128-SHA256")  # CBC: forbidden by RFC 9113, appendix A
+    with pytest.raises(ssl.SSLError, match=r"(?i)no.shared.cipher"):
+        handshake(tls.server_context(made), client)
+
+
+def test_tls_1_1_is_refused():
+    context = tls.server_context(tls.self_signed(["localhost"], NOW))
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context.options & ssl.OP_NO_RENEGOTIATION
+
+
+KEYS = {
+    "EC P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "EC P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "RSA": lambda: rsa.generate_private_key(65537, 2048),
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_files_of_every_usual_kind_of_key(tmp_path, authority, kind):
+    issued = authority.issue("router.test", key=KEYS[kind]())
+    loaded = tls.load(*written(tmp_path, issued))
+    certificate = x509.load_pem_x509_certificate(issued.chain_pem)
+    assert not loaded.self_signed
+    assert loaded.not_after == certificate.not_valid_after_utc
+    assert loaded.fingerprint.replace(":", "") == certificate.fingerprint(hashes.SHA256()).hex().upper()
+    _, client = handshake(tls.server_context(loaded), client_context(authority.root_pem, "h2"), "router.test")
+    assert client.getpeercert(binary_form=True) == certificate.public_bytes(serialization.Encoding.DER)
+
+
+def test_intermediate_certificates_are_shown(tmp_path, authority):
+    issued = authority.intermediate().issue("router.test")
+    loaded = tls.load(*written(tmp_path, issued))
+    assert loaded.chain_pem.count(b"BEGIN CERTIFICATE") == 2
+    handshake(tls.server_context(loaded), client_context(authority.root_pem), "router.test")
+
+
+def test_text_around_the_pem_is_no_matter_and_is_not_kept(tmp_path, authority):
+    certificate, key = written(tmp_path, authority.issue("router.test"))
+    certificate.write_bytes(b"Certificate:\n    Data:\n" + certificate.read_bytes() + b"\n# end\n")
+    loaded = tls.load(certificate, key)
+    assert loaded.chain_pem.startswith(b"-----BEGIN CERTIFICATE-----")
+
+
+def test_an_expired_certificate_is_loaded_for_its_owner_to_be_warned(tmp_path, authority):
+    issued = authority.issue("router.test", not_after=NOW)
+    assert tls.load(*written(tmp_path, issued)).not_after == NOW
+
+
+def refusal(certificate, key):
+    with pytest.raises(CredentialsError) as caught:
+        tls.load(certificate, key)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("which", ["--tls-cert", "--tls-key"])
+def test_a_file_that_can_not_be_read_is_named(tmp_path, authority, which):
+    files = dict(zip(("--tls-cert", "--tls-key"), written(tmp_path, authority.issue("router.test")), strict=True))
+    files[which] = tmp_path / "none"
+    assert refusal(*files.values()) == f"{which}: {tmp_path / 'none'}: No such file or directory"
+    files[which] = tmp_path
+    assert refusal(*files.values()) == f"{which}: {tmp_path}: Is a directory"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_a_file_without_permission_is_named(tmp_path, authority):
+    certificate, key = written(tmp_path, authority.issue("router.test"))
+    key.chmod(0)
+    assert refusal(certificate, key) == f"--tls-key: {key}: Permission denied"
+
+
+NO_PEM = {
+    "empty": lambda pem: b"",
+    "text": lambda pem: b"not PEM\n",
+    "octets": lambda pem: bytes(range(256)),
+    "cut off": lambda pem: pem[: len(pem) // 2],
+    "broken": lambda pem: b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+}
+
+
+@pytest.mark.parametrize("kind", NO_PEM)
+def test_a_file_that_is_no_pem_is_named(tmp_path, authority, kind):
+    certificate, key = written(tmp_path, authority.issue("router.test"))
+    key_pem = key.read_bytes()
+    key.write_bytes(NO_PEM[kind](key_pem))
+    assert refusal(certificate, key).startswith(f"--tls-key: {key}: holds no private key in PEM, or a broken one (")
+    key.write_bytes(key_pem)
+    certificate.write_bytes(NO_PEM[kind](certificate.read_bytes()))
+    assert refusal(certificate, key) == f"--tls-cert: {certificate}: holds no certificate in PEM, or a broken one"
+
+
+def test_certificate_and_key_in_each_others_place_are_named(tmp_path, authority):
+    certificate, key = written(tmp_path, authority.issue("router.test"))
+    assert refusal(key, certificate) == f"--tls-cert: {key}: holds no certificate in PEM, or a broken one"
+
+
+def test_a_key_of_another_certificate_is_named(tmp_path, authority):
+    certificate, key = written(tmp_path, authority.issue("router.test"))
+    key.write_bytes(authority.issue("router.test").key_pem)
+    assert refusal(certificate, key) == f"--tls-key: {key}: is not the key of the first certificate in {certificate}"
+
+
+def test_a_chain_in_the_wrong_order_is_named(tmp_path, authority):
+    certificate, key = written(tmp_path, authority.issue("router.test"))
+    certificate.write_bytes(authority.root_pem + certificate.read_bytes())
+    assert refusal(certificate, key) == f"--tls-key: {key}: is not the key of the first certificate in {certificate}"
+
+
+@pytest.mark.parametrize("form", [serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL])
+def test_an_encrypted_key_is_named_and_never_asks_for_its_passphrase(tmp_path, authority, form):
+    private = ec.generate_private_key(ec.SECP256R1())
+    certificate, key = written(tmp_path, authority.issue("router.test", key=private))
+    hidden = serialization.BestAvailableEncryption(b"secret")
+    key.write_bytes(private.private_bytes(serialization.Encoding.PEM, form, hidden))
+    assert refusal(certificate, key) == f"--tls-key: {key}: the key is encrypted; give it without a passphrase"
+
+
+def test_a_key_that_openssl_finds_too_short_is_named(tmp_path, authority):
+    certificate, key = written(tmp_path, authority.issue("router.test", key=rsa.generate_private_key(65537, 1024)))  # noqa: S505
+    assert refusal(certificate, key) == f"--tls-cert: {certificate}: OpenSSL refuses it (EE_KEY_TOO_SMALL)"
+
+
+def test_a_key_is_never_on_a_disk(monkeypatch):
+    opened = []
+    load = ssl.SSLContext.load_cert_chain
+
+    def watch(self, path, **options):
+        opened.append(path)
+        load(self, path, **options)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", watch)
+    before = set(os.listdir("/proc/self/fd"))
+    tls.server_context(tls.self_signed(["localhost"], NOW))
+    assert [path[:14] for path in opened] == ["/proc/self/fd/"]
+    assert set(os.listdir("/proc/self/fd")) == before
