@@ -162,10 +162,10 @@ class Settings:
     """All that an operator can decide, checked."""
 
     transport: str = _option(
-        _choice({"grpcio": "grpcio", "uv": "uv"}),
-        "grpcio",
+        _choice({"uv": "uv", "grpcio": "grpcio"}),
+        "uv",
         "NAME",
-        "what speaks gRPC with the gateway: grpcio, or uv, our own HTTP/2: a fraction of the cost, and new",
+        "what speaks gRPC with the gateway: uv, our own HTTP/2, or grpcio, the reference, at many times the cost",
     )
     bind_address: str | None = _option(_address, "", "ADDRESS", "IP address to listen on (default: every interface)")
     grpc_port: int = _option(_port, "9004", "PORT", "port for ext_proc, and for gRPC health checks")

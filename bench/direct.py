@@ -223,7 +223,7 @@ def main() -> int:
         rows += speed(given.rounds)
     if given.tracing:
         rows += tracing(given.rounds)
-    if given.tls and rig.offers_tls():
+    if given.tls:
         rows += tls(given.rounds)
     if given.streams:
         rows += streams(given.streams, given.rounds)

@@ -111,7 +111,7 @@ def main() -> int:
 
     table("an idle connection", "KiB", both(partial(idle, used=False), IDLE_LIMIT))
     table("the same after an exchange", "KiB", both(partial(idle, used=True), IDLE_LIMIT))
-    if given.tls and rig.offers_tls():
+    if given.tls:
         with rig.certificate() as files:
             table("idle over TLS, after an exchange", "KiB", {Variant("uv"): partial(idle, "uv", True, files)})
     table("1,000 open streams", "KiB", both(open_streams))

@@ -9,13 +9,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
 import grpc
 
-from bbr.config import Settings
 from bench import workload
 from tests.support.grpc_frames import PROCESS
 from tests.support.processes import Bbr, serving
@@ -112,14 +110,6 @@ def answer(process: Bbr, sent: Sequence[bytes], certificate: Path | None = None)
     with channel:
         answers = [bytes(each) for each in channel.stream_stream(PROCESS)(iter(sent))]
     return workload.check(sent, answers)
-
-
-def offers_tls() -> bool:
-    """Return whether this bbr can serve TLS; if not, say that it is left out."""
-    offered = any(field.name == "tls_cert" for field in fields(Settings))
-    if not offered:
-        print("This bbr has no --tls-cert: TLS is left out.", file=sys.stderr)
-    return offered
 
 
 def tls_flags(files: tuple[Path, Path] | None) -> list[str]:

@@ -35,7 +35,7 @@ def refusal(flags, environment=None):
 
 def test_defaults():
     assert dataclasses.asdict(config.load(PLAINTEXT, {})) == {
-        "transport": "grpcio",
+        "transport": "uv",
         "bind_address": None,
         "grpc_port": 9004,
         "grpc_health_port": 9005,
@@ -122,7 +122,7 @@ NOT_A_SIZE = "is not a size in bytes (a whole number, or one with KiB, MiB or Gi
 NOT_SECONDS = "is not a number of seconds from 0 to 999999"
 
 UNUSABLE = {
-    "transport": dict.fromkeys(("", "h2", "GRPCIO"), "is not one of grpcio, uv"),
+    "transport": dict.fromkeys(("", "h2", "GRPCIO"), "is not one of uv, grpcio"),
     "bind_address": dict.fromkeys(
         ("", "localhost", "[::1]", "127.0.0.1:9004", "127.0.0", "256.0.0.1", "*", "127.1"), "is not an IP address"
     ),

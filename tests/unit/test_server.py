@@ -27,7 +27,7 @@ from tests.support.processes import DEADLINE_SECONDS, bbr, serving
 HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
-both = pytest.mark.parametrize("transport", ["grpcio", "uv"])
+both = pytest.mark.parametrize("transport", ["uv", "grpcio"])
 
 MODELS = """\
 models:
@@ -110,7 +110,7 @@ def test_serves_until_sigterm(models):
         lines = [line.partition(" INFO bbr.server: ")[2] for line in process.stderr.splitlines()]
         ports = f"ext_proc on port {process.port} and health on {process.health_port} of 127.0.0.1"
         table = f"2 base models and 2 adapters from {models}"
-        greeting = f"bbr {__version__} serves {ports}, in plaintext, by the grpcio transport; {table}"
+        greeting = f"bbr {__version__} serves {ports}, in plaintext, by the uv transport; {table}"
         assert lines == [greeting, "SIGTERM: draining for at most 25 s", "stopped"]
         assert process.stdout() == ""
 
