@@ -17,7 +17,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench.direct import cpu_seconds
+from bench.rig import cpu_seconds
 from tests.support.frames import DATA, INTERNAL_ERROR, PING, PING_FRAME, data, headers, rst_stream
 from tests.support.grpc_frames import PROCESS
 from tests.support.processes import serving
