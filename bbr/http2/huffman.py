@@ -71,12 +71,13 @@ class _Text(enum.IntEnum):
 class _Check(dict[int, "_Check"]):
     """A state and what is known of the value so far, and the steps that are known: four times as many at most."""
 
-    __slots__ = ("state", "text")
+    __slots__ = ("legal", "state", "text")
 
     def __init__(self, state: _State, text: _Text) -> None:
         super().__init__()
         self.state = state
         self.text = text
+        self.legal = text < _Text.BLANK if state.ends else None  # a value that ends here; None: no string ends here
 
     def __missing__(self, octet: int) -> "_Check":
         symbols, state = self.state[octet]
@@ -103,9 +104,10 @@ def is_field_value(coded: bytes) -> bool:
     check = _CHECK
     for octet in coded:
         check = check[octet]
-    if not check.state.ends:
+    legal = check.legal
+    if legal is None:
         raise HuffmanError
-    return check.text < _Text.BLANK
+    return legal
 
 
 def decode(coded: bytes) -> bytes:
