@@ -12,11 +12,15 @@ def port():
     with Background() as background:
         server = background.run(listen(background.loop))
         yield server.sockets[0].getsockname()[1]
-        server.close()
+        background.run(close(server))
 
 
 async def listen(loop):
     return await loop.create_server(lambda: upstream.Upstream("pool"), "127.0.0.1", 0)
+
+
+async def close(server):
+    server.close()  # in the loop's own thread: it may be taking a connection
 
 
 @pytest.mark.parametrize(
