@@ -21,6 +21,7 @@ class Refusal(Exception):  # noqa: N818 (an answer, not an error of ours)
         type: OpenAI's coarse error class, e.g. `invalid_request_error`.
         param: the request's field at fault, or None.
         code: OpenAI's error code, or None.
+        headers: fields of the response, besides those that every error has.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Refusal(Exception):  # noqa: N818 (an answer, not an error of ours)
         *,
         param: str | None = None,
         code: str | None = None,
+        headers: tuple[tuple[str, bytes], ...] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -39,11 +41,12 @@ class Refusal(Exception):  # noqa: N818 (an answer, not an error of ours)
         self.type = "invalid_request_error" if status < 500 else "server_error"
         self.param = param
         self.code = code
+        self.headers = headers
 
     def at(self, offset: int) -> Self:
         """Return the same refusal, its message saying where in the body: `offset` counts bytes from its start."""
         message = f"{self.message} (At byte {offset} of the body.)"
-        return type(self)(self.status, self.reason, message, param=self.param, code=self.code)
+        return type(self)(self.status, self.reason, message, param=self.param, code=self.code, headers=self.headers)
 
 
 def model_not_found(model: str) -> Refusal:
@@ -64,9 +67,12 @@ def model_empty() -> Refusal:
     return Refusal(400, "model-empty", message, param="model", code="invalid_value")
 
 
-def model_too_long(length: int, limit: int) -> Refusal:
-    """Refuse a `model` of `length` octets where `limit` are allowed."""
-    message = f"`model` is {length} bytes long in UTF-8; at most {limit} are allowed."
+def model_too_long(length: int | None, limit: int) -> Refusal:
+    """Refuse a `model` of `length` octets where `limit` are allowed; None if it was not read to its end."""
+    if length is None:
+        message = f"`model` is more than {limit} bytes long in UTF-8, the most that are allowed."
+    else:
+        message = f"`model` is {length} bytes long in UTF-8; at most {limit} are allowed."
     return Refusal(400, "model-too-long", message, param="model", code="string_above_max_length")
 
 
@@ -76,9 +82,9 @@ def model_illegal(why: str) -> Refusal:
     return Refusal(400, "model-illegal", message, param="model", code="invalid_value")
 
 
-def model_duplicate() -> Refusal:
+def model_duplicate(where: str = "request body") -> Refusal:
     """Refuse a document with several top-level `model` keys: which one counts is each parser's own affair."""
-    message = "`model` stands twice in the request body. Leave one."
+    message = f"`model` stands twice in the {where}. Leave one."
     return Refusal(400, "model-duplicate", message, param="model", code="duplicate_key")
 
 
@@ -86,6 +92,12 @@ def invalid_json(reason: str, why: str, offset: int) -> Refusal:
     """Refuse a body that is no JSON document; `offset` counts bytes from the body's start."""
     message = f"The request body is not valid JSON: {why} at byte {offset}."
     return Refusal(400, reason, message, code="invalid_json")
+
+
+def trailing_blanks(limit: int) -> Refusal:
+    """Refuse a document with more than `limit` blanks after it, which would have to be held back until its end."""
+    message = f"More than {limit} blanks follow the JSON document in the request body."
+    return Refusal(400, "trailing-blanks", message, code="trailing_blanks")
 
 
 def body_too_large(limit: int) -> Refusal:
@@ -128,6 +140,117 @@ def body_timeout(seconds: float) -> Refusal:
     """Refuse a request whose body stood still for `seconds`."""
     message = f"The rest of the request body did not come within {seconds:g} seconds."
     return Refusal(408, "body-timeout", message, code="request_timeout")
+
+
+def model_disagrees(one: str, other: str) -> Refusal:
+    """Refuse a request that names two different models in two places, e.g. `URL path` and `request body`."""
+    message = f"The {one} and the {other} name different models. Name the same one, or leave one out."
+    return Refusal(400, "model-disagrees", message, param="model", code="invalid_value")
+
+
+def path_ambiguous(why: str) -> Refusal:
+    """Refuse a path that a server could read as naming another model than the router does."""
+    message = f"The URL path can be read in several ways, which could name different models: {why}."
+    return Refusal(400, "path-ambiguous", message, param="model", code="invalid_value")
+
+
+def multipart_boundary(why: str) -> Refusal:
+    """Refuse a multipart/form-data content type whose boundary parameter is unusable."""
+    message = f"The Content-Type of the multipart body can not be used: {why}."
+    return Refusal(400, "multipart-boundary", message, code="invalid_multipart")
+
+
+def multipart_invalid(why: str) -> Refusal:
+    """Refuse a body that is no multipart/form-data as RFC 7578 has it, or that not all parsers read alike."""
+    message = f"The multipart body is not valid, or not all servers read it alike: {why}."
+    return Refusal(400, "multipart-invalid", message, code="invalid_multipart")
+
+
+def multipart_model(why: str) -> Refusal:
+    """Refuse a part that is the `model` field for some parsers and not for others, or not with the same value."""
+    message = f"Not all servers would read the same `model` from the multipart body: {why}."
+    return Refusal(400, "multipart-model", message, param="model", code="invalid_multipart")
+
+
+def multipart_too_many(what: str, limit: int) -> Refusal:
+    """Refuse a multipart body of too many parts, or a part of too many header fields."""
+    message = f"The multipart body has too many {what}: at most {limit} are allowed."
+    return Refusal(400, "multipart-too-many", message, code="invalid_multipart")
+
+
+def multipart_cut_off() -> Refusal:
+    """Refuse a multipart body that ended before its closing boundary."""
+    message = "The multipart body ended before its closing boundary."
+    return Refusal(400, "multipart-cut-off", message, code="invalid_multipart")
+
+
+def form_model(where: str, why: str) -> Refusal:
+    """Refuse a form, or a query, of which not all parsers would read the same `model`."""
+    message = f"Not all servers would read the same `model` from the {where}: {why}."
+    return Refusal(400, "form-model", message, param="model", code="invalid_form")
+
+
+def charset_unknown(charset: str) -> Refusal:
+    """Refuse a body in a character set in which `model` could be spelled with other octets than in ASCII."""
+    message = f"The charset {quoted(charset)} is not read here. Use UTF-8."
+    return Refusal(415, "charset-unknown", message, code="unsupported_charset")
+
+
+def encoding_unknown(coding: str, known: str) -> Refusal:
+    """Refuse a Content-Encoding that is none of those `known`: 415, as RFC 9110, section 15.5.16 has it."""
+    message = f"The Content-Encoding {quoted(coding)} is not known here. Known are {known}."
+    headers = (("accept-encoding", known.encode()),)
+    return Refusal(415, "encoding-unknown", message, code="unsupported_encoding", headers=headers)
+
+
+def encoding_layers(count: int, limit: int, known: str) -> Refusal:
+    """Refuse a body that was encoded more than `limit` times."""
+    message = f"The request body is encoded {count} times by its Content-Encoding; at most {limit} are allowed."
+    headers = (("accept-encoding", known.encode()),)
+    return Refusal(415, "encoding-layers", message, code="unsupported_encoding", headers=headers)
+
+
+def encoding_corrupt(coding: str) -> Refusal:
+    """Refuse a body that is not what its Content-Encoding says, or goes on behind its end."""
+    message = (
+        f"The request body is not valid {coding} data, as its Content-Encoding says, something follows its end, "
+        "or it needs a larger window than is allowed."
+    )
+    return Refusal(400, "encoding-corrupt", message, code="invalid_encoding")
+
+
+def encoding_cut_off() -> Refusal:
+    """Refuse an encoded body that ended too early."""
+    message = "The request body ended before its Content-Encoding says that it is complete."
+    return Refusal(400, "encoding-cut-off", message, code="invalid_encoding")
+
+
+def encoding_ambiguous() -> Refusal:
+    """Refuse an encoded body that is something to read without decoding it as well: servers differ in what they do."""
+    message = (
+        "The request body has a Content-Encoding, but could be read without decoding it as well, as some servers do."
+    )
+    return Refusal(400, "encoding-ambiguous", message, code="invalid_encoding")
+
+
+def encoding_members(coding: str, limit: int) -> Refusal:
+    """Refuse a body of too many gzip members or zstd frames."""
+    message = f"The request body has more than {limit} {coding} streams in a row."
+    return Refusal(413, "encoding-members", message, code="body_too_large")
+
+
+def decoded_too_large(limit: int) -> Refusal:
+    """Refuse a body that is larger than `limit` bytes once decoded."""
+    message = f"The decoded request body is larger than {limit} bytes, the most that this gateway's router reads."
+    return Refusal(413, "decoded-too-large", message, code="body_too_large")
+
+
+def decoded_ratio(ratio: int) -> Refusal:
+    """Refuse a body that grows, or of which a long stretch grows, to more than `ratio` times its size when decoded."""
+    message = (
+        f"The request body, or a long stretch of it, grows to more than {ratio} times its size when it is decoded."
+    )
+    return Refusal(413, "decoded-ratio", message, code="body_too_large")
 
 
 def quoted(text: str) -> str:

@@ -124,7 +124,7 @@ class Replies:
         error = _anthropic_error(refusal) if dialect is Dialect.ANTHROPIC else _openai_error(refusal)
         immediate = ImmediateResponse(
             status=HttpStatus(code=refusal.status),
-            headers=HeaderMutation(set_headers=_overwrite([("content-type", b"application/json")])),
+            headers=HeaderMutation(set_headers=_overwrite([("content-type", b"application/json"), *refusal.headers])),
             body=orjson.dumps(error),
             details=f"bbr:{refusal.reason}",
         )

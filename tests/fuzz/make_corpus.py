@@ -1,13 +1,19 @@
 """Write the seeds of the corpus: python -m tests.fuzz.make_corpus. What fuzzing found stays beside them."""
 
+import gzip
 import random
 import struct
+import zlib
 
+import brotli
 import hpack
+from backports import zstd
 
+from tests.corpus.nasty_bodies import BODIES
 from tests.fuzz import frames
 from tests.fuzz.run import CORPUS
 from tests.support import h2_scripts as scripts
+from tests.support import multiparts
 
 POST = scripts.block(scripts.POST)
 SCRIPTS = {
@@ -72,9 +78,64 @@ def block_programs() -> dict[str, bytes]:
     }
 
 
+MULTIPARTS = {
+    "whole": multiparts.WHOLE[0],
+    "other-order": multiparts.WHOLE[1],
+    "empty": b"--XyZ--\r\n",
+    "bare-line-feed": multiparts.WHOLE[0].replace(b"RIFF\r\n", b"RIFF\n"),
+    "longer-boundary": multiparts.WHOLE[0].replace(b"RIFF", b"\r\n--XyZz\r\n"),
+    "twice": multiparts.WHOLE[0][:-9] + multiparts.WHOLE[1],
+    "escaped": multiparts.WHOLE[0].replace(b'"model"', b'"mo\\del"'),
+    "charset": multiparts.WHOLE[0].replace(b'"model"', b'"model"\r\nContent-Type: text/plain; charset=latin1'),
+}
+FORMS = {
+    "plain": b"prompt=hello+world&model=Qwen%2FQwen3&n=1",
+    "escaped": b"x=%26model%3D&%6D%6f%64%65%6c=caf%C3%A9",
+    "twice": b"model=a&x=1&%6dodel=b",
+    "semicolon": b"x=1;model=a",
+    "array": b"model%5B%5D=a&+model=b",
+    "json": b'{"model":"a","x":"&model=b"}',
+}
+PATHS = {
+    "azure": b"/openai/deployments/gpt-4o/chat/completions?api-version=1",
+    "gemini": b"/v1beta/models/gemini-2.0:generateContent?model=x",
+    "bedrock": b"/model/anthropic.claude-v1%3A0/invoke",
+    "dots": b"//openai/./deployments/a/../b%2F..%5Cc;v=1/%2e%2e/chat#x",
+}
+
+
+def encoded() -> dict[str, bytes]:
+    """Return bodies behind an octet that says how they are encoded, as the target has it."""
+    content = b'{"model":"qwen","messages":[%s]}' % (b'"hello",' * 40)
+    return {
+        "gzip": b"\x01" + gzip.compress(content, mtime=0),
+        "members": b"\x01" + gzip.compress(b"a", mtime=0) * 3,
+        "deflate": b"\x02" + zlib.compress(content),
+        "raw": b"\x02" + zlib.compress(content, wbits=-15),
+        "br": b"\x03" + brotli.compress(content),
+        "zstd": b"\x04" + zstd.compress(content),
+        "frames": b"\x04" + b"\x50\x2a\x4d\x18\x01\x00\x00\x00x" + zstd.compress(b"a") * 2,
+        "stacked": b"\x15" + gzip.compress(zstd.compress(content), mtime=0),
+        "bomb": b"\x03" + brotli.compress(bytes(4_000_000)),
+        "nothing": b"\x01",
+    }
+
+
+def documents() -> dict[str, bytes]:
+    """Return the nasty bodies that are not long, each after an octet that cuts it into pieces."""
+    short = [nasty.body for nasty in BODIES if len(nasty.body) < 200]
+    seeds = {f"nasty-{number}": bytes((number % 7,)) + body for number, body in enumerate(short)}
+    seeds["tower"] = b'\x05{"a":[1,[[],[{"b":[[2],{"":{"":[[[3]],4]}},5]},6]],7],"model":"m"}'
+    seeds["cut-off-deep"] = b"\x06" + b"[" * 950
+    seeds["long-number"] = b"\x06[0." + b"1" * 2100
+    seeds["numbers"] = b"\x03[1e300,-0.5E-3,12345678901234567890,1e-999,0e999 ,1e308]"
+    return seeds
+
+
 def main() -> None:
     dice = random.Random(9113)
-    everything = {"octets": SCRIPTS, "frames": PROGRAMS, "blocks": block_programs()}
+    everything = {"octets": SCRIPTS, "frames": PROGRAMS, "blocks": block_programs(), "scanner": documents()}
+    everything |= {"multipart": MULTIPARTS, "form": FORMS, "encodings": encoded(), "uri": PATHS}
     for target, seeds in everything.items():
         directory = CORPUS / target
         directory.mkdir(parents=True, exist_ok=True)

@@ -6,15 +6,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "bbr").rglob("*.py") if "pb" not in path.parts)
 
-CORE = {f"bbr/{name}.py" for name in ("exchange", "model", "replies", "refusal", "registry", "health", "status")}
-SANS_IO = ("bbr/http2/", "bbr/rpc/")
+BODIES = ("encodings", "form", "multipart", "parameters", "uri")
+CORE = {
+    f"bbr/{name}.py" for name in ("exchange", "model", "replies", "refusal", "registry", "health", "status", *BODIES)
+}
+SANS_IO = ("bbr/http2/", "bbr/rpc/", "bbr/scan/")
 NO_IO = {"asyncio", "socket", "ssl", "time", "random", "logging", "threading", "os", "bbr.transports"}
 
 # Which files may not import what; a name forbids everything below it as well.
 RULES = [
     pytest.param(lambda file: file in CORE, NO_IO, id="the core does no I/O, reads no clock and never logs"),
     pytest.param(
-        lambda file: file.startswith(SANS_IO), NO_IO | {"bbr.pb", "bbr.metrics"}, id="http2 and rpc are sans-IO"
+        lambda file: file.startswith(SANS_IO), NO_IO | {"bbr.pb", "bbr.metrics"}, id="http2, rpc and scan are sans-IO"
     ),
     pytest.param(
         lambda file: file not in ("bbr/cli.py", "bbr/server.py"), {"bbr.server"}, id="only cli imports server"

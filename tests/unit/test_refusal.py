@@ -14,12 +14,30 @@ EXAMPLES = [
     refusal.model_illegal("it holds a control character"),
     refusal.model_duplicate(),
     refusal.invalid_json("invalid-json", "unexpected end of data", 7),
+    refusal.trailing_blanks(65536),
     refusal.body_too_large(8),
     refusal.body_cut_off(7),
     refusal.body_in_pieces(),
     refusal.body_mode_unknown(9),
     refusal.headers_not_sent(),
     refusal.body_timeout(60),
+    refusal.model_disagrees("URL path", "request body"),
+    refusal.path_ambiguous("it holds an escaped slash"),
+    refusal.multipart_boundary("it has no parameter `boundary`"),
+    refusal.multipart_invalid("a part has no Content-Disposition"),
+    refusal.multipart_model("its part has a filename"),
+    refusal.multipart_too_many("parts", 1000),
+    refusal.multipart_cut_off(),
+    refusal.form_model("form", "it is not UTF-8"),
+    refusal.charset_unknown("utf-16"),
+    refusal.encoding_unknown("compress", "gzip, br"),
+    refusal.encoding_layers(4, 3, "gzip, br"),
+    refusal.encoding_corrupt("gzip"),
+    refusal.encoding_cut_off(),
+    refusal.encoding_ambiguous(),
+    refusal.encoding_members("zstd", 9),
+    refusal.decoded_too_large(9),
+    refusal.decoded_ratio(200),
 ]
 
 
@@ -56,3 +74,16 @@ def test_place_is_added_to_the_sentence() -> None:
     refused = refusal.model_empty().at(17)
     assert refused.message.endswith("(At byte 17 of the body.)")
     assert (refused.status, refused.reason, refused.param) == (400, "model-empty", "model")
+
+
+def test_a_length_that_nobody_counted_is_not_told() -> None:
+    assert (
+        refusal.model_too_long(None, 256).message
+        == "`model` is more than 256 bytes long in UTF-8, the most that are allowed."
+    )
+
+
+@pytest.mark.parametrize("refused", [refusal.encoding_unknown("x", "gzip"), refusal.encoding_layers(4, 3, "gzip")])
+def test_the_known_encodings_are_told_in_a_header(refused: Refusal) -> None:
+    assert refused.headers == (("accept-encoding", b"gzip"),)
+    assert refused.at(7).headers == refused.headers

@@ -180,3 +180,8 @@ def test_refusal_in_openai_shape() -> None:
             "code": "model_not_found",
         }
     }
+
+
+def test_refusal_with_headers_of_its_own() -> None:
+    answer = parse(Replies().refuse(refusal.encoding_unknown("compress", "gzip, br"))).immediate_response
+    assert set_headers(answer.headers) == {"content-type": b"application/json", "accept-encoding": b"gzip, br"}

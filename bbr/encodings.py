@@ -1,0 +1,372 @@
+"""Content-Encoding, decoded for reading only: the octets that came are what goes on.
+
+Pure. A `Decoder` is fed the encoded octets as they come and gives the decoded ones in pieces, one small step of work at
+a time, so that whoever drives it can do something else in between. A body that grows too far is refused while it grows:
+what it costs is a few steps, not what it would have become.
+
+Two readers that see different bodies are a security hole, and many model servers do not decode a request at all. gzip,
+zlib and zstd begin with octets that no JSON document can begin with; brotli and raw deflate have no such mark, so what
+begins as JSON before it is decoded is refused. Forms are another matter: DESIGN.md says what must be watched there.
+
+| coding | decoder | memory at most | further members or frames |
+|---|---|---|---|
+| gzip, x-gzip | zlib, of the standard library | 48 KiB | read on, as RFC 1952 section 2.2 says |
+| deflate | zlib; a stream without zlib's header (RFC 9110, section 8.4.1.2) is taken as raw | 48 KiB | refused |
+| br | Brotli | 4 MiB window (the default of its encoders; larger ones are refused), 2 MiB | refused |
+| zstd | backports.zstd, the standard library's from Python 3.14 on | 8 MiB window, 512 KiB | read on (RFC 8878) |
+"""
+
+import re
+import zlib
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+import brotli
+from backports import zstd
+
+from bbr import refusal
+
+# What a 415 tells the client to choose from (RFC 9110, section 15.5.16).
+ACCEPT_ENCODING: Final = "gzip, deflate, br, zstd"
+
+# More are refused. Nobody is known to send more than one; CVE-2022-32206 is what happens without a limit.
+MAX_LAYERS: Final = 3
+
+# One step takes at most so many encoded octets. What a dense one can cost: `python -m bench.micro.bodies`.
+STEP_BYTES: Final = 4 << 10
+
+# One step gives at most so many decoded octets, and brotli, which fills whole blocks, up to 32 KiB more.
+PIECE_BYTES: Final = 64 << 10
+
+# RFC 7932, section 9.1: the first four bits of a stream with a window of 8 or 16 MiB. Brotli may decode a whole window
+# before it puts anything out, so the window is what one step can cost: 7 ms for 4 MiB.
+_BROTLI_WIDE: Final = (0x0D, 0x0F)
+
+# RFC 9659: the largest window that a zstd encoder may use in HTTP, 8 MiB, as a power of two.
+_ZSTD_WINDOW_LOG: Final = 23
+_ZSTD_OPTIONS: Final[dict[int, int]] = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+
+_KIB: Final = 1 << 10
+_MIB: Final = 1 << 20
+_INFLATE_BYTES: Final = 48 * _KIB
+
+_GZIP_BITS: Final = 16 + zlib.MAX_WBITS
+_CM_DEFLATE: Final = 8
+
+# What a JSON document can begin with, in any encoding that Python's json.loads would take it in.
+_BLANKS: Final = b"\0 \t\r\n"
+_BYTE_ORDER_MARK: Final = re.compile(rb"\xef\xbb\xbf|\xfe\xff|\xff\xfe")
+_HEAD_BYTES: Final = 64
+
+
+class Limits(NamedTuple):
+    """What one body may grow to. Each layer is held to them by itself, against the octets that came.
+
+    Attributes:
+        max_decoded_bytes: of a layer's output.
+        max_ratio: decoded octets for one encoded octet, beyond `free_bytes`. The encoded ones are rounded up to steps.
+        free_bytes: decoded octets that may come of anything.
+        burst_bytes: decoded octets that may come at once, however little has been made of all that came before; so a
+            bomb behind much noise is stopped too: 12 MiB of zeros cost 32 ms in gzip.
+        max_members: gzip members, or zstd frames, of a layer. 1,024 are 64 MiB in bgzip's blocks.
+    """
+
+    max_decoded_bytes: int = 64 * _MIB
+    max_ratio: int = 200
+    free_bytes: int = 256 * _KIB
+    burst_bytes: int = 12 * _MIB
+    max_members: int = 1024
+
+
+class _Member(Protocol):
+    """A decoder of one compressed stream: a gzip member, a zstd frame."""
+
+    window_bytes: int  # the most that it may keep of its output
+    state_bytes: int  # the most that it takes besides
+
+    def decode(self, octets: bytes) -> bytes:
+        """Return at most a piece of output. Raises an error of the library's own if the stream is broken."""
+
+    @property
+    def unread(self) -> int:
+        """How many of the octets given last were not taken and must be given again."""
+
+    @property
+    def full(self) -> bool:
+        """Whether there may be more output without more octets."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream is complete."""
+
+
+class _Inflater:
+    window_bytes = 0
+    state_bytes = _INFLATE_BYTES
+
+    def __init__(self, bits: int) -> None:
+        self._decoder = zlib.decompressobj(bits)
+        self.full = False
+
+    def decode(self, octets: bytes) -> bytes:
+        piece = self._decoder.decompress(octets, PIECE_BYTES)
+        self.full = len(piece) == PIECE_BYTES
+        return piece
+
+    @property
+    def unread(self) -> int:
+        return len(self._decoder.unused_data) if self.ended else len(self._decoder.unconsumed_tail)
+
+    @property
+    def ended(self) -> bool:
+        return self._decoder.eof
+
+
+class _Brotli:
+    window_bytes = 4 * _MIB
+    state_bytes = 2 * _MIB
+    unread = 0
+
+    def __init__(self) -> None:
+        self._decoder = brotli.Decompressor()
+        self.full = False
+
+    def decode(self, octets: bytes) -> bytes:
+        piece: bytes = self._decoder.process(octets, output_buffer_limit=PIECE_BYTES)
+        self.full = len(piece) >= PIECE_BYTES or not self._decoder.can_accept_more_data()
+        return piece
+
+    @property
+    def ended(self) -> bool:
+        return bool(self._decoder.is_finished())
+
+
+class _Zstd:
+    window_bytes = 1 << _ZSTD_WINDOW_LOG
+    state_bytes = 512 * _KIB
+
+    def __init__(self) -> None:
+        self._decoder = zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
+
+    def decode(self, octets: bytes) -> bytes:
+        return self._decoder.decompress(octets, PIECE_BYTES)
+
+    @property
+    def unread(self) -> int:
+        return len(self._decoder.unused_data)
+
+    @property
+    def full(self) -> bool:
+        return not self._decoder.needs_input
+
+    @property
+    def ended(self) -> bool:
+        return self._decoder.eof
+
+
+_BROKEN: Final = (zlib.error, brotli.error, zstd.ZstdError)
+
+
+class _Layer:
+    """One coding of a body: its input, which may wait, and its output so far.
+
+    Attributes:
+        consumed: octets taken of its input.
+        produced: octets of output so far.
+        credit: octets of output that it may put out before more of the body has come.
+    """
+
+    def __init__(self, coding: str, limits: Limits) -> None:
+        self._coding = coding
+        self._limits = limits
+        self._input = b""
+        self._at = 0
+        self._head: bytes | None = b""  # what it begins with, until it is known not to be JSON
+        self._member: _Member | None = None
+        self._members = 0
+        self.consumed = 0
+        self.produced = 0
+        self.credit = limits.free_bytes
+
+    @property
+    def can_step(self) -> bool:
+        return self._at < len(self._input) or (self._member is not None and self._member.full)
+
+    @property
+    def whole(self) -> bool:
+        """Whether its input could end here."""
+        return self._members > 0 and self._member is None
+
+    @property
+    def memory_bytes(self) -> int:
+        member = self._member
+        held = len(self._input)
+        return held if member is None else held + min(member.window_bytes, self.produced) + member.state_bytes
+
+    def feed(self, octets: bytes) -> None:
+        if self._head is not None:
+            self._check_head(octets)
+        self._input = self._input[self._at :] + octets if self.can_step else octets
+        self._at = 0
+
+    def step(self) -> bytes:
+        # To the next multiple of a step, so that where a gateway cuts a body does not change what is measured when.
+        octets = self._input[self._at : self._at + STEP_BYTES - self.consumed % STEP_BYTES]
+        member = self._member
+        if member is None:
+            member = self._member = self._begin(octets[0])
+        elif member.full and not member.unread:
+            octets = b""  # what there is comes first
+        try:
+            piece = member.decode(octets)
+        except _BROKEN:
+            raise refusal.encoding_corrupt(self._coding) from None
+        taken = len(octets) - member.unread
+        self._at += taken
+        self.consumed += taken
+        self.produced += len(piece)
+        if member.ended:
+            self._member = None
+        return piece
+
+    def _check_head(self, octets: bytes) -> None:
+        """Refuse a body that a server which does not decode would read as JSON; brotli and raw deflate can look so."""
+        head = ((self._head or b"") + octets[:_HEAD_BYTES])[:_HEAD_BYTES]
+        rest = _BYTE_ORDER_MARK.sub(b"", head, count=1) if _BYTE_ORDER_MARK.match(head) else head
+        rest = rest.lstrip(_BLANKS)
+        if rest.startswith(b"{") or (not rest and len(head) >= _HEAD_BYTES):
+            raise refusal.encoding_ambiguous()
+        # With three octets it is known whether there is a byte order mark.
+        self._head = None if rest and len(head) >= 3 else head
+
+    def _begin(self, first: int) -> _Member:
+        """Begin a member whose first octet is `first`."""
+        self._members += 1
+        if self._members > self._limits.max_members:
+            raise refusal.encoding_members(self._coding, self._limits.max_members)
+        match self._coding:
+            case "gzip":
+                return _Inflater(_GZIP_BITS)
+            case "zstd":
+                return _Zstd()
+            case _ if self._members > 1:
+                raise refusal.encoding_corrupt(self._coding)  # something follows the end
+            case "br" if first & 0x0F in _BROTLI_WIDE:
+                raise refusal.encoding_corrupt(self._coding)
+            case "br":
+                return _Brotli()
+            case _:
+                # As aiohttp tells them apart: a decoder of zlib streams alone fails on a raw one, and misreads none.
+                return _Inflater(zlib.MAX_WBITS if first & 0x0F == _CM_DEFLATE else -zlib.MAX_WBITS)
+
+
+class Decoder:
+    """The octets of one body, decoded.
+
+    Feed what has come, then read until nothing is pending; at the body's end call `end`. For every split of the same
+    octets the pieces join to the same body, or it is refused; of several faults another one may be named.
+
+    Args:
+        codings: as `parse` returns them; at least one.
+        limits: see Limits.
+    """
+
+    def __init__(self, codings: Sequence[str], limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        # The coding that was applied last is undone first (RFC 9110, section 8.4).
+        self._layers = [_Layer(coding, self._limits) for coding in reversed(codings)]
+        self._steps = 0  # of the octets that came, begun ones too
+
+    def feed(self, octets: bytes) -> None:
+        """Add the next encoded octets. They are kept until they are read, and copied if others still wait.
+
+        Raises:
+            Refusal: 400; they could be JSON as they stand.
+        """
+        if octets:
+            self._layers[0].feed(octets)
+
+    @property
+    def pending(self) -> bool:
+        """Whether `read` has something to do."""
+        return any(layer.can_step for layer in self._layers)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the decoders hold at most, for a budget: windows fill only as output is made."""
+        return sum(layer.memory_bytes for layer in self._layers)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """How many octets `read` has given so far."""
+        return self._layers[-1].produced
+
+    def read(self) -> bytes:
+        """Do one step of work and return what came of it, often nothing, and never more than 96 KiB.
+
+        A step decodes at most STEP_BYTES in one layer.
+
+        Raises:
+            Refusal: 400, the body is not what Content-Encoding says; 413, it grows beyond the limits.
+        """
+        for index in range(len(self._layers) - 1, -1, -1):
+            layer = self._layers[index]
+            if layer.can_step:
+                piece = layer.step()
+                self._check_growth(layer, len(piece))
+                if index == len(self._layers) - 1:
+                    return piece
+                if piece:
+                    self._layers[index + 1].feed(piece)
+                break
+        return b""
+
+    def end(self) -> None:
+        """Take note that no more octets will come, and that nothing is pending.
+
+        A body of no octets at all is no body, and no error.
+
+        Raises:
+            Refusal: 400; the body was cut off.
+        """
+        if self._layers[0].consumed and not all(layer.whole for layer in self._layers):
+            raise refusal.encoding_cut_off()
+
+    def _check_growth(self, layer: _Layer, made: int) -> None:
+        limits = self._limits
+        steps = -(-self._layers[0].consumed // STEP_BYTES)
+        if steps > self._steps:  # until now nothing waited in any layer, wherever the body was cut
+            self._steps = steps
+            for each in self._layers:
+                each.credit = min(limits.burst_bytes, each.credit + limits.max_ratio * STEP_BYTES)
+        layer.credit -= made
+        if layer.produced > limits.max_decoded_bytes:
+            raise refusal.decoded_too_large(limits.max_decoded_bytes)
+        if layer.credit < 0:
+            raise refusal.decoded_ratio(limits.max_ratio)
+
+
+def parse(values: Sequence[bytes]) -> tuple[str, ...]:
+    """Return the codings of a message by its Content-Encoding fields, in the order in which they were applied.
+
+    `identity` is left out, `x-gzip` is gzip (RFC 9110, section 8.4.1.3).
+
+    Raises:
+        Refusal: 415; a coding is not known, or there are more than MAX_LAYERS.
+    """
+    codings = []
+    for value in values:
+        for element in value.split(b","):
+            name = element.strip(b" \t").lower()
+            if name in (b"", b"identity"):  # empty elements: RFC 9110, section 5.6.1.2
+                continue
+            coding = _CODINGS.get(name)
+            if coding is None:
+                raise refusal.encoding_unknown(name.decode("ascii", "replace"), ACCEPT_ENCODING)
+            codings.append(coding)
+    if len(codings) > MAX_LAYERS:
+        raise refusal.encoding_layers(len(codings), MAX_LAYERS, ACCEPT_ENCODING)
+    return tuple(codings)
+
+
+_CODINGS: Final = {b"gzip": "gzip", b"x-gzip": "gzip", b"deflate": "deflate", b"br": "br", b"zstd": "zstd"}

@@ -1,0 +1,73 @@
+"""A header field's value and its parameters, read strictly: `multipart/form-data; boundary="x"`.
+
+Pure. What not all parsers read alike is no value at all here: the caller refuses it.
+"""
+
+import re
+from typing import Final, NamedTuple
+
+from bbr import refusal
+
+_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_MEDIA_TYPE: Final = re.compile(rb"[ \t]*+(" + _TOKEN + rb"(?:/" + _TOKEN + rb")?)[ \t]*+")
+# RFC 9110, sections 5.6.4 and 5.6.6. An empty parameter is allowed, and some clients end with a semicolon.
+_PARAMETER: Final = re.compile(
+    rb";[ \t]*+(?:(" + _TOKEN + rb')=(?:"((?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t\x20-\x7e\x80-\xff])*+)"|('
+    rb"" + _TOKEN + rb"))[ \t]*+)?"
+)
+_CHARSET: Final = re.compile(rb"""charset[ \t]*\*?=[ \t]*["']?([^ \t"';,]*)""", re.IGNORECASE)
+
+# Charsets in which octets mean what they mean in UTF-8.
+UTF8: Final = frozenset((b"utf-8", b"utf8", b"us-ascii", b"ascii"))
+
+
+class Value(NamedTuple):
+    """A field value.
+
+    Attributes:
+        main: what stands before the first semicolon, in lower case.
+        parameters: by name, in lower case; values without their quotes, backslashes left in.
+    """
+
+    main: bytes
+    parameters: dict[bytes, bytes]
+
+
+def parse(value: bytes, *, allow_empty: bool = True) -> Value:
+    """Return a field value and its parameters.
+
+    Args:
+        value: of the field.
+        allow_empty: take parameters of nothing (`a/b;`), as RFC 9110 does. Go and busboy do not, in a part's header.
+
+    Raises:
+        ValueError: it is no such value, or a parameter stands twice; the message says which, for a client to read.
+    """
+    match = _MEDIA_TYPE.match(value)
+    if not match:
+        raise ValueError("it begins with no token")
+    main = match[1].lower()
+    parameters: dict[bytes, bytes] = {}
+    while (at := match.end()) < len(value):
+        match = _PARAMETER.match(value, at)
+        if not match or not (match[1] or allow_empty):
+            raise ValueError('its parameters are not name=value or name="value", with semicolons between')
+        if match[1]:
+            name = match[1].lower()
+            if name in parameters:
+                raise ValueError(f"its parameter {refusal.quoted(name.decode())} stands twice")
+            parameters[name] = match[3] if match[2] is None else match[2]
+    return Value(main, parameters)
+
+
+def check_charset(content_type: bytes) -> None:
+    """Check that a Content-Type names no charset but UTF-8, or its part US-ASCII.
+
+    A server that decodes by another one may read other names: `model` itself is spelled otherwise in UTF-16.
+
+    Raises:
+        Refusal: 415.
+    """
+    for charset in _CHARSET.findall(content_type):
+        if charset and charset.lower() not in UTF8:
+            raise refusal.charset_unknown(charset.decode("ascii", "replace"))

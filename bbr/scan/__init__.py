@@ -1,0 +1,1 @@
+"""Reading long bodies piece by piece. Sans-IO."""
