@@ -8,10 +8,9 @@ import orjson
 import pytest
 
 from bbr import replies
-from bbr.exchange import BodyMode, Exchange, InvalidJson, Outcome, Policy
+from bbr.exchange import BodyMode, InvalidJson, Outcome
 from bbr.pb.ext_proc_pb2 import ProcessingMode
 from bbr.registry import Registry
-from bbr.replies import Replies
 from bbr.status import OK, StatusCode
 from tests.support import messages
 from tests.support.exchanges import (
@@ -22,7 +21,6 @@ from tests.support.exchanges import (
     FDS,
     MODEL,
     NO_MODEL_BODY,
-    TABLE,
     assert_refused,
     assert_routes,
     assert_strips,
@@ -68,45 +66,6 @@ class TestFullDuplex:
         assert ends == [False] * (pieces - 1) + [True]
         chunks = [answer.request_body.response.body_mutation.streamed_response.body for answer in answers[1:]]
         assert max(map(len, chunks)) <= 62_000
-
-    @pytest.mark.parametrize("size", [0, 100, 200, 20_000, 61_900])
-    @pytest.mark.parametrize("model", ["foo", "f\u00f8\u00f8" * 70, None])
-    def test_a_single_reply_holds_all_of_the_answer(self, size: int, model: str | None) -> None:
-        named = {} if model is None else {"model": model}
-        body = orjson.dumps({"prompt": "x" * size, **named})
-        policy = {"single_reply_bytes": len(body), "max_model_bytes": 1000}
-        talk = exchange(Registry(), **policy)
-        (answer,) = converse(talk, request_headers(mode=FDS), request_body(body, end_of_stream=True))
-        common = answer.request_headers.response
-        assert common.status == common.CONTINUE_AND_REPLACE
-        assert common.body_mutation.body == body
-        if model is None:
-            assert_strips(answer)
-        else:
-            assert_routes(answer, model, model)
-        assert talk.finish() == OK
-        # One octet more, or trailers, and it is the headers first and the body after them.
-        longer = (request_headers(mode=FDS), request_body(body + b" ", end_of_stream=True))
-        assert kinds(converse(exchange(Registry(), **policy), *longer))[:2] == ["request_headers", "request_body"]
-        by_trailers = (request_headers(mode=FDS), request_body(body), request_trailers())
-        assert kinds(converse(exchange(Registry(), **policy), *by_trailers))[:2] == ["request_headers", "request_body"]
-
-    def test_a_single_reply_tells_the_metadata_too(self) -> None:
-        policy = Policy(Replies(metadata_namespace="bbr"), single_reply_bytes=1000)
-        talk = Exchange(policy, TABLE)
-        (answer,) = converse(talk, request_headers(mode=FDS), request_body(BODY, end_of_stream=True))
-        fields = answer.dynamic_metadata.fields["bbr"].struct_value.fields
-        assert {name: value.string_value for name, value in fields.items()} == {
-            "outcome": "routed",
-            "requested_model": "qwen",
-            "base_model": "qwen",
-        }
-        assert answer.request_headers.response.body_mutation.body == BODY
-
-    def test_an_empty_body_is_no_single_reply(self) -> None:
-        talk = exchange(single_reply_bytes=1000)
-        answers = converse(talk, request_headers(mode=FDS), request_body(b"", end_of_stream=True))
-        assert kinds(answers) == ["request_headers", "request_body"]
 
     def test_tiny_pieces_are_joined_as_they_come(self) -> None:
         body = b'{"model":"qwen","x":"%s"}' % (b"y" * 200)
