@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bbr.exchange import BodyMode, InvalidJson
+from bbr import uri
 from bbr.model import LONGEST_MODEL_BYTES
+from bbr.policy import BodyMode, InvalidJson, OverLimit
 from bbr.replies import BASE_MODEL_HEADER, MAX_BODY_CHUNK_BYTES, MODEL_HEADER
 
 ENVIRONMENT_PREFIX: Final = "BBR_"
@@ -53,7 +54,7 @@ class Option:
     @property
     def repeatable(self) -> bool:
         """Whether the flag may stand several times; as one text, the values are joined by commas."""
-        return self.parse is _header_names
+        return self.parse in (_header_names, _query_paths, _templates)
 
 
 def _option(parse: Callable[[str], Any], default: str, metavar: str, help: str) -> Any:  # noqa: A002
@@ -127,6 +128,25 @@ def _header_names(text: str) -> tuple[str, ...]:
         if name in (MODEL_HEADER.lower(), BASE_MODEL_HEADER.lower()):
             raise ValueError(f"names {name}, a routing header, which has rules of its own")
     return tuple(names)
+
+
+def _query_paths(text: str) -> frozenset[bytes]:
+    paths = text.split(",")
+    if paths == ["none"]:
+        return frozenset()
+    for path in paths:
+        if not re.fullmatch(r"/[!-~]{0,511}", path) or "?" in path or "#" in path:
+            raise ValueError(
+                "is neither none nor a URL path (it begins with / and has no ? or #), or several with commas"
+            )
+    return frozenset(path.encode() for path in paths)
+
+
+def _templates(text: str) -> tuple[uri.Template, ...]:
+    templates = uri.parse_templates(text)
+    if not templates:
+        raise ValueError("is not a path template, or several with commas between")
+    return templates
 
 
 def _namespace(text: str) -> str:
@@ -203,7 +223,44 @@ class Settings:
         _boolean, "", "BOOL", "the Go routers' spelling: true is --assume-body-mode=full-duplex, false is buffered"
     )
     max_body_bytes: int = _option(
-        _size, "8MiB", "SIZE", "a larger JSON body is refused with 413; others are not bounded"
+        _size,
+        "64MiB",
+        "SIZE",
+        "a larger JSON body or form is refused with 413 (see --over-limit), as it comes and decoded; bodies of other "
+        "kinds are not bounded",
+    )
+    over_limit: OverLimit = _option(
+        _choice({action.value: action for action in OverLimit}),
+        "reject",
+        "ACTION",
+        "what becomes of a body over --max-body-bytes that has named no model so far: reject answers 413, pass sends "
+        "it on without routing headers",
+    )
+    stream_threshold_bytes: int = _option(
+        _size,
+        "256KiB",
+        "SIZE",
+        "a longer JSON body is read piece by piece, and in full duplex goes on upstream once its model is known",
+    )
+    max_buffered_bytes: int = _option(
+        _size,
+        "512MiB",
+        "SIZE",
+        "how much of bodies the process holds in all; without room a body is refused with 503 and Retry-After",
+    )
+    query_model_path: frozenset[bytes] = _option(
+        _query_paths,
+        "/v1/realtime",
+        "PATH",
+        "a URL path on which ?model= names the model, compared exactly; may be given several times, or with commas; "
+        "none for none",
+    )
+    path_template: tuple[uri.Template, ...] | None = _option(
+        _templates,
+        "",
+        "TEMPLATE",
+        "URL paths that name the model, as in /openai/deployments/{model}/**, /**/models/{model}:* or "
+        "/model/{model}/invoke; may be given several times, or with commas",
     )
     max_model_length: int = _option(_model_length, "256", "BYTES", "a longer model name is refused with 400")
     on_invalid_json: InvalidJson = _option(

@@ -106,6 +106,12 @@ def body_too_large(limit: int) -> Refusal:
     return Refusal(413, "body-too-large", message, code="body_too_large")
 
 
+def no_room() -> Refusal:
+    """Refuse a body for which the process has no memory left: others that are under way are let finish."""
+    message = "The gateway's router holds as many request bodies as it may. Try again in a moment."
+    return Refusal(503, "no-room", message, code="overloaded", headers=(("retry-after", b"1"),))
+
+
 def body_cut_off(size: int) -> Refusal:
     """Refuse a body of which BUFFERED_PARTIAL showed the router only the first `size` bytes."""
     message = (

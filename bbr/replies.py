@@ -43,7 +43,7 @@ _ANTHROPIC_TYPES: Final = {404: "not_found_error", 413: "request_too_large", 504
 MAX_BODY_CHUNK_BYTES: Final = 62_000
 
 # Distinct routes kept as bytes. In identity mode a client chooses the names, so this bounds the cache: about 400 octets
-# an entry with ordinary names, 1.2 KB with the longest. There are three such caches.
+# an entry with ordinary names, 1.2 KB with the longest. There are four such caches.
 _CACHED_ROUTES: Final = 4096
 _CACHED_NAME_CHARACTERS: Final = 256
 
@@ -84,6 +84,7 @@ class Replies:
         self.stripped_unbuffered = cache(self._stripped_unbuffered)
         self.stripped_body = cache(self._stripped_body)
         self._cached_route = lru_cache(_CACHED_ROUTES)(self._route)
+        self._cached_route_unbuffered = lru_cache(_CACHED_ROUTES)(self._route_unbuffered)
         self._cached_route_body = lru_cache(_CACHED_ROUTES)(self._route_body)
         self._cached_single = lru_cache(_CACHED_ROUTES)(self._single)
 
@@ -97,6 +98,11 @@ class Replies:
         """Answer request_headers and set the routing headers."""
         long = len(model) > _CACHED_NAME_CHARACTERS
         return self._route(model, base_model) if long else self._cached_route(model, base_model)
+
+    def route_unbuffered(self, model: str, base_model: str) -> bytes:
+        """Answer as `route`, and ask a buffering gateway to send no body; see `stripped_unbuffered`."""
+        long = len(model) > _CACHED_NAME_CHARACTERS
+        return (self._route_unbuffered if long else self._cached_route_unbuffered)(model, base_model)
 
     def route_body(self, model: str, base_model: str) -> bytes:
         """Answer request_body and set the routing headers."""
@@ -141,8 +147,7 @@ class Replies:
         for what a router has no use for.
         """
         answer = ProcessingResponse(request_headers=HeadersResponse(response=self._stripping()))
-        answer.mode_override.request_body_mode = ProcessingMode.NONE
-        answer.mode_override.response_header_mode = ProcessingMode.SKIP
+        _unbuffer(answer)
         return self._encode(answer, outcome)
 
     def _stripped_body(self, outcome: str = "") -> bytes:
@@ -151,6 +156,11 @@ class Replies:
 
     def _route(self, model: str, base_model: str) -> bytes:
         answer = ProcessingResponse(request_headers=HeadersResponse(response=self._routing(model, base_model)))
+        return self._encode(answer, "routed", model, base_model)
+
+    def _route_unbuffered(self, model: str, base_model: str) -> bytes:
+        answer = ProcessingResponse(request_headers=HeadersResponse(response=self._routing(model, base_model)))
+        _unbuffer(answer)
         return self._encode(answer, "routed", model, base_model)
 
     def _route_body(self, model: str, base_model: str) -> bytes:
@@ -188,6 +198,11 @@ class Replies:
         return answer.SerializeToString(deterministic=True)
 
 
+def _unbuffer(answer: ProcessingResponse) -> None:
+    answer.mode_override.request_body_mode = ProcessingMode.NONE
+    answer.mode_override.response_header_mode = ProcessingMode.SKIP
+
+
 def _openai_error(refusal: Refusal) -> dict[str, object]:
     error = {"message": refusal.message, "type": refusal.type, "param": refusal.param, "code": refusal.code}
     return {"error": error}
@@ -220,7 +235,7 @@ def grpc_message(body: HttpBody, *, response: bool) -> bytes:
     return ProcessingResponse(request_body=answer).SerializeToString()
 
 
-def request_body(body: bytes, *, end_of_stream: bool) -> list[bytes]:
+def request_body(body: bytes | memoryview, *, end_of_stream: bool) -> list[bytes]:
     """Return `body` as request_body answers for FULL_DUPLEX_STREAMED, of at most MAX_BODY_CHUNK_BYTES of body each.
 
     `end_of_stream` marks the last of them; an empty body then still is one message. Without it an empty body is none.
@@ -243,7 +258,7 @@ _FIELD_3: Final = b"\x1a"
 _END_OF_STREAM: Final = b"\x10\x01"
 
 
-def _streamed(tag: int, body: bytes, end_of_stream: bool) -> list[bytes]:
+def _streamed(tag: int, body: bytes | memoryview, end_of_stream: bool) -> list[bytes]:
     size = len(body)
     if size <= MAX_BODY_CHUNK_BYTES:
         if not size and not end_of_stream:
@@ -255,7 +270,7 @@ def _streamed(tag: int, body: bytes, end_of_stream: bool) -> list[bytes]:
     messages = [
         b"".join((full, view[start : start + MAX_BODY_CHUNK_BYTES])) for start in range(0, last, MAX_BODY_CHUNK_BYTES)
     ]
-    messages += _streamed(tag, bytes(view[last:]), end_of_stream)
+    messages += _streamed(tag, view[last:], end_of_stream)
     return messages
 
 

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from bbr import __version__, descriptors
 from bbr.config import Settings
-from bbr.exchange import Exchange, Outcome, Policy
+from bbr.exchange import Exchange
+from bbr.ledger import Ledger
+from bbr.policy import Policy
 from bbr.registry import Registry
 from bbr.replies import DESTINATION_HEADER, Replies
 from bbr.sources import file
 from bbr.transports.serving import ConnectionLimits, Serving
 from bbr.transports.uv import UvServer
+from bbr.verdict import Outcome
 
 if TYPE_CHECKING:
     from bbr.tls import Credentials
@@ -51,7 +54,12 @@ class Server:
                 metadata_namespace=settings.dynamic_metadata or "",
             ),
             assume_body_mode=settings.assume_body_mode,
+            ledger=Ledger(settings.max_buffered_bytes),
             max_body_bytes=settings.max_body_bytes,
+            stream_threshold_bytes=settings.stream_threshold_bytes,
+            over_limit=settings.over_limit,
+            query_model_paths=settings.query_model_path,
+            path_templates=settings.path_template or (),
             max_model_bytes=settings.max_model_length,
             on_invalid_json=settings.on_invalid_json,
             duplex_idle_seconds=settings.duplex_idle_seconds,

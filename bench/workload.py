@@ -10,8 +10,8 @@ from typing import Final
 import hpack
 import orjson
 
-from bbr.exchange import BodyMode
 from bbr.pb.ext_proc_pb2 import ProcessingRequest
+from bbr.policy import BodyMode
 from bbr.rpc.messages import frame
 from tests.support import messages
 from tests.support.grpc_frames import PROCESS

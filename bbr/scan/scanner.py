@@ -84,6 +84,7 @@ class Scanner:
             calls for. A second `model` key makes a refusal of a value, and a fault of the document, which `scan` and
             `finish` raise, goes before both.
         closing: the offset of the document's last octet, its closing brace, once that has been scanned.
+        unspent: what the last call of `scan` has left of its budget; none if less than nothing.
     """
 
     __slots__ = (
@@ -104,11 +105,13 @@ class Scanner:
         "_value_offset",
         "closing",
         "model",
+        "unspent",
     )
 
     def __init__(self, max_model_bytes: int = model.MAX_MODEL_BYTES) -> None:
         self.model: str | Refusal | None = None
         self.closing: int | None = None
+        self.unspent = 0
         self._max_model_bytes = max_model_bytes
         self._step: _Step = Scanner._value  # what must come next
         self._after_text: _Step = Scanner._after_value  # the step behind the string that is being scanned
@@ -124,6 +127,11 @@ class Scanner:
         self._fault = ("", "")  # reason and sentence of what is wrong at `_offset`
         self._final = False
         self._refused: Refusal | None = None
+
+    @property
+    def scanned_bytes(self) -> int:
+        """How much of the document is scanned, and no part of a token whose end has not come."""
+        return self._offset
 
     @property
     def held_bytes(self) -> int:
@@ -160,6 +168,7 @@ class Scanner:
         except Refusal as refused:
             self._refused = refused
             raise
+        self.unspent = budget
         return position
 
     def finish(self) -> str | None:

@@ -59,6 +59,7 @@ class GrpcioServer:
         self._serving = serving
         self._new_exchange = new_exchange
         self._ended = ended
+        self._working = asyncio.Lock()
         self._credentials = credentials
         self._server = grpc.aio.server(options=_options(max_body_bytes, limits or ConnectionLimits()))
         handlers = [_health_handlers(self)]
@@ -98,6 +99,7 @@ class GrpcioServer:
             try:
                 code, details = await self._converse(exchange, context)
             finally:  # also when the peer resets the stream, which cancels this task
+                exchange.abandon()
                 _core(self._ended, exchange)
         except _CoreError:
             code, details = StatusCode.INTERNAL, "the router failed on this request"
@@ -117,6 +119,12 @@ class GrpcioServer:
                 answers = _core(exchange.receive, message)
             for answer in answers:
                 await context.write(answer)
+            while exchange.pending:
+                async with self._working:  # one of them in a turn of the event loop
+                    answers = _core(exchange.work)
+                    await asyncio.sleep(0)
+                for answer in answers:
+                    await context.write(answer)
         return _core(exchange.finish)
 
     async def check(self, _request: bytes, _context: Any) -> bytes:

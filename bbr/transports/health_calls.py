@@ -14,6 +14,7 @@ class Answer:
     """A health call with one answer, whatever was asked."""
 
     patience_seconds: float | None = None
+    pending = False
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
@@ -23,6 +24,14 @@ class Answer:
         """Answer and end."""
         self.end = OK
         return (self._answer,)
+
+    def work(self) -> Sequence[bytes]:
+        """Never asked: nothing is pending."""
+        return ()
+
+    def expect(self, size: int) -> Sequence[bytes]:
+        """Let it come: messages are small."""
+        return ()
 
     def expire(self) -> Sequence[bytes]:
         """Never asked: there is no patience to lose."""

@@ -1,6 +1,7 @@
 import pytest
 
-from bbr.exchange import Exchange, Policy
+from bbr.exchange import Exchange
+from bbr.policy import Policy
 from bbr.registry import Registry
 from bbr.replies import Replies
 from bench import load, workload

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bbr.exchange import BodyMode, Exchange, Policy
+from bbr.exchange import Exchange
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
+from bbr.policy import BodyMode, Policy
 from bbr.registry import BaseModel, Registry
 from bbr.replies import Replies
 from tests.support import messages
@@ -156,7 +157,7 @@ CASES = [
             request_headers({"content-type": "multipart/form-data; boundary=x"}),
             request_body(b"--x", end_of_stream=True),
         ],
-        stripped("request_headers") + body(3),
+        ["immediate 400 bbr:multipart-cut-off"],
     ),
 ]
 

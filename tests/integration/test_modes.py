@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bbr.exchange import Outcome
+from bbr.verdict import Outcome
 from tests.integration.conftest import Setup
 from tests.support import h1client
 from tests.support.envoy import needs_envoy

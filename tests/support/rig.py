@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import grpc
 import grpc.aio
 
-from bbr.exchange import BodyMode, Exchange, Policy
+from bbr.exchange import Exchange
+from bbr.policy import BodyMode, Policy
 from bbr.registry import BaseModel, Registry
 from bbr.replies import Replies
 from bbr.tls import self_signed

@@ -120,7 +120,8 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values |= {"max_body_bytes": "1KiB", "drain_seconds": "3", "max_model_length": "9", "dynamic_metadata": "bbr"}
     values |= {"on_invalid_json": "pass-stripped", "duplex_idle_seconds": "3", "buffered_wait_seconds": "3"}
     values |= {"strip_header": "x-a,x-b", "trust_client_headers": "true"}
-    values["single_reply_bytes"] = "1KiB"
+    values |= {"single_reply_bytes": "1KiB", "stream_threshold_bytes": "1KiB", "max_buffered_bytes": "1GiB"}
+    values |= {"over_limit": "pass", "query_model_path": "none", "path_template": "/model/{model}/invoke"}
     values |= {"tls_cert": "tls.crt", "tls_key": "tls.key", "max_connections": "9", "max_connection_age": "9"}
     for partner in {"tls_cert", "tls_key"} - {name}:
         if name.startswith("tls_"):

@@ -5,7 +5,8 @@ import pytest
 
 from bbr import config
 from bbr.config import ConfigError, Settings
-from bbr.exchange import BodyMode, InvalidJson
+from bbr.policy import BodyMode, InvalidJson, OverLimit
+from bbr.uri import parse_templates
 
 PLAINTEXT = {"secure_serving": "false"}
 # What a setting can't do without.
@@ -47,7 +48,12 @@ def test_defaults():
         "models": None,
         "assume_body_mode": DUPLEX,
         "streaming": None,
-        "max_body_bytes": 8 << 20,
+        "max_body_bytes": 64 << 20,
+        "over_limit": OverLimit.REJECT,
+        "stream_threshold_bytes": 256 << 10,
+        "max_buffered_bytes": 512 << 20,
+        "query_model_path": frozenset([b"/v1/realtime"]),
+        "path_template": None,
         "max_model_length": 256,
         "on_invalid_json": InvalidJson.REJECT,
         "duplex_idle_seconds": 60.0,
@@ -101,6 +107,18 @@ USABLE = {
         "2GiB": 1 << 31,
         "2147483648": 1 << 31,
     },
+    "over_limit": {"reject": OverLimit.REJECT, "pass": OverLimit.PASS},
+    "stream_threshold_bytes": {"1": 1, "64KiB": 64 << 10},
+    "max_buffered_bytes": {"1": 1, "2GiB": 1 << 31},
+    "query_model_path": {
+        "none": frozenset(),
+        "/": frozenset([b"/"]),
+        "/v1/realtime,/a%20b": frozenset([b"/v1/realtime", b"/a%20b"]),
+    },
+    "path_template": {
+        "/model/{model}/invoke": parse_templates("/model/{model}/invoke"),
+        "/model/{model}/invoke,/**/models/{model}:*": parse_templates("/model/{model}/invoke /**/models/{model}:*"),
+    },
     "max_model_length": {"1": 1, "256": 256, "4096": 4096},
     "on_invalid_json": {"reject": InvalidJson.REJECT, "pass-stripped": InvalidJson.PASS_STRIPPED},
     "duplex_idle_seconds": {"0.001": 0.001, "60": 60.0},
@@ -146,6 +164,18 @@ UNUSABLE = {
     "max_body_bytes": {
         **dict.fromkeys(("", "-1", "1.5MiB", "8MB", "8M", "8 MiB", "8mib", "8B", "1e6", "9" * 16), NOT_A_SIZE),
         **dict.fromkeys(("0", "0MiB", "2147483649", "3GiB", "9" * 15), "is not between 1 byte and 2GiB"),
+    },
+    "over_limit": dict.fromkeys(("", "PASS", "drop"), "is not one of reject, pass"),
+    "stream_threshold_bytes": {"0": "is not between 1 byte and 2GiB", "": NOT_A_SIZE},
+    "max_buffered_bytes": {"0": "is not between 1 byte and 2GiB", "1GB": NOT_A_SIZE},
+    "query_model_path": dict.fromkeys(
+        ("", "v1", "/a,", "/a?model=x", "/a#b", "/a b", "/" + "a" * 512, "none,/a"),
+        "is neither none nor a URL path (it begins with / and has no ? or #), or several with commas",
+    ),
+    "path_template": {
+        "": "is not a path template, or several with commas between",
+        ",": "is not a path template, or several with commas between",
+        "/v1": "has the path template '/v1', which does not hold {model} once",
     },
     "max_model_length": dict.fromkeys(("", "0", "4097", "-1", "1KiB", "٩"), "is not a length from 1 to 4096 bytes"),
     "on_invalid_json": dict.fromkeys(("", "pass", "REJECT"), "is not one of reject, pass-stripped"),
@@ -233,7 +263,7 @@ def test_only_booleans_are_switches(name):
 
 @pytest.mark.parametrize("name", config.OPTIONS)
 def test_only_lists_are_repeatable(name):
-    assert config.OPTIONS[name].repeatable == (name == "strip_header")
+    assert config.OPTIONS[name].repeatable == (name in ("strip_header", "query_model_path", "path_template"))
 
 
 PRECEDENCE = [

@@ -16,6 +16,7 @@ EXAMPLES = [
     refusal.invalid_json("invalid-json", "unexpected end of data", 7),
     refusal.trailing_blanks(65536),
     refusal.body_too_large(8),
+    refusal.no_room(),
     refusal.body_cut_off(7),
     refusal.body_in_pieces(),
     refusal.body_mode_unknown(9),

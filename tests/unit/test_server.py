@@ -14,8 +14,8 @@ import grpc
 import pytest
 
 from bbr import __version__, config, server
-from bbr.exchange import BodyMode
 from bbr.pb.health_pb2 import HealthCheckResponse
+from bbr.policy import BodyMode
 from bbr.server import Server
 from tests.support import messages
 from tests.support.certificates import Authority

@@ -12,13 +12,14 @@ from bbr.rpc.calls import Handler
 from bbr.rpc.connection import RpcConnection, Services
 from bbr.rpc.messages import frame
 from bbr.status import OK, Status, StatusCode
+from tests.support.rpc_peer import Simple
 
 PATH = "/test.Echo/Talk"
 DATA_ON_1 = b"\x00\x00\x01\x00\x00\x00\x00\x00\x01x"
 ABORTED = Status(StatusCode.FAILED_PRECONDITION, "no more")
 
 
-class Echo:
+class Echo(Simple):
     """Sends each message back; "end" ends the call, "fail" is a fault of ours."""
 
     def __init__(self) -> None:
