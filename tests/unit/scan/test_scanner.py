@@ -1,7 +1,8 @@
 import pytest
 
 from bbr.refusal import Refusal
-from bbr.scan.scanner import BUDGET, MAX_DEPTH, MAX_NUMBER_BYTES, MAX_TRAILING_BLANKS, Scanner
+from bbr.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES
+from bbr.scan.scanner import BUDGET, MAX_TRAILING_BLANKS, Scanner
 from tests.corpus.nasty_bodies import BODIES, Nasty
 from tests.support.scanning import MOST_HELD, Verdict, by_octet, check_difference, read, scan
 
@@ -290,12 +291,12 @@ def test_calls_are_bounded_by_their_budget(unit: bytes) -> None:
     position, calls = 0, 0
     while position < len(body):
         before, position = position, scanner.scan(body, position, BUDGET // 10)
-        # A text's octet costs 3 at least, and one slice of text may be in excess.
-        assert 0 < position - before <= BUDGET // 10 // 3 + (32 << 10)
+        # A text's octet costs 3 at least, and one slice may be in excess.
+        assert 0 < position - before <= BUDGET // 10 // 3 + (8 << 10)
         assert scanner.held_bytes < 100
         calls += 1
     assert scanner.finish() is None
-    assert calls >= 400_000 // (BUDGET // 10 // 3 + (32 << 10))
+    assert calls >= 400_000 // (BUDGET // 10 // 3 + (8 << 10))
 
 
 @pytest.mark.parametrize(
