@@ -11,7 +11,7 @@ That a fragment is not taken does not say that it is wrong: its tokens must be l
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import accumulate, islice
 from typing import Final, NamedTuple
 
@@ -33,7 +33,7 @@ _REDUCTIONS: Final = 8
 # look at, and if orjson must look at the numbers.
 _COST: Final = 12_000
 _OCTET_COST: Final = 5
-_BRACKET_COST: Final = 30
+_BRACKET_COST: Final = 40
 _STRING_COST: Final = 50
 _MODEL_COST: Final = 25
 _NUMBERS_COST: Final = 25
@@ -45,7 +45,7 @@ _CLOSING: Final = bytes.maketrans(b"[{", b"]}")
 _ALIKE: Final = bytes.maketrans(b"}", b"]")
 _NOT_BRACKETS: Final = bytes(octet for octet in range(256) if octet not in b"[]{}")
 _NOT_MARKED: Final = bytes(octet for octet in range(256) if octet not in b"[]{}" + _MARK)
-_DEEPER: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1, _MARK[0]: 0}.__getitem__
+_STEPS: Final = bytes.maketrans(b"[{]}" + _MARK, b"\x01\x01\xff\xff\x00")  # 1, -1 and 0
 _NOT_SCALARS: Final = b"[]{}: \t\n\r"
 _SCALARS_AND_COLONS: Final = b" \t\n\r:+-.0123456789eEtrufalsn"
 _UP_AND_DOWN: Final = re.compile(rb"([\[{]*+)(\]*+)")
@@ -180,15 +180,20 @@ def _room(size: int, brackets: bytes, level: int, highest: int, span: int) -> in
     if span > _MOST_LEVELS and size > _STEEP_BYTES:
         return max(_STEEP_BYTES, size * _FEW_LEVELS // len(brackets))
     if highest + _REDUCTIONS > grammar.MAX_DEPTH:
-        highest = max(accumulate(map(_DEEPER, brackets), initial=level))
+        highest = max(_levels(brackets, level))
     return size if highest <= grammar.MAX_DEPTH else 0
+
+
+def _levels(brackets: bytes, level: int) -> Iterator[int]:
+    """Return the levels before, between and behind brackets and marks."""
+    return accumulate(memoryview(brackets.translate(_STEPS)).cast("b"), initial=level)
 
 
 def _before_root_model(plain: bytes, level: int) -> int:
     """Return where the first key `model` of the root is in a text that begins at a level, or the text's size."""
     parts = grammar.MODEL_BEFORE_COLON.split(plain)
     marked = b"".join(_MARK.join(parts).split(b'"')[::2]).translate(None, _NOT_MARKED)
-    levels = list(accumulate(map(_DEEPER, marked), initial=level))
+    levels = list(_levels(marked, level))
     mark = -1
     for number in range(len(parts) - 1):
         mark = marked.find(_MARK, mark + 1)

@@ -3,6 +3,9 @@
 Sans-IO. The verdict is that of `model.read_model` on the whole, for every split into pieces; what is kept of the pieces
 is a few kilobytes at most, whatever the document's size. tests/property/test_scanner.py compares the two.
 
+Pieces are looked at in slices. What can be is taken by `fragment.read`, many tokens at once; the tokens at the edges of
+a slice, the root's own brackets, its `model`, and whatever is wrong, go through the steps here, one by one.
+
 Where they differ, on purpose:
 
 - A scanner refuses at the first fault, before it has seen the rest. `read_model` tells of invalid UTF-8 first, wherever
@@ -41,7 +44,7 @@ _SLICE: Final = 8 << 10
 
 # Fewer octets are not worth the while of a fragment; nor are few of a string that of its other reader.
 _FRAGMENT_BYTES: Final = 24
-_TEXT_BYTES: Final = 64
+_TEXT_BYTES: Final = 400
 
 _SLICE_COST: Final = 3_000
 _STEP_COST: Final = 2_500

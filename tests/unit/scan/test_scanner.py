@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from bbr.refusal import Refusal
@@ -327,3 +329,15 @@ def test_long_numbers_within_the_limit() -> None:
     assert scan([b"[%s , %s]" % (longest, longest)]) == Verdict()
     assert scan([b'{"x":%s}' % longest]) == Verdict()
     assert scan([b"[1e300%s,1e300]" % (b" " * 3000)]) == Verdict()
+
+
+def test_long_piece_is_not_copied() -> None:
+    piece = b'{"x":[' + b'"' + b"x" * 5000 + b'",' + b"1," * (1 << 19)
+    scanner = Scanner()
+    tracemalloc.start()
+    position = 0
+    while position < len(piece):
+        position = scanner.scan(piece, position)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 256 << 10 < len(piece)
