@@ -521,8 +521,8 @@ _BEGUN: Final[dict[tuple[_Step, int], bytes]] = {
     (Scanner._value, _ARRAY): b"[1,",
     (Scanner._value, _OBJECT): b'{"":',
     (Scanner._key, _OBJECT): b'{"":1,',
-    (Scanner._after_value, _ARRAY): b"[1",
-    (Scanner._after_value, _OBJECT): b'{"":1',
+    (Scanner._after_value, _ARRAY): b"[[]",  # no number, lest a digit continues it
+    (Scanner._after_value, _OBJECT): b'{"":[]',
 }
 _BEHIND: Final[dict[int, _Step]] = {_ARRAY: Scanner._first_item, _OBJECT: Scanner._first_key}
 

@@ -22,6 +22,8 @@ fillings = st.sampled_from(
 )
 separators = st.sampled_from(["", "", " ", "\n\t"])
 
+NASTY = [octet.encode("latin-1") for octet in ("", *'01[]{},:"\\! e\xc3')] + [b"1e999", b'"model":', b'model"']
+
 
 @st.composite
 def towers(draw: st.DrawFn) -> str:
@@ -46,6 +48,17 @@ def tall_documents(draw: st.DrawFn) -> bytes:
     body = bytearray(("{" + ",".join(members) + "}").encode())
     if draw(st.booleans()):
         body[draw(st.integers(0, len(body) - 1))] = draw(st.sampled_from(b'[]{},:"\\ 0\x01\xc3'))
+    return bytes(body)
+
+
+@st.composite
+def long_documents(draw: st.DrawFn) -> bytes:
+    """Return a document with many values, and perhaps a few octets more or less."""
+    values = draw(st.lists(st.one_of(fillings, towers()), min_size=1, max_size=4)) * draw(st.integers(1, 30))
+    body = bytearray(b'{"x":[' + ",".join(values).encode() + b'],"model":"a","y":' + values[0].encode() + b"}")
+    if draw(st.booleans()):
+        place = draw(st.integers(0, len(body) - 1))
+        body[place : place + draw(st.integers(0, 2))] = draw(st.sampled_from(NASTY))
     return bytes(body)
 
 
@@ -89,6 +102,12 @@ def test_mutated_documents(split: tuple[bytes, list[bytes]], budget: int) -> Non
 @settings(max_examples=400)
 @given(splits(tall_documents()), budgets)
 def test_tall_documents(split: tuple[bytes, list[bytes]], budget: int) -> None:
+    check(*split, budget)
+
+
+@settings(max_examples=400)
+@given(splits(long_documents()), budgets)
+def test_long_documents(split: tuple[bytes, list[bytes]], budget: int) -> None:
     check(*split, budget)
 
 

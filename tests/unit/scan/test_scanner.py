@@ -102,6 +102,8 @@ FAULTS = [
     (b"[Nan]", "invalid-json", 1, "a JSON value"),
     (b"[N", "invalid-json", 1, "a JSON value"),
     (b"[Na\xff", "invalid-json", 1, "a JSON value"),
+    (b"[[]0,1,2,3,4,5,6,7,8,9,10,11,12,13]", "invalid-json", 3, "expected ',' or ']'"),
+    (b'{"":{}0,"a":1,"b":2,"c":3,"d":4,"e":5}', "invalid-json", 6, "expected ',' or '}'"),
     (b"[1,2,1e999,3]", "non-finite-number", 5, "finite"),
     (b"[1e300, -1e999,3]", "non-finite-number", 8, "finite"),
     (b'{"x":1e999}', "non-finite-number", 5, "finite"),
