@@ -16,6 +16,7 @@ from bbr.exchange import Exchange, Outcome, Policy
 from bbr.registry import Registry
 from bbr.replies import DESTINATION_HEADER, Replies
 from bbr.sources import file
+from bbr.sources.table import SourceError
 from bbr.transports.serving import ConnectionLimits, Serving
 from bbr.transports.uv import UvServer
 
@@ -110,7 +111,7 @@ class Server:
         where = settings.bind_address or "every interface"
         table = "no model table: every model is its own base model"
         if not self.registry.identity:
-            names, bases = len(self.registry.base_of), len(self.registry.base_models)
+            names, bases = self.registry.size, len(self.registry.base_models)
             table = f"{bases} base models and {names - bases} adapters from {settings.models}"
         return (
             f"bbr {__version__} serves ext_proc on port {settings.grpc_port} and health on {settings.grpc_health_port} "
@@ -178,10 +179,10 @@ def _registry(settings: Settings) -> Registry:
         return Registry()
     try:
         registry = file.load(settings.models)
-    except file.SourceError as error:
+    except SourceError as error:
         raise StartError(f"--models: {error}") from None
     limit = settings.max_model_length
-    for name in registry.base_of:
+    for name, _ in registry.items():
         if len(name.encode()) > limit:  # no request could ever name it
             raise StartError(f"--models: {settings.models}: {name} is longer than --max-model-length={limit} bytes")
     return registry

@@ -15,15 +15,12 @@ import yaml
 from bbr.model import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import Refusal
 from bbr.registry import BaseModel, Registry
+from bbr.sources.table import SourceError
 
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # The format needs 4. libyaml's composer recurses without a limit of its own: 100,000 brackets crash the process.
 _MAX_DEPTH: Final = 16
-
-
-class SourceError(Exception):
-    """A file can't be used as a model table; the message names the file, the line, and the rule."""
 
 
 def load(path: Path) -> Registry:
@@ -63,8 +60,10 @@ def parse(text: str) -> Registry:
     models = [_base_model(node, lines) for node in _sequence(fields["models"], "models")]
     registry, conflicts = Registry.merge(models)
     for name, kept, refused in conflicts:
-        why = "it is a base model itself" if name == kept else f"it is an adapter of {kept} already"
-        raise SourceError(f"{lines[name, refused]}: {name} can't be an adapter of {refused}: {why}")
+        assert kept is not None  # noqa: S101 (only an alias has nothing in its way)
+        owner, claimant = kept.base_model, refused.base_model
+        why = "it is a base model itself" if name == owner else f"it is an adapter of {owner} already"
+        raise SourceError(f"{lines[name, claimant]}: {name} can't be an adapter of {claimant}: {why}")
     return registry
 
 

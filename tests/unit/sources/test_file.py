@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from bbr.sources import file
-from bbr.sources.file import SourceError
+from bbr.sources.table import SourceError
 
 TWO = """\
 models:
@@ -17,7 +17,7 @@ models:
 
 
 def table(text):
-    return dict(file.parse(text).base_of)
+    return {name: entry.base_model for name, entry in file.parse(text).items()}
 
 
 def refusal(text):
