@@ -191,7 +191,11 @@ class Settings:
         "within --drain-seconds, so that its gateway connects anew, perhaps to another replica; 0 for no limit",
     )
     models: Path | None = _option(
-        _file, "", "FILE", "YAML file with the model table (default: none; every model is its own base model)"
+        _file,
+        "",
+        "FILE|DIR",
+        "the model table: a YAML or JSON file, or a directory of them, followed as they change (default: none; every "
+        "model is its own base model)",
     )
     assume_body_mode: BodyMode = _option(
         _choice(_BODY_MODES),

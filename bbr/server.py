@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 from bbr import __version__, descriptors
 from bbr.config import Settings
 from bbr.exchange import Exchange, Outcome, Policy
-from bbr.registry import Registry
 from bbr.replies import DESTINATION_HEADER, Replies
-from bbr.sources import file
+from bbr.sources.sources import Sources
 from bbr.sources.table import SourceError
 from bbr.transports.serving import ConnectionLimits, Serving
 from bbr.transports.uv import UvServer
@@ -44,7 +43,7 @@ class Server:
         """
         self._settings = settings
         self.credentials = _credentials(settings)
-        self.registry = _registry(settings)
+        self.sources = _sources(settings)
         self._policy = Policy(
             replies=Replies(
                 strip_headers=dict.fromkeys((DESTINATION_HEADER, *(settings.strip_header or ()))),
@@ -85,7 +84,8 @@ class Server:
         health_limits = ConnectionLimits(max_connections=descriptors.HEALTH_CONNECTIONS)
         checks = new_server(serving, max_body_bytes=limit, limits=health_limits)
         try:
-            with _stop_signals() as stop:
+            with _signals(self.sources.reload) as stop:
+                self.sources.start()
                 await _listen(main, settings.bind_address, settings.grpc_port, "--grpc-port")
                 await _listen(checks, settings.bind_address, settings.grpc_health_port, "--grpc-health-port")
                 log.info("%s", self._greeting())
@@ -99,24 +99,21 @@ class Server:
                 await main.stop(settings.drain_seconds)
                 await checks.stop(_HEALTH_STOP_SECONDS)
         finally:  # whatever still runs, at once: a port could not be had
+            await self.sources.stop()
             await main.stop(0)
             await checks.stop(0)
         log.info("stopped")
 
     def _new_exchange(self) -> Exchange:
-        return Exchange(self._policy, self.registry)
+        return Exchange(self._policy, self.sources.table.registry)
 
     def _greeting(self) -> str:
         settings = self._settings
         where = settings.bind_address or "every interface"
-        table = "no model table: every model is its own base model"
-        if not self.registry.identity:
-            names, bases = self.registry.size, len(self.registry.base_models)
-            table = f"{bases} base models and {names - bases} adapters from {settings.models}"
         return (
             f"bbr {__version__} serves ext_proc on port {settings.grpc_port} and health on {settings.grpc_health_port} "
             f"of {where}, {'over TLS' if self.credentials else 'in plaintext'}, by the {settings.transport} transport; "
-            f"{table}"
+            f"{self.sources}"
         )
 
     def _tell_certificate(self) -> None:
@@ -174,18 +171,13 @@ def _limits(settings: Settings) -> ConnectionLimits:
     )
 
 
-def _registry(settings: Settings) -> Registry:
-    if settings.models is None:
-        return Registry()
+def _sources(settings: Settings) -> Sources:
+    sources = Sources(settings)
     try:
-        registry = file.load(settings.models)
+        sources.load()
     except SourceError as error:
-        raise StartError(f"--models: {error}") from None
-    limit = settings.max_model_length
-    for name, _ in registry.items():
-        if len(name.encode()) > limit:  # no request could ever name it
-            raise StartError(f"--models: {settings.models}: {name} is longer than --max-model-length={limit} bytes")
-    return registry
+        raise StartError(str(error)) from None
+    return sources
 
 
 class Transport(Protocol):
@@ -215,8 +207,11 @@ async def _listen(server: Transport, address: str | None, port: int, flag: str) 
 
 
 @contextmanager
-def _stop_signals() -> Iterator[asyncio.Future[str]]:
-    """Give a future that the first SIGTERM or SIGINT resolves to the signal's name; a second one ends the process."""
+def _signals(reload: Callable[[], None]) -> Iterator[asyncio.Future[str]]:
+    """Give a future that the first SIGTERM or SIGINT resolves to the signal's name; a second one ends the process.
+
+    SIGHUP calls `reload`.
+    """
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[str] = loop.create_future()
     signals = (signal.SIGTERM, signal.SIGINT)
@@ -229,9 +224,10 @@ def _stop_signals() -> Iterator[asyncio.Future[str]]:
             # Not asyncio's KeyboardInterrupt: grpc.aio can't be cancelled half-way through its shutdown.
             signal.signal(each, signal.SIG_DFL)
 
-    before = [(each, signal.getsignal(each)) for each in signals]
+    before = [(each, signal.getsignal(each)) for each in (*signals, signal.SIGHUP)]
     for each in signals:
         loop.add_signal_handler(each, caught, each)
+    loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         yield stop
     finally:

@@ -163,14 +163,17 @@ class Table:
                 await asyncio.sleep(0)
 
     def apply_now(self) -> None:
-        """Bring the registry up to date at once, however long it takes; for use without `run`."""
-        finish(self._applying())
+        """Bring the registry up to date at once, however long it takes; for use without `run`.
+
+        Conflicts are logged, and nothing else: the caller looks at `broken`.
+        """
+        finish(self._applying(tell=False))
 
     def _note(self) -> None:
         self._calls += 1
         self._changed.set()
 
-    def _applying(self) -> Steps[None]:
+    def _applying(self, *, tell: bool = True) -> Steps[None]:
         """Parse what waits, merge, and swap the new snapshot in.
 
         What is published meanwhile waits for the next time, so that sources that never rest can't put this one off.
@@ -180,7 +183,9 @@ class Table:
         self._batch, self._waiting = self._waiting, {}
         while self._batch:
             key = next(iter(self._batch))
-            yield from self._parse(key, self._batch.pop(key))
+            why = yield from self._parse(key, self._batch.pop(key))
+            if why and tell:
+                log.warning("%s %s: %s; its last good content, if it had any, stays in use", *key, why)
         objects = [each for source in self._kept.values() for each in source.values()]
         declarations = [declaration for each in objects for declaration in each.declarations]
         registry, conflicts = yield from merging(declarations)
@@ -189,14 +194,19 @@ class Table:
         self.reloads_total += 1
         self.changed_at = self._clock()
         self._applied, self._merged = published, listed
+        if tell:
+            log.info(
+                "the model table is in use: %d base models, %d names in all", len(registry.base_models), registry.size
+            )
         self._swapped.set()
         self._swapped = asyncio.Event()
 
-    def _parse(self, key: _Key, each: SourceObject) -> Steps[None]:
+    def _parse(self, key: _Key, each: SourceObject) -> Steps[str]:
+        """Keep what an object declares; return why it can't be used, if that is news, or ""."""
         source, name = key
         kept = self._kept[source].get(name)
         if kept and kept.version == each.version:
-            return
+            return ""
         self._parsing = key
         why = ""
         declarations: tuple[Declaration, ...] = ()
@@ -209,23 +219,19 @@ class Table:
             why = "the router failed to parse it; its log has the details"
         yield
         if self._parsing != key:
-            return  # removed meanwhile
+            return ""  # removed meanwhile
         self._parsing = None
         kept = self._kept[source].setdefault(name, _Kept())
         kept.version = each.version
-        if why:
-            self._break(key, why)
-        else:
+        if not why:
             kept.declarations = declarations
-            if self.broken.pop(key, None):
-                log.info("%s %s: can be used again", source, name)
-
-    def _break(self, key: _Key, why: str) -> None:
-        if self.broken.get(key) == why:
-            return
-        self.broken[key] = why
-        self.failures_total += 1
-        log.warning("%s %s: %s; its last good content, if it had any, stays in use", *key, why)
+            if self.broken.pop(key, ""):
+                log.info("%s %s: can be used again", *key)
+        elif self.broken.get(key) != why:
+            self.broken[key] = why
+            self.failures_total += 1
+            return why
+        return ""
 
     def _report(self, conflicts: list[Conflict]) -> Steps[None]:
         """Log each conflict once, and count it."""

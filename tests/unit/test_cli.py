@@ -177,9 +177,9 @@ def test_misuse_is_one_sentence_and_exit_status_2(served, capsys, arguments, sta
 def test_a_start_that_fails_is_one_sentence_and_exit_status_1(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
     monkeypatch.setattr(cli.logging, "basicConfig", lambda **_options: None)
-    code, sentence = failure(capsys, "serve", "--secure-serving=false", f"--models={tmp_path}")
+    code, sentence = failure(capsys, "serve", "--secure-serving=false", f"--models={tmp_path / 'none'}")
     assert code == 1
-    assert sentence == f"bbr serve: --models: {tmp_path}: Is a directory.\n"
+    assert sentence == f"bbr serve: --models: {tmp_path / 'none'}: No such file or directory.\n"
 
 
 class Stub:

@@ -310,10 +310,26 @@ def test_names_that_no_request_could_ask_for_are_refused(tmp_path):
     models.write_text(MODELS)
     with bbr(f"--models={models}", "--max-model-length=8") as process:
         assert process.wait() == 1
-        assert f"--models: {models}: chat-lora is longer than --max-model-length=8 bytes" in process.stderr
+        assert (
+            f"--models: {models}: line 3: the adapter is 9 bytes long in UTF-8; at most 8 are allowed" in process.stderr
+        )
     models.write_text(f"models: [{{name: {'x' * 300}}}]")
     with serving(f"--models={models}", "--max-model-length=300") as process:
         assert ask(process.port, "x" * 300) == [b"x" * 300] * 2
+
+
+def test_sighup_reads_the_models_anew_and_a_broken_file_changes_nothing(models):
+    with serving(f"--models={models}") as process:
+        models.write_text("models:\n- nam: gemma\n", encoding="utf-8")
+        process.signal(signal.SIGHUP)
+        assert process.wait_for("line 2: an entry of models can't hold nam")
+        assert ask(process.port, "sql-lora") == [b"sql-lora", b"qwen"]
+        models.write_text("models: [{name: gemma}]\n", encoding="utf-8")
+        process.signal(signal.SIGHUP)
+        assert process.wait_for("can be used again")
+        assert process.wait_for("the model table is in use: 1 base models, 1 names in all")
+        assert ask(process.port, "gemma") == [b"gemma", b"gemma"]
+        assert process.stop() == 0
 
 
 @both

@@ -112,33 +112,51 @@ def test_synced_when_every_source_has_published_all_it_sees():
     assert followed.synced
 
 
+def tell(followed):
+    """Apply as `run` does."""
+    finish(followed._applying())
+
+
 def test_a_broken_object_keeps_its_last_good_content_and_hurts_no_other(caplog):
     caplog.set_level(logging.INFO)
     followed = table()
     followed.replace("one", [source_object("a", ("qwen",)), source_object("b", ("phi",))])
-    followed.apply_now()
+    tell(followed)
+    caplog.clear()
     followed.put("one", source_object("a", version=2, broken="line 3: no"))
     followed.put("one", source_object("c", version=2, broken="line 4: no"))
     followed.put("one", source_object("b", ("llama",), version=2))
-    followed.apply_now()
+    tell(followed)
     assert bases(followed) == ["llama", "qwen"]
     assert followed.broken == {("one", "a"): "line 3: no", ("one", "c"): "line 4: no"}
     assert followed.failures_total == 2
     assert [record.getMessage() for record in caplog.records] == [
         "one a: line 3: no; its last good content, if it had any, stays in use",
         "one c: line 4: no; its last good content, if it had any, stays in use",
+        "the model table is in use: 2 base models, 2 names in all",
     ]
     caplog.clear()
     followed.put("one", source_object("a", version=3, broken="line 3: no"))
     followed.put("one", source_object("c", ("c",), version=3))
-    followed.apply_now()
+    tell(followed)
     assert followed.failures_total == 2
     assert followed.broken == {("one", "a"): "line 3: no"}
-    assert [record.getMessage() for record in caplog.records] == ["one c: can be used again"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "one c: can be used again",
+        "the model table is in use: 3 base models, 3 names in all",
+    ]
     followed.remove("one", "a")
-    followed.apply_now()
+    tell(followed)
     assert followed.broken == {}
     assert bases(followed) == ["c", "llama"]
+
+
+def test_what_is_applied_at_once_leaves_telling_to_its_caller(caplog):
+    followed = table()
+    followed.replace("one", [source_object("a", broken="line 3: no")])
+    followed.apply_now()
+    assert followed.broken == {("one", "a"): "line 3: no"}
+    assert caplog.records == []
 
 
 def test_an_error_of_ours_is_one_objects_trouble(caplog):

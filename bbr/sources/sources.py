@@ -1,0 +1,89 @@
+"""The sources that settings name, and the table that they feed."""
+
+import asyncio
+import logging
+
+from bbr.config import Settings
+from bbr.registry import Kind
+from bbr.sources import file
+from bbr.sources.file import FileSource
+from bbr.sources.table import SourceError, Table
+
+log = logging.getLogger(__name__)
+
+
+class Sources:
+    """A model table and what keeps it up to date.
+
+    Attributes:
+        table: the table; without any source every model is its own base model.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tasks: list[asyncio.Task[None]] = []
+        self._file: FileSource | None = None
+        names = []
+        if settings.models:
+            names.append(file.SOURCE)
+        self.table = Table(names)
+        if settings.models:
+            self._file = FileSource(settings.models, self.table, max_model_bytes=settings.max_model_length)
+
+    def load(self) -> None:
+        """Read the files, once, so that a router with a wrong file does not start.
+
+        Raises:
+            SourceError: a file can't be used; the message names the flag, the file, the line and the rule.
+        """
+        if self._file is None:
+            return
+        try:
+            self._file.load()
+        except SourceError as error:
+            raise SourceError(f"--models: {self._settings.models}: {error}") from None
+        self.table.apply_now()
+        for (_, path), why in self.table.broken.items():
+            raise SourceError(f"--models: {path}: {why}")
+
+    def start(self) -> None:
+        """Follow the sources from now on; for a running event loop."""
+        if self._file:
+            self._follow(asyncio.create_task(self.table.run()))
+            self._follow(asyncio.create_task(self._file.run()))
+
+    async def stop(self) -> None:
+        """Follow them no longer; the table stays as it is."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._tasks.clear()
+
+    def reload(self) -> None:
+        """Read the files anew, whether they seem to have changed or not."""
+        if self._file:
+            self._file.reload()
+
+    def __str__(self) -> str:
+        """Say in a few words what the table holds."""
+        registry = self.table.registry
+        if registry.identity:
+            return "no model table: every model is its own base model"
+        counts = dict.fromkeys(Kind, 0)
+        for _, entry in registry.items():
+            counts[entry.kind] += 1
+        parts = [f"{counts[Kind.BASE_MODEL]} base models", f"{counts[Kind.ADAPTER]} adapters"]
+        if counts[Kind.ALIAS]:
+            parts.append(f"{counts[Kind.ALIAS]} aliases")
+        return f"{', '.join(parts[:-1])} and {parts[-1]} from {self._settings.models}"
+
+    def _follow(self, task: asyncio.Task[None]) -> None:
+        task.add_done_callback(_report)
+        self._tasks.append(task)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Tell of a task that ended of itself: an error of ours. The table stays as it is; requests are still routed."""
+    if not task.cancelled():
+        log.critical("the model table is followed no longer; restart the router", exc_info=task.exception())
