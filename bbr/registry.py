@@ -183,6 +183,10 @@ class Registry:
         """How many names the table holds."""
         return sum(map(len, self._shards))
 
+    def parts(self) -> list[Mapping[str, Entry]]:
+        """Return what holds the names, for whoever lets go of a large table part by part."""
+        return [*self._shards]
+
     def items(self) -> Iterator[tuple[str, Entry]]:
         """Give every name and what it stands for, in no order to rely on."""
         for shard in self._shards:

@@ -39,8 +39,6 @@ POLL_SECONDS: Final = 1.0
 # Names checked in one step, 0.2 to 0.4 ms.
 _STEP_NAMES: Final = 200
 
-_Signature = tuple[tuple[object, ...], ...]
-
 
 def schema() -> str:
     """Return the format's JSON Schema, as a text."""
@@ -74,7 +72,7 @@ class FileSource:
         self._table = table
         self._max_model_bytes = max_model_bytes
         self._poll_seconds = poll_seconds
-        self._signature: _Signature = ()
+        self._seen: dict[str, tuple[int, ...]] = {}  # the files, and their metadata at the last look
         self._reload = asyncio.Event()
 
     def load(self) -> None:
@@ -83,7 +81,8 @@ class FileSource:
         Raises:
             SourceError: the directory can't be read, or has too many files. Errors of a file are in `Table.broken`.
         """
-        self._table.replace(SOURCE, self._look(forced=True) or [])
+        changed, _ = self._look(forced=True)
+        self._table.replace(SOURCE, changed)
 
     def reload(self) -> None:
         """Read everything anew, whether it seems to have changed or not."""
@@ -96,61 +95,64 @@ class FileSource:
                 await asyncio.wait_for(self._reload.wait(), self._poll_seconds)
             forced = self._reload.is_set()
             self._reload.clear()
+            directory = str(self._path)
             try:
                 # In a thread, since a file system can take its time.
-                objects = await asyncio.to_thread(self._look, forced=forced)
+                changed, gone = await asyncio.to_thread(self._look, forced=forced)
             except SourceError as error:  # of the directory itself: what its files declared stays
-                self._signature = ()
-                self._table.put(SOURCE, _unusable(str(self._path), error))
+                self._table.put(SOURCE, _unusable(directory, error))
                 continue
-            if objects is not None:
-                self._table.replace(SOURCE, objects)
+            if self._directory and (SOURCE, directory) in self._table.broken:
+                gone.append(directory)
+            for each in changed:
+                self._table.put(SOURCE, each)
+            for path in gone:
+                self._table.remove(SOURCE, path)
 
-    def _look(self, *, forced: bool) -> list[SourceObject] | None:
-        """Return all objects, or None if nothing has changed."""
-        paths = self._paths()
-        signature = tuple(map(_metadata, paths))
-        if signature == self._signature and not forced:
-            return None
-        objects = list(map(self._object, paths))
-        self._signature = signature
-        return objects
+    def _look(self, *, forced: bool) -> tuple[list[SourceObject], list[str]]:
+        """Return the files that have changed since the last look, all if `forced`, and the names of those that went."""
+        before, now = self._seen, {path: _metadata(path) for path in self._paths()}
+        changed = [_object(path, self._max_model_bytes) for path in now if forced or now[path] != before.get(path)]
+        self._seen = now
+        return changed, [path for path in before if path not in now]
 
-    def _paths(self) -> list[Path]:
+    def _paths(self) -> list[str]:
         """Return the files to read."""
         if not self._directory:
-            return [self._path]
+            return [str(self._path)]
         try:
-            found = sorted(each for each in self._path.iterdir() if _is_table(each))
+            with os.scandir(self._path) as entries:
+                found = sorted(entry.path for entry in entries if _is_table(entry))
         except OSError as error:
             raise SourceError(_why(error)) from None
         if len(found) > MAX_FILES:
             raise SourceError(f"the directory has {len(found)} files; at most {MAX_FILES} are read")
         return found
 
-    def _object(self, path: Path) -> SourceObject:
-        name = str(path)
-        try:
-            with path.open("rb") as file:
-                octets = file.read(MAX_FILE_BYTES + 1)
-        except OSError as error:
-            return _unusable(name, SourceError(_why(error)))
-        if len(octets) > MAX_FILE_BYTES:
-            return _unusable(name, SourceError(f"the file is larger than {MAX_FILE_BYTES >> 20} MiB"))
-        digest = hashlib.blake2b(octets, digest_size=16).digest()
-        return SourceObject(name, digest, partial(_parse_octets, octets, Origin("file", name), self._max_model_bytes))
+
+def _is_table(entry: os.DirEntry[str]) -> bool:
+    return entry.name.endswith(SUFFIXES) and not entry.name.startswith(".") and not entry.is_dir()
 
 
-def _is_table(path: Path) -> bool:
-    return path.suffix in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
-
-
-def _metadata(path: Path) -> tuple[object, ...]:
+def _metadata(path: str) -> tuple[int, ...]:
+    """Return what is sure to differ once a file has changed, without reading it."""
     try:
-        found = path.stat()
+        found = os.stat(path)
     except OSError as error:
-        return path, error.errno
-    return path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        return (error.errno or errno.EIO,)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _object(path: str, max_model_bytes: int) -> SourceObject:
+    try:
+        with open(path, "rb") as file:
+            octets = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        return _unusable(path, SourceError(_why(error)))
+    if len(octets) > MAX_FILE_BYTES:
+        return _unusable(path, SourceError(f"the file is larger than {MAX_FILE_BYTES >> 20} MiB"))
+    digest = hashlib.blake2b(octets, digest_size=16).digest()
+    return SourceObject(path, digest, partial(_parse_octets, octets, Origin("file", path), max_model_bytes))
 
 
 def _why(error: OSError) -> str:

@@ -188,9 +188,10 @@ class Table:
                 log.warning("%s %s: %s; its last good content, if it had any, stays in use", *key, why)
         objects = [each for source in self._kept.values() for each in source.values()]
         declarations = [declaration for each in objects for declaration in each.declarations]
+        yield
         registry, conflicts = yield from merging(declarations)
         yield from self._report(conflicts)
-        self.registry = registry
+        retired, self.registry = self.registry.parts(), registry
         self.reloads_total += 1
         self.changed_at = self._clock()
         self._applied, self._merged = published, listed
@@ -200,6 +201,9 @@ class Table:
             )
         self._swapped.set()
         self._swapped = asyncio.Event()
+        while retired:  # to free 100,000 names at once takes 4 ms
+            retired.pop()
+            yield
 
     def _parse(self, key: _Key, each: SourceObject) -> Steps[str]:
         """Keep what an object declares; return why it can't be used, if that is news, or ""."""

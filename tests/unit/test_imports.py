@@ -6,9 +6,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "bbr").rglob("*.py") if "pb" not in path.parts)
 
+TABLE = ("routing", "paths", "models_list")
 BODIES = ("encodings", "form", "multipart", "parameters", "uri")
 CORE = {
-    f"bbr/{name}.py" for name in ("exchange", "model", "replies", "refusal", "registry", "health", "status", *BODIES)
+    f"bbr/{name}.py"
+    for name in ("exchange", "model", "replies", "refusal", "registry", "health", "status", *TABLE, *BODIES)
 }
 SANS_IO = ("bbr/http2/", "bbr/rpc/", "bbr/scan/")
 NO_IO = {"asyncio", "socket", "ssl", "time", "random", "logging", "threading", "os", "bbr.transports"}

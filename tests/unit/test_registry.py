@@ -64,6 +64,7 @@ def test_a_table_of_nothing_is_a_table():
 def test_size_and_items_hold_every_name_once():
     registry = table(QWEN, LLAMA)
     assert registry.size == 5
+    assert sum(map(len, registry.parts())) == 5
     assert sorted(name for name, _ in registry.items()) == ["1", "chat-lora", "llama", "qwen", "sql-lora"]
 
 

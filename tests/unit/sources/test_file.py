@@ -1,9 +1,9 @@
 import asyncio
+import builtins
 import json
 import logging
 import os
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import jsonschema
 import pytest
@@ -344,7 +344,7 @@ def test_a_file_that_may_not_be_read_is_broken(tmp_path, monkeypatch):
     def refuse(*_args, **_kwargs):
         raise PermissionError(13, os.strerror(13))
 
-    monkeypatch.setattr(Path, "open", refuse)  # file modes don't stop a test that runs as root
+    monkeypatch.setattr(builtins, "open", refuse)  # file modes don't stop a test that runs as root
     assert set(loading(tmp_path / "models.yaml").broken.values()) == {"Permission denied"}
 
 
@@ -503,7 +503,7 @@ async def test_a_directory_that_goes_keeps_its_last_good_table(tmp_path):
 
 @in_loop
 async def test_reload_reads_files_that_do_not_seem_to_have_changed(tmp_path, monkeypatch):
-    monkeypatch.setattr(file, "_metadata", lambda path: (path,))
+    monkeypatch.setattr(file, "_metadata", lambda _path: (1,))
     path = tmp_path / "models.yaml"
     one_model(path, "qwen")
     async with following(path) as (reader, followed):
@@ -517,8 +517,8 @@ async def test_a_file_that_was_only_touched_is_not_parsed_again(tmp_path):
     path = tmp_path / "models.yaml"
     one_model(path, "qwen")
     async with following(path) as (reader, followed):
-        seen = reader._signature
+        seen = reader._seen
         os.utime(path, (1, 1))
-        await until(lambda: reader._signature != seen)
+        await until(lambda: reader._seen != seen)
         await followed.settled()
         assert followed.reloads_total == 1

@@ -1,0 +1,123 @@
+"""What becomes of a request by the model that it names: the table, and the operator's rules for what is not in it.
+
+Pure.
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from bbr import refusal
+from bbr.registry import Origin, Registry
+
+
+class UnknownModel(enum.Enum):
+    """What becomes of a request for a model that the table does not hold."""
+
+    REJECT = "reject"  # 404
+    PASSTHROUGH = "passthrough"  # it is taken for a base model
+    EMPTY = "empty"  # the base model's header is set, and empty, as the Go routers do it
+    DEFAULT = "default"  # it is routed as one for the default model
+
+
+class MissingModel(enum.Enum):
+    """What becomes of a request whose body was read and names no model."""
+
+    PASS = "pass"  # noqa: S105 (no password); it goes on without routing headers
+    REJECT = "reject"  # 400
+    DEFAULT = "default"  # it is routed as one for the default model
+
+
+class Rule(enum.StrEnum):
+    """Why a request is routed as it is."""
+
+    NO_TABLE = "without a table every model is its own base model"
+    BASE_MODEL = "it is a base model"
+    ADAPTER = "it is an adapter"
+    ALIAS = "it is an alias"
+    UNKNOWN_PASSTHROUGH = "the table does not hold it: --unknown-model=passthrough"
+    UNKNOWN_EMPTY = "the table does not hold it: --unknown-model=empty"
+    UNKNOWN_DEFAULT = "the table does not hold it: --unknown-model=default"
+    MISSING_DEFAULT = "the request names no model: --missing-model=default"
+
+
+class Route(NamedTuple):
+    """How a request is routed.
+
+    Attributes:
+        model: for X-Gateway-Model-Name: the requested model, or the one that stands for it (an alias, a default).
+        base_model: for X-Gateway-Base-Model-Name; "" by --unknown-model=empty.
+        rule: why.
+        origin: the object that declares the model, if any does.
+    """
+
+    model: str
+    base_model: str
+    rule: Rule
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The operator's rules.
+
+    Attributes:
+        unknown_model: see UnknownModel.
+        missing_model: see MissingModel.
+        default_model: for those that say default: a base model, an adapter or an alias.
+    """
+
+    unknown_model: UnknownModel = UnknownModel.REJECT
+    missing_model: MissingModel = MissingModel.PASS
+    default_model: str = ""
+
+
+_KNOWN_RULES = {"base model": Rule.BASE_MODEL, "adapter": Rule.ADAPTER, "alias": Rule.ALIAS}
+
+
+def route(registry: Registry, rules: Rules, requested: str | None) -> Route | None:
+    """Route a request for a usable model name, or one that names none.
+
+    Returns:
+        None if the request goes on without routing headers.
+
+    Raises:
+        Refusal: 404 for an unknown model, 400 for a missing one, if the rules say so; 500 if the request names none and
+            the table does not hold the default model.
+    """
+    if requested is None:
+        return _missing(registry, rules)
+    return _known(registry, requested) or _unknown(registry, rules, requested)
+
+
+def _known(registry: Registry, requested: str) -> Route | None:
+    if registry.identity:
+        return Route(requested, requested, Rule.NO_TABLE)
+    entry = registry.find(requested)
+    if entry is None:
+        return None
+    return Route(entry.alias_of or requested, entry.base_model, _KNOWN_RULES[entry.kind], entry.origin)
+
+
+def _unknown(registry: Registry, rules: Rules, requested: str) -> Route:
+    match rules.unknown_model:
+        case UnknownModel.PASSTHROUGH:
+            return Route(requested, requested, Rule.UNKNOWN_PASSTHROUGH)
+        case UnknownModel.EMPTY:
+            return Route(requested, "", Rule.UNKNOWN_EMPTY)
+        case UnknownModel.DEFAULT:
+            default = _known(registry, rules.default_model)
+            if default:
+                return default._replace(rule=Rule.UNKNOWN_DEFAULT)
+    raise refusal.model_not_found(requested)
+
+
+def _missing(registry: Registry, rules: Rules) -> Route | None:
+    if rules.missing_model is MissingModel.PASS:
+        return None
+    if rules.missing_model is MissingModel.REJECT:
+        raise refusal.model_missing()
+    default = _known(registry, rules.default_model)
+    if default is None:
+        raise refusal.default_model_unknown()
+    return default._replace(rule=Rule.MISSING_DEFAULT)
