@@ -10,6 +10,7 @@ from bbr.exchange import BodyMode, InvalidJson
 PLAINTEXT = {"secure_serving": "false"}
 # What a setting can't do without.
 PARTNERS = {
+    **{name: {"kubernetes": "true"} for name in ("namespace", "kubeconfig", "discover_routes")},
     "tls_cert": {"secure_serving": "true", "tls_key": "tls.key"},
     "tls_key": {"secure_serving": "true", "tls_cert": "tls.crt"},
 }
@@ -45,6 +46,11 @@ def test_defaults():
         "max_connections": 10_000,
         "max_connection_age": 0.0,
         "models": None,
+        "kubernetes": False,
+        "namespace": None,
+        "kubeconfig": None,
+        "sync_timeout": 120.0,
+        "discover_routes": False,
         "assume_body_mode": DUPLEX,
         "streaming": None,
         "max_body_bytes": 8 << 20,
@@ -85,6 +91,11 @@ USABLE = {
     "max_connections": {"1": 1, "10000": 10_000, "1000000": 1_000_000},
     "max_connection_age": {"0": 0.0, "0.5": 0.5, "1800": 1800.0},
     "models": {"models.yaml": Path("models.yaml"), "/etc/bbr/models": Path("/etc/bbr/models")},
+    "kubernetes": {"true": True, "false": False},
+    "namespace": {"default": "default", "a": "a", "team-1": "team-1", "a" * 63: "a" * 63},
+    "kubeconfig": {"/etc/bbr/kubeconfig": Path("/etc/bbr/kubeconfig")},
+    "sync_timeout": {"0": 0.0, "0.5": 0.5, "120": 120.0},
+    "discover_routes": {"true": True, "false": False},
     "assume_body_mode": {"full-duplex": DUPLEX, "buffered": BUFFERED},
     "streaming": {
         **dict.fromkeys(("true", "1", "t", "T", "TRUE", "True"), True),
@@ -139,6 +150,14 @@ UNUSABLE = {
     ),
     "max_connection_age": dict.fromkeys(("", "-1", "30m", "1e3"), NOT_SECONDS),
     "models": {"": "is not the name of a file"},
+    "kubernetes": dict.fromkeys(("", "in-cluster"), "is neither true nor false"),
+    "namespace": dict.fromkeys(
+        ("", "*", "A", "a_b", "-a", "a-", "a/b", "a.b", "a" * 64, "a\n"),
+        "is not the name of a Kubernetes namespace (small letters, digits, dashes, at most 63)",
+    ),
+    "kubeconfig": {"": "is not the name of a file"},
+    "sync_timeout": dict.fromkeys(("", "-1", "2m"), NOT_SECONDS),
+    "discover_routes": dict.fromkeys(("", "both"), "is neither true nor false"),
     "assume_body_mode": dict.fromkeys(
         ("", "BUFFERED", "full_duplex", "streamed", "none"), "is not one of full-duplex, buffered"
     ),
@@ -228,7 +247,8 @@ def test_default_is_what_the_help_says(name):
 
 @pytest.mark.parametrize("name", config.OPTIONS)
 def test_only_booleans_are_switches(name):
-    assert config.OPTIONS[name].switch == (name in ("secure_serving", "streaming", "trust_client_headers"))
+    switches = ("secure_serving", "kubernetes", "discover_routes", "streaming", "trust_client_headers")
+    assert config.OPTIONS[name].switch == (name in switches)
 
 
 @pytest.mark.parametrize("name", config.OPTIONS)
@@ -314,6 +334,9 @@ CONTRADICTIONS = [
         "cut off",
         id="an age without a drain",
     ),
+    pytest.param({"namespace": "default"}, "--namespace needs --kubernetes", id="a namespace of nothing"),
+    pytest.param({"kubeconfig": "config"}, "--kubeconfig needs --kubernetes", id="a kubeconfig for nothing"),
+    pytest.param({"discover_routes": "true"}, "--discover-routes needs --kubernetes", id="routes of nothing"),
 ]
 
 
@@ -321,3 +344,25 @@ CONTRADICTIONS = [
 def test_settings_that_contradict_each_other_are_refused(flags, sentence):
     assert refusal(flags) == sentence
     assert refusal({}, {config.variable_of(name): text for name, text in flags.items()}) == sentence
+
+
+KUBERNETES = {**PLAINTEXT, "kubernetes": "true"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "namespace"),
+    [
+        (KUBERNETES, {"NAMESPACE": "ours"}, "ours"),
+        (KUBERNETES, {"NAMESPACE": ""}, None),
+        (KUBERNETES, {"NAMESPACE": "ours", "BBR_NAMESPACE": "theirs"}, "theirs"),
+        ({**KUBERNETES, "namespace": "theirs"}, {"NAMESPACE": "ours"}, "theirs"),
+        (PLAINTEXT, {"NAMESPACE": "ours"}, None),
+        (PLAINTEXT, {"NAMESPACE": "of anything else"}, None),
+    ],
+)
+def test_the_go_routers_variable_names_the_namespace(flags, environment, namespace):
+    assert config.load(flags, environment).namespace == namespace
+
+
+def test_the_go_routers_variable_is_checked():
+    assert refusal(KUBERNETES, {"NAMESPACE": "Ours"}).startswith("NAMESPACE: 'Ours' is not the name of a Kubernetes")
