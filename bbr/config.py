@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from bbr.exchange import BodyMode, InvalidJson
-from bbr.model import LONGEST_MODEL_BYTES
+from bbr.model import LONGEST_MODEL_BYTES, check_model
+from bbr.paths import MAX_PATTERNS, PathPattern
+from bbr.refusal import Refusal
 from bbr.replies import BASE_MODEL_HEADER, MAX_BODY_CHUNK_BYTES, MODEL_HEADER
+from bbr.routing import MissingModel, UnknownModel
 
 ENVIRONMENT_PREFIX: Final = "BBR_"
 NAMESPACE_VARIABLE: Final = "NAMESPACE"
@@ -54,7 +57,7 @@ class Option:
     @property
     def repeatable(self) -> bool:
         """Whether the flag may stand several times; as one text, the values are joined by commas."""
-        return self.parse is _header_names
+        return self.parse in (_header_names, _path_patterns)
 
 
 def _option(parse: Callable[[str], Any], default: str, metavar: str, help: str) -> Any:  # noqa: A002
@@ -128,6 +131,21 @@ def _header_names(text: str) -> tuple[str, ...]:
         if name in (MODEL_HEADER.lower(), BASE_MODEL_HEADER.lower()):
             raise ValueError(f"names {name}, a routing header, which has rules of its own")
     return tuple(names)
+
+
+def _path_patterns(text: str) -> tuple[PathPattern, ...]:
+    patterns = tuple(PathPattern(pattern.strip(" ")) for pattern in text.split(","))
+    if len(patterns) > MAX_PATTERNS:
+        raise ValueError(f"has {len(patterns)} path patterns; at most {MAX_PATTERNS} are allowed")
+    return patterns
+
+
+def _model_name(text: str) -> str:
+    try:
+        return check_model(text, LONGEST_MODEL_BYTES)
+    except Refusal as refused:  # its sentence is meant for a client
+        why = refused.message.removesuffix(".").replace("`model`", "it")
+        raise ValueError(f"is not a model's name: {why}") from None
 
 
 def _metadata_namespace(text: str) -> str:
@@ -239,6 +257,51 @@ class Settings:
         "BOOL",
         "with --kubernetes, read HTTPRoutes too, and tell of base models that no route names and of model headers in "
         "routes that no model has",
+    )
+    unknown_model: UnknownModel = _option(
+        _choice({each.value: each for each in UnknownModel}),
+        "reject",
+        "ACTION",
+        "what becomes of a request for a model that the table does not hold: reject answers 404; passthrough takes it "
+        "for a base model; empty sets X-Gateway-Base-Model-Name to nothing, as the Go routers do; default routes it as "
+        "one for --default-model",
+    )
+    missing_model: MissingModel = _option(
+        _choice({each.value: each for each in MissingModel}),
+        "pass",
+        "ACTION",
+        "what becomes of a request whose body was read and names no model: pass sends it on without routing headers, "
+        "reject answers 400, default routes it as one for --default-model",
+    )
+    default_model: str | None = _option(
+        _model_name, "", "NAME", "base model, adapter or alias for --unknown-model=default and --missing-model=default"
+    )
+    include_path: tuple[PathPattern, ...] | None = _option(
+        _path_patterns,
+        "",
+        "PATTERN",
+        "read bodies of these URL paths only, as in /v1/chat/completions or /v1/**; all others pass unread, without "
+        "routing headers. * stands for characters of one segment, ** for any segments; may be given several times, or "
+        "with commas (default: every path)",
+    )
+    exclude_path: tuple[PathPattern, ...] | None = _option(
+        _path_patterns,
+        "",
+        "PATTERN",
+        "read no bodies of these URL paths, even if they are included: they pass unread, without routing headers",
+    )
+    serve_models_list: bool = _option(
+        _boolean,
+        "false",
+        "BOOL",
+        "answer GET /v1/models and GET /v1/models/{id} from the table. Whoever reaches the router can read it, perhaps "
+        "before any authentication",
+    )
+    models_list_max_bytes: int = _option(
+        _size,
+        "60000",
+        "SIZE",
+        "a longer list is not answered; the request passes. Google's gateways take at most 64 KB",
     )
     assume_body_mode: BodyMode = _option(
         _choice(_BODY_MODES),
@@ -378,8 +441,19 @@ def _check(settings: Settings) -> None:
     for name in ("namespace", "kubeconfig", "discover_routes"):
         if getattr(settings, name) and not settings.kubernetes:
             raise ConfigError(f"{flag_of(name)} needs --kubernetes")
+    _check_default_model(settings)
     if settings.max_connection_age and not settings.drain_seconds:
         raise ConfigError(
             "--max-connection-age needs --drain-seconds of more than 0: requests of a connection that is too old would "
             "be cut off"
         )
+
+
+def _check_default_model(settings: Settings) -> None:
+    wanted = [
+        f"{flag_of(name)}=default"
+        for name in ("unknown_model", "missing_model")
+        if getattr(settings, name).value == "default"
+    ]
+    if wanted and not settings.default_model:
+        raise ConfigError(f"{wanted[0]} needs --default-model: the model to route as")

@@ -51,11 +51,17 @@ class Sources:
         Raises:
             SourceError: a file can't be used; the message names the flag, the file, the line and the rule.
         """
-        if self.kubernetes:
-            try:
-                KubeApi(self._settings.kubeconfig)
-            except SourceError as error:
-                raise SourceError(f"--kubernetes: {error}") from None
+        self._check_cluster()
+        self.read()
+        for (_, path), why in self.table.broken.items():
+            raise SourceError(f"--models: {path}: {why}")
+
+    def read(self) -> None:
+        """Read the files, once; what is wrong with any of them is in `Table.broken`.
+
+        Raises:
+            SourceError: a directory can't be read.
+        """
         if self._file is None:
             return
         try:
@@ -63,8 +69,32 @@ class Sources:
         except SourceError as error:
             raise SourceError(f"--models: {self._settings.models}: {error}") from None
         self.table.apply_now()
-        for (_, path), why in self.table.broken.items():
-            raise SourceError(f"--models: {path}: {why}")
+
+    def read_all(self) -> None:
+        """Read the files and the cluster, once; for use without an event loop.
+
+        Raises:
+            SourceError: a directory can't be read, or the cluster can't within --sync-timeout.
+        """
+        self._check_cluster()
+        self.read()
+        if self.kubernetes:
+            asyncio.run(self._sync())
+
+    async def _sync(self) -> None:
+        self.start()
+        try:
+            await self.wait_synced()
+        finally:
+            await self.stop()
+
+    def _check_cluster(self) -> None:
+        if self.kubernetes is None:
+            return
+        try:
+            KubeApi(self._settings.kubeconfig)
+        except SourceError as error:
+            raise SourceError(f"--kubernetes: {error}") from None
 
     def start(self) -> None:
         """Follow the sources from now on; for a running event loop."""
@@ -112,9 +142,9 @@ class Sources:
         counts = dict.fromkeys(Kind, 0)
         for _, entry in registry.items():
             counts[entry.kind] += 1
-        parts = [f"{counts[Kind.BASE_MODEL]} base models", f"{counts[Kind.ADAPTER]} adapters"]
+        parts = [_count(counts[Kind.BASE_MODEL], "base model"), _count(counts[Kind.ADAPTER], "adapter")]
         if counts[Kind.ALIAS]:
-            parts.append(f"{counts[Kind.ALIAS]} aliases")
+            parts.append(_count(counts[Kind.ALIAS], "alias", "es"))
         return f"{', '.join(parts[:-1])} and {parts[-1]} from {self._where()}"
 
     def _where(self) -> str:
@@ -129,6 +159,10 @@ class Sources:
     def _follow(self, task: asyncio.Task[None]) -> None:
         task.add_done_callback(_report)
         self._tasks.append(task)
+
+
+def _count(number: int, what: str, plural: str = "s") -> str:
+    return f"{number} {what}{'' if number == 1 else plural}"
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -6,6 +7,7 @@ import sys
 import pytest
 
 import bbr.server
+import bbr.sources.file
 from bbr import __version__, cli, config
 from bbr.server import StartError
 
@@ -121,7 +123,13 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values |= {"on_invalid_json": "pass-stripped", "duplex_idle_seconds": "3", "buffered_wait_seconds": "3"}
     values |= {"strip_header": "x-a,x-b", "trust_client_headers": "true"}
     values["single_reply_bytes"] = "1KiB"
+    values |= {"unknown_model": "empty", "missing_model": "reject", "default_model": "qwen", "include_path": "/a,/b"}
+    values |= {"exclude_path": "/c", "serve_models_list": "true", "models_list_max_bytes": "1KiB"}
     values |= {"tls_cert": "tls.crt", "tls_key": "tls.key", "max_connections": "9", "max_connection_age": "9"}
+    values |= {"kubernetes": "true", "namespace": "ours", "kubeconfig": "config", "sync_timeout": "9"}
+    values["discover_routes"] = "true"
+    if name in ("namespace", "kubeconfig", "discover_routes"):
+        monkeypatch.setenv("BBR_KUBERNETES", "true")
     for partner in {"tls_cert", "tls_key"} - {name}:
         if name.startswith("tls_"):
             monkeypatch.setenv(config.variable_of(partner), values[partner])
@@ -180,6 +188,52 @@ def test_a_start_that_fails_is_one_sentence_and_exit_status_1(capsys, monkeypatc
     code, sentence = failure(capsys, "serve", "--secure-serving=false", f"--models={tmp_path / 'none'}")
     assert code == 1
     assert sentence == f"bbr serve: --models: {tmp_path / 'none'}: No such file or directory.\n"
+
+
+@pytest.fixture
+def models(tmp_path):
+    path = tmp_path / "models.yaml"
+    path.write_text("models: [{name: qwen, adapters: [sql]}]", encoding="utf-8")
+    return path
+
+
+def test_models_prints_the_table(capsys, models):
+    assert cli.main(["models", f"--models={models}"]) == 0
+    out, err = capsys.readouterr()
+    assert "1 base model and 1 adapter from" in out
+    assert err == ""
+
+
+def test_models_prints_json(capsys, models, monkeypatch):
+    monkeypatch.setenv("BBR_MODELS", str(models))
+    assert cli.main(["models", "--json"]) == 0
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)["models"]] == ["qwen", "sql"]
+
+
+def test_models_of_a_directory_that_can_not_be_read_is_one_sentence(capsys, models, monkeypatch):
+    monkeypatch.setattr(bbr.sources.file, "MAX_FILES", 0)
+    assert failure(capsys, "models", f"--models={models.parent}") == (
+        1,
+        f"bbr models: --models: {models.parent}: the directory has 1 files; at most 0 are read.\n",
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS[:1])
+def test_check_in_a_process(command, models):
+    done = run(command, "check", str(models))
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"1 base model and 1 adapter from {models}.\n", "")
+    models.write_text("models:\n- nam: x\n", encoding="utf-8")
+    done = run(command, "check", str(models))
+    sentence = "line 2: an entry of models can't hold nam; known: adapters, name"
+    assert (done.returncode, done.stdout, done.stderr) == (1, f"--models: {models}: {sentence}.\n", "")
+    done = run(command, "check", "--grpc-port=1", str(models))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "bbr check: --grpc-port=1 is not a flag of `bbr check`; see `bbr check --help`.\n"
+
+
+def test_check_knows_the_longest_name(capsys, models):
+    assert cli.main(["check", str(models), "--max-model-length=3"]) == 1
+    assert "at most 3 are allowed" in capsys.readouterr().out
 
 
 class Stub:

@@ -6,6 +6,8 @@ import pytest
 from bbr import config
 from bbr.config import ConfigError, Settings
 from bbr.exchange import BodyMode, InvalidJson
+from bbr.paths import PathPattern
+from bbr.routing import MissingModel, UnknownModel
 
 PLAINTEXT = {"secure_serving": "false"}
 # What a setting can't do without.
@@ -13,6 +15,8 @@ PARTNERS = {
     **{name: {"kubernetes": "true"} for name in ("namespace", "kubeconfig", "discover_routes")},
     "tls_cert": {"secure_serving": "true", "tls_key": "tls.key"},
     "tls_key": {"secure_serving": "true", "tls_cert": "tls.crt"},
+    "unknown_model": {"default_model": "qwen"},
+    "missing_model": {"default_model": "qwen"},
 }
 
 DUPLEX, BUFFERED = BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED
@@ -51,6 +55,13 @@ def test_defaults():
         "kubeconfig": None,
         "sync_timeout": 120.0,
         "discover_routes": False,
+        "unknown_model": UnknownModel.REJECT,
+        "missing_model": MissingModel.PASS,
+        "default_model": None,
+        "include_path": None,
+        "exclude_path": None,
+        "serve_models_list": False,
+        "models_list_max_bytes": 60_000,
         "assume_body_mode": DUPLEX,
         "streaming": None,
         "max_body_bytes": 8 << 20,
@@ -96,6 +107,25 @@ USABLE = {
     "kubeconfig": {"/etc/bbr/kubeconfig": Path("/etc/bbr/kubeconfig")},
     "sync_timeout": {"0": 0.0, "0.5": 0.5, "120": 120.0},
     "discover_routes": {"true": True, "false": False},
+    "unknown_model": {
+        "reject": UnknownModel.REJECT,
+        "passthrough": UnknownModel.PASSTHROUGH,
+        "empty": UnknownModel.EMPTY,
+        "default": UnknownModel.DEFAULT,
+    },
+    "missing_model": {
+        "pass": MissingModel.PASS,
+        "reject": MissingModel.REJECT,
+        "default": MissingModel.DEFAULT,
+    },
+    "default_model": {"Qwen/Qwen2.5-3B-Instruct": "Qwen/Qwen2.5-3B-Instruct", "模型": "模型"},
+    "include_path": {
+        "/v1/**": (PathPattern("/v1/**"),),
+        "/v1/chat/completions, /v1/embeddings": (PathPattern("/v1/chat/completions"), PathPattern("/v1/embeddings")),
+    },
+    "exclude_path": {"/v1/files/**": (PathPattern("/v1/files/**"),)},
+    "serve_models_list": {"true": True, "false": False},
+    "models_list_max_bytes": {"60000": 60_000, "1MiB": 1 << 20},
     "assume_body_mode": {"full-duplex": DUPLEX, "buffered": BUFFERED},
     "streaming": {
         **dict.fromkeys(("true", "1", "t", "T", "TRUE", "True"), True),
@@ -158,6 +188,20 @@ UNUSABLE = {
     "kubeconfig": {"": "is not the name of a file"},
     "sync_timeout": dict.fromkeys(("", "-1", "2m"), NOT_SECONDS),
     "discover_routes": dict.fromkeys(("", "both"), "is neither true nor false"),
+    "unknown_model": dict.fromkeys(("", "404", "Reject"), "is not one of reject, passthrough, empty, default"),
+    "missing_model": dict.fromkeys(("", "empty"), "is not one of pass, reject, default"),
+    "default_model": {
+        "": "is not a model's name: it is an empty string. Name a model, or leave the field out",
+        " a": "is not a model's name: it can not be used as a model name: it begins or ends with a blank",
+    },
+    "include_path": {
+        "v1": "has the path pattern 'v1', which does not begin with a slash",
+        "": "has the path pattern '', which does not begin with a slash",
+        ",".join(["/a"] * 65): "has 65 path patterns; at most 64 are allowed",
+    },
+    "exclude_path": {"/a,": "has the path pattern '', which does not begin with a slash"},
+    "serve_models_list": dict.fromkeys(("", "on"), "is neither true nor false"),
+    "models_list_max_bytes": {"": NOT_A_SIZE, "0": "is not between 1 byte and 2GiB"},
     "assume_body_mode": dict.fromkeys(
         ("", "BUFFERED", "full_duplex", "streamed", "none"), "is not one of full-duplex, buffered"
     ),
@@ -247,13 +291,14 @@ def test_default_is_what_the_help_says(name):
 
 @pytest.mark.parametrize("name", config.OPTIONS)
 def test_only_booleans_are_switches(name):
-    switches = ("secure_serving", "kubernetes", "discover_routes", "streaming", "trust_client_headers")
+    switches = {"secure_serving", "streaming", "trust_client_headers"}
+    switches |= {"kubernetes", "discover_routes", "serve_models_list"}
     assert config.OPTIONS[name].switch == (name in switches)
 
 
 @pytest.mark.parametrize("name", config.OPTIONS)
 def test_only_lists_are_repeatable(name):
-    assert config.OPTIONS[name].repeatable == (name == "strip_header")
+    assert config.OPTIONS[name].repeatable == (name in ("strip_header", "include_path", "exclude_path"))
 
 
 PRECEDENCE = [

@@ -142,7 +142,7 @@ def test_is_ready_when_the_clusters_table_is_complete_and_alive_before(transport
                 assert check(port) == NOT_SERVING
                 assert check(port, service="liveness") == SERVING
             background.loop.call_soon_threadsafe(held.set)
-            assert process.wait_for("the model table is complete: 1 base models and 1 adapters from the ConfigMaps of")
+            assert process.wait_for("the model table is complete: 1 base model and 1 adapter from the ConfigMaps of")
             for port in (process.port, process.health_port):
                 assert check(port) == SERVING
             assert ask(process.port, "sql-lora") == [b"sql-lora", b"qwen"]

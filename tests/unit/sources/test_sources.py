@@ -44,7 +44,14 @@ def test_says_what_the_table_holds(models):
 
 def test_says_that_there_are_aliases(models):
     write(models, "models: [{name: qwen}]\naliases: {gpt-4: qwen}")
-    assert str(loaded(models)) == f"1 base models, 0 adapters and 1 aliases from {models}"
+    assert str(loaded(models)) == f"1 base model, 0 adapters and 1 alias from {models}"
+
+
+def test_read_leaves_what_is_wrong_in_the_table(models):
+    write(models, "models:\n- nam: x\n")
+    sources = Sources(Settings(models=models))
+    sources.read()
+    assert list(sources.table.broken) == [("file", str(models))]
 
 
 def test_a_wrong_file_does_not_load(models):
