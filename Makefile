@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo accuracy spoofing bench soak abuse mutants test check format protos lock clean
+.PHONY: help setup demo accuracy spoofing bench soak abuse mutants histories test check format protos lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ abuse: $(READY)  ## what each attack on HTTP/2 costs in CPU and memory, against 
 
 mutants: $(READY)  ## take N (40) conditions out of bbr/http2 and bbr/rpc and list those that no test misses
 	@$(BIN)/python -m tests.mutants --count $(or $(N),40)
+
+histories: $(READY)  ## N (10000) random steps of ConfigMaps and of an API server that fails: the table follows
+	@BBR_HISTORY_STEPS=$(or $(N),10000) $(BIN)/python -m pytest --quiet -s tests/property/test_kubernetes_histories.py
 
 test: $(READY)  ## run all tests with coverage, and hold coverage to its gates
 	@$(BIN)/coverage erase

@@ -200,12 +200,12 @@ class FakeKubernetes:
         """Create an object, or write a new state of it; `content` is what stands beside its metadata."""
         before = self._objects[path].get((namespace, name))
         metadata = {"name": name, "namespace": namespace, "labels": dict.fromkeys(labels, "true")}
+        metadata["managedFields"] = [{"manager": "kubectl"}]
         if before:
-            metadata["uid"] = before["metadata"]["uid"]
+            metadata |= {name: before["metadata"][name] for name in ("uid", "creationTimestamp")}
         else:
             self._uids += 1
-            metadata["uid"] = f"uid-{self._uids}"
-        metadata |= {"creationTimestamp": created, "managedFields": [{"manager": "kubectl"}]}
+            metadata |= {"uid": f"uid-{self._uids}", "creationTimestamp": created}
         if deleting:
             metadata["deletionTimestamp"] = "2026-01-02T00:00:00Z"
         after = {"metadata": metadata, **content}

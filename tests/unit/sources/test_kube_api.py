@@ -96,7 +96,12 @@ def test_a_kubeconfig_without_a_user_will_do(tmp_path, monkeypatch):
         ("{}", "the credentials for the API server can't be used: KeyError: 'clusters'"),
         (json.dumps({**GOOD, "current-context": "y"}), "Context 'y' not found"),
         (
-            json.dumps({**GOOD, "clusters": [{"name": "x", "cluster": {"certificate-authority": "config"}}]}),
+            json.dumps(
+                {
+                    **GOOD,
+                    "clusters": [{"name": "x", "cluster": {"server": "https://x", "certificate-authority": "config"}}],
+                }
+            ),
             "the credentials for the API server can't be used: SSLError: ",
         ),
     ],
