@@ -130,6 +130,16 @@ class Replies:
         )
         return self._encode(ProcessingResponse(immediate_response=immediate), refusal.reason, model)
 
+    def answer(self, body: bytes, reason: str) -> bytes:
+        """Return the ImmediateResponse for a request that the router serves itself: 200, JSON, `bbr:<reason>`."""
+        immediate = ImmediateResponse(
+            status=HttpStatus(code=200),
+            headers=HeaderMutation(set_headers=_overwrite([("content-type", b"application/json")])),
+            body=body,
+            details=f"bbr:{reason}",
+        )
+        return self._encode(ProcessingResponse(immediate_response=immediate), reason)
+
     def _stripped(self, outcome: str = "") -> bytes:
         """Answer request_headers and remove the routing headers."""
         return self._encode(ProcessingResponse(request_headers=HeadersResponse(response=self._stripping())), outcome)
