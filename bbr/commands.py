@@ -1,5 +1,6 @@
 """What `bbr models` and `bbr check` print: the model table as it would be served, and what is wrong with it."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ def models(settings: Settings, *, as_json: bool = False) -> tuple[str, int]:
         SourceError: a source can't be read at all.
     """
     sources = Sources(settings)
-    sources.read()
+    sources.read_all()
     table = sources.table
     status = EXIT_FAILED if table.broken else EXIT_OK
     if as_json:
@@ -46,7 +47,7 @@ def models(settings: Settings, *, as_json: bool = False) -> tuple[str, int]:
 
 def check(settings: Settings) -> tuple[str, int]:
     """Return what is to be said of the files that the settings name, and the exit status: 1 if anything is wrong."""
-    sources = Sources(settings)
+    sources = Sources(dataclasses.replace(settings, kubernetes=False))
     try:
         sources.load()
     except SourceError as error:

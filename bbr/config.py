@@ -20,6 +20,7 @@ from bbr.replies import BASE_MODEL_HEADER, MAX_BODY_CHUNK_BYTES, MODEL_HEADER
 from bbr.routing import MissingModel, UnknownModel
 
 ENVIRONMENT_PREFIX: Final = "BBR_"
+NAMESPACE_VARIABLE: Final = "NAMESPACE"
 
 _BODY_MODES: Final = {"full-duplex": BodyMode.FULL_DUPLEX_STREAMED, "buffered": BodyMode.BUFFERED}
 _BYTE_UNITS: Final = {
@@ -147,9 +148,15 @@ def _model_name(text: str) -> str:
         raise ValueError(f"is not a model's name: {why}") from None
 
 
-def _namespace(text: str) -> str:
+def _metadata_namespace(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,128}", text):
         raise ValueError("is not a metadata namespace (letters, digits, points, dashes, underscores)")
+    return text
+
+
+def _namespace(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text):
+        raise ValueError("is not the name of a Kubernetes namespace (small letters, digits, dashes, at most 63)")
     return text
 
 
@@ -214,6 +221,42 @@ class Settings:
         "FILE|DIR",
         "the model table: a YAML or JSON file, or a directory of them, followed as they change (default: none; every "
         "model is its own base model)",
+    )
+    kubernetes: bool = _option(
+        _boolean,
+        "false",
+        "BOOL",
+        "take the model table from the cluster's ConfigMaps whose label inference.networking.k8s.io/bbr-managed or "
+        'inference.llm-d.ai/ipp-managed is "true", followed as they change; together with --models, if that is given. '
+        "Needs bbr[kubernetes]",
+    )
+    namespace: str | None = _option(
+        _namespace,
+        "",
+        "NAMESPACE",
+        "with --kubernetes, look in this namespace only (default: the variable NAMESPACE, or all namespaces)",
+    )
+    kubeconfig: Path | None = _option(
+        _file,
+        "",
+        "FILE",
+        "with --kubernetes, where the API server is and how to be let in (default: a pod's service account, the "
+        "variable KUBECONFIG, or ~/.kube/config)",
+    )
+    sync_timeout: float = _option(
+        _seconds,
+        "120",
+        "SECONDS",
+        "with --kubernetes, how long the first complete list of the ConfigMaps may take. Until then health checks say "
+        "NOT_SERVING; when it is over, the router ends with exit status 1, so that its pod is seen to fail. 0 waits "
+        "without end",
+    )
+    discover_routes: bool = _option(
+        _boolean,
+        "false",
+        "BOOL",
+        "with --kubernetes, read HTTPRoutes too, and tell of base models that no route names and of model headers in "
+        "routes that no model has",
     )
     unknown_model: UnknownModel = _option(
         _choice({each.value: each for each in UnknownModel}),
@@ -301,7 +344,7 @@ class Settings:
         "can then pick any pool, past whatever authorises models by these headers",
     )
     dynamic_metadata: str | None = _option(
-        _namespace,
+        _metadata_namespace,
         "",
         "NAMESPACE",
         "also tell the gateway requested model, base model and outcome as dynamic metadata under this name, for its "
@@ -352,6 +395,11 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
             values[name] = _parse(flag_of(name), flags[name], option)
         elif environment.get(variable) and not _is_service_link(option, environment[variable]):
             values[name] = _parse(variable, environment[variable], option)
+    if values.get("kubernetes") and environment.get(NAMESPACE_VARIABLE):
+        # As the Go routers' chart sets it, from the pod's own.
+        values.setdefault(
+            "namespace", _parse(NAMESPACE_VARIABLE, environment[NAMESPACE_VARIABLE], OPTIONS["namespace"])
+        )
     if "streaming" in values:
         _apply_streaming(values, flags)
     settings = Settings(**values)
@@ -390,6 +438,9 @@ def _check(settings: Settings) -> None:
             raise ConfigError(f"{flag_of(given)} needs {flag_of(missing)} as well: a certificate and its key")
     if settings.tls_cert and not settings.secure_serving:
         raise ConfigError("--tls-cert and --secure-serving=false contradict each other: leave one out")
+    for name in ("namespace", "kubeconfig", "discover_routes"):
+        if getattr(settings, name) and not settings.kubernetes:
+            raise ConfigError(f"{flag_of(name)} needs --kubernetes")
     _check_default_model(settings)
     if settings.max_connection_age and not settings.drain_seconds:
         raise ConfigError(

@@ -52,10 +52,10 @@ class Server:
             ready: called once both ports are served.
 
         Raises:
-            StartError: a port can't be listened on.
+            StartError: a port can't be listened on, or the model table is not complete within --sync-timeout.
         """
         settings = self._settings
-        serving = Serving()
+        serving = Serving(ready=self.sources.table.synced)
         limit = settings.max_body_bytes
         new_server = _transport(settings)
         main = new_server(
@@ -79,7 +79,8 @@ class Server:
                 if settings.trust_client_headers:
                     log.warning("--trust-client-headers: a client that names no model picks its own pool")
                 ready()
-                log.info("%s: draining for at most %g s", await stop, settings.drain_seconds)
+                reason = await self._until_stopped(stop, serving)
+                log.info("%s: draining for at most %g s", reason, settings.drain_seconds)
                 # Health first, so that whoever asks sends nothing more here; its own port outlives the requests.
                 serving.stop()
                 await main.stop(settings.drain_seconds)
@@ -89,6 +90,23 @@ class Server:
             await main.stop(0)
             await checks.stop(0)
         log.info("stopped")
+
+    async def _until_stopped(self, stop: asyncio.Future[str], serving: Serving) -> str:
+        """Return why to stop; meanwhile, tell when the model table is complete."""
+        if not serving.now:
+            syncing = asyncio.create_task(self.sources.wait_synced())
+            stop.add_done_callback(lambda _: syncing.cancel())
+            try:
+                await syncing
+            except asyncio.CancelledError:
+                if stop.done():
+                    return stop.result()
+                raise
+            except SourceError as error:
+                raise StartError(str(error)) from None
+            serving.start()
+            log.info("the model table is complete: %s", self.sources)
+        return await stop
 
     def _new_exchange(self) -> Exchange:
         return Exchange(self._policy, self.sources.table.registry)

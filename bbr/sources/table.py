@@ -154,6 +154,10 @@ class Table:
         while self._applied < published:
             await self._swapped.wait()
 
+    async def swapped(self) -> None:
+        """Return when the next snapshot has been swapped in."""
+        await self._swapped.wait()
+
     async def run(self) -> None:
         """Follow the sources, until cancelled."""
         while True:

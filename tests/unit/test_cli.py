@@ -128,6 +128,10 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values |= {"unknown_model": "empty", "missing_model": "reject", "default_model": "qwen", "include_path": "/a,/b"}
     values |= {"exclude_path": "/c", "serve_models_list": "true", "models_list_max_bytes": "1KiB"}
     values |= {"tls_cert": "tls.crt", "tls_key": "tls.key", "max_connections": "9", "max_connection_age": "9"}
+    values |= {"kubernetes": "true", "namespace": "ours", "kubeconfig": "config", "sync_timeout": "9"}
+    values["discover_routes"] = "true"
+    if name in ("namespace", "kubeconfig", "discover_routes"):
+        monkeypatch.setenv("BBR_KUBERNETES", "true")
     for partner in {"tls_cert", "tls_key"} - {name}:
         if name.startswith("tls_"):
             monkeypatch.setenv(config.variable_of(partner), values[partner])

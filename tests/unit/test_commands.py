@@ -6,6 +6,8 @@ from bbr import commands
 from bbr.config import Settings
 from bbr.sources import file
 from bbr.sources.table import SourceError
+from tests.support.background import Background
+from tests.support.fake_kubernetes import FakeKubernetes
 
 
 @pytest.fixture
@@ -89,6 +91,31 @@ def test_models_of_a_directory_that_can_not_be_read(models, monkeypatch):
     monkeypatch.setattr(file, "MAX_FILES", 0)
     with pytest.raises(SourceError):
         commands.models(of(models.parent))
+
+
+def test_models_of_a_cluster(models, tmp_path):
+    with Background() as background:
+        fake = FakeKubernetes()
+        fake.put("a", data={"baseModel": "gemma", "adapters": "- gemma-lora"})
+        fake.put("b", data={"baseModel": ""})
+        background.run(fake.start())
+        settings = Settings(kubernetes=True, kubeconfig=fake.kubeconfig(tmp_path))
+        text, status = commands.models(settings)
+        background.run(fake.stop())
+    assert status == 1
+    assert "gemma-lora  adapter     gemma       ConfigMap default/a\n" in text
+    assert "1 base model and 1 adapter from the ConfigMaps of all namespaces.\n" in text
+    assert "kubernetes default/b: data.baseModel is blank\n" in text
+
+
+def test_models_of_a_cluster_that_is_not_known(tmp_path):
+    with pytest.raises(SourceError, match="--kubernetes: "):
+        commands.models(Settings(kubernetes=True, kubeconfig=tmp_path / "none"))
+
+
+def test_check_asks_no_cluster(models, tmp_path):
+    text, status = commands.check(Settings(models=models, kubernetes=True, kubeconfig=tmp_path / "none"))
+    assert (status, "ConfigMaps" in text) == (0, False)
 
 
 def test_check_of_a_valid_file(models):

@@ -7,6 +7,7 @@ from bbr.config import Settings
 from bbr.sources import sources as module
 from bbr.sources.sources import Sources
 from bbr.sources.table import SourceError
+from tests.support.fake_kubernetes import BBR, IPP, FakeKubernetes, Fault
 from tests.support.loops import in_loop
 from tests.support.stack import until
 
@@ -106,3 +107,63 @@ async def test_an_error_of_ours_in_a_source_is_told(models, monkeypatch, caplog)
     (record,) = caplog.records
     assert (record.levelno, record.exc_info[0]) == (logging.CRITICAL, ZeroDivisionError)
     assert record.getMessage() == "the model table is followed no longer; restart the router"
+
+
+@in_loop
+async def test_follows_files_and_the_cluster_together(models, tmp_path):
+    async with FakeKubernetes() as server:
+        server.put("a", data={"baseModel": "gemma"})
+        sources = loaded(models, kubernetes=True, kubeconfig=server.kubeconfig(tmp_path))
+        where = f"{models} and the ConfigMaps of all namespaces"
+        assert str(sources) == f"the model table is awaited from {where}"
+        sources.start()
+        await sources.wait_synced()
+        assert str(sources) == f"3 base models and 2 adapters from {where}"
+        await sources.stop()
+        assert sources.table.registry.resolve("gemma") == "gemma"
+
+
+@in_loop
+async def test_follows_one_namespace_and_its_routes(tmp_path):
+    async with FakeKubernetes() as server:
+        server.put("a", data={"baseModel": "gemma"})
+        path = server.kubeconfig(tmp_path)
+        sources = loaded(None, kubernetes=True, kubeconfig=path, namespace="ours", discover_routes=True)
+        sources.start()
+        await sources.wait_synced()
+        assert str(sources) == "0 base models and 0 adapters from the ConfigMaps of namespace ours"
+        await until(lambda: len({request.path for request in server.requests}) == 2)
+        await sources.stop()
+        assert {request.namespace for request in server.requests} == {"ours"}
+
+
+@in_loop
+async def test_a_cluster_that_can_not_be_listed_is_not_awaited_for_ever(tmp_path):
+    async with FakeKubernetes() as server:
+        server.faults.extend(Fault(403) for _ in range(100))
+        sources = loaded(None, kubernetes=True, kubeconfig=server.kubeconfig(tmp_path), sync_timeout=0.3)
+        sources.start()
+        with pytest.raises(SourceError) as caught:
+            await sources.wait_synced()
+        await sources.stop()
+        assert str(caught.value) == (
+            "--sync-timeout: the ConfigMaps were not listed within 0.3 s: "
+            f"ConfigMaps with {BBR}: 403: as the test wants it; ConfigMaps with {IPP}: 403: as the test wants it"
+        )
+
+
+@in_loop
+async def test_a_cluster_that_says_nothing_is_not_awaited_for_ever(tmp_path):
+    never = asyncio.Event()
+    async with FakeKubernetes() as server:
+        server.faults.extend(Fault(until=never) for _ in range(2))
+        sources = loaded(None, kubernetes=True, kubeconfig=server.kubeconfig(tmp_path), sync_timeout=0.1)
+        sources.start()
+        with pytest.raises(SourceError, match=r"within 0.1 s: no answer so far$"):
+            await sources.wait_synced()
+        await sources.stop()
+
+
+def test_a_cluster_that_nothing_tells_of_does_not_load(tmp_path):
+    with pytest.raises(SourceError, match=r"--kubernetes: Configuration file .*none not found"):
+        loaded(None, kubernetes=True, kubeconfig=tmp_path / "none")

@@ -253,6 +253,18 @@ async def test_run_follows_the_sources(at_once):
 
 
 @in_loop
+async def test_each_swap_can_be_awaited():
+    followed = table()
+    for number in range(2):
+        waiting = asyncio.create_task(followed.swapped())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        followed.put("one", source_object("a", ("qwen",), version=number))
+        followed.apply_now()
+        await waiting
+
+
+@in_loop
 async def test_changes_that_come_together_are_merged_together():
     followed = table()
     async with Running(followed):
