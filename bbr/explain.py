@@ -72,7 +72,8 @@ def explain(settings: Settings, asked: Asked, *, as_json: bool = False) -> tuple
         SourceError: the model table can't be read.
     """
     sources = Sources(settings)
-    sources.load()
+    sources.load()  # as serve does it: a broken file is an error
+    sources.read_all()
     effect = _effect(Exchange(policies.policy(settings), sources.table.registry), asked)
     if as_json:
         return orjson.dumps(_facts(effect), option=orjson.OPT_INDENT_2).decode() + "\n", commands.EXIT_OK

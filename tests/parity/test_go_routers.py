@@ -6,9 +6,9 @@ import grpc
 import pytest
 
 from bbr.exchange import BodyMode, Policy
-from bbr.registry import BaseModel, Declaration, Origin
 from bbr.replies import Replies
 from bbr.routing import Rules, UnknownModel
+from bbr.sources import configmap
 from bbr.sources.table import SourceObject, Table
 from tests.conformance.test_go_routers import CASES, H1_BODY, Case, unary, words
 from tests.support.background import Background
@@ -17,18 +17,14 @@ from tests.support.messages import parse
 from tests.support.rig import transport
 from tests.support.router import Router
 
-ADAPTERS = ("sql-lora-sheddable", "foo", "1")
+DATA = {"baseModel": "qwen", "adapters": "- sql-lora-sheddable\n- foo\n- 1\n"}
 
 
 def fixture() -> Table:
     """Return a table that one ConfigMap feeds, the hermetic tests' own."""
-
-    def parse_object():
-        yield
-        return (Declaration(Origin("ConfigMap", "qwen", "default"), (BaseModel("qwen", ADAPTERS),)),)
-
+    origin = configmap.origin("default", "qwen", None)
     table = Table(["kubernetes"])
-    table.replace("kubernetes", [SourceObject("default/qwen", 1, parse_object)])
+    table.replace("kubernetes", [SourceObject("default/qwen", 1, lambda: configmap.parse(DATA, origin))])
     table.apply_now()
     return table
 

@@ -7,6 +7,8 @@ from bbr.exchange import BodyMode, InvalidJson
 from bbr.explain import Asked, explain
 from bbr.routing import MissingModel, UnknownModel
 from bbr.sources.table import SourceError
+from tests.support.background import Background
+from tests.support.fake_kubernetes import FakeKubernetes
 
 JSON = ("content-type", "application/json")
 STRIPPED = (
@@ -106,6 +108,17 @@ def test_a_refusal_as_json(models):
     assert (found["outcome"], found["reason"], found["rule"]) == ("refused", "model-not-string", None)
     assert (found["answer"]["status"], found["answer"]["details"]) == (400, "bbr:model-not-string")
     assert json.loads(found["answer"]["body"])["error"]["param"] == "model"
+
+
+def test_a_model_of_a_cluster(tmp_path):
+    with Background() as background:
+        fake = FakeKubernetes()
+        fake.put("a", data={"baseModel": "gemma", "adapters": "- gemma-lora"})
+        background.run(fake.start())
+        settings = Settings(kubernetes=True, kubeconfig=fake.kubeconfig(tmp_path))
+        text, _ = explain(settings, chat(b'{"model": "gemma-lora"}'))
+        background.run(fake.stop())
+    assert text.startswith("Routed gemma-lora: it is an adapter (ConfigMap default/a).\n")
 
 
 def test_a_table_that_can_not_be_used(models):
