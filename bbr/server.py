@@ -106,7 +106,16 @@ class Server:
                 raise StartError(str(error)) from None
             serving.start()
             log.info("the model table is complete: %s", self.sources)
+        self._tell_idle_rules()
         return await stop
+
+    def _tell_idle_rules(self) -> None:
+        """Warn of settings that the model table, as it is, leaves without effect."""
+        settings, registry = self._settings, self.sources.table.registry
+        if settings.default_model and not registry.identity and registry.find(settings.default_model) is None:
+            log.warning("--default-model: the model table does not hold %s", settings.default_model)
+        if settings.serve_models_list and registry.identity:
+            log.warning("--serve-models-list: there is no model table to list: such requests pass")
 
     def _new_exchange(self) -> Exchange:
         return Exchange(self._policy, self.sources.table.registry)
