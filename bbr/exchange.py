@@ -498,11 +498,16 @@ class Exchange:
             self._decide(_Phase.DONE, Outcome.INVALID)
             self.verdict.reason = refused.reason
             return None
-        self.verdict.model = name
-        route = routing.route(self._registry, self._policy.rules, name)
+        if name is not None:
+            self.verdict.model = name
+            return self._routed(routing.route(self._registry, self._policy.rules, name))
+        route = routing.route_unnamed(self._registry, self._policy.rules)
         if route is None:
             self._decide(_Phase.DONE, Outcome.NO_MODEL)
             return None
+        return self._routed(route)
+
+    def _routed(self, route: Route) -> tuple[str, str]:
         self.verdict.route = route
         self.verdict.base_model = route.base_model
         self._decide(_Phase.DONE, _ROUTED)
