@@ -488,7 +488,7 @@ class Exchange:
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _resolve(self, body: bytes) -> tuple[str, str] | None:
+    def _resolve(self, body: bytes) -> tuple[str, ...] | None:
         """Return both routing headers' values for a whole body, or None if it goes on without them."""
         try:
             name = model.read_model(body, self._policy.max_model_bytes)
@@ -507,10 +507,14 @@ class Exchange:
             return None
         return self._routed(route)
 
-    def _routed(self, route: Route) -> tuple[str, str]:
-        self.verdict.route = route
-        self.verdict.base_model = route.base_model
+    def _routed(self, route: Route) -> tuple[str, ...]:
+        """Return what a routing answer of `Replies` takes."""
+        verdict = self.verdict
+        verdict.route = route
+        verdict.base_model = route.base_model
         self._decide(_Phase.DONE, _ROUTED)
+        if verdict.model is not None and verdict.model != route.model and self._replies.tells_metadata:
+            return route.model, route.base_model, verdict.model
         return route.model, route.base_model
 
     def _decide(self, phase: str, outcome: Outcome) -> str:

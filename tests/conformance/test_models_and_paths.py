@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from bbr.exchange import BodyMode, Outcome
+from bbr.exchange import BodyMode, Exchange, Outcome, Policy
 from bbr.models_list import ModelsList
 from bbr.paths import PathFilter, PathPattern
 from bbr.registry import Alias, BaseModel, Declaration, Origin, Registry, finish, merging
+from bbr.replies import Replies
 from bbr.routing import MissingModel, Rule, Rules, UnknownModel
 from tests.support.exchanges import (
     BASE,
@@ -95,14 +96,43 @@ def test_a_request_without_a_body_is_no_request_of_a_missing_model():
     assert_strips(answer)
 
 
-# The metadata of a route that rules have chosen.
-
-
 @BOTH
 def test_what_an_exchange_was_routed_by_is_told(mode):
     _, verdict = ask(mode, b'{"model":"gpt"}')
     assert (verdict.model, verdict.base_model) == ("gpt", "qwen")
     assert (verdict.route.model, verdict.route.origin) == ("lora", OBJECT)
+
+
+TOLD = {
+    "an adapter": (b'{"model":"lora"}', "lora"),
+    "an alias": (b'{"model":"gpt"}', "gpt"),
+    "an unknown model": (b'{"model":"x"}', "x"),
+    "a long unknown model": (b'{"model":"%s"}' % (b"x" * 300), "x" * 300),
+    "none: the default": (b"{}", "lora"),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("single", [0, 1000], ids=["", "single reply"])
+@pytest.mark.parametrize(("body", "requested"), TOLD.values(), ids=TOLD)
+def test_metadata_tell_the_requested_model(mode, single, body, requested):
+    rules = Rules(UnknownModel.DEFAULT, MissingModel.DEFAULT, "gpt")
+    talk = exchange_of(Replies(metadata_namespace="bbr"), mode, rules, single)
+    answers = converse(
+        talk, request_headers({"content-type": "application/json"}), request_body(body, end_of_stream=True)
+    )
+    (told,) = [each.dynamic_metadata for each in answers if each.HasField("dynamic_metadata")]
+    fields = told.fields["bbr"].struct_value.fields
+    assert {name: value.string_value for name, value in fields.items()} == {
+        "outcome": "routed",
+        "requested_model": requested,
+        "base_model": "qwen",
+    }
+
+
+def exchange_of(replies, mode, rules, single):
+    policy = Policy(replies, assume_body_mode=mode, rules=rules, single_reply_bytes=single, max_model_bytes=4096)
+    return Exchange(policy, TABLE)
 
 
 # Paths.
