@@ -5,9 +5,13 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from bbr import __version__, config
+
+if TYPE_CHECKING:
+    from bbr.explain import Asked
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -29,6 +33,11 @@ the object that declares it; claims that are ignored, since they contradict othe
 
 _LOOK_EPILOG: Final = """\
 Exit status: 0, 1 if an object can't be used, 2 if a flag or variable has no usable value."""
+
+_EXPLAIN: Final = """\
+Tell what `bbr serve` would do with a request, with the same flags and variables: which headers it would set and remove,
+or what it would answer, by which rule, and which object declares the model. A body without a content-type is taken for
+JSON. Exit status: 0, 1 if the table can't be used, 2 if the body or a flag can't."""
 
 _CHECK: Final = """\
 Validate a model file, or all of a directory: say how many models it holds, or what is wrong with it. Exit status: 0 it
@@ -75,19 +84,51 @@ def _serve(settings: config.Settings) -> int:
 
 def _look(command: str, settings: config.Settings, arguments: Mapping[str, Any]) -> int:
     """Run a command that prints something and ends."""
-    from bbr import commands
+    from bbr import commands, explain
     from bbr.sources.table import SourceError
 
     logging.getLogger("bbr").addHandler(logging.NullHandler())  # what is wrong stands in the answer, and not twice
     try:
         if command == "models":
             text, status = commands.models(settings, as_json=arguments["json"])
+        elif command == "explain":
+            text, status = explain.explain(settings, _asked(arguments), as_json=arguments["json"])
         else:
             text, status = commands.check(settings)
+    except config.ConfigError as error:
+        return _fail(command, EXIT_USAGE, error)
     except SourceError as error:
         return _fail(command, EXIT_FAILED, error)
     sys.stdout.write(text)
     return status
+
+
+def _asked(arguments: Mapping[str, Any]) -> "Asked":
+    """Return the request that the arguments of `bbr explain` describe."""
+    from bbr.explain import Asked
+
+    headers = []
+    for text in arguments["header"] or ():
+        name, colon, value = text.partition(":")
+        if not colon or not name.strip():
+            raise config.ConfigError(f"--header: {text!r} is not NAME:VALUE")
+        headers.append((name.strip(), value.strip()))
+    body = _body(arguments["body"])
+    if body is not None and not any(name.lower() == "content-type" for name, _ in headers):
+        headers.append(("content-type", "application/json"))
+    method = arguments["method"] or ("GET" if body is None else "POST")
+    return Asked(method, arguments["path"], headers, body)
+
+
+def _body(name: str | None) -> bytes | None:
+    if name is None:
+        return None
+    if name == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise config.ConfigError(f"{name}: {error.strerror}") from None
 
 
 def _joined(text: str | list[str]) -> str:
@@ -124,6 +165,13 @@ def _parser() -> argparse.ArgumentParser:
     models = command("models", "print the model table that serve would have", _MODELS, _LOOK_EPILOG)
     models.add_argument("--json", action="store_true", help="print JSON")
     _add_settings(models)
+    explain = command("explain", "tell what would become of a request, and why", _EXPLAIN)
+    explain.add_argument("body", metavar="FILE|-", nargs="?", help="the request's body, - for stdin (default: none)")
+    explain.add_argument("--header", action="append", metavar="NAME:VALUE", help="a header; may be given several times")
+    explain.add_argument("--path", default="/v1/chat/completions", help="URL path (default: /v1/chat/completions)")
+    explain.add_argument("--method", help="HTTP method (default: POST, or GET without a body)")
+    explain.add_argument("--json", action="store_true", help="print JSON")
+    _add_settings(explain)
     check = command("check", "validate a model file", _CHECK)
     check.add_argument("models", metavar="FILE|DIR", help="the file, or a directory of them")
     _add_settings(check, ("max_model_length",))

@@ -16,18 +16,21 @@ behaviour of Envoy makes each answer what it is.
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from bbr import model, refusal, replies
-from bbr.head import Dialect, read_head
+from bbr import model, refusal, replies, routing
+from bbr.head import Dialect, Head, read_head
 from bbr.model import MAX_MODEL_BYTES, BodyKind
+from bbr.models_list import ModelsList, asked_for
+from bbr.paths import PathFilter
 from bbr.pb.ext_proc_pb2 import HttpBody, HttpHeaders, ProcessingMode, ProcessingRequest
 from bbr.refusal import Refusal
 from bbr.registry import Registry
 from bbr.replies import Replies
+from bbr.routing import Route, Rules
 from bbr.status import OK, Status, StatusCode
 
 
@@ -59,6 +62,7 @@ class Outcome(enum.StrEnum):
     NO_MODEL = "no-model"  # read, and no `model` in it: passed, stripped
     INVALID = "invalid"  # no strict JSON, and the policy lets that pass, stripped; `reason` says which fault
     OBSERVED = "observed"  # the gateway only lets us watch: no answer
+    ANSWERED = "answered"  # by the router, with the list of models or one of them
     REFUSED = "refused"  # answered by the router; `reason` says why
     FAULT = "fault"  # the gateway broke the protocol; `reason` says how, the stream ends with an error
 
@@ -69,9 +73,11 @@ class Verdict:
 
     Attributes:
         outcome: see Outcome.
-        reason: of a refusal, a fault or an invalid body, in kebab case; else "".
+        reason: of a refusal, a fault, an invalid body or a list of models that was too long to answer, in kebab case;
+            else "".
         model: the requested model, once known.
         base_model: what it resolved to.
+        route: how and why, if it was routed.
         body_bytes: request body received so far.
         late_bodies: body and trailer messages after the request's end, which were dropped (envoyproxy/envoy#46237).
     """
@@ -80,6 +86,7 @@ class Verdict:
     reason: str = ""
     model: str | None = None
     base_model: str | None = None
+    route: Route | None = None
     body_bytes: int = 0
     late_bodies: int = 0
 
@@ -98,6 +105,9 @@ class Policy:
         buffered_wait_seconds: how long a body may take to come in the other modes.
         single_reply_bytes: bodies up to this go back in one message with the header answer, in FULL_DUPLEX_STREAMED;
             at most MAX_BODY_CHUNK_BYTES. 0: none.
+        rules: what becomes of models that are unknown or missing.
+        paths: which paths' bodies are read; None: all.
+        models_list: the answers to GET /v1/models; None: such requests pass.
     """
 
     replies: Replies
@@ -108,6 +118,9 @@ class Policy:
     duplex_idle_seconds: float = 60.0
     buffered_wait_seconds: float = 300.0
     single_reply_bytes: int = 0
+    rules: Rules = field(default_factory=Rules)
+    paths: PathFilter | None = None
+    models_list: ModelsList | None = None
 
 
 class _Phase:
@@ -260,12 +273,14 @@ class Exchange:
             return self._fault(StatusCode.FAILED_PRECONDITION, "headers-twice", "request_headers came twice")
         head = read_head(headers.headers)
         self._dialect = head.dialect
+        if self._policy.models_list is not None and (answer := self._models_answer(self._policy.models_list, head)):
+            return (answer,)
         if headers.end_of_stream:
             return (self._replies.stripped(self._decide(_Phase.DONE, Outcome.NO_BODY)),)
         mode = self._mode
         if mode not in _KNOWN_MODES:
             raise refusal.body_mode_unknown(mode or 0)
-        if head.kind is _OTHER or mode in (BodyMode.NONE, BodyMode.GRPC):
+        if head.kind is _OTHER or mode in (BodyMode.NONE, BodyMode.GRPC) or self._excludes(head):
             outcome = self._decide(_Phase.PASSING, Outcome.NOT_READ)
             if mode in (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL):
                 return (self._replies.stripped_unbuffered(outcome),)
@@ -279,6 +294,22 @@ class Exchange:
         # Full duplex holds the headers until we answer, and the answer is in the body. The other modes send no body
         # before it; they get the client's own routing headers stripped, in case no body message follows.
         return _NOTHING if mode == _DUPLEX else (self._replies.stripped(),)
+
+    def _excludes(self, head: Head) -> bool:
+        return self._policy.paths is not None and not self._policy.paths.reads(head.path)
+
+    def _models_answer(self, models_list: ModelsList, head: Head) -> bytes | None:
+        """Answer a request for the list of models, or for one of them; None if it is none, or the list is too long."""
+        name = None if self._registry.identity else asked_for(head.method, head.path)
+        if name is None:
+            return None
+        found = models_list.answer(self._registry, name)
+        if found is None:
+            self.verdict.reason = "models-list-too-long"
+            return None
+        self._decide(_Phase.DONE, Outcome.ANSWERED)
+        self.end = OK  # an ImmediateResponse is an answer
+        return self._replies.answer(found, "models-list")
 
     def _request_trailers(self) -> Sequence[bytes]:
         if self._mode == _DUPLEX:
@@ -457,8 +488,8 @@ class Exchange:
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _resolve(self, body: bytes) -> tuple[str, str] | None:
-        """Return the model that a whole body names and its base model, or None if it names none."""
+    def _resolve(self, body: bytes) -> tuple[str, ...] | None:
+        """Return both routing headers' values for a whole body, or None if it goes on without them."""
         try:
             name = model.read_model(body, self._policy.max_model_bytes)
         except Refusal as refused:
@@ -467,16 +498,24 @@ class Exchange:
             self._decide(_Phase.DONE, Outcome.INVALID)
             self.verdict.reason = refused.reason
             return None
-        if name is None:
+        if name is not None:
+            self.verdict.model = name
+            return self._routed(routing.route(self._registry, self._policy.rules, name))
+        route = routing.route_unnamed(self._registry, self._policy.rules)
+        if route is None:
             self._decide(_Phase.DONE, Outcome.NO_MODEL)
             return None
-        self.verdict.model = name
-        base_model = self._registry.resolve(name)
-        if base_model is None:
-            raise refusal.model_not_found(name)
-        self.verdict.base_model = base_model
+        return self._routed(route)
+
+    def _routed(self, route: Route) -> tuple[str, ...]:
+        """Return what a routing answer of `Replies` takes."""
+        verdict = self.verdict
+        verdict.route = route
+        verdict.base_model = route.base_model
         self._decide(_Phase.DONE, _ROUTED)
-        return name, base_model
+        if verdict.model is not None and verdict.model != route.model and self._replies.tells_metadata:
+            return route.model, route.base_model, verdict.model
+        return route.model, route.base_model
 
     def _decide(self, phase: str, outcome: Outcome) -> str:
         self._phase = phase

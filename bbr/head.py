@@ -47,11 +47,15 @@ class Head(NamedTuple):
         kind: what the body is. OTHER for upgrades and CONNECT too, which have no body to wait for.
         content_length: in octets; 0 if it is not announced.
         dialect: see Dialect.
+        path: the :path pseudo-header, with its query.
+        method: the :method pseudo-header.
     """
 
     kind: BodyKind
     content_length: int
     dialect: Dialect
+    path: bytes = b""
+    method: bytes = b""
 
 
 def read_head(headers: HeaderMap) -> Head:
@@ -61,6 +65,7 @@ def read_head(headers: HeaderMap) -> Head:
         DecodeError: a field that matters is no HeaderValue.
     """
     length = 0
+    path = method = b""
     content_types = []
     dialect = Dialect.OPENAI
     bodyless = False
@@ -74,12 +79,16 @@ def read_head(headers: HeaderMap) -> Head:
             if value.isdigit():
                 length = int(value) if len(value) <= _LENGTH_DIGITS else _TOO_LONG
         elif key == ":path":
+            path = value
             if _ANTHROPIC_ENDPOINT in value and _ANTHROPIC_PATH.match(value):
                 dialect = Dialect.ANTHROPIC
-        elif key == "upgrade" or (key == ":method" and value == b"CONNECT"):
+        elif key == ":method":
+            method = value
+            bodyless = bodyless or value == b"CONNECT"
+        elif key == "upgrade":
             bodyless = True
     kind = BodyKind.OTHER if bodyless else _kind(content_types)
-    return Head(kind, length, dialect)
+    return Head(kind, length, dialect, path, method)
 
 
 def _kind(content_types: list[bytes]) -> BodyKind:

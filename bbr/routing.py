@@ -75,19 +75,29 @@ class Rules:
 _KNOWN_RULES = {"base model": Rule.BASE_MODEL, "adapter": Rule.ADAPTER, "alias": Rule.ALIAS}
 
 
-def route(registry: Registry, rules: Rules, requested: str | None) -> Route | None:
-    """Route a request for a usable model name, or one that names none.
-
-    Returns:
-        None if the request goes on without routing headers.
+def route(registry: Registry, rules: Rules, requested: str) -> Route:
+    """Route a request for a usable model name.
 
     Raises:
-        Refusal: 404 for an unknown model, 400 for a missing one, if the rules say so; 500 if the request names none and
-            the table does not hold the default model.
+        Refusal: 404; the model is unknown, and the rules say so.
     """
-    if requested is None:
-        return _missing(registry, rules)
     return _known(registry, requested) or _unknown(registry, rules, requested)
+
+
+def route_unnamed(registry: Registry, rules: Rules) -> Route | None:
+    """Route a request whose body was read and names no model; None if it goes on without routing headers.
+
+    Raises:
+        Refusal: 400, if the rules say so; 500 if they name a default model that the table does not hold.
+    """
+    if rules.missing_model is MissingModel.PASS:
+        return None
+    if rules.missing_model is MissingModel.REJECT:
+        raise refusal.model_missing()
+    default = _known(registry, rules.default_model)
+    if default is None:
+        raise refusal.default_model_unknown()
+    return default._replace(rule=Rule.MISSING_DEFAULT)
 
 
 def _known(registry: Registry, requested: str) -> Route | None:
@@ -110,14 +120,3 @@ def _unknown(registry: Registry, rules: Rules, requested: str) -> Route:
             if default:
                 return default._replace(rule=Rule.UNKNOWN_DEFAULT)
     raise refusal.model_not_found(requested)
-
-
-def _missing(registry: Registry, rules: Rules) -> Route | None:
-    if rules.missing_model is MissingModel.PASS:
-        return None
-    if rules.missing_model is MissingModel.REJECT:
-        raise refusal.model_missing()
-    default = _known(registry, rules.default_model)
-    if default is None:
-        raise refusal.default_model_unknown()
-    return default._replace(rule=Rule.MISSING_DEFAULT)

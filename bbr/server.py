@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from bbr import __version__, descriptors
+from bbr import __version__, descriptors, policies
 from bbr.config import Settings
-from bbr.exchange import Exchange, Outcome, Policy
-from bbr.replies import DESTINATION_HEADER, Replies
+from bbr.exchange import Exchange, Outcome
 from bbr.sources.sources import Sources
 from bbr.sources.table import SourceError
 from bbr.transports.serving import ConnectionLimits, Serving
@@ -44,20 +43,7 @@ class Server:
         self._settings = settings
         self.credentials = _credentials(settings)
         self.sources = _sources(settings)
-        self._policy = Policy(
-            replies=Replies(
-                strip_headers=dict.fromkeys((DESTINATION_HEADER, *(settings.strip_header or ()))),
-                trust_client_headers=settings.trust_client_headers,
-                metadata_namespace=settings.dynamic_metadata or "",
-            ),
-            assume_body_mode=settings.assume_body_mode,
-            max_body_bytes=settings.max_body_bytes,
-            max_model_bytes=settings.max_model_length,
-            on_invalid_json=settings.on_invalid_json,
-            duplex_idle_seconds=settings.duplex_idle_seconds,
-            buffered_wait_seconds=settings.buffered_wait_seconds,
-            single_reply_bytes=settings.single_reply_bytes,
-        )
+        self._policy = policies.policy(settings)
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT, then drain.
@@ -120,7 +106,16 @@ class Server:
                 raise StartError(str(error)) from None
             serving.start()
             log.info("the model table is complete: %s", self.sources)
+        self._tell_idle_rules()
         return await stop
+
+    def _tell_idle_rules(self) -> None:
+        """Warn of settings that the model table, as it is, leaves without effect."""
+        settings, registry = self._settings, self.sources.table.registry
+        if settings.default_model and not registry.identity and registry.find(settings.default_model) is None:
+            log.warning("--default-model: the model table does not hold %s", settings.default_model)
+        if settings.serve_models_list and registry.identity:
+            log.warning("--serve-models-list: there is no model table to list: such requests pass")
 
     def _new_exchange(self) -> Exchange:
         return Exchange(self._policy, self.sources.table.registry)

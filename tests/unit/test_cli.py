@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import re
@@ -6,6 +7,7 @@ import sys
 
 import pytest
 
+import bbr.explain
 import bbr.server
 import bbr.sources.file
 from bbr import __version__, cli, config
@@ -216,6 +218,55 @@ def test_models_of_a_directory_that_can_not_be_read_is_one_sentence(capsys, mode
         1,
         f"bbr models: --models: {models.parent}: the directory has 1 files; at most 0 are read.\n",
     )
+
+
+BODY = b'{"model": "sql"}'
+
+
+def test_explain_reads_the_body_from_a_file(capsys, models, tmp_path):
+    (tmp_path / "body").write_bytes(BODY)
+    assert cli.main(["explain", str(tmp_path / "body"), f"--models={models}"]) == 0
+    assert capsys.readouterr().out.startswith("Routed sql: it is an adapter")
+
+
+def test_explain_reads_the_body_from_stdin(capsys, models, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(BODY)))
+    assert cli.main(["explain", "-", f"--models={models}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["set_headers"]["X-Gateway-Base-Model-Name"] == "qwen"
+
+
+ASKED = [
+    pytest.param([], ("GET", "/v1/chat/completions", [], None), id="nothing"),
+    pytest.param(["--path=/x", "--method=PUT"], ("PUT", "/x", [], None), id="path and method"),
+    pytest.param(["BODY"], ("POST", "/v1/chat/completions", [("content-type", "application/json")], BODY), id="a body"),
+    pytest.param(
+        ["BODY", "--header=Content-Type: text/plain", "--header", "a:b:c"],
+        ("POST", "/v1/chat/completions", [("Content-Type", "text/plain"), ("a", "b:c")], BODY),
+        id="headers",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "asked"), ASKED)
+def test_explain_takes_a_request(monkeypatch, tmp_path, arguments, asked):
+    found = []
+    monkeypatch.setattr(bbr.explain, "explain", lambda *args, **_: found.append(args[1]) or ("", 0))
+    (tmp_path / "body").write_bytes(BODY)
+    assert cli.main(["explain", *[each.replace("BODY", str(tmp_path / "body")) for each in arguments]]) == 0
+    assert found == [asked]
+
+
+EXPLAIN_MISUSES = {
+    "a header without a colon": (["--header=x"], "bbr explain: --header: 'x' is not NAME:VALUE.\n"),
+    "a header without a name": (["--header= :x"], "bbr explain: --header: ' :x' is not NAME:VALUE.\n"),
+    "a body that is not there": (["/none/such"], "bbr explain: /none/such: No such file or directory.\n"),
+    "a wrong setting": (["--grpc-port=0"], "bbr explain: --grpc-port: '0' is not a port (1 to 65535).\n"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), EXPLAIN_MISUSES.values(), ids=EXPLAIN_MISUSES)
+def test_explain_misuse_is_one_sentence(capsys, arguments, sentence):
+    assert failure(capsys, "explain", *arguments) == (2, sentence)
 
 
 @pytest.mark.parametrize("command", COMMANDS[:1])

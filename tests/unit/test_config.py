@@ -382,6 +382,16 @@ CONTRADICTIONS = [
     pytest.param({"namespace": "default"}, "--namespace needs --kubernetes", id="a namespace of nothing"),
     pytest.param({"kubeconfig": "config"}, "--kubeconfig needs --kubernetes", id="a kubeconfig for nothing"),
     pytest.param({"discover_routes": "true"}, "--discover-routes needs --kubernetes", id="routes of nothing"),
+    pytest.param(
+        {**PLAINTEXT, "unknown_model": "default"},
+        "--unknown-model=default needs --default-model: the model to route as",
+        id="no default for unknown models",
+    ),
+    pytest.param(
+        {**PLAINTEXT, "missing_model": "default"},
+        "--missing-model=default needs --default-model: the model to route as",
+        id="no default for missing models",
+    ),
 ]
 
 

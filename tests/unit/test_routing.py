@@ -2,11 +2,16 @@ import pytest
 
 from bbr.refusal import Refusal
 from bbr.registry import Alias, BaseModel, Declaration, Origin, Registry, finish, merging
-from bbr.routing import MissingModel, Route, Rule, Rules, UnknownModel, route
+from bbr.routing import MissingModel, Route, Rule, Rules, UnknownModel, route, route_unnamed
 
 OBJECT = Origin("file", "models.yaml", line=2)
 TABLE, _ = finish(merging([Declaration(OBJECT, (BaseModel("qwen", ("lora",)),), (Alias("gpt", "lora"),))]))
 NO_TABLE = Registry()
+
+
+def routed(registry, rules, requested):
+    return route_unnamed(registry, rules) if requested is None else route(registry, rules, requested)
+
 
 UNKNOWN = {each: Rules(unknown_model=each, default_model="gpt") for each in UnknownModel}
 MISSING = {each: Rules(missing_model=each, default_model="gpt") for each in MissingModel}
@@ -42,8 +47,8 @@ ROUTED = {
 
 
 @pytest.mark.parametrize(("registry", "rules", "requested", "expected"), ROUTED.values(), ids=ROUTED)
-def test_routed(registry, rules, requested, expected):
-    assert route(registry, rules, requested) == expected
+def test_route(registry, rules, requested, expected):
+    assert routed(registry, rules, requested) == expected
 
 
 @pytest.mark.parametrize("rules", [*UNKNOWN.values(), *MISSING.values()], ids=lambda rules: str(rules))
@@ -64,7 +69,7 @@ REFUSED = {
 @pytest.mark.parametrize(("registry", "rules", "requested", "expected"), REFUSED.values(), ids=REFUSED)
 def test_refused(registry, rules, requested, expected):
     with pytest.raises(Refusal) as caught:
-        route(registry, rules, requested)
+        routed(registry, rules, requested)
     assert (caught.value.status, caught.value.reason) == expected
 
 

@@ -368,6 +368,19 @@ def test_names_that_no_request_could_ask_for_are_refused(tmp_path):
         assert ask(process.port, "x" * 300) == [b"x" * 300] * 2
 
 
+def test_a_default_model_that_is_not_served_is_told(models):
+    with serving(f"--models={models}", "--unknown-model=default", "--default-model=gemma") as process:
+        assert process.wait_for("--default-model: the model table does not hold gemma")
+    with serving(f"--models={models}", "--unknown-model=default", "--default-model=sql-lora") as process:
+        assert ask(process.port, "gemma") == [b"sql-lora", b"qwen"]
+        assert "does not hold" not in process.stderr
+
+
+def test_a_list_of_no_table_is_told():
+    with serving("--serve-models-list") as process:
+        assert process.wait_for("--serve-models-list: there is no model table to list: such requests pass")
+
+
 def test_sighup_reads_the_models_anew_and_a_broken_file_changes_nothing(models):
     with serving(f"--models={models}") as process:
         models.write_text("models:\n- nam: gemma\n", encoding="utf-8")
