@@ -128,7 +128,8 @@ def compare(registry: Registry, routes: Mapping[str, Iterable[Wanted]]) -> Misma
 
 def _is_known(registry: Registry, claim: Unknown) -> bool:
     entry = registry.find(claim.value)
-    return entry is not None and (claim.header == MODEL_HEADER or entry.kind is Kind.BASE_MODEL)
+    kinds = (Kind.BASE_MODEL,) if claim.header == BASE_MODEL_HEADER else (Kind.BASE_MODEL, Kind.ADAPTER)
+    return entry is not None and entry.kind in kinds  # no header ever names an alias
 
 
 class RouteCheck:

@@ -50,7 +50,7 @@ def test_routes_that_want_nothing(spec):
         ([], ["qwen", "phi"], []),
         ([(MODEL, "qwen"), (BASE, "phi")], [], []),
         ([(MODEL, "lora"), (BASE, "phi")], ["qwen"], []),
-        ([(BASE, "qwen"), (BASE, "phi"), (MODEL, "gpt"), (MODEL, "lora")], [], []),
+        ([(BASE, "qwen"), (BASE, "phi"), (MODEL, "gpt"), (MODEL, "lora")], [], [(MODEL, "gpt")]),
         ([(BASE, "lora"), (BASE, "Qwen")], ["qwen", "phi"], [(BASE, "Qwen"), (BASE, "lora")]),
         ([(MODEL, "llama"), (BASE, "qwen"), (BASE, "phi")], [], [(MODEL, "llama")]),
         ([(BASE, "q.*", "RegularExpression")], [], []),
