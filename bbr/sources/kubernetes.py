@@ -7,7 +7,7 @@ its own, and what both see is put together here.
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -17,7 +17,7 @@ from bbr.model import LONGEST_MODEL_BYTES
 from bbr.sources import configmap
 from bbr.sources.kube_api import Api
 from bbr.sources.reflector import Metadata, Pace, Reflector
-from bbr.sources.routes import HTTPRoute, RouteCheck
+from bbr.sources.routes import HTTPRoute, RouteCheck, Wanted
 from bbr.sources.table import SourceObject, Table
 
 SOURCE: Final = "kubernetes"
@@ -30,8 +30,14 @@ class ConfigMap(msgspec.Struct):
     data: dict[str, str] | None = None
 
 
-class _Seen(NamedTuple):
-    """A state of a ConfigMap: the greater, the newer."""
+class State(NamedTuple):
+    """What is kept of a ConfigMap.
+
+    Attributes:
+        version: of two states of one object the greater is the newer.
+        uid: another object of the same name has another one.
+        published: what the table gets.
+    """
 
     version: int
     uid: str
@@ -81,7 +87,7 @@ class ConfigMaps:
             self._uids[key] = seen.uid
             self._table.put(SOURCE, seen.published)
 
-    def seen(self, found: ConfigMap) -> _Seen:
+    def read(self, found: ConfigMap) -> State:
         """Return what is kept of a state of a ConfigMap."""
         metadata, data = found.metadata, found.data or {}
         data = {key: data[key] for key in (configmap.BASE_MODEL, configmap.ADAPTERS) if key in data}
@@ -91,52 +97,49 @@ class ConfigMaps:
         parse = partial(configmap.parse, data, origin, self._max_model_bytes)
         version = metadata.resource_version
         number = int(version) if version.isascii() and version.isdigit() else 0
-        return _Seen(number, metadata.uid, SourceObject(metadata.key, digest, parse))
+        return State(number, metadata.uid, SourceObject(metadata.key, digest, parse))
 
-    def _newest(self, key: str) -> _Seen | None:
+    def _newest(self, key: str) -> State | None:
         states = (view.objects[key] for view in self.views if view.objects and key in view.objects)
         return max(states, key=lambda seen: seen.version, default=None)
 
 
 class View:
-    """What the watch of one label sees; a reflector's sink. One that is being deleted is gone, as in the Go routers.
+    """What the watch of one label sees; a reflector's sink.
 
     Attributes:
         objects: by namespace/name; None before the first list.
     """
 
     def __init__(self, owner: ConfigMaps) -> None:
-        self.objects: dict[str, _Seen] | None = None
+        self.objects: dict[str, State] | None = None
         self._owner = owner
 
-    def replace(self, found: Sequence[ConfigMap]) -> None:
+    def read(self, found: ConfigMap) -> State:
+        """Return what is kept of a ConfigMap."""
+        return self._owner.read(found)
+
+    def replace(self, kept: dict[str, State]) -> None:
         """Take all objects that there are."""
         first = not self._owner.listed
-        before = self.objects or {}
-        self.objects = {
-            each.metadata.key: self._owner.seen(each) for each in found if not each.metadata.deletion_timestamp
-        }
-        if first:
-            if self._owner.listed:
-                self._owner.publish_all()
-            return
-        for key in before.keys() | self.objects.keys():
-            self._owner.publish(key)
+        before, self.objects = self.objects or {}, kept
+        if not first:
+            for key in before.keys() | kept.keys():
+                self._owner.publish(key)
+        elif self._owner.listed:
+            self._owner.publish_all()
 
-    def put(self, found: ConfigMap) -> None:
+    def put(self, key: str, kept: State) -> None:
         """Take an object that is new or has changed."""
-        if found.metadata.deletion_timestamp:
-            self.remove(found)
-            return
         assert self.objects is not None  # noqa: S101 (a watch begins after a list)
-        self.objects[found.metadata.key] = self._owner.seen(found)
-        self._owner.publish(found.metadata.key)
+        self.objects[key] = kept
+        self._owner.publish(key)
 
-    def remove(self, found: ConfigMap) -> None:
+    def remove(self, key: str) -> None:
         """Let an object go."""
         assert self.objects is not None  # noqa: S101 (a watch begins after a list)
-        self.objects.pop(found.metadata.key, None)
-        self._owner.publish(found.metadata.key)
+        self.objects.pop(key, None)
+        self._owner.publish(key)
 
 
 class KubernetesSource:
@@ -169,7 +172,7 @@ class KubernetesSource:
     ) -> None:
         within = f"namespaces/{namespace}/" if namespace else ""
         config_maps = ConfigMaps(table, len(configmap.LABELS), max_model_bytes)
-        self.reflectors: list[Reflector[ConfigMap] | Reflector[HTTPRoute]] = [
+        self.reflectors: list[Reflector[ConfigMap, State] | Reflector[HTTPRoute, frozenset[Wanted]]] = [
             Reflector(
                 f"ConfigMaps with {label}",
                 f"/api/v1/{within}configmaps",

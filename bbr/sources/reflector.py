@@ -12,7 +12,7 @@ import datetime
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -23,8 +23,7 @@ from bbr.sources.table import SourceError
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-T_contra = TypeVar("T_contra", contravariant=True)
+K = TypeVar("K")
 
 # So few that decoding a page of ordinary objects takes about a millisecond.
 PAGE_OBJECTS: Final = 100
@@ -63,21 +62,34 @@ class _Event(msgspec.Struct):
     object: msgspec.Raw
 
 
-class _Bookmark(msgspec.Struct):
+class _AnyObject(msgspec.Struct):
     metadata: Metadata
 
 
-class Sink(Protocol[T_contra]):
-    """Where a reflector's findings go."""
+class Object(Protocol):
+    """A Kubernetes object."""
 
-    def replace(self, found: Sequence[T_contra]) -> None:
+    metadata: Metadata
+
+
+T = TypeVar("T", bound=Object)
+T_contra = TypeVar("T_contra", bound=Object, contravariant=True)
+
+
+class Sink(Protocol[T_contra, K]):
+    """Where a reflector's findings go. Objects are known by their keys, `namespace/name`."""
+
+    def read(self, found: T_contra) -> K:
+        """Return what is to be kept of an object. Called as the pages of a list come, so that none is a long turn."""
+
+    def replace(self, kept: dict[str, K]) -> None:
         """Take all objects that there are."""
 
-    def put(self, found: T_contra) -> None:
+    def put(self, key: str, kept: K) -> None:
         """Take an object that is new or has changed."""
 
-    def remove(self, found: T_contra) -> None:
-        """Let an object go; `found` is its last state."""
+    def remove(self, key: str) -> None:
+        """Let an object go, whether it is known or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +117,8 @@ class Pace:
     calm_seconds: float = 60.0
 
 
-class Reflector(Generic[T]):
-    """Follows one collection.
+class Reflector(Generic[T, K]):
+    """Follows one collection. An object that is being deleted counts as gone, as for the Go routers.
 
     Args:
         what: what it is called in the log.
@@ -133,7 +145,7 @@ class Reflector(Generic[T]):
         path: str,
         selector: str,
         kind: type[T],
-        sink: Sink[T],
+        sink: Sink[T, K],
         connect: Callable[[], Api],
         *,
         pace: Pace | None = None,
@@ -170,16 +182,18 @@ class Reflector(Generic[T]):
 
     async def _list(self, api: Api) -> None:
         """Read the whole collection, page by page, and only then hand it on."""
-        found: list[T] = []
+        kept: dict[str, K] = {}
         parameters = {**self._parameters, "limit": str(PAGE_OBJECTS)}
         while True:
             async with asyncio.timeout(self._pace.request_seconds):
                 page = msgspec.json.decode(await api.get(self._path, parameters), type=_Page)
-            found.extend(map(self._decoder.decode, page.items))
+            for found in map(self._decoder.decode, page.items):
+                if not found.metadata.deletion_timestamp:
+                    kept[found.metadata.key] = self._sink.read(found)
             if not page.metadata.continue_:
                 break
             parameters["continue"] = page.metadata.continue_
-        self._sink.replace(found)
+        self._sink.replace(kept)
         self.version = page.metadata.resource_version
         self.listed = True
         self.lists_total += 1
@@ -213,14 +227,14 @@ class Reflector(Generic[T]):
         event = msgspec.json.decode(line, type=_Event)
         if event.type == "ERROR":
             raise msgspec.json.decode(event.object, type=Status).error()
-        version = msgspec.json.decode(event.object, type=_Bookmark).metadata.resource_version
-        if event.type in ("ADDED", "MODIFIED"):
-            self._sink.put(self._decoder.decode(event.object))
-        elif event.type == "DELETED":
-            self._sink.remove(self._decoder.decode(event.object))
+        metadata = msgspec.json.decode(event.object, type=_AnyObject).metadata
+        if event.type == "DELETED" or (event.type in ("ADDED", "MODIFIED") and metadata.deletion_timestamp):
+            self._sink.remove(metadata.key)
+        elif event.type in ("ADDED", "MODIFIED"):
+            self._sink.put(metadata.key, self._sink.read(self._decoder.decode(event.object)))
         elif event.type != "BOOKMARK":
             raise KubernetesError(f"an event of unknown type: {event.type[:40]}")
-        self.version = version
+        self.version = metadata.resource_version
 
     def _pause(self, error: Exception) -> float:
         """Return how long to wait after a failure."""

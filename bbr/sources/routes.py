@@ -6,7 +6,7 @@ value that no model has is a route that no request takes: a typing error, or a m
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -150,26 +150,25 @@ class RouteCheck:
         self._changed = asyncio.Event()
         self.mismatches: Mismatches | None = None
 
-    def replace(self, found: Sequence[HTTPRoute]) -> None:
+    def read(self, found: HTTPRoute) -> frozenset[Wanted]:
+        """Return what a route wants."""
+        return wanted(found)
+
+    def replace(self, kept: dict[str, frozenset[Wanted]]) -> None:
         """Take all routes that there are."""
-        self._wanted = {}
-        for route in found:
-            self.put(route)
+        self._wanted = kept
         self._changed.set()
 
-    def put(self, found: HTTPRoute) -> None:
+    def put(self, key: str, kept: frozenset[Wanted]) -> None:
         """Take a route that is new or has changed."""
-        if found.metadata.deletion_timestamp:
-            self.remove(found)
-            return
         assert self._wanted is not None  # noqa: S101 (a watch begins after a list)
-        self._wanted[found.metadata.key] = wanted(found)
+        self._wanted[key] = kept
         self._changed.set()
 
-    def remove(self, found: HTTPRoute) -> None:
+    def remove(self, key: str) -> None:
         """Let a route go."""
         assert self._wanted is not None  # noqa: S101 (a watch begins after a list)
-        self._wanted.pop(found.metadata.key, None)
+        self._wanted.pop(key, None)
         self._changed.set()
 
     async def run(self) -> None:

@@ -20,15 +20,18 @@ class Known:
         self.names = set()
         self.replaced = 0
 
-    def replace(self, found):
-        self.names = {each.metadata.key for each in found}
+    def read(self, found):
+        return found.metadata.uid
+
+    def replace(self, kept):
+        self.names = set(kept)
         self.replaced += 1
 
-    def put(self, found):
-        self.names.add(found.metadata.key)
+    def put(self, key, _kept):
+        self.names.add(key)
 
-    def remove(self, found):
-        self.names.remove(found.metadata.key)
+    def remove(self, key):
+        self.names.remove(key)
 
 
 class Following:
@@ -78,6 +81,18 @@ async def test_lists_and_then_watches(tmp_path):
         it.server.delete("b")
         await until(lambda: it.known.names == {"else/c"})
         assert it.reflector.lists_total == 1
+
+
+@in_loop
+async def test_one_that_is_being_deleted_is_gone(tmp_path):
+    it = Following(tmp_path)
+    it.server.put("b", deleting=True)
+    async with it:
+        await it.watching()
+        assert it.known.names == {"default/a"}
+        it.server.put("c")
+        it.server.put("a", deleting=True)
+        await it.knows("c")
 
 
 @in_loop
