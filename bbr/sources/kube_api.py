@@ -6,6 +6,7 @@ than a newline for the end of a line, so that U+0085 in an object breaks it.
 """
 
 import contextlib
+import logging
 import socket
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -34,6 +35,10 @@ _KEEPALIVE: Final = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 )
+
+
+# It would log a line for each request.
+logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 class KubernetesError(Exception):

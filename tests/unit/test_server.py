@@ -147,6 +147,7 @@ def test_is_ready_when_the_clusters_table_is_complete_and_alive_before(transport
                 assert check(port) == SERVING
             assert ask(process.port, "sql-lora") == [b"sql-lora", b"qwen"]
             assert process.stop() == 0
+            assert "HTTP Request" not in process.stderr
 
 
 def test_a_table_that_is_not_complete_in_time_ends_the_router(tmp_path):
