@@ -92,7 +92,8 @@ class FileSource:
         """Follow the files, until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._reload.wait(), self._poll_seconds)
+                async with asyncio.timeout(self._poll_seconds):
+                    await self._reload.wait()
             forced = self._reload.is_set()
             self._reload.clear()
             directory = str(self._path)
