@@ -79,7 +79,7 @@ def route(registry: Registry, rules: Rules, requested: str) -> Route:
     """Route a request for a usable model name.
 
     Raises:
-        Refusal: 404; the model is unknown, and the rules say so.
+        Refusal: 404; the model is unknown, and the rules say so. 503, whatever they say, before the table is complete.
     """
     return _known(registry, requested) or _unknown(registry, rules, requested)
 
@@ -88,7 +88,8 @@ def route_unnamed(registry: Registry, rules: Rules) -> Route | None:
     """Route a request whose body was read and names no model; None if it goes on without routing headers.
 
     Raises:
-        Refusal: 400, if the rules say so; 500 if they name a default model that the table does not hold.
+        Refusal: 400, if the rules say so; 500 if they name a default model that the table does not hold; 503, if the
+            table is not complete yet.
     """
     if rules.missing_model is MissingModel.PASS:
         return None
@@ -105,6 +106,8 @@ def _known(registry: Registry, requested: str) -> Route | None:
         return Route(requested, requested, Rule.NO_TABLE)
     entry = registry.find(requested)
     if entry is None:
+        if not registry.complete:
+            raise refusal.table_incomplete()
         return None
     return Route(entry.alias_of or requested, entry.base_model, _KNOWN_RULES[entry.kind], entry.origin)
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from bbr.refusal import Refusal
@@ -84,3 +86,20 @@ GO_BASE_MODEL = {
 @pytest.mark.parametrize(("requested", "base_model"), GO_BASE_MODEL.values(), ids=GO_BASE_MODEL)
 def test_as_the_go_routers_do(requested, base_model):
     assert route(TABLE, UNKNOWN[UnknownModel.EMPTY], requested).base_model == base_model
+
+
+@pytest.mark.parametrize(
+    ("rules", "requested"),
+    [*((each, "x") for each in UNKNOWN.values()), (MISSING[MissingModel.DEFAULT], None)],
+    ids=[*map(str, UNKNOWN), "missing, default"],
+)
+def test_before_the_table_is_complete_what_it_does_not_hold_may_yet_come(rules, requested):
+    with pytest.raises(Refusal) as caught:
+        routed(Registry(identity=False, complete=False), rules, requested)
+    assert (caught.value.status, caught.value.reason) == (503, "table-incomplete")
+
+
+def test_before_the_table_is_complete_what_it_holds_is_routed():
+    partial = dataclasses.replace(TABLE, complete=False)
+    assert route(partial, Rules(), "lora") == route(TABLE, Rules(), "lora")
+    assert route_unnamed(partial, Rules()) is None
