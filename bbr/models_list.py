@@ -55,8 +55,10 @@ class ModelsList:
         """Return the JSON that tells of `name`, or of all models if it is empty; None if that is too long.
 
         Raises:
-            Refusal: 404; the table does not hold the name.
+            Refusal: 404; the table does not hold the name. 503; it is not complete yet.
         """
+        if not registry.complete:
+            raise refusal.table_incomplete()
         if name:
             entry = registry.find(name)
             if entry is None:

@@ -55,6 +55,12 @@ def model_not_found(model: str) -> Refusal:
     return Refusal(404, "model-not-found", message, param="model", code="model_not_found")
 
 
+def table_incomplete() -> Refusal:
+    """Refuse a model that a source which has not been read yet may hold: 503, for the client to try again."""
+    message = "The router has not read its model table yet. Try again in a few seconds."
+    return Refusal(503, "table-incomplete", message, code="service_unavailable", headers=(("retry-after", b"5"),))
+
+
 def model_missing() -> Refusal:
     """Refuse a body that was read and names no model, where every request must name one."""
     message = "The request body names no model: the field `model` is missing."

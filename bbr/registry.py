@@ -156,10 +156,12 @@ class Registry:
     Attributes:
         identity: without any table every model is its own base model.
         base_models: the base models' names, in their order of precedence.
+        complete: whether every source has been read. If not, what is not in the table may be about to come.
     """
 
     identity: bool = True
     base_models: tuple[str, ...] = ()
+    complete: bool = True
     _shards: _Shards = field(default=_NO_NAMES, repr=False)
 
     @classmethod
@@ -223,7 +225,7 @@ def merging(declarations: Iterable[Declaration]) -> Steps[tuple[Registry, list[C
             conflicts.append(conflict)
         if number % _STEP_NAMES == 0:
             yield
-    return Registry(False, tuple(base_models), shards), conflicts
+    return Registry(False, tuple(base_models), True, shards), conflicts
 
 
 def _ordered(declarations: list[Declaration]) -> Steps[tuple[list[Declaration], list[Declaration]]]:

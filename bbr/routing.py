@@ -85,7 +85,7 @@ def route(registry: Registry, rules: Rules, requested: str) -> Route:
     """Route a request for a usable model name.
 
     Raises:
-        Refusal: 404; the model is unknown, and the rules say so.
+        Refusal: 404; the model is unknown, and the rules say so. 503, whatever they say, before the table is complete.
     """
     return _known(registry, requested) or _unknown(registry, rules, requested)
 
@@ -94,7 +94,8 @@ def route_unnamed(registry: Registry, rules: Rules) -> Route | None:
     """Route a request whose body was read and names no model; None if it goes on without routing headers.
 
     Raises:
-        Refusal: 400, if the rules say so; 500 if they name a default model that the table does not hold.
+        Refusal: 400, if the rules say so; 500 if they name a default model that the table does not hold; 503, if the
+            table is not complete yet.
     """
     if rules.missing_model is MissingModel.PASS:
         return None
@@ -111,6 +112,8 @@ def _known(registry: Registry, requested: str) -> Route | None:
         return _new_route(Route, (requested, requested, _NO_TABLE, None))
     entry = registry.find(requested)
     if entry is None:
+        if not registry.complete:
+            raise refusal.table_incomplete()
         return None
     base_model, kind, origin, alias_of = entry
     return _new_route(Route, (alias_of or requested, base_model, kind, origin))

@@ -18,6 +18,7 @@ assignment. All methods belong to the event loop's thread.
 """
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Hashable, Iterable
@@ -95,7 +96,7 @@ class Table:
         self._changed = asyncio.Event()
         self._swapped = asyncio.Event()
         self._known_conflicts: set[Conflict] = set()
-        self.registry = Registry(identity=not self._kept)
+        self.registry = Registry(identity=not self._kept, complete=not self._kept)
         self.conflicts: tuple[Conflict, ...] = ()
         self.broken: dict[_Key, str] = {}
         self.reloads_total = self.failures_total = self.conflicts_total = 0
@@ -195,7 +196,8 @@ class Table:
         yield
         registry, conflicts = yield from merging(declarations)
         yield from self._report(conflicts)
-        retired, self.registry = self.registry.parts(), registry
+        complete = listed == self._kept.keys()
+        retired, self.registry = self.registry.parts(), dataclasses.replace(registry, complete=complete)
         self.reloads_total += 1
         self.changed_at = self._clock()
         self._applied, self._merged = published, listed

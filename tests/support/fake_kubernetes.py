@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import copy
 import json
+import ssl
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -132,7 +133,8 @@ class FakeKubernetes:
         gone_as_event: whether a forgotten version is told by an event, and not by the HTTP status.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.requests: list[Request] = []
         self.faults: deque[Fault] = deque()
         self.watches: list[Watch] = []
@@ -156,7 +158,7 @@ class FakeKubernetes:
 
     async def start(self) -> None:
         """Listen, the second time on the port of the first."""
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

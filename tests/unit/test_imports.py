@@ -27,6 +27,9 @@ RULES = [
     pytest.param(lambda file: file not in ("bbr/cli.py", "bbr/__main__.py"), {"bbr.cli"}, id="nothing imports cli"),
     pytest.param(lambda file: file != "bbr/transports/grpcio.py", {"grpc"}, id="one file imports grpc"),
     pytest.param(
+        lambda file: file != "bbr/sources/kube_api.py", {"lightkube", "httpx2"}, id="one file asks an API server"
+    ),
+    pytest.param(
         lambda file: not file.startswith(("bbr/server.py", "bbr/cli.py", "bbr/admin.py", "bbr/transports/")),
         {"bbr.metrics"},
         id="server, admin and transports alone import metrics",

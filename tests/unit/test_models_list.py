@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -78,6 +79,13 @@ def test_an_unknown_model_is_a_404():
     with pytest.raises(Refusal) as caught:
         ModelsList().answer(TABLE, "x")
     assert (caught.value.status, caught.value.reason) == (404, "model-not-found")
+
+
+@pytest.mark.parametrize("name", ["", "phi"])
+def test_before_the_table_is_complete_there_is_no_list(name):
+    with pytest.raises(Refusal) as caught:
+        ModelsList().answer(dataclasses.replace(TABLE, complete=False), name)
+    assert caught.value.status == 503
 
 
 def test_the_list_follows_the_table():

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from bbr.refusal import Refusal
@@ -91,3 +93,20 @@ def test_why_is_for_people():
     assert route(TABLE, Rules(), "lora").why == "it is an adapter"
     assert route(TABLE, Rules(), "gpt").why == "it is an alias"
     assert route(NO_TABLE, Rules(), "x").why == "without a table every model is its own base model"
+
+
+@pytest.mark.parametrize(
+    ("rules", "requested"),
+    [*((each, "x") for each in UNKNOWN.values()), (MISSING[MissingModel.DEFAULT], None)],
+    ids=[*map(str, UNKNOWN), "missing, default"],
+)
+def test_before_the_table_is_complete_what_it_does_not_hold_may_yet_come(rules, requested):
+    with pytest.raises(Refusal) as caught:
+        routed(Registry(identity=False, complete=False), rules, requested)
+    assert (caught.value.status, caught.value.reason) == (503, "table-incomplete")
+
+
+def test_before_the_table_is_complete_what_it_holds_is_routed():
+    partial = dataclasses.replace(TABLE, complete=False)
+    assert route(partial, Rules(), "lora") == route(TABLE, Rules(), "lora")
+    assert route_unnamed(partial, Rules()) is None

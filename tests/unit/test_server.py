@@ -141,6 +141,7 @@ def test_is_ready_when_the_clusters_table_is_complete_and_alive_before(transport
             for port in (process.port, process.health_port):
                 assert check(port) == NOT_SERVING
                 assert check(port, service="liveness") == SERVING
+            assert ask(process.port, "sql-lora") == 503
             background.loop.call_soon_threadsafe(held.set)
             assert process.wait_for("the model table is complete: 1 base model and 1 adapter from the ConfigMaps of")
             for port in (process.port, process.health_port):

@@ -1,11 +1,16 @@
 import builtins
 import json
+import ssl
+from functools import partial
 
 import pytest
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.core.exceptions import ConfigError
 
 from bbr.sources import kube_api
 from bbr.sources.kube_api import KubeApi, KubernetesError, Status, split_lines
 from bbr.sources.table import SourceError
+from tests.support.certificates import Authority
 from tests.support.fake_kubernetes import CONFIG_MAPS, FakeKubernetes, Fault
 from tests.support.loops import in_loop
 
@@ -69,8 +74,7 @@ async def test_refusals_tell_status_reason_and_patience(tmp_path):
         assert (error.status, str(error)[:21]) == (0, "RemoteProtocolError: ")
 
 
-def config(tmp_path, monkeypatch, text):
-    monkeypatch.setattr("lightkube.config.kubeconfig.SERVICE_ACCOUNT", str(tmp_path / "none"))
+def config(tmp_path, text):
     path = tmp_path / "config"
     path.write_text(text, encoding="utf-8")
     return path
@@ -83,8 +87,8 @@ GOOD = {
 }
 
 
-def test_a_kubeconfig_without_a_user_will_do(tmp_path, monkeypatch):
-    assert KubeApi(config(tmp_path, monkeypatch, json.dumps(GOOD))).server == "http://127.0.0.1:1"
+def test_a_kubeconfig_without_a_user_will_do(tmp_path):
+    assert KubeApi(config(tmp_path, json.dumps(GOOD))).server == "http://127.0.0.1:1"
 
 
 @pytest.mark.parametrize(
@@ -107,14 +111,18 @@ def test_a_kubeconfig_without_a_user_will_do(tmp_path, monkeypatch):
     ],
     ids=["not YAML", "a control character", "a list", "empty", "no such context", "no certificate"],
 )
-def test_a_kubeconfig_that_is_of_no_use(tmp_path, monkeypatch, text, why):
+def test_a_kubeconfig_that_is_of_no_use(tmp_path, text, why):
     with pytest.raises(SourceError) as caught:
-        KubeApi(config(tmp_path, monkeypatch, text))
+        KubeApi(config(tmp_path, text))
     assert str(caught.value).startswith(why)
     assert "secret" not in str(caught.value)
 
 
 def test_nothing_that_tells_where_the_server_is(tmp_path, monkeypatch):
+    def no_pod(service_account):
+        raise ConfigError(f"nothing in {service_account}")
+
+    monkeypatch.setattr(KubeConfig, "from_service_account", no_pod)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     with pytest.raises(SourceError, match="no API server is known: this is no pod with a service account, and neither"):
         KubeApi()
@@ -144,6 +152,32 @@ async def test_a_token_that_was_rotated_is_read_anew(tmp_path):
                 await api.get(CONFIG_MAPS, {})
         sent = [request.headers["authorization"] for request in server.requests]
         assert sent == ["bearer first", "bearer first", "bearer second", "bearer second"]
+
+
+@pytest.mark.parametrize("trusted", [True, False], ids=["its own authority", "another authority"])
+@in_loop
+async def test_a_pod_trusts_its_clusters_authority_and_no_other(tmp_path, monkeypatch, trusted):
+    authority = Authority()
+    issued = authority.issue("localhost")
+    (tmp_path / "both.pem").write_bytes(issued.chain_pem + issued.key_pem)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "both.pem")
+    (tmp_path / "token").write_text("of the pod")
+    (tmp_path / "namespace").write_text("default")
+    (tmp_path / "ca.crt").write_bytes((authority if trusted else Authority()).root_pem)
+    in_pod = partial(KubeConfig.from_service_account, tmp_path)
+    monkeypatch.setattr(KubeConfig, "from_env", in_pod)
+    async with FakeKubernetes(context) as server:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "localhost")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
+        async with KubeApi() as api:
+            if trusted:
+                await api.get(CONFIG_MAPS, {})
+                assert server.requests[0].headers["authorization"] == "bearer of the pod"
+            else:
+                with pytest.raises(KubernetesError, match="CERTIFICATE_VERIFY_FAILED"):
+                    await api.get(CONFIG_MAPS, {})
+                assert server.requests == []
 
 
 def test_without_lightkube_there_is_a_sentence(monkeypatch):

@@ -39,6 +39,7 @@ def test_without_sources_every_model_is_its_own_base_model():
 def test_before_its_sources_have_published_a_table_knows_no_model():
     followed = table()
     assert not followed.registry.identity
+    assert not followed.registry.complete
     assert followed.registry.resolve("qwen") is None
     assert not followed.synced
 
@@ -106,10 +107,12 @@ def test_synced_when_every_source_has_published_all_it_sees():
     followed.replace("two", [])
     followed.apply_now()
     assert not followed.synced
+    assert not followed.registry.complete
     followed.replace("one", [])
     assert not followed.synced
     followed.apply_now()
     assert followed.synced
+    assert followed.registry.complete
 
 
 def tell(followed):
