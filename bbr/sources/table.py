@@ -185,14 +185,14 @@ class Table:
         """
         self._changed.clear()
         published, listed = self._calls, set(self._listed)
-        self._batch, self._waiting = self._waiting, {}
+        self._batch, self._waiting = dict(reversed(self._waiting.items())), {}
         while self._batch:
-            key = next(iter(self._batch))
-            why = yield from self._parse(key, self._batch.pop(key))
+            key, each = self._batch.popitem()  # the first that came; to ask for a dict's first again and again is slow
+            why = yield from self._parse(key, each)
             if why and tell:
                 log.warning("%s %s: %s; its last good content, if it had any, stays in use", *key, why)
-        objects = [each for source in self._kept.values() for each in source.values()]
-        declarations = [declaration for each in objects for declaration in each.declarations]
+        objects = [kept for source in self._kept.values() for kept in source.values()]
+        declarations = [declaration for kept in objects for declaration in kept.declarations]
         yield
         registry, conflicts = yield from merging(declarations)
         yield from self._report(conflicts)
