@@ -111,7 +111,7 @@ class DuplexRequest(Request):
         if name is None or self._phase == Phase.STREAMING:
             return self._over_limit(long)
         self.verdict.early = True
-        return self._replies.route(*self._route(name))
+        return self._replies.route(*self._routed(name))
 
     def _over_limit(self, long: LongBody) -> bytes | None:
         """Let a body go on without routing headers that is too large and has named no model so far."""

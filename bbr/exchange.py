@@ -28,6 +28,7 @@ from bbr.duplex import DuplexRequest
 from bbr.head import Head, read_head
 from bbr.long_body import LongBody
 from bbr.model import BodyKind
+from bbr.models_list import ModelsList, asked_for
 from bbr.pb.ext_proc_pb2 import HttpBody, HttpHeaders, ProcessingRequest
 from bbr.policy import BodyMode, OverLimit
 from bbr.reading.kinds import open_reading
@@ -189,12 +190,15 @@ class Exchange(DuplexRequest, AwaitedRequest):
         self._dialect = head.dialect
         if b"?" in head.path or self._policy.path_templates:
             self._url_model = self._model_of_url(head.path)
+        if self._policy.models_list is not None and (answer := self._models_answer(self._policy.models_list, head)):
+            return (answer,)
+        excluded = self._policy.paths is not None and not self._policy.paths.reads(head.path)
         if headers.end_of_stream:
             return (self._headers_answer(Phase.DONE, Outcome.NO_BODY),)
         mode = self._mode
         if mode not in _KNOWN_MODES:
             raise refusal.body_mode_unknown(mode or 0)
-        if head.kind is _OTHER or mode in (BodyMode.NONE, BodyMode.GRPC):
+        if head.kind is _OTHER or excluded or mode in (BodyMode.NONE, BodyMode.GRPC):
             unbuffered = mode in (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL)
             return (self._headers_answer(Phase.PASSING, Outcome.NOT_READ, unbuffered=unbuffered),)
         self._begin_body(head)
@@ -202,10 +206,23 @@ class Exchange(DuplexRequest, AwaitedRequest):
         # before it; they get the client's own routing headers stripped, in case no body message follows.
         return NOTHING if mode == DUPLEX else (self._replies.stripped(),)
 
+    def _models_answer(self, models_list: ModelsList, head: Head) -> bytes | None:
+        """Answer a request for the list of models, or for one of them; None if it is none, or the list is too long."""
+        name = None if self._registry.identity else asked_for(head.method, head.path)
+        if name is None:
+            return None
+        found = models_list.answer(self._registry, name)
+        if found is None:
+            self.verdict.reason = "models-list-too-long"
+            return None
+        self._finish_request(Outcome.ANSWERED)
+        self.end = OK  # an ImmediateResponse is an answer
+        return self._replies.answer(found, "models-list")
+
     def _headers_answer(self, phase: str, outcome: Outcome, *, unbuffered: bool = False) -> bytes:
         """Answer the headers of a request whose body is not read: routed if the URL names a model, else stripped."""
         if self._url_model is not None:
-            route = self._route(self._url_model)
+            route = self._routed(self._url_model)
             self._phase = phase
             return self._replies.route_unbuffered(*route) if unbuffered else self._replies.route(*route)
         self._decide(phase, outcome)

@@ -49,6 +49,7 @@ class Head(NamedTuple):
         content_length: in octets; 0 if it is not announced.
         dialect: see Dialect.
         path: the :path pseudo-header, with its query.
+        method: the :method pseudo-header.
         content_types: the Content-Type fields.
         content_encodings: the Content-Encoding fields.
     """
@@ -57,6 +58,7 @@ class Head(NamedTuple):
     content_length: int
     dialect: Dialect
     path: bytes = b""
+    method: bytes = b""
     content_types: Sequence[bytes] = ()
     content_encodings: Sequence[bytes] = ()
 
@@ -68,7 +70,7 @@ def read_head(headers: HeaderMap) -> Head:
         DecodeError: a field that matters is no HeaderValue.
     """
     length = 0
-    path = b""
+    path = method = b""
     content_types = []
     encodings = []
     dialect = Dialect.OPENAI
@@ -88,10 +90,13 @@ def read_head(headers: HeaderMap) -> Head:
                 dialect = Dialect.ANTHROPIC
         elif key == "content-encoding":
             encodings.append(value)
-        elif key == "upgrade" or (key == ":method" and value == b"CONNECT"):
+        elif key == ":method":
+            method = value
+            bodyless = bodyless or value == b"CONNECT"
+        elif key == "upgrade":
             bodyless = True
     kind = BodyKind.OTHER if bodyless else _kind(content_types)
-    return Head(kind, length, dialect, path, content_types, encodings)
+    return Head(kind, length, dialect, path, method, content_types, encodings)
 
 
 def _kind(content_types: list[bytes]) -> BodyKind:

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 
 from bbr.ledger import Ledger
 from bbr.model import MAX_MODEL_BYTES
+from bbr.models_list import ModelsList
+from bbr.paths import PathFilter
 from bbr.pb.ext_proc_pb2 import ProcessingMode
 from bbr.replies import Replies
+from bbr.routing import Rules
 from bbr.uri import Template
 
 
@@ -57,6 +60,9 @@ class Policy:
             at most MAX_BODY_CHUNK_BYTES. 0: none.
         query_model_paths: URL paths on which `?model=` names the model.
         path_templates: URL paths that name the model themselves.
+        rules: what becomes of models that are unknown or missing.
+        paths: which paths' bodies are read; None: all.
+        models_list: the answers to GET /v1/models; None: such requests pass.
     """
 
     replies: Replies
@@ -72,6 +78,9 @@ class Policy:
     single_reply_bytes: int = 0
     query_model_paths: frozenset[bytes] = frozenset()
     path_templates: Sequence[Template] = ()
+    rules: Rules = field(default_factory=Rules)
+    paths: PathFilter | None = None
+    models_list: ModelsList | None = None
 
     def __post_init__(self) -> None:
         # What is larger than the limit is looked at by what knows limits.

@@ -6,13 +6,14 @@ Sans-IO. The base of both ways to answer a gateway: bbr.duplex, bbr.awaited.
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from bbr import model, refusal, uri
+from bbr import model, refusal, routing, uri
 from bbr.head import Dialect
 from bbr.long_body import LongBody
 from bbr.policy import BodyMode, InvalidJson, OverLimit, Policy
 from bbr.reading.document import DocumentReading
 from bbr.refusal import Refusal
 from bbr.registry import Registry
+from bbr.routing import Route
 from bbr.status import Status, StatusCode
 from bbr.verdict import Outcome, Verdict
 
@@ -193,8 +194,8 @@ class Request:
             return Outcome.OVER_LIMIT
         return None
 
-    def _resolve(self, read: Callable[[], str | None]) -> tuple[str, str] | None:
-        """Return the model that a whole body names and its base model, or None if it names none."""
+    def _resolve(self, read: Callable[[], str | None]) -> tuple[str, ...] | None:
+        """Return both routing headers' values for a whole body, or None if it goes on without them."""
         try:
             name = read()
         except Refusal as refused:
@@ -205,10 +206,13 @@ class Request:
             return None
         if self._url_model is not None:
             name = self._agreed(name)
-        if name is None:
+        if name is not None:
+            return self._routed(name)
+        route = routing.route_unnamed(self._registry, self._policy.rules)
+        if route is None:
             self.verdict.outcome = Outcome.NO_MODEL
             return None
-        return self._route(name)
+        return self._told(route)
 
     def _agreed(self, name: str | None) -> str | None:
         """Return the model of a request, by its body's and its URL's."""
@@ -217,14 +221,19 @@ class Request:
             raise refusal.model_disagrees("URL", "request body")
         return name or url_model
 
-    def _route(self, name: str) -> tuple[str, str]:
+    def _routed(self, name: str) -> tuple[str, ...]:
+        """Return what a routing answer of `Replies` takes for a model."""
         self.verdict.model = name
-        base_model = self._registry.resolve(name)
-        if base_model is None:
-            raise refusal.model_not_found(name)
-        self.verdict.base_model = base_model
-        self.verdict.outcome = _ROUTED
-        return name, base_model
+        return self._told(routing.route(self._registry, self._policy.rules, name))
+
+    def _told(self, route: Route) -> tuple[str, ...]:
+        verdict = self.verdict
+        verdict.route = route
+        verdict.base_model = route.base_model
+        verdict.outcome = _ROUTED
+        if verdict.model is not None and verdict.model != route.model and self._replies.tells_metadata:
+            return route.model, route.base_model, verdict.model
+        return route.model, route.base_model
 
     def _decide(self, phase: str, outcome: Outcome) -> str:
         self._phase = phase

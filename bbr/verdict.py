@@ -3,6 +3,8 @@
 import enum
 from dataclasses import dataclass
 
+from bbr.routing import Route
+
 
 class Outcome(enum.StrEnum):
     """What came of a request."""
@@ -13,6 +15,7 @@ class Outcome(enum.StrEnum):
     NOT_READ = "not-read"  # an upgrade or a content type that the router does not read: passed, stripped
     NO_MODEL = "no-model"  # read, and no `model` in it: passed, stripped
     INVALID = "invalid"  # no strict JSON, and the policy lets that pass, stripped; `reason` says which fault
+    ANSWERED = "answered"  # by the router, with the list of models or one of them
     OVER_LIMIT = "over-limit"  # too large to look for its model, and the policy lets that pass, stripped
     OBSERVED = "observed"  # the gateway only lets us watch: no answer
     REFUSED = "refused"  # answered by the router; `reason` says why
@@ -25,9 +28,11 @@ class Verdict:
 
     Attributes:
         outcome: see Outcome. A request may be ROUTED first and REFUSED later, by a fault in the rest of its body.
-        reason: of a refusal, a fault or an invalid body, in kebab case; else "".
+        reason: of a refusal, a fault, an invalid body or a list of models that was too long to answer, in kebab case;
+            else "".
         model: the requested model, once known.
         base_model: what it resolved to.
+        route: how and why, if it was routed.
         body_bytes: request body received so far.
         early: the request was routed before its body had ended.
         late_bodies: body and trailer messages after the request's end, which were dropped (envoyproxy/envoy#46237).
@@ -37,6 +42,7 @@ class Verdict:
     reason: str = ""
     model: str | None = None
     base_model: str | None = None
+    route: Route | None = None
     body_bytes: int = 0
     early: bool = False
     late_bodies: int = 0

@@ -127,21 +127,23 @@ class GrpcioServer:
                     await context.write(answer)
         return _core(exchange.finish)
 
-    async def check(self, _request: bytes, _context: Any) -> bytes:
+    async def check(self, request: bytes, _context: Any) -> bytes:
         """Health.Check."""
-        return health.check(serving=self._serving.now)
+        return health.check(serving=self._serving.now or health.asks_for_liveness(request))
 
     async def list_services(self, _request: bytes, _context: Any) -> bytes:
         """Health.List."""
         return health.list_services(serving=self._serving.now)
 
     async def watch(self, _request: bytes, context: Any) -> None:
-        """Health.Watch: the state now, and once more when it changes; it can only change for the last time."""
-        serving = self._serving.now  # once: it may change while the first message is being written
-        await context.write(health.check(serving=serving))
-        if serving:
-            await self._serving.stopped()
-            await context.write(health.check(serving=False))
+        """Health.Watch: the state now, and again when it changes, until it has changed for good."""
+        told = None
+        while not self._serving.stopping or told is not False:
+            if told is self._serving.now:
+                await self._serving.changed()
+            else:  # it may change while the message is being written
+                told = self._serving.now
+                await context.write(health.check(serving=told))
         # A stream left open would make the drain last as long as it may.
         context.set_code(_CODES[StatusCode.UNAVAILABLE])
         context.set_details("this replica is shutting down")

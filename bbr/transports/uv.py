@@ -17,7 +17,7 @@ from bbr.exchange import Exchange
 from bbr.http2.settings import Settings
 from bbr.rpc.calls import Handler
 from bbr.rpc.connection import RpcConnection, Services
-from bbr.transports.health_calls import Answer, Watch
+from bbr.transports.health_calls import Answer, Check, Watch
 from bbr.transports.rare_log import RareLog
 from bbr.transports.serving import ConnectionLimits, Serving, max_message_bytes
 from bbr.transports.tls_session import TlsSession
@@ -87,7 +87,7 @@ class UvServer:
         self._serving = serving
         self._tick_seconds = min(max(tick_seconds, _MIN_TICK_SECONDS), _MAX_TICK_SECONDS)
         methods: dict[bytes, Callable[[], Handler]] = {
-            _HEALTH + b"Check": lambda: Answer(health.check(serving=serving.now)),
+            _HEALTH + b"Check": lambda: Check(serving),
             _HEALTH + b"List": lambda: Answer(health.list_services(serving=serving.now)),
             _HEALTH + b"Watch": lambda: Watch(serving),
         }
@@ -166,8 +166,9 @@ class UvServer:
             do(connection)
 
     async def _tell_watchers(self) -> None:
-        await self._serving.stopped()
-        self._each(UvConnection.tell_watchers)
+        while not self._serving.stopping:
+            await self._serving.changed()
+            self._each(lambda connection: connection.tell_watchers(last=self._serving.stopping))
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()

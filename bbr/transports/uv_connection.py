@@ -7,7 +7,6 @@ import asyncio
 import logging
 from typing import Final, Protocol, cast
 
-from bbr import health
 from bbr.http2 import frames
 from bbr.rpc.connection import RpcConnection
 from bbr.transports.health_calls import SHUTTING_DOWN, Watch
@@ -158,12 +157,14 @@ class UvConnection(asyncio.Protocol):
             except Exception:
                 self._fail()
 
-    def tell_watchers(self) -> None:
-        """End the health watches: a call left open would make the drain last as long as it may."""
+    def tell_watchers(self, *, last: bool) -> None:
+        """Tell the health watches of a change; the last one ends them: an open call would prolong the drain."""
         for call in list(self._rpc.calls.values()):
             if isinstance(call.handler, Watch):
-                self._rpc.push(call, health.check(serving=False))
-                self._rpc.end(call, SHUTTING_DOWN)
+                for message in call.handler.changed():
+                    self._rpc.push(call, message)
+                if last:
+                    self._rpc.end(call, SHUTTING_DOWN)
         self._flush()
 
     def drain(self, *, refuse: bool) -> None:

@@ -374,6 +374,20 @@ async def test_watch_tells_the_state_and_its_change_and_ends(serving):
 
 
 @in_loop
+async def test_one_that_is_not_ready_yet_lives_and_tells_its_watchers_when_it_is():
+    async with Rig(serving=Serving(ready=False)) as rig:
+        assert await rig.unary("Check") == health.check(serving=False)
+        assert await rig.unary("Check", b"\x0a\x08liveness") == health.check(serving=True)
+        client, stream = await watching(rig)
+        rig.serving.start()
+        await client.messages(stream, 2)
+        rig.serving.stop()
+        told = await client.ended(stream)
+        assert told.messages == [health.check(serving=state) for state in (False, True, False)]
+        await client.close()
+
+
+@in_loop
 async def test_watchers_that_leave_leave_nothing():
     async with Rig() as rig:
         for _ in range(10):

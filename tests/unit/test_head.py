@@ -91,7 +91,7 @@ def test_a_field_is_read_whether_it_is_kept_or_not(size: int) -> None:
 
 def test_names_that_begin_alike_are_told_apart() -> None:
     assert read_head(header_map([("content-typo", "text/plain"), (":methyl", "CONNECT"), ("upgraded", "x")])) == Head(
-        JSON, 0, Dialect.OPENAI, b"", [], []
+        JSON, 0, Dialect.OPENAI, b"", b"", b"", [], []
     )
 
 
@@ -102,7 +102,7 @@ def test_a_field_that_is_none() -> None:
 
 
 def test_no_headers_at_all() -> None:
-    assert read_head(HeaderMap()) == Head(JSON, 0, Dialect.OPENAI, b"", [], [])
+    assert read_head(HeaderMap()) == Head(JSON, 0, Dialect.OPENAI, b"", b"", [], [])
 
 
 def test_what_tells_how_a_body_is_read() -> None:

@@ -8,6 +8,9 @@ from bbr.refusal import MAX_ECHO_CHARACTERS, Refusal
 
 EXAMPLES = [
     refusal.model_not_found("m"),
+    refusal.model_missing(),
+    refusal.default_model_unknown(),
+    refusal.table_incomplete(),
     refusal.model_not_string("null"),
     refusal.model_empty(),
     refusal.model_too_long(300, 256),
