@@ -188,11 +188,11 @@ class Exchange(DuplexRequest, AwaitedRequest):
             return self._fault(StatusCode.FAILED_PRECONDITION, "headers-twice", "request_headers came twice")
         head = read_head(headers.headers)
         self._dialect = head.dialect
-        if b"?" in head.path or self._policy.path_templates:
-            self._url_model = self._model_of_url(head.path)
         if self._policy.models_list is not None and (answer := self._models_answer(self._policy.models_list, head)):
             return (answer,)
         excluded = self._policy.paths is not None and not self._policy.paths.reads(head.path)
+        if not excluded and (b"?" in head.path or self._policy.path_templates):
+            self._url_model = self._model_of_url(head.path)
         if headers.end_of_stream:
             return (self._headers_answer(Phase.DONE, Outcome.NO_BODY),)
         mode = self._mode

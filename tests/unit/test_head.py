@@ -91,7 +91,7 @@ def test_a_field_is_read_whether_it_is_kept_or_not(size: int) -> None:
 
 def test_names_that_begin_alike_are_told_apart() -> None:
     assert read_head(header_map([("content-typo", "text/plain"), (":methyl", "CONNECT"), ("upgraded", "x")])) == Head(
-        JSON, 0, Dialect.OPENAI, b"", b"", b"", [], []
+        JSON, 0, Dialect.OPENAI, b"", b"", [], []
     )
 
 
