@@ -38,6 +38,7 @@ from bbr.rpc.messages import MessageReader, frame
 from bbr.status import OK, Status
 from bench import rig, workload
 from tests.support import frames
+from tests.support.exchanges import said
 from tests.support.grpc_frames import PROCESS
 
 EXCHANGES = 2_000
@@ -103,7 +104,7 @@ def wire(size: int, per_read: int, shape: str, *, traced: bool) -> Wire:
             octets.clear()
             ending.clear()
     whole = Exchange(Policy(Replies()), Registry())
-    answers = [answer for message in sent for answer in whole.receive(message)]
+    answers = [answer for message in sent for answer in said(whole, message)]
     workload.check(sent, answers)
     return Wire(greeting, reads, endings, count, sent, answers)
 

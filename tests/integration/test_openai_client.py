@@ -198,9 +198,9 @@ def test_request_that_names_no_model(client: openai.OpenAI) -> None:
     assert (caught.value.code, caught.value.param) == ("model_required", "model")
 
 
-def test_upload_is_not_read(client: openai.OpenAI) -> None:
+def test_upload_that_names_no_model(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
-        client.audio.transcriptions.create(model="sql-lora", file=("speech.wav", b"RIFF" + bytes(1000)))
+        client.files.create(purpose="batch", file=("batch.jsonl", b"{}" * 1000))
     assert caught.value.code == "model_required"
 
 
