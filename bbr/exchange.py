@@ -275,12 +275,13 @@ class Exchange:
         self._dialect = head.dialect
         if self._policy.models_list is not None and (answer := self._models_answer(self._policy.models_list, head)):
             return (answer,)
+        excluded = self._policy.paths is not None and not self._policy.paths.reads(head.path)
         if headers.end_of_stream:
             return (self._replies.stripped(self._decide(_Phase.DONE, Outcome.NO_BODY)),)
         mode = self._mode
         if mode not in _KNOWN_MODES:
             raise refusal.body_mode_unknown(mode or 0)
-        if head.kind is _OTHER or mode in (BodyMode.NONE, BodyMode.GRPC) or self._excludes(head):
+        if head.kind is _OTHER or mode in (BodyMode.NONE, BodyMode.GRPC) or excluded:
             outcome = self._decide(_Phase.PASSING, Outcome.NOT_READ)
             if mode in (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL):
                 return (self._replies.stripped_unbuffered(outcome),)
@@ -294,9 +295,6 @@ class Exchange:
         # Full duplex holds the headers until we answer, and the answer is in the body. The other modes send no body
         # before it; they get the client's own routing headers stripped, in case no body message follows.
         return _NOTHING if mode == _DUPLEX else (self._replies.stripped(),)
-
-    def _excludes(self, head: Head) -> bool:
-        return self._policy.paths is not None and not self._policy.paths.reads(head.path)
 
     def _models_answer(self, models_list: ModelsList, head: Head) -> bytes | None:
         """Answer a request for the list of models, or for one of them; None if it is none, or the list is too long."""

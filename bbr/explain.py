@@ -122,7 +122,7 @@ def _lines(effect: Effect) -> Iterator[str]:
     if route is not None:
         requested = "" if verdict.model is None else f" {verdict.model}"
         declared = f" ({route.origin})" if route.origin else ""
-        yield f"Routed{requested}: {route.rule}{declared}."
+        yield f"Routed{requested}: {route.why}{declared}."
     else:
         yield f"Passed on without routing headers: {_PASSED[verdict.outcome]}{_reason(verdict)}."
     for name, value in effect.set_headers.items():
@@ -141,7 +141,7 @@ def _facts(effect: Effect) -> dict[str, Any]:
         "outcome": str(verdict.outcome),
         "reason": verdict.reason or None,
         "requested_model": verdict.model,
-        "rule": str(route.rule) if route else None,
+        "rule": route.why if route else None,
         "declared_by": commands.origin(route.origin) if route and route.origin else None,
         "set_headers": effect.set_headers,
         "removed_headers": effect.removed_headers,

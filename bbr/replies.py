@@ -211,8 +211,10 @@ class Replies:
         return answer.SerializeToString(deterministic=True)
 
 
-def _is_long(*names: str | None) -> bool:
-    return any(name is not None and len(name) > _CACHED_NAME_CHARACTERS for name in names)
+def _is_long(model: str | None, requested: str | None) -> bool:
+    return (model is not None and len(model) > _CACHED_NAME_CHARACTERS) or (
+        requested is not None and len(requested) > _CACHED_NAME_CHARACTERS
+    )
 
 
 def _openai_error(refusal: Refusal) -> dict[str, object]:

@@ -7,7 +7,7 @@ import pytest
 from bbr.exchange import BodyMode, Exchange, Outcome, Policy
 from bbr.models_list import ModelsList
 from bbr.paths import PathFilter, PathPattern
-from bbr.registry import Alias, BaseModel, Declaration, Origin, Registry, finish, merging
+from bbr.registry import Alias, BaseModel, Declaration, Kind, Origin, Registry, finish, merging
 from bbr.replies import Replies
 from bbr.routing import MissingModel, Rule, Rules, UnknownModel
 from tests.support.exchanges import (
@@ -42,7 +42,7 @@ def ask(mode, body, path="/v1/chat/completions", registry=TABLE, **policy):
 
 
 ROUTED = {
-    "an alias": ({}, b'{"model":"gpt"}', ("lora", "qwen"), Rule.ALIAS),
+    "an alias": ({}, b'{"model":"gpt"}', ("lora", "qwen"), Kind.ALIAS),
     "unknown, passthrough": ({"unknown_model": UnknownModel.PASSTHROUGH}, b'{"model":"x"}', ("x", "x"), None),
     "unknown, default": ({"unknown_model": UnknownModel.DEFAULT}, b'{"model":"x"}', ("lora", "qwen"), None),
     "missing, default": ({"missing_model": MissingModel.DEFAULT}, b"{}", ("lora", "qwen"), Rule.MISSING_DEFAULT),

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from bbr.refusal import Refusal
-from bbr.registry import Alias, BaseModel, Declaration, Origin, Registry, finish, merging
+from bbr.registry import Alias, BaseModel, Declaration, Kind, Origin, Registry, finish, merging
 from bbr.routing import MissingModel, Route, Rule, Rules, UnknownModel, route, route_unnamed
 
 OBJECT = Origin("file", "models.yaml", line=2)
@@ -20,9 +20,9 @@ MISSING = {each: Rules(missing_model=each, default_model="gpt") for each in Miss
 BAD_DEFAULT = Rules(UnknownModel.DEFAULT, MissingModel.DEFAULT, "nobody")
 
 ROUTED = {
-    "a base model": (TABLE, Rules(), "qwen", Route("qwen", "qwen", Rule.BASE_MODEL, OBJECT)),
-    "an adapter": (TABLE, Rules(), "lora", Route("lora", "qwen", Rule.ADAPTER, OBJECT)),
-    "an alias is routed as what it stands for": (TABLE, Rules(), "gpt", Route("lora", "qwen", Rule.ALIAS, OBJECT)),
+    "a base model": (TABLE, Rules(), "qwen", Route("qwen", "qwen", Kind.BASE_MODEL, OBJECT)),
+    "an adapter": (TABLE, Rules(), "lora", Route("lora", "qwen", Kind.ADAPTER, OBJECT)),
+    "an alias is routed as what it stands for": (TABLE, Rules(), "gpt", Route("lora", "qwen", Kind.ALIAS, OBJECT)),
     "without a table": (NO_TABLE, Rules(), "x", Route("x", "x", Rule.NO_TABLE)),
     "unknown, passthrough": (TABLE, UNKNOWN[UnknownModel.PASSTHROUGH], "x", Route("x", "x", Rule.UNKNOWN_PASSTHROUGH)),
     "unknown, empty": (TABLE, UNKNOWN[UnknownModel.EMPTY], "x", Route("x", "", Rule.UNKNOWN_EMPTY)),
@@ -86,6 +86,13 @@ GO_BASE_MODEL = {
 @pytest.mark.parametrize(("requested", "base_model"), GO_BASE_MODEL.values(), ids=GO_BASE_MODEL)
 def test_as_the_go_routers_do(requested, base_model):
     assert route(TABLE, UNKNOWN[UnknownModel.EMPTY], requested).base_model == base_model
+
+
+def test_why_is_for_people():
+    assert route(TABLE, Rules(), "qwen").why == "it is a base model"
+    assert route(TABLE, Rules(), "lora").why == "it is an adapter"
+    assert route(TABLE, Rules(), "gpt").why == "it is an alias"
+    assert route(NO_TABLE, Rules(), "x").why == "without a table every model is its own base model"
 
 
 @pytest.mark.parametrize(
