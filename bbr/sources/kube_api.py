@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # An object has 1.5 MiB at most (etcd's limit), of which JSON may make six times as much.
 MAX_LINE_BYTES: Final = 16 << 20
 
+# A page of 100 such objects, written without waste.
+MAX_ANSWER_BYTES: Final = 160 << 20
+
 _CONNECT_SECONDS: Final = 10.0
 _MAX_REASON: Final = 300  # characters of an error's text that are shown
 
@@ -125,13 +128,13 @@ class KubeApi:
     async def get(self, path: str, parameters: Mapping[str, str]) -> bytes:
         """See Api."""
         async with self._answer(path, parameters) as response:
-            return await response.aread()
+            return await _body(response)
 
     @contextlib.asynccontextmanager
     async def lines(self, path: str, parameters: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
         """See Api."""
         async with self._answer(path, parameters) as response:
-            yield split_lines(response.aiter_raw())
+            yield split_lines(response.aiter_bytes())
 
     @contextlib.asynccontextmanager
     async def _answer(self, path: str, parameters: Mapping[str, str]) -> "AsyncIterator[httpx2.Response]":
@@ -141,11 +144,22 @@ class KubeApi:
         try:
             async with self._client.stream("GET", path, params=dict(parameters)) as response:
                 if response.status_code != 200:
-                    raise _refusal(response, await response.aread())
+                    raise _refusal(response, await _body(response))
                 yield response
         except (httpx2.HTTPError, httpx2.StreamError, ConfigError, OSError) as error:
             # ConfigError: a token's file is gone, or a command that gives credentials failed.
             raise KubernetesError(_short(f"{type(error).__name__}: {error}")) from None
+
+
+async def _body(response: "httpx2.Response") -> bytes:
+    parts = []
+    size = 0
+    async for chunk in response.aiter_bytes():
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise KubernetesError(f"the answer is longer than {MAX_ANSWER_BYTES >> 20} MiB")
+        parts.append(chunk)
+    return b"".join(parts)
 
 
 async def split_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -80,6 +80,18 @@ def config(tmp_path, text):
     return path
 
 
+@in_loop
+async def test_an_answer_has_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(kube_api, "MAX_ANSWER_BYTES", 1 << 20)
+    async with FakeKubernetes() as server:
+        server.faults.append(Fault(200, body=b" " * (1 << 20)))
+        async with KubeApi(server.kubeconfig(tmp_path)) as api:
+            assert len(await api.get(CONFIG_MAPS, {})) == 1 << 20
+        for status in (200, 500):
+            error = await refusal(server, tmp_path, Fault(status, body=b" " * ((1 << 20) + 1)))
+            assert str(error) == "the answer is longer than 1 MiB"
+
+
 GOOD = {
     "current-context": "x",
     "clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:1"}}],
