@@ -87,6 +87,8 @@ class AwaitedRequest(Request):
             if not long.work():
                 return NOTHING
         except Refusal as refused:
+            if self._owed == Owed.PARTIAL:  # of what it might have been, the cut says nothing
+                return (self._awaited_answer(self._owed, _raising(refused)),)
             outcome = self._excuse(refused)
             if outcome is None:
                 raise

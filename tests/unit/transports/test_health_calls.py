@@ -13,6 +13,7 @@ def test_answer_ends_its_call():
     assert call.receive(b"anything") == (b"yes",)
     assert call.end == OK
     assert (call.patience_seconds, call.expire()) == (None, ())
+    assert (call.pending, call.work(), call.expect(1)) == (False, (), ())
 
 
 def test_call_without_a_message_is_no_unary_call():
