@@ -90,6 +90,4 @@ class DocumentReading:
 
     def result(self) -> str | None:
         """See Reading."""
-        if isinstance(self.model, Refusal):
-            raise self.model
-        return self.model
+        return self.model if isinstance(self.model, str) else None  # a refusal was raised at the end

@@ -107,7 +107,7 @@ class EncodedReading:
             self._decode()
         elif self._pieces.size:
             self._take()
-        elif self._closed:
+        else:
             self._decoder.end()
             self._closed = False
             self._inner.close()

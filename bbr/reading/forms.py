@@ -51,7 +51,7 @@ class MultipartReading:
         """See Reading."""
         if self._pieces.size:
             self._pieces.skip(self._reader.feed(self._pieces.next(PIECE_BYTES)))
-        elif self._closed:
+        else:
             self._reader.end()
             self._closed = False
         self.model = self._reader.model
@@ -118,7 +118,7 @@ class FormReading:
             self._closed = False
             if self._is_json:
                 self._document.close()
-        elif self._document.pending:
+        else:
             self._document.work()
         self.model = self._document.model if self._is_json else self._form.model
         self.pending = self._pieces.size > 0 or self._closed or self._document.pending
