@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo accuracy spoofing bench soak abuse mutants test check format protos lock clean
+.PHONY: help setup demo accuracy spoofing bench soak abuse mutants histories test check format protos lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,8 @@ bench: $(READY)  ## measure processor time, latency and memory against their tar
 	$(BIN)/python -m bench.direct --all --rounds $(or $(ROUNDS),5) --json .cache/bench/direct.json
 	$(BIN)/python -m bench.gateway --rounds $(or $(ROUNDS),5) --json .cache/bench/gateway.json
 	$(BIN)/python -m bench.memory --tls --rounds $(or $(ROUNDS),5) --json .cache/bench/memory.json
+	$(BIN)/python -m bench.table --rounds $(or $(ROUNDS),5) --json .cache/bench/table.json
+	$(BIN)/python -m bench.cluster --rounds $(or $(ROUNDS),5) --json .cache/bench/cluster.json
 
 soak: $(READY)  ## N (1000000) exchanges on one connection, twice: nothing lost, memory flat
 	@$(BIN)/python -m bench.soak --exchanges $(or $(N),1000000)
@@ -44,6 +46,9 @@ abuse: $(READY)  ## what each attack on HTTP/2 costs in CPU and memory, against 
 
 mutants: $(READY)  ## take N (40) conditions out of bbr/http2 and bbr/rpc and list those that no test misses
 	@$(BIN)/python -m tests.mutants --count $(or $(N),40)
+
+histories: $(READY)  ## N (10000) random steps of ConfigMaps and of an API server that fails: the table follows
+	@BBR_HISTORY_STEPS=$(or $(N),10000) $(BIN)/python -m pytest --quiet -s tests/property/test_kubernetes_histories.py
 
 test: $(READY)  ## run all tests with coverage, and hold coverage to its gates
 	@$(BIN)/coverage erase
@@ -67,7 +72,7 @@ protos: $(READY)  ## regenerate bbr/pb from protos/
 
 lock: $(READY)  ## resolve the dependencies anew into requirements*.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
-	  --python-version 3.11 pyproject.toml --output-file requirements.lock
+	  --python-version 3.11 --extra kubernetes pyproject.toml --output-file requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 	  --python-version 3.11 --extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
 

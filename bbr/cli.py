@@ -4,10 +4,14 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from bbr import __version__, config
+
+if TYPE_CHECKING:
+    from bbr.explain import Asked
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -23,6 +27,22 @@ Every flag can also be given as an environment variable: BBR_ and the flag's nam
 BBR_GRPC_PORT=9004. A flag wins over its variable. Exit status: 0 stopped by a signal, 1 could not start or failed,
 2 a flag or variable has no usable value."""
 
+_MODELS: Final = """\
+Print the model table that `bbr serve` would have with the same flags and variables: each name, what it stands for, and
+the object that declares it; claims that are ignored, since they contradict others; objects that can't be used."""
+
+_LOOK_EPILOG: Final = """\
+Exit status: 0, 1 if an object can't be used, 2 if a flag or variable has no usable value."""
+
+_EXPLAIN: Final = """\
+Tell what `bbr serve` would do with a request, with the same flags and variables: which headers it would set and remove,
+or what it would answer, by which rule, and which object declares the model. A body without a content-type is taken for
+JSON. Exit status: 0, 1 if the table can't be used, 2 if the body or a flag can't."""
+
+_CHECK: Final = """\
+Validate a model file, or all of a directory: say how many models it holds, or what is wrong with it. Exit status: 0 it
+is valid, 1 it is not, or holds claims that would be ignored."""
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]  # ours does not return either: it exits
@@ -34,15 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     known, unknown = _parser().parse_known_args(argv)
     arguments = vars(known)
-    arguments.pop("command")
+    command = arguments.pop("command")
     try:
         if unknown:
-            raise config.ConfigError(f"{unknown[0]} is not a flag of `bbr serve`; see `bbr serve --help`")
-        given = {name: text for name, text in arguments.items() if text is not None}
-        settings = config.load({name: _joined(text) for name, text in given.items()}, os.environ)
+            raise config.ConfigError(f"{unknown[0]} is not a flag of `bbr {command}`; see `bbr {command} --help`")
+        given = {name: _joined(text) for name, text in arguments.items() if text is not None and name in config.OPTIONS}
+        settings = config.load(given, os.environ)
     except config.ConfigError as error:
-        return _fail(EXIT_USAGE, error)
-    return _serve(settings)
+        return _fail(command, EXIT_USAGE, error)
+    if command == "serve":
+        return _serve(settings)
+    return _look(command, settings, arguments)
 
 
 def _serve(settings: config.Settings) -> int:
@@ -56,16 +78,65 @@ def _serve(settings: config.Settings) -> int:
     try:
         uvloop.run(Server(settings).run())
     except StartError as error:
-        return _fail(EXIT_FAILED, error)
+        return _fail("serve", EXIT_FAILED, error)
     return EXIT_OK
+
+
+def _look(command: str, settings: config.Settings, arguments: Mapping[str, Any]) -> int:
+    """Run a command that prints something and ends."""
+    from bbr import commands, explain
+    from bbr.sources.table import SourceError
+
+    logging.getLogger("bbr").addHandler(logging.NullHandler())  # what is wrong stands in the answer, and not twice
+    try:
+        if command == "models":
+            text, status = commands.models(settings, as_json=arguments["json"])
+        elif command == "explain":
+            text, status = explain.explain(settings, _asked(arguments), as_json=arguments["json"])
+        else:
+            text, status = commands.check(settings)
+    except config.ConfigError as error:
+        return _fail(command, EXIT_USAGE, error)
+    except SourceError as error:
+        return _fail(command, EXIT_FAILED, error)
+    sys.stdout.write(text)
+    return status
+
+
+def _asked(arguments: Mapping[str, Any]) -> "Asked":
+    """Return the request that the arguments of `bbr explain` describe."""
+    from bbr.explain import Asked
+
+    headers = []
+    for text in arguments["header"] or ():
+        name, colon, value = text.partition(":")
+        if not colon or not name.strip():
+            raise config.ConfigError(f"--header: {text!r} is not NAME:VALUE")
+        headers.append((name.strip(), value.strip()))
+    body = _body(arguments["body"])
+    if body is not None and not any(name.lower() == "content-type" for name, _ in headers):
+        headers.append(("content-type", "application/json"))
+    method = arguments["method"] or ("GET" if body is None else "POST")
+    return Asked(method, arguments["path"], headers, body)
+
+
+def _body(name: str | None) -> bytes | None:
+    if name is None:
+        return None
+    if name == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise config.ConfigError(f"{name}: {error.strerror}") from None
 
 
 def _joined(text: str | list[str]) -> str:
     return text if isinstance(text, str) else ",".join(text)
 
 
-def _fail(code: int, error: Exception) -> int:
-    print(f"bbr serve: {error}.", file=sys.stderr)
+def _fail(command: str, code: int, error: Exception) -> int:
+    print(f"bbr {command}: {error}.", file=sys.stderr)
     return code
 
 
@@ -78,17 +149,40 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bbr {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    serve = commands.add_parser(
-        "serve",
-        help="serve ext_proc to a gateway until SIGTERM",
-        description="Serve ext_proc to a gateway until SIGTERM.",
-        epilog=_SERVE_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    for name, option in config.OPTIONS.items():
+
+    def command(name: str, help: str, description: str, epilog: str = "") -> argparse.ArgumentParser:  # noqa: A002
+        return commands.add_parser(
+            name,
+            help=help,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    serve = "Serve ext_proc to a gateway until SIGTERM."
+    _add_settings(command("serve", "serve ext_proc to a gateway until SIGTERM", serve, _SERVE_EPILOG))
+    models = command("models", "print the model table that serve would have", _MODELS, _LOOK_EPILOG)
+    models.add_argument("--json", action="store_true", help="print JSON")
+    _add_settings(models)
+    explain = command("explain", "tell what would become of a request, and why", _EXPLAIN)
+    explain.add_argument("body", metavar="FILE|-", nargs="?", help="the request's body, - for stdin (default: none)")
+    explain.add_argument("--header", action="append", metavar="NAME:VALUE", help="a header; may be given several times")
+    explain.add_argument("--path", default="/v1/chat/completions", help="URL path (default: /v1/chat/completions)")
+    explain.add_argument("--method", help="HTTP method (default: POST, or GET without a body)")
+    explain.add_argument("--json", action="store_true", help="print JSON")
+    _add_settings(explain)
+    check = command("check", "validate a model file", _CHECK)
+    check.add_argument("models", metavar="FILE|DIR", help="the file, or a directory of them")
+    _add_settings(check, ("max_model_length",))
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser, names: Iterable[str] = config.OPTIONS) -> None:
+    for name in names:
+        option = config.OPTIONS[name]
         default = f" (default: {option.default})" if option.default else ""
-        serve.add_argument(
+        parser.add_argument(
             config.flag_of(name),
             dest=name,
             metavar=option.metavar,
@@ -97,4 +191,3 @@ def _parser() -> argparse.ArgumentParser:
             nargs="?" if option.switch else None,
             const="true" if option.switch else None,
         )
-    return parser

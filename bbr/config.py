@@ -12,11 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bbr.exchange import BodyMode, InvalidJson
-from bbr.model import LONGEST_MODEL_BYTES
+from bbr import uri
+from bbr.model import LONGEST_MODEL_BYTES, check_model
+from bbr.paths import MAX_PATTERNS, PathPattern
+from bbr.policy import BodyMode, InvalidJson, OverLimit
+from bbr.refusal import Refusal
 from bbr.replies import BASE_MODEL_HEADER, MAX_BODY_CHUNK_BYTES, MODEL_HEADER
+from bbr.routing import MissingModel, UnknownModel
 
 ENVIRONMENT_PREFIX: Final = "BBR_"
+NAMESPACE_VARIABLE: Final = "NAMESPACE"
 
 _BODY_MODES: Final = {"full-duplex": BodyMode.FULL_DUPLEX_STREAMED, "buffered": BodyMode.BUFFERED}
 _BYTE_UNITS: Final = {
@@ -53,7 +58,7 @@ class Option:
     @property
     def repeatable(self) -> bool:
         """Whether the flag may stand several times; as one text, the values are joined by commas."""
-        return self.parse is _header_names
+        return self.parse in (_header_names, _path_patterns, _query_paths, _templates)
 
 
 def _option(parse: Callable[[str], Any], default: str, metavar: str, help: str) -> Any:  # noqa: A002
@@ -129,9 +134,49 @@ def _header_names(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _namespace(text: str) -> str:
+def _query_paths(text: str) -> frozenset[bytes]:
+    paths = text.split(",")
+    if paths == ["none"]:
+        return frozenset()
+    for path in paths:
+        if not re.fullmatch(r"/[!-~]{0,511}", path) or "?" in path or "#" in path:
+            raise ValueError(
+                "is neither none nor a URL path (it begins with / and has no ? or #), or several with commas"
+            )
+    return frozenset(path.encode() for path in paths)
+
+
+def _templates(text: str) -> tuple[uri.Template, ...]:
+    templates = uri.parse_templates(text)
+    if not templates:
+        raise ValueError("is not a path template, or several with commas between")
+    return templates
+
+
+def _path_patterns(text: str) -> tuple[PathPattern, ...]:
+    patterns = tuple(PathPattern(pattern.strip(" ")) for pattern in text.split(","))
+    if len(patterns) > MAX_PATTERNS:
+        raise ValueError(f"has {len(patterns)} path patterns; at most {MAX_PATTERNS} are allowed")
+    return patterns
+
+
+def _model_name(text: str) -> str:
+    try:
+        return check_model(text, LONGEST_MODEL_BYTES)
+    except Refusal as refused:  # its sentence is meant for a client
+        why = refused.message.removesuffix(".").replace("`model`", "it")
+        raise ValueError(f"is not a model's name: {why}") from None
+
+
+def _metadata_namespace(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,128}", text):
         raise ValueError("is not a metadata namespace (letters, digits, points, dashes, underscores)")
+    return text
+
+
+def _namespace(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text):
+        raise ValueError("is not the name of a Kubernetes namespace (small letters, digits, dashes, at most 63)")
     return text
 
 
@@ -191,7 +236,92 @@ class Settings:
         "within --drain-seconds, so that its gateway connects anew, perhaps to another replica; 0 for no limit",
     )
     models: Path | None = _option(
-        _file, "", "FILE", "YAML file with the model table (default: none; every model is its own base model)"
+        _file,
+        "",
+        "FILE|DIR",
+        "the model table: a YAML or JSON file, or a directory of them, followed as they change (default: none; every "
+        "model is its own base model)",
+    )
+    kubernetes: bool = _option(
+        _boolean,
+        "false",
+        "BOOL",
+        "take the model table from the cluster's ConfigMaps whose label inference.networking.k8s.io/bbr-managed or "
+        'inference.llm-d.ai/ipp-managed is "true", followed as they change; together with --models, if that is given. '
+        "Needs bbr[kubernetes]",
+    )
+    namespace: str | None = _option(
+        _namespace,
+        "",
+        "NAMESPACE",
+        "with --kubernetes, look in this namespace only (default: the variable NAMESPACE, or all namespaces)",
+    )
+    kubeconfig: Path | None = _option(
+        _file,
+        "",
+        "FILE",
+        "with --kubernetes, where the API server is and how to be let in (default: a pod's service account, the "
+        "variable KUBECONFIG, or ~/.kube/config)",
+    )
+    sync_timeout: float = _option(
+        _seconds,
+        "120",
+        "SECONDS",
+        "with --kubernetes, how long the first complete list of the ConfigMaps may take. Until then health checks say "
+        "NOT_SERVING; when it is over, the router ends with exit status 1, so that its pod is seen to fail. 0 waits "
+        "without end",
+    )
+    discover_routes: bool = _option(
+        _boolean,
+        "false",
+        "BOOL",
+        "with --kubernetes, read HTTPRoutes too, and tell of base models that no route names and of model headers in "
+        "routes that no model has",
+    )
+    unknown_model: UnknownModel = _option(
+        _choice({each.value: each for each in UnknownModel}),
+        "reject",
+        "ACTION",
+        "what becomes of a request for a model that the table does not hold: reject answers 404; passthrough takes it "
+        "for a base model; empty sets X-Gateway-Base-Model-Name to nothing, as the Go routers do; default routes it as "
+        "one for --default-model",
+    )
+    missing_model: MissingModel = _option(
+        _choice({each.value: each for each in MissingModel}),
+        "pass",
+        "ACTION",
+        "what becomes of a request whose body was read and names no model: pass sends it on without routing headers, "
+        "reject answers 400, default routes it as one for --default-model",
+    )
+    default_model: str | None = _option(
+        _model_name, "", "NAME", "base model, adapter or alias for --unknown-model=default and --missing-model=default"
+    )
+    include_path: tuple[PathPattern, ...] | None = _option(
+        _path_patterns,
+        "",
+        "PATTERN",
+        "read bodies of these URL paths only, as in /v1/chat/completions or /v1/**; all others pass unread, without "
+        "routing headers. * stands for characters of one segment, ** for any segments; may be given several times, or "
+        "with commas (default: every path)",
+    )
+    exclude_path: tuple[PathPattern, ...] | None = _option(
+        _path_patterns,
+        "",
+        "PATTERN",
+        "read no bodies of these URL paths, even if they are included: they pass unread, without routing headers",
+    )
+    serve_models_list: bool = _option(
+        _boolean,
+        "false",
+        "BOOL",
+        "answer GET /v1/models and GET /v1/models/{id} from the table. Whoever reaches the router can read it, perhaps "
+        "before any authentication",
+    )
+    models_list_max_bytes: int = _option(
+        _size,
+        "60000",
+        "SIZE",
+        "a longer list is not answered; the request passes. Google's gateways take at most 64 KB",
     )
     assume_body_mode: BodyMode = _option(
         _choice(_BODY_MODES),
@@ -203,7 +333,44 @@ class Settings:
         _boolean, "", "BOOL", "the Go routers' spelling: true is --assume-body-mode=full-duplex, false is buffered"
     )
     max_body_bytes: int = _option(
-        _size, "8MiB", "SIZE", "a larger JSON body is refused with 413; others are not bounded"
+        _size,
+        "64MiB",
+        "SIZE",
+        "a larger JSON body or form is refused with 413 (see --over-limit), as it comes and decoded; bodies of other "
+        "kinds are not bounded",
+    )
+    over_limit: OverLimit = _option(
+        _choice({action.value: action for action in OverLimit}),
+        "reject",
+        "ACTION",
+        "what becomes of a body over --max-body-bytes that has named no model so far: reject answers 413, pass sends "
+        "it on without routing headers",
+    )
+    stream_threshold_bytes: int = _option(
+        _size,
+        "256KiB",
+        "SIZE",
+        "a longer JSON body is read piece by piece, and in full duplex goes on upstream once its model is known",
+    )
+    max_buffered_bytes: int = _option(
+        _size,
+        "512MiB",
+        "SIZE",
+        "how much of bodies the process holds in all; without room a body is refused with 503 and Retry-After",
+    )
+    query_model_path: frozenset[bytes] = _option(
+        _query_paths,
+        "/v1/realtime",
+        "PATH",
+        "a URL path on which ?model= names the model, compared exactly; may be given several times, or with commas; "
+        "none for none",
+    )
+    path_template: tuple[uri.Template, ...] | None = _option(
+        _templates,
+        "",
+        "TEMPLATE",
+        "URL paths that name the model, as in /openai/deployments/{model}/**, /**/models/{model}:* or "
+        "/model/{model}/invoke; may be given several times, or with commas",
     )
     max_model_length: int = _option(_model_length, "256", "BYTES", "a longer model name is refused with 400")
     on_invalid_json: InvalidJson = _option(
@@ -234,7 +401,7 @@ class Settings:
         "can then pick any pool, past whatever authorises models by these headers",
     )
     dynamic_metadata: str | None = _option(
-        _namespace,
+        _metadata_namespace,
         "",
         "NAMESPACE",
         "also tell the gateway requested model, base model and outcome as dynamic metadata under this name, for its "
@@ -285,6 +452,11 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
             values[name] = _parse(flag_of(name), flags[name], option)
         elif environment.get(variable) and not _is_service_link(option, environment[variable]):
             values[name] = _parse(variable, environment[variable], option)
+    if values.get("kubernetes") and environment.get(NAMESPACE_VARIABLE):
+        # As the Go routers' chart sets it, from the pod's own.
+        values.setdefault(
+            "namespace", _parse(NAMESPACE_VARIABLE, environment[NAMESPACE_VARIABLE], OPTIONS["namespace"])
+        )
     if "streaming" in values:
         _apply_streaming(values, flags)
     settings = Settings(**values)
@@ -323,8 +495,22 @@ def _check(settings: Settings) -> None:
             raise ConfigError(f"{flag_of(given)} needs {flag_of(missing)} as well: a certificate and its key")
     if settings.tls_cert and not settings.secure_serving:
         raise ConfigError("--tls-cert and --secure-serving=false contradict each other: leave one out")
+    for name in ("namespace", "kubeconfig", "discover_routes"):
+        if getattr(settings, name) and not settings.kubernetes:
+            raise ConfigError(f"{flag_of(name)} needs --kubernetes")
+    _check_default_model(settings)
     if settings.max_connection_age and not settings.drain_seconds:
         raise ConfigError(
             "--max-connection-age needs --drain-seconds of more than 0: requests of a connection that is too old would "
             "be cut off"
         )
+
+
+def _check_default_model(settings: Settings) -> None:
+    wanted = [
+        f"{flag_of(name)}=default"
+        for name in ("unknown_model", "missing_model")
+        if getattr(settings, name).value == "default"
+    ]
+    if wanted and not settings.default_model:
+        raise ConfigError(f"{wanted[0]} needs --default-model: the model to route as")

@@ -5,6 +5,7 @@ Pure.
 
 import enum
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -21,7 +22,7 @@ _ANTHROPIC_PATH: Final = re.compile(rb"[^?#]*/v1/messages(?:[/?#]|$)")
 _BEGINNING_BYTES: Final = 5
 _WANTED: Final = frozenset(
     HeaderValue(key=key).SerializeToString()[:_BEGINNING_BYTES]
-    for key in ("content-type", "content-length", ":path", ":method", "upgrade")
+    for key in ("content-type", "content-length", "content-encoding", ":path", ":method", "upgrade")
 )
 
 # Fields and content types that are known again: most requests of a gateway have the same ones. 300 KB at most.
@@ -47,11 +48,19 @@ class Head(NamedTuple):
         kind: what the body is. OTHER for upgrades and CONNECT too, which have no body to wait for.
         content_length: in octets; 0 if it is not announced.
         dialect: see Dialect.
+        path: the :path pseudo-header, with its query.
+        method: the :method pseudo-header.
+        content_types: the Content-Type fields.
+        content_encodings: the Content-Encoding fields.
     """
 
     kind: BodyKind
     content_length: int
     dialect: Dialect
+    path: bytes = b""
+    method: bytes = b""
+    content_types: Sequence[bytes] = ()
+    content_encodings: Sequence[bytes] = ()
 
 
 def read_head(headers: HeaderMap) -> Head:
@@ -61,7 +70,9 @@ def read_head(headers: HeaderMap) -> Head:
         DecodeError: a field that matters is no HeaderValue.
     """
     length = 0
+    path = method = b""
     content_types = []
+    encodings = []
     dialect = Dialect.OPENAI
     bodyless = False
     for field in headers.headers:
@@ -74,12 +85,18 @@ def read_head(headers: HeaderMap) -> Head:
             if value.isdigit():
                 length = int(value) if len(value) <= _LENGTH_DIGITS else _TOO_LONG
         elif key == ":path":
+            path = value
             if _ANTHROPIC_ENDPOINT in value and _ANTHROPIC_PATH.match(value):
                 dialect = Dialect.ANTHROPIC
-        elif key == "upgrade" or (key == ":method" and value == b"CONNECT"):
+        elif key == "content-encoding":
+            encodings.append(value)
+        elif key == ":method":
+            method = value
+            bodyless = bodyless or value == b"CONNECT"
+        elif key == "upgrade":
             bodyless = True
     kind = BodyKind.OTHER if bodyless else _kind(content_types)
-    return Head(kind, length, dialect)
+    return Head(kind, length, dialect, path, method, content_types, encodings)
 
 
 def _kind(content_types: list[bytes]) -> BodyKind:

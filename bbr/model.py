@@ -29,7 +29,8 @@ class BodyKind(enum.Enum):
     """What a request's headers say of its body, as far as the router cares."""
 
     JSON = enum.auto()  # to be read
-    FORM = enum.auto()  # curl -d sends JSON under this name: to be read if it begins with a brace
+    FORM = enum.auto()  # application/x-www-form-urlencoded; curl -d sends JSON under this name too
+    MULTIPART = enum.auto()  # multipart/form-data
     OTHER = enum.auto()  # none of the router's business
 
 
@@ -47,6 +48,8 @@ def body_kind(content_types: Sequence[bytes]) -> BodyKind:
     media_types = [value.partition(b";")[0].strip().lower() for value in joined]
     if any(map(_is_json, media_types)):
         return BodyKind.JSON
+    if b"multipart/form-data" in media_types:
+        return BodyKind.MULTIPART
     return BodyKind.FORM if b"application/x-www-form-urlencoded" in media_types else BodyKind.OTHER
 
 

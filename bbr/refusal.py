@@ -55,6 +55,24 @@ def model_not_found(model: str) -> Refusal:
     return Refusal(404, "model-not-found", message, param="model", code="model_not_found")
 
 
+def table_incomplete() -> Refusal:
+    """Refuse a model that a source which has not been read yet may hold: 503, for the client to try again."""
+    message = "The router has not read its model table yet. Try again in a few seconds."
+    return Refusal(503, "table-incomplete", message, code="service_unavailable", headers=(("retry-after", b"5"),))
+
+
+def model_missing() -> Refusal:
+    """Refuse a body that was read and names no model, where every request must name one."""
+    message = "The request body names no model: the field `model` is missing."
+    return Refusal(400, "model-missing", message, param="model", code="missing_required_parameter")
+
+
+def default_model_unknown() -> Refusal:
+    """Refuse a request that names no model while the table does not hold the operator's default model."""
+    message = "The gateway is misconfigured: its router's table does not hold the model for requests that name none."
+    return Refusal(500, "default-model-unknown", message, code="gateway_misconfigured")
+
+
 def model_not_string(found: str) -> Refusal:
     """Refuse a `model` whose JSON type, named by `found`, is no string."""
     message = f"`model` must be a JSON string, but it is {found}."
@@ -104,6 +122,12 @@ def body_too_large(limit: int) -> Refusal:
     """Refuse a body of more than `limit` bytes."""
     message = f"The request body is larger than {limit} bytes, the most that this gateway's router reads."
     return Refusal(413, "body-too-large", message, code="body_too_large")
+
+
+def no_room() -> Refusal:
+    """Refuse a body for which the process has no memory left: others that are under way are let finish."""
+    message = "The gateway's router holds as many request bodies as it may. Try again in a moment."
+    return Refusal(503, "no-room", message, code="overloaded", headers=(("retry-after", b"1"),))
 
 
 def body_cut_off(size: int) -> Refusal:

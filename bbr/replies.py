@@ -43,7 +43,7 @@ _ANTHROPIC_TYPES: Final = {404: "not_found_error", 413: "request_too_large", 504
 MAX_BODY_CHUNK_BYTES: Final = 62_000
 
 # Distinct routes kept as bytes. In identity mode a client chooses the names, so this bounds the cache: about 400 octets
-# an entry with ordinary names, 1.2 KB with the longest. There are three such caches.
+# an entry with ordinary names, 1.2 KB with the longest. There are four such caches.
 _CACHED_ROUTES: Final = 4096
 _CACHED_NAME_CHARACTERS: Final = 256
 
@@ -84,8 +84,14 @@ class Replies:
         self.stripped_unbuffered = cache(self._stripped_unbuffered)
         self.stripped_body = cache(self._stripped_body)
         self._cached_route = lru_cache(_CACHED_ROUTES)(self._route)
+        self._cached_route_unbuffered = lru_cache(_CACHED_ROUTES)(self._route_unbuffered)
         self._cached_route_body = lru_cache(_CACHED_ROUTES)(self._route_body)
         self._cached_single = lru_cache(_CACHED_ROUTES)(self._single)
+
+    @property
+    def tells_metadata(self) -> bool:
+        """Whether answers tell the requested model; only then `requested`, if it is another than `model`, matters."""
+        return bool(self._metadata_namespace)
 
     @cached_property
     def request_trailers(self) -> bytes:
@@ -93,24 +99,35 @@ class Replies:
         removal = self._stripping().header_mutation
         return ProcessingResponse(request_trailers=TrailersResponse(header_mutation=removal)).SerializeToString()
 
-    def route(self, model: str, base_model: str) -> bytes:
-        """Answer request_headers and set the routing headers."""
-        long = len(model) > _CACHED_NAME_CHARACTERS
-        return self._route(model, base_model) if long else self._cached_route(model, base_model)
+    def route(self, model: str, base_model: str, requested: str | None = None) -> bytes:
+        """Answer request_headers and set the routing headers; see `tells_metadata` for `requested`."""
+        return (self._route if _is_long(model, requested) else self._cached_route)(model, base_model, requested)
 
-    def route_body(self, model: str, base_model: str) -> bytes:
+    def route_unbuffered(self, model: str, base_model: str, requested: str | None = None) -> bytes:
+        """Answer as `route`, and ask a buffering gateway to send no body; see `stripped_unbuffered`."""
+        answer = self._route_unbuffered if _is_long(model, requested) else self._cached_route_unbuffered
+        return answer(model, base_model, requested)
+
+    def route_body(self, model: str, base_model: str, requested: str | None = None) -> bytes:
         """Answer request_body and set the routing headers."""
-        long = len(model) > _CACHED_NAME_CHARACTERS
-        return self._route_body(model, base_model) if long else self._cached_route_body(model, base_model)
+        answer = self._route_body if _is_long(model, requested) else self._cached_route_body
+        return answer(model, base_model, requested)
 
-    def single(self, body: bytes, outcome: str, model: str | None = None, base_model: str | None = None) -> bytes:
+    def single(
+        self,
+        body: bytes,
+        outcome: str,
+        model: str | None = None,
+        base_model: str | None = None,
+        requested: str | None = None,
+    ) -> bytes:
         """Answer request_headers and give the whole body back in the same message: the exchange's only answer.
 
         With a base model it sets the routing headers, without one it removes them. For bodies that ended without
         trailers, of at most MAX_BODY_CHUNK_BYTES, in FULL_DUPLEX_STREAMED.
         """
-        long = model is not None and len(model) > _CACHED_NAME_CHARACTERS
-        common, rest = (self._single if long else self._cached_single)(outcome, model, base_model)
+        answer = self._single if _is_long(model, requested) else self._cached_single
+        common, rest = answer(outcome, model, base_model, requested)
         size = len(body)
         mutation = _FIELD_1 + _varint(size)
         mutation = _FIELD_3 + _varint(len(mutation) + size) + mutation
@@ -130,6 +147,16 @@ class Replies:
         )
         return self._encode(ProcessingResponse(immediate_response=immediate), refusal.reason, model)
 
+    def answer(self, body: bytes, reason: str) -> bytes:
+        """Return the ImmediateResponse for a request that the router serves itself: 200, JSON, `bbr:<reason>`."""
+        immediate = ImmediateResponse(
+            status=HttpStatus(code=200),
+            headers=HeaderMutation(set_headers=_overwrite([("content-type", b"application/json")])),
+            body=body,
+            details=f"bbr:{reason}",
+        )
+        return self._encode(ProcessingResponse(immediate_response=immediate), reason)
+
     def _stripped(self, outcome: str = "") -> bytes:
         """Answer request_headers and remove the routing headers."""
         return self._encode(ProcessingResponse(request_headers=HeadersResponse(response=self._stripping())), outcome)
@@ -141,27 +168,33 @@ class Replies:
         for what a router has no use for.
         """
         answer = ProcessingResponse(request_headers=HeadersResponse(response=self._stripping()))
-        answer.mode_override.request_body_mode = ProcessingMode.NONE
-        answer.mode_override.response_header_mode = ProcessingMode.SKIP
+        _unbuffer(answer)
         return self._encode(answer, outcome)
 
     def _stripped_body(self, outcome: str = "") -> bytes:
         """Answer request_body and remove the routing headers."""
         return self._encode(ProcessingResponse(request_body=BodyResponse(response=self._stripping())), outcome)
 
-    def _route(self, model: str, base_model: str) -> bytes:
+    def _route(self, model: str, base_model: str, requested: str | None) -> bytes:
         answer = ProcessingResponse(request_headers=HeadersResponse(response=self._routing(model, base_model)))
-        return self._encode(answer, "routed", model, base_model)
+        return self._encode(answer, "routed", requested or model, base_model)
 
-    def _route_body(self, model: str, base_model: str) -> bytes:
+    def _route_unbuffered(self, model: str, base_model: str, requested: str | None) -> bytes:
+        answer = ProcessingResponse(request_headers=HeadersResponse(response=self._routing(model, base_model)))
+        _unbuffer(answer)
+        return self._encode(answer, "routed", requested or model, base_model)
+
+    def _route_body(self, model: str, base_model: str, requested: str | None) -> bytes:
         answer = ProcessingResponse(request_body=BodyResponse(response=self._routing(model, base_model)))
-        return self._encode(answer, "routed", model, base_model)
+        return self._encode(answer, "routed", requested or model, base_model)
 
-    def _single(self, outcome: str, model: str | None, base_model: str | None) -> tuple[bytes, bytes]:
+    def _single(
+        self, outcome: str, model: str | None, base_model: str | None, requested: str | None
+    ) -> tuple[bytes, bytes]:
         """Return a CommonResponse that lacks its body_mutation, and what follows the request_headers."""
         common = self._stripping() if model is None or base_model is None else self._routing(model, base_model)
         common.status = CommonResponse.CONTINUE_AND_REPLACE
-        rest = self._encode(ProcessingResponse(), outcome, model, base_model)
+        rest = self._encode(ProcessingResponse(), outcome, requested or model, base_model)
         return common.SerializeToString(deterministic=True), rest
 
     def _stripping(self) -> CommonResponse:
@@ -186,6 +219,17 @@ class Replies:
                 if value is not None:
                     fields[name].string_value = value
         return answer.SerializeToString(deterministic=True)
+
+
+def _unbuffer(answer: ProcessingResponse) -> None:
+    answer.mode_override.request_body_mode = ProcessingMode.NONE
+    answer.mode_override.response_header_mode = ProcessingMode.SKIP
+
+
+def _is_long(model: str | None, requested: str | None) -> bool:
+    return (model is not None and len(model) > _CACHED_NAME_CHARACTERS) or (
+        requested is not None and len(requested) > _CACHED_NAME_CHARACTERS
+    )
 
 
 def _openai_error(refusal: Refusal) -> dict[str, object]:
@@ -220,7 +264,7 @@ def grpc_message(body: HttpBody, *, response: bool) -> bytes:
     return ProcessingResponse(request_body=answer).SerializeToString()
 
 
-def request_body(body: bytes, *, end_of_stream: bool) -> list[bytes]:
+def request_body(body: bytes | memoryview, *, end_of_stream: bool) -> list[bytes]:
     """Return `body` as request_body answers for FULL_DUPLEX_STREAMED, of at most MAX_BODY_CHUNK_BYTES of body each.
 
     `end_of_stream` marks the last of them; an empty body then still is one message. Without it an empty body is none.
@@ -243,7 +287,7 @@ _FIELD_3: Final = b"\x1a"
 _END_OF_STREAM: Final = b"\x10\x01"
 
 
-def _streamed(tag: int, body: bytes, end_of_stream: bool) -> list[bytes]:
+def _streamed(tag: int, body: bytes | memoryview, end_of_stream: bool) -> list[bytes]:
     size = len(body)
     if size <= MAX_BODY_CHUNK_BYTES:
         if not size and not end_of_stream:
@@ -255,7 +299,7 @@ def _streamed(tag: int, body: bytes, end_of_stream: bool) -> list[bytes]:
     messages = [
         b"".join((full, view[start : start + MAX_BODY_CHUNK_BYTES])) for start in range(0, last, MAX_BODY_CHUNK_BYTES)
     ]
-    messages += _streamed(tag, bytes(view[last:]), end_of_stream)
+    messages += _streamed(tag, view[last:], end_of_stream)
     return messages
 
 

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from bbr import __version__, descriptors
+from bbr import __version__, descriptors, policies
 from bbr.config import Settings
-from bbr.exchange import Exchange, Outcome, Policy
-from bbr.registry import Registry
-from bbr.replies import DESTINATION_HEADER, Replies
-from bbr.sources import file
+from bbr.exchange import Exchange
+from bbr.sources.sources import Sources
+from bbr.sources.table import SourceError
 from bbr.transports.serving import ConnectionLimits, Serving
 from bbr.transports.uv import UvServer
+from bbr.verdict import Outcome
 
 if TYPE_CHECKING:
     from bbr.tls import Credentials
@@ -43,21 +43,8 @@ class Server:
         """
         self._settings = settings
         self.credentials = _credentials(settings)
-        self.registry = _registry(settings)
-        self._policy = Policy(
-            replies=Replies(
-                strip_headers=dict.fromkeys((DESTINATION_HEADER, *(settings.strip_header or ()))),
-                trust_client_headers=settings.trust_client_headers,
-                metadata_namespace=settings.dynamic_metadata or "",
-            ),
-            assume_body_mode=settings.assume_body_mode,
-            max_body_bytes=settings.max_body_bytes,
-            max_model_bytes=settings.max_model_length,
-            on_invalid_json=settings.on_invalid_json,
-            duplex_idle_seconds=settings.duplex_idle_seconds,
-            buffered_wait_seconds=settings.buffered_wait_seconds,
-            single_reply_bytes=settings.single_reply_bytes,
-        )
+        self.sources = _sources(settings)
+        self._policy = policies.policy(settings)
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT, then drain.
@@ -66,10 +53,10 @@ class Server:
             ready: called once both ports are served.
 
         Raises:
-            StartError: a port can't be listened on.
+            StartError: a port can't be listened on, or the model table is not complete within --sync-timeout.
         """
         settings = self._settings
-        serving = Serving()
+        serving = Serving(ready=self.sources.table.synced)
         limit = settings.max_body_bytes
         new_server = _transport(settings)
         main = new_server(
@@ -84,7 +71,8 @@ class Server:
         health_limits = ConnectionLimits(max_connections=descriptors.HEALTH_CONNECTIONS)
         checks = new_server(serving, max_body_bytes=limit, limits=health_limits)
         try:
-            with _stop_signals() as stop:
+            with _signals(self.sources.reload) as stop:
+                self.sources.start()
                 await _listen(main, settings.bind_address, settings.grpc_port, "--grpc-port")
                 await _listen(checks, settings.bind_address, settings.grpc_health_port, "--grpc-health-port")
                 log.info("%s", self._greeting())
@@ -92,30 +80,54 @@ class Server:
                 if settings.trust_client_headers:
                     log.warning("--trust-client-headers: a client that names no model picks its own pool")
                 ready()
-                log.info("%s: draining for at most %g s", await stop, settings.drain_seconds)
+                reason = await self._until_stopped(stop, serving)
+                log.info("%s: draining for at most %g s", reason, settings.drain_seconds)
                 # Health first, so that whoever asks sends nothing more here; its own port outlives the requests.
                 serving.stop()
                 await main.stop(settings.drain_seconds)
                 await checks.stop(_HEALTH_STOP_SECONDS)
         finally:  # whatever still runs, at once: a port could not be had
+            await self.sources.stop()
             await main.stop(0)
             await checks.stop(0)
         log.info("stopped")
 
+    async def _until_stopped(self, stop: asyncio.Future[str], serving: Serving) -> str:
+        """Return why to stop; meanwhile, tell when the model table is complete."""
+        if not serving.now:
+            syncing = asyncio.create_task(self.sources.wait_synced())
+            stop.add_done_callback(lambda _: syncing.cancel())
+            try:
+                await syncing
+            except asyncio.CancelledError:
+                if stop.done():
+                    return stop.result()
+                raise
+            except SourceError as error:
+                raise StartError(str(error)) from None
+            serving.start()
+            log.info("the model table is complete: %s", self.sources)
+        self._tell_idle_rules()
+        return await stop
+
+    def _tell_idle_rules(self) -> None:
+        """Warn of settings that the model table, as it is, leaves without effect."""
+        settings, registry = self._settings, self.sources.table.registry
+        if settings.default_model and not registry.identity and registry.find(settings.default_model) is None:
+            log.warning("--default-model: the model table does not hold %s", settings.default_model)
+        if settings.serve_models_list and registry.identity:
+            log.warning("--serve-models-list: there is no model table to list: such requests pass")
+
     def _new_exchange(self) -> Exchange:
-        return Exchange(self._policy, self.registry)
+        return Exchange(self._policy, self.sources.table.registry)
 
     def _greeting(self) -> str:
         settings = self._settings
         where = settings.bind_address or "every interface"
-        table = "no model table: every model is its own base model"
-        if not self.registry.identity:
-            names, bases = len(self.registry.base_of), len(self.registry.base_models)
-            table = f"{bases} base models and {names - bases} adapters from {settings.models}"
         return (
             f"bbr {__version__} serves ext_proc on port {settings.grpc_port} and health on {settings.grpc_health_port} "
             f"of {where}, {'over TLS' if self.credentials else 'in plaintext'}, by the {settings.transport} transport; "
-            f"{table}"
+            f"{self.sources}"
         )
 
     def _tell_certificate(self) -> None:
@@ -173,18 +185,13 @@ def _limits(settings: Settings) -> ConnectionLimits:
     )
 
 
-def _registry(settings: Settings) -> Registry:
-    if settings.models is None:
-        return Registry()
+def _sources(settings: Settings) -> Sources:
+    sources = Sources(settings)
     try:
-        registry = file.load(settings.models)
-    except file.SourceError as error:
-        raise StartError(f"--models: {error}") from None
-    limit = settings.max_model_length
-    for name in registry.base_of:
-        if len(name.encode()) > limit:  # no request could ever name it
-            raise StartError(f"--models: {settings.models}: {name} is longer than --max-model-length={limit} bytes")
-    return registry
+        sources.load()
+    except SourceError as error:
+        raise StartError(str(error)) from None
+    return sources
 
 
 class Transport(Protocol):
@@ -214,8 +221,11 @@ async def _listen(server: Transport, address: str | None, port: int, flag: str) 
 
 
 @contextmanager
-def _stop_signals() -> Iterator[asyncio.Future[str]]:
-    """Give a future that the first SIGTERM or SIGINT resolves to the signal's name; a second one ends the process."""
+def _signals(reload: Callable[[], None]) -> Iterator[asyncio.Future[str]]:
+    """Give a future that the first SIGTERM or SIGINT resolves to the signal's name; a second one ends the process.
+
+    SIGHUP calls `reload`.
+    """
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[str] = loop.create_future()
     signals = (signal.SIGTERM, signal.SIGINT)
@@ -228,9 +238,10 @@ def _stop_signals() -> Iterator[asyncio.Future[str]]:
             # Not asyncio's KeyboardInterrupt: grpc.aio can't be cancelled half-way through its shutdown.
             signal.signal(each, signal.SIG_DFL)
 
-    before = [(each, signal.getsignal(each)) for each in signals]
+    before = [(each, signal.getsignal(each)) for each in (*signals, signal.SIGHUP)]
     for each in signals:
         loop.add_signal_handler(each, caught, each)
+    loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         yield stop
     finally:

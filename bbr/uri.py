@@ -96,13 +96,13 @@ def model_in_path(
     if not templates:
         return None
     path = path.partition(b"?")[0]
-    odd = _ODD.search(path)
+    odd = is_odd(path)
     if odd and len(path) > MAX_PATH_BYTES:
         raise refusal.path_ambiguous(
             f"it is longer than {MAX_PATH_BYTES} bytes, with escapes, dots or slashes to resolve"
         )
-    readings = _readings(path) if odd else {(path, False)}
-    found = {name for reading, decoded in readings for name in _named(reading, templates, decoded=decoded)}
+    ways = readings(path) if odd else {(path, False)}
+    found = {name for reading, decoded in ways for name in _named(reading, templates, decoded=decoded)}
     if found == {None}:
         return None
     if len(found) > 1:
@@ -129,7 +129,12 @@ def _models(path: bytes, templates: Sequence[Template]) -> Iterator[bytes]:
                 yield match[1]
 
 
-def _readings(path: bytes) -> set[tuple[bytes, bool]]:
+def is_odd(path: bytes) -> bool:
+    """Tell whether a path can be read in more ways than one."""
+    return _ODD.search(path) is not None
+
+
+def readings(path: bytes) -> set[tuple[bytes, bool]]:
     """Return a path as gateways and servers may see it, each with whether escapes are decoded in it.
 
     Every choice of: escapes decoded, what follows a # cut off, backslashes taken for slashes, path parameters cut off,

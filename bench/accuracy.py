@@ -178,7 +178,7 @@ class Mix:
 
     def _get(self, kind: str) -> Request:
         headers = self._spoofed_headers() if self._chance(0.5) else {}
-        return Request(kind, NAMELESS, method="GET", path="/v1/models", headers=headers)
+        return Request(kind, NAMELESS, method="GET", path="/v1/files", headers=headers)
 
     def _routed(self, kind: str, pool: Pool, model: str) -> Request:
         path = self._rng.choice(["/v1/chat/completions", "/v1/completions", "/v1/embeddings"])

@@ -219,7 +219,7 @@ class Attacks:
                 ([], "read"),
                 ([b"text/plain"], "passed"),
                 ([b"application/octet-stream"], "passed"),
-                ([b"multipart/form-data; boundary=b"], "passed"),
+                ([b"multipart/mixed; boundary=b"], "passed"),
                 ([b"application/grpc"], "passed"),
                 ([b"application/x-www-form-urlencoded"], "form"),
                 ([b""], ""),

@@ -98,6 +98,7 @@ class _Stream:
     window: int
     unsent: memoryview
     answer: list[bytes] = field(default_factory=list)
+    begun: float = field(default_factory=time.perf_counter)
 
 
 def _connect(port: int, context: ssl.SSLContext | None) -> socket.socket:
@@ -113,7 +114,12 @@ class _Connection:
     """One connection; `more` gives the next request, or None when there is none to begin."""
 
     def __init__(
-        self, connected: socket.socket, first: bytes, answer: bytes, more: Callable[[], Request | None]
+        self,
+        connected: socket.socket,
+        first: bytes,
+        answer: bytes,
+        more: Callable[[], Request | None],
+        took: Callable[[float], None],
     ) -> None:
         self.socket = connected
         self.streams: dict[int, _Stream] = {}
@@ -122,6 +128,7 @@ class _Connection:
         self._first = first
         self._answer = answer
         self._more = more
+        self._took = took
         self._out: list[bytes | memoryview] = [
             PREFACE,
             settings((HEADER_TABLE_SIZE, 0), (INITIAL_WINDOW_SIZE, _OUR_WINDOW)),
@@ -240,7 +247,9 @@ class _Connection:
             return False
         if fields.get("grpc-status") != "0":
             raise LoadError(f"a call has ended with {fields}")
-        if b"".join(self.streams.pop(stream_id).answer) != self._answer:
+        stream = self.streams.pop(stream_id)
+        self._took(time.perf_counter() - stream.begun)
+        if not workload.same_answer(b"".join(stream.answer), self._answer):
             raise LoadError("an answer is not what it must be")
         return True
 
@@ -285,6 +294,9 @@ class Load:
         exchanges: what to send.
         answer: the octets that each of them must be answered with.
         certificate: the router's, to speak TLS.
+
+    Attributes:
+        seconds: how long each exchange took, if it is a list.
     """
 
     def __init__(
@@ -298,6 +310,7 @@ class Load:
     ) -> None:
         self._requests = itertools.cycle(exchanges.requests)
         self._left = 0
+        self.seconds: list[float] | None = None
         self.streams = streams
         self._epoll = select.epoll()
         self._connections: dict[int, _Connection] = {}
@@ -306,7 +319,7 @@ class Load:
             context = ssl.create_default_context(cafile=certificate)
             context.set_alpn_protocols(["h2"])
         for number in range(1, connections + 1):
-            connection = _Connection(_connect(port, context), exchanges.first, answer, self._next)
+            connection = _Connection(_connect(port, context), exchanges.first, answer, self._next, self._took)
             self._connections[connection.socket.fileno()] = connection
             self._epoll.register(connection.socket, select.EPOLLIN)
             connection.ping()
@@ -378,6 +391,10 @@ class Load:
             return None
         self._left -= 1
         return next(self._requests)
+
+    def _took(self, seconds: float) -> None:
+        if self.seconds is not None:
+            self.seconds.append(seconds)
 
     def _flush(self, number: int, connection: _Connection) -> None:
         waited = bool(connection.unsent)

@@ -21,13 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bbr import model
-from bbr.exchange import Exchange, Policy
+from bbr.exchange import Exchange
 from bbr.head import read_head
 from bbr.http2.connection import Connection
 from bbr.http2.events import DataReceived
 from bbr.http2.reader import FrameReader
 from bbr.http2.settings import Settings
 from bbr.pb.ext_proc_pb2 import ProcessingRequest
+from bbr.policy import Policy
 from bbr.registry import Registry
 from bbr.replies import Replies, request_body
 from bbr.rpc import calls
@@ -37,6 +38,7 @@ from bbr.rpc.messages import MessageReader, frame
 from bbr.status import OK, Status
 from bench import rig, workload
 from tests.support import frames
+from tests.support.exchanges import said
 from tests.support.grpc_frames import PROCESS
 
 EXCHANGES = 2_000
@@ -102,7 +104,7 @@ def wire(size: int, per_read: int, shape: str, *, traced: bool) -> Wire:
             octets.clear()
             ending.clear()
     whole = Exchange(Policy(Replies()), Registry())
-    answers = [answer for message in sent for answer in whole.receive(message)]
+    answers = [answer for message in sent for answer in said(whole, message)]
     workload.check(sent, answers)
     return Wire(greeting, reads, endings, count, sent, answers)
 
@@ -111,6 +113,7 @@ class Canned:
     """A handler that answers its last message, and reads none."""
 
     patience_seconds: float | None = None
+    pending = False
 
     def __init__(self, count: int, answers: list[bytes]) -> None:
         self._left = count
@@ -121,6 +124,14 @@ class Canned:
         """Count, and answer the last."""
         self._left -= 1
         return () if self._left else self._answers
+
+    def work(self) -> Sequence[bytes]:
+        """Never asked."""
+        return ()
+
+    def expect(self, size: int) -> Sequence[bytes]:
+        """Let it come."""
+        return ()
 
     def expire(self) -> Sequence[bytes]:
         """Never asked."""

@@ -27,7 +27,7 @@ import h2.errors
 import h2.events
 import h2.exceptions
 
-from bbr.exchange import Policy
+from bbr.policy import Policy
 from bbr.replies import Replies
 from bench.attacks import CASE, DEFAULT, MAX_BODY_BYTES, NOBODY, ROUTING, Attack, Attacks, Session, truth
 from tests.support import envoy

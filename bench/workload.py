@@ -10,9 +10,9 @@ from typing import Final
 import hpack
 import orjson
 
-from bbr.exchange import BodyMode
 from bbr.pb.ext_proc_pb2 import ProcessingRequest
-from bbr.rpc.messages import frame
+from bbr.policy import BodyMode
+from bbr.rpc.messages import MessageReader, frame
 from tests.support import messages
 from tests.support.grpc_frames import PROCESS
 
@@ -21,6 +21,9 @@ MODEL: Final = "sql-lora"
 
 # What Envoy hands on at a time.
 PIECE_BYTES: Final = 16_384
+
+# Longer bodies are read as they come, and are given back in pieces that depend on when (--stream-threshold-bytes).
+LONG_BYTES: Final = 256 << 10
 
 HEADERS: Final = {
     ":authority": "gateway.example",
@@ -92,6 +95,19 @@ def field_blocks(traced: Sequence[Fields]) -> tuple[bytes, list[bytes]]:
     encoder.header_table_size = 0
     first = encoder.encode([*STREAM_FIELDS])
     return first, [encoder.encode([*STREAM_FIELDS, *trace.items()]) for trace in traced]
+
+
+def same_answer(came: bytes, right: bytes) -> bool:
+    """Tell whether two answers on the wire say the same: a long body comes back in pieces of any size."""
+    return came == right or (len(right) > LONG_BYTES and _meaning(came) == _meaning(right))
+
+
+def _meaning(answer: bytes) -> tuple[bytes, bytes, list[bool]]:
+    """Return an answer's first message, the body that it brings back, and which of its ends were the request's."""
+    sent = MessageReader(len(answer)).feed(answer)
+    pieces = [messages.parse(each).request_body.response.body_mutation.streamed_response for each in sent[1:]]
+    ends = [piece.end_of_stream for piece in pieces]
+    return sent[0], b"".join(piece.body for piece in pieces), ends[-1:] + [end for end in ends[:-1] if end]
 
 
 def check(sent: Sequence[bytes], answers: Sequence[bytes]) -> bytes:

@@ -3,6 +3,29 @@
 No clock inside: time is an argument, in seconds of whatever monotonic clock the owner has.
 """
 
+from typing import Final
+
+from bbr.http2 import frames
+
+# Precedents: hyperium 1,024 resets of ours, golang 10,000 control frames, nghttp2 and Envoy 1,000 unread ones.
+FAULTS: Final = 1000.0  # streams that we reset for a fault of the peer's
+FAULTS_PER_SECOND: Final = 10.0
+CONTROL: Final = 2000.0  # frames that carry nothing: PING, SETTINGS, PRIORITY, unknown, empty, surplus WINDOW_UPDATE
+CONTROL_PER_SECOND: Final = 500.0
+CANCELS: Final = 5000.0  # streams that the peer resets before they are answered
+CANCELS_PER_SECOND: Final = 5000.0
+# A connection that has never had an answer owes its first one within this many cancelled requests.
+CANCELS_WITHOUT_ANSWER: Final = 1000
+# DATA of fewer octets costs. The smallest ext_proc message in its gRPC frame has ten: a gateway whose client trickles a
+# body must not lose its connection for it.
+SMALL_DATA_BYTES: Final = 8
+# A change of INITIAL_WINDOW_SIZE is work for each open stream.
+CONTROL_PER_STREAM: Final = 0.05
+# What DATA of ours may bring in turn: WINDOW_UPDATEs for the stream and the connection, a PING to measure the path.
+CONTROL_PER_REQUEST: Final = 4.0
+CONTROL_PER_SEND: Final = 2.0
+CONTROL_PER_OCTET: Final = 2.0 / frames.MIN_MAX_FRAME_SIZE
+
 
 class Budget:
     """A token bucket.

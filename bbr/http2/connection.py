@@ -11,7 +11,7 @@ A peer's fault ends a stream (RST_STREAM) or the connection (GOAWAY, then `close
 from collections import OrderedDict
 from typing import Final
 
-from bbr.http2 import frames
+from bbr.http2 import budgets, frames
 from bbr.http2.budgets import Budget
 from bbr.http2.events import (
     ConnectionFailed,
@@ -30,28 +30,9 @@ from bbr.http2.settings import DEFAULT_WINDOW_BYTES, Settings
 from bbr.http2.streams import Stream
 from bbr.http2.windows import ReceiveWindow
 
-# Budgets: what a peer may make us do for nothing. Precedents: hyperium 1,024 resets of ours, golang 10,000 control
-# frames, nghttp2 and Envoy 1,000 unread ones.
-_FAULTS: Final = 1000.0  # streams that we reset for a fault of the peer's
-_FAULTS_PER_SECOND: Final = 10.0
-_CONTROL: Final = 2000.0  # frames that carry nothing: PING, SETTINGS, PRIORITY, unknown, empty, surplus WINDOW_UPDATE
-_CONTROL_PER_SECOND: Final = 500.0
-_CANCELS: Final = 5000.0  # streams that the peer resets before they are answered
-_CANCELS_PER_SECOND: Final = 5000.0
-# A connection that has never had an answer owes its first one within this many cancelled requests.
-_CANCELS_WITHOUT_ANSWER: Final = 1000
-# DATA of fewer octets costs. The smallest ext_proc message in its gRPC frame has ten: a gateway whose client trickles a
-# body must not lose its connection for it.
-_SMALL_DATA_BYTES: Final = 8
 _MAX_SETTINGS_ENTRIES: Final = 128
 # The octets of a PING of ours; one may be under way at a time.
 _KEEPALIVE: Final = frames.ping(b"bbr-ping")
-# A change of INITIAL_WINDOW_SIZE is work for each open stream.
-_CONTROL_PER_STREAM: Final = 0.05
-# What DATA of ours may bring in turn: WINDOW_UPDATEs for the stream and the connection, a PING to measure the path.
-_CONTROL_PER_REQUEST: Final = 4.0
-_CONTROL_PER_SEND: Final = 2.0
-_CONTROL_PER_OCTET: Final = 2.0 / frames.MIN_MAX_FRAME_SIZE
 
 
 class Connection:
@@ -84,11 +65,13 @@ class Connection:
         self._unacknowledged = 1
         # Streams that we reset lately: frames may still be under way.
         self._reset_ids: OrderedDict[int, None] = OrderedDict()
-        self._faults = Budget(_FAULTS, _FAULTS_PER_SECOND, now)
-        self._control = Budget(_CONTROL, _CONTROL_PER_SECOND, now)
-        self._cancels = Budget(_CANCELS, _CANCELS_PER_SECOND, now)
+        self._faults = Budget(budgets.FAULTS, budgets.FAULTS_PER_SECOND, now)
+        self._control = Budget(budgets.CONTROL, budgets.CONTROL_PER_SECOND, now)
+        self._cancels = Budget(budgets.CANCELS, budgets.CANCELS_PER_SECOND, now)
         self._cancelled = 0
         self._answered = False
+        self._crowded = False  # a stream was called stuck, for all that waits on the connection
+        self._unstuck: list[int] = []
         self._sender.control(frames.settings(settings.wire()))
         if settings.connection_window_bytes > DEFAULT_WINDOW_BYTES:
             self._sender.control(frames.window_update(0, settings.connection_window_bytes - DEFAULT_WINDOW_BYTES))
@@ -146,15 +129,7 @@ class Connection:
 
     def _expire_stalled(self, now: float) -> None:
         """Reset the streams whose answers do not get away, or fail the connection if none does."""
-        settings = self._settings
-        overdue = []
-        for stream in self._sender.queued.values():
-            left = stream.stalled_bytes - stream.queued_bytes
-            if stream.stalled_at is None or left >= settings.min_progress_bytes:
-                stream.stalled_at = now
-                stream.stalled_bytes = stream.queued_bytes
-            elif now - stream.stalled_at > settings.stall_seconds:
-                overdue.append(stream)
+        overdue = self._sender.stalled(now, self._settings.stall_seconds, self._settings.min_progress_bytes)
         # Of the streams on which something waits, all: then it is not one client that is slow.
         if overdue and len(overdue) == len(self._sender.queued) and self._sender.window.available <= 0:
             self._fail(ErrorCode.FLOW_CONTROL_ERROR, "connection-stalled")
@@ -179,7 +154,7 @@ class Connection:
         stream = self.streams.get(stream_id)
         if stream is not None:
             self._answered = True
-            self._control.earn(_CONTROL_PER_SEND + len(octets) * _CONTROL_PER_OCTET)
+            self._control.earn(budgets.CONTROL_PER_SEND + len(octets) * budgets.CONTROL_PER_OCTET)
             self._sender.data(stream, octets, end_stream=end_stream)
             if self._sender.queued_bytes > self._settings.max_connection_queued_bytes and stream.queue:
                 self._drop(stream, ErrorCode.ENHANCE_YOUR_CALM, "queued-bytes")
@@ -192,6 +167,39 @@ class Connection:
         if stream is not None:
             self._send_reset(stream_id, code)
             self._remove(stream)
+
+    def pause(self, stream_id: int) -> None:
+        """Give a stream's peer no more credit: its owner is busy with what has come. On a closed stream it is nothing.
+
+        The connection's credit goes back all the same: other streams must not wait for this one.
+        """
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            stream.paused = True
+
+    def resume(self, stream_id: int) -> None:
+        """Give a paused stream's peer the credit that was withheld."""
+        stream = self.streams.get(stream_id)
+        if stream is not None and stream.paused:
+            stream.paused = False
+            self._give_withheld(stream)
+
+    def is_stuck(self, stream_id: int) -> bool:
+        """Tell whether what waits on a stream, or on all together, is so much that more of it should be held back.
+
+        The stream's id will be among those of `take_unstuck` when it may be asked again.
+        """
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            return False
+        self._crowded = self._is_crowded()
+        stream.watched = self._crowded or self._is_full(stream)
+        return stream.watched
+
+    def take_unstuck(self) -> list[int]:
+        """Return the streams that were stuck, and may be so no more, since the last call."""
+        unstuck, self._unstuck = self._unstuck, []
+        return unstuck
 
     def hold(self, held: bool) -> None:
         """Produce no DATA while the peer does not read (`held`); go on when it does."""
@@ -266,8 +274,8 @@ class Connection:
         if increment:
             self._sender.control(frames.window_update(0, increment))
         end_stream = bool(flags & Flag.END_STREAM)
-        if len(data) < _SMALL_DATA_BYTES and not end_stream:
-            self._spend_control(1 - len(data) / _SMALL_DATA_BYTES)
+        if len(data) < budgets.SMALL_DATA_BYTES and not end_stream:
+            self._spend_control(1 - len(data) / budgets.SMALL_DATA_BYTES)
         stream = self.streams.get(stream_id)
         if stream is None:
             self._closed_stream_frame(stream_id)
@@ -362,7 +370,7 @@ class Connection:
         stream = Stream(stream_id, settings.stream_window_bytes, self._sender.initial_window, section.content_length)
         stream.remote_closed = end_stream
         self.streams[stream_id] = stream
-        self._control.earn(_CONTROL_PER_REQUEST)
+        self._control.earn(budgets.CONTROL_PER_REQUEST)
         self._events.append(RequestReceived(stream_id, section, end_stream))
         if stream_id == frames.MAX_STREAM_ID:
             self.shut_down(refuse=True)  # no ids are left (section 5.1.1)
@@ -407,7 +415,7 @@ class Connection:
             self._cancels.earn(9)
             return
         self._cancelled += 1
-        if not self._answered and self._cancelled > _CANCELS_WITHOUT_ANSWER:
+        if not self._answered and self._cancelled > budgets.CANCELS_WITHOUT_ANSWER:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "rapid-reset")
         if not self._cancels.spend(1, self._now):
             # One connection carries all clients of a gateway's worker: its running streams are let finish.
@@ -472,7 +480,7 @@ class Connection:
         difference = window - self._sender.initial_window
         if not difference:
             return
-        self._spend_control(len(self.streams) * _CONTROL_PER_STREAM)
+        self._spend_control(len(self.streams) * budgets.CONTROL_PER_STREAM)
         self._sender.initial_window = window
         for stream in self.streams.values():
             if not stream.send_window.add(difference):
@@ -535,7 +543,7 @@ class Connection:
 
     def _release_stream(self, stream: Stream, size: int) -> None:
         """Give a stream's credit back, unless its own answer is stuck: then what it could still send must wait too."""
-        if stream.queue and stream.queued_bytes + ENTRY_BYTES * len(stream.queue) > self._settings.max_queued_bytes:
+        if stream.paused or self._is_full(stream):
             stream.withheld_bytes += size
             return
         increment = stream.receive_window.release(size)
@@ -545,10 +553,30 @@ class Connection:
     def _flush(self) -> None:
         for stream in self._sender.flush():
             self._close_if_done(stream)
-            if stream.withheld_bytes:
-                withheld, stream.withheld_bytes = stream.withheld_bytes, 0
-                if not stream.remote_closed and not stream.local_closed:
-                    self._release_stream(stream, withheld)
+            self._unwatch(stream)
+            self._give_withheld(stream)
+        if self._crowded and not self._is_crowded():
+            self._crowded = False
+            for stream in self.streams.values():
+                self._unwatch(stream)
+
+    def _unwatch(self, stream: Stream) -> None:
+        if stream.watched:
+            stream.watched = False
+            self._unstuck.append(stream.id)
+
+    def _is_crowded(self) -> bool:  # at the bound itself streams are lost
+        return 2 * self._sender.queued_bytes > self._settings.max_connection_queued_bytes
+
+    def _is_full(self, stream: Stream) -> bool:
+        queue = stream.queue
+        return bool(queue) and stream.queued_bytes + ENTRY_BYTES * len(queue) > self._settings.max_queued_bytes
+
+    def _give_withheld(self, stream: Stream) -> None:
+        if stream.withheld_bytes:
+            withheld, stream.withheld_bytes = stream.withheld_bytes, 0
+            if not stream.remote_closed and not stream.local_closed:
+                self._release_stream(stream, withheld)
 
     def _close_if_done(self, stream: Stream) -> None:
         if not stream.local_closed:

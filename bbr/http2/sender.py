@@ -140,6 +140,21 @@ class Sender:
                 self.headers(stream, stream.trailers, end_stream=True)
         return drained
 
+    def stalled(self, now: float, stall_seconds: float, min_progress_bytes: int) -> list[Stream]:
+        """Return the streams of whose queues less than that many octets have left in that many seconds.
+
+        It sees progress only when it is called: about once a second.
+        """
+        overdue = []
+        for stream in self.queued.values():
+            left = stream.stalled_bytes - stream.queued_bytes
+            if stream.stalled_at is None or left >= min_progress_bytes:
+                stream.stalled_at = now
+                stream.stalled_bytes = stream.queued_bytes
+            elif now - stream.stalled_at > stall_seconds:
+                overdue.append(stream)
+        return overdue
+
     def _enqueue(self, stream: Stream, octets: memoryview) -> None:
         if not stream.queue:
             self.queued[stream.id] = stream

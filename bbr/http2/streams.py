@@ -21,7 +21,9 @@ class Stream:
         queued_bytes: their DATA octets.
         queue_ends: END_STREAM goes with the last of them.
         trailers: the block that ends the stream after the queue.
-        withheld_bytes: credit that the peer gets when the queue is short again.
+        withheld_bytes: credit that the peer gets when the queue is short again, and the owner wants more.
+        paused: the owner wants no more for the time being.
+        watched: the owner wants to know when nothing waits any more.
         stalled_at: when what waits was last seen to make progress, in seconds; None while nothing waits.
         stalled_bytes: how much waited then, and how much has come to it since.
         answered: some DATA has left; a reset after that is normal (Envoy resets every ext_proc stream).
@@ -32,6 +34,7 @@ class Stream:
         "expected_bytes",
         "id",
         "local_closed",
+        "paused",
         "queue",
         "queue_ends",
         "queued_bytes",
@@ -41,6 +44,7 @@ class Stream:
         "stalled_at",
         "stalled_bytes",
         "trailers",
+        "watched",
         "withheld_bytes",
     )
 
@@ -56,6 +60,8 @@ class Stream:
         self.queue_ends = False
         self.trailers: bytes | None = None
         self.withheld_bytes = 0
+        self.paused = False
+        self.watched = False
         self.stalled_at: float | None = None
         self.stalled_bytes = 0
         self.answered = False

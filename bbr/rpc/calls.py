@@ -33,11 +33,21 @@ class Handler(Protocol):
         """Once set, the status to end the call with, after the messages already returned."""
 
     @property
+    def pending(self) -> bool:
+        """Whether `work` has something to do. It may still be sent messages."""
+
+    @property
     def patience_seconds(self) -> float | None:
         """How long to wait for the next message before `expire`; None is for ever."""
 
     def receive(self, message: bytes) -> Sequence[bytes]:
         """Take a message and return the answers."""
+
+    def work(self) -> Sequence[bytes]:
+        """Do a bit of what is pending, about half a millisecond's, and return the answers that came of it."""
+
+    def expect(self, size: int) -> Sequence[bytes]:
+        """Take note that a long message of `size` octets has begun; return answers, if that calls for any."""
 
     def expire(self) -> Sequence[bytes]:
         """Return the answers for a message that did not come in time."""
@@ -56,9 +66,10 @@ class Call:
         heard: when a message last came to its end, in seconds: a piece of one now and then is no sign of life.
         deadline: when grpc-timeout is over; None without one.
         headers_sent: response HEADERS are out, so the end is trailers.
+        half_closed: the client has no more to say, and the handler is to be told once it has no more work.
     """
 
-    __slots__ = ("deadline", "handler", "headers_sent", "heard", "reader", "stream_id")
+    __slots__ = ("deadline", "half_closed", "handler", "headers_sent", "heard", "reader", "stream_id")
 
     def __init__(
         self, stream_id: int, handler: Handler, reader: MessageReader, now: float, deadline: float | None
@@ -69,6 +80,7 @@ class Call:
         self.heard = now
         self.deadline = deadline
         self.headers_sent = False
+        self.half_closed = False
 
 
 def http_refusal(section: FieldSection) -> bytes | None:

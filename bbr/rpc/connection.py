@@ -3,6 +3,7 @@
 Sans-IO: time is an argument, and faults of ours are handed to the owner, which logs them.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +24,9 @@ _TIMEOUT: Final = Status(StatusCode.DEADLINE_EXCEEDED, "the call's grpc-timeout 
 _CUT_OFF: Final = Status(StatusCode.INTERNAL, "the call ended inside of a message")
 _OUR_FAULT: Final = Status(StatusCode.INTERNAL, "the router failed on this request")
 
+
+# Of a message that is longer and not complete its handler is told.
+_LONG_MESSAGE_BYTES: Final = 64 << 10
 
 # How a call begins: the block that refuses it, or else its handler's maker, its timeout in seconds and its encoding.
 _Opening = tuple[bytes, Callable[[], Handler] | None, float | None, bytes | None]
@@ -51,6 +55,10 @@ class RpcConnection:
     Attributes:
         calls: running calls by stream id.
         fault: why the connection has failed, by name; "" while it has not.
+
+    A handler that is `pending` gets to work when the owner calls `work`. Meanwhile its peer gets no more credit for the
+    call's stream; and while the call's own answers wait for credit, it does not work: then it, and not a queue, holds
+    what is yet to be sent.
     """
 
     def __init__(self, settings: Settings, services: Services, now: float) -> None:
@@ -58,6 +66,8 @@ class RpcConnection:
         self.fault = ""
         self._services = services
         self._http2 = Connection(settings, now)
+        self._busy: deque[Call] = deque()  # their handlers are pending; each call stands there once
+        self._stuck: dict[int, Call] = {}  # pending as well, and their answers wait for credit
         self._last_entries: Sequence[Entry] | None = None
         self._last_opening: _Opening = (b"", None, None, None)
 
@@ -76,8 +86,41 @@ class RpcConnection:
         try:
             for event in self._http2.receive(octets, now):
                 self._handle(event, now)
+            if self._stuck:
+                self._unstick()
         except Exception as error:
             self._abandon(error, now)
+
+    @property
+    def pending(self) -> bool:
+        """Whether `work` has something to do now."""
+        return bool(self._busy)
+
+    def work(self, now: float) -> None:
+        """Let one pending handler work a bit; those that are pending take turns. Never raises, as `receive`."""
+        try:
+            call = self._busy.popleft()
+            if self.calls.get(call.stream_id) is not call:
+                return  # it has ended meanwhile
+            if self._http2.is_stuck(call.stream_id):
+                self._stuck[call.stream_id] = call
+                return
+            call.heard = now
+            self._answer(call, call.handler.work)
+            if call.handler.pending:
+                self._busy.append(call)
+                return
+            self._http2.resume(call.stream_id)
+            if call.half_closed and call.stream_id in self.calls:
+                self._finish(call)
+        except Exception as error:
+            self._abandon(error, now)
+
+    def _unstick(self) -> None:
+        for stream_id in self._http2.take_unstuck():
+            call = self._stuck.pop(stream_id, None)
+            if call is not None:
+                self._busy.append(call)
 
     def expire(self, now: float) -> None:
         """End what is overdue: calls past their deadline or a handler's patience, and a connection that never began.
@@ -99,6 +142,7 @@ class RpcConnection:
     def hold(self, held: bool) -> None:
         """Produce no more DATA while the peer does not read."""
         self._http2.hold(held)
+        self._unstick()
 
     def shut_down(self, *, refuse: bool) -> None:
         """Announce the end: first without refusing anything, then refusing new calls."""
@@ -186,26 +230,39 @@ class RpcConnection:
         return b"", new_handler, seconds, section.get(b"grpc-encoding")
 
     def _data(self, call: Call, data: bytes, now: float, *, end_stream: bool) -> None:
-        try:
-            messages = call.reader.feed(data)
-        except MessageError as error:
-            self._end(call, error.status)
-            return
-        if messages:
-            call.heard = now
-        answers: list[bytes] = []
         handler = call.handler
+        reader = call.reader
+        was_pending = handler.pending
+        answers: list[bytes] = []
+        fault: Status | None = None
         try:
+            try:
+                messages = reader.feed(data)
+            except MessageError as error:
+                messages = ()
+                fault = error.status
+                if error.size:  # the handler may have a better answer
+                    answers += handler.expect(error.size)
+            if messages:
+                call.heard = now
             for message in messages:
                 answers += handler.receive(message)
+            if reader.begun_bytes > _LONG_MESSAGE_BYTES:
+                answers += handler.expect(reader.begun_bytes)
+                reader.begun_bytes = 0
         except Exception as error:
             self._fail(call, error)
             return
         if answers:
             self._send(call, answers)
-        if handler.end is not None:
-            self._end(call, handler.end)
-        elif end_stream:
+        status = handler.end or fault
+        if status is not None:
+            self._end(call, status)
+            return
+        if handler.pending and not was_pending:
+            self._http2.pause(call.stream_id)
+            self._busy.append(call)
+        if end_stream:
             self._finish(call)
 
     def _answer(self, call: Call, ask: Callable[[], Sequence[bytes]]) -> None:
@@ -223,6 +280,9 @@ class RpcConnection:
         """End a call that the client has half-closed."""
         if call.reader.unfinished:
             self._end(call, _CUT_OFF)
+            return
+        if call.handler.pending:
+            call.half_closed = True
             return
         try:
             status = call.handler.finish()
@@ -251,6 +311,7 @@ class RpcConnection:
     def _forget(self, call: Call) -> bool:
         """Let a call go; False if its owner failed at it."""
         del self.calls[call.stream_id]
+        self._stuck.pop(call.stream_id, None)
         try:
             self._services.ended(call.handler)
         except Exception as error:

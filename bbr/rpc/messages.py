@@ -21,13 +21,15 @@ class MessageError(Exception):
     Attributes:
         code: the gRPC status code.
         reason: stable name in kebab case.
+        size: of a message that is too large, in octets; else 0.
     """
 
-    def __init__(self, code: StatusCode, reason: str, message: str) -> None:
+    def __init__(self, code: StatusCode, reason: str, message: str, size: int = 0) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
         self.message = message
+        self.size = size
 
     @property
     def status(self) -> Status:
@@ -43,9 +45,13 @@ class MessageReader:
     Args:
         max_bytes: a longer message is refused when its prefix says so, before its first octet is held.
         encoding: the call's grpc-encoding, None for none. None is decoded here.
+
+    Attributes:
+        begun_bytes: the size of a message whose prefix was the last to come, if that message is not complete; for
+            whoever wants to know of it, and sets it to 0 then.
     """
 
-    __slots__ = ("_encoding", "_held_bytes", "_max_bytes", "_needed", "_parts")
+    __slots__ = ("_encoding", "_held_bytes", "_max_bytes", "_needed", "_parts", "begun_bytes")
 
     def __init__(self, max_bytes: int, encoding: bytes | None = None) -> None:
         self._max_bytes = max_bytes
@@ -53,6 +59,7 @@ class MessageReader:
         self._parts: list[bytes] = []
         self._held_bytes = 0
         self._needed = _PREFIX_BYTES
+        self.begun_bytes = 0
 
     @property
     def unfinished(self) -> bool:
@@ -87,6 +94,7 @@ class MessageReader:
             start = position + _PREFIX_BYTES
             if end - start < length:
                 self._needed = _PREFIX_BYTES + length
+                self.begun_bytes = length
                 break
             position = start + length
             messages.append(octets[start:position])
@@ -106,7 +114,7 @@ class MessageReader:
         if flag:
             return MessageError(StatusCode.INTERNAL, "compressed-flag", f"a message's compressed flag is {flag}")
         text = f"a message of {length} bytes is larger than {self._max_bytes}, the most that this server receives"
-        return MessageError(StatusCode.RESOURCE_EXHAUSTED, "message-too-large", text)
+        return MessageError(StatusCode.RESOURCE_EXHAUSTED, "message-too-large", text, length)
 
 
 def frame(messages: Sequence[bytes]) -> bytes:

@@ -3,6 +3,9 @@
 Sans-IO. The verdict is that of `model.read_model` on the whole, for every split into pieces; what is kept of the pieces
 is a few kilobytes at most, whatever the document's size. tests/property/test_scanner.py compares the two.
 
+Pieces are looked at in slices. What can be is taken by `fragment.read`, many tokens at once; the tokens at the edges of
+a slice, the root's own brackets, its `model`, and whatever is wrong, go through the steps here, one by one.
+
 Where they differ, on purpose:
 
 - A scanner refuses at the first fault, before it has seen the rest. `read_model` tells of invalid UTF-8 first, wherever
@@ -20,37 +23,33 @@ Where they differ, on purpose:
 
 import math
 from collections.abc import Callable
-from itertools import accumulate
 from typing import Final
 
 import orjson
 
 from bbr import model, refusal
 from bbr.refusal import Refusal
-from bbr.scan import grammar
-
-# Real requests have 10 levels; Python's own parser, in most model servers, ends at about 990.
-MAX_DEPTH: Final = 900
-
-# The smallest double, written out in full, has 1077.
-MAX_NUMBER_BYTES: Final = 2048
+from bbr.scan import fragment, grammar
+from bbr.scan.fragment import Fragment
+from bbr.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES
 
 MAX_TRAILING_BLANKS: Final = 64 << 10
 
-# What one call may spend: nanoseconds, all costs being those of the worst octets. Together with the last step, which is
-# counted when it is done, that is a millisecond (bench/micro/scanner.py).
-BUDGET: Final = 600_000
+# What one call may spend, in ns, all costs being those of the worst octets. Together with the last fragment, which is
+# counted when it is done, that is less than a millisecond (bench/micro/scanner_worst.py).
+BUDGET: Final = 300_000
 
-# What a match may see at once. A match can't be interrupted; but what it has read of a value that goes on behind the
-# slice must be read again. The inside of a string never is.
-_SLICE: Final = 4 << 10
-_TEXT_SLICE: Final = 32 << 10
+# What is looked at at once; a fragment can't be interrupted.
+_SLICE: Final = 8 << 10
 
-_SLICE_COST: Final = 2_000
+# Fewer octets are not worth the while of a fragment; nor are few of a string that of its other reader.
+_FRAGMENT_BYTES: Final = 24
+_TEXT_BYTES: Final = 400
+
+_SLICE_COST: Final = 3_000
 _STEP_COST: Final = 2_500
-_OCTET_COST: Final = 80
-_TEXT_OCTET_COST: Final = 3
-_ESCAPE_COST: Final = 30
+_OCTET_COST: Final = 3
+_ESCAPE_COST: Final = 15
 
 _ARRAY: Final = ord("[")
 _OBJECT: Final = ord("{")
@@ -59,8 +58,6 @@ _BACKSLASH: Final = ord("\\")
 _COMMA: Final = ord(",")
 _COLON: Final = ord(":")
 _OPENING: Final = {ord("]"): _ARRAY, ord("}"): _OBJECT}
-_CLOSING: Final = {_ARRAY: b"]", _OBJECT: b"}"}
-_DEEPER: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1, _COMMA: 0, _COLON: 0}.__getitem__
 _LITERALS: Final = {word[0]: word for word in (b"true", b"false", b"null")}
 _TYPES: Final = {
     _ARRAY: "an array",
@@ -84,6 +81,7 @@ class Scanner:
             calls for. A second `model` key makes a refusal of a value, and a fault of the document, which `scan` and
             `finish` raise, goes before both.
         closing: the offset of the document's last octet, its closing brace, once that has been scanned.
+        unspent: what the last call of `scan` has left of its budget; none if less than nothing.
     """
 
     __slots__ = (
@@ -93,37 +91,44 @@ class Scanner:
         "_fault",
         "_final",
         "_max_model_bytes",
-        "_mixed_from",
         "_model_keys",
         "_model_text",
+        "_most",
         "_offset",
+        "_plain",
         "_refused",
         "_stack",
         "_step",
-        "_text_slice",
         "_value_offset",
         "closing",
         "model",
+        "unspent",
     )
 
     def __init__(self, max_model_bytes: int = model.MAX_MODEL_BYTES) -> None:
         self.model: str | Refusal | None = None
         self.closing: int | None = None
+        self.unspent = 0
         self._max_model_bytes = max_model_bytes
         self._step: _Step = Scanner._value  # what must come next
         self._after_text: _Step = Scanner._after_value  # the step behind the string that is being scanned
         self._stack = bytearray()  # the brackets that are open
         self._carry = b""  # the beginning of a token whose end has not come
         self._offset = 0  # of the first octet that has not been scanned; the carry's, if there is one
-        self._text_slice = _SLICE
+        self._most = _SLICE  # how long a fragment may be: shorter where it is steep
+        self._plain = b""  # the slice that is being scanned, `unescaped`
         self._model_keys = 0
         self._model_text: bytearray | None = None  # the inside of the model's string, as far as it has come
         self._value_offset = 0  # of the model's value
-        self._mixed_from = 0  # the offset from which on it is worth while to try a MIXED again
         self._blanks = 0  # how many follow the document
         self._fault = ("", "")  # reason and sentence of what is wrong at `_offset`
         self._final = False
         self._refused: Refusal | None = None
+
+    @property
+    def scanned_bytes(self) -> int:
+        """How much of the document is scanned, and no part of a token whose end has not come."""
+        return self._offset
 
     @property
     def held_bytes(self) -> int:
@@ -134,7 +139,7 @@ class Scanner:
         """Scan a piece of the document from `position` on, and return how far that went.
 
         The next call goes on from there, or with the next piece if that is the end of this one. A call scans one octet
-        at least, and 32 KiB more than its budget is worth at most.
+        at least, and 8 KiB more than its budget is worth at most.
 
         Raises:
             Refusal: 400; this is no JSON document. Every later call raises it again.
@@ -144,12 +149,10 @@ class Scanner:
         size = len(octets)
         try:
             while position < size and budget > 0:
-                in_text = self._step is Scanner._text
-                self._text_slice = min(2 * self._text_slice, _TEXT_SLICE) if in_text else _SLICE
-                stop = min(size, position + self._text_slice)
+                stop = min(size, position + _SLICE)
                 held = len(self._carry)
                 piece = self._carry + octets[position:stop]
-                taken, stuck, cost = self._take(piece, held, budget, last=stop == size)
+                taken, stuck, cost = self._take(piece, held, budget)
                 budget -= cost
                 if stuck and stop == size:
                     self._carry = piece[taken:]
@@ -160,6 +163,7 @@ class Scanner:
         except Refusal as refused:
             self._refused = refused
             raise
+        self.unspent = budget
         return position
 
     def finish(self) -> str | None:
@@ -181,7 +185,7 @@ class Scanner:
     def _end(self) -> None:
         begun = self._offset or self._carry
         size = self._offset + len(self._carry)
-        self._take(self._carry, 0, len(self._carry) * _STEP_COST + BUDGET, last=True)
+        self._take(self._carry, 0, len(self._carry) * _STEP_COST + BUDGET)
         if self._step is not Scanner._trailing and begun:
             # orjson's place for blanks alone
             blank = self._step is Scanner._value and not self._stack and self._offset == size
@@ -189,37 +193,38 @@ class Scanner:
         if isinstance(self.model, Refusal):
             raise self.model
 
-    def _take(self, piece: bytes, held: int, budget: int, *, last: bool) -> tuple[int, bool, int]:
-        """Scan a piece, which begins with what was held; return how far, if more octets are needed, and what it cost.
-
-        A piece that is not the last one there is now is left when half of it is done: what is cut off at its end would
-        be read twice, and slowly.
-        """
+    def _take(self, piece: bytes, held: int, budget: int) -> tuple[int, bool, int]:
+        """Scan a slice, which begins with what was held; return how far, if more octets are needed, and the cost."""
         whole = len(piece)
         size, invalid = (whole, False) if piece.isascii() else _utf8_bytes(piece)
         if size < whole:
             piece = piece[:size]
-        enough = whole if last else whole // 2
-        in_text = self._step is Scanner._text
-        cost = _SLICE_COST
+        self._plain = fragment.unescaped(piece)
+        cost = _SLICE_COST + _OCTET_COST * size
+        if self._plain is not piece:
+            cost += _ESCAPE_COST * piece.count(b"\\")
         position = 0
+        more = self._most = min(2 * self._most, _SLICE)  # how many octets to try a fragment of
         stuck = True
         while position < size:
+            if cost >= budget and position > held:
+                stuck = False
+                break
+            worth = more and position >= held and size - position >= _FRAGMENT_BYTES
+            if worth and (taken := self._fragment(piece, position, more)):
+                more = taken.more
+                self._most = more or self._most
+                cost += taken.cost
+                position += taken.size
+                if taken.size:
+                    continue
             step = self._step
-            if position > enough or (cost >= budget and position > held):
-                stuck = False
-                break
-            if in_text and step is not Scanner._text and step is not Scanner._faulty:
-                stuck = False
-                break
             end = step(self, piece, position)
             if end == position and self._step is step:
                 break
-            if step is Scanner._text:
-                cost += _TEXT_OCTET_COST * (end - position) + _ESCAPE_COST * piece.count(b"\\", position, end)
-            else:
-                cost += _STEP_COST + _OCTET_COST * (end - position)
+            cost += _STEP_COST + _OCTET_COST * (end - position)
             position = end
+        self._plain = b""
         if stuck and (invalid or (self._final and size < whole)):
             if self._step is Scanner._faulty:
                 raise self._judged(piece[position:], self._offset + position)
@@ -227,82 +232,30 @@ class Scanner:
         self._offset += position
         return position, stuck, cost
 
+    def _fragment(self, piece: bytes, position: int, most: int) -> Fragment | None:
+        """Take a fragment, if one can begin here, of so many octets at most."""
+        stack = self._stack
+        begun = _BEGUN.get((self._step, stack[-1])) if stack else None
+        if begun is None:
+            return None
+        in_root = self._step is Scanner._key and len(stack) == 1
+        if in_root and grammar.MODEL_KEY.match(piece, grammar.BLANKS.match(piece, position).end()):
+            return None
+        until_model = stack[0] == _OBJECT and self._model_keys < 2
+        text, plain = piece[position:], self._plain[position:]
+        taken = fragment.read(text, plain, most, stack, begun, until_model=until_model)
+        if taken.size:
+            self._stack = stack = taken.stack
+            if taken.last == _COMMA:
+                self._step = Scanner._key if stack[-1] == _OBJECT else Scanner._value
+            else:
+                self._step = _BEHIND.get(taken.last, Scanner._after_value)
+        return taken
+
     # The steps: each scans what it can of a piece from a position on, and leaves the next step in `_step`. A step that
     # returns its own position and stays needs more octets.
 
     def _value(self, piece: bytes, position: int) -> int:
-        """Scan a run, or a MIXED, or a part of one value."""
-        stack = self._stack
-        if not stack or (piece[position] == _QUOTE and piece.find(b'"', position + 1) < 0):
-            return self._part_of_value(piece, position)
-        closing = _CLOSING.get(piece[position])
-        if not closing or piece.find(closing, position) >= 0:  # else the value is cut off, and would be read in vain
-            end = self._run(piece, position)
-            if end > position:
-                return end
-        if self._offset >= self._mixed_from:
-            end = self._mixed(piece, position, grammar.MIXED.match(piece, position).end())
-            if end > position:
-                return end
-        return self._part_of_value(piece, position)
-
-    def _run(self, piece: bytes, position: int) -> int:
-        room = min(grammar.NESTED, MAX_DEPTH - len(self._stack))
-        if self._stack[-1] == _ARRAY:
-            run = grammar.ITEMS[room]
-        else:
-            run = grammar.MEMBERS[room] if len(self._stack) > 1 else grammar.ROOT_MEMBERS
-        found = run.match(piece, position)
-        return self._behind_run(piece, found.end()) if found and found.end() > position else position
-
-    def _mixed(self, piece: bytes, position: int, end: int) -> int:
-        """Take the text of a MIXED, if the containers that are open are of the types that it takes them for.
-
-        If not, that is tried no more in this piece: there is a fault in it, or the end of the document, or the key
-        `model` of the root.
-        """
-        stack = self._stack[:]
-        bones = grammar.skeleton(piece[position:end])
-        left = grammar.reduced(bones)
-        deepest = len(stack)
-        at = 0
-        while at < len(left):
-            found = grammar.SEGMENT.match(left, at)
-            at = found.end()
-            if not self._fits(stack, *found.groups(), last=at == len(left)):
-                deepest = MAX_DEPTH + 1
-                break
-            deepest = max(deepest, len(stack))
-        if deepest + grammar.REDUCTIONS > MAX_DEPTH and (
-            deepest > MAX_DEPTH or max(accumulate(map(_DEEPER, bones), initial=len(self._stack))) > MAX_DEPTH
-        ):
-            self._mixed_from = self._offset + len(piece)
-            return position
-        self._stack = stack
-        last = bones[-1:]
-        if last in (b"]", b"}"):
-            self._step = Scanner._after_value
-        else:
-            self._step = Scanner._key if last == b"," and stack[-1] == _OBJECT else Scanner._value
-        return end
-
-    def _fits(self, stack: bytearray, closed: bytes, run: bytes, opened: bytes, *, last: bool) -> bool:
-        """Take a segment from and to a stack, and tell whether it fits."""
-        closings = grammar.closings(closed)
-        if len(closings) >= len(stack) or not stack.endswith(closings):
-            return False
-        del stack[len(stack) - len(closings) :]
-        if stack[-1] == _ARRAY:
-            fits = b":" not in run
-        else:
-            at_value = opened or not last
-            fits = grammar.MEMBERS_LEFT.fullmatch(run) is not None and not (at_value and run.endswith(b","))
-            if len(stack) == 1 and self._model_keys < 2:
-                fits = fits and b"::" not in run
-        stack += grammar.openings(opened)
-        return fits and (last or opened != b"")
-
-    def _part_of_value(self, piece: bytes, position: int) -> int:
         """Scan a scalar, a container's bracket or a string's quote."""
         start = grammar.BLANKS.match(piece, position).end()
         if start == len(piece):
@@ -390,10 +343,6 @@ class Scanner:
             self._step = Scanner._key if container == _OBJECT else Scanner._value
             return start + 1
         if _OPENING.get(octet) == container:
-            if self._offset >= self._mixed_from and (found := grammar.CLOSE_AND_MIXED.match(piece, start)):
-                end = self._mixed(piece, start, found.end())
-                if end > start:
-                    return end
             return self._close(start)
         bracket = "}" if container == _OBJECT else "]"
         return self._wrong(start, f"unexpected character, expected ',' or '{bracket}'")
@@ -416,10 +365,6 @@ class Scanner:
             return self._wrong(start, f"a number of more than {MAX_NUMBER_BYTES} bytes")
         if end == len(piece) and not self._final:
             return start
-        if self._stack:
-            end = self._numbers(piece, start)
-            if end > start or self._step is Scanner._faulty:
-                return end
         found = grammar.NUMBER.match(piece, start)
         if not found:
             return self._cut_number(piece, start, start + 1, "no digit after sign")
@@ -436,27 +381,6 @@ class Scanner:
         if not math.isfinite(float(number)):
             return self._wrong(start, *_INFINITE)
         return self._scalar(end)
-
-    def _numbers(self, piece: bytes, start: int) -> int:
-        """Scan a run of numbers that are not small, so that many of them do not cost a step each."""
-        in_object = self._stack[-1] == _OBJECT
-        end = (grammar.NUMBER_MEMBERS if in_object else grammar.NUMBER_ITEMS).match(piece, start).end()
-        bare = grammar.unquoted(piece[start:end]).translate(None, b": \t\n\r").rstrip(b",")
-        numbers = bare.split(b",") if bare else []
-        if not numbers or max(map(len, numbers)) > MAX_NUMBER_BYTES:
-            return start
-        finite = list(map(math.isfinite, map(float, numbers)))
-        if not all(finite):
-            tokens = grammar.STRING_OR_NUMBER.finditer(piece, start, end)
-            places = [token.start() for token in tokens if piece[token.start()] != _QUOTE]
-            return self._wrong(places[finite.index(False)], *_INFINITE)
-        return self._behind_run(piece, end)
-
-    def _behind_run(self, piece: bytes, end: int) -> int:
-        """Go on at the next value's place or at the closing bracket, whichever a run has come to."""
-        closing = b"}" if self._stack[-1] == _OBJECT else b"]"
-        self._step = Scanner._after_value if piece[end : end + 1] == closing else Scanner._value
-        return end
 
     def _cut_number(self, piece: bytes, start: int, place: int, why: str) -> int:
         return start if place == len(piece) else self._wrong(place, why)
@@ -483,7 +407,8 @@ class Scanner:
 
     def _text(self, piece: bytes, position: int) -> int:
         """Scan the inside of a string."""
-        end = grammar.TEXT.match(piece, position).end()
+        end = self._plain_text(piece, position)
+        end = grammar.TEXT.match(piece, end).end()
         if self._model_text is not None:
             self._keep_model(self._model_text, piece[position:end])
         if end == len(piece):
@@ -499,6 +424,20 @@ class Scanner:
         if octet == _BACKSLASH:
             return self._escape(piece, end)
         return self._wrong(end, "unexpected control character in string")
+
+    def _plain_text(self, piece: bytes, position: int) -> int:
+        """Pass over the inside of a string, if that is worth the while, up to an escape that may not be whole."""
+        plain = self._plain
+        end = plain.find(b'"', position)
+        if end < 0:
+            end = len(plain)
+            escape = plain.find(b"\\", max(position, end - grammar.LONGEST_ESCAPE))
+            if escape >= 0:
+                half = escape - grammar.LONGEST_ESCAPE // 2  # of a pair, perhaps
+                end = half if half >= position and plain.startswith(b"\\u", half) else escape
+        if end - position < _TEXT_BYTES or not fragment.is_text(piece[position:end]):
+            return position
+        return end
 
     def _escape(self, piece: bytes, start: int) -> int:
         """Judge an escape that is not whole or not right."""
@@ -526,7 +465,7 @@ class Scanner:
         if first == _QUOTE:
             self._model_text = bytearray()
             return self._open_string(start, Scanner._after_value)
-        end = self._part_of_value(piece, start)
+        end = self._value(piece, start)
         if end > start and self._step is not Scanner._faulty:
             self.model = refusal.model_not_string(_TYPES.get(first, "a number")).at(self._value_offset)
         return end
@@ -584,6 +523,17 @@ class Scanner:
 
 
 _Step = Callable[[Scanner, bytes, int], int]
+
+# Where a fragment can begin, by the step and the innermost container, and a beginning of that container which leads
+# there; and what comes behind a fragment, by its last octet.
+_BEGUN: Final[dict[tuple[_Step, int], bytes]] = {
+    (Scanner._value, _ARRAY): b"[1,",
+    (Scanner._value, _OBJECT): b'{"":',
+    (Scanner._key, _OBJECT): b'{"":1,',
+    (Scanner._after_value, _ARRAY): b"[[]",  # no number, lest a digit continues it
+    (Scanner._after_value, _OBJECT): b'{"":[]',
+}
+_BEHIND: Final[dict[int, _Step]] = {_ARRAY: Scanner._first_item, _OBJECT: Scanner._first_key}
 
 
 def _utf8_bytes(piece: bytes) -> tuple[int, bool]:

@@ -1,145 +1,302 @@
-"""The model table from a YAML (or JSON) file.
+"""The model table from YAML (or JSON) files: one file, or those of a directory.
 
     models:
       - name: Qwen/Qwen2.5-3B-Instruct
         adapters: [sql-lora, summarize-lora]
+    aliases:
+      gpt-4: Qwen/Qwen2.5-3B-Instruct
 
-A file that is wrong anywhere is refused whole, with the line: half a table would answer 404 for models that exist.
+`models.schema.json` is the format as a JSON Schema. A file that is wrong anywhere is refused whole, with the line: half
+a table would answer 404 for models that exist.
 """
 
+import asyncio
+import contextlib
+import errno
+import hashlib
+import importlib.resources
+import os
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-import yaml
-
 from bbr.model import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import Refusal
-from bbr.registry import BaseModel, Registry
+from bbr.registry import Alias, BaseModel, Declaration, Kind, Origin, Steps, merging
+from bbr.sources.table import SourceError, SourceObject, Table
+from bbr.sources.yaml_tree import Mapping, Node, Scalar, Sequence, tree
 
-_Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+SOURCE: Final = "file"
+SUFFIXES: Final = (".yaml", ".yml", ".json")
 
-# The format needs 4. libyaml's composer recurses without a limit of its own: 100,000 brackets crash the process.
-_MAX_DEPTH: Final = 16
+# 100,000 adapters take 3 MB. A larger file is some other file.
+MAX_FILE_BYTES: Final = 32 << 20
+MAX_FILES: Final = 1000
+
+POLL_SECONDS: Final = 1.0
+
+# Names checked in one step, 0.2 to 0.4 ms.
+_STEP_NAMES: Final = 200
 
 
-class SourceError(Exception):
-    """A file can't be used as a model table; the message names the file, the line, and the rule."""
+def schema() -> str:
+    """Return the format's JSON Schema, as a text."""
+    return importlib.resources.files("bbr.sources").joinpath("models.schema.json").read_text(encoding="utf-8")
 
 
-def load(path: Path) -> Registry:
-    """Read a table.
+class FileSource:
+    """Publishes what a file, or a directory's files, hold, and follows their changes.
 
-    Raises:
-        SourceError: the file can't be read, is not YAML, or breaks a rule of the format.
+    A directory's files are those directly in it that end in .yaml, .yml or .json and do not begin with a dot. Changes
+    are found by looking at the files' metadata once a second: that sees a mounted ConfigMap's swap of `..data`, a
+    rename over the file, and a write in place, on every file system.
+
+    Args:
+        path: a file or a directory.
+        table: published to as source `file`.
+        max_model_bytes: a longer name is an error of its file: no request could ever name it.
+        poll_seconds: how often to look.
     """
+
+    def __init__(
+        self,
+        path: Path,
+        table: Table,
+        *,
+        max_model_bytes: int = LONGEST_MODEL_BYTES,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
+        self._path = path
+        self._directory = path.is_dir()
+        self._table = table
+        self._max_model_bytes = max_model_bytes
+        self._poll_seconds = poll_seconds
+        self._seen: dict[str, tuple[int, ...]] = {}  # the files, and their metadata at the last look
+        self._reload = asyncio.Event()
+
+    def load(self) -> None:
+        """Read everything and publish it at once.
+
+        Raises:
+            SourceError: the directory can't be read, or has too many files. Errors of a file are in `Table.broken`.
+        """
+        changed, _ = self._look(forced=True)
+        self._table.replace(SOURCE, changed)
+
+    def reload(self) -> None:
+        """Read everything anew, whether it seems to have changed or not."""
+        self._reload.set()
+
+    async def run(self) -> None:
+        """Follow the files, until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._poll_seconds):
+                    await self._reload.wait()
+            forced = self._reload.is_set()
+            self._reload.clear()
+            directory = str(self._path)
+            try:
+                # In a thread, since a file system can take its time.
+                changed, gone = await asyncio.to_thread(self._look, forced=forced)
+            except SourceError as error:  # of the directory itself: what its files declared stays
+                self._table.put(SOURCE, _unusable(directory, error))
+                continue
+            if self._directory and (SOURCE, directory) in self._table.broken:
+                gone.append(directory)
+            for each in changed:
+                self._table.put(SOURCE, each)
+            for path in gone:
+                self._table.remove(SOURCE, path)
+
+    def _look(self, *, forced: bool) -> tuple[list[SourceObject], list[str]]:
+        """Return the files that have changed since the last look, all if `forced`, and the names of those that went."""
+        before, now = self._seen, {path: _metadata(path) for path in self._paths()}
+        changed = [_object(path, self._max_model_bytes) for path in now if forced or now[path] != before.get(path)]
+        self._seen = now
+        return changed, [path for path in before if path not in now]
+
+    def _paths(self) -> list[str]:
+        """Return the files to read."""
+        if not self._directory:
+            return [str(self._path)]
+        try:
+            with os.scandir(self._path) as entries:
+                found = sorted(entry.path for entry in entries if _is_table(entry))
+        except OSError as error:
+            raise SourceError(_why(error)) from None
+        if len(found) > MAX_FILES:
+            raise SourceError(f"the directory has {len(found)} files; at most {MAX_FILES} are read")
+        return found
+
+
+def _is_table(entry: os.DirEntry[str]) -> bool:
+    return entry.name.endswith(SUFFIXES) and not entry.name.startswith(".") and not entry.is_dir()
+
+
+def _metadata(path: str) -> tuple[int, ...]:
+    """Return what is sure to differ once a file has changed, without reading it."""
     try:
-        text = path.read_text(encoding="utf-8")
+        found = os.stat(path)
     except OSError as error:
-        raise SourceError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{path}: not UTF-8 at byte {error.start}") from None
+        return (error.errno or errno.EIO,)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _object(path: str, max_model_bytes: int) -> SourceObject:
     try:
-        return parse(text)
-    except SourceError as error:
-        raise SourceError(f"{path}: {error}") from None
+        with open(path, "rb") as file:
+            octets = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        return _unusable(path, SourceError(_why(error)))
+    if len(octets) > MAX_FILE_BYTES:
+        return _unusable(path, SourceError(f"the file is larger than {MAX_FILE_BYTES >> 20} MiB"))
+    digest = hashlib.blake2b(octets, digest_size=16).digest()
+    return SourceObject(path, digest, partial(_parse_octets, octets, Origin("file", path), max_model_bytes))
 
 
-def parse(text: str) -> Registry:
-    """Build a table from YAML text.
+def _why(error: OSError) -> str:
+    return os.strerror(error.errno or errno.EIO)
+
+
+def _unusable(key: str, error: SourceError) -> SourceObject:
+    def parse() -> Steps[tuple[Declaration, ...]]:
+        yield
+        raise error
+
+    return SourceObject(key, ("unusable", str(error)), parse)
+
+
+def _parse_octets(octets: bytes, origin: Origin, max_model_bytes: int) -> Steps[tuple[Declaration, ...]]:
+    try:
+        text = octets.decode()
+    except UnicodeDecodeError as error:
+        raise SourceError(f"not UTF-8 at byte {error.start}") from None
+    yield
+    return (yield from parse(text, origin, max_model_bytes))
+
+
+def parse(text: str, origin: Origin, max_model_bytes: int = LONGEST_MODEL_BYTES) -> Steps[tuple[Declaration, ...]]:
+    """Read a file's text; each of its entries is a Declaration with the line.
 
     Raises:
-        SourceError: as `load`, with the line but without the file's name.
+        SourceError: the text is not YAML, breaks a rule of the format, or contradicts itself.
     """
-    try:
-        root = _compose(text)
-    except yaml.YAMLError as error:
-        raise _not_yaml(text, error) from None
+    root = yield from tree(text)
     if root is None:
         raise SourceError("the file is empty: it needs a list called models")
-    fields = _mapping(root, "the file", {"models"})
-    if "models" not in fields:
-        raise SourceError(f"{_line(root)}: the file needs a list called models")
-    lines: dict[tuple[str, str], str] = {}
-    models = [_base_model(node, lines) for node in _sequence(fields["models"], "models")]
-    registry, conflicts = Registry.merge(models)
-    for name, kept, refused in conflicts:
-        why = "it is a base model itself" if name == kept else f"it is an adapter of {kept} already"
-        raise SourceError(f"{lines[name, refused]}: {name} can't be an adapter of {refused}: {why}")
-    return registry
+    fields = _mapping(root, "the file", {"models", "aliases"})
+    if not fields:
+        raise SourceError(f"line {root.line}: the file needs a list called models")
+    reader = _Reader(origin, max_model_bytes)
+    yield from reader.models(fields.get("models"))
+    yield from reader.aliases(fields.get("aliases"))
+    yield from reader.check()
+    return tuple(reader.declarations)
 
 
-def _compose(text: str) -> yaml.Node | None:
-    depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MAX_DEPTH:
-            raise SourceError(f"{_line(event)}: lists and mappings are nested more than {_MAX_DEPTH} deep")
-    root: yaml.Node | None = yaml.compose(text, Loader=_Loader)
-    return root
+class _Reader:
+    """Collects what the entries of one file declare."""
+
+    def __init__(self, origin: Origin, max_model_bytes: int) -> None:
+        self.declarations: list[Declaration] = []
+        self._origin = origin
+        self._max_model_bytes = max_model_bytes
+        self._lines: dict[tuple[Kind, str, str], int] = {}  # where each claim stands: what, name, of which model
+
+    def models(self, node: Node | None) -> Steps[None]:
+        if node is None:
+            return
+        for number, entry in enumerate(_sequence(node, "models"), 1):
+            fields = _mapping(entry, "an entry of models", {"name", "adapters"})
+            if "name" not in fields:
+                raise SourceError(f"line {entry.line}: an entry of models needs a name")
+            name = self._name(fields["name"], "the name")
+            adapters = yield from self._adapters(fields.get("adapters"), name)
+            self._declare(entry.line, models=(BaseModel(name, adapters),))
+            if number % _STEP_NAMES == 0:
+                yield
+
+    def _adapters(self, node: Node | None, base_model: str) -> Steps[tuple[str, ...]]:
+        if node is None or _is_null(node):
+            return ()
+        adapters = []
+        for number, item in enumerate(_sequence(node, "adapters"), 1):
+            adapter = self._name(item, "the adapter")
+            self._lines.setdefault((Kind.ADAPTER, adapter, base_model), item.line)
+            adapters.append(adapter)
+            if number % _STEP_NAMES == 0:
+                yield
+        return tuple(adapters)
+
+    def aliases(self, node: Node | None) -> Steps[None]:
+        if node is None or _is_null(node):
+            return
+        names = set()
+        for number, (key, value) in enumerate(_pairs(node, "aliases must be a mapping of names to models"), 1):
+            name = self._name(key, "the alias")
+            if name in names:
+                raise SourceError(f"line {key.line}: {name} stands twice in aliases")
+            names.add(name)
+            target = self._name(value, f"the model of alias {name}")
+            self._lines[Kind.ALIAS, name, target] = key.line
+            self._declare(key.line, aliases=(Alias(name, target),))
+            if number % _STEP_NAMES == 0:
+                yield
+
+    def check(self) -> Steps[None]:
+        """Refuse a file whose claims contradict each other. An alias may stand for a model of some other file."""
+        _, conflicts = yield from merging(self.declarations)
+        for name, kept, refused in conflicts:
+            if kept is None:
+                continue
+            target = refused.alias_of or refused.base_model
+            line = self._lines[refused.kind, name, target]
+            why = f"it is an adapter of {kept.base_model} already"
+            if kept.kind is Kind.BASE_MODEL:
+                why = "it is a base model itself"
+            raise SourceError(f"line {line}: {name} can't be an {refused.kind} of {target}: {why}")
+
+    def _declare(self, line: int, models: tuple[BaseModel, ...] = (), aliases: tuple[Alias, ...] = ()) -> None:
+        self.declarations.append(Declaration(self._origin._replace(line=line), models, aliases))
+
+    def _name(self, node: Node, what: str) -> str:
+        if not isinstance(node, Scalar) or node.null:
+            raise SourceError(f"line {node.line}: {what} must be text")
+        text = node.text.strip()
+        if not text:
+            raise SourceError(f"line {node.line}: {what} is empty")
+        try:
+            return check_model(text, self._max_model_bytes)
+        except Refusal as refused:  # its sentence is meant for a client that sent the name as `model`
+            why = refused.message.removesuffix(".").replace("`model`", what)
+            raise SourceError(f"line {node.line}: {why}") from None
 
 
-def _not_yaml(text: str, error: yaml.YAMLError) -> SourceError:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        why = ", ".join(filter(None, (error.context, error.problem)))
-        return SourceError(f"line {error.problem_mark.line + 1}: not YAML: {why}")
-    # A character that YAML does not allow; its position counts bytes.
-    line = text.encode()[: getattr(error, "position", 0)].count(b"\n") + 1
-    return SourceError(f"line {line}: not YAML: {getattr(error, 'reason', error)}")
-
-
-def _base_model(node: yaml.Node, lines: dict[tuple[str, str], str]) -> BaseModel:
-    """Read an entry, and note in `lines` where each of its adapters stands."""
-    fields = _mapping(node, "an entry of models", {"name", "adapters"})
-    if "name" not in fields:
-        raise SourceError(f"{_line(node)}: an entry of models needs a name")
-    name = _name(fields["name"], "the name")
-    listed = fields.get("adapters")
-    nodes = [] if listed is None or _is_null(listed) else _sequence(listed, "adapters")
-    adapters = tuple(_name(adapter, "the adapter") for adapter in nodes)
-    for adapter, where in zip(adapters, nodes, strict=True):
-        lines.setdefault((adapter, name), _line(where))
-    return BaseModel(name, adapters)
-
-
-def _mapping(node: yaml.Node, what: str, known: set[str]) -> dict[str, yaml.Node]:
-    if not isinstance(node, yaml.MappingNode):
-        raise SourceError(f"{_line(node)}: {what} must be a mapping with {' and '.join(sorted(known))}")
-    fields: dict[str, yaml.Node] = {}
-    for key, value in node.value:
-        name = key.value if isinstance(key, yaml.ScalarNode) else "a nested key"
+def _mapping(node: Node, what: str, known: set[str]) -> dict[str, Node]:
+    fields: dict[str, Node] = {}
+    for key, value in _pairs(node, f"{what} must be a mapping with {' and '.join(sorted(known))}"):
+        name = key.text if isinstance(key, Scalar) else "a nested key"
         if name not in known:
-            raise SourceError(f"{_line(key)}: {what} can't hold {name}; known: {', '.join(sorted(known))}")
+            raise SourceError(f"line {key.line}: {what} can't hold {name}; known: {', '.join(sorted(known))}")
         if name in fields:  # PyYAML would silently take the last
-            raise SourceError(f"{_line(key)}: {name} stands twice in {what}")
+            raise SourceError(f"line {key.line}: {name} stands twice in {what}")
         fields[name] = value
     return fields
 
 
-def _sequence(node: yaml.Node, what: str) -> list[yaml.Node]:
-    if not isinstance(node, yaml.SequenceNode):
-        raise SourceError(f"{_line(node)}: {what} must be a list")
-    return list(node.value)
+def _pairs(node: Node, rule: str) -> Iterator[tuple[Node, Node]]:
+    if not isinstance(node, Mapping):
+        raise SourceError(f"line {node.line}: {rule}")
+    return iter(node.pairs)
 
 
-def _name(node: yaml.Node, what: str) -> str:
-    # A plain 1 or true is taken as it is written: it can only be meant as a name.
-    if not isinstance(node, yaml.ScalarNode) or _is_null(node):
-        raise SourceError(f"{_line(node)}: {what} must be text")
-    text = node.value.strip()
-    if not text:
-        raise SourceError(f"{_line(node)}: {what} is empty")
-    try:
-        return check_model(text, LONGEST_MODEL_BYTES)
-    except Refusal as refused:  # its sentence is meant for a client that sent the name as `model`
-        why = refused.message.removesuffix(".").replace("`model`", what)
-        raise SourceError(f"{_line(node)}: {why}") from None
+def _sequence(node: Node, what: str) -> list[Node]:
+    if not isinstance(node, Sequence):
+        raise SourceError(f"line {node.line}: {what} must be a list")
+    return node.items
 
 
-def _is_null(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
-
-
-def _line(part: yaml.Node | yaml.Event) -> str:
-    mark = part.start_mark
-    assert mark is not None  # noqa: S101 (only what is built by hand has none)
-    return f"line {mark.line + 1}"
+def _is_null(node: Node) -> bool:
+    return isinstance(node, Scalar) and node.null

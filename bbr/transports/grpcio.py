@@ -59,6 +59,7 @@ class GrpcioServer:
         self._serving = serving
         self._new_exchange = new_exchange
         self._ended = ended
+        self._working = asyncio.Lock()
         self._credentials = credentials
         self._server = grpc.aio.server(options=_options(max_body_bytes, limits or ConnectionLimits()))
         handlers = [_health_handlers(self)]
@@ -98,6 +99,7 @@ class GrpcioServer:
             try:
                 code, details = await self._converse(exchange, context)
             finally:  # also when the peer resets the stream, which cancels this task
+                exchange.abandon()
                 _core(self._ended, exchange)
         except _CoreError:
             code, details = StatusCode.INTERNAL, "the router failed on this request"
@@ -117,23 +119,31 @@ class GrpcioServer:
                 answers = _core(exchange.receive, message)
             for answer in answers:
                 await context.write(answer)
+            while exchange.pending:
+                async with self._working:  # one of them in a turn of the event loop
+                    answers = _core(exchange.work)
+                    await asyncio.sleep(0)
+                for answer in answers:
+                    await context.write(answer)
         return _core(exchange.finish)
 
-    async def check(self, _request: bytes, _context: Any) -> bytes:
+    async def check(self, request: bytes, _context: Any) -> bytes:
         """Health.Check."""
-        return health.check(serving=self._serving.now)
+        return health.check(serving=self._serving.now or health.asks_for_liveness(request))
 
     async def list_services(self, _request: bytes, _context: Any) -> bytes:
         """Health.List."""
         return health.list_services(serving=self._serving.now)
 
     async def watch(self, _request: bytes, context: Any) -> None:
-        """Health.Watch: the state now, and once more when it changes; it can only change for the last time."""
-        serving = self._serving.now  # once: it may change while the first message is being written
-        await context.write(health.check(serving=serving))
-        if serving:
-            await self._serving.stopped()
-            await context.write(health.check(serving=False))
+        """Health.Watch: the state now, and again when it changes, until it has changed for good."""
+        told = None
+        while not self._serving.stopping or told is not False:
+            if told is self._serving.now:
+                await self._serving.changed()
+            else:  # it may change while the message is being written
+                told = self._serving.now
+                await context.write(health.check(serving=told))
         # A stream left open would make the drain last as long as it may.
         context.set_code(_CODES[StatusCode.UNAVAILABLE])
         context.set_details("this replica is shutting down")

@@ -14,6 +14,7 @@ class Answer:
     """A health call with one answer, whatever was asked."""
 
     patience_seconds: float | None = None
+    pending = False
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
@@ -24,6 +25,14 @@ class Answer:
         self.end = OK
         return (self._answer,)
 
+    def work(self) -> Sequence[bytes]:
+        """Never asked: nothing is pending."""
+        return ()
+
+    def expect(self, size: int) -> Sequence[bytes]:
+        """Let it come: messages are small."""
+        return ()
+
     def expire(self) -> Sequence[bytes]:
         """Never asked: there is no patience to lose."""
         return ()
@@ -33,18 +42,40 @@ class Answer:
         return Status(StatusCode.INTERNAL, "a unary call needs one message")
 
 
-class Watch(Answer):
-    """Health.Watch: the state now, and once more when it changes; it can only change for the last time."""
+class Check(Answer):
+    """Health.Check: the state now."""
 
     def __init__(self, serving: Serving) -> None:
-        super().__init__(health.check(serving=serving.now))
-        self._last = not serving.now
+        super().__init__(b"")
+        self._serving = serving
+
+    def receive(self, message: bytes) -> Sequence[bytes]:
+        """Answer for the service that was asked for, and end."""
+        self.end = OK
+        return (health.check(serving=self._serving.now or health.asks_for_liveness(message)),)
+
+
+class Watch(Answer):
+    """Health.Watch: the state now, and again when it changes, until it has changed for good."""
+
+    def __init__(self, serving: Serving) -> None:
+        super().__init__(b"")
+        self._serving = serving
+        self._told: bool | None = None
 
     def receive(self, message: bytes) -> Sequence[bytes]:
         """Answer, and stay while there is more to come."""
-        if self._last:
+        if self._serving.stopping:
             self.end = SHUTTING_DOWN
-        return (self._answer,)
+        self._told = self._serving.now
+        return (health.check(serving=self._told),)
+
+    def changed(self) -> Sequence[bytes]:
+        """Return what is to be sent after the state has changed; nothing before the first answer."""
+        if self._told in (None, self._serving.now):
+            return ()
+        self._told = self._serving.now
+        return (health.check(serving=self._told),)
 
     def finish(self) -> Status | None:
         """Go on: the client has no more to say."""

@@ -34,17 +34,37 @@ class ConnectionLimits:
 
 
 class Serving:
-    """Whether this process takes new requests, for health checks and for those who watch it."""
+    """Whether this process takes new requests, for health checks and for those who watch it.
 
-    def __init__(self) -> None:
-        self.now = True
+    Args:
+        ready: whether it does so from the beginning, or only once `start` was called.
+
+    Attributes:
+        now: what health checks answer.
+        stopping: whether `stop` was called: `now` is false for good.
+    """
+
+    def __init__(self, *, ready: bool = True) -> None:
+        self.now = ready
+        self.stopping = False
         self._changed = asyncio.Event()
+
+    def start(self) -> None:
+        """Answer SERVING from now on, unless `stop` was called before, and tell the watchers."""
+        if not self.now and not self.stopping:
+            self.now = True
+            self._tell()
 
     def stop(self) -> None:
         """Answer NOT_SERVING from now on, and tell the watchers."""
-        self.now = False
-        self._changed.set()
+        if not self.stopping:
+            self.now, self.stopping = False, True
+            self._tell()
 
-    async def stopped(self) -> None:
-        """Return once `stop` was called."""
+    async def changed(self) -> None:
+        """Return at the next call of `start` or `stop` that changes something."""
         await self._changed.wait()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -7,7 +7,6 @@ import asyncio
 import logging
 from typing import Final, Protocol, cast
 
-from bbr import health
 from bbr.http2 import frames
 from bbr.rpc.connection import RpcConnection
 from bbr.transports.health_calls import SHUTTING_DOWN, Watch
@@ -36,6 +35,9 @@ class Owner(Protocol):
     def new_tls(self) -> TlsSession | None:
         """Return the TLS of a new connection; None for plaintext."""
 
+    def schedule(self, connection: "UvConnection") -> None:
+        """Call the connection's `work` soon."""
+
     def failed(self, layer: str, reason: str, now: float) -> None:
         """Note why a connection was ended for its peer's fault."""
 
@@ -48,10 +50,12 @@ class UvConnection(asyncio.Protocol):
 
     Attributes:
         retire_at: when the connection is too old, in the loop's seconds; None for never.
+        scheduled: its server will call `work`.
     """
 
     def __init__(self, owner: Owner) -> None:
         self.retire_at: float | None = None
+        self.scheduled = False
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._tls: TlsSession | None = None
@@ -87,6 +91,8 @@ class UvConnection(asyncio.Protocol):
                 self._flush()
             else:
                 self._receive_tls(self._tls, data)
+            if self._rpc.pending:
+                self._owner.schedule(self)
         except Exception:
             self._fail()
 
@@ -117,6 +123,8 @@ class UvConnection(asyncio.Protocol):
         self._transport.resume_reading()
         self._rpc.hold(False)
         self._flush()
+        if self._rpc.pending:
+            self._owner.schedule(self)
 
     # What the server calls.
 
@@ -124,6 +132,17 @@ class UvConnection(asyncio.Protocol):
     def busy(self) -> bool:
         """Whether a call runs, or an answer still waits for the peer's credit."""
         return not self._rpc.idle
+
+    def work(self) -> bool:
+        """Let one exchange do a bit of what is pending on it, half a millisecond's or so; True if there is more."""
+        if self._ended or self._transport.is_closing():
+            return False
+        try:
+            self._rpc.work(self._loop.time())
+            self._flush()
+        except Exception:
+            self._fail()
+        return self._rpc.pending and not self._ended
 
     def tick(self, now: float) -> None:
         """See to what is overdue."""
@@ -138,12 +157,14 @@ class UvConnection(asyncio.Protocol):
             except Exception:
                 self._fail()
 
-    def tell_watchers(self) -> None:
-        """End the health watches: a call left open would make the drain last as long as it may."""
+    def tell_watchers(self, *, last: bool) -> None:
+        """Tell the health watches of a change; the last one ends them: an open call would prolong the drain."""
         for call in list(self._rpc.calls.values()):
             if isinstance(call.handler, Watch):
-                self._rpc.push(call, health.check(serving=False))
-                self._rpc.end(call, SHUTTING_DOWN)
+                for message in call.handler.changed():
+                    self._rpc.push(call, message)
+                if last:
+                    self._rpc.end(call, SHUTTING_DOWN)
         self._flush()
 
     def drain(self, *, refuse: bool) -> None:

@@ -170,6 +170,7 @@ class Stack:
             "--grpc-health-port": str(ports["router-health"]),
             "--secure-serving": "false",
             "--models": str(self._options.models),
+            "--serve-models-list": "true",
         }
         command = [*self._options.router_command, *(f"{flag}={value}" for flag, value in flags.items())]
         return self._part("router", [*command, *self._options.router_args], grpc_probe(ports["router-health"]))

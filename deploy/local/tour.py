@@ -12,7 +12,7 @@ import aiohttp
 
 from deploy.local.stack import Stack
 from deploy.local.topology import POOLS, pool_of
-from deploy.local.traffic import JSON_HEADERS, Refused, Reply, Request, Routed, faults, send
+from deploy.local.traffic import JSON_HEADERS, Listed, Refused, Reply, Request, Routed, faults, send
 
 QWEN, PHI = (pool.base_model for pool in POOLS)
 
@@ -28,6 +28,7 @@ LOG_PROBE_SECONDS: Final = 0.05
 
 UNKNOWN: Final = Refused(404, "model_not_found")
 NAMELESS: Final = Refused(404, "model_required")
+LISTED: Final = Listed(frozenset({QWEN, PHI, "sql-lora", "summarize-lora", "travel-lora"}))
 
 Line = dict[str, Any]
 
@@ -61,7 +62,8 @@ def plan() -> list[Request]:
         Request("header says phi, body says qwen", _to(QWEN), headers=spoofed, body=_chat(QWEN)),
         Request("header says phi, body nothing", NAMELESS, headers=spoofed, body=_json({"messages": []})),
         Request("no model", NAMELESS, body=_json({"messages": []})),
-        Request("a GET, nothing to read", NAMELESS, method="GET", path="/v1/models", headers={}),
+        Request("the list of models", LISTED, method="GET", path="/v1/models", headers={}),
+        Request("a GET, nothing to read", NAMELESS, method="GET", path="/v1/files", headers={}),
     ]
 
 
@@ -104,6 +106,8 @@ def _line_faults(request: Request, line: Line) -> list[str]:
         wanted = {"route": request.expected.pool.name, "details": "via_upstream"}
     elif request.expected is UNKNOWN:
         wanted = {"details": "bbr:model-not-found"}
+    elif request.expected is LISTED:
+        wanted = {"details": "bbr:models-list"}
     else:
         wanted = {"route": "no-model", "details": "direct_response"}
     return [f"{key} is {line[key]}, not {value}" for key, value in wanted.items() if line[key] != value]

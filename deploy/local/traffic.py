@@ -46,6 +46,13 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """The request must be answered on its way, with a list of just these models."""
+
+    models: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One HTTP request and its expectation.
 
@@ -57,7 +64,7 @@ class Request:
     """
 
     kind: str
-    expected: Routed | Refused
+    expected: Routed | Refused | Listed
     method: str = "POST"
     path: str = "/v1/chat/completions"
     headers: Mapping[str, str] = field(default_factory=lambda: JSON_HEADERS)
@@ -118,6 +125,8 @@ def faults(request: Request, reply: Reply) -> list[str]:
     """Return everything about a reply that is not as expected, each as a short sentence; nothing if all is right."""
     if isinstance(request.expected, Refused):
         return _refusal_faults(request.expected, reply)
+    if isinstance(request.expected, Listed):
+        return _list_faults(request.expected, reply)
     return _routing_faults(request, request.expected, reply)
 
 
@@ -131,6 +140,15 @@ def _refusal_faults(expected: Refused, reply: Reply) -> list[str]:
     if not isinstance(error, dict) or error.keys() != {"message", "type", "param", "code"}:
         return [*found, f"no OpenAI error: {reply.body[:80]!r}"]
     return found + _differences(code=(expected.code, error["code"]))
+
+
+def _list_faults(expected: Listed, reply: Reply) -> list[str]:
+    data = _as_object(reply.body).get("data") or []
+    return _differences(
+        status=(200, reply.status),
+        pod=(None, reply.headers.get("x-pod")),
+        models=(sorted(expected.models), sorted(each["id"] for each in data)),
+    )
 
 
 def _routing_faults(request: Request, expected: Routed, reply: Reply) -> list[str]:

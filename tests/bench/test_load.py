@@ -1,10 +1,12 @@
 import pytest
 
-from bbr.exchange import Exchange, Policy
+from bbr.exchange import Exchange
+from bbr.policy import Policy
 from bbr.registry import Registry
 from bbr.replies import Replies
 from bench import load, workload
 from tests.support.background import Background
+from tests.support.exchanges import said
 from tests.support.grpc_frames import framed
 from tests.support.router import Router
 
@@ -24,7 +26,7 @@ def router(background):
 
 def answer(exchanges):
     exchange = Exchange(Policy(Replies()), Registry())
-    answers = [answer for message in exchanges.sent for answer in exchange.receive(message)]
+    answers = [answer for message in exchanges.sent for answer in said(exchange, message)]
     return workload.check(exchanges.sent, answers)
 
 

@@ -9,9 +9,10 @@ import h2.events
 import hpack
 import pytest
 
-from bbr.exchange import BodyMode, Exchange, Policy
+from bbr.exchange import Exchange
 from bbr.http2.frames import ErrorCode
 from bbr.http2.settings import Settings
+from bbr.policy import BodyMode, Policy
 from bbr.replies import Replies
 from bbr.rpc import calls
 from bbr.rpc.messages import COMPRESSED

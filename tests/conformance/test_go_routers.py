@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bbr.exchange import BodyMode, Exchange, Policy
+from bbr.exchange import Exchange
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
+from bbr.policy import BodyMode, Policy
 from bbr.registry import BaseModel, Registry
 from bbr.replies import Replies
 from tests.support import messages
-from tests.support.messages import parse, request_body, request_headers, set_headers
+from tests.support.exchanges import converse
+from tests.support.messages import request_body, request_headers, set_headers
 
 # The fixture of the hermetic tests: one ConfigMap.
 TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora-sheddable", "foo", "1"))])
@@ -156,7 +158,7 @@ CASES = [
             request_headers({"content-type": "multipart/form-data; boundary=x"}),
             request_body(b"--x", end_of_stream=True),
         ],
-        stripped("request_headers") + body(3),
+        ["immediate 400 bbr:multipart-cut-off"],
     ),
 ]
 
@@ -184,8 +186,7 @@ def words(answer: ProcessingResponse) -> str:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_case(case: Case) -> None:
     talk = Exchange(Policy(Replies(), assume_body_mode=case.mode), TABLE)
-    answers = [parse(reply) for message in case.sent for reply in talk.receive(message)]
-    assert [words(answer) for answer in answers] == case.answers
+    assert [words(answer) for answer in converse(talk, *case.sent)] == case.answers
 
 
 def test_every_applicable_case_is_here() -> None:

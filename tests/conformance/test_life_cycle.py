@@ -5,12 +5,15 @@ import logging
 
 import pytest
 
-from bbr.exchange import BodyMode, Exchange, Outcome, Policy
+from bbr.exchange import Exchange
 from bbr.http2 import frames as wire
+from bbr.policy import BodyMode, Policy
 from bbr.replies import Replies
 from bbr.transports import uv_connection
+from bbr.verdict import Outcome
 from tests.conformance import test_each_frame
 from tests.support import messages, rig
+from tests.support.exchanges import said
 from tests.support.frames import (
     ACK,
     DATA,
@@ -312,7 +315,7 @@ async def test_j7_both_transports_give_equal_answers(script, monkeypatch, caplog
     talk = Exchange(Policy(Replies()), rig.TABLE)
     direct: list[bytes] = []
     for message in script:
-        direct += talk.receive(message) if talk.end is None else ()
+        direct += said(talk, message) if talk.end is None else ()
     end = talk.end or talk.finish()
     answers = {}
     for name in rig.TRANSPORTS:

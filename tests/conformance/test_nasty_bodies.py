@@ -2,10 +2,13 @@
 
 import pytest
 
-from bbr.exchange import BodyMode, Exchange, Outcome, Policy
+from bbr.exchange import Exchange
+from bbr.policy import BodyMode, Policy
 from bbr.registry import Registry
 from bbr.replies import Replies
+from bbr.verdict import Outcome
 from tests.corpus.nasty_bodies import BODIES, Nasty
+from tests.support.exchanges import converse
 from tests.support.messages import request_body, request_headers
 
 
@@ -13,8 +16,7 @@ from tests.support.messages import request_body, request_headers
 @pytest.mark.parametrize("mode", [BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED, BodyMode.STREAMED])
 def test_verdict(nasty: Nasty, mode: BodyMode) -> None:
     talk = Exchange(Policy(Replies()), Registry())
-    talk.receive(request_headers(mode=mode))
-    talk.receive(request_body(nasty.body, end_of_stream=True))
+    converse(talk, request_headers(mode=mode), request_body(nasty.body, end_of_stream=True))
     verdict = talk.verdict
     if nasty.verdict is None:
         assert verdict.outcome is Outcome.NO_MODEL

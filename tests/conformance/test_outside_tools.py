@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bbr import health
-from bbr.exchange import Exchange, Policy
+from bbr.exchange import Exchange
+from bbr.policy import Policy
 from bbr.registry import Registry
 from bbr.replies import Replies
 from tests.support.grpc_frames import PROCESS, framed

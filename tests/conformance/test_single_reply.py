@@ -3,7 +3,8 @@
 import orjson
 import pytest
 
-from bbr.exchange import Exchange, Policy
+from bbr.exchange import Exchange
+from bbr.policy import Policy
 from bbr.registry import Registry
 from bbr.replies import Replies
 from bbr.status import OK

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bbr.exchange import Policy
+from bbr.policy import Policy
 from bbr.replies import Replies
 from tests.integration.conftest import Setup
 from tests.support import envoy, h1client

@@ -17,7 +17,7 @@ pytestmark = needs_envoy
 
 MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED"]
 NO_ERROR = 0
-ANNOUNCED_BYTES = 9 << 20
+ANNOUNCED_BYTES = 65 << 20
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -3,16 +3,19 @@
 import hashlib
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from bbr.exchange import Outcome
-from tests.integration.conftest import Setup
+from bbr.policy import Policy
+from bbr.replies import Replies
+from bbr.verdict import Outcome
+from tests.integration.conftest import TRANSPORTS, Setup
 from tests.support import h1client
+from tests.support.background import Background
 from tests.support.envoy import needs_envoy
 from tests.support.h2client import H2Client
-from tests.support.router import PHI, QWEN
+from tests.support.router import PHI, QWEN, Router
 
 pytestmark = needs_envoy
 
@@ -22,6 +25,17 @@ PATH = "/v1/chat/completions"
 
 MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED"]
 PROTOCOLS = ["h1", "h2"]
+
+
+# So that a body over the limit is quickly sent.
+LIMIT_BYTES = 8 << 20
+
+
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def router(request: pytest.FixtureRequest, background: Background) -> Iterator[Router]:
+    router = Router(background, policy=Policy(Replies(), max_body_bytes=LIMIT_BYTES), transport=request.param)
+    yield router
+    router.stop()
 
 
 @pytest.fixture(params=MODES)
@@ -110,7 +124,7 @@ REFUSED = [
     pytest.param(b'{"model": 7}', 400, "model-not-string", "a number", id="not a string"),
     pytest.param(b'{"model": "a\\nb"}', 400, "model-illegal", "control character", id="control character"),
     pytest.param(b'{"model": ', 400, "invalid-json", "at byte", id="broken JSON"),
-    pytest.param(chat(QWEN, 9 << 20), 413, "body-too-large", "8388608", id="too large"),
+    pytest.param(chat(QWEN, 9 << 20), 413, "body-too-large", str(LIMIT_BYTES), id="too large"),
 ]
 
 

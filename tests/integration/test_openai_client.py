@@ -102,8 +102,33 @@ def test_clients_own_headers_do_not_route(stack: Stack) -> None:
         raw = client.chat.completions.with_raw_response.create(model="sql-lora", messages=ASKED)
         assert (raw.headers["x-pool"], raw.headers["x-seen-base-model-name"]) == ("qwen-pool", QWEN)
         with pytest.raises(openai.NotFoundError) as caught:
-            client.models.list()
+            client.files.list()
     assert caught.value.code == "model_required"
+
+
+def test_models_are_listed_as_vllm_lists_them(client: openai.OpenAI) -> None:
+    raw = client.models.with_raw_response.list()
+    assert "x-pod" not in raw.headers
+    found = {model.id: (model.root, model.parent) for model in raw.parse().data}
+    assert found == {
+        QWEN: (QWEN, None),
+        "sql-lora": ("sql-lora", QWEN),
+        "summarize-lora": ("summarize-lora", QWEN),
+        PHI: (PHI, None),
+        "travel-lora": ("travel-lora", PHI),
+    }
+
+
+@pytest.mark.parametrize(("model", "parent"), [(QWEN, None), ("travel-lora", PHI)], ids=["base model", "adapter"])
+def test_one_model_is_retrieved(client: openai.OpenAI, model: str, parent: str | None) -> None:
+    found = client.models.retrieve(model)
+    assert (found.id, found.object, found.owned_by, found.parent) == (model, "model", "bbr", parent)
+
+
+def test_a_model_that_is_not_served_is_not_retrieved(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.models.retrieve("gpt-none")
+    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
 
 
 def test_events_travel_as_they_happen(tmp_path) -> None:
@@ -173,9 +198,9 @@ def test_request_that_names_no_model(client: openai.OpenAI) -> None:
     assert (caught.value.code, caught.value.param) == ("model_required", "model")
 
 
-def test_upload_is_not_read(client: openai.OpenAI) -> None:
+def test_upload_that_names_no_model(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
-        client.audio.transcriptions.create(model="sql-lora", file=("speech.wav", b"RIFF" + bytes(1000)))
+        client.files.create(purpose="batch", file=("batch.jsonl", b"{}" * 1000))
     assert caught.value.code == "model_required"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bbr.exchange import Policy
+from bbr.policy import Policy
 from bbr.replies import MAX_BODY_CHUNK_BYTES, Replies
 from tests.integration.conftest import Setup
 from tests.support import h1client

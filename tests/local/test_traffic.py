@@ -4,7 +4,7 @@ import json
 import pytest
 
 from deploy.local.topology import POOLS
-from deploy.local.traffic import Refused, Reply, Request, Routed, faults
+from deploy.local.traffic import Listed, Refused, Reply, Request, Routed, faults
 
 QWEN, PHI = POOLS
 BODY = b'{"model": "sql-lora"}'
@@ -28,6 +28,8 @@ def routed(*, stream=False, **more):
 
 
 REFUSED = Request("kind", Refused(404, "model_not_found"), body=BODY)
+LISTED = Request("kind", Listed(frozenset({"a", "b"})), method="GET")
+LIST = b'{"object": "list", "data": [{"id": "b"}, {"id": "a"}]}'
 
 
 def refusal(**fields):
@@ -40,6 +42,7 @@ def test_right_replies_have_no_faults():
     spread = routed(stream=True, min_spread_seconds=0.3)
     assert faults(spread, Reply(200, RIGHT, EVENTS, first_seconds=0.1, last_seconds=0.5)) == []
     assert faults(REFUSED, Reply(404, {"content-type": "application/json"}, refusal())) == []
+    assert faults(LISTED, Reply(200, {}, LIST)) == []
 
 
 @pytest.mark.parametrize(
@@ -82,6 +85,9 @@ def test_each_wrong_header_is_a_fault(headers, fault, stream, body):
             Reply(404, {"content-type": "application/json", "x-pod": "qwen-1"}, refusal()),
             "pod is qwen-1, not None",
         ),
+        (LISTED, Reply(200, {}, b'{"data": [{"id": "a"}]}'), "models is ['a'], not ['a', 'b']"),
+        (LISTED, Reply(404, {}, LIST), "status is 404, not 200"),
+        (LISTED, Reply(200, {"x-pod": "qwen-1"}, LIST), "pod is qwen-1, not None"),
     ],
 )
 def test_wrong_replies(request_, reply, fault):

@@ -8,10 +8,12 @@ import grpc.aio
 import pytest
 
 from bbr import health
-from bbr.exchange import BodyMode, Exchange, Outcome
+from bbr.exchange import Exchange
 from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListResponse
+from bbr.policy import BodyMode
 from bbr.replies import MAX_BODY_CHUNK_BYTES
 from bbr.transports.serving import ConnectionLimits, Serving
+from bbr.verdict import Outcome
 from tests.support import messages
 from tests.support.grpc_frames import PROCESS, GrpcFrames, framed
 from tests.support.loops import in_loop
@@ -75,13 +77,17 @@ async def test_buffered_awaits_an_answer_to_each_message():
         assert await stream.code() == grpc.StatusCode.OK
 
 
+# Blanks stand in front: not many may follow.
+LONG_BODY = b" " * (6 << 20) + BODY
+
+
 @in_loop
 async def test_a_buffered_body_beyond_grpcs_usual_4_mib_is_read():
     async with Rig() as rig:
         stream = rig.process()
         await stream.write(messages.request_headers(mode=BUFFERED))
         await stream.read()
-        await stream.write(messages.request_body(BODY + b" " * (6 << 20), end_of_stream=True))
+        await stream.write(messages.request_body(LONG_BODY, end_of_stream=True))
         route = messages.parse(await stream.read()).request_body.response
         assert messages.set_headers(route.header_mutation) == SET
         await stream.done_writing()
@@ -364,6 +370,20 @@ async def test_watch_tells_the_state_and_its_change_and_ends(serving):
         assert told.messages == [health.check(serving=state) for state in states]
         assert told.headers["grpc-status"] == str(grpc.StatusCode.UNAVAILABLE.value[0])
         assert told.headers["grpc-message"] == "this replica is shutting down"
+        await client.close()
+
+
+@in_loop
+async def test_one_that_is_not_ready_yet_lives_and_tells_its_watchers_when_it_is():
+    async with Rig(serving=Serving(ready=False)) as rig:
+        assert await rig.unary("Check") == health.check(serving=False)
+        assert await rig.unary("Check", b"\x0a\x08liveness") == health.check(serving=True)
+        client, stream = await watching(rig)
+        rig.serving.start()
+        await client.messages(stream, 2)
+        rig.serving.stop()
+        told = await client.ended(stream)
+        assert told.messages == [health.check(serving=state) for state in (False, True, False)]
         await client.close()
 
 

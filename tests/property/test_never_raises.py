@@ -3,12 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bbr.exchange import BodyMode, Exchange, Policy
+from bbr.exchange import Exchange
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
+from bbr.policy import BodyMode, Policy
 from bbr.registry import Registry
 from bbr.replies import Replies
 from bbr.status import OK, Status
 from tests.support import messages
+from tests.support.exchanges import said
 
 POLICY = Policy(Replies(), max_body_bytes=64)
 modes = st.none() | st.sampled_from(BodyMode)
@@ -36,7 +38,7 @@ def test_any_messages(sent: list[bytes]) -> None:
     talk = Exchange(POLICY, Registry())
     for each in sent:
         before = talk.end
-        for reply in talk.receive(each):
+        for reply in said(talk, each):
             assert ProcessingResponse.FromString(reply).WhichOneof("response")
             assert before is None
     assert isinstance(talk.finish(), Status)
@@ -47,7 +49,7 @@ def test_any_messages(sent: list[bytes]) -> None:
 @given(st.lists(message, max_size=12))
 def test_routing_headers_always_clear_the_route_cache(sent: list[bytes]) -> None:
     talk = Exchange(POLICY, Registry())
-    for reply in (reply for each in sent for reply in talk.receive(each)):
+    for reply in (reply for each in sent for reply in said(talk, each)):
         answer = ProcessingResponse.FromString(reply)
         kind = answer.WhichOneof("response")
         if kind not in ("request_headers", "request_body"):

@@ -2,10 +2,12 @@
 
 import itertools
 from typing import Any
+from unittest import mock
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bbr.scan import scanner
 from bbr.scan.scanner import BUDGET
 from tests.corpus.nasty_bodies import BODIES
 from tests.property.test_parsers_agree import documents, mutated
@@ -21,6 +23,28 @@ fillings = st.sampled_from(
     ["1", "[]", "{}", '"]"', '"\\""', "1e300", "[[2]]", '{"model":[3]}', '"é"', "-0.5e-3", "[ ]"]
 )
 separators = st.sampled_from(["", "", " ", "\n\t"])
+
+NASTY = [octet.encode("latin-1") for octet in ("", *'01[]{},:"\\! e\xc3')] + [b"1e999", b'"model":', b'model"']
+
+TOKENS = [
+    b"0",
+    b"1,",
+    b",2",
+    b"[",
+    b"]",
+    b"[]",
+    b"{",
+    b"}",
+    b"{}",
+    b",",
+    b'"":',
+    b'"a"',
+    b"true",
+    b"-",
+    b"e5",
+    b".5",
+    b" ",
+]
 
 
 @st.composite
@@ -50,6 +74,17 @@ def tall_documents(draw: st.DrawFn) -> bytes:
 
 
 @st.composite
+def long_documents(draw: st.DrawFn) -> bytes:
+    """Return a document with many values, and perhaps a few octets more or less."""
+    values = draw(st.lists(st.one_of(fillings, towers()), min_size=1, max_size=4)) * draw(st.integers(1, 30))
+    body = bytearray(b'{"x":[' + ",".join(values).encode() + b'],"model":"a","y":' + values[0].encode() + b"}")
+    if draw(st.booleans()):
+        place = draw(st.integers(0, len(body) - 1))
+        body[place : place + draw(st.integers(0, 2))] = draw(st.sampled_from(NASTY))
+    return bytes(body)
+
+
+@st.composite
 def splits(draw: st.DrawFn, bodies: st.SearchStrategy[bytes]) -> tuple[bytes, list[bytes]]:
     """Return a document, whole and in pieces."""
     body = draw(bodies)
@@ -64,6 +99,8 @@ def check(body: bytes, pieces: list[bytes], budget: int) -> None:
     found = scan(pieces, budget)
     check_difference(body, found)
     assert found == scan([body])
+    with mock.patch.multiple(scanner, _FRAGMENT_BYTES=1, _TEXT_BYTES=1):  # whatever is worth the while
+        assert found == scan(pieces, budget) == scan([body])
 
 
 def corpus(test: Any) -> Any:
@@ -89,6 +126,20 @@ def test_mutated_documents(split: tuple[bytes, list[bytes]], budget: int) -> Non
 @settings(max_examples=400)
 @given(splits(tall_documents()), budgets)
 def test_tall_documents(split: tuple[bytes, list[bytes]], budget: int) -> None:
+    check(*split, budget)
+
+
+@settings(max_examples=400)
+@given(splits(long_documents()), budgets)
+def test_long_documents(split: tuple[bytes, list[bytes]], budget: int) -> None:
+    check(*split, budget)
+
+
+@settings(max_examples=800)
+@given(
+    splits(st.lists(st.sampled_from(TOKENS), max_size=6).map(lambda tokens: b"[" + b"".join(tokens) + b"]")), budgets
+)
+def test_tokens_in_any_order(split: tuple[bytes, list[bytes]], budget: int) -> None:
     check(*split, budget)
 
 

@@ -6,9 +6,12 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bbr.exchange import BodyMode, Exchange, Outcome, Policy
+from bbr.exchange import Exchange
+from bbr.policy import BodyMode, Policy
 from bbr.registry import BaseModel, Registry
 from bbr.replies import MAX_BODY_CHUNK_BYTES, Replies
+from bbr.verdict import Outcome
+from tests.support.exchanges import said
 from tests.support.messages import parse, request_body, request_headers, request_trailers
 
 FDS = BodyMode.FULL_DUPLEX_STREAMED
@@ -50,7 +53,7 @@ def answers(pieces: list[bytes], *, ending: str, content_type: str) -> tuple[Exc
         sent.append(request_body(pieces[-1]))
         last = request_body(b"", end_of_stream=True) if ending == "alone" else request_trailers()
         sent.append(last)
-    return talk, [reply for message in sent for reply in talk.receive(message)]
+    return talk, [reply for message in sent for reply in said(talk, message)]
 
 
 ENDINGS = st.sampled_from(["with the last piece", "alone", "trailers"])

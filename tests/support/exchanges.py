@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import orjson
 
-from bbr.exchange import BodyMode, Exchange, Policy
+from bbr.exchange import Exchange
 from bbr.pb.ext_proc_pb2 import HeaderValueOption, ProcessingResponse
+from bbr.policy import BodyMode, Policy
 from bbr.registry import BaseModel, Registry
 from bbr.replies import Replies
 from tests.support.messages import parse, set_headers
@@ -29,7 +30,15 @@ def exchange(registry: Registry = TABLE, **policy: object) -> Exchange:
 
 def converse(talk: Exchange, *sent: bytes) -> list[ProcessingResponse]:
     """Send messages and return all answers."""
-    return [parse(reply) for message in sent for reply in talk.receive(message)]
+    return [parse(reply) for message in sent for reply in said(talk, message)]
+
+
+def said(talk: Exchange, message: bytes) -> list[bytes]:
+    """Send a message, let the exchange do all of its work, and return what it answers."""
+    replies = list(talk.receive(message))
+    while talk.pending:
+        replies += talk.work()
+    return replies
 
 
 def kinds(answers: Sequence[ProcessingResponse]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 
-from bbr.exchange import BodyMode
 from bbr.pb.ext_proc_pb2 import (
     HeaderMap,
     HeaderMutation,
@@ -14,6 +13,7 @@ from bbr.pb.ext_proc_pb2 import (
     ProcessingResponse,
     ProtocolConfiguration,
 )
+from bbr.policy import BodyMode
 
 Fields = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
 

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import grpc
 import grpc.aio
 
-from bbr.exchange import BodyMode, Exchange, Policy
+from bbr.exchange import Exchange
+from bbr.policy import BodyMode, Policy
 from bbr.registry import BaseModel, Registry
 from bbr.replies import Replies
 from bbr.tls import self_signed
@@ -68,10 +69,10 @@ class Rig:
     """A server of exchanges over TABLE; `policy` are fields of Policy."""
 
     def __init__(
-        self, max_body_bytes: int = 8 << 20, new_exchange=None, ended=None, limits=None, **policy: float
+        self, max_body_bytes: int = 8 << 20, new_exchange=None, ended=None, limits=None, serving=None, **policy: float
     ) -> None:
         self.policy = Policy(Replies(), max_body_bytes=max_body_bytes, **policy)
-        self.serving = Serving()
+        self.serving = serving or Serving()
         self.ended: list[Exchange] = []
         self.events: list[str] = []
         self.news = asyncio.Event()

@@ -14,7 +14,22 @@ MAX_MESSAGE_BYTES = 100_000
 REFUSED = Status(StatusCode.FAILED_PRECONDITION, "no more")
 
 
-class Talk:
+class Simple:
+    """What a handler is that answers at once, whatever comes."""
+
+    pending = False
+    patience_seconds: float | None = None
+
+    def work(self) -> Sequence[bytes]:
+        """Never asked: nothing is pending."""
+        raise AssertionError
+
+    def expect(self, size: int) -> Sequence[bytes]:
+        """Let it come."""
+        return ()
+
+
+class Talk(Simple):
     """Keeps each message and sends it back; "quiet" gets no answer, "end" ends the call, "fail" is a fault of ours."""
 
     def __init__(self) -> None:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from bbr.model import read_model
 from bbr.refusal import Refusal
-from bbr.scan.scanner import BUDGET, MAX_DEPTH, MAX_NUMBER_BYTES, Scanner
+from bbr.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES
+from bbr.scan.scanner import BUDGET, Scanner
 
 # What a scanner may hold: the stack, an unfinished number, the model's string in escapes.
 MOST_HELD = MAX_DEPTH + MAX_NUMBER_BYTES + 6 * 256

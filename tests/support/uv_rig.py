@@ -4,8 +4,9 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from bbr.exchange import BodyMode, Exchange, Policy
+from bbr.exchange import Exchange
 from bbr.http2.settings import Settings
+from bbr.policy import BodyMode, Policy
 from bbr.registry import BaseModel, Registry
 from bbr.replies import Replies
 from bbr.transports.serving import Serving

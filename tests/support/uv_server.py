@@ -4,8 +4,9 @@ import asyncio
 import datetime
 from typing import Any, Self
 
-from bbr.exchange import Exchange, Policy
+from bbr.exchange import Exchange
 from bbr.http2.settings import Settings
+from bbr.policy import Policy
 from bbr.registry import Registry
 from bbr.replies import Replies
 from bbr.tls import self_signed

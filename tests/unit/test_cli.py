@@ -1,3 +1,5 @@
+import io
+import json
 import os
 import re
 import subprocess
@@ -5,7 +7,9 @@ import sys
 
 import pytest
 
+import bbr.explain
 import bbr.server
+import bbr.sources.file
 from bbr import __version__, cli, config
 from bbr.server import StartError
 
@@ -120,8 +124,15 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values |= {"max_body_bytes": "1KiB", "drain_seconds": "3", "max_model_length": "9", "dynamic_metadata": "bbr"}
     values |= {"on_invalid_json": "pass-stripped", "duplex_idle_seconds": "3", "buffered_wait_seconds": "3"}
     values |= {"strip_header": "x-a,x-b", "trust_client_headers": "true"}
-    values["single_reply_bytes"] = "1KiB"
+    values |= {"single_reply_bytes": "1KiB", "stream_threshold_bytes": "1KiB", "max_buffered_bytes": "1GiB"}
+    values |= {"over_limit": "pass", "query_model_path": "none", "path_template": "/model/{model}/invoke"}
+    values |= {"unknown_model": "empty", "missing_model": "reject", "default_model": "qwen", "include_path": "/a,/b"}
+    values |= {"exclude_path": "/c", "serve_models_list": "true", "models_list_max_bytes": "1KiB"}
     values |= {"tls_cert": "tls.crt", "tls_key": "tls.key", "max_connections": "9", "max_connection_age": "9"}
+    values |= {"kubernetes": "true", "namespace": "ours", "kubeconfig": "config", "sync_timeout": "9"}
+    values["discover_routes"] = "true"
+    if name in ("namespace", "kubeconfig", "discover_routes"):
+        monkeypatch.setenv("BBR_KUBERNETES", "true")
     for partner in {"tls_cert", "tls_key"} - {name}:
         if name.startswith("tls_"):
             monkeypatch.setenv(config.variable_of(partner), values[partner])
@@ -177,9 +188,104 @@ def test_misuse_is_one_sentence_and_exit_status_2(served, capsys, arguments, sta
 def test_a_start_that_fails_is_one_sentence_and_exit_status_1(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
     monkeypatch.setattr(cli.logging, "basicConfig", lambda **_options: None)
-    code, sentence = failure(capsys, "serve", "--secure-serving=false", f"--models={tmp_path}")
+    code, sentence = failure(capsys, "serve", "--secure-serving=false", f"--models={tmp_path / 'none'}")
     assert code == 1
-    assert sentence == f"bbr serve: --models: {tmp_path}: Is a directory.\n"
+    assert sentence == f"bbr serve: --models: {tmp_path / 'none'}: No such file or directory.\n"
+
+
+@pytest.fixture
+def models(tmp_path):
+    path = tmp_path / "models.yaml"
+    path.write_text("models: [{name: qwen, adapters: [sql]}]", encoding="utf-8")
+    return path
+
+
+def test_models_prints_the_table(capsys, models):
+    assert cli.main(["models", f"--models={models}"]) == 0
+    out, err = capsys.readouterr()
+    assert "1 base model and 1 adapter from" in out
+    assert err == ""
+
+
+def test_models_prints_json(capsys, models, monkeypatch):
+    monkeypatch.setenv("BBR_MODELS", str(models))
+    assert cli.main(["models", "--json"]) == 0
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)["models"]] == ["qwen", "sql"]
+
+
+def test_models_of_a_directory_that_can_not_be_read_is_one_sentence(capsys, models, monkeypatch):
+    monkeypatch.setattr(bbr.sources.file, "MAX_FILES", 0)
+    assert failure(capsys, "models", f"--models={models.parent}") == (
+        1,
+        f"bbr models: --models: {models.parent}: the directory has 1 files; at most 0 are read.\n",
+    )
+
+
+BODY = b'{"model": "sql"}'
+
+
+def test_explain_reads_the_body_from_a_file(capsys, models, tmp_path):
+    (tmp_path / "body").write_bytes(BODY)
+    assert cli.main(["explain", str(tmp_path / "body"), f"--models={models}"]) == 0
+    assert capsys.readouterr().out.startswith("Routed sql: it is an adapter")
+
+
+def test_explain_reads_the_body_from_stdin(capsys, models, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(BODY)))
+    assert cli.main(["explain", "-", f"--models={models}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["set_headers"]["X-Gateway-Base-Model-Name"] == "qwen"
+
+
+ASKED = [
+    pytest.param([], ("GET", "/v1/chat/completions", [], None), id="nothing"),
+    pytest.param(["--path=/x", "--method=PUT"], ("PUT", "/x", [], None), id="path and method"),
+    pytest.param(["BODY"], ("POST", "/v1/chat/completions", [("content-type", "application/json")], BODY), id="a body"),
+    pytest.param(
+        ["BODY", "--header=Content-Type: text/plain", "--header", "a:b:c"],
+        ("POST", "/v1/chat/completions", [("Content-Type", "text/plain"), ("a", "b:c")], BODY),
+        id="headers",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "asked"), ASKED)
+def test_explain_takes_a_request(monkeypatch, tmp_path, arguments, asked):
+    found = []
+    monkeypatch.setattr(bbr.explain, "explain", lambda *args, **_: found.append(args[1]) or ("", 0))
+    (tmp_path / "body").write_bytes(BODY)
+    assert cli.main(["explain", *[each.replace("BODY", str(tmp_path / "body")) for each in arguments]]) == 0
+    assert found == [asked]
+
+
+EXPLAIN_MISUSES = {
+    "a header without a colon": (["--header=x"], "bbr explain: --header: 'x' is not NAME:VALUE.\n"),
+    "a header without a name": (["--header= :x"], "bbr explain: --header: ' :x' is not NAME:VALUE.\n"),
+    "a body that is not there": (["/none/such"], "bbr explain: /none/such: No such file or directory.\n"),
+    "a wrong setting": (["--grpc-port=0"], "bbr explain: --grpc-port: '0' is not a port (1 to 65535).\n"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), EXPLAIN_MISUSES.values(), ids=EXPLAIN_MISUSES)
+def test_explain_misuse_is_one_sentence(capsys, arguments, sentence):
+    assert failure(capsys, "explain", *arguments) == (2, sentence)
+
+
+@pytest.mark.parametrize("command", COMMANDS[:1])
+def test_check_in_a_process(command, models):
+    done = run(command, "check", str(models))
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"1 base model and 1 adapter from {models}.\n", "")
+    models.write_text("models:\n- nam: x\n", encoding="utf-8")
+    done = run(command, "check", str(models))
+    sentence = "line 2: an entry of models can't hold nam; known: adapters, name"
+    assert (done.returncode, done.stdout, done.stderr) == (1, f"--models: {models}: {sentence}.\n", "")
+    done = run(command, "check", "--grpc-port=1", str(models))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "bbr check: --grpc-port=1 is not a flag of `bbr check`; see `bbr check --help`.\n"
+
+
+def test_check_knows_the_longest_name(capsys, models):
+    assert cli.main(["check", str(models), "--max-model-length=3"]) == 1
+    assert "at most 3 are allowed" in capsys.readouterr().out
 
 
 class Stub:

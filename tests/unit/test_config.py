@@ -5,13 +5,19 @@ import pytest
 
 from bbr import config
 from bbr.config import ConfigError, Settings
-from bbr.exchange import BodyMode, InvalidJson
+from bbr.paths import PathPattern
+from bbr.policy import BodyMode, InvalidJson, OverLimit
+from bbr.routing import MissingModel, UnknownModel
+from bbr.uri import parse_templates
 
 PLAINTEXT = {"secure_serving": "false"}
 # What a setting can't do without.
 PARTNERS = {
+    **{name: {"kubernetes": "true"} for name in ("namespace", "kubeconfig", "discover_routes")},
     "tls_cert": {"secure_serving": "true", "tls_key": "tls.key"},
     "tls_key": {"secure_serving": "true", "tls_cert": "tls.crt"},
+    "unknown_model": {"default_model": "qwen"},
+    "missing_model": {"default_model": "qwen"},
 }
 
 DUPLEX, BUFFERED = BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED
@@ -45,9 +51,26 @@ def test_defaults():
         "max_connections": 10_000,
         "max_connection_age": 0.0,
         "models": None,
+        "kubernetes": False,
+        "namespace": None,
+        "kubeconfig": None,
+        "sync_timeout": 120.0,
+        "discover_routes": False,
+        "unknown_model": UnknownModel.REJECT,
+        "missing_model": MissingModel.PASS,
+        "default_model": None,
+        "include_path": None,
+        "exclude_path": None,
+        "serve_models_list": False,
+        "models_list_max_bytes": 60_000,
         "assume_body_mode": DUPLEX,
         "streaming": None,
-        "max_body_bytes": 8 << 20,
+        "max_body_bytes": 64 << 20,
+        "over_limit": OverLimit.REJECT,
+        "stream_threshold_bytes": 256 << 10,
+        "max_buffered_bytes": 512 << 20,
+        "query_model_path": frozenset([b"/v1/realtime"]),
+        "path_template": None,
         "max_model_length": 256,
         "on_invalid_json": InvalidJson.REJECT,
         "duplex_idle_seconds": 60.0,
@@ -85,6 +108,30 @@ USABLE = {
     "max_connections": {"1": 1, "10000": 10_000, "1000000": 1_000_000},
     "max_connection_age": {"0": 0.0, "0.5": 0.5, "1800": 1800.0},
     "models": {"models.yaml": Path("models.yaml"), "/etc/bbr/models": Path("/etc/bbr/models")},
+    "kubernetes": {"true": True, "false": False},
+    "namespace": {"default": "default", "a": "a", "team-1": "team-1", "a" * 63: "a" * 63},
+    "kubeconfig": {"/etc/bbr/kubeconfig": Path("/etc/bbr/kubeconfig")},
+    "sync_timeout": {"0": 0.0, "0.5": 0.5, "120": 120.0},
+    "discover_routes": {"true": True, "false": False},
+    "unknown_model": {
+        "reject": UnknownModel.REJECT,
+        "passthrough": UnknownModel.PASSTHROUGH,
+        "empty": UnknownModel.EMPTY,
+        "default": UnknownModel.DEFAULT,
+    },
+    "missing_model": {
+        "pass": MissingModel.PASS,
+        "reject": MissingModel.REJECT,
+        "default": MissingModel.DEFAULT,
+    },
+    "default_model": {"Qwen/Qwen2.5-3B-Instruct": "Qwen/Qwen2.5-3B-Instruct", "模型": "模型"},
+    "include_path": {
+        "/v1/**": (PathPattern("/v1/**"),),
+        "/v1/chat/completions, /v1/embeddings": (PathPattern("/v1/chat/completions"), PathPattern("/v1/embeddings")),
+    },
+    "exclude_path": {"/v1/files/**": (PathPattern("/v1/files/**"),)},
+    "serve_models_list": {"true": True, "false": False},
+    "models_list_max_bytes": {"60000": 60_000, "1MiB": 1 << 20},
     "assume_body_mode": {"full-duplex": DUPLEX, "buffered": BUFFERED},
     "streaming": {
         **dict.fromkeys(("true", "1", "t", "T", "TRUE", "True"), True),
@@ -100,6 +147,18 @@ USABLE = {
         "1Gi": 1 << 30,
         "2GiB": 1 << 31,
         "2147483648": 1 << 31,
+    },
+    "over_limit": {"reject": OverLimit.REJECT, "pass": OverLimit.PASS},
+    "stream_threshold_bytes": {"1": 1, "64KiB": 64 << 10},
+    "max_buffered_bytes": {"1": 1, "2GiB": 1 << 31},
+    "query_model_path": {
+        "none": frozenset(),
+        "/": frozenset([b"/"]),
+        "/v1/realtime,/a%20b": frozenset([b"/v1/realtime", b"/a%20b"]),
+    },
+    "path_template": {
+        "/model/{model}/invoke": parse_templates("/model/{model}/invoke"),
+        "/model/{model}/invoke,/**/models/{model}:*": parse_templates("/model/{model}/invoke /**/models/{model}:*"),
     },
     "max_model_length": {"1": 1, "256": 256, "4096": 4096},
     "on_invalid_json": {"reject": InvalidJson.REJECT, "pass-stripped": InvalidJson.PASS_STRIPPED},
@@ -139,6 +198,28 @@ UNUSABLE = {
     ),
     "max_connection_age": dict.fromkeys(("", "-1", "30m", "1e3"), NOT_SECONDS),
     "models": {"": "is not the name of a file"},
+    "kubernetes": dict.fromkeys(("", "in-cluster"), "is neither true nor false"),
+    "namespace": dict.fromkeys(
+        ("", "*", "A", "a_b", "-a", "a-", "a/b", "a.b", "a" * 64, "a\n"),
+        "is not the name of a Kubernetes namespace (small letters, digits, dashes, at most 63)",
+    ),
+    "kubeconfig": {"": "is not the name of a file"},
+    "sync_timeout": dict.fromkeys(("", "-1", "2m"), NOT_SECONDS),
+    "discover_routes": dict.fromkeys(("", "both"), "is neither true nor false"),
+    "unknown_model": dict.fromkeys(("", "404", "Reject"), "is not one of reject, passthrough, empty, default"),
+    "missing_model": dict.fromkeys(("", "empty"), "is not one of pass, reject, default"),
+    "default_model": {
+        "": "is not a model's name: it is an empty string. Name a model, or leave the field out",
+        " a": "is not a model's name: it can not be used as a model name: it begins or ends with a blank",
+    },
+    "include_path": {
+        "v1": "has the path pattern 'v1', which does not begin with a slash",
+        "": "has the path pattern '', which does not begin with a slash",
+        ",".join(["/a"] * 65): "has 65 path patterns; at most 64 are allowed",
+    },
+    "exclude_path": {"/a,": "has the path pattern '', which does not begin with a slash"},
+    "serve_models_list": dict.fromkeys(("", "on"), "is neither true nor false"),
+    "models_list_max_bytes": {"": NOT_A_SIZE, "0": "is not between 1 byte and 2GiB"},
     "assume_body_mode": dict.fromkeys(
         ("", "BUFFERED", "full_duplex", "streamed", "none"), "is not one of full-duplex, buffered"
     ),
@@ -146,6 +227,18 @@ UNUSABLE = {
     "max_body_bytes": {
         **dict.fromkeys(("", "-1", "1.5MiB", "8MB", "8M", "8 MiB", "8mib", "8B", "1e6", "9" * 16), NOT_A_SIZE),
         **dict.fromkeys(("0", "0MiB", "2147483649", "3GiB", "9" * 15), "is not between 1 byte and 2GiB"),
+    },
+    "over_limit": dict.fromkeys(("", "PASS", "drop"), "is not one of reject, pass"),
+    "stream_threshold_bytes": {"0": "is not between 1 byte and 2GiB", "": NOT_A_SIZE},
+    "max_buffered_bytes": {"0": "is not between 1 byte and 2GiB", "1GB": NOT_A_SIZE},
+    "query_model_path": dict.fromkeys(
+        ("", "v1", "/a,", "/a?model=x", "/a#b", "/a b", "/" + "a" * 512, "none,/a"),
+        "is neither none nor a URL path (it begins with / and has no ? or #), or several with commas",
+    ),
+    "path_template": {
+        "": "is not a path template, or several with commas between",
+        ",": "is not a path template, or several with commas between",
+        "/v1": "has the path template '/v1', which does not hold {model} once",
     },
     "max_model_length": dict.fromkeys(("", "0", "4097", "-1", "1KiB", "٩"), "is not a length from 1 to 4096 bytes"),
     "on_invalid_json": dict.fromkeys(("", "pass", "REJECT"), "is not one of reject, pass-stripped"),
@@ -228,12 +321,15 @@ def test_default_is_what_the_help_says(name):
 
 @pytest.mark.parametrize("name", config.OPTIONS)
 def test_only_booleans_are_switches(name):
-    assert config.OPTIONS[name].switch == (name in ("secure_serving", "streaming", "trust_client_headers"))
+    switches = {"secure_serving", "streaming", "trust_client_headers"}
+    switches |= {"kubernetes", "discover_routes", "serve_models_list"}
+    assert config.OPTIONS[name].switch == (name in switches)
 
 
 @pytest.mark.parametrize("name", config.OPTIONS)
 def test_only_lists_are_repeatable(name):
-    assert config.OPTIONS[name].repeatable == (name == "strip_header")
+    lists = ("strip_header", "include_path", "exclude_path", "query_model_path", "path_template")
+    assert config.OPTIONS[name].repeatable == (name in lists)
 
 
 PRECEDENCE = [
@@ -314,6 +410,19 @@ CONTRADICTIONS = [
         "cut off",
         id="an age without a drain",
     ),
+    pytest.param({"namespace": "default"}, "--namespace needs --kubernetes", id="a namespace of nothing"),
+    pytest.param({"kubeconfig": "config"}, "--kubeconfig needs --kubernetes", id="a kubeconfig for nothing"),
+    pytest.param({"discover_routes": "true"}, "--discover-routes needs --kubernetes", id="routes of nothing"),
+    pytest.param(
+        {**PLAINTEXT, "unknown_model": "default"},
+        "--unknown-model=default needs --default-model: the model to route as",
+        id="no default for unknown models",
+    ),
+    pytest.param(
+        {**PLAINTEXT, "missing_model": "default"},
+        "--missing-model=default needs --default-model: the model to route as",
+        id="no default for missing models",
+    ),
 ]
 
 
@@ -321,3 +430,25 @@ CONTRADICTIONS = [
 def test_settings_that_contradict_each_other_are_refused(flags, sentence):
     assert refusal(flags) == sentence
     assert refusal({}, {config.variable_of(name): text for name, text in flags.items()}) == sentence
+
+
+KUBERNETES = {**PLAINTEXT, "kubernetes": "true"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "namespace"),
+    [
+        (KUBERNETES, {"NAMESPACE": "ours"}, "ours"),
+        (KUBERNETES, {"NAMESPACE": ""}, None),
+        (KUBERNETES, {"NAMESPACE": "ours", "BBR_NAMESPACE": "theirs"}, "theirs"),
+        ({**KUBERNETES, "namespace": "theirs"}, {"NAMESPACE": "ours"}, "theirs"),
+        (PLAINTEXT, {"NAMESPACE": "ours"}, None),
+        (PLAINTEXT, {"NAMESPACE": "of anything else"}, None),
+    ],
+)
+def test_the_go_routers_variable_names_the_namespace(flags, environment, namespace):
+    assert config.load(flags, environment).namespace == namespace
+
+
+def test_the_go_routers_variable_is_checked():
+    assert refusal(KUBERNETES, {"NAMESPACE": "Ours"}).startswith("NAMESPACE: 'Ours' is not the name of a Kubernetes")

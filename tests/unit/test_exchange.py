@@ -8,10 +8,11 @@ import orjson
 import pytest
 
 from bbr import replies
-from bbr.exchange import BodyMode, InvalidJson, Outcome
 from bbr.pb.ext_proc_pb2 import ProcessingMode
+from bbr.policy import BodyMode, InvalidJson, OverLimit
 from bbr.registry import Registry
 from bbr.status import OK, StatusCode
+from bbr.verdict import Outcome
 from tests.support import messages
 from tests.support.exchanges import (
     BASE,
@@ -195,14 +196,21 @@ class TestForm:
         assert_routes(answers[0], "qwen", "qwen")
         assert echoed(answers[1:]) == (lead + BODY, [True])
 
-    def test_anything_else_passes_stripped_from_its_first_octet(self) -> None:
-        talk = exchange(max_body_bytes=10)
-        assert converse(talk, request_headers(self.FORM, mode=FDS), request_body(b" ")) == []
-        answers = converse(talk, request_body(b"model=qwen"))
-        assert_strips(answers[0])
-        assert echoed(answers[1:]) == (b" model=qwen", [False])
-        assert echoed(converse(talk, request_body(b"&x=y", end_of_stream=True))) == (b"&x=y", [True])
-        assert talk.verdict.outcome is Outcome.NOT_READ
+    def test_model_of_a_form_is_routed_as_soon_as_it_is_known(self) -> None:
+        talk = exchange()
+        assert converse(talk, request_headers(self.FORM, mode=FDS), request_body(b"x=1&model=qwen")) == []
+        (first,) = converse(talk, request_body(b"&x=" + b"y" * 50))[:1]
+        assert_routes(first, "qwen", "qwen")
+        assert echoed(converse(talk, request_body(b"x=y", end_of_stream=True)))[1] == [True]
+        assert (talk.verdict.outcome, talk.verdict.early) == (Outcome.ROUTED, True)
+
+    def test_form_in_a_string_of_a_document(self) -> None:
+        body = b'{"x":"&model=b&"}'
+        for mode in (FDS, BUFFERED):
+            answers = converse(
+                exchange(), request_headers(self.FORM, mode=mode), request_body(body, end_of_stream=True)
+            )
+            assert_refused(answers, 400, "form-model")
 
     def test_whole_form_in_one_piece(self) -> None:
         answers = converse(exchange(), request_headers(self.FORM, mode=FDS), request_body(b"a=b", end_of_stream=True))
@@ -217,16 +225,20 @@ class TestForm:
         assert kinds(answers)[0 :: len(answers) - 1] == ["request_headers", "request_trailers"]
         assert echoed(answers[1:-1]) == (body, [False] if body else [])
 
-    def test_endless_blanks_pass(self) -> None:
-        talk = exchange(max_body_bytes=10)
-        assert converse(talk, request_headers(self.FORM, mode=FDS), request_body(b" " * 10)) == []
-        assert_strips(converse(talk, request_body(b" "))[0])
-        assert talk.verdict.outcome is Outcome.NOT_READ
+    def test_endless_blanks_are_refused_or_pass(self) -> None:
+        for over_limit, check in (
+            (OverLimit.REJECT, lambda a: assert_refused(a, 413, "body-too-large")),
+            (OverLimit.PASS, lambda a: assert_strips(a[0])),
+        ):
+            talk = exchange(max_body_bytes=10, over_limit=over_limit)
+            assert converse(talk, request_headers(self.FORM, mode=FDS), request_body(b" " * 10)) == []
+            check(converse(talk, request_body(b" ")))
 
-    def test_long_json_is_refused_though_its_length_was_announced(self) -> None:
+    def test_announced_length_is_refused(self) -> None:
         talk = exchange(max_body_bytes=10)
-        assert converse(talk, request_headers({**self.FORM, "content-length": "65"}, mode=FDS)) == []
-        assert_refused(converse(talk, request_body(BODY)), 413, "body-too-large")
+        assert_refused(
+            converse(talk, request_headers({**self.FORM, "content-length": "65"}, mode=FDS)), 413, "body-too-large"
+        )
 
     @pytest.mark.parametrize("mode", [BUFFERED, BodyMode.BUFFERED_PARTIAL, BodyMode.STREAMED])
     def test_other_modes(self, mode: BodyMode) -> None:
@@ -250,7 +262,7 @@ class TestForm:
 class TestNotRead:
     FIELDS = (
         pytest.param({"content-type": "text/plain"}, id="text"),
-        pytest.param({"content-type": "multipart/form-data; boundary=x"}, id="multipart"),
+        pytest.param({"content-type": "multipart/mixed; boundary=x"}, id="multipart"),
         pytest.param({"content-type": "application/grpc"}, id="grpc"),
         pytest.param({"content-type": ""}, id="empty content type"),
         pytest.param({"connection": "Upgrade", "upgrade": "websocket"}, id="upgrade"),

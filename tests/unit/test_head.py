@@ -91,7 +91,7 @@ def test_a_field_is_read_whether_it_is_kept_or_not(size: int) -> None:
 
 def test_names_that_begin_alike_are_told_apart() -> None:
     assert read_head(header_map([("content-typo", "text/plain"), (":methyl", "CONNECT"), ("upgraded", "x")])) == Head(
-        JSON, 0, Dialect.OPENAI
+        JSON, 0, Dialect.OPENAI, b"", b"", [], []
     )
 
 
@@ -102,4 +102,17 @@ def test_a_field_that_is_none() -> None:
 
 
 def test_no_headers_at_all() -> None:
-    assert read_head(HeaderMap()) == Head(JSON, 0, Dialect.OPENAI)
+    assert read_head(HeaderMap()) == Head(JSON, 0, Dialect.OPENAI, b"", b"", [], [])
+
+
+def test_what_tells_how_a_body_is_read() -> None:
+    fields = [
+        (":path", "/v1/audio/transcriptions?x=1"),
+        ("content-type", "multipart/form-data; boundary=x"),
+        ("content-encoding", "gzip"),
+        ("content-encoding", "br, zstd"),
+    ]
+    head = read_head(header_map(fields))
+    assert (head.kind, head.path) == (BodyKind.MULTIPART, b"/v1/audio/transcriptions?x=1")
+    assert head.content_types == [b"multipart/form-data; boundary=x"]
+    assert head.content_encodings == [b"gzip", b"br, zstd"]

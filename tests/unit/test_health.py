@@ -19,6 +19,15 @@ def test_check(serving, status):
 
 
 @pytest.mark.parametrize(
+    ("request_", "liveness"),
+    [(b"", False), (b"\x0a\x08liveness", True), (b"\x0a\x09readiness", False), (b"\x0a\xff", False)],
+    ids=["no service", "liveness", "another service", "not protobuf"],
+)
+def test_liveness_is_a_service_of_its_own(request_, liveness):
+    assert health.asks_for_liveness(request_) is liveness
+
+
+@pytest.mark.parametrize(
     ("serving", "status"), [(True, b"\x08\x01"), (False, b"\x08\x02")], ids=["serving", "stopping"]
 )
 def test_list_holds_the_one_service(serving, status):

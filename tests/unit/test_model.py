@@ -109,7 +109,8 @@ JSON, FORM, OTHER = BodyKind.JSON, BodyKind.FORM, BodyKind.OTHER
         ([b"application/jsonl"], OTHER),
         ([b"application/x-ndjson"], OTHER),
         ([b"text/plain; a=application/json"], OTHER),
-        ([b"multipart/form-data; boundary=+json"], OTHER),
+        ([b"multipart/form-data; boundary=+json"], BodyKind.MULTIPART),
+        ([b"multipart/mixed; boundary=x"], OTHER),
         ([b""], OTHER),
     ],
 )

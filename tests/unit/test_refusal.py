@@ -8,6 +8,9 @@ from bbr.refusal import MAX_ECHO_CHARACTERS, Refusal
 
 EXAMPLES = [
     refusal.model_not_found("m"),
+    refusal.model_missing(),
+    refusal.default_model_unknown(),
+    refusal.table_incomplete(),
     refusal.model_not_string("null"),
     refusal.model_empty(),
     refusal.model_too_long(300, 256),
@@ -16,6 +19,7 @@ EXAMPLES = [
     refusal.invalid_json("invalid-json", "unexpected end of data", 7),
     refusal.trailing_blanks(65536),
     refusal.body_too_large(8),
+    refusal.no_room(),
     refusal.body_cut_off(7),
     refusal.body_in_pieces(),
     refusal.body_mode_unknown(9),

@@ -14,11 +14,13 @@ import grpc
 import pytest
 
 from bbr import __version__, config, server
-from bbr.exchange import BodyMode
-from bbr.pb.health_pb2 import HealthCheckResponse
+from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from bbr.policy import BodyMode
 from bbr.server import Server
 from tests.support import messages
+from tests.support.background import Background
 from tests.support.certificates import Authority
+from tests.support.fake_kubernetes import FakeKubernetes, Fault
 from tests.support.grpc_frames import PROCESS
 from tests.support.loops import in_loop
 from tests.support.ports import free_port, free_ports
@@ -53,9 +55,10 @@ def channel_to(port, root_pem=None):
         yield channel
 
 
-def check(port):
+def check(port, service=""):
+    request = HealthCheckRequest(service=service).SerializeToString()
     with channel_to(port) as channel:
-        answer = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=DEADLINE_SECONDS)
+        answer = channel.unary_unary("/grpc.health.v1.Health/Check")(request, timeout=DEADLINE_SECONDS)
     return HealthCheckResponse.FromString(answer).status
 
 
@@ -113,6 +116,55 @@ def test_serves_until_sigterm(models):
         greeting = f"bbr {__version__} serves {ports}, in plaintext, by the uv transport; {table}"
         assert lines == [greeting, "SIGTERM: draining for at most 25 s", "stopped"]
         assert process.stdout() == ""
+
+
+@contextlib.contextmanager
+def cluster(tmp_path):
+    """Run a fake API server in a thread; give it, its loop, and the flags to follow it."""
+    with Background() as background:
+        fake = FakeKubernetes()
+        background.run(fake.start())
+        try:
+            yield fake, background, ("--kubernetes", f"--kubeconfig={fake.kubeconfig(tmp_path)}")
+        finally:
+            background.run(fake.stop())
+
+
+@both
+def test_is_ready_when_the_clusters_table_is_complete_and_alive_before(transport, tmp_path):
+    with cluster(tmp_path) as (fake, background, flags):
+        fake.put("a", data={"baseModel": "qwen", "adapters": "- sql-lora"})
+        held = asyncio.Event()
+        fake.faults.append(Fault(until=held))
+        with serving(*flags, f"--transport={transport}") as process:
+            assert "the model table is awaited from the ConfigMaps of all namespaces" in process.stderr
+            for port in (process.port, process.health_port):
+                assert check(port) == NOT_SERVING
+                assert check(port, service="liveness") == SERVING
+            assert ask(process.port, "sql-lora") == 503
+            background.loop.call_soon_threadsafe(held.set)
+            assert process.wait_for("the model table is complete: 1 base model and 1 adapter from the ConfigMaps of")
+            for port in (process.port, process.health_port):
+                assert check(port) == SERVING
+            assert ask(process.port, "sql-lora") == [b"sql-lora", b"qwen"]
+            assert process.stop() == 0
+            assert "HTTP Request" not in process.stderr
+
+
+def test_a_table_that_is_not_complete_in_time_ends_the_router(tmp_path):
+    with cluster(tmp_path) as (fake, _, flags):
+        fake.faults.extend(Fault(403) for _ in range(100))
+        with serving(*flags, "--sync-timeout=0.3") as process:
+            assert process.wait() == 1
+            assert "--sync-timeout: the ConfigMaps were not listed within 0.3 s: ConfigMaps with " in process.stderr
+
+
+def test_sigterm_is_heard_while_the_table_is_awaited(tmp_path):
+    with cluster(tmp_path) as (fake, _, flags):
+        fake.faults.extend(Fault(500) for _ in range(100))
+        with serving(*flags) as process:
+            assert process.stop() == 0
+            assert process.stderr.endswith("stopped\n")
 
 
 def test_without_a_table_every_model_is_its_own_base_model():
@@ -310,10 +362,39 @@ def test_names_that_no_request_could_ask_for_are_refused(tmp_path):
     models.write_text(MODELS)
     with bbr(f"--models={models}", "--max-model-length=8") as process:
         assert process.wait() == 1
-        assert f"--models: {models}: chat-lora is longer than --max-model-length=8 bytes" in process.stderr
+        assert (
+            f"--models: {models}: line 3: the adapter is 9 bytes long in UTF-8; at most 8 are allowed" in process.stderr
+        )
     models.write_text(f"models: [{{name: {'x' * 300}}}]")
     with serving(f"--models={models}", "--max-model-length=300") as process:
         assert ask(process.port, "x" * 300) == [b"x" * 300] * 2
+
+
+def test_a_default_model_that_is_not_served_is_told(models):
+    with serving(f"--models={models}", "--unknown-model=default", "--default-model=gemma") as process:
+        assert process.wait_for("--default-model: the model table does not hold gemma")
+    with serving(f"--models={models}", "--unknown-model=default", "--default-model=sql-lora") as process:
+        assert ask(process.port, "gemma") == [b"sql-lora", b"qwen"]
+        assert "does not hold" not in process.stderr
+
+
+def test_a_list_of_no_table_is_told():
+    with serving("--serve-models-list") as process:
+        assert process.wait_for("--serve-models-list: there is no model table to list: such requests pass")
+
+
+def test_sighup_reads_the_models_anew_and_a_broken_file_changes_nothing(models):
+    with serving(f"--models={models}") as process:
+        models.write_text("models:\n- nam: gemma\n", encoding="utf-8")
+        process.signal(signal.SIGHUP)
+        assert process.wait_for("line 2: an entry of models can't hold nam")
+        assert ask(process.port, "sql-lora") == [b"sql-lora", b"qwen"]
+        models.write_text("models: [{name: gemma}]\n", encoding="utf-8")
+        process.signal(signal.SIGHUP)
+        assert process.wait_for("can be used again")
+        assert process.wait_for("the model table is in use: 1 base models, 1 names in all")
+        assert ask(process.port, "gemma") == [b"gemma", b"gemma"]
+        assert process.stop() == 0
 
 
 @both

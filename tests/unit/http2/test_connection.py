@@ -284,3 +284,69 @@ def test_what_waits_is_counted_until_it_is_gone():
     assert (sender.queued_bytes, list(sender.queued)) == (20_256, [3])
     peer.connection.reset(3, ErrorCode.CANCEL)
     assert (sender.queued_bytes, sender.queued) == (0, {})
+
+
+class TestPaused:
+    """A stream whose owner is busy gets no credit; all others, and the connection, do."""
+
+    LIMITS = Settings(stream_window_bytes=65_535, connection_window_bytes=65_535)
+
+    def updates(self, peer: Peer) -> list[int]:
+        return [each.stream_id for each in peer.collect() if each.kind == WINDOW_UPDATE]
+
+    def test_credit_is_withheld_until_it_is_resumed(self):
+        peer = Peer(self.LIMITS)
+        peer.send(OPEN)
+        peer.connection.pause(1)
+        came = peer.send(*(data(1, bytes(10_000)) for _ in range(4)))
+        assert [each.stream_id for each in came if each.kind == WINDOW_UPDATE] == [0]
+        peer.connection.resume(1)
+        assert self.updates(peer) == [1]
+        peer.connection.resume(1)
+        assert self.updates(peer) == []
+
+    def test_closed_streams_are_nothing(self):
+        peer = Peer(self.LIMITS)
+        peer.connection.pause(1)
+        peer.connection.resume(1)
+        assert not peer.connection.is_stuck(1)
+
+    def test_no_credit_for_a_stream_that_has_ended_meanwhile(self):
+        peer = Peer(self.LIMITS)
+        peer.send(OPEN)
+        peer.connection.pause(1)
+        peer.send(*(data(1, bytes(10_000)) for _ in range(4)), data(1, b"", end=True))
+        self.updates(peer)
+        peer.connection.resume(1)
+        assert self.updates(peer) == []
+
+
+class TestStuck:
+    """An answer that waits for its peer should not grow."""
+
+    def test_until_it_has_left(self):
+        peer = Peer(Settings(max_queued_bytes=1000))
+        peer.send(OPEN)
+        peer.connection.send_headers(1, STATUS)
+        peer.connection.send_data(1, bytes(65_535 + 500))
+        assert not peer.connection.is_stuck(1)
+        peer.connection.send_data(1, bytes(1_000))
+        assert peer.connection.is_stuck(1)
+        assert peer.connection.take_unstuck() == []
+        peer.send(window_update(0, 10_000), window_update(1, 10_000))
+        assert peer.connection.take_unstuck() == [1]
+        assert peer.connection.take_unstuck() == []
+        assert not peer.connection.is_stuck(1)
+
+    def test_while_too_much_waits_on_all_streams_together(self):
+        peer = Peer(Settings(max_connection_queued_bytes=10_000))
+        peer.send(OPEN, headers(3, POST_BLOCK), headers(5, POST_BLOCK))
+        peer.connection.send_headers(1, STATUS)
+        peer.connection.send_data(1, bytes(65_535 + 6_000))
+        assert peer.connection.is_stuck(3)
+        assert not peer.connection.is_stuck(7)
+        peer.send(window_update(0, 100))
+        assert peer.connection.take_unstuck() == []
+        peer.send(window_update(0, 10_000), window_update(1, 3_000))
+        assert peer.connection.take_unstuck() == [3]
+        assert not peer.connection.is_stuck(3)

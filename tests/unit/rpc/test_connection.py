@@ -10,15 +10,16 @@ import pytest
 from bbr.http2.settings import Settings
 from bbr.rpc.calls import Handler
 from bbr.rpc.connection import RpcConnection, Services
-from bbr.rpc.messages import frame
+from bbr.rpc.messages import PREFIX, frame
 from bbr.status import OK, Status, StatusCode
+from tests.support.rpc_peer import Simple
 
 PATH = "/test.Echo/Talk"
 DATA_ON_1 = b"\x00\x00\x01\x00\x00\x00\x00\x00\x01x"
 ABORTED = Status(StatusCode.FAILED_PRECONDITION, "no more")
 
 
-class Echo:
+class Echo(Simple):
     """Sends each message back; "end" ends the call, "fail" is a fault of ours."""
 
     def __init__(self) -> None:
@@ -408,3 +409,128 @@ def test_held_connection_produces_nothing_until_it_goes_on() -> None:
     peers.server.hold(False)
     peers.exchange()
     assert peers.answer(stream)[0] == frame([b"a"])
+
+
+class Worker(Simple):
+    """Owes as many answers as it was sent octets, and works on one of them at a time."""
+
+    def __init__(self) -> None:
+        self.end: Status | None = None
+        self.left = 0
+        self.expected: list[int] = []
+        self.fails = False
+
+    @property
+    def pending(self) -> bool:  # type: ignore[override]
+        return self.left > 0
+
+    def receive(self, message: bytes) -> Sequence[bytes]:
+        self.left += len(message)
+        return ()
+
+    def work(self) -> Sequence[bytes]:
+        if self.fails:
+            raise RuntimeError("ours")
+        self.left -= 1
+        return (b"%d" % self.left,)
+
+    def expect(self, size: int) -> Sequence[bytes]:
+        self.expected.append(size)
+        if size > 100_000:
+            self.end = ABORTED
+            return (b"too large",)
+        return ()
+
+    def expire(self) -> Sequence[bytes]:
+        raise AssertionError
+
+    def finish(self) -> Status | None:
+        return OK
+
+
+class TestWork:
+    def test_pending_calls_take_turns(self) -> None:
+        peers = Peers(Worker)
+        one, other = peers.call(b"xx"), peers.call(b"xx")
+        assert peers.server.pending
+        peers.server.work(0.0)
+        peers.server.work(0.0)
+        peers.exchange()
+        assert [peers.answer(each)[0] for each in (one, other)] == [frame([b"1"])] * 2
+        while peers.server.pending:
+            peers.server.work(0.0)
+        peers.exchange()
+        assert peers.answer(other)[0] == frame([b"1", b"0"])
+
+    def test_half_close_waits_for_the_work(self) -> None:
+        peers = Peers(Worker)
+        stream = peers.call(b"xx", end=True)
+        assert peers.answer(stream)[1] is None
+        while peers.server.pending:
+            peers.server.work(0.0)
+        peers.exchange()
+        assert peers.answer(stream) == (frame([b"1", b"0"]), "0")
+
+    def test_a_fault_in_work_ends_its_call_alone(self) -> None:
+        peers = Peers(Worker)
+        one, other = peers.call(b"x"), peers.call(b"x")
+        handlers = [call.handler for call in peers.server.calls.values()]
+        handlers[0].fails = True  # type: ignore[attr-defined]
+        while peers.server.pending:
+            peers.server.work(0.0)
+        peers.exchange()
+        assert peers.answer(one)[1] == str(StatusCode.INTERNAL.value)
+        assert peers.answer(other)[0] == frame([b"0"])
+        assert len(peers.failed) == 1
+
+    def test_a_call_that_has_ended_has_no_work(self) -> None:
+        peers = Peers(Worker)
+        peers.call(b"x")
+        (call,) = peers.server.calls.values()
+        peers.server.end(call, ABORTED)
+        assert peers.server.pending
+        peers.server.work(0.0)
+        assert not peers.server.pending
+        assert call.handler.left == 1  # type: ignore[attr-defined]
+
+    def test_a_fault_of_ours_outside_of_a_call(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        peers = Peers(Worker)
+        peers.call(b"x")
+        monkeypatch.setattr(peers.server._http2, "is_stuck", lambda stream_id: 1 / 0)
+        peers.server.work(0.0)
+        assert len(peers.failed) == 1
+        assert peers.server.closed
+
+    def test_a_stuck_call_does_not_work_until_its_answer_has_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        peers = Peers(Worker)
+        stream = peers.call(b"xx")
+        http2 = peers.server._http2
+        monkeypatch.setattr(http2, "is_stuck", lambda stream_id: True)
+        peers.server.work(0.0)
+        assert not peers.server.pending
+        monkeypatch.undo()
+        http2._unstuck.append(stream)
+        peers.server.hold(False)
+        while peers.server.pending:
+            peers.server.work(0.0)
+        peers.exchange()
+        assert peers.answer(stream)[0] == frame([b"1", b"0"])
+
+    def test_others_than_stuck_calls_are_not_woken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        peers = Peers(Worker)
+        peers.call(b"xx")
+        monkeypatch.setattr(peers.server._http2, "is_stuck", lambda stream_id: True)
+        peers.server.work(0.0)
+        peers.server._http2._unstuck.append(99)
+        peers.call(b"")
+        assert not peers.server.pending
+
+    def test_a_long_message_is_told_at_its_prefix(self) -> None:
+        for size, refused in ((70_000, False), (100_001, True)):
+            peers = Peers(Worker)
+            stream = peers.call(b"")
+            peers.client.send_data(stream, PREFIX.pack(0, size))
+            peers.exchange()
+            (handler,) = peers.ended or [call.handler for call in peers.server.calls.values()]
+            assert handler.expected == [size]  # type: ignore[attr-defined]
+            assert peers.answer(stream)[1] == (str(ABORTED.code.value) if refused else None)

@@ -1,7 +1,10 @@
+import tracemalloc
+
 import pytest
 
 from bbr.refusal import Refusal
-from bbr.scan.scanner import BUDGET, MAX_DEPTH, MAX_NUMBER_BYTES, MAX_TRAILING_BLANKS, Scanner
+from bbr.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES
+from bbr.scan.scanner import BUDGET, MAX_TRAILING_BLANKS, Scanner
 from tests.corpus.nasty_bodies import BODIES, Nasty
 from tests.support.scanning import MOST_HELD, Verdict, by_octet, check_difference, read, scan
 
@@ -99,6 +102,8 @@ FAULTS = [
     (b"[Nan]", "invalid-json", 1, "a JSON value"),
     (b"[N", "invalid-json", 1, "a JSON value"),
     (b"[Na\xff", "invalid-json", 1, "a JSON value"),
+    (b"[[]0,1,2,3,4,5,6,7,8,9,10,11,12,13]", "invalid-json", 3, "expected ',' or ']'"),
+    (b'{"":{}0,"a":1,"b":2,"c":3,"d":4,"e":5}', "invalid-json", 6, "expected ',' or '}'"),
     (b"[1,2,1e999,3]", "non-finite-number", 5, "finite"),
     (b"[1e300, -1e999,3]", "non-finite-number", 8, "finite"),
     (b'{"x":1e999}', "non-finite-number", 5, "finite"),
@@ -290,12 +295,12 @@ def test_calls_are_bounded_by_their_budget(unit: bytes) -> None:
     position, calls = 0, 0
     while position < len(body):
         before, position = position, scanner.scan(body, position, BUDGET // 10)
-        # A text's octet costs 3 at least, and one slice of text may be in excess.
-        assert 0 < position - before <= BUDGET // 10 // 3 + (32 << 10)
+        # A text's octet costs 3 at least, and one slice may be in excess.
+        assert 0 < position - before <= BUDGET // 10 // 3 + (8 << 10)
         assert scanner.held_bytes < 100
         calls += 1
     assert scanner.finish() is None
-    assert calls >= 400_000 // (BUDGET // 10 // 3 + (32 << 10))
+    assert calls >= 400_000 // (BUDGET // 10 // 3 + (8 << 10))
 
 
 @pytest.mark.parametrize(
@@ -326,3 +331,15 @@ def test_long_numbers_within_the_limit() -> None:
     assert scan([b"[%s , %s]" % (longest, longest)]) == Verdict()
     assert scan([b'{"x":%s}' % longest]) == Verdict()
     assert scan([b"[1e300%s,1e300]" % (b" " * 3000)]) == Verdict()
+
+
+def test_long_piece_is_not_copied() -> None:
+    piece = b'{"x":[' + b'"' + b"x" * 5000 + b'",' + b"1," * (1 << 19)
+    scanner = Scanner()
+    tracemalloc.start()
+    position = 0
+    while position < len(piece):
+        position = scanner.scan(piece, position)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 256 << 10 < len(piece)

@@ -1,12 +1,20 @@
+import asyncio
+import builtins
 import json
+import logging
 import os
-from pathlib import Path
+from contextlib import asynccontextmanager
 
+import jsonschema
 import pytest
 import yaml
 
+from bbr.registry import Origin, finish, merging
 from bbr.sources import file
-from bbr.sources.file import SourceError
+from bbr.sources.file import FileSource
+from bbr.sources.table import SourceError, Table
+from tests.support.loops import in_loop
+from tests.support.stack import until
 
 TWO = """\
 models:
@@ -16,13 +24,23 @@ models:
 """
 
 
+SCHEMA = jsonschema.Draft202012Validator(json.loads(file.schema()))
+AT = Origin("file", "models.yaml")
+
+
+def parse(text):
+    return finish(file.parse(text, AT))
+
+
 def table(text):
-    return dict(file.parse(text).base_of)
+    registry, conflicts = finish(merging(parse(text)))
+    assert conflicts == []
+    return {name: entry.base_model for name, entry in registry.items()}
 
 
 def refusal(text):
     with pytest.raises(SourceError) as caught:
-        file.parse(text)
+        parse(text)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -65,6 +83,12 @@ ACCEPTED = {
     "a document start": ("---\nmodels: []\n...\n", {}),
     "a byte order mark": ("\ufeffmodels: []", {}),
     "Windows line ends": (TWO.replace("\n", "\r\n"), table(TWO)),
+    "an alias": ("models: [{name: a, adapters: [b]}]\naliases: {x: a, y: b}", {"a": "a", "b": "a", "x": "a", "y": "a"}),
+    "an alias of the adapter with the same claim": (
+        "models: [{name: a, adapters: [b]}]\naliases: {b: b, 1: a}",
+        {"a": "a", "b": "a", "1": "a"},
+    ),
+    "null aliases": ("models: []\naliases:\n", {}),
     "a comment at the end": ("models: []  # none yet\n", {}),
 }
 
@@ -75,21 +99,42 @@ def test_accepted(text, expected):
 
 
 @pytest.mark.parametrize("text", [case[0] for case in ACCEPTED.values()], ids=ACCEPTED)
-def test_never_identity(text):
-    assert not file.parse(text).identity
+def test_the_schema_accepts_what_the_parser_accepts(text):
+    SCHEMA.validate(yaml.load(text, Loader=yaml.CSafeLoader))
+
+
+def test_entries_know_their_lines():
+    registry, _ = finish(merging(parse(TWO + "aliases:\n  gpt-4: llama\n")))
+    lines = {name: (str(entry.kind), entry.origin.line) for name, entry in registry.items()}
+    assert lines == {
+        "Qwen/Qwen2.5-3B-Instruct": ("base model", 2),
+        "sql-lora": ("adapter", 2),
+        "summarize-lora": ("adapter", 2),
+        "llama": ("base model", 4),
+        "gpt-4": ("alias", 6),
+    }
+    assert registry.find("gpt-4").alias_of == "llama"
+
+
+def test_an_alias_may_stand_for_a_model_of_another_file():
+    (declaration,) = parse("aliases: {x: elsewhere}")
+    assert declaration.aliases == (("x", "elsewhere"),)
 
 
 REFUSED = {
     # the root
     "nothing": ("", "the file is empty: it needs a list called models"),
     "only a comment": ("# models:\n", "the file is empty: it needs a list called models"),
-    "a list as root": ("\n- name: a\n", "line 2: the file must be a mapping with models"),
-    "text as root": ("models", "line 1: the file must be a mapping with models"),
-    "null as root": ("~", "line 1: the file must be a mapping with models"),
+    "a list as root": ("\n- name: a\n", "line 2: the file must be a mapping with aliases and models"),
+    "text as root": ("models", "line 1: the file must be a mapping with aliases and models"),
+    "null as root": ("~", "line 1: the file must be a mapping with aliases and models"),
     "an empty mapping as root": ("{}", "line 1: the file needs a list called models"),
-    "an unknown field of the root": ("models: []\nmodel: a\n", "line 2: the file can't hold model; known: models"),
+    "an unknown field of the root": (
+        "models: []\nmodel: a\n",
+        "line 2: the file can't hold model; known: aliases, models",
+    ),
     "models twice": ("models: []\nmodels: []\n", "line 2: models stands twice in the file"),
-    "a nested key": ("? [models]\n: []\n", "line 1: the file can't hold a nested key; known: models"),
+    "a nested key": ("? [models]\n: []\n", "line 1: the file can't hold a nested key; known: aliases, models"),
     # models
     "null models": ("models:\n", "line 1: models must be a list"),
     "a mapping as models": ("models:\n  name: a\n", "line 2: models must be a list"),
@@ -152,6 +197,20 @@ REFUSED = {
         "models:\n- name: a\n  adapters: &l [x]\n- {name: b, adapters: *l}\n",
         "line 3: x can't be an adapter of b: it is an adapter of a already",
     ),
+    # aliases
+    "a list as aliases": ("aliases: [a]\n", "line 1: aliases must be a mapping of names to models"),
+    "a list as alias": ("aliases:\n  ? [a]\n  : b\n", "line 2: the alias must be text"),
+    "an empty alias": ("aliases:\n  '': b\n", "line 2: the alias is empty"),
+    "an alias of nothing": ("aliases:\n  a:\n", "line 2: the model of alias a must be text"),
+    "an alias twice": ("aliases:\n  a: b\n  a: b\n", "line 3: a stands twice in aliases"),
+    "a base model as alias": (
+        "models: [{name: a}, {name: b}]\naliases:\n  a: b\n",
+        "line 3: a can't be an alias of b: it is a base model itself",
+    ),
+    "an adapter as alias": (
+        "models: [{name: a, adapters: [x]}]\naliases:\n  x: a\n",
+        "line 3: x can't be an alias of a: it is an adapter of a already",
+    ),
     # YAML
     "an open bracket": (
         "models: [\n",
@@ -160,7 +219,7 @@ REFUSED = {
     "an undefined alias": ("models: *x\n", "line 1: not YAML: found undefined alias"),
     "two documents": (
         "models: []\n---\nmodels: []\n",
-        "line 2: not YAML: expected a single document in the stream, but found another document",
+        "line 2: a second document begins, where one is expected",
     ),
     "a NUL": ("models:\n- name: é\x00\n", "line 2: not YAML: control characters are not allowed"),
     "100,000 open brackets": ("\n" + "[" * 100_000, "line 2: lists and mappings are nested more than 16 deep"),
@@ -172,6 +231,40 @@ REFUSED = {
 }
 
 
+# What a schema can't see: two keys of one name, claims that contradict each other, lengths in octets.
+BEYOND_A_SCHEMA = {
+    "models twice",
+    "name twice",
+    "adapters twice",
+    "an alias twice",
+    "a name that is too long",
+    "a merge key",
+    "a nested key",
+    "a list as alias",
+    "an adapter of two base models",
+    "a base model as adapter",
+    "an alias for the list of another base model",
+    "a base model as alias",
+    "an adapter as alias",
+    "an entry that is its own list",
+}
+
+
+def loaded(text):
+    try:
+        return yaml.load(text, Loader=yaml.CSafeLoader)
+    except (yaml.YAMLError, RecursionError):
+        return None
+
+
+SHALLOW = {case: text for case, (text, _) in REFUSED.items() if case not in BEYOND_A_SCHEMA and "100,000" not in case}
+
+
+@pytest.mark.parametrize("text", SHALLOW.values(), ids=SHALLOW)
+def test_the_schema_refuses_what_the_parser_refuses(text):
+    assert not SCHEMA.is_valid(loaded(text))
+
+
 @pytest.mark.parametrize(("text", "sentence"), REFUSED.values(), ids=REFUSED)
 def test_refused_with_its_line(text, sentence):
     assert refusal(text) == sentence
@@ -179,20 +272,54 @@ def test_refused_with_its_line(text, sentence):
 
 def test_nesting_is_refused_only_beyond_the_limit():
     text = "".join(f"{' ' * depth}a:\n" for depth in range(16))
-    assert refusal(text) == "line 1: the file can't hold a; known: models"
+    assert refusal(text) == "line 1: the file can't hold a; known: aliases, models"
 
 
-def test_pure_python_yaml_is_as_good(monkeypatch):
-    monkeypatch.setattr(file, "_Loader", yaml.SafeLoader)
-    assert table(TWO) == ACCEPTED["base models and adapters"][1]
-    assert refusal("a: b: c").startswith("line 1: not YAML: ")
-    assert refusal("models: []\n\x00").startswith("line 2: not YAML: ")
+def test_the_schema_is_a_schema():
+    SCHEMA.check_schema(SCHEMA.schema)
+
+
+def test_a_longer_name_than_a_request_may_have_is_refused():
+    text = "models: [{name: qwen, adapters: [chat-lora]}]"
+    with pytest.raises(SourceError, match=r"^line 1: the adapter is 9 bytes long in UTF-8; at most 8 are allowed$"):
+        finish(file.parse(text, AT, 8))
+    assert finish(file.parse(text, AT, 9))
+
+
+MANY = {
+    "adapters": "models:\n- name: a\n  adapters: [" + ", ".join(f"x{i}" for i in range(5000)) + "]\n",
+    "models": "models:\n" + "".join(f"- name: m{i}\n" for i in range(5000)),
+    "aliases": "models: [{name: a}]\naliases:\n" + "".join(f"  x{i}: a\n" for i in range(5000)),
+}
+
+
+@pytest.mark.parametrize("text", MANY.values(), ids=MANY)
+def test_parsing_pauses_at_least_every_few_hundred_names(text):
+    assert sum(1 for _ in file.parse(text, AT)) >= 5000 / 200 + 5000 / 100
+
+
+# The source.
+
+
+def source(path, **options):
+    followed = Table([file.SOURCE])
+    return FileSource(path, followed, **options), followed
+
+
+def loading(path, **options):
+    reader, followed = source(path, **options)
+    reader.load()
+    followed.apply_now()
+    return followed
 
 
 def test_load_reads_the_file(tmp_path):
     path = tmp_path / "models.yaml"
     path.write_text(TWO, encoding="utf-8")
-    assert file.load(path) == file.parse(TWO)
+    followed = loading(path)
+    assert followed.synced
+    assert followed.registry.base_models == ("Qwen/Qwen2.5-3B-Instruct", "llama")
+    assert followed.registry.find("sql-lora").origin == Origin("file", str(path), line=2)
 
 
 UNREADABLE = {
@@ -206,26 +333,192 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize(("octets", "sentence"), UNREADABLE.values(), ids=UNREADABLE)
-def test_load_names_the_file(tmp_path, octets, sentence):
+def test_a_file_that_can_not_be_used_is_broken(tmp_path, octets, sentence):
     path = tmp_path / "models.yaml"
     if octets is not None:
         path.write_bytes(octets)
-    with pytest.raises(SourceError) as caught:
-        file.load(path)
-    assert str(caught.value) == f"{path}: {sentence}"
+    assert loading(path).broken == {("file", str(path)): sentence}
 
 
-def test_load_names_a_directory(tmp_path):
-    with pytest.raises(SourceError) as caught:
-        file.load(tmp_path)
-    assert str(caught.value) == f"{tmp_path}: Is a directory"
-
-
-def test_load_names_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+def test_a_file_that_may_not_be_read_is_broken(tmp_path, monkeypatch):
     def refuse(*_args, **_kwargs):
         raise PermissionError(13, os.strerror(13))
 
-    monkeypatch.setattr(Path, "read_text", refuse)  # file modes don't stop a test that runs as root
-    with pytest.raises(SourceError) as caught:
-        file.load(tmp_path / "models.yaml")
-    assert str(caught.value) == f"{tmp_path / 'models.yaml'}: Permission denied"
+    monkeypatch.setattr(builtins, "open", refuse)  # file modes don't stop a test that runs as root
+    assert set(loading(tmp_path / "models.yaml").broken.values()) == {"Permission denied"}
+
+
+def test_a_file_of_any_size_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(file, "MAX_FILE_BYTES", 2 << 20)
+    path = tmp_path / "models.yaml"
+    path.write_bytes(b"#" * (2 << 20) + b"\n")
+    assert set(loading(path).broken.values()) == {"the file is larger than 2 MiB"}
+
+
+def test_a_directory_is_all_its_tables(tmp_path):
+    for name in ("a.yaml", "b.yml", "c.json"):
+        (tmp_path / name).write_text(f'{{"models": [{{"name": "{name}"}}]}}', encoding="utf-8")
+    for name in (".hidden.yaml", "README.md", "d.yaml~"):
+        (tmp_path / name).write_text("no table", encoding="utf-8")
+    (tmp_path / "e.yaml").mkdir()
+    assert loading(tmp_path).registry.base_models == ("a.yaml", "b.yml", "c.json")
+
+
+def test_an_empty_directory_is_a_table_of_nothing(tmp_path):
+    followed = loading(tmp_path)
+    assert followed.synced
+    assert followed.registry.size == 0
+    assert not followed.registry.identity
+
+
+def test_a_directory_of_too_many_files_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(file, "MAX_FILES", 1)
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text("models: []", encoding="utf-8")
+    with pytest.raises(SourceError, match=r"^the directory has 2 files; at most 1 are read$"):
+        loading(tmp_path)
+
+
+def test_files_that_contradict_each_other_are_a_conflict_and_the_first_name_wins(tmp_path):
+    for name, model in (("b.yaml", "qwen"), ("a.yaml", "phi")):
+        (tmp_path / name).write_text(f"models: [{{name: {model}, adapters: [x]}}]", encoding="utf-8")
+    followed = loading(tmp_path)
+    assert followed.registry.resolve("x") == "phi"
+    assert [conflict.name for conflict in followed.conflicts] == ["x"]
+
+
+@asynccontextmanager
+async def following(path, **options):
+    reader, followed = source(path, poll_seconds=0.01, **options)
+    reader.load()
+    followed.apply_now()
+    tasks = [asyncio.create_task(reader.run()), asyncio.create_task(followed.run())]
+    yield reader, followed
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+def one_model(path, name):
+    path.write_text(f"models: [{{name: {name}}}]", encoding="utf-8")
+
+
+def bases(followed):
+    return sorted(followed.registry.base_models)
+
+
+@in_loop
+async def test_a_write_in_place_is_seen(tmp_path):
+    path = tmp_path / "models.yaml"
+    one_model(path, "qwen")
+    async with following(path) as (_, followed):
+        one_model(path, "phi-3")
+        await until(lambda: bases(followed) == ["phi-3"])
+
+
+@in_loop
+async def test_a_rename_over_the_file_is_seen(tmp_path):
+    path, fresh = tmp_path / "models.yaml", tmp_path / "fresh"
+    one_model(path, "qwen")
+    async with following(path) as (_, followed):
+        one_model(fresh, "phi3")
+        fresh.rename(path)
+        await until(lambda: bases(followed) == ["phi3"])
+
+
+def publish_volume(volume, version, **texts):
+    """Do what a kubelet does when a mounted ConfigMap changes."""
+    data = volume / f"..2026_{version}"
+    data.mkdir()
+    for name, text in texts.items():
+        (data / f"{name}.yaml").write_text(text, encoding="utf-8")
+    link = volume / "..data_tmp"
+    link.symlink_to(data.name)
+    link.rename(volume / "..data")
+    for name in texts:
+        if not (volume / f"{name}.yaml").is_symlink():
+            (volume / f"{name}.yaml").symlink_to(f"..data/{name}.yaml")
+    for link in volume.glob("*.yaml"):
+        if link.stem not in texts:
+            link.unlink()
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["a file of it", "the directory"])
+@in_loop
+async def test_a_mounted_config_map_that_changes_is_seen(tmp_path, whole):
+    publish_volume(tmp_path, 1, models="models: [{name: qwen}]")
+    async with following(tmp_path if whole else tmp_path / "models.yaml") as (_, followed):
+        publish_volume(tmp_path, 2, models="models: [{name: phi3}]")
+        await until(lambda: bases(followed) == ["phi3"])
+        publish_volume(tmp_path, 3, models="models: [{name: gemma}]", more="models: [{name: llama}]")
+        await until(lambda: bases(followed) == (["gemma", "llama"] if whole else ["gemma"]))
+        publish_volume(tmp_path, 4, models="models: [{name: gemma-2}]")
+        await until(lambda: bases(followed) == ["gemma-2"])
+
+
+@in_loop
+async def test_a_broken_file_keeps_its_last_good_table_until_it_is_mended(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    one_model(tmp_path / "a.yaml", "qwen")
+    one_model(tmp_path / "b.yaml", "phi")
+    async with following(tmp_path) as (_, followed):
+        (tmp_path / "a.yaml").write_text("models:\n- nam: qwen\n", encoding="utf-8")
+        one_model(tmp_path / "b.yaml", "gemma")
+        await until(lambda: followed.broken)
+        await until(lambda: bases(followed) == ["gemma", "qwen"])
+        key = ("file", str(tmp_path / "a.yaml"))
+        assert followed.broken == {key: "line 2: an entry of models can't hold nam; known: adapters, name"}
+        one_model(tmp_path / "a.yaml", "llama")
+        await until(lambda: bases(followed) == ["gemma", "llama"])
+        assert followed.broken == {}
+
+
+@in_loop
+async def test_a_file_that_goes_keeps_its_last_good_table(tmp_path):
+    path = tmp_path / "models.yaml"
+    one_model(path, "qwen")
+    async with following(path) as (_, followed):
+        path.unlink()
+        await until(lambda: followed.broken)
+        assert bases(followed) == ["qwen"]
+        one_model(path, "qwen")
+        await until(lambda: not followed.broken)
+        assert bases(followed) == ["qwen"]
+
+
+@in_loop
+async def test_a_directory_that_goes_keeps_its_last_good_table(tmp_path):
+    directory = tmp_path / "models"
+    directory.mkdir()
+    one_model(directory / "a.yaml", "qwen")
+    async with following(directory) as (_, followed):
+        directory.rename(tmp_path / "away")
+        await until(lambda: followed.broken)
+        assert followed.broken == {("file", str(directory)): "No such file or directory"}
+        assert bases(followed) == ["qwen"]
+        (tmp_path / "away").rename(directory)
+        await until(lambda: not followed.broken)
+        assert bases(followed) == ["qwen"]
+
+
+@in_loop
+async def test_reload_reads_files_that_do_not_seem_to_have_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(file, "_metadata", lambda _path: (1,))
+    path = tmp_path / "models.yaml"
+    one_model(path, "qwen")
+    async with following(path) as (reader, followed):
+        one_model(path, "phi")
+        reader.reload()
+        await until(lambda: bases(followed) == ["phi"])
+
+
+@in_loop
+async def test_a_file_that_was_only_touched_is_not_parsed_again(tmp_path):
+    path = tmp_path / "models.yaml"
+    one_model(path, "qwen")
+    async with following(path) as (reader, followed):
+        seen = reader._seen
+        os.utime(path, (1, 1))
+        await until(lambda: reader._seen != seen)
+        await followed.settled()
+        assert followed.reloads_total == 1

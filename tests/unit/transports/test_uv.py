@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from bbr.exchange import BodyMode
+from bbr.policy import BodyMode
 from tests.support import messages
 from tests.support.grpc_frames import framed
 from tests.support.loops import in_loop

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from bbr.exchange import BodyMode
+from bbr.policy import BodyMode
 from bbr.transports import uv_connection
 from tests.support import messages
 from tests.support.grpc_frames import GrpcFrames, framed

@@ -1,0 +1,91 @@
+"""What all Readings have in common."""
+
+from collections import deque
+from typing import Final, Protocol
+
+from bbr.refusal import Refusal
+
+# What a reader is given at once, if it has no budget of its own: a fraction of a millisecond of work.
+PIECE_BYTES: Final = 64 << 10
+
+
+class Reading(Protocol):
+    """One body, read as it comes.
+
+    Octets are fed, and cost nothing; `work` reads them, for at most about half a millisecond at a time, so that whoever
+    drives it can do something else in between. Every split of a body gives the same result.
+
+    Attributes:
+        pending: `work` has something to do. Once the body is closed and nothing is pending, there is a result.
+        model: what is known of the model so far: its name, the refusal that it calls for, or None. A fault in the rest
+            of the body goes before it.
+    """
+
+    pending: bool
+    model: str | Refusal | None
+
+    @property
+    def passable_bytes(self) -> int:
+        """How many octets, from the body's start, a server may get before the end is known.
+
+        With them alone no server holds a whole body that could still be refused.
+        """
+
+    @property
+    def unread_bytes(self) -> int:
+        """How many of the octets that were fed are kept, to be read."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """What is kept besides: windows of decoders, decoded octets. A few kilobytes of state are not counted."""
+
+    def feed(self, octets: bytes) -> None:
+        """Add octets. They are kept until they are read, and not copied."""
+
+    def close(self) -> None:
+        """Take note that no more octets will come."""
+
+    def work(self) -> None:
+        """Read on.
+
+        Raises:
+            Refusal: the body can't be routed. The reading is over then.
+        """
+
+    def result(self) -> str | None:
+        """Return the model that the whole body names, or None, when it is closed and nothing is pending.
+
+        Raises:
+            Refusal: the model is not usable.
+        """
+
+
+class Pieces:
+    """Octets that wait to be read, as they came.
+
+    Attributes:
+        size: how many.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
+        self._at = 0  # how much of the first one is read
+        self.size = 0
+
+    def add(self, octets: bytes) -> None:
+        """Add octets."""
+        if octets:
+            self._pieces.append(octets)
+            self.size += len(octets)
+
+    def next(self, limit: int) -> bytes:
+        """Return the next octets, at most `limit`, and at least one; see `skip`."""
+        return self._pieces[0][self._at : self._at + limit]
+
+    def skip(self, octets: int) -> None:
+        """Let go of octets that `next` has given."""
+        self._at += octets
+        self.size -= octets
+        if self._at == len(self._pieces[0]):
+            self._pieces.popleft()
+            self._at = 0

@@ -1,0 +1,93 @@
+"""A JSON document, read as it comes: by the parsers if it is short, by the scanner if it is long."""
+
+from collections import deque
+from typing import Final
+
+from bbr import model
+from bbr.refusal import Refusal
+from bbr.scan.scanner import BUDGET, Scanner
+
+# Two of these, and what ends a turn of the event loop after the first, are a millisecond.
+_WORK: Final = BUDGET // 2
+
+
+class DocumentReading:
+    """A Reading of JSON (see bbr.reading.base.Reading).
+
+    Args:
+        max_model_bytes: a longer name is refused.
+        whole_bytes: a document of up to this is read at its end, by `model.read_model`; in a longer one the model is
+            known as soon as it has come.
+    """
+
+    def __init__(self, max_model_bytes: int, whole_bytes: int) -> None:
+        self.pending = False
+        self.model: str | Refusal | None = None
+        self._max_model_bytes = max_model_bytes
+        self._whole_bytes = whole_bytes
+        self._scanner: Scanner | None = None
+        self._pieces: deque[bytes] = deque()
+        self._unread_bytes = 0
+        self._at = 0  # how much of the first piece is scanned
+        self._closed = False
+
+    @property
+    def passable_bytes(self) -> int:
+        """See Reading: what is scanned, up to the closing brace."""
+        scanner = self._scanner
+        if scanner is None:
+            return 0
+        return scanner.scanned_bytes if scanner.closing is None else scanner.closing
+
+    @property
+    def unread_bytes(self) -> int:
+        """See Reading."""
+        return self._unread_bytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """See Reading."""
+        return 0
+
+    def feed(self, octets: bytes) -> None:
+        """See Reading."""
+        if octets:
+            self._pieces.append(octets)
+            self._unread_bytes += len(octets)
+            if self._scanner is None and self._unread_bytes > self._whole_bytes:
+                self._scanner = Scanner(self._max_model_bytes)
+            self.pending = self._scanner is not None
+
+    def close(self) -> None:
+        """See Reading."""
+        self._closed = self.pending = True
+
+    def work(self) -> None:
+        """See Reading."""
+        if self._scanner is None:
+            self.model = model.read_model(b"".join(self._pieces), self._max_model_bytes)
+            self._unread_bytes = 0
+            self._pieces.clear()
+            self.pending = False
+            return
+        self._scan(self._scanner)
+        if self._closed and not self._pieces:
+            self._scanner.finish()
+            self.pending = False
+        self.model = self._scanner.model
+
+    def _scan(self, scanner: Scanner) -> None:
+        left = _WORK
+        while self._pieces and left > 0:
+            piece = self._pieces[0]
+            self._at = scanner.scan(piece, self._at, left)
+            left = scanner.unspent
+            if self._at == len(piece):
+                self._pieces.popleft()
+                self._unread_bytes -= len(piece)
+                self._at = 0
+        self.pending = bool(self._pieces) or self._closed
+
+    def result(self) -> str | None:
+        """See Reading."""
+        return self.model if isinstance(self.model, str) else None  # a refusal was raised at the end

@@ -1,0 +1,131 @@
+"""A body with a Content-Encoding: decoded for reading, a step at a time; what goes on are the octets that came."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from bbr import refusal
+from bbr.encodings import Decoder, Limits
+from bbr.form import FormReader
+from bbr.reading.base import Pieces, Reading
+from bbr.refusal import Refusal
+
+
+class Watch(Protocol):
+    """Looks at the encoded octets, for what a server that does not decode them would find there."""
+
+    def feed(self, octets: bytes) -> None:
+        """Look at the next ones.
+
+        Raises:
+            Refusal: 400; they could be read without decoding them.
+        """
+
+
+class FormWatch:
+    """A Watch for a form's `model` among encoded octets."""
+
+    def __init__(self, max_model_bytes: int) -> None:
+        self._reader = FormReader(max_model_bytes)
+
+    def feed(self, octets: bytes) -> None:
+        """See Watch."""
+        at = 0
+        try:
+            while at < len(octets):
+                at = self._reader.feed(octets, at)
+        except Refusal:  # something that might be one
+            raise refusal.encoding_ambiguous() from None
+        if self._reader.model is not None:
+            raise refusal.encoding_ambiguous()
+
+
+# What is looked at and handed to a decoder at once: half a millisecond of a FormWatch.
+_STEP_BYTES: Final = 8 << 10
+
+
+class EncodedReading:
+    """A Reading of what an encoded body decodes to (see bbr.reading.base.Reading).
+
+    `passable_bytes` counts the encoded octets: a server that decodes them gets no more than the inner reading lets it
+    have. It moves only where the decoder had put out all that its input gives.
+
+    Args:
+        codings: as encodings.parse returns them.
+        limits: of the decoded body.
+        inner: reads that.
+        watch: looks at the encoded octets; None for none.
+    """
+
+    def __init__(self, codings: Sequence[str], limits: Limits, inner: Reading, watch: Watch | None = None) -> None:
+        self.pending = False
+        self.model: str | Refusal | None = None
+        self._decoder = Decoder(codings, limits)
+        self._inner = inner
+        self._watch = watch
+        self._pieces = Pieces()
+        self._fed_bytes = 0
+        self._closed = False
+        self._passable_bytes = 0
+        # Encoded octets, and what they decode to, where the decoder had nothing more to give.
+        self._marks: deque[tuple[int, int]] = deque()
+
+    @property
+    def passable_bytes(self) -> int:
+        """See Reading."""
+        passable = self._inner.passable_bytes
+        while self._marks and self._marks[0][1] <= passable:
+            self._passable_bytes = self._marks.popleft()[0]
+        return self._passable_bytes
+
+    @property
+    def unread_bytes(self) -> int:
+        """See Reading."""
+        return self._pieces.size
+
+    @property
+    def memory_bytes(self) -> int:
+        """See Reading."""
+        return self._decoder.memory_bytes + self._inner.unread_bytes + self._inner.memory_bytes
+
+    def feed(self, octets: bytes) -> None:
+        """See Reading."""
+        if octets:
+            self._pieces.add(octets)
+            self.pending = True
+
+    def close(self) -> None:
+        """See Reading."""
+        self._closed = self.pending = True
+
+    def work(self) -> None:
+        """See Reading."""
+        if self._inner.pending:
+            self._inner.work()
+            self.model = self._inner.model
+        elif self._decoder.pending:
+            self._decode()
+        elif self._pieces.size:
+            self._take()
+        else:
+            self._decoder.end()
+            self._closed = False
+            self._inner.close()
+        self.pending = self._inner.pending or self._decoder.pending or self._pieces.size > 0 or self._closed
+
+    def _decode(self) -> None:
+        self._inner.feed(self._decoder.read())
+        if not self._decoder.pending:
+            self._marks.append((self._fed_bytes, self._decoder.decoded_bytes))
+
+    def _take(self) -> None:
+        piece = self._pieces.next(_STEP_BYTES)
+        if self._watch is not None:
+            self._watch.feed(piece)
+        self._decoder.feed(piece)
+        self._pieces.skip(len(piece))
+        self._fed_bytes += len(piece)
+
+    def result(self) -> str | None:
+        """See Reading."""
+        return self._inner.result()

@@ -1,0 +1,132 @@
+"""Forms, read as they come: multipart/form-data, and application/x-www-form-urlencoded, which may hold JSON."""
+
+from typing import Final
+
+from bbr import model, refusal
+from bbr.form import FormReader
+from bbr.multipart import MultipartReader
+from bbr.reading.base import PIECE_BYTES, Pieces
+from bbr.reading.document import DocumentReading
+from bbr.refusal import Refusal
+
+# Nothing but separators take half a millisecond.
+_FORM_PIECE_BYTES: Final = 8 << 10
+
+
+class MultipartReading:
+    """A Reading of multipart/form-data (see bbr.reading.base.Reading)."""
+
+    def __init__(self, boundary: bytes, max_model_bytes: int) -> None:
+        self.pending = False
+        self.model: str | Refusal | None = None
+        self._reader = MultipartReader(boundary, max_model_bytes)
+        self._pieces = Pieces()
+        self._closed = False
+
+    @property
+    def passable_bytes(self) -> int:
+        """See Reading."""
+        return self._reader.passable_bytes
+
+    @property
+    def unread_bytes(self) -> int:
+        """See Reading."""
+        return self._pieces.size
+
+    @property
+    def memory_bytes(self) -> int:
+        """See Reading."""
+        return 0
+
+    def feed(self, octets: bytes) -> None:
+        """See Reading."""
+        self._pieces.add(octets)
+        self.pending = self._pieces.size > 0
+
+    def close(self) -> None:
+        """See Reading."""
+        self._closed = self.pending = True
+
+    def work(self) -> None:
+        """See Reading."""
+        if self._pieces.size:
+            self._pieces.skip(self._reader.feed(self._pieces.next(PIECE_BYTES)))
+        else:
+            self._reader.end()
+            self._closed = False
+        self.model = self._reader.model
+        self.pending = self._pieces.size > 0 or self._closed
+
+    def result(self) -> str | None:
+        """See Reading."""
+        return self._reader.model
+
+
+class FormReading:
+    """A Reading of application/x-www-form-urlencoded (see bbr.reading.base.Reading).
+
+    What begins with a brace is JSON, as `curl -d` sends it. It is read as a form too: a server that goes by the content
+    type finds `&model=` inside of a JSON string.
+    """
+
+    def __init__(self, max_model_bytes: int, whole_bytes: int) -> None:
+        self.pending = False
+        self.model: str | Refusal | None = None
+        self._form = FormReader(max_model_bytes)
+        self._document = DocumentReading(max_model_bytes, whole_bytes)
+        self._is_json: bool | None = None  # None while there are nothing but blanks
+        self._pieces = Pieces()
+        self._closed = False
+
+    @property
+    def passable_bytes(self) -> int:
+        """See Reading."""
+        passable = self._form.passable_bytes
+        return min(passable, self._document.passable_bytes) if self._is_json else passable
+
+    @property
+    def unread_bytes(self) -> int:
+        """See Reading: the document is read after the form."""
+        return max(self._pieces.size, self._document.unread_bytes)
+
+    @property
+    def memory_bytes(self) -> int:
+        """See Reading."""
+        return 0
+
+    def feed(self, octets: bytes) -> None:
+        """See Reading."""
+        if self._is_json is None:
+            self._is_json = model.begins_as_json_object(octets)
+        if self._is_json:  # blanks before it are none of a document's matter
+            self._document.feed(octets)
+        self._pieces.add(octets)
+        self.pending = self._pieces.size > 0
+
+    def close(self) -> None:
+        """See Reading."""
+        self._closed = self.pending = True
+
+    def work(self) -> None:
+        """See Reading."""
+        if self._pieces.size:
+            self._pieces.skip(self._form.feed(self._pieces.next(_FORM_PIECE_BYTES)))
+            self._check()
+        elif self._closed:
+            self._form.end()
+            self._check()
+            self._closed = False
+            if self._is_json:
+                self._document.close()
+        else:
+            self._document.work()
+        self.model = self._document.model if self._is_json else self._form.model
+        self.pending = self._pieces.size > 0 or self._closed or self._document.pending
+
+    def _check(self) -> None:
+        if self._is_json and self._form.model is not None:
+            raise refusal.form_model("form", "it is JSON, in which `model` stands as in a form as well")
+
+    def result(self) -> str | None:
+        """See Reading."""
+        return self._document.result() if self._is_json else self._form.model

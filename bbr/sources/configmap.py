@@ -1,0 +1,99 @@
+"""What a ConfigMap of the Go body-based routers declares.
+
+    data:
+      baseModel: Qwen/Qwen2.5-3B-Instruct
+      adapters: |
+        - sql-lora
+        - summarize-lora
+
+Taken as the Go routers take it, leniencies included, so that objects which work there work here:
+
+- names are trimmed; entries that are blank, or null, are left out;
+- `adapters` may be absent, blank, or hold nothing but comments: then there are none;
+- an entry that is no text in YAML (1, true, 1.50) is taken as it is written: it can only be meant as a name;
+- other keys of `data` are somebody else's.
+
+A ConfigMap that breaks a rule is refused whole, and the sentence says which entry breaks which rule.
+"""
+
+import datetime
+from collections.abc import Mapping
+from typing import Final
+
+from bbr.model import LONGEST_MODEL_BYTES, check_model
+from bbr.refusal import Refusal
+from bbr.registry import BaseModel, Declaration, Origin, Steps
+from bbr.sources.table import SourceError
+from bbr.sources.yaml_tree import Scalar, Sequence, tree
+
+KIND: Final = "ConfigMap"
+
+BASE_MODEL: Final = "baseModel"
+ADAPTERS: Final = "adapters"
+
+# An object is the router's if one of these labels has this very value: those of the Gateway API Inference Extension's
+# router, and of its successor.
+LABELS: Final = ("inference.networking.k8s.io/bbr-managed", "inference.llm-d.ai/ipp-managed")
+LABEL_VALUE: Final = "true"
+
+# Names checked in one step, 0.2 to 0.4 ms.
+_STEP_NAMES: Final = 200
+
+
+def origin(namespace: str, name: str, created: datetime.datetime | None) -> Origin:
+    """Return the Origin of a ConfigMap; one that does not tell when it was created comes before those that do."""
+    return Origin(KIND, name, namespace, created.timestamp() if created else 0.0)
+
+
+def parse(
+    data: Mapping[str, str], origin: Origin, max_model_bytes: int = LONGEST_MODEL_BYTES
+) -> Steps[tuple[Declaration, ...]]:
+    """Read a ConfigMap's `data`, a step at a time.
+
+    Args:
+        data: its `data`.
+        origin: the ConfigMap, for people, and for its precedence.
+        max_model_bytes: a longer name is an error: no request could ever name it.
+
+    Raises:
+        SourceError: a rule is broken; the message names key, line and rule, and leaves the object's name to the caller.
+    """
+    if BASE_MODEL not in data:
+        raise SourceError(f"data.{BASE_MODEL} is missing")
+    base_model = data[BASE_MODEL].strip()
+    if not base_model:
+        raise SourceError(f"data.{BASE_MODEL} is blank")
+    _check(base_model, f"data.{BASE_MODEL}", f"data.{BASE_MODEL}", max_model_bytes)
+    adapters = yield from _adapters(data.get(ADAPTERS, ""), max_model_bytes)
+    return (Declaration(origin, (BaseModel(base_model, adapters),)),)
+
+
+def _adapters(text: str, max_model_bytes: int) -> Steps[tuple[str, ...]]:
+    where = f"data.{ADAPTERS}"
+    try:
+        root = yield from tree(text)
+    except SourceError as error:
+        raise SourceError(f"{where}: {error}") from None
+    if root is None or (isinstance(root, Scalar) and (root.null or not root.text.strip())):
+        return ()
+    if not isinstance(root, Sequence):
+        raise SourceError(f"{where}: line {root.line}: must be a YAML list of names")
+    names = []
+    for number, item in enumerate(root.items, 1):
+        if not isinstance(item, Scalar):
+            raise SourceError(f"{where}: line {item.line}: an adapter must be a name, not a list or a mapping")
+        name = "" if item.null else item.text.strip()
+        if name:
+            _check(name, f"{where}: line {item.line}", "the adapter", max_model_bytes)
+            names.append(name)
+        if number % _STEP_NAMES == 0:
+            yield
+    return tuple(names)
+
+
+def _check(name: str, where: str, what: str, max_model_bytes: int) -> None:
+    try:
+        check_model(name, max_model_bytes)
+    except Refusal as refused:  # its sentence is meant for a client that sent the name as `model`
+        why = refused.message.removesuffix(".").replace("`model`", what)
+        raise SourceError(why if where == what else f"{where}: {why}") from None

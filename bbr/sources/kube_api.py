@@ -1,0 +1,255 @@
+"""Requests to a Kubernetes API server. This is the only file that imports lightkube and httpx2 (`bbr[kubernetes]`).
+
+lightkube finds the server and speaks for us to it: in-cluster or kubeconfig, tokens that rotate, certificates. Requests
+are made here and not by its client: its watch begins anew by itself without a pause, knows no bookmarks, and takes more
+than a newline for the end of a line, so that U+0085 in an object breaks it.
+"""
+
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+import msgspec
+import yaml
+
+from bbr.sources.table import SourceError
+
+if TYPE_CHECKING:
+    import httpx2
+    from lightkube.config.kubeconfig import SingleConfig
+
+# An object has 1.5 MiB at most (etcd's limit), of which JSON may make six times as much.
+MAX_LINE_BYTES: Final = 16 << 20
+
+# A page of 100 such objects, written without waste.
+MAX_ANSWER_BYTES: Final = 160 << 20
+
+_CONNECT_SECONDS: Final = 10.0
+_MAX_REASON: Final = 300  # characters of an error's text that are shown
+
+# A server that is gone without a word is noticed after a minute, and not at the end of a watch.
+_KEEPALIVE: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+
+
+# It would log a line for each request.
+logging.getLogger("httpx2").setLevel(logging.WARNING)
+
+
+class KubernetesError(Exception):
+    """A request failed; the message says how.
+
+    Attributes:
+        status: the HTTP status, or the code of a Status object; 0 if there was no answer.
+        retry_after: how many seconds the server wants to be left alone.
+    """
+
+    def __init__(self, message: str, status: int = 0, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class Status(msgspec.Struct):
+    """A Status object: what the server answers with instead of what was asked for."""
+
+    message: str = ""
+    code: int = 0
+
+    def error(self) -> KubernetesError:
+        """Return what it says as an error."""
+        return KubernetesError(f"{self.code or 'an error'}: {_short(self.message) or 'no reason given'}", self.code)
+
+
+class Api(Protocol):
+    """One connection's worth of requests to an API server; an async context manager that closes it."""
+
+    async def __aenter__(self) -> Self:
+        """Open."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close."""
+
+    async def get(self, path: str, parameters: Mapping[str, str]) -> bytes:
+        """Return the body of the answer.
+
+        Raises:
+            KubernetesError: the answer is an error, or there is none.
+        """
+
+    def lines(
+        self, path: str, parameters: Mapping[str, str]
+    ) -> contextlib.AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Give the lines of an answer as they come; entered once the answer has begun.
+
+        Raises:
+            KubernetesError: the answer is an error, there is none, or it ends within a line.
+        """
+
+
+class KubeApi:
+    """The API server that this process has been told of. Each instance reads the credentials anew.
+
+    Args:
+        kubeconfig: a file; None takes what there is: the service account of a pod, KUBECONFIG, ~/.kube/config.
+
+    Raises:
+        SourceError: lightkube is not installed, or nothing tells where the server is and how to be let in.
+    """
+
+    def __init__(self, kubeconfig: Path | None = None) -> None:
+        config = _config(kubeconfig)
+        try:
+            self._client = _client(config)
+        except Exception as error:  # whatever a certificate's or a key's reader raises
+            raise SourceError(_unusable(error)) from None
+        self.server = config.cluster.server
+
+    async def __aenter__(self) -> Self:
+        """Open."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close."""
+        await self._client.aclose()
+
+    async def get(self, path: str, parameters: Mapping[str, str]) -> bytes:
+        """See Api."""
+        async with self._answer(path, parameters) as response:
+            return await _body(response)
+
+    @contextlib.asynccontextmanager
+    async def lines(self, path: str, parameters: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        """See Api."""
+        async with self._answer(path, parameters) as response:
+            yield split_lines(response.aiter_bytes())
+
+    @contextlib.asynccontextmanager
+    async def _answer(self, path: str, parameters: Mapping[str, str]) -> "AsyncIterator[httpx2.Response]":
+        import httpx2
+        from lightkube.core.exceptions import ConfigError
+
+        try:
+            async with self._client.stream("GET", path, params=dict(parameters)) as response:
+                if response.status_code != 200:
+                    raise _refusal(response, await _body(response))
+                yield response
+        except (httpx2.HTTPError, httpx2.StreamError, ConfigError, OSError) as error:
+            # ConfigError: a token's file is gone, or a command that gives credentials failed.
+            raise KubernetesError(_short(f"{type(error).__name__}: {error}")) from None
+
+
+async def _body(response: "httpx2.Response") -> bytes:
+    parts = []
+    size = 0
+    async for chunk in response.aiter_bytes():
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise KubernetesError(f"the answer is longer than {MAX_ANSWER_BYTES >> 20} MiB")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+async def split_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Give the lines of a text that comes in pieces, without their newlines; empty ones are left out.
+
+    Raises:
+        KubernetesError: the text ends within a line, or a line is longer than MAX_LINE_BYTES.
+    """
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            line = b"".join((*parts, end))
+            parts.clear()
+            size = 0
+            if line:
+                yield line
+        if rest:
+            parts.append(rest)
+            size += len(rest)
+        if size > MAX_LINE_BYTES:
+            raise KubernetesError(f"a line of the answer is longer than {MAX_LINE_BYTES >> 20} MiB")
+    if parts:
+        raise KubernetesError("the answer ended within a line")
+
+
+def _config(kubeconfig: Path | None) -> "SingleConfig":
+    try:
+        from lightkube.config.kubeconfig import KubeConfig
+        from lightkube.core.exceptions import ConfigError
+    except ImportError:
+        raise SourceError("lightkube is not installed: pip install 'bbr[kubernetes]'") from None
+    try:
+        found = (KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()).get()
+    except ConfigError as error:
+        if kubeconfig:
+            raise SourceError(_short(str(error))) from None
+        raise SourceError(
+            "no API server is known: this is no pod with a service account, and neither KUBECONFIG nor ~/.kube/config "
+            f"is of use: {_short(str(error))}"
+        ) from None
+    except Exception as error:  # a file of any content
+        raise SourceError(_unusable(error)) from None
+    assert found is not None  # noqa: S101 (get returns None only if it is told to)
+    return found
+
+
+def _client(config: "SingleConfig") -> "httpx2.AsyncClient":
+    import httpx2
+    from lightkube.config.client_adapter import user_auth, verify_cluster
+    from lightkube.config.models import User
+
+    user = config.user or User()
+    # Reading all authorities that there are takes 20 ms, for nothing if there is no TLS.
+    tls = config.cluster.server.startswith("https:")
+    verify = verify_cluster(config.cluster, user, config.abs_file) if tls else False
+    return httpx2.AsyncClient(
+        base_url=config.cluster.server,
+        auth=user_auth(user),
+        verify=verify,
+        transport=httpx2.AsyncHTTPTransport(verify=verify, socket_options=_KEEPALIVE),
+        # How long an answer may take is the caller's affair.
+        timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
+        # Compressing costs both sides more than it saves within a cluster.
+        headers={"accept": "application/json", "accept-encoding": "identity", "user-agent": "bbr"},
+    )
+
+
+def _refusal(response: "httpx2.Response", body: bytes) -> KubernetesError:
+    try:
+        said = msgspec.json.decode(body, type=Status).message
+    except msgspec.MsgspecError:  # a proxy's page, say
+        said = ""
+    after = response.headers.get("retry-after", "")
+    return KubernetesError(
+        f"{response.status_code}: {_short(said) or response.reason_phrase or 'no reason given'}",
+        response.status_code,
+        float(after) if after.isascii() and after.isdigit() and len(after) < 6 else 0.0,
+    )
+
+
+def _unusable(error: Exception) -> str:
+    # Not the text of a YAML error: it shows the line, and with it perhaps a token.
+    if isinstance(error, yaml.YAMLError):
+        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+        return f"the kubeconfig is not YAML: line {mark.line + 1 if mark else 1}"
+    return f"the credentials for the API server can't be used: {_short(f'{type(error).__name__}: {error}')}"
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _MAX_REASON else text[: _MAX_REASON - 3] + "..."

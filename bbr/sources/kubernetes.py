@@ -1,0 +1,204 @@
+"""The model table from the labelled ConfigMaps of a Kubernetes cluster, as the Go body-based routers have it.
+
+An object is the router's if it has one of two labels. A selector can't say "or" over two labels, so each has a watch of
+its own, and what both see is put together here.
+"""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Final, NamedTuple
+
+import msgspec
+
+from bbr.model import LONGEST_MODEL_BYTES
+from bbr.sources import configmap
+from bbr.sources.kube_api import Api
+from bbr.sources.reflector import Metadata, Pace, Reflector
+from bbr.sources.routes import HTTPRoute, RouteCheck, Wanted
+from bbr.sources.table import SourceObject, Table
+
+SOURCE: Final = "kubernetes"
+
+
+class ConfigMap(msgspec.Struct):
+    """What is read of a ConfigMap."""
+
+    metadata: Metadata
+    data: dict[str, str] | None = None
+
+
+class State(NamedTuple):
+    """What is kept of a ConfigMap.
+
+    Attributes:
+        version: of two states of one object the greater is the newer.
+        uid: another object of the same name has another one.
+        published: what the table gets.
+    """
+
+    version: int
+    uid: str
+    published: SourceObject
+
+
+class ConfigMaps:
+    """Publishes what several views of the cluster's ConfigMaps hold together.
+
+    A ConfigMap is there if some view has it, in the newest state that any has. Until each view has been listed nothing
+    is published, so that the table's first snapshot is whole.
+
+    Args:
+        table: published to as source `kubernetes`.
+        max_model_bytes: a longer name is an error of its ConfigMap.
+        views: how many there are.
+    """
+
+    def __init__(self, table: Table, views: int, max_model_bytes: int = LONGEST_MODEL_BYTES) -> None:
+        self.views = [View(self) for _ in range(views)]
+        self._table = table
+        self._max_model_bytes = max_model_bytes
+        self._uids: dict[str, str] = {}  # of what is published
+
+    @property
+    def listed(self) -> bool:
+        """Whether each view has been listed."""
+        return all(view.objects is not None for view in self.views)
+
+    def publish_all(self) -> None:
+        """Publish everything."""
+        keys = {key for view in self.views for key in view.objects or ()}
+        found = {key: self._newest(key) for key in keys}
+        self._table.replace(SOURCE, [seen.published for seen in found.values() if seen])
+        self._uids = {key: seen.uid for key, seen in found.items() if seen}
+
+    def publish(self, key: str) -> None:
+        """Publish one ConfigMap that some view has seen change."""
+        if not self.listed:
+            return
+        seen = self._newest(key)
+        before = self._uids.pop(key, None)
+        if before is not None and (seen is None or seen.uid != before):
+            # Another object of the same name must not inherit the last good content.
+            self._table.remove(SOURCE, key)
+        if seen is not None:
+            self._uids[key] = seen.uid
+            self._table.put(SOURCE, seen.published)
+
+    def read(self, found: ConfigMap) -> State:
+        """Return what is kept of a state of a ConfigMap."""
+        metadata, data = found.metadata, found.data or {}
+        data = {key: data[key] for key in (configmap.BASE_MODEL, configmap.ADAPTERS) if key in data}
+        # Not the resourceVersion: an annotation's change is none of the table's.
+        digest = hashlib.blake2b(msgspec.msgpack.encode((metadata.uid, data)), digest_size=16).digest()
+        origin = configmap.origin(metadata.namespace, metadata.name, metadata.creation_timestamp)
+        parse = partial(configmap.parse, data, origin, self._max_model_bytes)
+        version = metadata.resource_version
+        number = int(version) if version.isascii() and version.isdigit() else 0
+        return State(number, metadata.uid, SourceObject(metadata.key, digest, parse))
+
+    def _newest(self, key: str) -> State | None:
+        states = (view.objects[key] for view in self.views if view.objects and key in view.objects)
+        return max(states, key=lambda seen: seen.version, default=None)
+
+
+class View:
+    """What the watch of one label sees; a reflector's sink.
+
+    Attributes:
+        objects: by namespace/name; None before the first list.
+    """
+
+    def __init__(self, owner: ConfigMaps) -> None:
+        self.objects: dict[str, State] | None = None
+        self._owner = owner
+
+    def read(self, found: ConfigMap) -> State:
+        """Return what is kept of a ConfigMap."""
+        return self._owner.read(found)
+
+    def replace(self, kept: dict[str, State]) -> None:
+        """Take all objects that there are."""
+        first = not self._owner.listed
+        before, self.objects = self.objects or {}, kept
+        if not first:
+            for key in before.keys() | kept.keys():
+                self._owner.publish(key)
+        elif self._owner.listed:
+            self._owner.publish_all()
+
+    def put(self, key: str, kept: State) -> None:
+        """Take an object that is new or has changed."""
+        assert self.objects is not None  # noqa: S101 (a watch begins after a list)
+        self.objects[key] = kept
+        self._owner.publish(key)
+
+    def remove(self, key: str) -> None:
+        """Let an object go."""
+        assert self.objects is not None  # noqa: S101 (a watch begins after a list)
+        self.objects.pop(key, None)
+        self._owner.publish(key)
+
+
+class KubernetesSource:
+    """Follows the cluster.
+
+    Args:
+        table: published to as source `kubernetes`.
+        connect: makes a connection to the API server.
+        namespace: where to look; None for all namespaces.
+        max_model_bytes: a longer name is an error of its ConfigMap: no request could ever name it.
+        discover_routes: compare the table with the cluster's HTTPRoutes.
+        pace: see Pace.
+        jitter: a number from 0 to 1, at random.
+
+    Attributes:
+        reflectors: those of the ConfigMaps, by label, and that of the HTTPRoutes, if they are wanted.
+        routes: the comparison, if it is wanted.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        connect: Callable[[], Api],
+        *,
+        namespace: str | None = None,
+        max_model_bytes: int = LONGEST_MODEL_BYTES,
+        discover_routes: bool = False,
+        pace: Pace | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        within = f"namespaces/{namespace}/" if namespace else ""
+        config_maps = ConfigMaps(table, len(configmap.LABELS), max_model_bytes)
+        self.reflectors: list[Reflector[ConfigMap, State] | Reflector[HTTPRoute, frozenset[Wanted]]] = [
+            Reflector(
+                f"ConfigMaps with {label}",
+                f"/api/v1/{within}configmaps",
+                f"{label}={configmap.LABEL_VALUE}",
+                ConfigMap,
+                view,
+                connect,
+                pace=pace,
+                jitter=jitter,
+            )
+            for label, view in zip(configmap.LABELS, config_maps.views, strict=True)
+        ]
+        self.routes = RouteCheck(table) if discover_routes else None
+        if self.routes:
+            path = f"/apis/gateway.networking.k8s.io/v1/{within}httproutes"
+            self.reflectors.append(
+                Reflector("HTTPRoutes", path, "", HTTPRoute, self.routes, connect, pace=pace, jitter=jitter)
+            )
+
+    @property
+    def failing(self) -> dict[str, str]:
+        """What can't be followed just now, and why."""
+        return {each.what: each.failing for each in self.reflectors if each.failing}
+
+    async def run(self) -> None:
+        """Follow the cluster, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for each in (*self.reflectors, *filter(None, [self.routes])):
+                group.create_task(each.run())

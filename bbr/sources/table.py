@@ -1,0 +1,262 @@
+"""The model table in use: sources publish the objects that they see, and `Table.registry` follows.
+
+How a source works with it:
+
+    table = Table(["kubernetes"])                    # the composition root names the sources that there are
+    table.replace("kubernetes", objects)             # all that a list returned: what is not among them is gone
+    table.put("kubernetes", changed)                 # one watch event: ADDED or MODIFIED
+    table.remove("kubernetes", "default/qwen")       # one watch event: DELETED, or the label is gone
+
+An object is a SourceObject: a key, a version, and a function that parses it. The table parses each version once, keeps
+what came of it and drops the text; an object that can't be parsed keeps its own last good content, or stays out if it
+never had any, and can't hurt the others. A source that can't see its objects just now (an API server is away) calls
+nothing at all: the table stays as it is.
+
+Nothing blocks the event loop: these calls only note what is to be done. 50 ms after the first of them, which further
+ones may fill, `run` parses and merges in steps of less than a millisecond, and swaps the new snapshot in by one
+assignment. All methods belong to the event loop's thread.
+"""
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from bbr.registry import Conflict, Declaration, Registry, Steps, finish, merging
+
+log = logging.getLogger(__name__)
+
+COALESCE_SECONDS: Final = 0.05
+
+# Of conflicts that come up at once, so many are logged one by one; and so many are looked at in one step.
+_LOGGED_AT_ONCE: Final = 20
+_CONFLICTS_A_STEP: Final = 200
+
+
+class SourceError(Exception):
+    """An object can't be used; the message names the rule that it breaks and, where it has lines, the line."""
+
+
+class SourceObject(NamedTuple):
+    """One object that a source sees.
+
+    Attributes:
+        key: unique within its source, and what people are shown: `default/qwen-adapters`, a file's path.
+        version: equal versions of one key have equal content and are not parsed again: a resourceVersion, a digest.
+        parse: begins to parse; each step takes less than a millisecond, the result is all that the object declares.
+            The table calls it at most once, later, and drops it. It may raise SourceError. An object that is there
+            and can't be read is one whose `parse` says so: what it declared last stays in use.
+    """
+
+    key: str
+    version: Hashable
+    parse: Callable[[], Steps[tuple[Declaration, ...]]]
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is known of an object: the version parsed last, and what the last good one declared."""
+
+    version: Hashable = None
+    declarations: tuple[Declaration, ...] = ()
+
+
+_Key = tuple[str, str]  # source, key
+
+
+class Table:
+    """What all sources see together, as one Registry.
+
+    Args:
+        sources: the names of the sources that will publish. Without any, every model is its own base model.
+        clock: seconds that only go forward.
+
+    Attributes:
+        registry: the snapshot in use. Take it anew for each request.
+        conflicts: the claims that lost in it.
+        broken: (source, key) -> why, of each object whose present content can't be used.
+        reloads_total: how often a new snapshot was swapped in.
+        failures_total: how often an object turned out to be broken.
+        conflicts_total: how many conflicts came up, each counted again only after it had gone.
+        changed_at: the clock's time of the last swap; of the table's making before the first.
+    """
+
+    def __init__(self, sources: Iterable[str] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._kept: dict[str, dict[str, _Kept]] = {source: {} for source in sources}
+        self._waiting: dict[_Key, SourceObject] = {}
+        self._batch: dict[_Key, SourceObject] = {}
+        self._parsing: _Key | None = None
+        self._listed: set[str] = set()  # sources that have called replace
+        self._merged: set[str] = set()  # those whose first objects are in the registry
+        self._calls = self._applied = 0  # changes published, and how many of them the registry reflects
+        self._changed = asyncio.Event()
+        self._swapped = asyncio.Event()
+        self._known_conflicts: set[Conflict] = set()
+        self.registry = Registry(identity=not self._kept, complete=not self._kept)
+        self.conflicts: tuple[Conflict, ...] = ()
+        self.broken: dict[_Key, str] = {}
+        self.reloads_total = self.failures_total = self.conflicts_total = 0
+        self.changed_at = clock()
+
+    # What sources call.
+
+    def replace(self, source: str, objects: Iterable[SourceObject]) -> None:
+        """Publish all objects that a source sees: what it published before and is not among them is gone."""
+        present = {each.key: each for each in objects}
+        known = self._kept[source].keys() | {key for owner, key in (*self._waiting, *self._batch) if owner == source}
+        if self._parsing and self._parsing[0] == source:
+            known.add(self._parsing[1])
+        for key in known - present.keys():
+            self.remove(source, key)
+        for each in present.values():
+            self.put(source, each)
+        if source not in self._listed:
+            self._listed.add(source)
+            self._note()
+
+    def put(self, source: str, each: SourceObject) -> None:
+        """Publish one object that is new or has changed."""
+        key = (source, each.key)
+        kept = self._kept[source].get(each.key)
+        under_way = key in self._waiting or key in self._batch or key == self._parsing
+        if under_way or kept is None or kept.version != each.version:
+            self._waiting[key] = each
+            self._note()
+
+    def remove(self, source: str, key: str) -> None:
+        """Publish that an object is gone, and all that it declared."""
+        self._waiting.pop((source, key), None)
+        self._batch.pop((source, key), None)
+        if self._parsing == (source, key):
+            self._parsing = None
+        self._kept[source].pop(key, None)
+        self.broken.pop((source, key), None)
+        self._note()
+
+    # What the composition root and its friends call.
+
+    @property
+    def synced(self) -> bool:
+        """Whether each source has published all its objects once, and the registry holds them."""
+        return self._merged == self._kept.keys()
+
+    async def wait_synced(self) -> None:
+        """Return once `synced`."""
+        while not self.synced:
+            await self._swapped.wait()
+
+    async def settled(self) -> None:
+        """Return once all that has been published by now is in the registry."""
+        published = self._calls
+        while self._applied < published:
+            await self._swapped.wait()
+
+    async def swapped(self) -> None:
+        """Return when the next snapshot has been swapped in."""
+        await self._swapped.wait()
+
+    async def run(self) -> None:
+        """Follow the sources, until cancelled."""
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(COALESCE_SECONDS)
+            for _ in self._applying():
+                await asyncio.sleep(0)
+
+    def apply_now(self) -> None:
+        """Bring the registry up to date at once, however long it takes; for use without `run`.
+
+        Conflicts are logged, and nothing else: the caller looks at `broken`.
+        """
+        finish(self._applying(tell=False))
+
+    def _note(self) -> None:
+        self._calls += 1
+        self._changed.set()
+
+    def _applying(self, *, tell: bool = True) -> Steps[None]:
+        """Parse what waits, merge, and swap the new snapshot in.
+
+        What is published meanwhile waits for the next time, so that sources that never rest can't put this one off.
+        """
+        self._changed.clear()
+        published, listed = self._calls, set(self._listed)
+        self._batch, self._waiting = dict(reversed(self._waiting.items())), {}
+        while self._batch:
+            key, each = self._batch.popitem()  # the first that came; to ask for a dict's first again and again is slow
+            why = yield from self._parse(key, each)
+            if why and tell:
+                log.warning("%s %s: %s; its last good content, if it had any, stays in use", *key, why)
+        objects = [kept for source in self._kept.values() for kept in source.values()]
+        declarations = [declaration for kept in objects for declaration in kept.declarations]
+        yield
+        registry, conflicts = yield from merging(declarations)
+        yield from self._report(conflicts)
+        complete = listed == self._kept.keys()
+        retired, self.registry = self.registry.parts(), dataclasses.replace(registry, complete=complete)
+        self.reloads_total += 1
+        self.changed_at = self._clock()
+        self._applied, self._merged = published, listed
+        if tell:
+            log.info(
+                "the model table is in use: %d base models, %d names in all", len(registry.base_models), registry.size
+            )
+        self._swapped.set()
+        self._swapped = asyncio.Event()
+        while retired:  # to free 100,000 names at once takes 4 ms
+            retired.pop()
+            yield
+
+    def _parse(self, key: _Key, each: SourceObject) -> Steps[str]:
+        """Keep what an object declares; return why it can't be used, if that is news, or ""."""
+        source, name = key
+        kept = self._kept[source].get(name)
+        if kept and kept.version == each.version:
+            return ""
+        self._parsing = key
+        why = ""
+        declarations: tuple[Declaration, ...] = ()
+        try:
+            declarations = yield from each.parse()
+        except SourceError as error:
+            why = str(error)
+        except Exception:  # ours; it must not keep the others from being served
+            log.exception("%s %s: an error of the router's own", source, name)
+            why = "the router failed to parse it; its log has the details"
+        yield
+        if self._parsing != key:
+            return ""  # removed meanwhile
+        self._parsing = None
+        kept = self._kept[source].setdefault(name, _Kept())
+        kept.version = each.version
+        if not why:
+            kept.declarations = declarations
+            if self.broken.pop(key, ""):
+                log.info("%s %s: can be used again", *key)
+        elif self.broken.get(key) != why:
+            self.broken[key] = why
+            self.failures_total += 1
+            return why
+        return ""
+
+    def _report(self, conflicts: list[Conflict]) -> Steps[None]:
+        """Log each conflict once, and count it."""
+        known: set[Conflict] = set()
+        fresh = 0
+        for number, conflict in enumerate(conflicts, 1):
+            known.add(conflict)
+            if conflict not in self._known_conflicts:
+                fresh += 1
+                if fresh <= _LOGGED_AT_ONCE:
+                    log.warning("%s", conflict)
+            if number % _CONFLICTS_A_STEP == 0:
+                yield
+        if fresh > _LOGGED_AT_ONCE:
+            log.warning("%d more conflicts; `bbr models` lists them", fresh - _LOGGED_AT_ONCE)
+        self._known_conflicts = known
+        self.conflicts = tuple(conflicts)
+        self.conflicts_total += fresh

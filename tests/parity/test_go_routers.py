@@ -1,0 +1,80 @@
+"""The Go routers' cases (tests/conformance/test_go_routers.py) over both transports, with the table of a store."""
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from bbr.policy import BodyMode, Policy
+from bbr.replies import Replies
+from bbr.routing import Rules, UnknownModel
+from bbr.sources import configmap
+from bbr.sources.table import SourceObject, Table
+from tests.conformance.test_go_routers import CASES, H1_BODY, Case, unary, words
+from tests.support.background import Background
+from tests.support.grpc_frames import PROCESS
+from tests.support.messages import parse
+from tests.support.rig import transport
+from tests.support.router import Router
+
+DATA = {"baseModel": "qwen", "adapters": "- sql-lora-sheddable\n- foo\n- 1\n"}
+
+
+def fixture() -> Table:
+    """Return a table that one ConfigMap feeds, the hermetic tests' own."""
+    origin = configmap.origin("default", "qwen", None)
+    table = Table(["kubernetes"])
+    table.replace("kubernetes", [SourceObject("default/qwen", 1, lambda: configmap.parse(DATA, origin))])
+    table.apply_now()
+    return table
+
+
+@pytest.fixture(scope="module")
+def background() -> Iterator[Background]:
+    with Background() as background:
+        yield background
+
+
+def answers(background: Background, sent: list[bytes], policy: Policy) -> list[str]:
+    router = Router(background, fixture().registry, policy, transport.name, transport.tls)
+    target = f"127.0.0.1:{router.port}"
+    options = [("grpc.max_receive_message_length", -1)]
+    if transport.tls is None:
+        channel = grpc.insecure_channel(target, options)
+    else:
+        options.append(("grpc.ssl_target_name_override", "localhost"))
+        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(transport.tls.chain_pem), options)
+    found = []
+    try:
+        with channel:
+            for reply in channel.stream_stream(PROCESS)(iter(sent)):
+                found.append(words(parse(reply)))
+    except grpc.RpcError as error:  # a script that has ended before its request
+        if error.code() is not grpc.StatusCode.CANCELLED:
+            raise
+    finally:
+        router.stop()
+    return found
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_case(background: Background, case: Case) -> None:
+    found = answers(background, case.sent, Policy(Replies(), assume_body_mode=case.mode))
+    assert found == case.answers
+
+
+# U6, and the last of U2, as they stand in the Go routers: --unknown-model=empty.
+UNKNOWN = [
+    ("unknown", "bar", ""),
+    ("base model", "qwen", "qwen"),
+    ("adapter", "foo", "qwen"),
+    ("adapter of digits", "1", "qwen"),
+]
+
+
+@pytest.mark.parametrize(("_id", "model", "base_model"), UNKNOWN, ids=[each[0] for each in UNKNOWN])
+def test_base_model_header(background: Background, _id: str, model: str, base_model: str) -> None:
+    octets = H1_BODY.replace(b"qwen", model.encode())
+    policy = Policy(Replies(), assume_body_mode=BodyMode.BUFFERED, rules=Rules(UnknownModel.EMPTY))
+    expected = f"request_body clear X-Gateway-Base-Model-Name={base_model} X-Gateway-Model-Name={model}"
+    assert answers(background, unary(octets), policy) == [expected]

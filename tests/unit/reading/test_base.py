@@ -1,0 +1,23 @@
+from bbr.reading.base import Pieces
+
+
+def test_octets_come_out_as_they_went_in() -> None:
+    pieces = Pieces()
+    for octets in (b"abc", b"", b"defgh"):
+        pieces.add(octets)
+    assert pieces.size == 8
+    found = []
+    while pieces.size:
+        octets = pieces.next(2)
+        found.append(octets)
+        pieces.skip(len(octets))
+    assert found == [b"ab", b"c", b"de", b"fg", b"h"]
+
+
+def test_what_was_not_skipped_comes_again() -> None:
+    pieces = Pieces()
+    pieces.add(b"abc")
+    assert pieces.next(9) == b"abc"
+    pieces.skip(0)
+    pieces.skip(1)
+    assert (pieces.next(9), pieces.size) == (b"bc", 2)

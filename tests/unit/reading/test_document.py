@@ -1,0 +1,66 @@
+import pytest
+
+from bbr.reading.document import DocumentReading
+from bbr.refusal import Refusal
+from tests.support.readings import cuts, read, reason, work
+
+BODY = b' {"x":[1,{"model":"no"}],"model":"qwen","y":"z"} \n'
+
+
+@pytest.mark.parametrize("whole_bytes", [0, 7, 1 << 20])
+def test_every_split_gives_the_same_model(whole_bytes: int) -> None:
+    for pieces in cuts(BODY):
+        passed: list[int] = []
+        assert read(DocumentReading(256, whole_bytes), pieces, passed.append) == "qwen"
+        # Nothing from the closing brace on.
+        assert max(passed) <= BODY.rindex(b"}")
+        assert whole_bytes <= 7 or max(passed) == 0
+
+
+def test_a_long_document_tells_its_model_before_its_end() -> None:
+    reading = DocumentReading(256, 10)
+    reading.feed(b'{"model":"qwen",')
+    assert reading.pending
+    work(reading)
+    assert reading.model == "qwen"
+    reading.feed(b'"model":"phi"')
+    work(reading)
+    assert isinstance(reading.model, Refusal)
+    assert reading.model.reason == "model-duplicate"
+
+
+def test_a_short_document_is_read_at_its_end() -> None:
+    reading = DocumentReading(256, 100)
+    reading.feed(b'{"model":"qwen"}')
+    assert (reading.pending, reading.unread_bytes, reading.memory_bytes) == (False, 16, 0)
+    reading.close()
+    work(reading)
+    assert (reading.result(), reading.unread_bytes) == ("qwen", 0)
+
+
+@pytest.mark.parametrize("whole_bytes", [0, 1 << 20])
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b'{"model":"qwen"', "invalid-json"),
+        (b'{"model":7}', "model-not-string"),
+        (b'{"model":"a","model":"a"}', "model-duplicate"),
+    ],
+)
+def test_refusals_are_the_same_for_short_and_long(whole_bytes: int, body: bytes, why: str) -> None:
+    for pieces in cuts(body):
+        assert reason(DocumentReading(256, whole_bytes), *pieces) == why
+
+
+@pytest.mark.parametrize("body", [b"", b"[1]", b'{"x":"model"}'])
+@pytest.mark.parametrize("whole_bytes", [0, 100])
+def test_no_model(whole_bytes: int, body: bytes) -> None:
+    assert read(DocumentReading(256, whole_bytes), [body]) is None
+
+
+def test_a_piece_of_megabytes_takes_several_calls() -> None:
+    reading = DocumentReading(256, 0)
+    reading.feed(b'{"x":[' + b"{}," * 1_000_000)
+    reading.work()
+    assert 0 < reading.passable_bytes < 1_000_000
+    assert reading.pending

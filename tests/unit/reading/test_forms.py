@@ -1,0 +1,79 @@
+import pytest
+
+from bbr.reading.forms import FormReading, MultipartReading
+from tests.support.readings import cuts, read, reason, work
+
+MULTIPART = (
+    b"--b\r\n"
+    b'Content-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\nRIFF\r\n'
+    b"--b\r\n"
+    b'Content-Disposition: form-data; name="model"\r\n\r\nqwen\r\n--b--\r\n'
+)
+
+
+def test_every_split_of_a_multipart_body_gives_the_same_model() -> None:
+    for pieces in cuts(MULTIPART):
+        passed: list[int] = []
+        assert read(MultipartReading(b"b", 256), pieces, passed.append) == "qwen"
+        assert max(passed) <= MULTIPART.rindex(b"--b--")
+
+
+def test_a_model_before_a_file_is_known_before_the_file() -> None:
+    reading = MultipartReading(b"b", 256)
+    reading.feed(b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nqwen\r\n--b\r\n')
+    work(reading)
+    assert reading.model == "qwen"
+    reading.feed(b'Content-Disposition: form-data; name="f"; filename="f"\r\n\r\n' + bytes(1 << 20))
+    assert reading.unread_bytes > 1 << 20
+    work(reading)
+    assert reading.passable_bytes > 1 << 20
+    assert (reading.unread_bytes, reading.memory_bytes) == (0, 0)
+
+
+def test_faults_of_a_multipart_body() -> None:
+    for pieces in cuts(MULTIPART[:-6]):
+        assert reason(MultipartReading(b"b", 256), *pieces) == "multipart-cut-off"
+    assert reason(MultipartReading(b"b", 256), b"no boundary") == "multipart-invalid"
+    assert read(MultipartReading(b"b", 256), []) is None
+
+
+@pytest.mark.parametrize("whole_bytes", [0, 1 << 20])
+@pytest.mark.parametrize(
+    ("body", "model"),
+    [
+        (b"x=1&model=qwen&y=2", "qwen"),
+        (b"model=sql%2Dlora", "sql-lora"),
+        (b"x=1&y=2", None),
+        (b"", None),
+        (b" \r\n", None),
+        (b' \n{"x":"=&","model":"qwen"}', "qwen"),
+        (b'{"x":1}', None),
+    ],
+)
+def test_every_split_of_a_form_gives_the_same_model(whole_bytes: int, body: bytes, model: str | None) -> None:
+    for pieces in cuts(body):
+        passed: list[int] = [0]
+        assert read(FormReading(256, whole_bytes), pieces, passed.append) == model
+        assert max(passed) < max(len(body), 1)
+        if b"{" in body:
+            assert max(passed) <= body.rindex(b"}")
+
+
+@pytest.mark.parametrize("whole_bytes", [0, 1 << 20])
+def test_a_form_inside_of_a_document_is_refused(whole_bytes: int) -> None:
+    for pieces in cuts(b'{"model":"a","x":"&model=b&"}'):
+        assert reason(FormReading(256, whole_bytes), *pieces) == "form-model"
+    for pieces in cuts(b'{"x":"&model=b'):
+        assert reason(FormReading(256, whole_bytes), *pieces) == "form-model"
+
+
+def test_a_form_with_two_models_and_a_document_with_a_fault() -> None:
+    for pieces in cuts(b"model=a&model=a&"):
+        assert reason(FormReading(256, 0), *pieces) == "model-duplicate"
+    assert reason(FormReading(256, 0), b'{"model":"a"') == "invalid-json"
+
+
+def test_what_a_form_holds_is_what_is_unread() -> None:
+    reading = FormReading(256, 0)
+    reading.feed(b"{" + bytes(100))
+    assert (reading.unread_bytes, reading.memory_bytes) == (101, 0)

@@ -1,0 +1,205 @@
+import builtins
+import json
+import ssl
+from functools import partial
+
+import pytest
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.core.exceptions import ConfigError
+
+from bbr.sources import kube_api
+from bbr.sources.kube_api import KubeApi, KubernetesError, Status, split_lines
+from bbr.sources.table import SourceError
+from tests.support.certificates import Authority
+from tests.support.fake_kubernetes import CONFIG_MAPS, FakeKubernetes, Fault
+from tests.support.loops import in_loop
+
+
+async def lines_of(*chunks):
+    async def give():
+        for chunk in chunks:
+            yield chunk
+
+    return [line async for line in split_lines(give())]
+
+
+@in_loop
+async def test_lines_are_the_same_however_they_are_cut():
+    text = b'{"a": 1}\n\n{"b": "\xc2\x85\xe2\x80\xa8\x0b\r"}\n{"c": 3}\n'
+    expected = [b'{"a": 1}', b'{"b": "\xc2\x85\xe2\x80\xa8\x0b\r"}', b'{"c": 3}']
+    for size in range(1, len(text) + 1):
+        assert await lines_of(*(text[i : i + size] for i in range(0, len(text), size))) == expected
+    assert await lines_of() == []
+
+
+@in_loop
+async def test_a_line_without_an_end_is_an_error():
+    with pytest.raises(KubernetesError, match="the answer ended within a line"):
+        await lines_of(b"a\nb")
+
+
+@in_loop
+async def test_a_line_has_a_limit(monkeypatch):
+    monkeypatch.setattr(kube_api, "MAX_LINE_BYTES", 1 << 20)
+    chunk = b"a" * (1 << 19)
+    assert await lines_of(chunk, chunk, b"\nb\n") == [chunk * 2, b"b"]
+    with pytest.raises(KubernetesError, match="longer than 1 MiB"):
+        await lines_of(chunk, chunk, b"a")
+
+
+def test_a_status_as_an_error():
+    error = Status(code=410, message="too old").error()
+    assert (str(error), error.status) == ("410: too old", 410)
+    assert str(Status().error()) == "an error: no reason given"
+
+
+async def refusal(server, tmp_path, fault):
+    server.faults.append(fault)
+    async with KubeApi(server.kubeconfig(tmp_path)) as api:
+        with pytest.raises(KubernetesError) as caught:
+            await api.get(CONFIG_MAPS, {})
+    return caught.value
+
+
+@in_loop
+async def test_refusals_tell_status_reason_and_patience(tmp_path):
+    async with FakeKubernetes() as server:
+        error = await refusal(server, tmp_path, Fault(429, headers={"Retry-After": "7"}))
+        assert (str(error), error.status, error.retry_after) == ("429: as the test wants it", 429, 7.0)
+        error = await refusal(server, tmp_path, Fault(503, body=b"<html>", headers={"Retry-After": "Wed, 21 Oct"}))
+        assert (str(error), error.status, error.retry_after) == ("503: Because", 503, 0.0)
+        long = json.dumps({"message": "no " * 1000}).encode()
+        assert len(str(await refusal(server, tmp_path, Fault(403, body=long)))) == 305
+        error = await refusal(server, tmp_path, Fault())
+        assert (error.status, str(error)[:21]) == (0, "RemoteProtocolError: ")
+
+
+def config(tmp_path, text):
+    path = tmp_path / "config"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@in_loop
+async def test_an_answer_has_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(kube_api, "MAX_ANSWER_BYTES", 1 << 20)
+    async with FakeKubernetes() as server:
+        server.faults.append(Fault(200, body=b" " * (1 << 20)))
+        async with KubeApi(server.kubeconfig(tmp_path)) as api:
+            assert len(await api.get(CONFIG_MAPS, {})) == 1 << 20
+        for status in (200, 500):
+            error = await refusal(server, tmp_path, Fault(status, body=b" " * ((1 << 20) + 1)))
+            assert str(error) == "the answer is longer than 1 MiB"
+
+
+GOOD = {
+    "current-context": "x",
+    "clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:1"}}],
+    "contexts": [{"name": "x", "context": {"cluster": "x"}}],
+}
+
+
+def test_a_kubeconfig_without_a_user_will_do(tmp_path):
+    assert KubeApi(config(tmp_path, json.dumps(GOOD))).server == "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("token: secret\n  - secret: [", "the kubeconfig is not YAML: line 2"),
+        ("secret \x01", "the kubeconfig is not YAML: line 1"),
+        ("[]", "the credentials for the API server can't be used: "),
+        ("{}", "the credentials for the API server can't be used: KeyError: 'clusters'"),
+        (json.dumps({**GOOD, "current-context": "y"}), "Context 'y' not found"),
+        (
+            json.dumps(
+                {
+                    **GOOD,
+                    "clusters": [{"name": "x", "cluster": {"server": "https://x", "certificate-authority": "config"}}],
+                }
+            ),
+            "the credentials for the API server can't be used: SSLError: ",
+        ),
+    ],
+    ids=["not YAML", "a control character", "a list", "empty", "no such context", "no certificate"],
+)
+def test_a_kubeconfig_that_is_of_no_use(tmp_path, text, why):
+    with pytest.raises(SourceError) as caught:
+        KubeApi(config(tmp_path, text))
+    assert str(caught.value).startswith(why)
+    assert "secret" not in str(caught.value)
+
+
+def test_nothing_that_tells_where_the_server_is(tmp_path, monkeypatch):
+    def no_pod(service_account):
+        raise ConfigError(f"nothing in {service_account}")
+
+    monkeypatch.setattr(KubeConfig, "from_service_account", no_pod)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(SourceError, match="no API server is known: this is no pod with a service account, and neither"):
+        KubeApi()
+    with pytest.raises(SourceError, match="none not found"):
+        KubeApi(tmp_path / "none")
+
+
+@in_loop
+async def test_a_token_that_was_rotated_is_read_anew(tmp_path):
+    """As the service account of a pod has it: a file that the kubelet writes anew."""
+    token = tmp_path / "token"
+    token.write_text("first")
+    async with FakeKubernetes() as server:
+        path = tmp_path / "config"
+        cluster = {"name": "x", "cluster": {"server": f"http://127.0.0.1:{server.port}"}}
+        user = {"name": "x", "user": {"tokenFile": str(token)}}
+        context = {"name": "x", "context": {"cluster": "x", "user": "x"}}
+        path.write_text(json.dumps({**GOOD, "clusters": [cluster], "users": [user], "contexts": [context]}))
+        async with KubeApi(path) as api:
+            await api.get(CONFIG_MAPS, {})
+            token.write_text("second")
+            server.faults.append(Fault(401))
+            await api.get(CONFIG_MAPS, {})
+            token.unlink()
+            server.faults.append(Fault(401))
+            with pytest.raises(KubernetesError, match=r"ConfigError: Token file .* not found"):
+                await api.get(CONFIG_MAPS, {})
+        sent = [request.headers["authorization"] for request in server.requests]
+        assert sent == ["bearer first", "bearer first", "bearer second", "bearer second"]
+
+
+@pytest.mark.parametrize("trusted", [True, False], ids=["its own authority", "another authority"])
+@in_loop
+async def test_a_pod_trusts_its_clusters_authority_and_no_other(tmp_path, monkeypatch, trusted):
+    authority = Authority()
+    issued = authority.issue("localhost")
+    (tmp_path / "both.pem").write_bytes(issued.chain_pem + issued.key_pem)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "both.pem")
+    (tmp_path / "token").write_text("of the pod")
+    (tmp_path / "namespace").write_text("default")
+    (tmp_path / "ca.crt").write_bytes((authority if trusted else Authority()).root_pem)
+    in_pod = partial(KubeConfig.from_service_account, tmp_path)
+    monkeypatch.setattr(KubeConfig, "from_env", in_pod)
+    async with FakeKubernetes(context) as server:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "localhost")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
+        async with KubeApi() as api:
+            if trusted:
+                await api.get(CONFIG_MAPS, {})
+                assert server.requests[0].headers["authorization"] == "bearer of the pod"
+            else:
+                with pytest.raises(KubernetesError, match="CERTIFICATE_VERIFY_FAILED"):
+                    await api.get(CONFIG_MAPS, {})
+                assert server.requests == []
+
+
+def test_without_lightkube_there_is_a_sentence(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *arguments):
+        if name.startswith("lightkube"):
+            raise ImportError(name)
+        return real(name, *arguments)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(SourceError, match=r"lightkube is not installed: pip install 'bbr\[kubernetes\]'"):
+        KubeApi()

@@ -1,0 +1,331 @@
+import asyncio
+import logging
+
+import pytest
+
+from bbr.sources.kube_api import KubeApi
+from bbr.sources.kubernetes import ConfigMap
+from bbr.sources.reflector import Pace, Reflector
+from tests.support.fake_kubernetes import BBR, CONFIG_MAPS, IPP, FakeKubernetes, Fault, Watch
+from tests.support.loops import in_loop
+from tests.support.stack import until
+
+PACE = Pace(first_delay_seconds=0.001, longest_delay_seconds=0.005, short_watch_seconds=0.0, request_seconds=20.0)
+
+
+class Known:
+    """A sink that remembers."""
+
+    def __init__(self):
+        self.names = set()
+        self.replaced = 0
+
+    def read(self, found):
+        return found.metadata.uid
+
+    def replace(self, kept):
+        self.names = set(kept)
+        self.replaced += 1
+
+    def put(self, key, _kept):
+        self.names.add(key)
+
+    def remove(self, key):
+        self.names.remove(key)
+
+
+class Following:
+    """A reflector that follows the labelled ConfigMaps of a server of its own."""
+
+    def __init__(self, tmp_path, pace=PACE, jitter=lambda: 0.0, **options):
+        self.server = FakeKubernetes()
+        self.known = Known()
+        self._directory = tmp_path
+        self._options = {"pace": pace, "jitter": jitter, **options}
+
+    async def __aenter__(self):
+        self.server.put("a")
+        self.server.put("other", labels=())
+        await self.server.start()
+        path = self.server.kubeconfig(self._directory)
+        self.reflector = Reflector(
+            "things", CONFIG_MAPS, f"{BBR}=true", ConfigMap, self.known, lambda: KubeApi(path), **self._options
+        )
+        self._task = asyncio.create_task(self.reflector.run())
+        return self
+
+    async def __aexit__(self, *_error):
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        assert self._task.cancelled()
+        await self.server.stop()
+
+    async def watching(self):
+        """Await an open watch."""
+        await until(lambda: self.server.watches and not self.reflector.failing)
+
+    async def knows(self, *names):
+        await until(lambda: self.known.names == {f"default/{name}" for name in names})
+
+
+@in_loop
+async def test_lists_and_then_watches(tmp_path):
+    async with Following(tmp_path) as it:
+        await it.watching()
+        assert it.known.names == {"default/a"}
+        assert (it.reflector.listed, it.reflector.lists_total) == (True, 1)
+        it.server.put("b", note="\x85 and \u2028 end no line")
+        it.server.put("c", namespace="else")
+        it.server.put("a", labels=(IPP,))
+        await until(lambda: it.known.names == {"default/b", "else/c"})
+        it.server.delete("b")
+        await until(lambda: it.known.names == {"else/c"})
+        assert it.reflector.lists_total == 1
+
+
+@in_loop
+async def test_one_that_is_being_deleted_is_gone(tmp_path):
+    it = Following(tmp_path)
+    it.server.put("b", deleting=True)
+    async with it:
+        await it.watching()
+        assert it.known.names == {"default/a"}
+        it.server.put("c")
+        it.server.put("a", deleting=True)
+        await it.knows("c")
+
+
+@in_loop
+async def test_asks_as_it_should(tmp_path):
+    async with Following(tmp_path, jitter=lambda: 0.5) as it:
+        await it.watching()
+        listed, watched = it.server.requests
+        assert listed.parameters == {"labelSelector": f"{BBR}=true", "limit": "100"}
+        assert watched.parameters == {
+            "labelSelector": f"{BBR}=true",
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": "3",
+            "timeoutSeconds": "360",
+        }
+        for request in it.server.requests:
+            assert request.headers["authorization"] == "bearer secret"
+            assert request.headers["accept-encoding"] == "identity"
+
+
+@in_loop
+async def test_a_long_list_is_read_page_by_page(tmp_path):
+    it = Following(tmp_path)
+    for number in range(249):
+        it.server.put(f"n{number}")
+    async with it:
+        await it.watching()
+        assert len(it.known.names) == 250
+        assert len(it.server.requests) == 4
+        assert it.known.replaced == 1
+
+
+@in_loop
+async def test_a_watch_that_the_server_ends_goes_on_from_its_last_version(tmp_path):
+    async with Following(tmp_path) as it:
+        await it.watching()
+        it.server.put("unrelated", labels=())
+        it.server.bookmark()
+        await until(lambda: it.reflector.version == str(it.server.version))
+        it.server.each_watch(Watch.close)
+        it.server.put("b")
+        await it.knows("a", "b")
+        assert it.server.requests[-1].parameters["resourceVersion"] == str(it.server.version - 1)
+        assert (it.reflector.lists_total, it.reflector.failures_total) == (1, 0)
+
+
+def _clean_cut(watch):
+    """End a watch as it should end, but in the middle of a line."""
+    watch.write(b'{"type":"MODIFIED"')
+    watch.close()
+
+
+FAULTS = {
+    "410 as an event": FakeKubernetes.gone,
+    "an error as an event": lambda watch: watch.send("ERROR", {"code": 500, "message": "etcd is away"}),
+    "cut between lines": Watch.abandon,
+    "cut within a line": Watch.cut,
+    "ended within a line": _clean_cut,
+    "not JSON": lambda watch: watch.write(b"<html>\n"),
+    "not an event": lambda watch: watch.write(b'{"kind": "List"}\n'),
+    "an unknown event": lambda watch: watch.send("CHANGED", {"metadata": {}}),
+    "not an object": lambda watch: watch.send("ADDED", {"metadata": {"name": 5}}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+@in_loop
+async def test_a_watch_that_breaks_is_followed_by_a_new_list(tmp_path, fault):
+    async with Following(tmp_path) as it:
+        await it.watching()
+        it.server.put("b")
+        await it.knows("a", "b")
+        it.server.each_watch(fault)
+        it.server.delete("a")
+        it.server.forget()  # what happened meanwhile is not told by any watch
+        await it.knows("b")
+        await it.watching()
+        it.server.put("c")
+        await it.knows("b", "c")
+        assert it.reflector.lists_total >= 2
+        assert it.reflector.failures_total >= 1
+
+
+@in_loop
+async def test_410_as_a_status_is_followed_by_a_new_list_and_is_nothing_to_worry_about(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    async with Following(tmp_path) as it:
+        await it.watching()
+        it.server.put("other", labels=())
+        it.server.forget()
+        it.server.each_watch(Watch.close)
+        await until(lambda: it.reflector.lists_total >= 2)
+        await it.watching()
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("bbr")] == [
+        "things: the API server has forgotten version 3: listing anew"
+    ]
+
+
+REFUSALS = {
+    "429": Fault(429, headers={"Retry-After": "1"}),
+    "500": Fault(500),
+    "not a Status": Fault(503, body=b"<html>"),
+    "no answer": Fault(),
+    "cut in the middle": Fault(cut=0.5),
+    "no list": Fault(200, body=b"{}"),
+    "not JSON": Fault(200, body=b"<html>"),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSALS.values(), ids=REFUSALS)
+@in_loop
+async def test_a_list_that_fails_takes_nothing_away(tmp_path, fault):
+    async with Following(tmp_path) as it:
+        await it.watching()
+        it.server.faults.extend([fault] * 3)
+        it.server.put("b")
+        await it.knows("a", "b")
+        it.server.each_watch(Watch.cut)
+        await until(lambda: it.reflector.failures_total == 4)  # the watch, and then three lists
+        assert it.known.names == {"default/a", "default/b"}
+        it.server.put("c")
+        await it.knows("a", "b", "c")
+        assert it.known.replaced == 2
+
+
+@in_loop
+async def test_a_list_whose_next_page_is_gone_begins_anew(tmp_path):
+    it = Following(tmp_path)
+    for number in range(149):
+        it.server.put(f"n{number}")
+    held = asyncio.Event()
+    it.server.faults.append(Fault(until=held, applies=lambda request: "continue" in request.parameters))
+    async with it:
+        await until(lambda: not it.server.faults)
+        it.server.forget()
+        it.server.delete("n0")
+        held.set()
+        await it.watching()
+        assert len(it.known.names) == 149
+
+
+@in_loop
+async def test_a_server_that_is_away_takes_nothing_away(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    async with Following(tmp_path) as it:
+        await it.watching()
+        await it.server.stop()
+        await until(lambda: it.reflector.failures_total >= 5)
+        assert it.known.names == {"default/a"}
+        assert "ConnectError" in it.reflector.failing
+        it.server.put("b")
+        it.server.delete("a")
+        await it.server.start()
+        await it.knows("b")
+        await it.watching()
+        lines = [record.getMessage() for record in caplog.records if record.name.startswith("bbr")]
+        assert 2 <= len(lines) <= 4, lines  # each reason once, and the end of it
+        assert lines[-1] == "things: followed again"
+
+
+@in_loop
+async def test_a_slow_server_is_not_waited_for_for_ever(tmp_path):
+    never = asyncio.Event()
+    async with Following(tmp_path, Pace(first_delay_seconds=0.001, request_seconds=0.05)) as it:
+        await it.watching()
+        it.server.faults.append(Fault(until=never))
+        it.server.each_watch(Watch.close)
+        await until(lambda: it.reflector.failing == "no answer from the API server in time")
+        assert it.known.names == {"default/a"}
+        await until(lambda: it.reflector.lists_total >= 2)
+        never.set()
+
+
+@in_loop
+async def test_a_watch_that_the_server_does_not_end_is_ended(tmp_path):
+    pace = Pace(first_delay_seconds=0.001, watch_seconds=0.01, watch_grace_seconds=0.01)
+    async with Following(tmp_path, pace) as it:
+        await until(lambda: it.reflector.lists_total >= 3)
+        assert it.known.names == {"default/a"}
+
+
+@in_loop
+async def test_a_server_that_ends_each_watch_at_once_is_not_run_down(tmp_path, caplog):
+    async with Following(tmp_path, Pace(first_delay_seconds=0.001, short_watch_seconds=20.0)) as it:
+        it.server.faults.extend(Fault(cut=0, applies=lambda request: request.watch) for _ in range(4))
+        await until(lambda: it.server.watches)
+        assert (it.reflector.failures_total, it.reflector.lists_total) == (4, 5)
+        assert it.reflector.failing == "the server ended a watch as soon as it had begun"
+        it.server.bookmark()
+        await it.watching()
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+
+
+def pauses(errors, pace, jitter=0.0, step=1.0):
+    """Return how long each of a row of failures is waited for."""
+    now = 0.0
+    reflector = Reflector("", "", "", ConfigMap, Known(), KubeApi, pace=pace, jitter=lambda: jitter, clock=lambda: now)
+    found = []
+    for error in errors:
+        now += step
+        found.append(reflector._pause(error))
+    return found
+
+
+def test_pauses_grow_to_a_limit_and_begin_anew_after_a_calm():
+    pace = Pace(first_delay_seconds=1.0, longest_delay_seconds=5.0, calm_seconds=60.0)
+    errors = [ValueError()] * 5
+    assert pauses(errors, pace) == [1.0, 2.0, 4.0, 5.0, 5.0]
+    assert pauses(errors, pace, jitter=1.0) == [0.5, 1.0, 2.0, 2.5, 2.5]
+    assert pauses(errors, pace, step=61.0) == [1.0] * 5
+
+
+@in_loop
+async def test_credentials_that_are_gone_are_told_and_read_anew(tmp_path, caplog):
+    async with Following(tmp_path) as it:
+        await it.watching()
+        path = tmp_path / "kubeconfig"
+        text = path.read_text()
+        path.unlink()
+        it.server.each_watch(Watch.abandon)
+        await until(lambda: "not found" in it.reflector.failing)
+        path.write_text(text)
+        await it.watching()
+
+
+@in_loop
+async def test_an_error_of_ours_is_told_with_its_place_and_ends_nothing(tmp_path, caplog):
+    async with Following(tmp_path) as it:
+        await it.watching()
+        # The sink of this test does not take it well.
+        it.server.each_watch(lambda watch: watch.send("DELETED", {"metadata": {"name": "x"}}))
+        await until(lambda: it.reflector.lists_total >= 2)
+        await it.watching()
+    (record,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
+    assert record.exc_info[0] is KeyError
+    assert "an error of the router's own: KeyError" in record.getMessage()

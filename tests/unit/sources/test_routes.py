@@ -1,0 +1,150 @@
+import asyncio
+import logging
+
+import msgspec
+import pytest
+
+from bbr.registry import Alias, BaseModel, Declaration, Origin, finish, merging
+from bbr.sources.routes import HTTPRoute, Mismatches, RouteCheck, Unknown, Wanted, compare, wanted
+from bbr.sources.table import SourceObject, Table
+from tests.support.loops import in_loop
+from tests.support.stack import until
+
+BASE, MODEL = "X-Gateway-Base-Model-Name", "X-Gateway-Model-Name"
+
+REGISTRY, _ = finish(
+    merging([Declaration(Origin(), (BaseModel("qwen", ("lora",)), BaseModel("phi")), (Alias("gpt", "qwen"),))])
+)
+
+
+def route(*headers, **fields):
+    """Return a route with one rule for each (name, value) or (name, value, type)."""
+    keys = ("name", "value", "type")
+    rules = [{"matches": [{"headers": [dict(zip(keys, header, strict=False))]}]} for header in headers]
+    metadata = {"name": "r", "namespace": "ns"}
+    return msgspec.convert({"metadata": metadata, "spec": {"rules": rules}, **fields}, HTTPRoute)
+
+
+def of(*headers):
+    """Return what is kept of such a route."""
+    return RouteCheck(Table()).read(route(*headers))
+
+
+def test_wanted():
+    found = wanted(
+        route((BASE, "qwen"), (BASE.lower(), "phi", "Exact"), (MODEL, ".*", "RegularExpression"), ("x-other", "a"))
+    )
+    assert found == {Wanted(BASE, "qwen"), Wanted(BASE, "phi"), Wanted(MODEL, ".*", False)}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [None, {}, {"rules": None}, {"rules": [{}]}, {"rules": [{"matches": None}]}, {"rules": [{"matches": [{}]}]}],
+)
+def test_routes_that_want_nothing(spec):
+    assert wanted(route(spec=spec)) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("headers", "unrouted", "unknown"),
+    [
+        ([(BASE, "qwen"), (BASE, "phi")], [], []),
+        ([(BASE, "qwen")], ["phi"], []),
+        ([], ["qwen", "phi"], []),
+        ([(MODEL, "qwen"), (BASE, "phi")], [], []),
+        ([(MODEL, "lora"), (BASE, "phi")], ["qwen"], []),
+        ([(BASE, "qwen"), (BASE, "phi"), (MODEL, "gpt"), (MODEL, "lora")], [], [(MODEL, "gpt")]),
+        ([(BASE, "lora"), (BASE, "Qwen")], ["qwen", "phi"], [(BASE, "Qwen"), (BASE, "lora")]),
+        ([(MODEL, "llama"), (BASE, "qwen"), (BASE, "phi")], [], [(MODEL, "llama")]),
+        ([(BASE, "q.*", "RegularExpression")], [], []),
+        ([(BASE, "q.*", "RegularExpression"), (BASE, "llama")], [], [(BASE, "llama")]),
+    ],
+)
+def test_compare(headers, unrouted, unknown):
+    found = compare(REGISTRY, {"ns/r": wanted(route(*headers))})
+    assert found == Mismatches(tuple(unrouted), tuple(Unknown("ns/r", *each) for each in unknown))
+
+
+def test_unknown_says_what_it_is():
+    ending = "no request will take it"
+    assert str(Unknown("ns/r", BASE, "x")) == f"HTTPRoute ns/r wants {BASE}: x, which is no base model: {ending}"
+    assert str(Unknown("ns/r", MODEL, "x")) == f"HTTPRoute ns/r wants {MODEL}: x, which is no model: {ending}"
+
+
+def models(*names):
+    declaration = Declaration(Origin(), tuple(map(BaseModel, names)))
+
+    def parse():
+        yield
+        return (declaration,)
+
+    return SourceObject("all", names, parse)
+
+
+def checking(*names):
+    table = Table(["one"])
+    table.replace("one", [models(*names)])
+    table.apply_now()
+    return table, RouteCheck(table, settle_seconds=0.0)
+
+
+def logged(caplog):
+    lines = [record.getMessage() for record in caplog.records if record.name == "bbr.sources.routes"]
+    caplog.clear()
+    return lines
+
+
+def test_each_mismatch_is_logged_once(caplog):
+    caplog.set_level(logging.INFO)
+    table, check = checking("qwen", "phi")
+    check.replace({"ns/r": of((BASE, "qwen")), "ns/s": of((BASE, "llama"))})
+    check.check()
+    phi, llama = logged(caplog)
+    assert phi.startswith(f"no HTTPRoute wants {BASE}: phi: ")
+    assert llama.startswith("HTTPRoute ns/s wants ")
+    assert check.mismatches == Mismatches(("phi",), (Unknown("ns/s", BASE, "llama"),))
+    check.check()
+    assert logged(caplog) == []
+    table.replace("one", [models("qwen", "phi", "llama", "gemma")])
+    table.apply_now()
+    check.check()
+    assert [line.split(": ")[1] for line in logged(caplog)] == ["gemma"]
+    check.put("ns/t", of((BASE, "phi"), (BASE, "gemma")))
+    check.check()
+    assert logged(caplog) == ["every base model is named by an HTTPRoute, and every model that they name is there"]
+    check.remove("ns/s")
+    check.remove("ns/t")
+    check.remove("ns/never")
+    check.check()
+    assert [line.split(": ")[1] for line in logged(caplog)] == ["phi", "llama", "gemma"]
+
+
+def test_of_many_mismatches_the_first_are_logged(caplog):
+    _, check = checking(*(f"m{number}" for number in range(100)))
+    check.replace({})
+    check.check()
+    lines = logged(caplog)
+    assert len(lines) == 21
+    assert lines[-1] == "80 more mismatches of models and HTTPRoutes"
+
+
+def test_nothing_is_compared_before_both_are_complete():
+    table = Table(["one"])
+    check = RouteCheck(table)
+    check.check()
+    check.replace({"ns/r": of((BASE, "qwen"))})
+    check.check()
+    assert check.mismatches is None
+
+
+@in_loop
+async def test_follows_table_and_routes():
+    table, check = checking("qwen")
+    task = asyncio.create_task(check.run())
+    check.replace({"ns/r": of((BASE, "qwen"))})
+    await until(lambda: check.mismatches == Mismatches())
+    table.replace("one", [models("qwen", "phi")])
+    table.apply_now()
+    await until(lambda: check.mismatches == Mismatches(("phi",)))
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,0 +1,169 @@
+import asyncio
+import logging
+
+import pytest
+
+from bbr.config import Settings
+from bbr.sources import sources as module
+from bbr.sources.sources import Sources
+from bbr.sources.table import SourceError
+from tests.support.fake_kubernetes import BBR, IPP, FakeKubernetes, Fault
+from tests.support.loops import in_loop
+from tests.support.stack import until
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def models(tmp_path):
+    return write(tmp_path / "models.yaml", "models: [{name: qwen, adapters: [x, y]}, {name: phi}]")
+
+
+def loaded(path, **settings):
+    sources = Sources(Settings(models=path, **settings))
+    sources.load()
+    return sources
+
+
+@in_loop
+async def test_without_a_source_nothing_is_followed():
+    sources = loaded(None)
+    assert sources.table.registry.identity
+    assert str(sources) == "no model table: every model is its own base model"
+    sources.start()
+    sources.reload()
+    await sources.stop()
+
+
+def test_says_what_the_table_holds(models):
+    assert str(loaded(models)) == f"2 base models and 2 adapters from {models}"
+
+
+def test_says_that_there_are_aliases(models):
+    write(models, "models: [{name: qwen}]\naliases: {gpt-4: qwen}")
+    assert str(loaded(models)) == f"1 base model, 0 adapters and 1 alias from {models}"
+
+
+def test_read_leaves_what_is_wrong_in_the_table(models):
+    write(models, "models:\n- nam: x\n")
+    sources = Sources(Settings(models=models))
+    sources.read()
+    assert list(sources.table.broken) == [("file", str(models))]
+
+
+def test_a_wrong_file_does_not_load(models):
+    write(models, "models:\n- nam: x\n")
+    with pytest.raises(SourceError) as caught:
+        loaded(models)
+    assert str(caught.value).startswith(f"--models: {models}: line 2: ")
+
+
+def test_a_wrong_file_of_a_directory_does_not_load(models):
+    other = write(models.parent / "other.yaml", "models: x")
+    with pytest.raises(SourceError) as caught:
+        loaded(models.parent)
+    assert str(caught.value) == f"--models: {other}: line 1: models must be a list"
+
+
+def test_a_directory_that_can_not_be_read_does_not_load(models, monkeypatch):
+    monkeypatch.setattr(module.file, "MAX_FILES", 0)
+    with pytest.raises(SourceError) as caught:
+        loaded(models.parent)
+    assert str(caught.value) == f"--models: {models.parent}: the directory has 1 files; at most 0 are read"
+
+
+def test_names_are_bounded_as_those_of_requests_are(models):
+    with pytest.raises(SourceError, match="at most 3 are allowed"):
+        loaded(models, max_model_length=3)
+
+
+@in_loop
+async def test_reload_is_followed_until_stop(models):
+    sources = loaded(models)
+    sources.start()
+    write(models, "models: [{name: gemma}]")
+    sources.reload()
+    await until(lambda: sources.table.registry.base_models == ("gemma",))
+    await sources.stop()
+    write(models, "models: [{name: llama}]")
+    sources.reload()
+    await asyncio.sleep(0)
+    assert sources.table.registry.base_models == ("gemma",)
+
+
+@in_loop
+async def test_an_error_of_ours_in_a_source_is_told(models, monkeypatch, caplog):
+    async def fail(_self):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module.FileSource, "run", fail)
+    sources = loaded(models)
+    sources.start()
+    await until(lambda: caplog.records)
+    await sources.stop()
+    (record,) = caplog.records
+    assert (record.levelno, record.exc_info[0]) == (logging.CRITICAL, ZeroDivisionError)
+    assert record.getMessage() == "the model table is followed no longer; restart the router"
+
+
+@in_loop
+async def test_follows_files_and_the_cluster_together(models, tmp_path):
+    async with FakeKubernetes() as server:
+        server.put("a", data={"baseModel": "gemma"})
+        sources = loaded(models, kubernetes=True, kubeconfig=server.kubeconfig(tmp_path))
+        where = f"{models} and the ConfigMaps of all namespaces"
+        assert str(sources) == f"the model table is awaited from {where}"
+        sources.start()
+        await sources.wait_synced()
+        assert str(sources) == f"3 base models and 2 adapters from {where}"
+        await sources.stop()
+        assert sources.table.registry.resolve("gemma") == "gemma"
+
+
+@in_loop
+async def test_follows_one_namespace_and_its_routes(tmp_path):
+    async with FakeKubernetes() as server:
+        server.put("a", data={"baseModel": "gemma"})
+        path = server.kubeconfig(tmp_path)
+        sources = loaded(None, kubernetes=True, kubeconfig=path, namespace="ours", discover_routes=True)
+        sources.start()
+        await sources.wait_synced()
+        assert str(sources) == "0 base models and 0 adapters from the ConfigMaps of namespace ours"
+        await until(lambda: len({request.path for request in server.requests}) == 2)
+        await sources.stop()
+        assert {request.namespace for request in server.requests} == {"ours"}
+
+
+@in_loop
+async def test_a_cluster_that_can_not_be_listed_is_not_awaited_for_ever(tmp_path):
+    async with FakeKubernetes() as server:
+        server.faults.extend(Fault(403) for _ in range(100))
+        sources = loaded(None, kubernetes=True, kubeconfig=server.kubeconfig(tmp_path), sync_timeout=0.3)
+        sources.start()
+        with pytest.raises(SourceError) as caught:
+            await sources.wait_synced()
+        await sources.stop()
+        assert str(caught.value) == (
+            "--sync-timeout: the ConfigMaps were not listed within 0.3 s: "
+            f"ConfigMaps with {BBR}: 403: as the test wants it; ConfigMaps with {IPP}: 403: as the test wants it"
+        )
+
+
+@in_loop
+async def test_a_cluster_that_says_nothing_is_not_awaited_for_ever(tmp_path):
+    never = asyncio.Event()
+    async with FakeKubernetes() as server:
+        server.faults.extend(Fault(until=never) for _ in range(2))
+        sources = loaded(None, kubernetes=True, kubeconfig=server.kubeconfig(tmp_path), sync_timeout=0.1)
+        sources.start()
+        with pytest.raises(SourceError, match=r"within 0.1 s: no answer so far$"):
+            await sources.wait_synced()
+        await sources.stop()
+
+
+def test_a_cluster_that_nothing_tells_of_does_not_load(tmp_path):
+    with pytest.raises(SourceError, match=r"--kubernetes: Configuration file .*none not found"):
+        loaded(None, kubernetes=True, kubeconfig=tmp_path / "none")

@@ -1,0 +1,355 @@
+import asyncio
+import logging
+
+import pytest
+
+from bbr.registry import BaseModel, Declaration, Origin, finish
+from bbr.sources import table as module
+from bbr.sources.table import SourceError, SourceObject, Table
+from tests.support.loops import in_loop
+
+
+def source_object(key, *models, version=1, pauses=0, broken="", parsed=None):
+    def parse():
+        if parsed is not None:
+            parsed.append((key, version))
+        for _ in range(pauses):
+            yield
+        if broken:
+            raise SourceError(broken)
+        return tuple(Declaration(Origin("thing", key), (BaseModel(*model),)) for model in models)
+
+    return SourceObject(key, version, parse)
+
+
+def table(**options):
+    return Table(["one", "two"], **options)
+
+
+def bases(followed):
+    return sorted(followed.registry.base_models)
+
+
+def test_without_sources_every_model_is_its_own_base_model():
+    followed = Table()
+    assert followed.registry.identity
+    assert followed.synced
+
+
+def test_before_its_sources_have_published_a_table_knows_no_model():
+    followed = table()
+    assert not followed.registry.identity
+    assert not followed.registry.complete
+    assert followed.registry.resolve("qwen") is None
+    assert not followed.synced
+
+
+def test_a_source_replaces_its_own_objects():
+    followed = table()
+    followed.replace("one", [source_object("a", ("qwen", ("x",))), source_object("b", ("phi",))])
+    followed.replace("two", [source_object("a", ("llama",))])
+    followed.apply_now()
+    assert bases(followed) == ["llama", "phi", "qwen"]
+    assert followed.registry.resolve("x") == "qwen"
+    followed.replace("one", [source_object("b", ("phi",))])
+    followed.apply_now()
+    assert bases(followed) == ["llama", "phi"]
+    assert followed.registry.resolve("x") is None
+
+
+def test_single_objects_come_change_and_go():
+    followed = table()
+    followed.put("one", source_object("a", ("qwen", ("x",))))
+    followed.apply_now()
+    followed.put("one", source_object("a", ("phi", ("x",)), version=2))
+    followed.apply_now()
+    assert bases(followed) == ["phi"]
+    assert followed.registry.resolve("x") == "phi"
+    followed.remove("one", "a")
+    followed.apply_now()
+    assert bases(followed) == []
+
+
+def test_an_object_that_nobody_knows_can_go():
+    followed = table()
+    followed.remove("one", "never-seen")
+    followed.apply_now()
+    assert bases(followed) == []
+
+
+def test_each_version_is_parsed_once():
+    followed = table()
+    parsed = []
+    for _ in range(2):
+        followed.replace("one", [source_object("a", ("qwen",), parsed=parsed)])
+        followed.put("one", source_object("a", ("qwen",), parsed=parsed))
+        followed.apply_now()
+    followed.put("one", source_object("a", ("qwen",), version=2, parsed=parsed))
+    followed.put("one", source_object("a", ("phi",), version=3, parsed=parsed))
+    followed.apply_now()
+    assert parsed == [("a", 1), ("a", 3)]
+    assert bases(followed) == ["phi"]
+
+
+def test_a_version_that_comes_back_is_believed():
+    followed = table()
+    followed.put("one", source_object("a", ("qwen",), version=1))
+    followed.apply_now()
+    followed.put("one", source_object("a", ("phi",), version=2))
+    followed.put("one", source_object("a", ("qwen",), version=1))
+    followed.apply_now()
+    assert bases(followed) == ["qwen"]
+
+
+def test_synced_when_every_source_has_published_all_it_sees():
+    followed = table()
+    followed.put("one", source_object("a", ("qwen",)))
+    followed.replace("two", [])
+    followed.apply_now()
+    assert not followed.synced
+    assert not followed.registry.complete
+    followed.replace("one", [])
+    assert not followed.synced
+    followed.apply_now()
+    assert followed.synced
+    assert followed.registry.complete
+
+
+def tell(followed):
+    """Apply as `run` does."""
+    finish(followed._applying())
+
+
+def test_a_broken_object_keeps_its_last_good_content_and_hurts_no_other(caplog):
+    caplog.set_level(logging.INFO)
+    followed = table()
+    followed.replace("one", [source_object("a", ("qwen",)), source_object("b", ("phi",))])
+    tell(followed)
+    caplog.clear()
+    followed.put("one", source_object("a", version=2, broken="line 3: no"))
+    followed.put("one", source_object("c", version=2, broken="line 4: no"))
+    followed.put("one", source_object("b", ("llama",), version=2))
+    tell(followed)
+    assert bases(followed) == ["llama", "qwen"]
+    assert followed.broken == {("one", "a"): "line 3: no", ("one", "c"): "line 4: no"}
+    assert followed.failures_total == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "one a: line 3: no; its last good content, if it had any, stays in use",
+        "one c: line 4: no; its last good content, if it had any, stays in use",
+        "the model table is in use: 2 base models, 2 names in all",
+    ]
+    caplog.clear()
+    followed.put("one", source_object("a", version=3, broken="line 3: no"))
+    followed.put("one", source_object("c", ("c",), version=3))
+    tell(followed)
+    assert followed.failures_total == 2
+    assert followed.broken == {("one", "a"): "line 3: no"}
+    assert [record.getMessage() for record in caplog.records] == [
+        "one c: can be used again",
+        "the model table is in use: 3 base models, 3 names in all",
+    ]
+    followed.remove("one", "a")
+    tell(followed)
+    assert followed.broken == {}
+    assert bases(followed) == ["c", "llama"]
+
+
+def test_what_is_applied_at_once_leaves_telling_to_its_caller(caplog):
+    followed = table()
+    followed.replace("one", [source_object("a", broken="line 3: no")])
+    followed.apply_now()
+    assert followed.broken == {("one", "a"): "line 3: no"}
+    assert caplog.records == []
+
+
+def test_an_error_of_ours_is_one_objects_trouble(caplog):
+    def parse():
+        raise ZeroDivisionError
+        yield
+
+    followed = table()
+    followed.replace("one", [SourceObject("a", 1, parse), source_object("b", ("phi",))])
+    followed.apply_now()
+    assert bases(followed) == ["phi"]
+    assert followed.broken == {("one", "a"): "the router failed to parse it; its log has the details"}
+    assert caplog.records[0].exc_info[0] is ZeroDivisionError
+
+
+def test_conflicts_are_logged_and_counted_once(caplog):
+    followed = table()
+    followed.replace("one", [source_object("a", ("qwen", ("x",))), source_object("b", ("phi", ("x",)))])
+    followed.apply_now()
+    followed.put("one", source_object("c", ("llama",)))
+    followed.apply_now()
+    assert [conflict.name for conflict in followed.conflicts] == ["x"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "x can't be an adapter of phi (thing b): it is an adapter of qwen (thing a)"
+    ]
+    assert followed.conflicts_total == 1
+    followed.remove("one", "b")
+    followed.apply_now()
+    assert followed.conflicts == ()
+    followed.put("one", source_object("b", ("phi", ("x",))))
+    followed.apply_now()
+    assert followed.conflicts_total == len(caplog.records) == 2
+
+
+def test_of_many_conflicts_the_first_are_logged(caplog):
+    names = tuple(f"x{i}" for i in range(1000))
+    followed = table()
+    followed.replace("one", [source_object("a", ("qwen", names)), source_object("b", ("phi", names))])
+    followed.apply_now()
+    assert len(followed.conflicts) == followed.conflicts_total == 1000
+    assert len(caplog.records) == 21
+    assert caplog.records[-1].getMessage() == "980 more conflicts; `bbr models` lists them"
+
+
+def test_reloads_and_their_time_are_counted():
+    now = 5.0
+    followed = table(clock=lambda: now)
+    assert (followed.reloads_total, followed.changed_at) == (0, 5.0)
+    now = 7.0
+    followed.replace("one", [])
+    followed.apply_now()
+    assert (followed.reloads_total, followed.changed_at) == (1, 7.0)
+
+
+def test_a_snapshot_in_use_does_not_change():
+    followed = table()
+    followed.put("one", source_object("a", ("qwen",)))
+    followed.apply_now()
+    snapshot = followed.registry
+    followed.remove("one", "a")
+    followed.apply_now()
+    assert snapshot.resolve("qwen") == "qwen"
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    monkeypatch.setattr(module, "COALESCE_SECONDS", 0.0)
+
+
+class Running:
+    def __init__(self, followed):
+        self._followed = followed
+
+    async def __aenter__(self):
+        self._task = asyncio.create_task(self._followed.run())
+
+    async def __aexit__(self, *_):
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+@in_loop
+async def test_run_follows_the_sources(at_once):
+    followed = table()
+    async with Running(followed):
+        followed.replace("one", [source_object("a", ("qwen",))])
+        followed.replace("two", [])
+        await followed.wait_synced()
+        assert bases(followed) == ["qwen"]
+        followed.put("two", source_object("b", ("phi",)))
+        await followed.settled()
+        assert bases(followed) == ["phi", "qwen"]
+        await followed.settled()
+
+
+@in_loop
+async def test_each_swap_can_be_awaited():
+    followed = table()
+    for number in range(2):
+        waiting = asyncio.create_task(followed.swapped())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        followed.put("one", source_object("a", ("qwen",), version=number))
+        followed.apply_now()
+        await waiting
+
+
+@in_loop
+async def test_changes_that_come_together_are_merged_together():
+    followed = table()
+    async with Running(followed):
+        for number in range(100):
+            followed.put("one", source_object(str(number), (f"m{number}",)))
+            await asyncio.sleep(0)
+        await followed.settled()
+        assert (followed.reloads_total, len(bases(followed))) == (1, 100)
+
+
+@in_loop
+async def test_other_tasks_run_while_objects_are_parsed_and_merged(at_once):
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    followed = table()
+    task = asyncio.create_task(others())
+    async with Running(followed):
+        followed.put("one", source_object("a", ("qwen", tuple(map(str, range(20_000)))), pauses=30))
+        await followed.settled()
+    task.cancel()
+    assert turns >= 50
+
+
+def parsing(followed, *objects):
+    """Publish objects and stop while the last one is parsed."""
+    for each in objects:
+        followed.put("one", each)
+    steps = followed._applying()
+    next(steps)
+    return steps
+
+
+def test_an_object_that_goes_while_it_is_parsed_is_gone():
+    followed = table()
+    steps = parsing(followed, source_object("a", ("qwen",), pauses=1))
+    followed.remove("one", "a")
+    finish(steps)
+    assert bases(followed) == []
+    followed.apply_now()
+    assert bases(followed) == []
+
+
+def test_an_object_that_goes_before_its_turn_is_gone():
+    followed = table()
+    steps = parsing(followed, source_object("a", ("qwen",), pauses=1), source_object("b", ("phi",)))
+    followed.replace("one", [source_object("a", ("qwen",))])
+    finish(steps)
+    followed.apply_now()
+    assert bases(followed) == ["qwen"]
+
+
+def test_what_is_parsed_when_a_list_comes_without_it_is_gone():
+    followed = table()
+    steps = parsing(followed, source_object("a", ("qwen",), pauses=1))
+    followed.replace("one", [])
+    finish(steps)
+    followed.apply_now()
+    assert bases(followed) == []
+
+
+def test_an_older_version_put_back_while_a_newer_one_is_parsed_counts():
+    followed = table()
+    followed.put("one", source_object("a", ("qwen",), version=1))
+    followed.apply_now()
+    steps = parsing(followed, source_object("a", ("phi",), version=2, pauses=1))
+    followed.put("one", source_object("a", ("qwen",), version=1))
+    finish(steps)
+    assert bases(followed) == ["phi"]
+    followed.apply_now()
+    assert bases(followed) == ["qwen"]
+
+
+def test_a_source_that_never_rests_does_not_put_a_swap_off():
+    followed = table()
+    followed.put("one", source_object("a", ("qwen",), pauses=3))
+    for number, _ in enumerate(followed._applying()):
+        followed.put("one", source_object("b", (f"m{number}",), version=number))
+    assert bases(followed) == ["qwen"]
+    assert followed.reloads_total == 1

@@ -1,0 +1,85 @@
+import pytest
+import yaml
+
+from bbr.registry import finish
+from bbr.sources import yaml_tree
+from bbr.sources.table import SourceError
+from bbr.sources.yaml_tree import Mapping, Scalar, Sequence, tree
+
+
+def plain(node):
+    """Return a node as lists and texts."""
+    match node:
+        case Scalar():
+            return None if node.null else node.text
+        case Sequence():
+            return [plain(item) for item in node.items]
+        case Mapping():
+            return {plain(key): plain(value) for key, value in node.pairs}
+    return "nothing"
+
+
+READ = {
+    "nothing": ("", "nothing"),
+    "a comment": ("# only", "nothing"),
+    "an empty document": ("---\n...\n", None),
+    "text": ("a", "a"),
+    "a list": ("- a\n- b\n", ["a", "b"]),
+    "a mapping": ("a: b\nc: {d: [e]}\n", {"a": "b", "c": {"d": ["e"]}}),
+    "JSON": ('{"a": ["b", null, 1, true]}', {"a": ["b", None, "1", "true"]}),
+    "as it is written": ("[1, 0x10, 1.50, no, 2026-01-01]", ["1", "0x10", "1.50", "no", "2026-01-01"]),
+    "nulls": ("[~, null, Null, NULL, !!null x]", [None] * 5),
+    "no nulls": ("['', 'null', \"~\", nUll, !!str null]", ["", "null", "~", "nUll", "null"]),
+    "an empty value": ("a:\n", {"a": None}),
+    "an anchor": ("- &a [x]\n- *a\n", [["x"], ["x"]]),
+    "an anchor set anew": ("- &a x\n- &a y\n- *a\n", ["x", "y", "y"]),
+    "an anchor of a key": ("&a k: *a\n", {"k": "k"}),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), READ.values(), ids=READ)
+@pytest.mark.parametrize("loader", [yaml.CSafeLoader, yaml.SafeLoader])
+def test_read(monkeypatch, loader, text, expected):
+    monkeypatch.setattr(yaml_tree, "_Loader", loader)
+    assert plain(finish(tree(text))) == expected
+
+
+def test_every_node_knows_its_line():
+    root = finish(tree("# first\na:\n  - b\n  - [c,\n     d]\n"))
+    ((key, value),) = root.pairs
+    assert (root.line, key.line, value.line) == (2, 2, 3)
+    assert [item.line for item in value.items] == [3, 4]
+    assert [item.line for item in value.items[1].items] == [4, 5]
+
+
+def test_a_node_with_an_anchor_is_one_node():
+    first, second = finish(tree("- &a [x]\n- *a\n")).items
+    assert first is second
+
+
+REFUSED = {
+    "an open bracket": ("[\n", "line 2: not YAML: "),
+    "an undefined alias": ("- a\n- *x\n", "line 2: not YAML: found undefined alias"),
+    "two documents": ("a\n---\nb\n", "line 2: a second document begins, where one is expected"),
+    "a control character": ("a\n\x00", "line 2: not YAML: "),
+    "deep lists": ("[" * 17, "line 1: lists and mappings are nested more than 16 deep"),
+    "deep mappings": ("{a: " * 17, "line 1: lists and mappings are nested more than 16 deep"),
+    "100,000 brackets": ("\n" + "[" * 100_000, "line 2: lists and mappings are nested more than 16 deep"),
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("loader", [yaml.CSafeLoader, yaml.SafeLoader])
+def test_refused_with_its_line(monkeypatch, loader, text, sentence):
+    monkeypatch.setattr(yaml_tree, "_Loader", loader)
+    with pytest.raises(SourceError) as caught:
+        finish(tree(text))
+    assert str(caught.value).startswith(sentence)
+
+
+def test_sixteen_levels_are_read():
+    assert finish(tree("[" * 16 + "]" * 16))
+
+
+def test_reading_pauses_at_least_every_hundred_parts():
+    assert sum(1 for _ in tree("[" + "a, " * 5000 + "]")) >= 50
