@@ -10,6 +10,7 @@ from bbr.multipart import BoundaryWatch
 from bbr.reading.document import DocumentReading
 from bbr.reading.encoded import EncodedReading, FormWatch, Watch
 from bbr.reading.forms import FormReading, MultipartReading
+from bbr.refusal import Refusal
 from tests.support.readings import cuts, read, reason, work
 
 BODY = b'{"model":"qwen","x":"' + bytes(range(48, 90)) * 3 + b'"} '
@@ -44,6 +45,21 @@ def test_what_may_pass_does_not_decode_to_the_closing_brace() -> None:
     assert len(decoded) < len(body) - 1
 
 
+def test_nothing_passes_while_the_decoder_has_more_to_give() -> None:
+    body = b'{"model":"qwen","x":"' + bytes(range(48, 90)) * 3_000 + b'"}'
+    encoded = gzip.compress(body)
+    reading = document("gzip")
+    reading.feed(encoded)
+    reading.close()
+    for _ in range(1_000):
+        decoded = zlib.decompressobj(31).decompress(encoded[: reading.passable_bytes])
+        assert len(decoded) < len(body) - 1
+        if not reading.pending:
+            break
+        reading.work()
+    assert reading.result() == "qwen"
+
+
 def test_what_is_held() -> None:
     reading = document("gzip", whole_bytes=1 << 20)
     reading.feed(b"")
@@ -62,7 +78,9 @@ def test_faults() -> None:
     assert reason(document("br"), BODY) == "encoding-ambiguous"
     assert reason(document("gzip", limits=Limits(max_decoded_bytes=20)), encoded) == "decoded-too-large"
     blanks = gzip.compress(b" " * (64 << 20))
-    assert reason(document("gzip"), blanks) == "decoded-ratio"
+    with pytest.raises(Refusal) as caught:
+        read(document("gzip"), [blanks])
+    assert (caught.value.reason, caught.value.status) == ("decoded-ratio", 413)
     assert reason(document("gzip"), gzip.compress(b'{"model":')) == "invalid-json"
     assert read(document("gzip"), []) is None
 

@@ -1,7 +1,8 @@
 import pytest
 
 from bbr.reading.forms import FormReading, MultipartReading
-from tests.support.readings import cuts, read, reason, work
+from bbr.refusal import Refusal
+from tests.support.readings import MOST_WORK, cuts, read, reason, work
 
 MULTIPART = (
     b"--b\r\n"
@@ -65,6 +66,23 @@ def test_a_form_inside_of_a_document_is_refused(whole_bytes: int) -> None:
         assert reason(FormReading(256, whole_bytes), *pieces) == "form-model"
     for pieces in cuts(b'{"x":"&model=b'):
         assert reason(FormReading(256, whole_bytes), *pieces) == "form-model"
+
+
+def test_a_document_in_which_a_form_goes_on_does_not_pass_from_its_closing_brace_on() -> None:
+    body = b'{"model":"a"}&x=1&'
+    passed: list[int] = []
+    reading = FormReading(256, 0)
+    reading.feed(body)
+
+    def step_by_step() -> None:
+        for _ in range(MOST_WORK):
+            passed.append(reading.passable_bytes)
+            reading.work()
+
+    with pytest.raises(Refusal) as caught:
+        step_by_step()
+    assert caught.value.reason == "trailing-bytes"
+    assert max(passed) <= body.index(b"}")
 
 
 def test_a_form_with_two_models_and_a_document_with_a_fault() -> None:

@@ -52,6 +52,8 @@ def test_encoded_bodies_are_bounded_and_watched() -> None:
     assert reason(open_reading(head(BodyKind.JSON, b"", b"gzip"), POLICY), large) == "decoded-too-large"
     form = gzip.compress(b"&model=m&x=" + b"y" * 50, 0)
     assert reason(open_reading(head(BodyKind.FORM, FORM, b"gzip"), POLICY), form) == "encoding-ambiguous"
+    members = gzip.compress(b"model=m&x=" + b"y" * 50) * 2
+    assert reason(open_reading(head(BodyKind.FORM, FORM, b"gzip"), POLICY), members) == "encoding-members"
     multipart = gzip.compress(b"--bound\r\n", 0)
     content_type = b"multipart/form-data; boundary=bound"
     reading = open_reading(head(BodyKind.MULTIPART, content_type, b"gzip"), POLICY)
