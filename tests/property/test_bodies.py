@@ -77,11 +77,10 @@ def test_no_other_parser_reads_another_model_from_a_form(form: bytes) -> None:
     kind, model = outcome(read_form, [form])
     if kind == "model":
         expected = [] if model is None else [model]
-        for separator in "&;":
-            pairs = parse_qsl(form.decode("latin-1"), keep_blank_values=True, separator=separator, encoding="latin-1")
-            assert [value.encode("latin-1").decode() for key, value in pairs if key == "model"] in ([], expected)
-        pairs = parse_qsl(form.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
-        assert [value.encode("latin-1").decode() for key, value in pairs if key == "model"] == expected
+        # Python's own before 3.10, and others, separate at both; none is known that separates at semicolons alone.
+        for text in (form, form.replace(b";", b"&")):
+            pairs = parse_qsl(text.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+            assert [value.encode("latin-1").decode() for key, value in pairs if key == "model"] == expected
 
 
 @given(contents, codings, places)
