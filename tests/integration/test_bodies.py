@@ -4,8 +4,9 @@ import gzip
 import hashlib
 import io
 import json
+import socket
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import brotli
 import httpx
@@ -13,13 +14,16 @@ import openai
 import pytest
 from backports import zstd
 
+from bbr.policy import Policy
+from bbr.replies import Replies
 from bbr.verdict import Outcome
-from tests.integration.conftest import Setup
-from tests.integration.test_edges import until
+from tests.integration.conftest import TRANSPORTS, Setup
+from tests.integration.test_edges import UPGRADE, ended, until
 from tests.support import h1client
+from tests.support.background import Background
 from tests.support.envoy import needs_envoy
 from tests.support.h2client import H2Client
-from tests.support.router import QWEN
+from tests.support.router import QWEN, Router
 
 pytestmark = needs_envoy
 
@@ -27,6 +31,14 @@ MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED"]
 JSON = ("content-type", "application/json")
 CHAT = json.dumps({"model": "sql-lora", "messages": [{"role": "user", "content": "hi " * 20_000}]}).encode()
 ENCODERS = {"gzip": gzip.compress, "zstd": zstd.compress, "deflate": zlib.compress, "br": brotli.compress}
+
+
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def router(request: pytest.FixtureRequest, background: Background) -> Iterator[Router]:
+    policy = Policy(Replies(), query_model_paths=frozenset([b"/v1/realtime"]))
+    router = Router(background, policy=policy, transport=request.param)
+    yield router
+    router.stop()
 
 
 @pytest.fixture(params=MODES)
@@ -64,7 +76,7 @@ def test_compressed_chat(setup: Setup, protocol: str, coding: str) -> None:
         url = f"http://127.0.0.1:{setup.port}/v1/chat/completions"
         assert client.post(url, content=body, headers=headers).status_code == 200
     assert setup.upstreams.received[0].header("content-encoding") == [coding]
-    assert_routed(setup, CHAT)  # the upstream's own library has decoded what came
+    assert_routed(setup, body)
 
 
 @pytest.mark.parametrize(
@@ -80,9 +92,10 @@ def test_refused(setup: Setup, coding: str, body: bytes, status: int, reason: st
     headers = [JSON, ("content-encoding", coding)]
     reply = h1client.request(setup.port, "POST", "/v1/chat/completions", headers, body)
     assert reply.status == status
+    assert ("accept-encoding" in reply.headers) == (status == 415)
     (verdict,) = setup.router.verdicts()
     assert verdict.reason == reason
-    assert not any(got.complete for got in setup.upstreams.received)
+    assert setup.upstreams.received == []  # it never came as far as its model
 
 
 def test_form(setup: Setup) -> None:
@@ -94,10 +107,15 @@ def test_form(setup: Setup) -> None:
 
 def test_a_fault_behind_the_model_of_a_long_body(gateways: Callable[..., Setup]) -> None:
     setup = gateways("FULL_DUPLEX_STREAMED")
-    body = b'{"model":"sql-lora","x":"' + b"y" * 2_000_000 + b'"}}'
-    reply = h1client.request(setup.port, "POST", "/v1/completions", [JSON], body)
-    assert reply.status == 400
-    assert not any(got.complete for got in setup.upstreams.received)
+    with H2Client(setup.port) as client:
+        stream = client.start("POST", "/v1/completions", [JSON])
+        client.send(stream, b'{"model":"sql-lora","x":"' + b"y" * 600_000)
+        until(lambda: len(setup.upstreams.received) == 1)
+        client.send(stream, b'"}}', end_stream=True)
+        assert client.wait(stream).status == 400
+    (got,) = setup.upstreams.received
+    until(lambda: got.broken)
+    assert not got.complete
 
 
 def test_the_upstream_gets_a_long_body_before_it_has_ended(gateways: Callable[..., Setup]) -> None:
@@ -119,4 +137,43 @@ def test_a_body_of_60_mib(gateways: Callable[..., Setup], model_first: bool) -> 
     text = b'"x":"' + b"y" * (60 << 20) + b'"'
     body = b'{"model":"sql-lora",%b}' % text if model_first else b'{%b,"model":"sql-lora"}' % text
     assert h1client.request(setup.port, "POST", "/v1/completions", [JSON], body).status == 200
+    assert_routed(setup, body)
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_sent(setup: Setup) -> None:
+    headers = [JSON, ("content-length", str((64 << 20) + 1))]
+    reply = h1client.exchange(setup.port, h1client.head("POST", "/v1/completions", headers))
+    assert reply.status == 413
+    assert setup.upstreams.received == []
+
+
+@pytest.mark.parametrize("model_first", [True, False])
+def test_a_client_that_leaves_in_mid_body_leaves_nothing(gateways: Callable[..., Setup], model_first: bool) -> None:
+    setup = gateways("FULL_DUPLEX_STREAMED")
+    begun = b'{"model":"sql-lora","x":"' if model_first else b'{"x":"'
+    with H2Client(setup.port) as client:
+        stream = client.start("POST", "/v1/completions", [JSON])
+        client.send(stream, begun + b"y" * 600_000)
+        ledger = setup.router.ledger
+        until(lambda: len(setup.upstreams.received) == 1 if model_first else ledger.held_bytes > 500_000)
+        client.reset(stream)
+        assert ended(setup).verdict.early is model_first
+        assert ledger.held_bytes == 0
+        assert client.request("POST", "/v1/completions", [JSON], CHAT).status == 200
+
+
+def test_a_websocket_is_routed_by_its_query(gateways: Callable[..., Setup]) -> None:
+    setup = gateways("FULL_DUPLEX_STREAMED")
+    with socket.create_connection(("127.0.0.1", setup.port), 20) as connection:
+        connection.sendall(h1client.head("GET", "/v1/realtime?model=sql-lora", UPGRADE))
+        assert h1client.read(connection).status == 101
+    assert_routed(setup)
+
+
+def test_a_transcription_whose_model_stands_behind_its_file(setup: Setup) -> None:
+    file = [("file", ("speech.wav", b"RIFF" + bytes(3_000_000), "audio/wav"))]
+    request = httpx.Request("POST", "http://x/", files=[*file, ("model", (None, b"sql-lora"))])
+    body = request.read()
+    headers = [("content-type", request.headers["content-type"])]
+    assert h1client.request(setup.port, "POST", "/v1/audio/transcriptions", headers, body).status == 200
     assert_routed(setup, body)

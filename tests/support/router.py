@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 from bbr.exchange import Exchange
+from bbr.ledger import Ledger
 from bbr.policy import Policy
 from bbr.registry import BaseModel, Registry
 from bbr.replies import Replies
@@ -54,6 +55,11 @@ class Router:
         exchange = Exchange(self._policy, self._registry)
         self.exchanges.append(exchange)
         return exchange
+
+    @property
+    def ledger(self) -> Ledger:
+        """What the router's exchanges hold."""
+        return self._policy.ledger
 
     def verdicts(self) -> list[Verdict]:
         """Return the verdicts of all exchanges so far and forget them."""

@@ -11,7 +11,7 @@ from tests.support.background import Background
 
 @dataclass
 class Received:
-    """One request as a pool saw it, up to where it broke off."""
+    """One request as a pool saw it, up to where it broke off: then it is `broken`, and never `complete`."""
 
     pool: str
     method: str
@@ -20,6 +20,7 @@ class Received:
     size: int = 0
     digest: str = ""
     complete: bool = False
+    broken: bool = False
 
     def header(self, name: str) -> list[str]:
         """Return the values of every field called `name`, letter case ignored."""
@@ -61,7 +62,10 @@ class Upstreams:
 
         app = web.Application()
         app.router.add_route("*", "/{tail:.*}", answer)
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
+        # A body is taken as it comes, without undoing its Content-Encoding.
+        runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=1, auto_decompress=False
+        )
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
@@ -77,11 +81,14 @@ class Upstreams:
         if request.path == "/echo":
             return await _echo(request)
         digest = hashlib.sha256()
-        async for chunk in request.content.iter_any():
-            got.size += len(chunk)
-            digest.update(chunk)
-        got.digest = digest.hexdigest()
-        got.complete = True
+        try:
+            async for chunk in request.content.iter_any():
+                got.size += len(chunk)
+                digest.update(chunk)
+            got.complete = True
+        finally:
+            got.digest = digest.hexdigest()
+            got.broken = not got.complete
         if request.path == "/events":
             return await self._events(request)
         return web.Response(text=pool, headers={"x-pool": pool, "x-body-sha256": got.digest})
