@@ -1,8 +1,8 @@
 """What reading bodies as they come is worth behind a real Envoy, and what it holds. Run: python -m bench.bodies
 
 Two routers in turn within each round, alike but for --stream-threshold-bytes: "streaming" as it is, "buffering" with a
-threshold above every body. The router runs on processor 0; Envoy (one worker, listener buffer 1 MiB), the client and the
-upstream, a sink that tells when a request begins, on processor 1. HTTP/1.1, FULL_DUPLEX_STREAMED.
+threshold above every body. The router runs on processor 0; Envoy (one worker, listener buffer 1 MiB), the client and
+the upstream, a sink that tells when a request begins, on processor 1. HTTP/1.1, FULL_DUPLEX_STREAMED.
 
 --start    a 5 MB body with an image and a 1 MB chat, the model first, sent at 12.5 MB/s: milliseconds until the
            upstream has the request's first octets
