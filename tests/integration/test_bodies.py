@@ -132,9 +132,9 @@ def test_the_upstream_gets_a_long_body_before_it_has_ended(gateways: Callable[..
 
 
 @pytest.mark.parametrize("model_first", [True, False])
-def test_a_body_of_60_mib(gateways: Callable[..., Setup], model_first: bool) -> None:
+def test_a_body_of_64_mib(gateways: Callable[..., Setup], model_first: bool) -> None:
     setup = gateways("FULL_DUPLEX_STREAMED")
-    text = b'"x":"' + b"y" * (60 << 20) + b'"'
+    text = b'"x":"' + b"y" * ((64 << 20) - 100) + b'"'
     body = b'{"model":"sql-lora",%b}' % text if model_first else b'{%b,"model":"sql-lora"}' % text
     assert h1client.request(setup.port, "POST", "/v1/completions", [JSON], body).status == 200
     assert_routed(setup, body)
