@@ -5,417 +5,258 @@ BBR_FIELD_NAME. A flag wins over the environment, the environment over the defau
 """
 
 import dataclasses
-import ipaddress
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bbr import uri
-from bbr.model import LONGEST_MODEL_BYTES, check_model
-from bbr.paths import MAX_PATTERNS, PathPattern
+from bbr import options, uri
+from bbr.options import Option
+from bbr.paths import PathPattern
 from bbr.policy import BodyMode, InvalidJson, OverLimit
-from bbr.refusal import Refusal
-from bbr.replies import BASE_MODEL_HEADER, MAX_BODY_CHUNK_BYTES, MODEL_HEADER
 from bbr.routing import MissingModel, UnknownModel
 
 ENVIRONMENT_PREFIX: Final = "BBR_"
 NAMESPACE_VARIABLE: Final = "NAMESPACE"
 
 _BODY_MODES: Final = {"full-duplex": BodyMode.FULL_DUPLEX_STREAMED, "buffered": BodyMode.BUFFERED}
-_BYTE_UNITS: Final = {
-    "": 1,
-    "KiB": 1 << 10,
-    "MiB": 1 << 20,
-    "GiB": 1 << 30,
-    "Ki": 1 << 10,
-    "Mi": 1 << 20,
-    "Gi": 1 << 30,
-}
-_TRUE: Final = ("true", "1", "t", "T", "TRUE", "True")
-_FALSE: Final = ("false", "0", "f", "F", "FALSE", "False")
 
 
 class ConfigError(Exception):
     """A setting is unusable; the message names the flag or variable, the value, and the rule."""
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """How a field of Settings is written on a command line."""
-
-    parse: Callable[[str], Any]
-    help: str
-    metavar: str
-    default: str
-
-    @property
-    def switch(self) -> bool:
-        """Whether the bare flag, without a value, means true."""
-        return self.parse is _boolean
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether the flag may stand several times; as one text, the values are joined by commas."""
-        return self.parse in (_header_names, _path_patterns, _query_paths, _templates)
-
-
-def _option(parse: Callable[[str], Any], default: str, metavar: str, help: str) -> Any:  # noqa: A002
-    value = parse(default) if default else None
-    return dataclasses.field(default=value, metadata={"option": Option(parse, help, metavar, default)})
-
-
-def _boolean(text: str) -> bool:
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    raise ValueError("is neither true nor false")
-
-
-def _port(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= 65535:
-        return int(text)
-    raise ValueError("is not a port (1 to 65535)")
-
-
-def _size(text: str) -> int:
-    match = re.fullmatch(r"([0-9]{1,15})([KMG]i?B?)?", text)
-    if not match or (match[2] or "") not in _BYTE_UNITS:
-        raise ValueError("is not a size in bytes (a whole number, or one with KiB, MiB or GiB)")
-    size = int(match[1]) * _BYTE_UNITS[match[2] or ""]
-    if not 1 <= size <= 1 << 31:
-        raise ValueError("is not between 1 byte and 2GiB")
-    return size
-
-
-def _single_reply(text: str) -> int:
-    size = 0 if text == "0" else _size(text)
-    if size > MAX_BODY_CHUNK_BYTES:
-        raise ValueError(f"is more than {MAX_BODY_CHUNK_BYTES} bytes, the most that a gateway takes in one message")
-    return size
-
-
-def _seconds(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
-        raise ValueError("is not a number of seconds from 0 to 999999")
-    return float(text)
-
-
-def _positive_seconds(text: str) -> float:
-    seconds = _seconds(text)
-    if not seconds:
-        raise ValueError("is not more than 0 seconds")
-    return seconds
-
-
-def _count(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) < 8 and 1 <= int(text) <= 1_000_000:
-        return int(text)
-    raise ValueError("is not a number from 1 to 1000000")
-
-
-def _model_length(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= LONGEST_MODEL_BYTES:
-        return int(text)
-    raise ValueError(f"is not a length from 1 to {LONGEST_MODEL_BYTES} bytes")
-
-
-def _header_names(text: str) -> tuple[str, ...]:
-    names = [name.strip(" ").lower() for name in text.split(",")]
-    for name in names:
-        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]{1,256}", name):
-            raise ValueError("is not a header name, or several with commas between")
-        if name in ("host", "content-length", "transfer-encoding", "content-type"):
-            raise ValueError(f"names {name}, without which a request is another one")
-        if name in (MODEL_HEADER.lower(), BASE_MODEL_HEADER.lower()):
-            raise ValueError(f"names {name}, a routing header, which has rules of its own")
-    return tuple(names)
-
-
-def _query_paths(text: str) -> frozenset[bytes]:
-    paths = text.split(",")
-    if paths == ["none"]:
-        return frozenset()
-    for path in paths:
-        if not re.fullmatch(r"/[!-~]{0,511}", path) or "?" in path or "#" in path:
-            raise ValueError(
-                "is neither none nor a URL path (it begins with / and has no ? or #), or several with commas"
-            )
-    return frozenset(path.encode() for path in paths)
-
-
-def _templates(text: str) -> tuple[uri.Template, ...]:
-    templates = uri.parse_templates(text)
-    if not templates:
-        raise ValueError("is not a path template, or several with commas between")
-    return templates
-
-
-def _path_patterns(text: str) -> tuple[PathPattern, ...]:
-    patterns = tuple(PathPattern(pattern.strip(" ")) for pattern in text.split(","))
-    if len(patterns) > MAX_PATTERNS:
-        raise ValueError(f"has {len(patterns)} path patterns; at most {MAX_PATTERNS} are allowed")
-    return patterns
-
-
-def _model_name(text: str) -> str:
-    try:
-        return check_model(text, LONGEST_MODEL_BYTES)
-    except Refusal as refused:  # its sentence is meant for a client
-        why = refused.message.removesuffix(".").replace("`model`", "it")
-        raise ValueError(f"is not a model's name: {why}") from None
-
-
-def _metadata_namespace(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,128}", text):
-        raise ValueError("is not a metadata namespace (letters, digits, points, dashes, underscores)")
-    return text
-
-
-def _namespace(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text):
-        raise ValueError("is not the name of a Kubernetes namespace (small letters, digits, dashes, at most 63)")
-    return text
-
-
-def _choice(choices: Mapping[str, Any]) -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
-        if text in choices:
-            return choices[text]
-        raise ValueError(f"is not one of {', '.join(choices)}")
-
-    return parse
-
-
-def _address(text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        raise ValueError("is not an IP address") from None
-
-
-def _file(text: str) -> Path:
-    if not text:
-        raise ValueError("is not the name of a file")
-    return Path(text)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All that an operator can decide, checked."""
 
-    transport: str = _option(
-        _choice({"uv": "uv", "grpcio": "grpcio"}),
+    transport: str = options.setting(
+        options.choice({"uv": "uv", "grpcio": "grpcio"}),
         "uv",
         "NAME",
         "what speaks gRPC with the gateway: uv, our own HTTP/2, or grpcio, the reference, at many times the cost",
     )
-    bind_address: str | None = _option(_address, "", "ADDRESS", "IP address to listen on (default: every interface)")
-    grpc_port: int = _option(_port, "9004", "PORT", "port for ext_proc, and for gRPC health checks")
-    grpc_health_port: int = _option(_port, "9005", "PORT", "port for gRPC health checks alone, always plaintext")
-    secure_serving: bool = _option(
-        _boolean, "true", "BOOL", "serve TLS on the ext_proc port; with false it is plaintext"
+    bind_address: str | None = options.setting(
+        options.address, "", "ADDRESS", "IP address to listen on (default: every interface)"
     )
-    tls_cert: Path | None = _option(
-        _file,
+    grpc_port: int = options.setting(options.port, "9004", "PORT", "port for ext_proc, and for gRPC health checks")
+    grpc_health_port: int = options.setting(
+        options.port, "9005", "PORT", "port for gRPC health checks alone, always plaintext"
+    )
+    secure_serving: bool = options.setting(
+        options.boolean, "true", "BOOL", "serve TLS on the ext_proc port; with false it is plaintext"
+    )
+    tls_cert: Path | None = options.setting(
+        options.file,
         "",
         "FILE",
         "PEM file with the server's certificate and chain (default: a self-signed one, made at start)",
     )
-    tls_key: Path | None = _option(_file, "", "FILE", "PEM file with the key of --tls-cert, not encrypted")
-    max_connections: int = _option(
-        _count, "10000", "NUMBER", "how many connections the ext_proc port has at a time; more are closed as they come"
+    tls_key: Path | None = options.setting(
+        options.file, "", "FILE", "PEM file with the key of --tls-cert, not encrypted"
     )
-    max_connection_age: float = _option(
-        _seconds,
+    max_connections: int = options.setting(
+        options.count,
+        "10000",
+        "NUMBER",
+        "how many connections the ext_proc port has at a time; more are closed as they come",
+    )
+    max_connection_age: float = options.setting(
+        options.seconds,
         "0",
         "SECONDS",
         "a connection older than this, give or take a tenth, takes no new requests and is closed after its last one, "
         "within --drain-seconds, so that its gateway connects anew, perhaps to another replica; 0 for no limit",
     )
-    models: Path | None = _option(
-        _file,
+    models: Path | None = options.setting(
+        options.file,
         "",
         "FILE|DIR",
         "the model table: a YAML or JSON file, or a directory of them, followed as they change (default: none; every "
         "model is its own base model)",
     )
-    kubernetes: bool = _option(
-        _boolean,
+    kubernetes: bool = options.setting(
+        options.boolean,
         "false",
         "BOOL",
         "take the model table from the cluster's ConfigMaps whose label inference.networking.k8s.io/bbr-managed or "
         'inference.llm-d.ai/ipp-managed is "true", followed as they change; together with --models, if that is given. '
         "Needs bbr[kubernetes]",
     )
-    namespace: str | None = _option(
-        _namespace,
+    namespace: str | None = options.setting(
+        options.namespace,
         "",
         "NAMESPACE",
         "with --kubernetes, look in this namespace only (default: the variable NAMESPACE, or all namespaces)",
     )
-    kubeconfig: Path | None = _option(
-        _file,
+    kubeconfig: Path | None = options.setting(
+        options.file,
         "",
         "FILE",
         "with --kubernetes, where the API server is and how to be let in (default: a pod's service account, the "
         "variable KUBECONFIG, or ~/.kube/config)",
     )
-    sync_timeout: float = _option(
-        _seconds,
+    sync_timeout: float = options.setting(
+        options.seconds,
         "120",
         "SECONDS",
         "with --kubernetes, how long the first complete list of the ConfigMaps may take. Until then health checks say "
         "NOT_SERVING; when it is over, the router ends with exit status 1, so that its pod is seen to fail. 0 waits "
         "without end",
     )
-    discover_routes: bool = _option(
-        _boolean,
+    discover_routes: bool = options.setting(
+        options.boolean,
         "false",
         "BOOL",
         "with --kubernetes, read HTTPRoutes too, and tell of base models that no route names and of model headers in "
         "routes that no model has",
     )
-    unknown_model: UnknownModel = _option(
-        _choice({each.value: each for each in UnknownModel}),
+    unknown_model: UnknownModel = options.setting(
+        options.choice({each.value: each for each in UnknownModel}),
         "reject",
         "ACTION",
         "what becomes of a request for a model that the table does not hold: reject answers 404; passthrough takes it "
         "for a base model; empty sets X-Gateway-Base-Model-Name to nothing, as the Go routers do; default routes it as "
         "one for --default-model",
     )
-    missing_model: MissingModel = _option(
-        _choice({each.value: each for each in MissingModel}),
+    missing_model: MissingModel = options.setting(
+        options.choice({each.value: each for each in MissingModel}),
         "pass",
         "ACTION",
         "what becomes of a request whose body was read and names no model: pass sends it on without routing headers, "
         "reject answers 400, default routes it as one for --default-model",
     )
-    default_model: str | None = _option(
-        _model_name, "", "NAME", "base model, adapter or alias for --unknown-model=default and --missing-model=default"
+    default_model: str | None = options.setting(
+        options.model_name,
+        "",
+        "NAME",
+        "base model, adapter or alias for --unknown-model=default and --missing-model=default",
     )
-    include_path: tuple[PathPattern, ...] | None = _option(
-        _path_patterns,
+    include_path: tuple[PathPattern, ...] | None = options.setting(
+        options.path_patterns,
         "",
         "PATTERN",
         "read bodies of these URL paths only, as in /v1/chat/completions or /v1/**; all others pass unread, without "
         "routing headers. * stands for characters of one segment, ** for any segments; may be given several times, or "
         "with commas (default: every path)",
     )
-    exclude_path: tuple[PathPattern, ...] | None = _option(
-        _path_patterns,
+    exclude_path: tuple[PathPattern, ...] | None = options.setting(
+        options.path_patterns,
         "",
         "PATTERN",
         "read no bodies of these URL paths, even if they are included: they pass unread, without routing headers",
     )
-    serve_models_list: bool = _option(
-        _boolean,
+    serve_models_list: bool = options.setting(
+        options.boolean,
         "false",
         "BOOL",
         "answer GET /v1/models and GET /v1/models/{id} from the table. Whoever reaches the router can read it, perhaps "
         "before any authentication",
     )
-    models_list_max_bytes: int = _option(
-        _size,
+    models_list_max_bytes: int = options.setting(
+        options.size,
         "60000",
         "SIZE",
         "a longer list is not answered; the request passes. Google's gateways take at most 64 KB",
     )
-    assume_body_mode: BodyMode = _option(
-        _choice(_BODY_MODES),
+    assume_body_mode: BodyMode = options.setting(
+        options.choice(_BODY_MODES),
         "full-duplex",
         "MODE",
         "body mode of a gateway that does not tell: full-duplex or buffered",
     )
-    streaming: bool | None = _option(
-        _boolean, "", "BOOL", "the Go routers' spelling: true is --assume-body-mode=full-duplex, false is buffered"
+    streaming: bool | None = options.setting(
+        options.boolean,
+        "",
+        "BOOL",
+        "the Go routers' spelling: true is --assume-body-mode=full-duplex, false is buffered",
     )
-    max_body_bytes: int = _option(
-        _size,
+    max_body_bytes: int = options.setting(
+        options.size,
         "64MiB",
         "SIZE",
         "a larger JSON body or form is refused with 413 (see --over-limit), as it comes and decoded; bodies of other "
         "kinds are not bounded",
     )
-    over_limit: OverLimit = _option(
-        _choice({action.value: action for action in OverLimit}),
+    over_limit: OverLimit = options.setting(
+        options.choice({action.value: action for action in OverLimit}),
         "reject",
         "ACTION",
         "what becomes of a body over --max-body-bytes that has named no model so far: reject answers 413, pass sends "
         "it on without routing headers",
     )
-    stream_threshold_bytes: int = _option(
-        _size,
+    stream_threshold_bytes: int = options.setting(
+        options.size,
         "256KiB",
         "SIZE",
         "a longer JSON body is read piece by piece, and in full duplex goes on upstream once its model is known",
     )
-    max_buffered_bytes: int = _option(
-        _size,
+    max_buffered_bytes: int = options.setting(
+        options.size,
         "512MiB",
         "SIZE",
         "how much of bodies the process holds in all; without room a body is refused with 503 and Retry-After",
     )
-    query_model_path: frozenset[bytes] = _option(
-        _query_paths,
+    query_model_path: frozenset[bytes] = options.setting(
+        options.query_paths,
         "/v1/realtime",
         "PATH",
         "a URL path on which ?model= names the model, compared exactly; may be given several times, or with commas; "
         "none for none",
     )
-    path_template: tuple[uri.Template, ...] | None = _option(
-        _templates,
+    path_template: tuple[uri.Template, ...] | None = options.setting(
+        options.templates,
         "",
         "TEMPLATE",
         "URL paths that name the model, as in /openai/deployments/{model}/**, /**/models/{model}:* or "
         "/model/{model}/invoke; may be given several times, or with commas",
     )
-    max_model_length: int = _option(_model_length, "256", "BYTES", "a longer model name is refused with 400")
-    on_invalid_json: InvalidJson = _option(
-        _choice({action.value: action for action in InvalidJson}),
+    max_model_length: int = options.setting(
+        options.model_length, "256", "BYTES", "a longer model name is refused with 400"
+    )
+    on_invalid_json: InvalidJson = options.setting(
+        options.choice({action.value: action for action in InvalidJson}),
         "reject",
         "ACTION",
         "what becomes of a body that is no strict JSON (NaN, a lone surrogate, a byte order mark, broken): reject "
         "answers 400, pass-stripped sends it on without routing headers",
     )
-    duplex_idle_seconds: float = _option(
-        _positive_seconds, "60", "SECONDS", "how long a body may stand still in full duplex; then 408"
+    duplex_idle_seconds: float = options.setting(
+        options.positive_seconds, "60", "SECONDS", "how long a body may stand still in full duplex; then 408"
     )
-    buffered_wait_seconds: float = _option(
-        _positive_seconds, "300", "SECONDS", "how long a body may take to come in the other body modes; then 408"
+    buffered_wait_seconds: float = options.setting(
+        options.positive_seconds, "300", "SECONDS", "how long a body may take to come in the other body modes; then 408"
     )
-    strip_header: tuple[str, ...] | None = _option(
-        _header_names,
+    strip_header: tuple[str, ...] | None = options.setting(
+        options.header_names,
         "",
         "NAME",
         "a header of the client's to remove from every request, besides the routing headers and "
         "x-gateway-destination-endpoint; may be given several times, or with commas",
     )
-    trust_client_headers: bool = _option(
-        _boolean,
+    trust_client_headers: bool = options.setting(
+        options.boolean,
         "false",
         "BOOL",
         "DANGEROUS: leave a client's own routing headers in requests that name no model. Whoever can reach the gateway "
         "can then pick any pool, past whatever authorises models by these headers",
     )
-    dynamic_metadata: str | None = _option(
-        _metadata_namespace,
+    dynamic_metadata: str | None = options.setting(
+        options.metadata_namespace,
         "",
         "NAMESPACE",
         "also tell the gateway requested model, base model and outcome as dynamic metadata under this name, for its "
         "access log and rate limits (Envoy: metadata_options.receiving_namespaces.untyped)",
     )
-    single_reply_bytes: int = _option(
-        _single_reply,
+    single_reply_bytes: int = options.setting(
+        options.single_reply,
         "0",
         "SIZE",
         "in full duplex, give bodies up to SIZE back in one message with the headers (CONTINUE_AND_REPLACE), at less "
         "cost for Envoy. Not every gateway takes it; 0 is off",
     )
-    drain_seconds: float = _option(
-        _seconds,
+    drain_seconds: float = options.setting(
+        options.seconds,
         "25",
         "SECONDS",
         "how long running requests may take to finish after SIGTERM, or on a connection past --max-connection-age",
@@ -466,7 +307,7 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
 
 def _is_service_link(option: Option, text: str) -> bool:
     """Tell whether Kubernetes has set a port's variable, for a Service called bbr-grpc, say: no operator's word."""
-    return option.parse is _port and text.startswith("tcp://")
+    return option.parse is options.port and text.startswith("tcp://")
 
 
 def _apply_streaming(values: dict[str, Any], flags: Mapping[str, str]) -> None:
