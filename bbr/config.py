@@ -255,6 +255,13 @@ class Settings:
         "in full duplex, give bodies up to SIZE back in one message with the headers (CONTINUE_AND_REPLACE), at less "
         "cost for Envoy. Not every gateway takes it; 0 is off",
     )
+    busy_poll: float = options.setting(
+        options.busy_poll,
+        "0",
+        "SECONDS",
+        "keep the processor from sleeping for so long after anything has come, at most 1: a request alone is answered "
+        "faster, and while requests come more often than that, it takes a whole processor. Needs --transport=uv",
+    )
     drain_seconds: float = options.setting(
         options.seconds,
         "25",
@@ -339,6 +346,8 @@ def _check(settings: Settings) -> None:
     for name in ("namespace", "kubeconfig", "discover_routes"):
         if getattr(settings, name) and not settings.kubernetes:
             raise ConfigError(f"{flag_of(name)} needs --kubernetes")
+    if settings.busy_poll and settings.transport != "uv":
+        raise ConfigError(f"--busy-poll needs --transport=uv, and not {settings.transport}")
     _check_default_model(settings)
     if settings.max_connection_age and not settings.drain_seconds:
         raise ConfigError(

@@ -106,6 +106,14 @@ def positive_seconds(text: str) -> float:
     return found
 
 
+def busy_poll(text: str) -> float:
+    """Return a time in seconds, 0 allowed, for which a processor may be kept busy for nothing."""
+    found = seconds(text)
+    if found > 1:
+        raise ValueError("is more than 1 second")
+    return found
+
+
 def count(text: str) -> int:
     """Return a number from 1 to a million."""
     if text.isascii() and text.isdigit() and len(text) < 8 and 1 <= int(text) <= 1_000_000:

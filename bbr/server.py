@@ -207,7 +207,7 @@ class Transport(Protocol):
 def _transport(settings: Settings) -> Callable[..., Transport]:
     if settings.transport == "uv":
         waits = (settings.duplex_idle_seconds, settings.buffered_wait_seconds, settings.max_connection_age)
-        return partial(UvServer, tick_seconds=min(filter(None, waits)) / 8)
+        return partial(UvServer, tick_seconds=min(filter(None, waits)) / 8, busy_poll_seconds=settings.busy_poll)
     from bbr.transports.grpcio import GrpcioServer  # 0.1 s and 20 MB that the native transport does not need
 
     return GrpcioServer

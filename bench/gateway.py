@@ -1,9 +1,10 @@
 """What the router costs behind a real Envoy, and how much longer a request takes. Run: python -m bench.gateway
 
-Three Envoys of one worker each, alike but for the filter: none, a router by the grpcio transport, one by uv. They take
-turns within each round. The router runs on processor 0; Envoy, a client and the model servers on processor 1. A request
-is a chat body in FULL_DUPLEX_STREAMED over HTTP/1.1 keep-alive, closed loop; every reply names the pool that was
-reached and the checksum of the body that came there, and is compared.
+Envoys of one worker each, alike but for the filter: none, a router by the grpcio transport, one by uv, and one by uv
+with --busy-poll, which keeps its processor awake for a millisecond. They take turns within each round. The routers
+run on processor 0; Envoy, a client and the model servers on processor 1. A request is a chat body in
+FULL_DUPLEX_STREAMED over HTTP/1.1 keep-alive, closed loop; every reply names the pool that was reached and the
+checksum of the body that came there, and is compared.
 
 Figures: processor time of the router and of Envoy by request, and latencies; "added" is less that of the same round
 without a router. --tracer: Envoy traces (nothing is sampled), so that each stream has a traceparent of its own.
@@ -36,11 +37,12 @@ from tests.support.processes import Bbr
 SIZES: Final = (1_000, 10_000, 100_000)
 POOLS: Final = ("default", workload.MODEL)
 NONE: Final = "none"
+POLLING: Final = "uv polling"
 PERCENTS: Final = (50, 90, 99)
 
 # Of the router's processor time under load, and of the median latency of one request at a time.
 CPU_TARGETS: Final = {1_000: Target(8, at_least=True)}
-ADDED_TARGET: Final = Target(0.5)
+ADDED_TARGETS: Final = {1_000: Target(0.5)}
 
 _SILENCE_SECONDS: Final = 30.0
 _READ_BYTES: Final = 1 << 16
@@ -162,6 +164,7 @@ def stands(concurrencies: tuple[int, ...], *, tracer: bool) -> Iterator[list[Sta
         pools = stack.enter_context(upstreams())
         routers: dict[str, Bbr | None] = {NONE: None}
         routers |= {name: stack.enter_context(rig.router(name)) for name in reversed(rig.TRANSPORTS)}
+        routers[POLLING] = stack.enter_context(rig.router("uv", "--busy-poll=0.001"))
         found = []
         for name, router in routers.items():
             gateway = stack.enter_context(envoy.gateway(configuration(router, pools, tracer=tracer)))
@@ -209,8 +212,9 @@ def variant(metric: str, name: str, size: int, concurrency: int) -> Variant:
     if name == "uv" and metric == "router":
         target = CPU_TARGETS.get(size) if concurrency > 1 else None
         return Variant(name, "grpcio", times_cheaper=True, target=target)
-    if name == "uv" and metric.startswith("added"):
-        return Variant(name, "grpcio", target=ADDED_TARGET if (metric, concurrency) == ("added p50", 1) else None)
+    if name in ("uv", POLLING) and metric.startswith("added"):
+        target = ADDED_TARGETS.get(size) if (metric, concurrency) == ("added p50", 1) else None
+        return Variant(name, "grpcio", target=target)
     return Variant(name)
 
 

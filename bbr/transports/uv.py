@@ -17,6 +17,7 @@ from bbr.exchange import Exchange
 from bbr.http2.settings import Settings
 from bbr.rpc.calls import Handler
 from bbr.rpc.connection import RpcConnection, Services
+from bbr.transports.busy_poll import BusyPoll
 from bbr.transports.health_calls import Answer, Check, Watch
 from bbr.transports.rare_log import RareLog
 from bbr.transports.serving import ConnectionLimits, Serving, max_message_bytes
@@ -60,6 +61,7 @@ class UvServer:
         settings: Settings | None = None,
         limits: ConnectionLimits | None = None,
         credentials: "Credentials | None" = None,
+        busy_poll_seconds: float = 0.0,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """Prepare a server; `start` makes it listen.
@@ -73,6 +75,7 @@ class UvServer:
             settings: of each connection.
             limits: of all connections together.
             credentials: for TLS; None for plaintext.
+            busy_poll_seconds: keep the event loop from waiting for so long after each read; 0 for never.
             jitter: gives the share, from 0 to 1, of the span that a connection's age may vary in.
 
         Raises:
@@ -83,6 +86,7 @@ class UvServer:
         self._limits = limits or ConnectionLimits()
         self.grace_seconds = self._limits.grace_seconds
         self._jitter = jitter
+        self.busy_poll = BusyPoll(busy_poll_seconds) if busy_poll_seconds else None
         self._tls = _tls_context(credentials)
         self._serving = serving
         self._tick_seconds = min(max(tick_seconds, _MIN_TICK_SECONDS), _MAX_TICK_SECONDS)

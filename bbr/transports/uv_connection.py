@@ -9,6 +9,7 @@ from typing import Final, Protocol, cast
 
 from bbr.http2 import frames
 from bbr.rpc.connection import RpcConnection
+from bbr.transports.busy_poll import BusyPoll
 from bbr.transports.health_calls import SHUTTING_DOWN, Watch
 from bbr.transports.tls_session import TlsError, TlsSession
 
@@ -28,6 +29,7 @@ class Owner(Protocol):
     """What a connection asks of its server."""
 
     grace_seconds: float
+    busy_poll: BusyPoll | None
 
     def admit(self, connection: "UvConnection", now: float) -> RpcConnection | None:
         """Take a connection in and return what speaks on it; None if there is no room for it."""
@@ -95,6 +97,8 @@ class UvConnection(asyncio.Protocol):
                 self._owner.schedule(self)
         except Exception:
             self._fail()
+        if self._owner.busy_poll is not None:
+            self._owner.busy_poll.touch()
 
     def eof_received(self) -> bool:
         """Close: HTTP/2 has no half-closed connections. What is yet to be written has as long as any other."""

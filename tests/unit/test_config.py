@@ -79,6 +79,7 @@ def test_defaults():
         "trust_client_headers": False,
         "dynamic_metadata": None,
         "single_reply_bytes": 0,
+        "busy_poll": 0.0,
         "drain_seconds": 25.0,
     }
 
@@ -173,6 +174,7 @@ USABLE = {
     "trust_client_headers": {"true": True, "false": False},
     "dynamic_metadata": {"bbr": "bbr", "com.example.bbr_2-x": "com.example.bbr_2-x"},
     "single_reply_bytes": {"0": 0, "1": 1, "60KiB": 61_440, "62000": 62_000},
+    "busy_poll": {"0": 0.0, "0.0005": 0.0005, "1": 1.0},
     "drain_seconds": {"0": 0.0, "0.5": 0.5, "25": 25.0, "999999.999999": 999999.999999},
 }
 
@@ -262,6 +264,7 @@ UNUSABLE = {
         "-1": NOT_A_SIZE,
         "62001": "is more than 62000 bytes, the most that a gateway takes in one message",
     },
+    "busy_poll": {"": NOT_SECONDS, "-1": NOT_SECONDS, "1.000001": "is more than 1 second"},
     "drain_seconds": dict.fromkeys(
         ("", "-1", "1e3", "nan", "inf", "5s", ".5", "1.", "1000000", "0.0000001"), NOT_SECONDS
     ),
@@ -409,6 +412,11 @@ CONTRADICTIONS = [
         "--max-connection-age needs --drain-seconds of more than 0: requests of a connection that is too old would be "
         "cut off",
         id="an age without a drain",
+    ),
+    pytest.param(
+        {"busy_poll": "0.001", "transport": "grpcio"},
+        "--busy-poll needs --transport=uv, and not grpcio",
+        id="busy polling by grpcio",
     ),
     pytest.param({"namespace": "default"}, "--namespace needs --kubernetes", id="a namespace of nothing"),
     pytest.param({"kubeconfig": "config"}, "--kubeconfig needs --kubernetes", id="a kubeconfig for nothing"),
