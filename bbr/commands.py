@@ -10,7 +10,7 @@ from bbr.config import Settings
 from bbr.models_list import in_order
 from bbr.registry import Conflict, Entry, Kind, Origin
 from bbr.sources.sources import Sources
-from bbr.sources.table import SourceError
+from bbr.sources.table import SourceError, Table
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -29,12 +29,7 @@ def models(settings: Settings, *, as_json: bool = False) -> tuple[str, int]:
     table = sources.table
     status = EXIT_FAILED if table.broken else EXIT_OK
     if as_json:
-        found = {
-            "identity": table.registry.identity,
-            "models": [_model(name, entry) for name, entry in in_order(table.registry)],
-            "conflicts": [_conflict(conflict) for conflict in table.conflicts],
-            "broken": [{"source": source, "object": key, "why": why} for (source, key), why in table.broken.items()],
-        }
+        found = described(table) | {"models": [model(name, entry) for name, entry in in_order(table.registry)]}
         return orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n", status
     lines = []
     if table.registry.size:
@@ -43,6 +38,15 @@ def models(settings: Settings, *, as_json: bool = False) -> tuple[str, int]:
     lines.append(f"{sources}.")
     lines += _wrong(sources)
     return "\n".join(lines) + "\n", status
+
+
+def described(table: Table) -> dict[str, Any]:
+    """Return what is to be said of a table for JSON, besides its entries."""
+    return {
+        "identity": table.registry.identity,
+        "conflicts": [_conflict(conflict) for conflict in table.conflicts],
+        "broken": [{"source": source, "object": key, "why": why} for (source, key), why in table.broken.items()],
+    }
 
 
 def check(settings: Settings) -> tuple[str, int]:
@@ -76,7 +80,8 @@ def _columns(rows: Iterable[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _model(name: str, entry: Entry) -> dict[str, Any]:
+def model(name: str, entry: Entry) -> dict[str, Any]:
+    """Return an entry of the table for JSON."""
     return {"name": name, **_meaning(entry)}
 
 

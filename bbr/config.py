@@ -5,6 +5,7 @@ BBR_FIELD_NAME. A flag wins over the environment, the environment over the defau
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,12 @@ class Settings:
     grpc_port: int = options.setting(options.port, "9004", "PORT", "port for ext_proc, and for gRPC health checks")
     grpc_health_port: int = options.setting(
         options.port, "9005", "PORT", "port for gRPC health checks alone, always plaintext"
+    )
+    metrics_port: int = options.setting(
+        options.port_or_none,
+        "9090",
+        "PORT",
+        "port for metrics, health, debug pages and the status page, plaintext HTTP; 0 for none",
     )
     secure_serving: bool = options.setting(
         options.boolean, "true", "BOOL", "serve TLS on the ext_proc port; with false it is plaintext"
@@ -314,7 +321,7 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
 
 def _is_service_link(option: Option, text: str) -> bool:
     """Tell whether Kubernetes has set a port's variable, for a Service called bbr-grpc, say: no operator's word."""
-    return option.parse is options.port and text.startswith("tcp://")
+    return option.parse in (options.port, options.port_or_none) and text.startswith("tcp://")
 
 
 def _apply_streaming(values: dict[str, Any], flags: Mapping[str, str]) -> None:
@@ -336,8 +343,12 @@ def _parse(source: str, text: str, option: Option) -> Any:
 
 
 def _check(settings: Settings) -> None:
-    if settings.grpc_port == settings.grpc_health_port:
-        raise ConfigError(f"--grpc-port and --grpc-health-port are both {settings.grpc_port}: they must differ")
+    ports = ("grpc_port", "grpc_health_port", "metrics_port")
+    for one, other in itertools.combinations(ports, 2):
+        if getattr(settings, one) == getattr(settings, other):
+            raise ConfigError(
+                f"{flag_of(one)} and {flag_of(other)} are both {getattr(settings, one)}: they must differ"
+            )
     for given, missing in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
         if getattr(settings, given) and not getattr(settings, missing):
             raise ConfigError(f"{flag_of(given)} needs {flag_of(missing)} as well: a certificate and its key")

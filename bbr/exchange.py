@@ -186,6 +186,7 @@ class Exchange(DuplexRequest, AwaitedRequest):
     def _request_headers(self, headers: HttpHeaders) -> Sequence[bytes]:
         if self._phase != Phase.START:
             return self._fault(StatusCode.FAILED_PRECONDITION, "headers-twice", "request_headers came twice")
+        self._headers = headers.headers
         head = read_head(headers.headers)
         self._dialect = head.dialect
         if self._policy.models_list is not None and (answer := self._models_answer(self._policy.models_list, head)):

@@ -99,6 +99,20 @@ def read_head(headers: HeaderMap) -> Head:
     return Head(kind, length, dialect, path, method, content_types, encodings)
 
 
+def find_field(headers: HeaderMap, name: str) -> bytes | None:
+    """Return the value of the first field with a name, in small letters and of at most 127 octets; None without one.
+
+    Raises:
+        DecodeError: the field is no HeaderValue.
+    """
+    key = name.encode()
+    beginning = b"\x0a" + bytes((len(key),)) + key
+    for field in headers.headers:
+        if field.startswith(beginning):
+            return _field(field)[1]
+    return None
+
+
 def _kind(content_types: list[bytes]) -> BodyKind:
     if len(content_types) == 1 and len(content_types[0]) <= _CACHED_BYTES:
         return _cached_kind(content_types[0])

@@ -72,6 +72,11 @@ def port(text: str) -> int:
     raise ValueError("is not a port (1 to 65535)")
 
 
+def port_or_none(text: str) -> int:
+    """Return a TCP port, or 0 for none."""
+    return 0 if text == "0" else port(text)
+
+
 def size(text: str) -> int:
     """Return a number of bytes, from 1 to 2 GiB."""
     match = re.fullmatch(r"([0-9]{1,15})([KMG]i?B?)?", text)

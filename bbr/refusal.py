@@ -106,6 +106,15 @@ def model_duplicate(where: str = "request body") -> Refusal:
     return Refusal(400, "model-duplicate", message, param="model", code="duplicate_key")
 
 
+# What can be wrong with a body that is no JSON document.
+INVALID_JSON_REASONS: Final = frozenset(
+    (
+        *("byte-order-mark", "invalid-json", "invalid-utf8", "lone-surrogate"),
+        *("non-finite-number", "too-deep", "trailing-bytes"),
+    )
+)
+
+
 def invalid_json(reason: str, why: str, offset: int) -> Refusal:
     """Refuse a body that is no JSON document; `offset` counts bytes from the body's start."""
     message = f"The request body is not valid JSON: {why} at byte {offset}."

@@ -6,9 +6,12 @@ Sans-IO. The base of both ways to answer a gateway: bbr.duplex, bbr.awaited.
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from google.protobuf.message import DecodeError
+
 from bbr import model, refusal, routing, uri
-from bbr.head import Dialect
+from bbr.head import Dialect, find_field
 from bbr.long_body import LongBody
+from bbr.pb.ext_proc_pb2 import HeaderMap
 from bbr.policy import BodyMode, InvalidJson, OverLimit, Policy
 from bbr.reading.document import DocumentReading
 from bbr.refusal import Refusal
@@ -57,6 +60,7 @@ class Request:
         "_by_trailers",
         "_content_length",
         "_dialect",
+        "_headers",
         "_long",
         "_mode",
         "_owed",
@@ -81,6 +85,7 @@ class Request:
         self._registry = registry
         self._phase = Phase.START
         self._dialect = Dialect.OPENAI
+        self._headers: HeaderMap | None = None
         self._mode: int | None = None
         self._told_mode = False
         self._response_mode: int | None = None
@@ -95,6 +100,17 @@ class Request:
         self.verdict = Verdict()
         self.end: Status | None = None
         self.pending = False
+
+    def request_field(self, name: str) -> str:
+        """Return a field of the request's header section, by its name in small letters; "" if it is not there.
+
+        For logs and traces: octets that are no ASCII stand in it as \\x escapes.
+        """
+        try:
+            value = find_field(self._headers, name) if self._headers is not None else None
+        except DecodeError:
+            value = None
+        return (value or b"").decode("ascii", "backslashreplace")
 
     # Its URL.
 

@@ -11,11 +11,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from bbr import __version__, descriptors, policies
+from bbr.admin import pages
+from bbr.admin.http import AdminServer
+from bbr.admin.vitals import Vitals
 from bbr.config import Settings
-from bbr.exchange import Exchange
+from bbr.metrics import Metrics
+from bbr.observed import ObservedExchange
 from bbr.sources.sources import Sources
 from bbr.sources.table import SourceError
-from bbr.transports.serving import ConnectionLimits, Serving
+from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts
 from bbr.transports.uv import UvServer
 from bbr.verdict import Outcome
 
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
     from bbr.tls import Credentials
 
 log = logging.getLogger(__name__)
+
+_FAULT = Outcome.FAULT
 
 # How long health checks may still be asked after the last request has been answered.
 _HEALTH_STOP_SECONDS = 1.0
@@ -45,6 +51,7 @@ class Server:
         self.credentials = _credentials(settings)
         self.sources = _sources(settings)
         self._policy = policies.policy(settings)
+        self.metrics = Metrics()
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT, then drain.
@@ -63,18 +70,22 @@ class Server:
             serving,
             max_body_bytes=limit,
             new_exchange=self._new_exchange,
-            ended=_ended,
+            ended=self._ended,
             limits=_limits(settings),
             credentials=self.credentials,
         )
         # Always in plaintext: what asks here (a kubelet) has no certificate to check.
         health_limits = ConnectionLimits(max_connections=descriptors.HEALTH_CONNECTIONS)
         checks = new_server(serving, max_body_bytes=limit, limits=health_limits)
+        vitals = Vitals(settings, self.metrics, self.sources, serving, self._policy.ledger, main, self.credentials)
+        admin = AdminServer(pages.pages(vitals))
         try:
             with _signals(self.sources.reload) as stop:
                 self.sources.start()
                 await _listen(main, settings.bind_address, settings.grpc_port, "--grpc-port")
                 await _listen(checks, settings.bind_address, settings.grpc_health_port, "--grpc-health-port")
+                if settings.metrics_port:
+                    await _listen(admin, settings.bind_address, settings.metrics_port, "--metrics-port")
                 log.info("%s", self._greeting())
                 self._tell_certificate()
                 if settings.trust_client_headers:
@@ -90,6 +101,7 @@ class Server:
             await self.sources.stop()
             await main.stop(0)
             await checks.stop(0)
+            await admin.stop()
         log.info("stopped")
 
     async def _until_stopped(self, stop: asyncio.Future[str], serving: Serving) -> str:
@@ -118,8 +130,14 @@ class Server:
         if settings.serve_models_list and registry.identity:
             log.warning("--serve-models-list: there is no model table to list: such requests pass")
 
-    def _new_exchange(self) -> Exchange:
-        return Exchange(self._policy, self.sources.table.registry)
+    def _new_exchange(self) -> ObservedExchange:
+        return ObservedExchange(self._policy, self.sources.table.registry)
+
+    def _ended(self, exchange: ObservedExchange) -> None:
+        self.metrics.count(exchange)
+        verdict = exchange.verdict
+        if verdict.outcome is _FAULT:
+            log.warning("a gateway broke the ext_proc protocol (%s); its client got an error", verdict.reason)
 
     def _greeting(self) -> str:
         settings = self._settings
@@ -147,12 +165,6 @@ class Server:
             log.warning(
                 "--tls-cert: %s: has expired: no gateway that verifies it will connect", self._settings.tls_cert
             )
-
-
-def _ended(exchange: Exchange) -> None:
-    verdict = exchange.verdict
-    if verdict.outcome is Outcome.FAULT:
-        log.warning("a gateway broke the ext_proc protocol (%s); its client got an error", verdict.reason)
 
 
 def _now() -> datetime.datetime:
@@ -203,6 +215,16 @@ class Transport(Protocol):
     async def stop(self, drain_seconds: float) -> None:
         """Drain, then stop."""
 
+    def counts(self) -> TransportCounts:
+        """Return what it has counted so far."""
+
+
+class Listening(Protocol):
+    """What listens on a port."""
+
+    async def start(self, address: str | None, port: int) -> int:
+        """Listen and serve; return the port."""
+
 
 def _transport(settings: Settings) -> Callable[..., Transport]:
     if settings.transport == "uv":
@@ -213,7 +235,7 @@ def _transport(settings: Settings) -> Callable[..., Transport]:
     return GrpcioServer
 
 
-async def _listen(server: Transport, address: str | None, port: int, flag: str) -> None:
+async def _listen(server: Listening, address: str | None, port: int, flag: str) -> None:
     try:
         await server.start(address, port)
     except OSError as error:

@@ -41,12 +41,14 @@ class Services:
         max_message_bytes: a longer message is refused.
         ended: called with each handler once its call is over, however it ended.
         failed: called with an exception of ours; its call ends with INTERNAL, and no other notices.
+        reset: called with the reason of each stream that is reset for a fault of its peer's, or for a slow one.
     """
 
     methods: Mapping[bytes, Callable[[], Handler]]
     max_message_bytes: int
     ended: Callable[[Handler], None]
     failed: Callable[[Exception], None]
+    reset: Callable[[str], None] = lambda reason: None
 
 
 class RpcConnection:
@@ -185,6 +187,8 @@ class RpcConnection:
         elif isinstance(event, RequestReceived):
             self._request(event.stream_id, event.section, now, end_stream=event.end_stream)
         elif isinstance(event, StreamReset):
+            if event.reason:
+                self._services.reset(event.reason)
             call = self.calls.get(event.stream_id)
             if call is not None:
                 self._forget(call)

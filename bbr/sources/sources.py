@@ -10,6 +10,7 @@ from bbr.sources import file, kubernetes
 from bbr.sources.file import FileSource
 from bbr.sources.kube_api import KubeApi
 from bbr.sources.kubernetes import KubernetesSource
+from bbr.sources.routes import Mismatches
 from bbr.sources.table import SourceError, Table
 
 log = logging.getLogger(__name__)
@@ -126,6 +127,12 @@ class Sources:
         if self._tasks:
             await asyncio.wait(self._tasks)
         self._tasks.clear()
+
+    @property
+    def mismatches(self) -> Mismatches | None:
+        """What does not fit between table and HTTPRoutes; None if nothing was compared."""
+        routes = self.kubernetes.routes if self.kubernetes else None
+        return routes.mismatches if routes else None
 
     def reload(self) -> None:
         """Read the files anew, whether they seem to have changed or not."""

@@ -140,6 +140,11 @@ class Table:
     # What the composition root and its friends call.
 
     @property
+    def age_seconds(self) -> float:
+        """How long ago the snapshot in use was swapped in."""
+        return self._clock() - self.changed_at
+
+    @property
     def synced(self) -> bool:
         """Whether each source has published all its objects once, and the registry holds them."""
         return self._merged == self._kept.keys()

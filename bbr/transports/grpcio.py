@@ -14,7 +14,7 @@ import grpc.aio
 from bbr import health
 from bbr.exchange import Exchange
 from bbr.status import Status, StatusCode
-from bbr.transports.serving import ConnectionLimits, Serving, max_message_bytes
+from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts, max_message_bytes
 
 if TYPE_CHECKING:
     from bbr.tls import Credentials
@@ -59,6 +59,7 @@ class GrpcioServer:
         self._serving = serving
         self._new_exchange = new_exchange
         self._ended = ended
+        self._streams = 0
         self._working = asyncio.Lock()
         self._credentials = credentials
         self._server = grpc.aio.server(options=_options(max_body_bytes, limits or ConnectionLimits()))
@@ -92,13 +93,19 @@ class GrpcioServer:
         """Take no new streams (GOAWAY), and give running ones `drain_seconds` to finish before they are cancelled."""
         await self._server.stop(drain_seconds)
 
+    def counts(self) -> TransportCounts:
+        """Return what has been counted so far: grpcio tells nothing of its connections."""
+        return TransportCounts(streams=self._streams)
+
     async def _process(self, _messages: AsyncIterator[bytes], context: Any) -> None:
         assert self._new_exchange is not None  # noqa: S101 (registered only with it)
         try:
             exchange = _core(self._new_exchange)
+            self._streams += 1
             try:
                 code, details = await self._converse(exchange, context)
             finally:  # also when the peer resets the stream, which cancels this task
+                self._streams -= 1
                 exchange.abandon()
                 _core(self._ended, exchange)
         except _CoreError:

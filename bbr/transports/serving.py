@@ -1,6 +1,7 @@
 """What both transports have in common: whether this process takes new requests, and the limits of a port."""
 
 import asyncio
+import dataclasses
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +32,27 @@ class ConnectionLimits:
     max_connections: int = 10_000
     max_age_seconds: float = 0.0
     grace_seconds: float = 25.0
+
+
+@dataclass(slots=True)
+class TransportCounts:
+    """What a port has counted. None is what its transport can't tell.
+
+    Attributes:
+        connections: open now.
+        connections_total: accepted since the start.
+        turned_away_total: closed at once, over the limit.
+        streams: running calls.
+        failures: (layer, reason) -> connections that ended for a fault: of TLS, or of HTTP/2 by its name.
+        resets: reason -> streams that we reset for a fault.
+    """
+
+    connections: int | None = None
+    connections_total: int | None = None
+    turned_away_total: int | None = None
+    streams: int = 0
+    failures: dict[tuple[str, str], int] = dataclasses.field(default_factory=dict)
+    resets: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 class Serving:

@@ -20,7 +20,7 @@ from bbr.rpc.connection import RpcConnection, Services
 from bbr.transports.busy_poll import BusyPoll
 from bbr.transports.health_calls import Answer, Check, Watch
 from bbr.transports.rare_log import RareLog
-from bbr.transports.serving import ConnectionLimits, Serving, max_message_bytes
+from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts, max_message_bytes
 from bbr.transports.tls_session import TlsSession
 from bbr.transports.uv_connection import GOAWAY_GAP_SECONDS, UvConnection
 
@@ -102,7 +102,11 @@ class UvServer:
             max_message_bytes=max_message_bytes(max_body_bytes),
             ended=self._call_ended,
             failed=self._call_failed,
+            reset=self._count_reset,
         )
+        self._connections_total = 0
+        self._failed: dict[tuple[str, str], int] = {}
+        self._resets: dict[str, int] = {}
         self._connections: set[UvConnection] = set()
         self._busy: deque[UvConnection] = deque()  # those with work, in turn
         self._turned_away = RareLog(log, logging.WARNING)
@@ -155,6 +159,17 @@ class UvServer:
             if running is not None:
                 running.cancel()
 
+    def counts(self) -> TransportCounts:
+        """Return what has been counted so far."""
+        return TransportCounts(
+            connections=len(self._connections),
+            connections_total=self._connections_total,
+            turned_away_total=self._turned_away.total,
+            streams=sum(connection.calls for connection in self._connections),
+            failures=self._failed,
+            resets=self._resets,
+        )
+
     async def _drain(self) -> None:
         self._each(lambda connection: connection.drain(refuse=False))
         await asyncio.sleep(GOAWAY_GAP_SECONDS)
@@ -201,6 +216,9 @@ class UvServer:
             handler.abandon()
             self._ended(handler)
 
+    def _count_reset(self, reason: str) -> None:
+        self._resets[reason] = self._resets.get(reason, 0) + 1
+
     def _call_failed(self, error: Exception) -> None:
         log.error("an exchange failed", exc_info=error)
 
@@ -215,6 +233,7 @@ class UvServer:
             self._turned_away.write(now, "a connection over --max-connections=%d was closed", limits.max_connections)
             return None
         self._connections.add(connection)
+        self._connections_total += 1
         if limits.max_age_seconds:
             connection.retire_at = now + limits.max_age_seconds * (1 + _AGE_JITTER * (2 * self._jitter() - 1))
         return RpcConnection(self._settings, self._services, now)
@@ -233,6 +252,9 @@ class UvServer:
 
     def failed(self, layer: str, reason: str, now: float) -> None:
         """Note why a connection was ended for its peer's fault."""
+        # OpenSSL's sentences are too many to be names.
+        key = (layer, reason if layer == "HTTP/2" else "")
+        self._failed[key] = self._failed.get(key, 0) + 1
         self._failures.write(now, "a connection failed: %s: %s", layer, reason)
 
     def gone(self, connection: UvConnection) -> None:

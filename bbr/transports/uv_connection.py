@@ -133,6 +133,11 @@ class UvConnection(asyncio.Protocol):
     # What the server calls.
 
     @property
+    def calls(self) -> int:
+        """How many calls run."""
+        return len(self._rpc.calls)
+
+    @property
     def busy(self) -> bool:
         """Whether a call runs, or an answer still waits for the peer's credit."""
         return not self._rpc.idle

@@ -45,6 +45,7 @@ def test_defaults():
         "bind_address": None,
         "grpc_port": 9004,
         "grpc_health_port": 9005,
+        "metrics_port": 9090,
         "secure_serving": False,
         "tls_cert": None,
         "tls_key": None,
@@ -100,6 +101,7 @@ USABLE = {
     },
     "grpc_port": {"1": 1, "80": 80, "65535": 65535, "09004": 9004},
     "grpc_health_port": {"1": 1, "65535": 65535},
+    "metrics_port": {"0": 0, "1": 1, "65535": 65535},
     "secure_serving": {
         **dict.fromkeys(("false", "0", "f", "F", "FALSE", "False"), False),
         **dict.fromkeys(("true", "1"), True),
@@ -192,6 +194,7 @@ UNUSABLE = {
         NOT_A_PORT,
     ),
     "grpc_health_port": dict.fromkeys(("", "0", "65536", "http"), NOT_A_PORT),
+    "metrics_port": dict.fromkeys(("", "00", "65536", "http"), NOT_A_PORT),
     "secure_serving": dict.fromkeys(("", "no", "yes", "tRUE", "2"), "is neither true nor false"),
     "tls_cert": {"": "is not the name of a file"},
     "tls_key": {"": "is not the name of a file"},
@@ -391,6 +394,15 @@ def test_ports_must_differ(flags):
     sentence = refusal({**PLAINTEXT, **flags})
     port = next(iter(flags.values()))
     assert sentence == f"--grpc-port and --grpc-health-port are both {port}: they must differ"
+
+
+@pytest.mark.parametrize(
+    ("flags", "others"),
+    [({"metrics_port": "9004"}, "--grpc-port"), ({"grpc_health_port": "9090"}, "--grpc-health-port")],
+)
+def test_the_metrics_port_must_differ_too(flags, others):
+    port = next(iter(flags.values()))
+    assert refusal({**PLAINTEXT, **flags}) == f"{others} and --metrics-port are both {port}: they must differ"
 
 
 def test_tls_is_served_unless_it_is_turned_down():

@@ -254,7 +254,12 @@ def test_a_gateway_that_breaks_the_protocol_is_logged_by_its_reason():
 async def test_in_process_it_tells_its_readiness_and_gives_the_signals_back():
     before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
     port, health_port = free_ports(2)
-    flags = {"bind_address": "127.0.0.1", "grpc_port": str(port), "grpc_health_port": str(health_port)}
+    flags = {
+        "bind_address": "127.0.0.1",
+        "grpc_port": str(port),
+        "grpc_health_port": str(health_port),
+        "metrics_port": "0",
+    }
     router = Server(config.load({**flags, "secure_serving": "false"}, {}))
     statuses = []
 

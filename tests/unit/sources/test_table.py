@@ -268,12 +268,19 @@ async def test_each_swap_can_be_awaited():
 
 
 @in_loop
-async def test_changes_that_come_together_are_merged_together():
+async def test_changes_that_come_together_are_merged_together(monkeypatch):
+    over = asyncio.Event()
+
+    async def sleep(seconds, plain=asyncio.sleep):
+        await (over.wait() if seconds else plain(0))
+
+    monkeypatch.setattr("bbr.sources.table.asyncio.sleep", sleep)
     followed = table()
     async with Running(followed):
         for number in range(100):
             followed.put("one", source_object(str(number), (f"m{number}",)))
-            await asyncio.sleep(0)
+            await sleep(0)
+        over.set()  # the 50 milliseconds for which changes are collected
         await followed.settled()
         assert (followed.reloads_total, len(bases(followed))) == (1, 100)
 

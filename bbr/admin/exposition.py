@@ -1,0 +1,238 @@
+"""The process's numbers as Prometheus and OpenMetrics read them.
+
+Imported only when somebody asks: prometheus_client takes 60 ms to load.
+"""
+
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, cast
+
+from prometheus_client import GCCollector, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import CollectorRegistry
+
+from bbr import __version__
+from bbr.admin.vitals import Vitals
+from bbr.metrics import Histogram
+from bbr.refusal import INVALID_JSON_REASONS
+from bbr.transports.serving import TransportCounts
+from bbr.verdict import Outcome
+
+# Samples that are written in one go: about a millisecond's, for which a request may have to wait.
+_SAMPLES_AT_ONCE: Final = 100
+
+_OPEN_METRICS_END: Final = b"# EOF\n"
+
+# The Go routers' buckets of bbr_plugin_duration_seconds.
+_PLUGIN_BOUNDS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+
+
+class _One:
+    """A metric as what the encoders take: something to collect from."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterable[Metric]:
+        """Give the metric."""
+        return (self._metric,)
+
+
+def expose(vitals: Vitals, accept: str) -> tuple[str, Iterator[bytes]]:
+    """Return the content type that a scraper wants, of those that there are, and the text in pieces.
+
+    Each piece takes about a millisecond to make, so that requests can be served in between.
+    """
+    encode, content_type = choose_encoder(accept)
+    return content_type, _pieces(cast(Callable[[Any], bytes], encode), families(vitals))
+
+
+def _pieces(encode: Callable[[Any], bytes], found: Iterable[Metric]) -> Iterator[bytes]:
+    end = b""
+    for metric in found:
+        samples = metric.samples
+        for start in range(0, max(len(samples), 1), _SAMPLES_AT_ONCE):
+            part = Metric(metric.name, metric.documentation, metric.type, metric.unit)
+            part.samples = samples[start : start + _SAMPLES_AT_ONCE]
+            text = encode(_One(part))
+            if text.endswith(_OPEN_METRICS_END):
+                end = _OPEN_METRICS_END
+                text = text.removesuffix(end)
+            if start:  # the family has been introduced
+                text = b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(b"# "))
+            yield text
+    yield end
+
+
+def families(vitals: Vitals) -> Iterator[Metric]:
+    """Give all metric families, their samples as they are now."""
+    yield from _requests(vitals)
+    yield from _bodies(vitals)
+    yield from _transport(vitals.main.counts())
+    yield from _table(vitals)
+    yield from _process(vitals)
+    yield from _upstream_names(vitals)
+    throwaway = CollectorRegistry()
+    yield from ProcessCollector(registry=throwaway).collect()
+    yield from GCCollector(registry=throwaway).collect()
+
+
+def _requests(vitals: Vitals) -> Iterator[Metric]:
+    metrics = vitals.metrics
+    requests = CounterMetricFamily(
+        "bbr_requests",
+        "Requests by what came of them. base_model is empty unless the model table holds it",
+        labels=("outcome", "base_model"),
+    )
+    for base_model, counts in list(metrics.models.items()):
+        for outcome, number in counts.outcomes.items():
+            requests.add_metric((str(outcome), base_model), number)
+    yield requests
+    reasons = CounterMetricFamily(
+        "bbr_request_reasons",
+        "Requests whose outcome has a reason: that of the bbr:<reason> in a gateway's access log",
+        labels=("outcome", "reason"),
+    )
+    for (outcome, reason), number in metrics.reasons.items():
+        reasons.add_metric((outcome, reason), number)
+    yield reasons
+    yield _histogram(
+        "bbr_request_duration_seconds",
+        "From a request's first message to its decision: what the router took, and what its body took to come",
+        metrics.duration,
+    )
+    yield _histogram("bbr_request_busy_seconds", "What the router itself took to decide a request", metrics.busy)
+    yield _counter("bbr_requests_routed_early", "Requests routed before their body had ended", metrics.early)
+
+
+def _bodies(vitals: Vitals) -> Iterator[Metric]:
+    metrics, ledger = vitals.metrics, vitals.ledger
+    yield _histogram("bbr_request_body_bytes", "Request body octets that the router was shown", metrics.body)
+    yield _counter(
+        "bbr_late_body_messages", "Body messages after the request's end (a second end_of_stream)", metrics.late_bodies
+    )
+    yield _gauge("bbr_buffered_bytes", "Octets of request bodies held now", ledger.held_bytes)
+    yield _gauge("bbr_buffered_bytes_limit", "The most that is held: --max-buffered-bytes", ledger.max_bytes)
+    yield _gauge("bbr_buffered_bytes_peak", "The most that was ever held", ledger.peak_bytes)
+    yield _counter("bbr_buffer_refusals", "How often a body found no room", ledger.refused)
+
+
+def _transport(counts: TransportCounts) -> Iterator[Metric]:
+    yield _gauge("bbr_streams", "gRPC calls that run now", counts.streams)
+    if counts.connections is None:
+        return  # grpcio does not tell
+    yield _gauge("bbr_connections", "Connections to the ext_proc port that are open now", counts.connections)
+    yield _counter("bbr_connections_opened", "Connections to the ext_proc port so far", counts.connections_total or 0)
+    yield _counter(
+        "bbr_connections_turned_away",
+        "Connections closed at once, over --max-connections",
+        counts.turned_away_total or 0,
+    )
+    failures = CounterMetricFamily(
+        "bbr_connection_failures", "Connections ended for a fault of the peer's", labels=("layer", "reason")
+    )
+    for (layer, reason), number in counts.failures.items():
+        failures.add_metric((layer, reason), number)
+    yield failures
+    resets = CounterMetricFamily(
+        "bbr_stream_resets", "Streams that the router has reset, by the fault", labels=("reason",)
+    )
+    for reason, number in counts.resets.items():
+        resets.add_metric((reason,), number)
+    yield resets
+
+
+def _table(vitals: Vitals) -> Iterator[Metric]:
+    table = vitals.sources.table
+    registry = table.registry
+    yield _gauge("bbr_models", "Names in the model table: base models, adapters and aliases", registry.size)
+    yield _gauge("bbr_base_models", "Base models in the model table", len(registry.base_models))
+    yield _gauge("bbr_table_synced", "Whether the model table holds all that its sources see", int(table.synced))
+    yield _gauge("bbr_table_age_seconds", "Seconds since the model table was last swapped", table.age_seconds)
+    yield _counter("bbr_table_reloads", "Model tables that were swapped in", table.reloads_total)
+    yield _gauge("bbr_table_broken_objects", "Objects whose present content can't be used", len(table.broken))
+    yield _counter("bbr_table_failures", "How often an object turned out to be broken", table.failures_total)
+    yield _gauge("bbr_table_conflicts", "Claims in the table that lost to another", len(table.conflicts))
+    yield _counter("bbr_table_conflicts_found", "Conflicts that came up", table.conflicts_total)
+    mismatches = vitals.sources.mismatches
+    if mismatches is not None:
+        unfit = GaugeMetricFamily(
+            "bbr_route_mismatches",
+            "Base models and HTTPRoutes that do not fit, with --discover-routes",
+            labels=("kind",),
+        )
+        unfit.add_metric(("unrouted-base-model",), len(mismatches.unrouted))
+        unfit.add_metric(("unknown-model-in-route",), len(mismatches.unknown))
+        yield unfit
+
+
+def _process(vitals: Vitals) -> Iterator[Metric]:
+    yield _gauge("bbr_ready", "Whether health checks are answered with SERVING", int(vitals.serving.now))
+    if vitals.credentials is not None:
+        yield _gauge(
+            "bbr_certificate_expiry_timestamp_seconds",
+            "When the certificate of the ext_proc port expires",
+            vitals.credentials.not_after.timestamp(),
+        )
+    build = GaugeMetricFamily("bbr_build_info", "What this process is", labels=("version", "transport", "python"))
+    build.add_metric((__version__, vitals.settings.transport, platform.python_version()), 1)
+    yield build
+
+
+def _upstream_names(vitals: Vitals) -> Iterator[Metric]:
+    """Give what dashboards and alerts of the Go routers ask for."""
+    metrics = vitals.metrics
+    info = GaugeMetricFamily("bbr_info", "As the Go routers have it", labels=("commit", "build_ref"))
+    info.add_metric(("", __version__), 1)
+    yield info
+    no_model = metrics.outcome_total(Outcome.NO_MODEL)
+    refused = {reason: number for (outcome, reason), number in metrics.reasons.items() if outcome == Outcome.REFUSED}
+    yield _counter(
+        "bbr_success", "Bodies that were read without an error", no_model + metrics.outcome_total(Outcome.ROUTED)
+    )
+    for name, what, number in (
+        ("bbr_body_field_not_found", "Bodies without the field", no_model),
+        ("bbr_body_field_empty", "Bodies in which the field is empty", refused.get("model-empty", 0)),
+    ):
+        family = CounterMetricFamily(name, what, labels=("field",))
+        family.add_metric(("model",), number)
+        yield family
+    broken = sum(number for reason, number in refused.items() if reason in INVALID_JSON_REASONS)
+    yield _counter("bbr_model_not_in_body", "bbr_body_field_not_found, by its older name", no_model)
+    yield _counter("bbr_model_not_parsed", "Bodies that could not be read, by the older name", broken)
+    duration = HistogramMetricFamily(
+        "bbr_plugin_duration_seconds",
+        "bbr_request_busy_seconds, as the Go routers have it",
+        labels=("extension_point", "plugin_type", "plugin_name"),
+    )
+    labels = ("request", "body-field-to-header", "body-field-to-header")
+    buckets = [each for each in _cumulative(metrics.busy) if each[0] == "+Inf" or float(each[0]) in _PLUGIN_BOUNDS]
+    duration.add_metric(labels, buckets=buckets, sum_value=metrics.busy.total)
+    yield duration
+
+
+def _histogram(name: str, what: str, histogram: Histogram) -> Metric:
+    return HistogramMetricFamily(name, what, buckets=_cumulative(histogram), sum_value=histogram.total)
+
+
+def _cumulative(histogram: Histogram) -> list[tuple[str, float]]:
+    found = []
+    seen = 0
+    for bound, count in zip((*histogram.bounds, None), histogram.buckets, strict=True):
+        seen += count
+        found.append(("+Inf" if bound is None else str(float(bound)), float(seen)))
+    return found
+
+
+def _gauge(name: str, what: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, what, value=value)
+
+
+def _counter(name: str, what: str, value: float) -> Metric:
+    return CounterMetricFamily(name, what, value=value)

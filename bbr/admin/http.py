@@ -1,0 +1,184 @@
+"""The admin port: metrics, health, and what an operator looks at when something goes wrong. HTTP/1.1, plaintext.
+
+    GET /metrics         Prometheus or OpenMetrics text, by Accept
+    GET /healthz         200 while the process runs
+    GET /readyz          200 while it takes requests, else 503 and why not, in words
+    GET /debug/models    the model table, its conflicts and broken objects, as JSON
+    GET /debug/config    the settings, as JSON
+
+h11 reads the requests. Answers that take long are made in pieces, and the gateway's requests are served in between.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import h11
+
+log = logging.getLogger(__name__)
+
+# Scrapers, probes, and people with browsers; more are closed as they come.
+MAX_CONNECTIONS: Final = 64
+# For a request to come, on a connection that is kept, and for its answer to be taken.
+IDLE_SECONDS: Final = 75.0
+_READ_BYTES: Final = 16_384
+
+TEXT: Final = "text/plain; charset=utf-8"
+JSON: Final = "application/json"
+HTML: Final = "text/html; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, as far as pages look at it.
+
+    Attributes:
+        path: without the query.
+        headers: the last field of each name, in lower case.
+    """
+
+    path: str
+    headers: Mapping[str, str]
+
+    def header(self, name: str) -> str:
+        """Return a field's value; "" if it is not there."""
+        return self.headers.get(name, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a page answers.
+
+    Attributes:
+        body: its octets, in pieces that are made one by one.
+        headers: fields besides content-type and content-length.
+    """
+
+    body: Iterable[bytes]
+    content_type: str = TEXT
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = field(default=())
+
+
+def text(sentence: str, status: int = 200) -> Answer:
+    """Return a line for people."""
+    return Answer((f"{sentence}\n".encode(),), TEXT, status)
+
+
+Page = Callable[[Asked], Awaitable[Answer]]
+
+
+class AdminServer:
+    """Serves pages by their paths; GET and HEAD only."""
+
+    def __init__(self, pages: Mapping[str, Page], *, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._pages = pages
+        self._idle_seconds = idle_seconds
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, address: str | None, port: int) -> int:
+        """Listen on an address, or on every interface, and serve; return the port (useful when `port` is 0).
+
+        Raises:
+            OSError: the address can't be listened on.
+        """
+        try:
+            self._server = await asyncio.start_server(self._accept, address, port, reuse_port=False)
+        except OSError as error:
+            raise OSError(f"can't listen on {address or '::'}, port {port}") from error
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Close the port and all connections, at once."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._tasks) >= MAX_CONNECTIONS:
+            writer.transport.abort()
+            return
+        task = asyncio.create_task(self._serve(reader, writer), name="admin connection")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = h11.Connection(h11.SERVER)
+        try:
+            while await self._exchange(connection, reader, writer):
+                connection.start_next_cycle()
+        except (OSError, TimeoutError):
+            pass  # it has gone, or has fallen asleep
+        except h11.RemoteProtocolError as error:
+            with contextlib.suppress(OSError, h11.LocalProtocolError):
+                await _send(
+                    connection, writer, text(f"malformed request: {error}", error.error_status_hint), head=False
+                )
+        except Exception:
+            log.exception("a page of the admin port failed")
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _exchange(
+        self, connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Answer one request; False if the connection is at its end."""
+        async with asyncio.timeout(self._idle_seconds):
+            request = await _receive(connection, reader)
+            if request is None:
+                return False
+            head = request.method == b"HEAD"
+            answer = await self._answer(request)
+            await _send(connection, writer, answer, head=head)
+        return connection.our_state is h11.DONE and connection.their_state is h11.DONE
+
+    async def _answer(self, request: h11.Request) -> Answer:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
+        path = request.target.decode("latin-1").partition("?")[0]
+        page = self._pages.get(path)
+        if page is None:
+            return text(f"There is no {path} here. Try one of: {', '.join(sorted(self._pages))}", 404)
+        if request.method not in (b"GET", b"HEAD"):
+            return Answer((b"Only GET and HEAD.\n",), TEXT, 405, (("allow", "GET, HEAD"),))
+        return await page(Asked(path, headers))
+
+
+async def _receive(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:
+    """Return the next request, its body passed over; None at the connection's end."""
+    request = None
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(await reader.read(_READ_BYTES))
+        elif isinstance(event, h11.Request):
+            request = event
+            if any(name in (b"content-length", b"transfer-encoding") for name, _ in event.headers):
+                return event  # the body is not waited for: the connection ends with the answer
+        elif isinstance(event, h11.EndOfMessage):
+            return request
+        elif isinstance(event, h11.ConnectionClosed):
+            return None
+
+
+async def _send(connection: h11.Connection, writer: asyncio.StreamWriter, answer: Answer, *, head: bool) -> None:
+    fields = [("content-type", answer.content_type), ("cache-control", "no-store"), *answer.headers]
+    fields.append(("x-content-type-options", "nosniff"))
+    response = h11.Response(status_code=answer.status, headers=[*fields, ("transfer-encoding", "chunked")])
+    writer.write(connection.send(response) or b"")
+    if not head:
+        for piece in answer.body:
+            if piece:
+                writer.write(connection.send(h11.Data(data=piece)) or b"")
+            await writer.drain()
+            await asyncio.sleep(0)
+    writer.write(connection.send(h11.EndOfMessage()) or b"")
+    await writer.drain()

@@ -1,0 +1,106 @@
+"""What the admin port shows: one function for each page, over the process's Vitals."""
+
+import asyncio
+import dataclasses
+import importlib
+import itertools
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from bbr import __version__, commands
+from bbr.admin.http import JSON, Answer, Asked, Page, text
+from bbr.admin.vitals import Vitals
+from bbr.paths import PathPattern
+from bbr.sources.sources import Sources
+from bbr.uri import Template
+
+# About a millisecond's.
+_MODELS_AT_ONCE: Final = 500
+
+
+def pages(vitals: Vitals) -> Mapping[str, Page]:
+    """Return the pages by their paths."""
+    found = Pages(vitals)
+    return {
+        "/metrics": found.metrics,
+        "/healthz": found.healthz,
+        "/readyz": found.readyz,
+        "/debug/models": found.debug_models,
+        "/debug/config": found.debug_config,
+    }
+
+
+class Pages:
+    """See the module bbr.admin.http for what each is."""
+
+    def __init__(self, vitals: Vitals) -> None:
+        self._vitals = vitals
+
+    async def metrics(self, asked: Asked) -> Answer:
+        """Expose the numbers."""
+        # In a thread: it takes 60 ms to load, once.
+        exposition = await asyncio.to_thread(importlib.import_module, "bbr.admin.exposition")
+        content_type, pieces = exposition.expose(self._vitals, asked.header("accept"))
+        return Answer(pieces, content_type)
+
+    async def healthz(self, _asked: Asked) -> Answer:
+        """Say that the process runs."""
+        return text("ok")
+
+    async def readyz(self, _asked: Asked) -> Answer:
+        """Say whether it takes requests."""
+        why = self._vitals.why_not_ready()
+        return text(f"not ready: {why}", 503) if why else text("ready")
+
+    async def debug_models(self, _asked: Asked) -> Answer:
+        """Show the model table."""
+        return Answer(_models(self._vitals.sources), JSON)
+
+    async def debug_config(self, _asked: Asked) -> Answer:
+        """Show the settings."""
+        settings = {
+            each.name: _plain(getattr(self._vitals.settings, each.name))
+            for each in dataclasses.fields(self._vitals.settings)
+        }
+        found = {"version": __version__, "started": self._vitals.started, "settings": settings}
+        return Answer((orjson.dumps(found, option=orjson.OPT_INDENT_2), b"\n"), JSON)
+
+
+def _models(sources: Sources) -> Iterator[bytes]:
+    """Give the model table as JSON, in pieces: it may hold 100,000 names."""
+    table = sources.table
+    mismatches = sources.mismatches
+    found = {
+        "summary": str(sources),
+        "synced": table.synced,
+        "age_seconds": round(table.age_seconds, 3),
+        "unrouted_base_models": mismatches.unrouted if mismatches else (),
+        "unknown_models_in_routes": [str(each) for each in mismatches.unknown] if mismatches else (),
+        **commands.described(table),
+    }
+    yield orjson.dumps(found, option=orjson.OPT_INDENT_2).removesuffix(b"\n}") + b',\n  "models": ['
+    entries = table.registry.items()
+    separator = b"\n    "
+    while some := list(itertools.islice(entries, _MODELS_AT_ONCE)):
+        yield separator + b",\n    ".join(orjson.dumps(commands.model(*each)) for each in some)
+        separator = b",\n    "
+    yield b"\n  ]\n}\n"
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting's value as JSON has it. None of them is a secret: keys and tokens stand in files."""
+    if isinstance(value, Enum):
+        return value.name.lower().replace("_", "-") if isinstance(value, int) else value.value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, PathPattern | Template):
+        return value.text
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, tuple | frozenset):
+        return sorted(map(str, map(_plain, value)))
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -1,0 +1,48 @@
+"""What an operator may see of a running router: for metrics, debug pages and the status page."""
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from bbr.config import Settings
+from bbr.ledger import Ledger
+from bbr.metrics import Metrics
+from bbr.sources.sources import Sources
+from bbr.transports.serving import Serving, TransportCounts
+
+if TYPE_CHECKING:
+    from bbr.tls import Credentials
+
+
+class Counting(Protocol):
+    """A server on a port."""
+
+    def counts(self) -> TransportCounts:
+        """Return what it has counted so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """The parts of a process that have something to tell, all of them alive.
+
+    Attributes:
+        main: the ext_proc port.
+        started: when the process began to serve, in seconds since the epoch.
+    """
+
+    settings: Settings
+    metrics: Metrics
+    sources: Sources
+    serving: Serving
+    ledger: Ledger
+    main: Counting
+    credentials: "Credentials | None"
+    started: float = field(default_factory=time.time)
+
+    def why_not_ready(self) -> str:
+        """Return in words why this replica takes no requests; "" if it does."""
+        if self.serving.stopping:
+            return "it is shutting down: running requests are let finish"
+        if not self.serving.now:
+            return str(self.sources)
+        return ""

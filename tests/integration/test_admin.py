@@ -1,0 +1,83 @@
+import json
+import urllib.error
+import urllib.request
+
+import grpc
+import pytest
+from prometheus_client import parser
+
+from bbr.policy import BodyMode
+from tests.support import messages
+from tests.support.grpc_frames import PROCESS
+from tests.support.ports import free_port
+from tests.support.processes import bbr, serving
+
+BODIES = {
+    b'{"model": "qwen"}': ("routed", "qwen"),
+    b'{"model": "sql-lora"}': ("routed", "qwen"),
+    b'{"model": "made-up"}': ("refused", ""),
+    b"{}": ("no-model", ""),
+}
+
+
+@pytest.fixture(scope="module", params=["uv", "grpcio"])
+def router(request, tmp_path_factory):
+    models = tmp_path_factory.mktemp("models") / "models.yaml"
+    models.write_text("models: [{name: qwen, adapters: [sql-lora]}]\n")
+    port = free_port()
+    with serving(f"--transport={request.param}", f"--metrics-port={port}", f"--models={models}") as process:
+        yield process, f"http://127.0.0.1:{port}"
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 (loopback)
+        return answer.read().decode()
+
+
+def requests(url):
+    families = parser.text_string_to_metric_families(get(f"{url}/metrics"))
+    samples = [sample for family in families for sample in family.samples if sample.name == "bbr_requests_total"]
+    return {(sample.labels["outcome"], sample.labels["base_model"]): sample.value for sample in samples}
+
+
+def exchange(port, body):
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.stream_stream(PROCESS)(
+            iter(
+                (
+                    messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED),
+                    messages.request_body(body, end_of_stream=True),
+                )
+            )
+        )
+        assert list(call)
+        assert call.code() == grpc.StatusCode.OK
+
+
+def test_what_is_counted_is_what_came_of_the_requests(router):
+    process, url = router
+    before = requests(url)
+    for body in BODIES:
+        exchange(process.port, body)
+    wanted = dict(before)
+    for key in BODIES.values():
+        wanted[key] = wanted.get(key, 0) + 1
+    assert requests(url) == wanted
+
+
+def test_health_table_and_settings(router):
+    process, url = router
+    assert get(f"{url}/healthz") == "ok\n"
+    assert get(f"{url}/readyz") == "ready\n"
+    assert {each["name"] for each in json.loads(get(f"{url}/debug/models"))["models"]} == {"qwen", "sql-lora"}
+    assert json.loads(get(f"{url}/debug/config"))["settings"]["grpc_port"] == process.port
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        get(f"{url}/nope")
+
+
+def test_a_port_that_is_taken_ends_the_start(router):
+    _, url = router
+    port = url.rpartition(":")[2]
+    with bbr(f"--metrics-port={port}") as process:
+        assert process.wait() == 1
+        assert f"--metrics-port: can't listen on 127.0.0.1, port {port}" in process.stderr

@@ -1,0 +1,151 @@
+import pytest
+from prometheus_client import parser
+from prometheus_client.openmetrics import parser as strict
+
+from bbr import __version__
+from bbr.admin import exposition
+from bbr.observed import ObservedExchange
+from bbr.policy import BodyMode, Policy
+from bbr.replies import Replies
+from bbr.sources.routes import Mismatches, Unknown
+from bbr.transports.serving import TransportCounts
+from tests.support import messages
+from tests.support.vitals import NOT_AFTER, vitals
+
+OPEN_METRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
+MODELS = "models:\n  - {name: qwen, adapters: [sql-lora]}\n  - {name: phi}\n"
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    path = tmp_path / "models.yaml"
+    path.write_text(MODELS)
+    return path
+
+
+def run(of, body):
+    exchange = ObservedExchange(Policy(Replies()), of.sources.table.registry)
+    exchange.receive(messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED))
+    exchange.receive(messages.request_body(body, end_of_stream=True))
+    of.metrics.count(exchange)
+
+
+def scrape(of, accept=""):
+    """Return every sample: (name, labels) -> value."""
+    content_type, pieces = exposition.expose(of, accept)
+    text = b"".join(pieces).decode()
+    parse = parser.text_string_to_metric_families
+    if content_type.startswith("application/openmetrics-text"):
+        parse = strict.text_string_to_metric_families
+    found = {}
+    for family in parse(text):
+        for sample in family.samples:
+            key = (sample.name, tuple(sorted(sample.labels.items())))
+            assert key not in found
+            found[key] = sample.value
+    return found
+
+
+def value(found, name, **labels):
+    return found[name, tuple(sorted(labels.items()))]
+
+
+@pytest.mark.parametrize("accept", ["", "*/*", OPEN_METRICS])
+def test_everything_is_there_in_either_format(model_file, accept):
+    of = vitals(model_file, secure_serving="true")
+    for body in (b'{"model": "sql-lora"}', b'{"model": "phi"}', b"{}", b'{"model": ""}', b"[", b'{"model": "x"}'):
+        run(of, body)
+    of.ledger.take(100)
+    assert not of.ledger.take(1000)
+    found = scrape(of, accept)
+    assert value(found, "bbr_requests_total", outcome="routed", base_model="qwen") == 1
+    assert value(found, "bbr_requests_total", outcome="routed", base_model="phi") == 1
+    assert value(found, "bbr_requests_total", outcome="no-model", base_model="") == 1
+    assert value(found, "bbr_requests_total", outcome="refused", base_model="") == 3
+    assert value(found, "bbr_request_reasons_total", outcome="refused", reason="model-not-found") == 1
+    assert value(found, "bbr_request_duration_seconds_count") == 6
+    assert value(found, "bbr_request_busy_seconds_bucket", le="+Inf") == 6
+    assert value(found, "bbr_request_body_bytes_sum") == of.metrics.body.total
+    assert value(found, "bbr_request_body_bytes_bucket", le="1024.0") == 6
+    assert value(found, "bbr_buffered_bytes") == 100
+    assert value(found, "bbr_buffered_bytes_peak") == 100
+    assert value(found, "bbr_buffered_bytes_limit") == 1000
+    assert value(found, "bbr_buffer_refusals_total") == 1
+    assert value(found, "bbr_connections") == 1
+    assert value(found, "bbr_connections_opened_total") == 2
+    assert value(found, "bbr_connections_turned_away_total") == 3
+    assert value(found, "bbr_streams") == 4
+    assert value(found, "bbr_connection_failures_total", layer="HTTP/2", reason="preface") == 5
+    assert value(found, "bbr_stream_resets_total", reason="refused") == 6
+    assert value(found, "bbr_models") == 3
+    assert value(found, "bbr_base_models") == 2
+    assert value(found, "bbr_table_synced") == 1
+    assert value(found, "bbr_table_age_seconds") >= 0
+    assert value(found, "bbr_table_reloads_total") == 1
+    assert value(found, "bbr_ready") == 1
+    assert value(found, "bbr_certificate_expiry_timestamp_seconds") == NOT_AFTER.timestamp()
+    ((labels, one),) = [(dict(key[1]), each) for key, each in found.items() if key[0] == "bbr_build_info"]
+    assert (labels["version"], labels["transport"], one) == (__version__, "uv", 1)
+    assert value(found, "process_open_fds") > 0
+    assert value(found, "process_resident_memory_bytes") > 1 << 20
+    assert value(found, "python_gc_collections_total", generation="0") >= 0
+
+
+def test_the_go_routers_names(model_file):
+    of = vitals(model_file)
+    for body in (b'{"model": "sql-lora"}', b"{}", b"{}", b'{"model": ""}', b"[", b"\xff", b'{"model": "x"}'):
+        run(of, body)
+    found = scrape(of)
+    assert value(found, "bbr_info", commit="", build_ref=__version__) == 1
+    assert value(found, "bbr_success_total") == 3
+    assert value(found, "bbr_body_field_not_found_total", field="model") == 2
+    assert value(found, "bbr_body_field_empty_total", field="model") == 1
+    assert value(found, "bbr_model_not_in_body_total") == 2
+    assert value(found, "bbr_model_not_parsed_total") == 2
+    plugin = {
+        "extension_point": "request",
+        "plugin_type": "body-field-to-header",
+        "plugin_name": "body-field-to-header",
+    }
+    bounds = sorted(float(dict(labels)["le"]) for name, labels in found if name == "bbr_plugin_duration_seconds_bucket")
+    assert bounds == [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, float("inf")]
+    assert value(found, "bbr_plugin_duration_seconds_bucket", le="+Inf", **plugin) == 7
+    assert value(found, "bbr_plugin_duration_seconds_sum", **plugin) == pytest.approx(of.metrics.busy.total)
+
+
+def test_what_a_transport_does_not_tell_is_not_there():
+    found = scrape(vitals(counts=TransportCounts(streams=7)))
+    names = {name for name, _ in found}
+    assert value(found, "bbr_streams") == 7
+    assert not any(name.startswith(("bbr_connection", "bbr_certificate", "bbr_route")) for name in names)
+
+
+def test_mismatches_of_routes(monkeypatch):
+    of = vitals()
+    unfit = Mismatches(("phi",), (Unknown("X-Gateway-Model-Name", "x", "HTTPRoute default/x"),) * 2)
+    monkeypatch.setattr(type(of.sources), "mismatches", property(lambda _: unfit))
+    found = scrape(of)
+    assert value(found, "bbr_route_mismatches", kind="unrouted-base-model") == 1
+    assert value(found, "bbr_route_mismatches", kind="unknown-model-in-route") == 2
+
+
+def test_many_samples_come_in_many_pieces_and_are_one_family(model_file):
+    of = vitals(model_file)
+    for number in range(1000):
+        of.metrics.reasons["refused", f"reason-{number}"] = number
+    for accept in ("", OPEN_METRICS):
+        content_type, pieces = exposition.expose(of, accept)
+        lengths = [piece.count(b"\n") for piece in pieces]
+        assert max(lengths) < 150
+        found = scrape(of, accept)
+        assert value(found, "bbr_request_reasons_total", outcome="refused", reason="reason-999") == 999
+    assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+
+
+def test_a_model_name_is_escaped(tmp_path):
+    path = tmp_path / "models.yaml"
+    path.write_text('models: [{name: "q\\"w\\\\e é"}]\n')
+    of = vitals(path)
+    run(of, '{"model": "q\\"w\\\\e é"}'.encode())
+    for accept in ("", OPEN_METRICS):
+        assert value(scrape(of, accept), "bbr_requests_total", outcome="routed", base_model='q"w\\e é') == 1

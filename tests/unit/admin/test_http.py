@@ -1,0 +1,163 @@
+import asyncio
+import contextlib
+
+import aiohttp
+import pytest
+
+from bbr.admin import http
+from bbr.admin.http import AdminServer, Answer, text
+from tests.support.loops import in_loop
+
+
+async def hello(asked):
+    return text(f"hello {asked.path}, {asked.header('user-agent')}{asked.header('x-none')}")
+
+
+async def pieces(_asked):
+    return Answer((b"one ", b"", b"two"), "text/x", 201, (("x-more", "yes"),))
+
+
+async def broken(_asked):
+    raise RuntimeError("a page's own fault")
+
+
+@contextlib.asynccontextmanager
+async def serving(**options):
+    server = AdminServer({"/": hello, "/pieces": pieces, "/broken": broken}, **options)
+    port = await server.start("127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await server.stop()
+
+
+async def raw(url, octets):
+    """Send octets and return all that comes back until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    writer.write(octets)
+    try:
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+@in_loop
+async def test_pages_by_their_path_over_one_connection():
+    async with serving() as url, aiohttp.ClientSession(headers={"user-agent": "me"}) as client:
+        for _ in range(3):
+            async with client.get(f"{url}/?x=1") as answer:
+                assert (answer.status, await answer.text()) == (200, "hello /, me\n")
+                assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+                assert answer.headers["cache-control"] == "no-store"
+                assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@in_loop
+async def test_an_answer_in_pieces_and_its_head():
+    async with serving() as url, aiohttp.ClientSession() as client:
+        async with client.get(f"{url}/pieces") as answer:
+            assert (answer.status, await answer.read(), answer.headers["x-more"]) == (201, b"one two", "yes")
+        async with client.head(f"{url}/pieces") as answer:
+            assert (answer.status, await answer.read()) == (201, b"")
+        async with client.get(f"{url}/pieces") as answer:
+            assert await answer.read() == b"one two"
+
+
+@in_loop
+async def test_an_unknown_path_is_told_what_there_is():
+    async with serving() as url, aiohttp.ClientSession() as client, client.get(f"{url}/nope") as answer:
+        assert answer.status == 404
+        assert await answer.text() == "There is no /nope here. Try one of: /, /broken, /pieces\n"
+
+
+@in_loop
+async def test_only_get_and_head_and_a_body_is_not_waited_for():
+    async with serving() as url:
+        found = await raw(url, b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n")
+        assert found.startswith(b"HTTP/1.1 405 ")
+        assert b"allow: GET, HEAD" in found
+
+
+@in_loop
+async def test_http_1_0_gets_its_answer_unchunked():
+    async with serving() as url:
+        found = await raw(url, b"GET /pieces HTTP/1.0\r\n\r\n")
+        assert found.startswith(b"HTTP/1.1 201 ")
+        assert found.endswith(b"\r\n\r\none two")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nhost: x\r\n bad", None),
+        (b"GET /" + b"x" * 100_000, b"431"),
+    ],
+    ids=["TLS", "no host", "cut off", "long"],
+)
+@in_loop
+async def test_rubbish_is_refused_and_hurts_nobody(sent, status, caplog):
+    async with serving() as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(sent)
+        writer.write_eof()
+        found = b""
+        with contextlib.suppress(ConnectionResetError):
+            while piece := await reader.read(65_536):
+                found += piece
+        writer.close()
+        assert found.startswith(b"HTTP/1.1 " + (status or b"400"))
+        assert (await raw(url, b"GET / HTTP/1.0\r\n\r\n")).endswith(b"hello /, \n")
+    assert caplog.records == []
+
+
+@in_loop
+async def test_a_page_that_fails_is_logged_and_ends_its_connection(caplog):
+    async with serving() as url:
+        assert await raw(url, b"GET /broken HTTP/1.1\r\nhost: x\r\n\r\n") == b""
+        assert (await raw(url, b"GET / HTTP/1.0\r\n\r\n")).endswith(b"hello /, \n")
+    assert [record.getMessage() for record in caplog.records] == ["a page of the admin port failed"]
+
+
+@in_loop
+async def test_a_connection_that_sleeps_is_closed():
+    async with serving(idle_seconds=0.01) as url:
+        assert await raw(url, b"GET / HT") == b""
+
+
+@in_loop
+async def test_a_client_that_leaves_is_no_error(caplog):
+    async with serving() as url:
+        _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        writer.transport.abort()
+        assert (await raw(url, b"GET / HTTP/1.0\r\n\r\n")).endswith(b"hello /, \n")
+    assert caplog.records == []
+
+
+@in_loop
+async def test_connections_are_bounded(monkeypatch):
+    monkeypatch.setattr(http, "MAX_CONNECTIONS", 1)
+    async with serving() as url, aiohttp.ClientSession() as client:
+        async with client.get(url) as answer:
+            await answer.read()
+        found = b""
+        with contextlib.suppress(ConnectionResetError):  # closed or reset, as it comes
+            found = await raw(url, b"GET / HTTP/1.0\r\n\r\n")
+        assert found == b""
+        async with client.get(url) as answer:
+            assert answer.status == 200
+
+
+@in_loop
+async def test_a_port_that_is_taken():
+    async with serving() as url:
+        port = int(url.rpartition(":")[2])
+        with pytest.raises(OSError, match=f"can't listen on 127.0.0.1, port {port}"):
+            await AdminServer({}).start("127.0.0.1", port)
+
+
+@in_loop
+async def test_stop_before_start():
+    await AdminServer({}).stop()

@@ -1,0 +1,94 @@
+import asyncio
+import json
+
+import pytest
+
+from bbr import __version__, config
+from bbr.admin.http import Asked
+from bbr.admin.pages import pages
+from bbr.sources.routes import Mismatches, Unknown
+from tests.support.vitals import vitals
+
+
+def get(of, path, **headers):
+    answer = asyncio.run(pages(of)[path](Asked(path, headers)))
+    return answer.status, answer.content_type, b"".join(answer.body).decode()
+
+
+@pytest.fixture
+def directory(tmp_path):
+    (tmp_path / "a.yaml").write_text("models: [{name: qwen, adapters: [sql-lora]}]\naliases: {best: qwen}\n")
+    (tmp_path / "b.yaml").write_text("models: [{name: phi, adapters: [sql-lora]}]\n")
+    return tmp_path
+
+
+def test_metrics_by_accept():
+    status, content_type, text = get(vitals(), "/metrics")
+    assert (status, content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert "\nbbr_ready 1.0\n" in text
+    _, content_type, text = get(vitals(), "/metrics", accept="application/openmetrics-text;version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert text.endswith("\n# EOF\n")
+
+
+def test_health_and_readiness():
+    of = vitals()
+    assert get(of, "/healthz") == (200, "text/plain; charset=utf-8", "ok\n")
+    assert get(of, "/readyz")[::2] == (200, "ready\n")
+    of.serving.stop()
+    assert get(of, "/readyz")[::2] == (503, "not ready: it is shutting down: running requests are let finish\n")
+    assert get(of, "/healthz")[0] == 200
+
+
+def test_models(directory, monkeypatch):
+    monkeypatch.setattr("bbr.admin.pages._MODELS_AT_ONCE", 1)
+    of = vitals(directory)
+    found = json.loads(get(of, "/debug/models")[2])
+    declared_by = {"kind": "file", "namespace": "", "name": str(directory / "a.yaml"), "line": 1}
+    assert len(found["models"]) == 4
+    assert {each["name"]: each["base_model"] for each in found["models"]} == {
+        **dict.fromkeys(("qwen", "sql-lora", "best"), "qwen"),
+        "phi": "phi",
+    }
+    assert next(each for each in found["models"] if each["name"] == "qwen") == {
+        "name": "qwen",
+        "kind": "base model",
+        "base_model": "qwen",
+        "alias_of": None,
+        "declared_by": declared_by,
+    }
+    assert [each["name"] for each in found["conflicts"]] == ["sql-lora"]
+    assert found["synced"] is True
+    assert found["age_seconds"] >= 0
+    assert found["unrouted_base_models"] == found["unknown_models_in_routes"] == []
+
+
+def test_models_without_a_table_and_with_mismatches(monkeypatch):
+    of = vitals()
+    unfit = Mismatches(("phi",), (Unknown("X-Gateway-Model-Name", "x", "HTTPRoute default/x"),))
+    monkeypatch.setattr(type(of.sources), "mismatches", property(lambda _: unfit))
+    found = json.loads(get(of, "/debug/models")[2])
+    assert (found["identity"], found["models"]) == (True, [])
+    assert found["unrouted_base_models"] == ["phi"]
+    assert found["unknown_models_in_routes"] == [str(unfit.unknown[0])]
+
+
+def test_config_shows_every_setting():
+    flags = {
+        "include_path": "/v1/**",
+        "query_model_path": "/a,/b",
+        "path_template": "/m/{model}/x",
+        "unknown_model": "empty",
+        "streaming": "false",
+    }
+    found = json.loads(get(vitals(**flags), "/debug/config")[2])
+    assert (found["version"], found["started"]) == (__version__, 1_700_000_000.0)
+    settings = found["settings"]
+    assert settings.keys() == config.OPTIONS.keys()
+    assert settings["include_path"] == ["/v1/**"]
+    assert settings["query_model_path"] == ["/a", "/b"]
+    assert settings["path_template"] == ["/m/{model}/x"]
+    assert settings["unknown_model"] == "empty"
+    assert settings["assume_body_mode"] == "buffered"
+    assert settings["max_body_bytes"] == 64 << 20
+    assert settings["tls_key"] is None

@@ -1,0 +1,102 @@
+import pytest
+
+from bbr import observed
+from bbr.exchange import Exchange
+from bbr.observed import ObservedExchange
+from bbr.policy import BodyMode, Policy
+from bbr.registry import BaseModel, Registry
+from bbr.replies import Replies
+from bbr.verdict import Outcome
+from tests.support import messages
+
+TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",))])
+HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
+LONG = b'{"model": "qwen", "prompt": "' + b"x" * 600_000 + b'"}'
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that goes on by a second with each look at it."""
+
+    class Clock:
+        now = 0.0
+        looks = 0
+
+        def __call__(self) -> float:
+            self.looks += 1
+            self.now += 1.0
+            return self.now
+
+    found = Clock()
+    monkeypatch.setattr(observed, "clock", found)
+    return found
+
+
+def exchange(**policy):
+    return ObservedExchange(Policy(Replies(), **policy), TABLE)
+
+
+def test_it_answers_as_an_exchange(clock):
+    plain, timed = Exchange(Policy(Replies()), TABLE), exchange()
+    for message in (HEADERS, messages.request_body(b'{"model": "sql-lora"}', end_of_stream=True)):
+        assert plain.receive(message) == timed.receive(message)
+    assert timed.verdict == plain.verdict
+
+
+def test_short_body(clock):
+    timed = exchange()  # 1
+    timed.receive(HEADERS)  # 2
+    clock.now = 10.0
+    timed.receive(messages.request_body(b'{"model": "sql-lora"}', end_of_stream=True))  # 11, and 12 at the decision
+    assert (timed.began, timed.decided, timed.busy_seconds) == (1.0, 12.0, 1.0)
+
+
+def test_after_the_decision_it_looks_at_no_clock(clock):
+    timed = exchange()
+    timed.receive(messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED, end_of_stream=True))
+    looks = clock.looks
+    assert timed.verdict.outcome is Outcome.NO_BODY
+    timed.receive(messages.request_body(b"late", end_of_stream=True))
+    timed.work()
+    assert clock.looks == looks
+
+
+def test_long_body_adds_up_the_bits_of_work_until_the_decision(clock):
+    timed = exchange(stream_threshold_bytes=1000)
+    timed.receive(HEADERS)
+    timed.receive(messages.request_body(LONG[:10], end_of_stream=False))
+    assert timed.decided is None
+    timed.receive(messages.request_body(LONG[10:], end_of_stream=True))
+    assert timed.pending
+    bits = 0
+    while timed.decided is None:
+        timed.work()
+        bits += 1
+    assert timed.busy_seconds == bits
+    while timed.pending:
+        timed.work()
+    assert timed.busy_seconds == bits
+    assert timed.verdict.outcome is Outcome.ROUTED
+
+
+def test_bits_of_work_that_decide_nothing_count(clock):
+    timed = exchange(stream_threshold_bytes=1000)
+    timed.receive(HEADERS)
+    timed.receive(messages.request_body(b'{"prompt": "' + b"x" * 2000, end_of_stream=False))
+    bits = 0
+    while timed.pending:
+        timed.work()
+        bits += 1
+    assert bits
+    assert timed.busy_seconds == bits
+    assert timed.decided is None
+
+
+def test_a_body_that_does_not_come_is_decided_by_its_expiry(clock):
+    timed = exchange()
+    timed.receive(HEADERS)
+    clock.now = 60.0
+    timed.expire()
+    assert (timed.decided, timed.busy_seconds) == (62.0, 1.0)
+    timed.expire()
+    assert timed.decided == 62.0
