@@ -55,19 +55,28 @@ def expose(vitals: Vitals, accept: str) -> tuple[str, Iterator[bytes]]:
 
 def _pieces(encode: Callable[[Any], bytes], found: Iterable[Metric]) -> Iterator[bytes]:
     end = b""
+    piece: list[bytes] = []
+    room = _SAMPLES_AT_ONCE
     for metric in found:
         samples = metric.samples
-        for start in range(0, max(len(samples), 1), _SAMPLES_AT_ONCE):
+        start = 0
+        while start < max(len(samples), 1):
             part = Metric(metric.name, metric.documentation, metric.type, metric.unit)
-            part.samples = samples[start : start + _SAMPLES_AT_ONCE]
+            part.samples = samples[start : start + room]
             text = encode(_One(part))
             if text.endswith(_OPEN_METRICS_END):
                 end = _OPEN_METRICS_END
                 text = text.removesuffix(end)
             if start:  # the family has been introduced
                 text = b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(b"# "))
-            yield text
-    yield end
+            piece.append(text)
+            start += room
+            room -= len(part.samples)
+            if room <= 0:
+                yield b"".join(piece)
+                piece.clear()
+                room = _SAMPLES_AT_ONCE
+    yield b"".join((*piece, end))
 
 
 def families(vitals: Vitals) -> Iterator[Metric]:

@@ -1,0 +1,68 @@
+"""What it costs an exchange to be timed and counted. Run: python -m bench.micro.observing
+
+Whole exchanges of three messages (headers, a chat body of 1 KB, its end) by turns: as they are, timed
+(bbr.observed), and timed and counted (bbr.metrics). Then the counting alone.
+"""
+
+import statistics
+import time
+import timeit
+from collections.abc import Callable
+from typing import Final
+
+from bbr.exchange import Exchange
+from bbr.metrics import Metrics
+from bbr.observed import ObservedExchange
+from bbr.policy import BodyMode, Policy
+from bbr.registry import BaseModel, Registry
+from bbr.replies import Replies
+from bench import workload
+from tests.support import messages
+
+ROUNDS: Final = 15
+EXCHANGES: Final = 5_000
+
+TABLE, _ = Registry.merge([BaseModel("qwen", (workload.MODEL,))])
+POLICY: Final = Policy(Replies())
+SENT: Final = (
+    messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED),
+    messages.request_body(workload.body(1_000), end_of_stream=False),
+    messages.request_body(b"", end_of_stream=True),
+)
+
+
+def microseconds(new: Callable[[Policy, Registry], Exchange], ended: Callable[..., None]) -> float:
+    """Return what an exchange takes."""
+    begun = time.perf_counter()
+    for _ in range(EXCHANGES):
+        exchange = new(POLICY, TABLE)
+        for message in SENT:
+            exchange.receive(message)
+        ended(exchange)
+    return (time.perf_counter() - begun) / EXCHANGES * 1e6
+
+
+def main() -> None:
+    """Time all three, alternating, and print medians in microseconds."""
+    metrics = Metrics()
+    plain, timed, counted = [], [], []
+    for _ in range(ROUNDS):
+        plain.append(microseconds(Exchange, lambda exchange: None))
+        timed.append(microseconds(ObservedExchange, lambda exchange: None))
+        counted.append(microseconds(ObservedExchange, metrics.count))
+    assert metrics.outcome_total("routed") == ROUNDS * EXCHANGES
+    exchange = ObservedExchange(POLICY, TABLE)
+    for message in SENT:
+        exchange.receive(message)
+    alone = min(timeit.repeat(lambda: metrics.count(exchange), number=EXCHANGES, repeat=ROUNDS)) / EXCHANGES * 1e6
+
+    def added(figures: list[float], to: list[float]) -> str:
+        return f"{statistics.median(one - other for one, other in zip(figures, to, strict=True)):6.2f} us"
+
+    print(f"an exchange            {statistics.median(plain):6.2f} us")
+    print(f"  timing it adds       {added(timed, plain)}")
+    print(f"  counting it adds     {added(counted, timed)} (alone {alone:.2f})")
+
+
+if __name__ == "__main__":
+    main()
