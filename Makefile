@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo accuracy spoofing bench soak abuse mutants histories test check format protos lock clean
+.PHONY: help setup demo accuracy spoofing bench soak abuse mutants dashboard histories test check format protos lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ abuse: $(READY)  ## what each attack on HTTP/2 costs in CPU and memory, against 
 mutants: $(READY)  ## take N (40) conditions out of bbr/http2 and bbr/rpc and list those that no test misses
 	@$(BIN)/python -m tests.mutants --count $(or $(N),40)
 
+dashboard: $(READY)  ## write the Grafana dashboard anew, and draw its panels from a run of two minutes (docs/dashboard.png)
+	@$(BIN)/python -m deploy.dashboards.build
+	@$(BIN)/python -m tests.dashboards.picture
+
 histories: $(READY)  ## N (10000) random steps of ConfigMaps and of an API server that fails: the table follows
 	@BBR_HISTORY_STEPS=$(or $(N),10000) $(BIN)/python -m pytest --quiet -s tests/property/test_kubernetes_histories.py
 
@@ -63,6 +67,7 @@ check: $(READY)  ## lint, types, import rules, generated code and lock files up 
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/python -m deploy.dashboards.build --check
 	$(BIN)/python -m pytest --quiet --no-header tests/unit/test_imports.py
 
 format: $(READY)  ## format the code and apply the linter's safe fixes

@@ -1,4 +1,4 @@
-"""HTTP/2 programs of other people, if they are installed."""
+"""Programs of other people, if they are installed."""
 
 import os
 import shutil
@@ -9,6 +9,8 @@ import pytest
 SOURCES = {
     "curl": "Debian: curl",
     "h2load": "Debian: nghttp2-client",
+    "prometheus": "Debian: prometheus",
+    "promtool": "Debian: prometheus",
     "nghttp": "Debian: nghttp2-client",
     "h2spec": "github.com/summerwind/h2spec; no package of Debian's",
 }
