@@ -50,6 +50,13 @@ class Settings:
         "PORT",
         "port for metrics, health, debug pages and the status page, plaintext HTTP; 0 for none",
     )
+    metrics_endpoint_auth: bool = options.setting(
+        options.boolean,
+        "false",
+        "BOOL",
+        "show /metrics to those alone whose bearer token the cluster allows to get it (TokenReview and "
+        "SubjectAccessReview; the router's service account needs create on both). Needs --kubernetes",
+    )
     secure_serving: bool = options.setting(
         options.boolean, "true", "BOOL", "serve TLS on the ext_proc port; with false it is plaintext"
     )
@@ -354,7 +361,7 @@ def _check(settings: Settings) -> None:
             raise ConfigError(f"{flag_of(given)} needs {flag_of(missing)} as well: a certificate and its key")
     if settings.tls_cert and not settings.secure_serving:
         raise ConfigError("--tls-cert and --secure-serving=false contradict each other: leave one out")
-    for name in ("namespace", "kubeconfig", "discover_routes"):
+    for name in ("namespace", "kubeconfig", "discover_routes", "metrics_endpoint_auth"):
         if getattr(settings, name) and not settings.kubernetes:
             raise ConfigError(f"{flag_of(name)} needs --kubernetes")
     if settings.busy_poll and settings.transport != "uv":

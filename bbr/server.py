@@ -5,18 +5,19 @@ import datetime
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from bbr import __version__, descriptors, policies
 from bbr.admin import pages
-from bbr.admin.http import AdminServer
+from bbr.admin.http import AdminServer, Page
 from bbr.admin.vitals import Vitals
 from bbr.config import Settings
 from bbr.metrics import Metrics
 from bbr.observed import ObservedExchange
+from bbr.sources.kube_api import KubeApi
 from bbr.sources.sources import Sources
 from bbr.sources.table import SourceError
 from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts
@@ -78,7 +79,7 @@ class Server:
         health_limits = ConnectionLimits(max_connections=descriptors.HEALTH_CONNECTIONS)
         checks = new_server(serving, max_body_bytes=limit, limits=health_limits)
         vitals = Vitals(settings, self.metrics, self.sources, serving, self._policy.ledger, main, self.credentials)
-        admin = AdminServer(pages.pages(vitals))
+        admin = AdminServer(_pages(vitals))
         try:
             with _signals(self.sources.reload) as stop:
                 self.sources.start()
@@ -165,6 +166,14 @@ class Server:
             log.warning(
                 "--tls-cert: %s: has expired: no gateway that verifies it will connect", self._settings.tls_cert
             )
+
+
+def _pages(vitals: Vitals) -> Mapping[str, Page]:
+    if not vitals.settings.metrics_endpoint_auth:
+        return pages.pages(vitals)
+    from bbr.admin.authorization import Guard
+
+    return pages.pages(vitals, Guard(partial(KubeApi, vitals.settings.kubeconfig)).guarded)
 
 
 def _now() -> datetime.datetime:

@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import importlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -22,11 +22,11 @@ from bbr.uri import Template
 _MODELS_AT_ONCE: Final = 500
 
 
-def pages(vitals: Vitals) -> Mapping[str, Page]:
-    """Return the pages by their paths."""
+def pages(vitals: Vitals, guarded: Callable[[Page], Page] = lambda page: page) -> Mapping[str, Page]:
+    """Return the pages by their paths; `guarded` decides who may see the metrics."""
     found = Pages(vitals)
     return {
-        "/metrics": found.metrics,
+        "/metrics": guarded(found.metrics),
         "/healthz": found.healthz,
         "/readyz": found.readyz,
         "/debug/models": found.debug_models,

@@ -130,6 +130,15 @@ class KubeApi:
         async with self._answer(path, parameters) as response:
             return await _body(response)
 
+    async def post(self, path: str, document: bytes) -> bytes:
+        """Send a document, and return the body of the answer.
+
+        Raises:
+            KubernetesError: the answer is an error, or there is none.
+        """
+        async with self._answer(path, {}, document) as response:
+            return await _body(response)
+
     @contextlib.asynccontextmanager
     async def lines(self, path: str, parameters: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
         """See Api."""
@@ -137,13 +146,18 @@ class KubeApi:
             yield split_lines(response.aiter_bytes())
 
     @contextlib.asynccontextmanager
-    async def _answer(self, path: str, parameters: Mapping[str, str]) -> "AsyncIterator[httpx2.Response]":
+    async def _answer(
+        self, path: str, parameters: Mapping[str, str], document: bytes | None = None
+    ) -> "AsyncIterator[httpx2.Response]":
         import httpx2
         from lightkube.core.exceptions import ConfigError
 
         try:
-            async with self._client.stream("GET", path, params=dict(parameters)) as response:
-                if response.status_code != 200:
+            method = "GET" if document is None else "POST"
+            headers = {} if document is None else {"content-type": "application/json"}
+            request = self._client.stream(method, path, params=dict(parameters), content=document, headers=headers)
+            async with request as response:
+                if response.status_code not in (200, 201):
                     raise _refusal(response, await _body(response))
                 yield response
         except (httpx2.HTTPError, httpx2.StreamError, ConfigError, OSError) as error:

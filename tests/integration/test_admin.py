@@ -1,3 +1,4 @@
+import asyncio
 import json
 import urllib.error
 import urllib.request
@@ -8,7 +9,9 @@ from prometheus_client import parser
 
 from bbr.policy import BodyMode
 from tests.support import messages
+from tests.support.fake_kubernetes import FakeKubernetes
 from tests.support.grpc_frames import PROCESS
+from tests.support.loops import in_loop
 from tests.support.ports import free_port
 from tests.support.processes import bbr, serving
 
@@ -81,3 +84,30 @@ def test_a_port_that_is_taken_ends_the_start(router):
     with bbr(f"--metrics-port={port}") as process:
         assert process.wait() == 1
         assert f"--metrics-port: can't listen on 127.0.0.1, port {port}" in process.stderr
+
+
+@in_loop
+async def test_metrics_for_those_alone_whom_the_cluster_allows(tmp_path):
+    async with FakeKubernetes() as cluster:
+        cluster.tokens = {"good": ("prometheus", True), "poor": ("somebody", False)}
+        port = free_port()
+        flags = [f"--kubeconfig={cluster.kubeconfig(tmp_path)}", f"--metrics-port={port}"]
+        url = f"http://127.0.0.1:{port}"
+
+        def ask():
+            with serving("--kubernetes", "--metrics-endpoint-auth", *flags):
+                statuses = {}
+                for token in ("good", "poor", "forged", ""):
+                    request = urllib.request.Request(f"{url}/metrics", headers={"authorization": f"Bearer {token}"})  # noqa: S310 (loopback)
+                    try:
+                        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+                            statuses[token] = answer.status
+                    except urllib.error.HTTPError as error:
+                        statuses[token] = error.code
+                        error.close()
+                return statuses, get(f"{url}/healthz")
+
+        statuses, health = await asyncio.to_thread(ask)
+        assert statuses == {"good": 200, "poor": 403, "forged": 401, "": 401}
+        assert health == "ok\n"
+        assert {each.headers["authorization"] for each in cluster.requests} == {"bearer secret"}

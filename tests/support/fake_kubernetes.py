@@ -130,6 +130,7 @@ class FakeKubernetes:
         requests: all that came.
         faults: what goes wrong next; each is used up by the first request that it applies to.
         watches: those that are open.
+        tokens: bearer token -> its user, and whether that one may get /metrics.
         gone_as_event: whether a forgotten version is told by an event, and not by the HTTP status.
     """
 
@@ -139,6 +140,7 @@ class FakeKubernetes:
         self.faults: deque[Fault] = deque()
         self.watches: list[Watch] = []
         self.gone_as_event = False
+        self.tokens: dict[str, tuple[str, bool]] = {}
         self.version = 1
         self.port = 0
         self._objects: dict[str, dict[tuple[str, str], Object]] = {CONFIG_MAPS: {}, HTTP_ROUTES: {}}
@@ -284,6 +286,10 @@ class FakeKubernetes:
                     body = json.dumps(_status(fault.status, "as the test wants it")).encode()
                     self._write(writer, fault.status, body if fault.body is None else fault.body, fault.headers)
                 return bool(fault.status)
+        if request.path.endswith("reviews"):
+            document = json.loads(await reader.readexactly(int(request.headers["content-length"])))
+            self._write(writer, 201, json.dumps(self._review(document)).encode())
+            return True
         if request.watch:
             return await self._watch(request, reader, writer, cut=fault is not None and fault.cut is not None)
         page = self._page(request)
@@ -294,6 +300,16 @@ class FakeKubernetes:
         cut = fault and fault.cut
         self._write(writer, 200, body, {}, None if cut is None else int(len(body) * cut))
         return cut is None
+
+    def _review(self, document: Object) -> Object:
+        """Answer a TokenReview or a SubjectAccessReview."""
+        spec = document["spec"]
+        if document["kind"] == "TokenReview":
+            user, _ = self.tokens.get(spec["token"], ("", False))
+            return {**document, "status": {"authenticated": bool(user), "user": {"username": user, "groups": ["g"]}}}
+        assert spec["nonResourceAttributes"] == {"path": "/metrics", "verb": "get"}
+        assert spec["groups"] == ["g"]
+        return {**document, "status": {"allowed": (spec["user"], True) in self.tokens.values()}}
 
     def _write(
         self,

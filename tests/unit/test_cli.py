@@ -131,8 +131,8 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values |= {"exclude_path": "/c", "serve_models_list": "true", "models_list_max_bytes": "1KiB"}
     values |= {"tls_cert": "tls.crt", "tls_key": "tls.key", "max_connections": "9", "max_connection_age": "9"}
     values |= {"kubernetes": "true", "namespace": "ours", "kubeconfig": "config", "sync_timeout": "9"}
-    values["discover_routes"] = "true"
-    if name in ("namespace", "kubeconfig", "discover_routes"):
+    values |= {"discover_routes": "true", "metrics_endpoint_auth": "true"}
+    if name in ("namespace", "kubeconfig", "discover_routes", "metrics_endpoint_auth"):
         monkeypatch.setenv("BBR_KUBERNETES", "true")
     for partner in {"tls_cert", "tls_key"} - {name}:
         if name.startswith("tls_"):

@@ -11,9 +11,10 @@ from bbr.routing import MissingModel, UnknownModel
 from bbr.uri import parse_templates
 
 PLAINTEXT = {"secure_serving": "false"}
+OF_A_CLUSTER = ("namespace", "kubeconfig", "discover_routes", "metrics_endpoint_auth")
 # What a setting can't do without.
 PARTNERS = {
-    **{name: {"kubernetes": "true"} for name in ("namespace", "kubeconfig", "discover_routes")},
+    **{name: {"kubernetes": "true"} for name in OF_A_CLUSTER},
     "tls_cert": {"secure_serving": "true", "tls_key": "tls.key"},
     "tls_key": {"secure_serving": "true", "tls_cert": "tls.crt"},
     "unknown_model": {"default_model": "qwen"},
@@ -46,6 +47,7 @@ def test_defaults():
         "grpc_port": 9004,
         "grpc_health_port": 9005,
         "metrics_port": 9090,
+        "metrics_endpoint_auth": False,
         "secure_serving": False,
         "tls_cert": None,
         "tls_key": None,
@@ -102,6 +104,7 @@ USABLE = {
     "grpc_port": {"1": 1, "80": 80, "65535": 65535, "09004": 9004},
     "grpc_health_port": {"1": 1, "65535": 65535},
     "metrics_port": {"0": 0, "1": 1, "65535": 65535},
+    "metrics_endpoint_auth": {"true": True, "false": False},
     "secure_serving": {
         **dict.fromkeys(("false", "0", "f", "F", "FALSE", "False"), False),
         **dict.fromkeys(("true", "1"), True),
@@ -195,6 +198,7 @@ UNUSABLE = {
     ),
     "grpc_health_port": dict.fromkeys(("", "0", "65536", "http"), NOT_A_PORT),
     "metrics_port": dict.fromkeys(("", "00", "65536", "http"), NOT_A_PORT),
+    "metrics_endpoint_auth": dict.fromkeys(("", "maybe"), "is neither true nor false"),
     "secure_serving": dict.fromkeys(("", "no", "yes", "tRUE", "2"), "is neither true nor false"),
     "tls_cert": {"": "is not the name of a file"},
     "tls_key": {"": "is not the name of a file"},
@@ -327,7 +331,7 @@ def test_default_is_what_the_help_says(name):
 
 @pytest.mark.parametrize("name", config.OPTIONS)
 def test_only_booleans_are_switches(name):
-    switches = {"secure_serving", "streaming", "trust_client_headers"}
+    switches = {"secure_serving", "metrics_endpoint_auth", "streaming", "trust_client_headers"}
     switches |= {"kubernetes", "discover_routes", "serve_models_list"}
     assert config.OPTIONS[name].switch == (name in switches)
 
@@ -432,6 +436,7 @@ CONTRADICTIONS = [
     ),
     pytest.param({"namespace": "default"}, "--namespace needs --kubernetes", id="a namespace of nothing"),
     pytest.param({"kubeconfig": "config"}, "--kubeconfig needs --kubernetes", id="a kubeconfig for nothing"),
+    pytest.param({"metrics_endpoint_auth": "true"}, "--metrics-endpoint-auth needs --kubernetes", id="no cluster"),
     pytest.param({"discover_routes": "true"}, "--discover-routes needs --kubernetes", id="routes of nothing"),
     pytest.param(
         {**PLAINTEXT, "unknown_model": "default"},

@@ -1,0 +1,142 @@
+"""Who may scrape: a bearer token that the cluster knows, and whom it allows to get /metrics. As the Go routers ask.
+
+The token is shown to the API server (TokenReview), then its user is asked for (SubjectAccessReview). What came of both
+is kept for a minute. The router's own service account needs `create` on both.
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol
+
+import msgspec
+
+from bbr.admin.http import Answer, Asked, Page, text
+from bbr.sources.kube_api import KubernetesError
+
+log = logging.getLogger(__name__)
+
+TOKEN_REVIEWS: Final = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105 (a path)
+ACCESS_REVIEWS: Final = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+
+_REVIEW_SECONDS: Final = 10.0
+_KEPT_SECONDS: Final = 60.0
+_MAX_KEPT: Final = 100
+_MAX_TOKEN_CHARACTERS: Final = 16_384
+_CHALLENGE: Final = (("www-authenticate", "Bearer"),)
+
+
+class _User(msgspec.Struct):
+    username: str = ""
+    uid: str = ""
+    groups: list[str] = msgspec.field(default_factory=list)
+    extra: dict[str, list[str]] = msgspec.field(default_factory=dict)
+
+
+class _TokenStatus(msgspec.Struct):
+    authenticated: bool = False
+    user: _User = msgspec.field(default_factory=_User)
+
+
+class _TokenReview(msgspec.Struct):
+    status: _TokenStatus = msgspec.field(default_factory=_TokenStatus)
+
+
+class _AccessStatus(msgspec.Struct):
+    allowed: bool = False
+
+
+class _AccessReview(msgspec.Struct):
+    status: _AccessStatus = msgspec.field(default_factory=_AccessStatus)
+
+
+class Poster(Protocol):
+    """What asks an API server."""
+
+    async def post(self, path: str, document: bytes) -> bytes:
+        """Return the body of the answer.
+
+        Raises:
+            KubernetesError: the answer is an error, or there is none.
+        """
+
+
+class Guard:
+    """Lets requests through to a page if the cluster allows it.
+
+    Args:
+        connect: opens a connection to the API server; called for each review.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], AbstractAsyncContextManager[Poster]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connect = connect
+        self._clock = clock
+        self._known: dict[bytes, tuple[int, float]] = {}  # digest of token and path -> status, until when
+
+    def guarded(self, page: Page) -> Page:
+        """Return a page that is shown to those alone who may see it."""
+
+        async def guarded(asked: Asked) -> Answer:
+            refused = await self._refusal(asked)
+            return await page(asked) if refused is None else refused
+
+        return guarded
+
+    async def _refusal(self, asked: Asked) -> Answer | None:
+        scheme, _, token = asked.header("authorization").partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token or len(token) > _MAX_TOKEN_CHARACTERS:
+            return Answer((b"A bearer token is needed.\n",), status=401, headers=_CHALLENGE)
+        status = await self._status(token, asked.path)
+        if status == 200:
+            return None
+        if status == 401:
+            return Answer((b"The cluster does not know this token.\n",), status=401, headers=_CHALLENGE)
+        if status == 403:
+            return text(f"The cluster does not allow this token to get {asked.path}.", 403)
+        return text("The API server can't be asked about this token; the router's log says why.", 503)
+
+    async def _status(self, token: str, path: str) -> int:
+        key = hashlib.sha256(f"{path}\0{token}".encode("utf-8", "surrogateescape")).digest()
+        status, until = self._known.get(key, (0, 0.0))
+        if self._clock() < until:
+            return status
+        try:
+            async with asyncio.timeout(_REVIEW_SECONDS):
+                status = await self._review(token, path)
+        except (KubernetesError, msgspec.MsgspecError, TimeoutError) as error:
+            why = str(error) or f"no answer in {_REVIEW_SECONDS:g} s"
+            log.warning("a token for %s could not be reviewed: %s", path, why)
+            return 503
+        self._known.pop(key, None)
+        if len(self._known) >= _MAX_KEPT:
+            del self._known[next(iter(self._known))]
+        self._known[key] = (status, self._clock() + _KEPT_SECONDS)
+        return status
+
+    async def _review(self, token: str, path: str) -> int:
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
+        async with self._connect() as api:
+            found = msgspec.json.decode(await api.post(TOKEN_REVIEWS, msgspec.json.encode(review)), type=_TokenReview)
+            if not found.status.authenticated:
+                return 401
+            user = found.status.user
+            spec = {
+                "user": user.username,
+                "uid": user.uid,
+                "groups": user.groups,
+                "extra": user.extra,
+                "nonResourceAttributes": {"path": path, "verb": "get"},
+            }
+            access = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+            answer = await api.post(ACCESS_REVIEWS, msgspec.json.encode(access))
+            return 200 if msgspec.json.decode(answer, type=_AccessReview).status.allowed else 403

@@ -1,0 +1,144 @@
+import asyncio
+import json
+
+import pytest
+
+from bbr.admin import authorization
+from bbr.admin.authorization import ACCESS_REVIEWS, TOKEN_REVIEWS, Guard
+from bbr.admin.http import Asked, text
+from bbr.sources.kube_api import KubernetesError
+from tests.support.loops import in_loop
+
+TOKENS = {"good": ("prometheus", True), "poor": ("somebody", False)}
+
+
+class Cluster:
+    """An API server of few words, and its connections."""
+
+    def __init__(self) -> None:
+        self.asked = []
+        self.broken = None
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_error):
+        pass
+
+    async def post(self, path, document):
+        if self.broken is not None:
+            return await self.broken()
+        spec = json.loads(document)["spec"]
+        self.asked.append((path, spec))
+        if path == TOKEN_REVIEWS:
+            user, _ = TOKENS.get(spec["token"], ("", False))
+            status = {"user": {"username": user, "uid": "1", "groups": ["a"], "extra": {"x": ["y"]}}}
+            return json.dumps({"status": {**status, "authenticated": bool(user)}}).encode()
+        return json.dumps({"status": {"allowed": spec["user"] == "prometheus"}}).encode()
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+async def page(_asked):
+    return text("the numbers")
+
+
+async def get(guard, authorization=None, path="/metrics"):
+    headers = {} if authorization is None else {"authorization": authorization}
+    answer = await guard.guarded(page)(Asked(path, headers))
+    return answer.status, b"".join(answer.body).decode(), dict(answer.headers)
+
+
+@in_loop
+async def test_who_may():
+    cluster = Cluster()
+    assert (await get(Guard(lambda: cluster), "Bearer good"))[:2] == (200, "the numbers\n")
+    (token, user) = cluster.asked
+    assert token == (TOKEN_REVIEWS, {"token": "good"})
+    assert user == (
+        ACCESS_REVIEWS,
+        {
+            "user": "prometheus",
+            "uid": "1",
+            "groups": ["a"],
+            "extra": {"x": ["y"]},
+            "nonResourceAttributes": {"path": "/metrics", "verb": "get"},
+        },
+    )
+
+
+@pytest.mark.parametrize("header", [None, "", "Basic Z29vZA==", "Bearer", "Bearer ", "good", "Bearer " + "x" * 20_000])
+@in_loop
+async def test_without_a_token_nobody_is_asked(header):
+    cluster = Cluster()
+    status, said, headers = await get(Guard(lambda: cluster), header)
+    assert (status, said, headers) == (401, "A bearer token is needed.\n", {"www-authenticate": "Bearer"})
+    assert cluster.asked == []
+
+
+@in_loop
+async def test_who_may_not():
+    guard = Guard(Cluster)
+    assert await get(guard, "bearer poor") == (403, "The cluster does not allow this token to get /metrics.\n", {})
+    status, said, headers = await get(guard, "Bearer forged")
+    assert (status, said) == (401, "The cluster does not know this token.\n")
+    assert headers == {"www-authenticate": "Bearer"}
+
+
+@in_loop
+async def test_answers_are_kept_for_a_minute_and_no_longer():
+    cluster, clock = Cluster(), Clock()
+    guard = Guard(lambda: cluster, clock=clock)
+    for now, asked in ((0.0, 2), (59.9, 2), (60.0, 4)):
+        clock.now = now
+        assert (await get(guard, "Bearer good"))[0] == 200
+        assert len(cluster.asked) == asked
+    assert (await get(guard, "Bearer good", "/other"))[0] == 200
+    assert len(cluster.asked) == 6
+
+
+@in_loop
+async def test_guessed_tokens_do_not_make_it_grow():
+    guard = Guard(Cluster)
+    for number in range(300):
+        assert (await get(guard, f"Bearer guess-{number}"))[0] == 401
+    assert len(guard._known) == 100
+
+
+async def refused():
+    raise KubernetesError("403: tokenreviews is forbidden", 403)
+
+
+async def rubbish():
+    return b"<html>"
+
+
+async def silent():
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        (refused, "403: tokenreviews is forbidden"),
+        (rubbish, "JSON is malformed: invalid character (byte 0)"),
+        (silent, "no answer in 0.01 s"),
+    ],
+)
+@in_loop
+async def test_an_api_server_that_can_not_be_asked_shows_nothing_and_is_asked_again(broken, why, monkeypatch, caplog):
+    monkeypatch.setattr(authorization, "_REVIEW_SECONDS", 0.01)
+    cluster = Cluster()
+    guard = Guard(lambda: cluster)
+    cluster.broken = broken
+    status, said, _ = await get(guard, "Bearer good")
+    assert (status, said) == (503, "The API server can't be asked about this token; the router's log says why.\n")
+    assert [record.getMessage() for record in caplog.records] == [f"a token for /metrics could not be reviewed: {why}"]
+    assert "good" not in caplog.text
+    cluster.broken = None
+    assert (await get(guard, "Bearer good"))[0] == 200
