@@ -11,7 +11,6 @@ a table would answer 404 for models that exist.
 """
 
 import asyncio
-import contextlib
 import errno
 import hashlib
 import importlib.resources
@@ -26,6 +25,7 @@ from bbr.refusal import Refusal
 from bbr.registry import Alias, BaseModel, Declaration, Kind, Origin, Steps, merging
 from bbr.sources.table import SourceError, SourceObject, Table
 from bbr.sources.yaml_tree import Mapping, Node, Scalar, Sequence, tree
+from bbr.watch import POLL_SECONDS, Poll, metadata
 
 SOURCE: Final = "file"
 SUFFIXES: Final = (".yaml", ".yml", ".json")
@@ -33,8 +33,6 @@ SUFFIXES: Final = (".yaml", ".yml", ".json")
 # 100,000 adapters take 3 MB. A larger file is some other file.
 MAX_FILE_BYTES: Final = 32 << 20
 MAX_FILES: Final = 1000
-
-POLL_SECONDS: Final = 1.0
 
 # Names checked in one step, 0.2 to 0.4 ms.
 _STEP_NAMES: Final = 200
@@ -71,9 +69,8 @@ class FileSource:
         self._directory = path.is_dir()
         self._table = table
         self._max_model_bytes = max_model_bytes
-        self._poll_seconds = poll_seconds
         self._seen: dict[str, tuple[int, ...]] = {}  # the files, and their metadata at the last look
-        self._reload = asyncio.Event()
+        self._poll = Poll(poll_seconds)
 
     def load(self) -> None:
         """Read everything and publish it at once.
@@ -86,16 +83,12 @@ class FileSource:
 
     def reload(self) -> None:
         """Read everything anew, whether it seems to have changed or not."""
-        self._reload.set()
+        self._poll.ask()
 
     async def run(self) -> None:
         """Follow the files, until cancelled."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._poll_seconds):
-                    await self._reload.wait()
-            forced = self._reload.is_set()
-            self._reload.clear()
+            forced = await self._poll.wait()
             directory = str(self._path)
             try:
                 # In a thread, since a file system can take its time.
@@ -112,7 +105,7 @@ class FileSource:
 
     def _look(self, *, forced: bool) -> tuple[list[SourceObject], list[str]]:
         """Return the files that have changed since the last look, all if `forced`, and the names of those that went."""
-        before, now = self._seen, {path: _metadata(path) for path in self._paths()}
+        before, now = self._seen, {path: metadata(path) for path in self._paths()}
         changed = [_object(path, self._max_model_bytes) for path in now if forced or now[path] != before.get(path)]
         self._seen = now
         return changed, [path for path in before if path not in now]
@@ -133,15 +126,6 @@ class FileSource:
 
 def _is_table(entry: os.DirEntry[str]) -> bool:
     return entry.name.endswith(SUFFIXES) and not entry.name.startswith(".") and not entry.is_dir()
-
-
-def _metadata(path: str) -> tuple[int, ...]:
-    """Return what is sure to differ once a file has changed, without reading it."""
-    try:
-        found = os.stat(path)
-    except OSError as error:
-        return (error.errno or errno.EIO,)
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _object(path: str, max_model_bytes: int) -> SourceObject:

@@ -503,7 +503,7 @@ async def test_a_directory_that_goes_keeps_its_last_good_table(tmp_path):
 
 @in_loop
 async def test_reload_reads_files_that_do_not_seem_to_have_changed(tmp_path, monkeypatch):
-    monkeypatch.setattr(file, "_metadata", lambda _path: (1,))
+    monkeypatch.setattr(file, "metadata", lambda _path: (1,))
     path = tmp_path / "models.yaml"
     one_model(path, "qwen")
     async with following(path) as (reader, followed):

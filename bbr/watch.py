@@ -1,0 +1,48 @@
+"""When to read files anew: by polling their metadata, which sees every way of changing a file, on every file system."""
+
+import asyncio
+import contextlib
+import errno
+import os
+from pathlib import Path
+from typing import Final
+
+POLL_SECONDS: Final = 1.0
+
+
+class Poll:
+    """Gives the times to look at files: every so often, and at once when asked to.
+
+    Args:
+        seconds: from one look to the next.
+    """
+
+    def __init__(self, seconds: float = POLL_SECONDS) -> None:
+        self._seconds = seconds
+        self._asked = asyncio.Event()
+
+    def ask(self) -> None:
+        """Have the next look taken at once, and everything read anew whether it seems to have changed or not."""
+        self._asked.set()
+
+    async def wait(self) -> bool:
+        """Return when it is time for the next look; True if it was asked for."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._seconds):
+                await self._asked.wait()
+        asked = self._asked.is_set()
+        self._asked.clear()
+        return asked
+
+
+def metadata(path: str | Path) -> tuple[int, ...]:
+    """Return what is sure to differ once a file has changed, without reading it.
+
+    Links are followed: that sees a mounted ConfigMap's or Secret's swap of `..data`, a rename over the file, and a
+    write in place.
+    """
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        return (error.errno or errno.EIO,)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
