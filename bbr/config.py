@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bbr import options, uri
+from bbr.client_names import AllowedName
 from bbr.options import Option
 from bbr.paths import PathPattern
 from bbr.policy import BodyMode, InvalidJson, OverLimit
@@ -64,10 +65,26 @@ class Settings:
         options.file,
         "",
         "FILE",
-        "PEM file with the server's certificate and chain (default: a self-signed one, made at start)",
+        "PEM file with the server's certificate and chain, followed as it changes (default: a self-signed one, made at "
+        "start)",
     )
     tls_key: Path | None = options.setting(
-        options.file, "", "FILE", "PEM file with the key of --tls-cert, not encrypted"
+        options.file, "", "FILE", "PEM file with the key of --tls-cert, not encrypted, followed as it changes"
+    )
+    tls_client_ca: Path | None = options.setting(
+        options.file,
+        "",
+        "FILE",
+        "PEM file with the authorities of clients' certificates, followed as it changes; a client without one of their "
+        "certificates is refused (default: none is asked for)",
+    )
+    tls_client_san: tuple[AllowedName, ...] | None = options.setting(
+        options.client_names,
+        "",
+        "NAME",
+        "a name that a client's certificate must be issued for (subject alternative name): a DNS name, where a first "
+        "label * stands for any one label, or a URI, where /* at its end stands for whatever follows; may be given "
+        "several times, or with commas (default: any certificate of --tls-client-ca)",
     )
     max_connections: int = options.setting(
         options.count,
@@ -359,8 +376,11 @@ def _check(settings: Settings) -> None:
     for given, missing in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
         if getattr(settings, given) and not getattr(settings, missing):
             raise ConfigError(f"{flag_of(given)} needs {flag_of(missing)} as well: a certificate and its key")
-    if settings.tls_cert and not settings.secure_serving:
-        raise ConfigError("--tls-cert and --secure-serving=false contradict each other: leave one out")
+    for name in ("tls_cert", "tls_client_ca"):
+        if getattr(settings, name) and not settings.secure_serving:
+            raise ConfigError(f"{flag_of(name)} and --secure-serving=false contradict each other: leave one out")
+    if settings.tls_client_san and not settings.tls_client_ca:
+        raise ConfigError("--tls-client-san needs --tls-client-ca as well: whose certificates name clients")
     for name in ("namespace", "kubeconfig", "discover_routes", "metrics_endpoint_auth"):
         if getattr(settings, name) and not settings.kubernetes:
             raise ConfigError(f"{flag_of(name)} needs --kubernetes")

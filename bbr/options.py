@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bbr import uri
+from bbr.client_names import AllowedName
 from bbr.model import LONGEST_MODEL_BYTES, check_model
 from bbr.paths import MAX_PATTERNS, PathPattern
 from bbr.refusal import Refusal
@@ -47,7 +48,7 @@ class Option:
     @property
     def repeatable(self) -> bool:
         """Whether the flag may stand several times; as one text, the values are joined by commas."""
-        return self.parse in (header_names, path_patterns, query_paths, templates)
+        return self.parse in (client_names, header_names, path_patterns, query_paths, templates)
 
 
 def setting(parse: Callable[[str], Any], default: str, metavar: str, help: str) -> Any:  # noqa: A002
@@ -144,6 +145,11 @@ def header_names(text: str) -> tuple[str, ...]:
         if name in (MODEL_HEADER.lower(), BASE_MODEL_HEADER.lower()):
             raise ValueError(f"names {name}, a routing header, which has rules of its own")
     return tuple(names)
+
+
+def client_names(text: str) -> tuple[AllowedName, ...]:
+    """Return rules for the names in clients' certificates."""
+    return tuple(AllowedName(name.strip(" ")) for name in text.split(","))
 
 
 def query_paths(text: str) -> frozenset[bytes]:

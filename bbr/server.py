@@ -1,10 +1,8 @@
 """The composition root: builds everything from Settings, serves until a signal, and stops in the right order."""
 
 import asyncio
-import datetime
 import logging
 import signal
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -25,6 +23,7 @@ from bbr.transports.uv import UvServer
 from bbr.verdict import Outcome
 
 if TYPE_CHECKING:
+    from bbr.certificates import Certificates
     from bbr.tls import Credentials
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ class Server:
             StartError: the table or the certificate can't be used.
         """
         self._settings = settings
-        self.credentials = _credentials(settings)
+        self.certificates = _certificates(settings)
         self.sources = _sources(settings)
         self._policy = policies.policy(settings)
         self.metrics = Metrics()
@@ -73,22 +72,23 @@ class Server:
             new_exchange=self._new_exchange,
             ended=self._ended,
             limits=_limits(settings),
-            credentials=self.credentials,
+            credentials=self.certificates and self.certificates.credentials,
         )
         # Always in plaintext: what asks here (a kubelet) has no certificate to check.
         health_limits = ConnectionLimits(max_connections=descriptors.HEALTH_CONNECTIONS)
         checks = new_server(serving, max_body_bytes=limit, limits=health_limits)
-        vitals = Vitals(settings, self.metrics, self.sources, serving, self._policy.ledger, main, self.credentials)
+        vitals = Vitals(settings, self.metrics, self.sources, serving, self._policy.ledger, main, self.certificates)
         admin = AdminServer(_pages(vitals))
         try:
-            with _signals(self.sources.reload) as stop:
+            with _signals(self._reload) as stop:
                 self.sources.start()
                 await _listen(main, settings.bind_address, settings.grpc_port, "--grpc-port")
                 await _listen(checks, settings.bind_address, settings.grpc_health_port, "--grpc-health-port")
                 if settings.metrics_port:
                     await _listen(admin, settings.bind_address, settings.metrics_port, "--metrics-port")
                 log.info("%s", self._greeting())
-                self._tell_certificate()
+                if self.certificates is not None:
+                    self.certificates.start(main.use)
                 if settings.trust_client_headers:
                     log.warning("--trust-client-headers: a client that names no model picks its own pool")
                 ready()
@@ -100,6 +100,8 @@ class Server:
                 await checks.stop(_HEALTH_STOP_SECONDS)
         finally:  # whatever still runs, at once: a port could not be had
             await self.sources.stop()
+            if self.certificates is not None:
+                await self.certificates.stop()
             await main.stop(0)
             await checks.stop(0)
             await admin.stop()
@@ -143,29 +145,18 @@ class Server:
     def _greeting(self) -> str:
         settings = self._settings
         where = settings.bind_address or "every interface"
+        how = "over TLS" if self.certificates else "in plaintext"
         return (
             f"bbr {__version__} serves ext_proc on port {settings.grpc_port} and health on {settings.grpc_health_port} "
-            f"of {where}, {'over TLS' if self.credentials else 'in plaintext'}, by the {settings.transport} transport; "
+            f"of {where}, {how}, by the {settings.transport} transport; "
             f"{self.sources}"
         )
 
-    def _tell_certificate(self) -> None:
-        credentials = self.credentials
-        if credentials is None:
-            return
-        if credentials.self_signed:
-            log.info("the certificate is self-signed, made at this start: SHA-256 %s", credentials.fingerprint)
-            return
-        log.info(
-            "the certificate is that of %s, valid until %s: SHA-256 %s",
-            self._settings.tls_cert,
-            f"{credentials.not_after:%Y-%m-%d %H:%M} UTC",
-            credentials.fingerprint,
-        )
-        if credentials.not_after < _now():
-            log.warning(
-                "--tls-cert: %s: has expired: no gateway that verifies it will connect", self._settings.tls_cert
-            )
+    def _reload(self) -> None:
+        """Read all files anew."""
+        self.sources.reload()
+        if self.certificates is not None:
+            self.certificates.reload()
 
 
 def _pages(vitals: Vitals) -> Mapping[str, Page]:
@@ -176,20 +167,13 @@ def _pages(vitals: Vitals) -> Mapping[str, Page]:
     return pages.pages(vitals, Guard(partial(KubeApi, vitals.settings.kubeconfig)).guarded)
 
 
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)
-
-
-def _credentials(settings: Settings) -> "Credentials | None":
+def _certificates(settings: Settings) -> "Certificates | None":
     if not settings.secure_serving:
         return None
-    from bbr import tls  # 0.1 s and 20 MB that plaintext does not need
+    from bbr import certificates, tls  # 0.1 s and 20 MB that plaintext does not need
 
-    if settings.tls_cert is None or settings.tls_key is None:
-        names = ["localhost", socket.gethostname()]
-        return tls.self_signed([name for name in names if name.isascii() and name], _now())
     try:
-        return tls.load(settings.tls_cert, settings.tls_key)
+        return certificates.Certificates(settings)
     except tls.CredentialsError as error:
         raise StartError(str(error)) from None
 
@@ -220,6 +204,9 @@ class Transport(Protocol):
 
     async def start(self, address: str | None, port: int) -> int:
         """Listen and serve; return the port."""
+
+    def use(self, credentials: "Credentials") -> None:
+        """Show these from the next TLS connection on."""
 
     async def stop(self, drain_seconds: float) -> None:
         """Drain, then stop."""

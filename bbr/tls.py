@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from bbr import client_names
+from bbr.client_names import AllowedName, SubjectName
 from bbr.transports.tls_session import ALPN
 
 # Nobody renews a certificate that only encrypts; it lives as long as the process.
@@ -30,41 +32,69 @@ _CLOCK_SKEW: Final = datetime.timedelta(hours=1)
 # OpenSSL's own choice.
 _TLS12_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
+_NAME_KINDS: Final[dict[type[x509.GeneralName], str]] = {
+    x509.DNSName: "DNS",
+    x509.UniformResourceIdentifier: "URI",
+    x509.IPAddress: "IP",
+    x509.RFC822Name: "email",
+}
+
 
 class CredentialsError(Exception):
     """A certificate or key can't be used; the message names the flag and the file, and says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
+class Clients:
+    """Which clients are let in: those that show a certificate of certain authorities, for certain names.
+
+    Attributes:
+        ca_pem: the authorities' certificates in PEM; each is trusted for itself, whoever has issued it.
+        allowed: the names; none for any certificate of those authorities.
+    """
+
+    ca_pem: bytes
+    allowed: tuple[AllowedName, ...] = ()
+
+    def refusal(self, certificate: bytes) -> str:
+        """Return why a client is not let in, fit for a log; "" if it is.
+
+        Args:
+            certificate: the client's own in DER, which has been verified.
+        """
+        return client_names.refusal(subject_names(certificate), self.allowed) if self.allowed else ""
+
+
+@dataclass(frozen=True, slots=True)
 class Credentials:
-    """A certificate chain, the server's own first, and its key.
+    """A certificate chain, the server's own first, and its key; and what it asks of clients.
 
     Attributes:
         chain_pem: PEM, one certificate or several.
         key_pem: PEM, not encrypted.
         fingerprint: SHA-256 of the server's own certificate, as `openssl x509 -fingerprint -sha256` writes it.
-        not_after: when that certificate expires.
+        not_before: when that certificate's life begins.
+        not_after: when it expires.
         self_signed: whether it was made at start.
+        clients: who is let in; None for everyone, without a certificate.
     """
 
     chain_pem: bytes
     key_pem: bytes
     fingerprint: str
+    not_before: datetime.datetime
     not_after: datetime.datetime
     self_signed: bool = False
+    clients: Clients | None = None
 
 
 def load(certificate: Path, key: Path) -> Credentials:
-    """Read a chain and its key from PEM files, and check that they belong together.
+    """Read a chain and its key from PEM files, and check that they belong together; clients are asked for nothing.
 
     Raises:
         CredentialsError: a file is missing, unreadable or no PEM; the key is encrypted, or of another certificate.
     """
-    chain_pem = _read("--tls-cert", certificate)
-    try:
-        chain = x509.load_pem_x509_certificates(chain_pem)
-    except ValueError:
-        raise CredentialsError(f"--tls-cert: {certificate}: holds no certificate in PEM, or a broken one") from None
+    chain = _certificates("--tls-cert", certificate)
     key_pem = _read("--tls-key", key)
     private = _private_key(key, key_pem)
     if _public_octets(private.public_key()) != _public_octets(chain[0].public_key()):
@@ -75,6 +105,30 @@ def load(certificate: Path, key: Path) -> Credentials:
     except ssl.SSLError as error:  # a key that is too short, say
         raise CredentialsError(f"--tls-cert: {certificate}: OpenSSL refuses it ({error.reason})") from None
     return credentials
+
+
+def load_authorities(path: Path) -> bytes:
+    """Read certificates of authorities from a PEM file, and return them in PEM, without anything else that is there.
+
+    Raises:
+        CredentialsError: the file is missing, unreadable or no PEM.
+    """
+    pem = _pem(_certificates("--tls-client-ca", path))
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=pem.decode())
+    except ssl.SSLError as error:
+        raise CredentialsError(f"--tls-client-ca: {path}: OpenSSL refuses it ({error.reason})") from None
+    return pem
+
+
+def subject_names(certificate: bytes) -> tuple[SubjectName, ...]:
+    """Return the subject alternative names of a certificate in DER; none if they can't be read."""
+    try:
+        extensions = x509.load_der_x509_certificate(certificate).extensions
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return ()
+    return tuple(SubjectName(_NAME_KINDS.get(type(name), "other"), str(name.value)) for name in names)
 
 
 def self_signed(names: list[str], now: datetime.datetime) -> Credentials:
@@ -112,6 +166,9 @@ def self_signed(names: list[str], now: datetime.datetime) -> Credentials:
 def server_context(credentials: Credentials) -> ssl.SSLContext:
     """Return a context that serves HTTP/2: TLS 1.2 or later, ALPN h2, no renegotiation (RFC 9113, section 9.2).
 
+    Where clients must show a certificate, a handshake without one that is verified fails. Their names are the caller's
+    to check.
+
     Raises:
         ssl.SSLError: OpenSSL does not take the certificate or the key.
     """
@@ -123,7 +180,29 @@ def server_context(credentials: Credentials) -> ssl.SSLContext:
     with _as_file(credentials.chain_pem + credentials.key_pem) as path:
         # Without a password function an encrypted key would be asked for at the terminal.
         context.load_cert_chain(path, password=lambda: b"")
+    if credentials.clients is not None:
+        context.load_verify_locations(cadata=credentials.clients.ca_pem.decode())
+        context.verify_mode = ssl.CERT_REQUIRED
+        # What issues the gateways' certificates may be an intermediate authority that is given alone. Not
+        # VERIFY_X509_STRICT: neither Envoy nor Go ask for the extensions that it misses in many a private authority.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        # A session that is resumed is not verified again, though its certificate may have expired since. TLS 1.2 can
+        # still resume one without a ticket, for up to two hours and until the next change of the files.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
     return context
+
+
+def _certificates(flag: str, path: Path) -> list[x509.Certificate]:
+    octets = _read(flag, path)
+    try:
+        return x509.load_pem_x509_certificates(octets)
+    except ValueError:
+        raise CredentialsError(f"{flag}: {path}: holds no certificate in PEM, or a broken one") from None
+
+
+def _pem(certificates: list[x509.Certificate]) -> bytes:
+    return b"".join(each.public_bytes(serialization.Encoding.PEM) for each in certificates)
 
 
 def _read(flag: str, path: Path) -> bytes:
@@ -152,9 +231,10 @@ def _public_octets(key: object) -> bytes:
 def _credentials(chain: list[x509.Certificate], key: PrivateKeyTypes, *, self_signed: bool = False) -> Credentials:
     """Write chain and key out again, so that nothing else in their files is ever shown to OpenSSL."""
     return Credentials(
-        b"".join(each.public_bytes(serialization.Encoding.PEM) for each in chain),
+        _pem(chain),
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
         chain[0].fingerprint(hashes.SHA256()).hex(":").upper(),
+        chain[0].not_valid_before_utc,
         chain[0].not_valid_after_utc,
         self_signed,
     )

@@ -183,11 +183,11 @@ def _table(vitals: Vitals) -> Iterator[Metric]:
 
 def _process(vitals: Vitals) -> Iterator[Metric]:
     yield _gauge("bbr_ready", "Whether health checks are answered with SERVING", int(vitals.serving.now))
-    if vitals.credentials is not None:
+    if vitals.certificates is not None:
         yield _gauge(
             "bbr_certificate_expiry_timestamp_seconds",
             "When the certificate of the ext_proc port expires",
-            vitals.credentials.not_after.timestamp(),
+            vitals.certificates.credentials.not_after.timestamp(),
         )
     build = GaugeMetricFamily("bbr_build_info", "What this process is", labels=("version", "transport", "python"))
     build.add_metric((__version__, vitals.settings.transport, platform.python_version()), 1)

@@ -11,7 +11,7 @@ from bbr.sources.sources import Sources
 from bbr.transports.serving import Serving, TransportCounts
 
 if TYPE_CHECKING:
-    from bbr.tls import Credentials
+    from bbr.certificates import Certificates
 
 
 class Counting(Protocol):
@@ -36,7 +36,7 @@ class Vitals:
     serving: Serving
     ledger: Ledger
     main: Counting
-    credentials: "Credentials | None"
+    certificates: "Certificates | None"
     started: float = field(default_factory=time.time)
 
     def why_not_ready(self) -> str:

@@ -5,7 +5,8 @@ grpcio holds each message whole and has no types; everything of it that the proj
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import grpc
@@ -14,6 +15,7 @@ import grpc.aio
 from bbr import health
 from bbr.exchange import Exchange
 from bbr.status import Status, StatusCode
+from bbr.transports.rare_log import RareLog
 from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts, max_message_bytes
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_Call = Callable[[Any, Any], Awaitable[Any]]
 
 log = logging.getLogger(__name__)
 
@@ -54,18 +57,22 @@ class GrpcioServer:
             new_exchange: called for each ext_proc stream; None serves health alone.
             ended: called with each exchange once its stream is over, however it ended.
             limits: of all connections together.
-            credentials: for TLS, which grpcio serves with ALPN h2 only; None for plaintext.
+            credentials: for TLS, which grpcio serves with ALPN h2 only; None for plaintext. A client without a
+                certificate that they demand is refused by grpcio, which does not tell; one whose certificate is for
+                other names gets PERMISSION_DENIED for each call.
         """
         self._serving = serving
         self._new_exchange = new_exchange
         self._ended = ended
         self._streams = 0
         self._working = asyncio.Lock()
-        self._credentials = credentials
+        self._clients = credentials.clients if credentials else None
+        self._certificates = _Certificates(credentials) if credentials else None
+        self._refused = RareLog(log, logging.INFO)
         self._server = grpc.aio.server(options=_options(max_body_bytes, limits or ConnectionLimits()))
-        handlers = [_health_handlers(self)]
+        handlers = [_health_handlers(self, self._let_in)]
         if new_exchange is not None:
-            process = grpc.stream_stream_rpc_method_handler(self._process)
+            process = grpc.stream_stream_rpc_method_handler(self._let_in(self._process))
             handlers.append(grpc.method_handlers_generic_handler(health.EXT_PROC_SERVICE, {"Process": process}))
         self._server.add_generic_rpc_handlers(tuple(handlers))
 
@@ -84,10 +91,17 @@ class GrpcioServer:
         return bound
 
     def _add_port(self, target: str) -> int:
-        if self._credentials is None:
+        if self._certificates is None:
             return int(self._server.add_insecure_port(target))
-        pair = (self._credentials.key_pem, self._credentials.chain_pem)
-        return int(self._server.add_secure_port(target, grpc.ssl_server_credentials([pair])))
+        return int(self._server.add_secure_port(target, self._certificates.credentials))
+
+    def use(self, credentials: "Credentials") -> None:
+        """Show these from the next connection on; those that there are keep what they have agreed on.
+
+        Which names are let in, and whether clients must show a certificate, is decided when the server is made.
+        """
+        assert self._certificates is not None  # noqa: S101 (plaintext has none)
+        self._certificates.use(credentials)
 
     async def stop(self, drain_seconds: float) -> None:
         """Take no new streams (GOAWAY), and give running ones `drain_seconds` to finish before they are cancelled."""
@@ -96,6 +110,21 @@ class GrpcioServer:
     def counts(self) -> TransportCounts:
         """Return what has been counted so far: grpcio tells nothing of its connections."""
         return TransportCounts(streams=self._streams)
+
+    def _let_in(self, call: _Call) -> _Call:
+        """Return a call that is refused unless its client's certificate has a name that is let in."""
+        clients = self._clients
+        if clients is None:
+            return call
+
+        async def checked(request: Any, context: Any) -> Any:
+            (pem,) = context.auth_context()["x509_pem_cert"]
+            if why := clients.refusal(ssl.PEM_cert_to_DER_cert(pem.decode())):
+                self._refused.write(asyncio.get_running_loop().time(), "a call was refused: %s", why)
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the client's certificate is not let in here")
+            return await call(request, context)
+
+        return checked
 
     async def _process(self, _messages: AsyncIterator[bytes], context: Any) -> None:
         assert self._new_exchange is not None  # noqa: S101 (registered only with it)
@@ -156,6 +185,33 @@ class GrpcioServer:
         context.set_details("this replica is shutting down")
 
 
+class _Certificates:
+    """What C-core is given to show; it asks at each handshake whether that is still the same."""
+
+    def __init__(self, credentials: "Credentials") -> None:
+        self._current = self._shown = _certificate_configuration(credentials)
+        self.credentials = grpc.dynamic_ssl_server_credentials(
+            self._current, self._news, require_client_authentication=credentials.clients is not None
+        )
+
+    def use(self, credentials: "Credentials") -> None:
+        """Show these from the next handshake on."""
+        self._current = _certificate_configuration(credentials)
+
+    def _news(self) -> Any:
+        # Called by C-core's threads. None keeps what it has: anything else is read and checked again.
+        current = self._current
+        if current is self._shown:
+            return None
+        self._shown = current
+        return current
+
+
+def _certificate_configuration(credentials: "Credentials") -> Any:
+    pair = (credentials.key_pem, credentials.chain_pem)
+    return grpc.ssl_server_certificate_configuration([pair], credentials.clients and credentials.clients.ca_pem)
+
+
 class _CoreError(Exception):
     """A fault of ours, already logged: its stream ends with an error, and no other notices."""
 
@@ -169,11 +225,11 @@ def _core(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         raise _CoreError from error
 
 
-def _health_handlers(server: GrpcioServer) -> Any:
+def _health_handlers(server: GrpcioServer, let_in: Callable[[_Call], _Call]) -> Any:
     methods = {
-        "Check": grpc.unary_unary_rpc_method_handler(server.check),
-        "List": grpc.unary_unary_rpc_method_handler(server.list_services),
-        "Watch": grpc.unary_stream_rpc_method_handler(server.watch),
+        "Check": grpc.unary_unary_rpc_method_handler(let_in(server.check)),
+        "List": grpc.unary_unary_rpc_method_handler(let_in(server.list_services)),
+        "Watch": grpc.unary_stream_rpc_method_handler(let_in(server.watch)),
     }
     return grpc.method_handlers_generic_handler(health.SERVICE, methods)
 

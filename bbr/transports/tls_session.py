@@ -6,12 +6,16 @@ reason why it failed), it can't be half-closed at its end, and a second write bu
 
 import contextlib
 import ssl
+from collections.abc import Callable
 from typing import Final
 
 ALPN: Final = "h2"
 
 # OpenSSL gives back one record at a time, at most 16 KiB.
 _RECORD_BYTES: Final = 16_384
+
+# Where OpenSSL's own word would not tell an operator whose it is.
+_REASONS: Final = {"PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client showed no certificate"}
 
 
 class TlsError(Exception):
@@ -21,12 +25,18 @@ class TlsError(Exception):
 class TlsSession:
     """The server's side of one TLS connection.
 
+    Args:
+        context: how to shake hands.
+        refusal: given a verified client's certificate in DER, returns why the client is not let in, or "". None where
+            clients show none.
+
     Attributes:
         ready: the handshake is over.
         ended: the peer has said that it sends no more (close_notify).
     """
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, refusal: Callable[[bytes], str] | None = None) -> None:
+        self._refusal = refusal
         self.ready = False
         self.ended = False
         self._incoming = ssl.MemoryBIO()
@@ -34,17 +44,19 @@ class TlsSession:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._early = b""
 
-    def check_protocol(self) -> None:
-        """Hold a finished handshake against RFC 9113, section 3.2: HTTP/2 over TLS is agreed on by ALPN.
+    def check_peer(self) -> None:
+        """Hold a finished handshake against RFC 9113, section 3.2, and the client against the names that are let in.
 
-        gRPC's own servers (C-core, Go) ask the same: what another protocol's client can be made to send is never read
-        as HTTP/2. Envoy and all gRPC libraries offer h2.
+        HTTP/2 over TLS is agreed on by ALPN. gRPC's own servers (C-core, Go) ask the same: what another protocol's
+        client can be made to send is never read as HTTP/2. Envoy and all gRPC libraries offer h2.
 
         Raises:
-            TlsError: the client did not offer h2.
+            TlsError: the client did not offer h2, or its certificate has no name that is let in.
         """
         if self._tls.selected_alpn_protocol() != ALPN:
             raise TlsError("the client did not offer HTTP/2 (ALPN h2)")
+        if self._refusal is not None and (why := self._refusal(self._tls.getpeercert(binary_form=True) or b"")):
+            raise TlsError(why)
 
     def receive(self, octets: bytes) -> bytes:
         """Take octets off the wire; return those of the application, of whole records only.
@@ -62,8 +74,12 @@ class TlsSession:
             return self._read()
         except ssl.SSLWantReadError:
             return b""
+        except ssl.SSLCertVerificationError as error:
+            raise TlsError(f"the client's certificate: {error.verify_message}") from None
         except ssl.SSLError as error:
-            raise TlsError((error.reason or str(error)).lower().replace("_", " ")) from None
+            raise TlsError(
+                _REASONS.get(error.reason) or (error.reason or str(error)).lower().replace("_", " ")
+            ) from None
 
     def send(self, octets: bytes) -> bytes:
         """Return what goes on the wire: what `receive` has called for, then `octets`, which wait for the handshake."""

@@ -6,10 +6,10 @@ Times are the event loop's; a tick looks after what is overdue.
 import asyncio
 import logging
 import random
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bbr import health
@@ -87,7 +87,9 @@ class UvServer:
         self.grace_seconds = self._limits.grace_seconds
         self._jitter = jitter
         self.busy_poll = BusyPoll(busy_poll_seconds) if busy_poll_seconds else None
-        self._tls = _tls_context(credentials)
+        self._new_tls: Callable[[], TlsSession] | None = None
+        if credentials is not None:
+            self.use(credentials)
         self._serving = serving
         self._tick_seconds = min(max(tick_seconds, _MIN_TICK_SECONDS), _MAX_TICK_SECONDS)
         methods: dict[bytes, Callable[[], Handler]] = {
@@ -135,6 +137,17 @@ class UvServer:
         self._ticking = loop.call_later(self._tick_seconds, self._tick)
         self._telling = loop.create_task(self._tell_watchers(), name="health watchers")
         return int(self._server.sockets[0].getsockname()[1])
+
+    def use(self, credentials: "Credentials") -> None:
+        """Show these from the next connection on; those that there are keep what they have agreed on.
+
+        Raises:
+            ssl.SSLError: they can't be used; nothing changes.
+        """
+        from bbr.tls import server_context
+
+        refusal = None if credentials.clients is None else credentials.clients.refusal
+        self._new_tls = partial(TlsSession, server_context(credentials), refusal)
 
     async def stop(self, drain_seconds: float) -> None:
         """Take no new connections and no new calls (GOAWAY).
@@ -240,7 +253,7 @@ class UvServer:
 
     def new_tls(self) -> TlsSession | None:
         """Return the TLS of a new connection; None for plaintext."""
-        return None if self._tls is None else TlsSession(self._tls)
+        return None if self._new_tls is None else self._new_tls()
 
     def schedule(self, connection: UvConnection) -> None:
         """Let a connection work, in turn with others."""
@@ -262,11 +275,3 @@ class UvServer:
         self._connections.discard(connection)
         if not self._connections:
             self._all_gone.set()
-
-
-def _tls_context(credentials: "Credentials | None") -> ssl.SSLContext | None:
-    if credentials is None:
-        return None
-    from bbr.tls import server_context
-
-    return server_context(credentials)

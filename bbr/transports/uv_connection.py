@@ -197,7 +197,7 @@ class UvConnection(asyncio.Protocol):
         try:
             data = tls.receive(data)
             if tls.ready and not greeted:
-                tls.check_protocol()
+                tls.check_peer()
         except TlsError as error:
             self._owner.failed("TLS", str(error), self._loop.time())
             self._close()

@@ -2,21 +2,27 @@
 
 import datetime
 import ssl
+import tempfile
 from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 YEAR = datetime.timedelta(days=365)
 
 
-def client_context(root_pem: bytes, *alpn: str) -> ssl.SSLContext:
-    """Return a client's context that trusts one root and offers protocols."""
+def client_context(root_pem: bytes, *alpn: str, shows: "Issued | None" = None) -> ssl.SSLContext:
+    """Return a client's context that trusts one root, offers protocols, and shows a certificate if it is given one."""
     context = ssl.create_default_context(cadata=root_pem.decode())
     if alpn:
         context.set_alpn_protocols(list(alpn))
+    if shows is not None:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(shows.chain_pem + shows.key_pem)
+            file.flush()
+            context.load_cert_chain(file.name)
     return context
 
 
@@ -42,12 +48,27 @@ class Authority:
         """Return an authority below this one."""
         return Authority(self)
 
-    def issue(self, *names: str, key: Any = None, not_after: datetime.datetime | None = None) -> Issued:
-        """Return a certificate for host names, for a year or until `not_after`."""
+    def issue(
+        self,
+        *names: str,
+        key: Any = None,
+        not_after: datetime.datetime | None = None,
+        life: datetime.timedelta = 2 * YEAR,
+        server_only: bool = False,
+    ) -> Issued:
+        """Return a certificate for host names and URIs.
+
+        Args:
+            names: what has :// in it is a URI.
+            key: its own, if it is not to be an EC key.
+            not_after: its end, in a year if it is not given.
+            life: from its begin to its end.
+            server_only: let it serve as a server's alone.
+        """
         key = key or ec.generate_private_key(ec.SECP256R1())
         end = not_after or datetime.datetime.now(datetime.UTC) + YEAR
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "router")])
-        certificate = _signed(subject, key, self, end, names=names)
+        certificate = _signed(subject, key, self, end, names=names, life=life, server_only=server_only)
         plain = serialization.NoEncryption()
         key_pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
         return Issued(_pem(certificate) + self._chain_pem, key_pem)
@@ -61,14 +82,22 @@ def _signed(
     *,
     ca: bool = False,
     names: tuple[str, ...] = (),
+    life: datetime.timedelta = 2 * YEAR,
+    server_only: bool = False,
 ) -> x509.Certificate:
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer._name).public_key(key.public_key())
-    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(end - 2 * YEAR).not_valid_after(end)
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(end - life).not_valid_after(end)
     builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     if names:
-        alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+        alternatives = x509.SubjectAlternativeName([_general(name) for name in names])
         builder = builder.add_extension(alternatives, critical=False)
+    if server_only:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     return builder.sign(issuer._key, hashes.SHA256())
+
+
+def _general(name: str) -> x509.GeneralName:
+    return x509.UniformResourceIdentifier(name) if "://" in name else x509.DNSName(name)
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

@@ -1,19 +1,19 @@
 """The vitals of a router that does not run."""
 
+import dataclasses
 import datetime
 from pathlib import Path
 from typing import Any
 
 from bbr import config
 from bbr.admin.vitals import Vitals
+from bbr.certificates import Certificates
 from bbr.ledger import Ledger
 from bbr.metrics import Metrics
 from bbr.sources.sources import Sources
-from bbr.tls import Credentials
 from bbr.transports.serving import Serving, TransportCounts
 
 NOT_AFTER = datetime.datetime(2030, 1, 2, tzinfo=datetime.UTC)
-CREDENTIALS = Credentials(b"", b"", "AA:BB", NOT_AFTER)
 
 
 class Port:
@@ -42,6 +42,12 @@ def vitals(models: Path | None = None, *, counts: TransportCounts | None = None,
         "serving": Serving(ready=sources.table.synced),
         "ledger": Ledger(1000),
         "main": Port(counts or TransportCounts(1, 2, 3, 4, {("HTTP/2", "preface"): 5}, {"refused": 6})),
-        "credentials": CREDENTIALS if settings.secure_serving else None,
+        "certificates": _certificates(settings) if settings.secure_serving else None,
     }
     return Vitals(**parts, started=1_700_000_000.0)
+
+
+def _certificates(settings: config.Settings) -> Certificates:
+    certificates = Certificates(settings)
+    certificates.credentials = dataclasses.replace(certificates.credentials, not_after=NOT_AFTER)
+    return certificates

@@ -132,11 +132,14 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values |= {"tls_cert": "tls.crt", "tls_key": "tls.key", "max_connections": "9", "max_connection_age": "9"}
     values |= {"kubernetes": "true", "namespace": "ours", "kubeconfig": "config", "sync_timeout": "9"}
     values |= {"discover_routes": "true", "metrics_endpoint_auth": "true"}
+    values |= {"tls_client_ca": "ca.crt", "tls_client_san": "a.example,spiffe://b/*"}
     if name in ("namespace", "kubeconfig", "discover_routes", "metrics_endpoint_auth"):
         monkeypatch.setenv("BBR_KUBERNETES", "true")
     for partner in {"tls_cert", "tls_key"} - {name}:
-        if name.startswith("tls_"):
+        if name in ("tls_cert", "tls_key"):
             monkeypatch.setenv(config.variable_of(partner), values[partner])
+    if name == "tls_client_san":
+        monkeypatch.setenv("BBR_TLS_CLIENT_CA", "ca.crt")
     assert cli.main(["serve", config.flag_of(name), values[name]]) == 0
     monkeypatch.setenv(config.variable_of(name), values[name])
     assert cli.main(["serve"]) == 0

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from bbr import config
+from bbr.client_names import AllowedName
 from bbr.config import ConfigError, Settings
 from bbr.paths import PathPattern
 from bbr.policy import BodyMode, InvalidJson, OverLimit
@@ -17,6 +18,8 @@ PARTNERS = {
     **{name: {"kubernetes": "true"} for name in OF_A_CLUSTER},
     "tls_cert": {"secure_serving": "true", "tls_key": "tls.key"},
     "tls_key": {"secure_serving": "true", "tls_cert": "tls.crt"},
+    "tls_client_ca": {"secure_serving": "true"},
+    "tls_client_san": {"secure_serving": "true", "tls_client_ca": "ca.crt"},
     "unknown_model": {"default_model": "qwen"},
     "missing_model": {"default_model": "qwen"},
 }
@@ -51,6 +54,8 @@ def test_defaults():
         "secure_serving": False,
         "tls_cert": None,
         "tls_key": None,
+        "tls_client_ca": None,
+        "tls_client_san": None,
         "max_connections": 10_000,
         "max_connection_age": 0.0,
         "models": None,
@@ -111,6 +116,14 @@ USABLE = {
     },
     "tls_cert": {"/etc/tls/tls.crt": Path("/etc/tls/tls.crt")},
     "tls_key": {"/etc/tls/tls.key": Path("/etc/tls/tls.key")},
+    "tls_client_ca": {"/etc/tls/ca.crt": Path("/etc/tls/ca.crt")},
+    "tls_client_san": {
+        "gateway.example": (AllowedName("gateway.example"),),
+        "*.gateways.example, spiffe://cluster.local/ns/gateways/*": (
+            AllowedName("*.gateways.example"),
+            AllowedName("spiffe://cluster.local/ns/gateways/*"),
+        ),
+    },
     "max_connections": {"1": 1, "10000": 10_000, "1000000": 1_000_000},
     "max_connection_age": {"0": 0.0, "0.5": 0.5, "1800": 1800.0},
     "models": {"models.yaml": Path("models.yaml"), "/etc/bbr/models": Path("/etc/bbr/models")},
@@ -202,6 +215,11 @@ UNUSABLE = {
     "secure_serving": dict.fromkeys(("", "no", "yes", "tRUE", "2"), "is neither true nor false"),
     "tls_cert": {"": "is not the name of a file"},
     "tls_key": {"": "is not the name of a file"},
+    "tls_client_ca": {"": "is not the name of a file"},
+    "tls_client_san": dict.fromkeys(
+        ("", "gateway.example,", "10.0.0.1:443", "*", "a.*.b", "spiffe://", "spiffe://a/*/b", "spiffe:///*"),
+        "is neither a DNS name, perhaps with *. at its beginning, nor a URI (scheme://...), perhaps with /* at its end",
+    ),
     "max_connections": dict.fromkeys(
         ("", "0", "-1", "1000001", "1e3", "10k", "٩", "00000001"), "is not a number from 1 to 1000000"
     ),
@@ -338,7 +356,7 @@ def test_only_booleans_are_switches(name):
 
 @pytest.mark.parametrize("name", config.OPTIONS)
 def test_only_lists_are_repeatable(name):
-    lists = ("strip_header", "include_path", "exclude_path", "query_model_path", "path_template")
+    lists = ("strip_header", "include_path", "exclude_path", "query_model_path", "path_template", "tls_client_san")
     assert config.OPTIONS[name].repeatable == (name in lists)
 
 
@@ -422,6 +440,16 @@ CONTRADICTIONS = [
         {"tls_cert": "tls.crt", "tls_key": "tls.key", **PLAINTEXT},
         "--tls-cert and --secure-serving=false contradict each other: leave one out",
         id="a certificate for plaintext",
+    ),
+    pytest.param(
+        {"tls_client_ca": "ca.crt", **PLAINTEXT},
+        "--tls-client-ca and --secure-serving=false contradict each other: leave one out",
+        id="clients' certificates for plaintext",
+    ),
+    pytest.param(
+        {"tls_client_san": "gateway.example"},
+        "--tls-client-san needs --tls-client-ca as well: whose certificates name clients",
+        id="names of clients that show no certificate",
     ),
     pytest.param(
         {"max_connection_age": "60", "drain_seconds": "0"},

@@ -7,11 +7,12 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "bbr").rglob("*.py") if "pb" not in path.parts)
 
 TABLE = ("routing", "paths", "models_list")
+NAMES = ("client_names",)
 BODIES = ("encodings", "form", "multipart", "parameters", "uri", "ledger", "long_body")
 EXCHANGE = ("exchange", "request", "duplex", "awaited", "head", "policy", "verdict")
 CORE = {
     f"bbr/{name}.py"
-    for name in (*EXCHANGE, "model", "replies", "refusal", "registry", "health", "status", *TABLE, *BODIES)
+    for name in (*EXCHANGE, "model", "replies", "refusal", "registry", "health", "status", *TABLE, *NAMES, *BODIES)
 }
 SANS_IO = ("bbr/http2/", "bbr/rpc/", "bbr/scan/")
 READING = "bbr/reading/"

@@ -21,6 +21,7 @@ def test_a_setting_without_a_default_is_none():
         (options.port, False, False),
         (options.header_names, False, True),
         (options.templates, False, True),
+        (options.client_names, False, True),
     ],
 )
 def test_how_a_flag_may_be_given(parse, switch, repeatable):

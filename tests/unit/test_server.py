@@ -457,6 +457,35 @@ def test_certificate_that_can_not_be_used_is_one_sentence(issued):
 
 
 @both
+def test_sighup_reads_certificate_and_table_anew_and_connections_live_on(transport, issued, models):
+    certificate, key, authority = issued
+    flags = (f"--transport={transport}", f"--models={models}", f"--tls-cert={certificate}", f"--tls-key={key}")
+    with (
+        serving("--secure-serving", *flags) as process,
+        channel_to(process.port, authority.root_pem) as channel,
+    ):
+        stream = Stream(channel)
+        stream.send(HEADERS)
+        before = ssl.get_server_certificate(("127.0.0.1", process.port))
+        chain_pem, key_pem = authority.issue("localhost")
+        certificate.write_bytes(chain_pem)
+        key.write_bytes(key_pem)
+        models.write_text("models: [{name: gemma}]", encoding="utf-8")
+        process.signal(signal.SIGHUP)
+        fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(chain_pem.decode())).digest().hex(":").upper()
+        assert process.wait_for(f"SHA-256 {fingerprint}")
+        assert process.wait_for("the model table is in use: 1 base models")
+        after = ssl.get_server_certificate(("127.0.0.1", process.port))
+        assert before != after
+        assert after.strip() == chain_pem.decode().strip()
+        stream.send(body("qwen"))  # by the table that it began with
+        assert stream.receive().HasField("request_headers")
+        assert stream.receive().HasField("request_body")
+        assert stream.finish() == grpc.StatusCode.OK
+        assert process.stop() == 0
+
+
+@both
 def test_connections_are_bounded_and_age(transport):
     with serving(
         f"--transport={transport}", "--max-connections=2", "--max-connection-age=0.2", "--drain-seconds=1"

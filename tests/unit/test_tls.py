@@ -1,4 +1,6 @@
+import dataclasses
 import datetime
+import ipaddress
 import os
 import ssl
 
@@ -8,7 +10,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from bbr import tls
-from bbr.tls import CredentialsError
+from bbr.client_names import AllowedName, SubjectName
+from bbr.tls import Clients, CredentialsError
 from tests.support.certificates import Authority, client_context
 
 NOW = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
@@ -50,8 +53,9 @@ def test_self_signed_certificate_is_good_for_its_names():
     alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert alternatives.get_values_for_type(x509.DNSName) == ["localhost", "bbr-7d4f"]
     assert made.self_signed
+    assert made.clients is None
     assert made.not_after == certificate.not_valid_after_utc == NOW + datetime.timedelta(days=3650)
-    assert certificate.not_valid_before_utc == NOW - datetime.timedelta(hours=1)
+    assert made.not_before == certificate.not_valid_before_utc == NOW - datetime.timedelta(hours=1)
     assert made.fingerprint.replace(":", "") == certificate.fingerprint(hashes.SHA256()).hex().upper()
     assert len(made.fingerprint) == 95
 
@@ -107,7 +111,10 @@ def test_files_of_every_usual_kind_of_key(tmp_path, authority, kind):
     loaded = tls.load(*written(tmp_path, issued))
     certificate = x509.load_pem_x509_certificate(issued.chain_pem)
     assert not loaded.self_signed
-    assert loaded.not_after == certificate.not_valid_after_utc
+    assert (loaded.not_before, loaded.not_after) == (
+        certificate.not_valid_before_utc,
+        certificate.not_valid_after_utc,
+    )
     assert loaded.fingerprint.replace(":", "") == certificate.fingerprint(hashes.SHA256()).hex().upper()
     _, client = handshake(tls.server_context(loaded), client_context(authority.root_pem, "h2"), "router.test")
     assert client.getpeercert(binary_form=True) == certificate.public_bytes(serialization.Encoding.DER)
@@ -219,3 +226,106 @@ def test_a_key_is_never_on_a_disk(monkeypatch):
     tls.server_context(tls.self_signed(["localhost"], NOW))
     assert [path[:14] for path in opened] == ["/proc/self/fd/"]
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+def der(issued):
+    return x509.load_pem_x509_certificate(issued.chain_pem).public_bytes(serialization.Encoding.DER)
+
+
+def of_kinds(*names):
+    """Return a self-signed certificate in DER for names of any kind; without names it has no such extension."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gateway.example")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(NOW).not_valid_after(NOW + datetime.timedelta(days=1))
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def test_names_of_a_certificate():
+    certificate = of_kinds(
+        x509.DNSName("gateway.example"),
+        x509.UniformResourceIdentifier("spiffe://a/b"),
+        x509.IPAddress(ipaddress.ip_address("10.0.0.1")),
+        x509.RFC822Name("gateway@example.org"),
+        x509.RegisteredID(x509.ObjectIdentifier("1.2.3")),
+    )
+    names = tls.subject_names(certificate)
+    assert names[:4] == (
+        SubjectName("DNS", "gateway.example"),
+        SubjectName("URI", "spiffe://a/b"),
+        SubjectName("IP", "10.0.0.1"),
+        SubjectName("email", "gateway@example.org"),
+    )
+    assert [name.kind for name in names[4:]] == ["other"]
+
+
+def test_a_common_name_is_no_name():
+    assert tls.subject_names(of_kinds()) == ()
+
+
+@pytest.mark.parametrize("octets", [b"", b"octets", bytes(64)])
+def test_names_that_can_not_be_read_are_none(octets):
+    assert tls.subject_names(octets) == ()
+
+
+def test_clients_are_let_in_by_name(authority):
+    clients = Clients(authority.root_pem, (AllowedName("gateway.example"),))
+    assert clients.refusal(der(authority.issue("gateway.example"))) == ""
+    assert clients.refusal(der(authority.issue("other.example"))) == (
+        "--tls-client-san allows none of the names in the client's certificate: DNS:other.example"
+    )
+    assert Clients(authority.root_pem).refusal(b"whatever has been verified") == ""
+
+
+def test_an_authority_is_trusted_for_itself_even_if_it_is_an_intermediate_one(authority):
+    below = authority.intermediate()
+    issued = below.issue("gateway.example")
+    own = x509.load_pem_x509_certificates(issued.chain_pem)[1].public_bytes(serialization.Encoding.PEM)
+    made = tls.self_signed(["localhost"], datetime.datetime.now(datetime.UTC))
+    made = dataclasses.replace(made, clients=Clients(own))
+    server, _ = handshake(tls.server_context(made), client_context(made.chain_pem, "h2", shows=issued))
+    assert server.getpeercert(binary_form=True) == der(issued)
+    stranger = client_context(made.chain_pem, "h2", shows=authority.issue("gateway.example"))
+    with pytest.raises(ssl.SSLError, match=r"(?i)certificate.verify.failed"):
+        handshake(tls.server_context(made), stranger)
+
+
+def test_no_session_of_a_client_with_a_certificate_is_resumed_by_tls_1_3(authority):
+    made = tls.self_signed(["localhost"], datetime.datetime.now(datetime.UTC))
+    context = tls.server_context(dataclasses.replace(made, clients=Clients(authority.root_pem)))
+    assert context.num_tickets == 0
+    assert context.options & ssl.OP_NO_TICKET
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert tls.server_context(made).verify_mode == ssl.CERT_NONE
+
+
+def test_authorities_by_file(tmp_path, authority):
+    other = Authority()
+    path = tmp_path / "ca.crt"
+    path.write_bytes(b"# ours\n" + authority.root_pem + b"# theirs\n" + other.root_pem)
+    assert tls.load_authorities(path) == authority.root_pem + other.root_pem
+
+
+def authority_refusal(path):
+    with pytest.raises(CredentialsError) as caught:
+        tls.load_authorities(path)
+    return str(caught.value)
+
+
+def test_authorities_that_can_not_be_used_are_named(tmp_path, authority, monkeypatch):
+    path = tmp_path / "ca.crt"
+    assert authority_refusal(path) == f"--tls-client-ca: {path}: No such file or directory"
+    for kind in NO_PEM.values():
+        path.write_bytes(kind(authority.root_pem))
+        assert authority_refusal(path) == f"--tls-client-ca: {path}: holds no certificate in PEM, or a broken one"
+    path.write_bytes(authority.root_pem)
+
+    def refuse(*_arguments, **_options):
+        error = ssl.SSLError()
+        error.reason = "UNSUPPORTED"
+        raise error
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", refuse)
+    assert authority_refusal(path) == f"--tls-client-ca: {path}: OpenSSL refuses it (UNSUPPORTED)"

@@ -1,12 +1,14 @@
 import contextlib
+import dataclasses
 import datetime
 import ssl
 
 import pytest
 
-from bbr.tls import self_signed, server_context
+from bbr.client_names import AllowedName
+from bbr.tls import Clients, self_signed, server_context
 from bbr.transports.tls_session import TlsError, TlsSession
-from tests.support.certificates import client_context
+from tests.support.certificates import YEAR, Authority, client_context
 from tests.support.h2cases import CHUNKS
 
 CREDENTIALS = self_signed(["localhost"], datetime.datetime.now(datetime.UTC))
@@ -16,8 +18,14 @@ CONTEXT = server_context(CREDENTIALS)
 class Client:
     """A TLS client joined to a session; what it sends arrives in reads of `chunk` octets."""
 
-    def __init__(self, *alpn: str, chunk: int | None = None, context: ssl.SSLContext | None = None) -> None:
-        self.session = TlsSession(CONTEXT)
+    def __init__(
+        self,
+        *alpn: str,
+        chunk: int | None = None,
+        context: ssl.SSLContext | None = None,
+        session: TlsSession | None = None,
+    ) -> None:
+        self.session = session or TlsSession(CONTEXT)
         self.received = b""
         self._chunk = chunk
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -58,7 +66,7 @@ def test_both_directions_in_reads_of_any_size(chunk):
     assert not client.session.ready
     client.shake_hands()
     assert client.session.ready
-    client.session.check_protocol()
+    client.session.check_peer()
     sent = bytes(range(256)) * 400
     for start in range(0, len(sent), 40_000):
         client.tls.write(sent[start : start + 40_000])
@@ -87,7 +95,7 @@ def test_client_that_does_not_offer_h2_is_refused(offered):
     client = Client(*offered)
     client.shake_hands()
     with pytest.raises(TlsError, match=r"^the client did not offer HTTP/2 \(ALPN h2\)$"):
-        client.session.check_protocol()
+        client.session.check_peer()
 
 
 @pytest.mark.parametrize(
@@ -146,3 +154,79 @@ def test_close_tells_the_client_and_needs_no_answer():
 
 def test_close_before_the_handshake_says_nothing():
     assert TlsSession(CONTEXT).close() == b""
+
+
+AUTHORITY = Authority()
+CLIENTS = Clients(AUTHORITY.root_pem, (AllowedName("gateway.example"),))
+
+
+def asking_client(*alpn, shows=None, version=ssl.TLSVersion.TLSv1_3):
+    """Return a client of a session that demands a certificate for gateway.example."""
+    context = client_context(CREDENTIALS.chain_pem, *alpn, shows=shows)
+    context.maximum_version = version
+    server = server_context(dataclasses.replace(CREDENTIALS, clients=CLIENTS))
+    return Client(context=context, session=TlsSession(server, CLIENTS.refusal))
+
+
+versions = pytest.mark.parametrize(
+    "version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda each: each.name
+)
+REFUSED = {
+    "no certificate": (lambda: None, "the client showed no certificate"),
+    "of another authority": (
+        lambda: Authority().issue("gateway.example"),
+        "the client's certificate: certificate signature failure",
+    ),
+    "expired": (
+        lambda: AUTHORITY.issue("gateway.example", not_after=datetime.datetime.now(datetime.UTC)),
+        "the client's certificate: certificate has expired",
+    ),
+    "not yet valid": (
+        lambda: AUTHORITY.issue("gateway.example", life=YEAR / 2),
+        "the client's certificate: certificate is not yet valid",
+    ),
+    "a server's": (lambda: AUTHORITY.issue("gateway.example", server_only=True), "the client's certificate: un"),
+}
+
+
+@versions
+@pytest.mark.parametrize(("issue", "reason"), REFUSED.values(), ids=REFUSED)
+def test_a_client_that_is_not_verified_never_gets_an_octet(version, issue, reason):
+    client = asking_client("h2", shows=issue(), version=version)
+    assert client.session.send(b"settings") == b""
+    with pytest.raises(TlsError, match=f"^{reason}"):
+        client.shake_hands()  # by TLS 1.3 the client is done with it as soon as it has sent its certificate
+    assert not client.session.ready
+    client._incoming.write(client.session.close())
+    with pytest.raises(ssl.SSLError, match=r"(?i)alert"):
+        client.read(b"")
+
+
+@versions
+def test_a_client_is_let_in_by_its_certificates_name(version):
+    client = asking_client("h2", shows=AUTHORITY.issue("gateway.example"), version=version)
+    assert client.session.send(b"settings") == b""
+    client.shake_hands()
+    client.session.check_peer()
+    assert client.read(client.session.send(b"")) == b"settings"
+
+
+@versions
+def test_a_client_with_another_name_is_closed_without_an_octet(version):
+    client = asking_client("h2", shows=AUTHORITY.issue("a.example", "spiffe://b/c"), version=version)
+    assert client.session.send(b"settings") == b""
+    # No `deliver`, which sends: the connection checks before it does.
+    while not client.session.ready:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.tls.do_handshake()
+        assert client.session.receive(client._outgoing.read()) == b""
+        if not client.session.ready:
+            client._incoming.write(client.session.send(b""))
+    why = "--tls-client-san allows none of the names in the client's certificate: DNS:a.example, URI:spiffe://b/c"
+    with pytest.raises(TlsError) as caught:
+        client.session.check_peer()
+    assert str(caught.value) == why
+    client._incoming.write(client.session.close())
+    with contextlib.suppress(ssl.SSLZeroReturnError):
+        client.tls.do_handshake()
+        assert client.tls.read(100) == b""
