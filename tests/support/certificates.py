@@ -1,8 +1,12 @@
 """An authority of a test's own, and certificates that it issues."""
 
+import dataclasses
 import datetime
+import itertools
+import socket
 import ssl
 import tempfile
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from cryptography import x509
@@ -10,6 +14,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from bbr.client_names import AllowedName
+from bbr.tls import Clients, Credentials, load
+
+DEADLINE_SECONDS = 30.0
+_NUMBERS = itertools.count(1)
 YEAR = datetime.timedelta(days=365)
 
 
@@ -38,7 +47,9 @@ class Authority:
 
     def __init__(self, above: "Authority | None" = None) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "intermediate" if above else "root")])
+        # Names of their own: by two of the same name a verifier would not know which of them has issued what.
+        name = f"{'intermediate' if above else 'root'} {next(_NUMBERS)}"
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         issuer = above or self
         self._certificate = _signed(self._name, self._key, issuer, datetime.datetime.now(datetime.UTC) + YEAR, ca=True)
         self._chain_pem = above._chain_pem + _pem(self._certificate) if above else b""
@@ -94,6 +105,25 @@ def _signed(
     if server_only:
         builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     return builder.sign(issuer._key, hashes.SHA256())
+
+
+def credentials(issued: Issued, ca_pem: bytes = b"", *allowed: str) -> Credentials:
+    """Return what a server shows, by way of files; with authorities it asks clients for their certificates."""
+    with tempfile.TemporaryDirectory() as scratch:
+        certificate, key = Path(scratch, "tls.crt"), Path(scratch, "tls.key")
+        certificate.write_bytes(issued.chain_pem)
+        key.write_bytes(issued.key_pem)
+        clients = Clients(ca_pem, tuple(map(AllowedName, allowed))) if ca_pem else None
+        return dataclasses.replace(load(certificate, key), clients=clients)
+
+
+def shown(port: int, client: ssl.SSLContext) -> bytes:
+    """Return the certificate, in DER, that a server on this machine shows as localhost's."""
+    with (
+        socket.create_connection(("127.0.0.1", port), DEADLINE_SECONDS) as plain,
+        client.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        return connection.getpeercert(binary_form=True) or b""
 
 
 def _general(name: str) -> x509.GeneralName:

@@ -68,6 +68,13 @@ class Router:
         self.ended.clear()
         return verdicts
 
+    def use(self, credentials: Credentials) -> None:
+        """Show other credentials from the next connection on; returns once that is so."""
+        self._background.run(self._use(credentials))
+
+    async def _use(self, credentials: Credentials) -> None:
+        self._server.use(credentials)
+
     def stop(self) -> None:
         """Stop the server at once."""
         self._background.run(self._server.stop(0))

@@ -175,7 +175,7 @@ REFUSED = {
     "no certificate": (lambda: None, "the client showed no certificate"),
     "of another authority": (
         lambda: Authority().issue("gateway.example"),
-        "the client's certificate: certificate signature failure",
+        "the client's certificate: unable to get local issuer certificate",
     ),
     "expired": (
         lambda: AUTHORITY.issue("gateway.example", not_after=datetime.datetime.now(datetime.UTC)),
