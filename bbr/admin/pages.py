@@ -14,6 +14,7 @@ import orjson
 from bbr import __version__, commands
 from bbr.admin.http import JSON, Answer, Asked, Page, text
 from bbr.admin.vitals import Vitals
+from bbr.client_names import AllowedName
 from bbr.paths import PathPattern
 from bbr.sources.sources import Sources
 from bbr.uri import Template
@@ -97,7 +98,7 @@ def _plain(value: Any) -> Any:
         return value.name.lower().replace("_", "-") if isinstance(value, int) else value.value
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, PathPattern | Template):
+    if isinstance(value, AllowedName | PathPattern | Template):
         return value.text
     if isinstance(value, bytes):
         return value.decode()

@@ -7,6 +7,7 @@ from bbr import __version__, config
 from bbr.admin.http import Asked
 from bbr.admin.pages import pages
 from bbr.sources.routes import Mismatches, Unknown
+from tests.support.certificates import Authority
 from tests.support.vitals import vitals
 
 
@@ -73,8 +74,12 @@ def test_models_without_a_table_and_with_mismatches(monkeypatch):
     assert found["unknown_models_in_routes"] == [str(unfit.unknown[0])]
 
 
-def test_config_shows_every_setting():
+def test_config_shows_every_setting(tmp_path):
+    (tmp_path / "ca.crt").write_bytes(Authority().root_pem)
     flags = {
+        "secure_serving": "true",
+        "tls_client_ca": str(tmp_path / "ca.crt"),
+        "tls_client_san": "*.example,spiffe://a/*",
         "include_path": "/v1/**",
         "query_model_path": "/a,/b",
         "path_template": "/m/{model}/x",
@@ -92,3 +97,5 @@ def test_config_shows_every_setting():
     assert settings["assume_body_mode"] == "buffered"
     assert settings["max_body_bytes"] == 64 << 20
     assert settings["tls_key"] is None
+    assert settings["tls_client_ca"] == str(tmp_path / "ca.crt")
+    assert settings["tls_client_san"] == ["*.example", "spiffe://a/*"]

@@ -8,7 +8,8 @@ import pytest
 
 from bbr.policy import BodyMode
 from tests.support import messages
-from tests.support.grpc_frames import framed
+from tests.support.certificates import Authority, client_context, credentials
+from tests.support.grpc_frames import GrpcFrames, framed
 from tests.support.loops import in_loop
 from tests.support.uv_server import PREFACE, SETTINGS, Uv, frames
 
@@ -235,3 +236,38 @@ async def test_fault_in_one_connections_tick_is_no_other_connections(monkeypatch
         for client in (good, bad):
             await client.close()
     assert [(record.levelno, record.exc_info[0]) for record in caplog.records] == [(logging.ERROR, ValueError)]
+
+
+@in_loop
+async def test_new_credentials_are_for_the_next_connection_and_others_live_on():
+    authority = Authority()
+    async with Uv(tls=True) as server:
+        before = await server.client()
+        await answered(before)
+        server.server.use(credentials(authority.issue("localhost"), authority.root_pem, "gateway.example"))
+        shows = client_context(authority.root_pem, "h2", shows=authority.issue("gateway.example"))
+        after = await GrpcFrames.connect(server.port, shows)
+        await answered(after)
+        await answered(before)
+        for client in (before, after):
+            await client.close()
+
+
+@in_loop
+async def test_client_with_another_name_is_told_nothing_of_http2(caplog):
+    caplog.set_level(logging.INFO)
+    authority = Authority()
+    async with Uv(tls=True) as server:
+        server.server.use(credentials(authority.issue("localhost"), authority.root_pem, "gateway.example"))
+        for _ in range(3):
+            shows = client_context(authority.root_pem, "h2", shows=authority.issue("other.example"))
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", server.port, ssl=shows, server_hostname="localhost", ssl_shutdown_timeout=0.05
+            )
+            writer.write(PREFACE + SETTINGS)
+            assert await reader.read() == b""
+            writer.close()
+        await server.all_gone()
+        assert server.server.counts().failures == {("TLS", ""): 3}
+    why = "--tls-client-san allows none of the names in the client's certificate: DNS:other.example"
+    assert caplog.messages == [f"a connection failed: TLS: {why}"]  # one line, however many come
