@@ -69,6 +69,7 @@ def set_up(level: str = "info", form: str = "auto", stream: TextIO | None = None
     stream = sys.stderr if stream is None else stream
     if form == "auto":
         form = "text" if _is_terminal(stream) else "json"
+    _keep_descriptors()
     root = logging.getLogger()
     for old in [each for each in root.handlers if isinstance(each, Lines)]:
         root.removeHandler(old)
@@ -248,6 +249,16 @@ def _stack(record: logging.LogRecord) -> str:
 
 def _place(path: str, line: int) -> str:
     return f"{os.path.basename(path)}:{line}"
+
+
+def _keep_descriptors() -> None:
+    """Open stdin, stdout and stderr, to nothing, if they are closed.
+
+    Else a socket gets one of their numbers, and libuv ends the process when it closes that.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(opened)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
