@@ -72,13 +72,17 @@ def _serve(settings: config.Settings) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     import uvloop  # loading these takes 0.2 s, which --help need not wait for
 
+    from bbr import logs
     from bbr.server import Server, StartError
 
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    form = logs.set_up(settings.log_level, settings.log_format)
     try:
-        uvloop.run(Server(settings).run())
+        uvloop.run(logs.watched(Server(settings).run()))
     except StartError as error:
-        return _fail("serve", EXIT_FAILED, error)
+        if form == "text":
+            return _fail("serve", EXIT_FAILED, error)
+        logging.getLogger("bbr.cli").critical("bbr serve: %s.", error)
+        return EXIT_FAILED
     return EXIT_OK
 
 

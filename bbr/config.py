@@ -21,6 +21,9 @@ from bbr.routing import MissingModel, UnknownModel
 ENVIRONMENT_PREFIX: Final = "BBR_"
 NAMESPACE_VARIABLE: Final = "NAMESPACE"
 
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+LOG_FORMATS: Final = ("auto", "json", "text")
+
 _BODY_MODES: Final = {"full-duplex": BodyMode.FULL_DUPLEX_STREAMED, "buffered": BodyMode.BUFFERED}
 
 
@@ -299,6 +302,35 @@ class Settings:
         "SECONDS",
         "how long running requests may take to finish after SIGTERM, or on a connection past --max-connection-age",
     )
+    log_level: str = options.setting(
+        options.choice({level: level for level in LOG_LEVELS}),
+        "info",
+        "LEVEL",
+        "what is written to stderr: debug, info, warning or error, and what is worse. Requests have --access-log",
+    )
+    log_format: str = options.setting(
+        options.choice({form: form for form in LOG_FORMATS}),
+        "auto",
+        "FORMAT",
+        "json, one object a line; text, for people; auto is text if stderr is a terminal, else json",
+    )
+    access_log: str = options.setting(
+        options.choice({"off": "off", "errors": "errors", "all": "all"}),
+        "errors",
+        "REQUESTS",
+        "which requests are logged, at every --log-level: off for none; errors for those that were refused or broke "
+        "the protocol, and --access-log-sample of the others; all",
+    )
+    access_log_sample: float = options.setting(
+        options.ratio, "0", "RATIO", "with --access-log=errors, the share of other requests to log, 0 to 1, at random"
+    )
+    access_log_rate: int = options.setting(
+        options.lines,
+        "100",
+        "LINES",
+        "at most so many refused requests are logged in a second, and as many others; a line tells how many more there "
+        "were. 0 for no bound",
+    )
 
 
 OPTIONS: Final[Mapping[str, Option]] = {field.name: field.metadata["option"] for field in dataclasses.fields(Settings)}
@@ -384,6 +416,8 @@ def _check(settings: Settings) -> None:
     for name in ("namespace", "kubeconfig", "discover_routes", "metrics_endpoint_auth"):
         if getattr(settings, name) and not settings.kubernetes:
             raise ConfigError(f"{flag_of(name)} needs --kubernetes")
+    if settings.access_log_sample and settings.access_log != "errors":
+        raise ConfigError(f"--access-log-sample needs --access-log=errors, and not {settings.access_log}")
     if settings.busy_poll and settings.transport != "uv":
         raise ConfigError(f"--busy-poll needs --transport=uv, and not {settings.transport}")
     _check_default_model(settings)

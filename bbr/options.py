@@ -127,6 +127,18 @@ def count(text: str) -> int:
     raise ValueError("is not a number from 1 to 1000000")
 
 
+def lines(text: str) -> int:
+    """Return a number of lines, up to a million, 0 for no bound."""
+    return 0 if text == "0" else count(text)
+
+
+def ratio(text: str) -> float:
+    """Return a share of all, from 0 to 1."""
+    if not re.fullmatch(r"[01](\.[0-9]{1,9})?", text) or float(text) > 1:
+        raise ValueError("is not a ratio from 0 to 1, as in 0.01")
+    return float(text)
+
+
 def model_length(text: str) -> int:
     """Return a length in bytes, up to the longest name that the router can carry."""
     if text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= LONGEST_MODEL_BYTES:

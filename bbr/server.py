@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from bbr import __version__, descriptors, policies
+from bbr.access_log import access_log
 from bbr.admin import pages
 from bbr.admin.http import AdminServer, Page
 from bbr.admin.vitals import Vitals
@@ -52,6 +53,7 @@ class Server:
         self.sources = _sources(settings)
         self._policy = policies.policy(settings)
         self.metrics = Metrics()
+        self._access = access_log(settings, lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call))
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT, then drain.
@@ -105,6 +107,8 @@ class Server:
             await main.stop(0)
             await checks.stop(0)
             await admin.stop()
+            if self._access is not None:
+                self._access.close()
         log.info("stopped")
 
     async def _until_stopped(self, stop: asyncio.Future[str], serving: Serving) -> str:
@@ -138,6 +142,8 @@ class Server:
 
     def _ended(self, exchange: ObservedExchange) -> None:
         self.metrics.count(exchange)
+        if self._access is not None:
+            self._access.ended(exchange)
         verdict = exchange.verdict
         if verdict.outcome is _FAULT:
             log.warning("a gateway broke the ext_proc protocol (%s); its client got an error", verdict.reason)

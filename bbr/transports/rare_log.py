@@ -6,6 +6,41 @@ from typing import Final
 _SECONDS: Final = 10.0
 
 
+class Allowance:
+    """So many lines in so many seconds, and a count of those that are more.
+
+    Pure: time is an argument, in seconds of any one clock.
+
+    Attributes:
+        left_out: how many were too many since `told` was last called.
+    """
+
+    __slots__ = ("_lines", "_open", "_seconds", "_until", "left_out")
+
+    def __init__(self, lines: int, seconds: float) -> None:
+        self.left_out = 0
+        self._lines = lines
+        self._seconds = seconds
+        self._open = 0
+        self._until = float("-inf")
+
+    def take(self, now: float) -> bool:
+        """Tell whether a line may be written now, and count it."""
+        if now >= self._until:
+            self._until = now + self._seconds
+            self._open = self._lines
+        if not self._open:
+            self.left_out += 1
+            return False
+        self._open -= 1
+        return True
+
+    def told(self) -> int:
+        """Return how many were left out, and begin to count anew."""
+        found, self.left_out = self.left_out, 0
+        return found
+
+
 class RareLog:
     """Write at most one line every ten seconds, and say in it how many were left out.
 
@@ -17,16 +52,15 @@ class RareLog:
         self.total = 0
         self._log = log
         self._level = level
-        self._next = 0.0
-        self._left_out = 0
+        self._allowance = Allowance(1, _SECONDS)
 
     def write(self, now: float, message: str, *arguments: object) -> None:
         """Write a line, or count it; `now` is in seconds of a monotonic clock."""
         self.total += 1
-        if now < self._next:
-            self._left_out += 1
-            return
-        self._next = now + _SECONDS
-        more = f" ({self._left_out} more since the last such line)" if self._left_out else ""
-        self._left_out = 0
-        self._log.log(self._level, message + "%s", *arguments, more)
+        if self._allowance.take(now):
+            self._log.log(self._level, message + "%s", *arguments, more(self._allowance.told()))
+
+
+def more(left_out: int) -> str:
+    """Return what is said at a line's end of the lines like it that were left out."""
+    return f" ({left_out} more since the last such line)" if left_out else ""

@@ -79,6 +79,7 @@ class UvConnection(asyncio.Protocol):
             self._transport.abort()
             return
         self._rpc = rpc
+        log.debug("a connection from %s", transport.get_extra_info("peername"))
         self._tls = self._owner.new_tls()
         self._flush()
 
@@ -108,6 +109,7 @@ class UvConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Let the running calls go."""
+        log.debug("a connection is over, with %d requests under way", self.calls)
         self._rpc.lost()
         self._owner.gone(self)
 

@@ -23,7 +23,7 @@ class Bbr:
         self.port, self.health_port = ports or free_ports(2)
         command = [sys.executable, "-W", "error", "-m", "bbr", "serve", "--bind-address=127.0.0.1"]
         command += [f"--grpc-port={self.port}", f"--grpc-health-port={self.health_port}", "--secure-serving=false"]
-        command.append("--metrics-port=0")
+        command += ["--metrics-port=0", "--log-format=text"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("BBR_", "GRPC_"))}
         self._process = subprocess.Popen(
             [*command, *arguments],

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import bbr.explain
+import bbr.logs
 import bbr.server
 import bbr.sources.file
 from bbr import __version__, cli, config
@@ -133,6 +134,8 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values |= {"kubernetes": "true", "namespace": "ours", "kubeconfig": "config", "sync_timeout": "9"}
     values |= {"discover_routes": "true", "metrics_endpoint_auth": "true"}
     values |= {"tls_client_ca": "ca.crt", "tls_client_san": "a.example,spiffe://b/*"}
+    values |= {"log_level": "debug", "log_format": "json", "access_log": "all", "access_log_sample": "0.5"}
+    values |= {"access_log_rate": "7"}
     if name in ("namespace", "kubeconfig", "discover_routes", "metrics_endpoint_auth"):
         monkeypatch.setenv("BBR_KUBERNETES", "true")
     for partner in {"tls_cert", "tls_key"} - {name}:
@@ -191,7 +194,7 @@ def test_misuse_is_one_sentence_and_exit_status_2(served, capsys, arguments, sta
 
 def test_a_start_that_fails_is_one_sentence_and_exit_status_1(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
-    monkeypatch.setattr(cli.logging, "basicConfig", lambda **_options: None)
+    monkeypatch.setattr(bbr.logs, "set_up", lambda _level, _form: "text")
     code, sentence = failure(capsys, "serve", "--secure-serving=false", f"--models={tmp_path / 'none'}")
     assert code == 1
     assert sentence == f"bbr serve: --models: {tmp_path / 'none'}: No such file or directory.\n"
@@ -311,7 +314,7 @@ ENDINGS = [
 def test_exit_status(capsys, monkeypatch, error, code, sentence):
     monkeypatch.setattr(Stub, "error", error, raising=False)
     monkeypatch.setattr(bbr.server, "Server", Stub)
-    monkeypatch.setattr(cli.logging, "basicConfig", lambda **_options: None)
+    monkeypatch.setattr(bbr.logs, "set_up", lambda _level, _form: "text")
     monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
     assert cli.main(["serve", "--secure-serving=false"]) == code
     assert capsys.readouterr() == ("", sentence)

@@ -89,6 +89,11 @@ def test_defaults():
         "single_reply_bytes": 0,
         "busy_poll": 0.0,
         "drain_seconds": 25.0,
+        "log_level": "info",
+        "log_format": "auto",
+        "access_log": "errors",
+        "access_log_sample": 0.0,
+        "access_log_rate": 100,
     }
 
 
@@ -194,6 +199,11 @@ USABLE = {
     "single_reply_bytes": {"0": 0, "1": 1, "60KiB": 61_440, "62000": 62_000},
     "busy_poll": {"0": 0.0, "0.0005": 0.0005, "1": 1.0},
     "drain_seconds": {"0": 0.0, "0.5": 0.5, "25": 25.0, "999999.999999": 999999.999999},
+    "log_level": {level: level for level in ("debug", "info", "warning", "error")},
+    "log_format": {form: form for form in ("auto", "json", "text")},
+    "access_log": {which: which for which in ("off", "errors", "all")},
+    "access_log_sample": {"0": 0.0, "0.01": 0.01, "0.000000001": 1e-9, "1": 1.0, "1.0": 1.0},
+    "access_log_rate": {"0": 0, "1": 1, "1000000": 1_000_000},
 }
 
 NOT_A_PORT = "is not a port (1 to 65535)"
@@ -293,6 +303,13 @@ UNUSABLE = {
     "drain_seconds": dict.fromkeys(
         ("", "-1", "1e3", "nan", "inf", "5s", ".5", "1.", "1000000", "0.0000001"), NOT_SECONDS
     ),
+    "log_level": dict.fromkeys(("", "DEBUG", "trace", "10"), "is not one of debug, info, warning, error"),
+    "log_format": dict.fromkeys(("", "JSON", "logfmt"), "is not one of auto, json, text"),
+    "access_log": dict.fromkeys(("", "on", "true", "sampled"), "is not one of off, errors, all"),
+    "access_log_sample": dict.fromkeys(
+        ("", "-0.1", "1.1", "2", "1%", "1e-3", "nan", ".5", "0.0000000001"), "is not a ratio from 0 to 1, as in 0.01"
+    ),
+    "access_log_rate": dict.fromkeys(("", "-1", "00", "1.5", "1000001"), "is not a number from 1 to 1000000"),
 }
 
 
@@ -461,6 +478,11 @@ CONTRADICTIONS = [
         {"busy_poll": "0.001", "transport": "grpcio"},
         "--busy-poll needs --transport=uv, and not grpcio",
         id="busy polling by grpcio",
+    ),
+    pytest.param(
+        {"access_log_sample": "0.1", "access_log": "off"},
+        "--access-log-sample needs --access-log=errors, and not off",
+        id="a sample of no access log",
     ),
     pytest.param({"namespace": "default"}, "--namespace needs --kubernetes", id="a namespace of nothing"),
     pytest.param({"kubeconfig": "config"}, "--kubeconfig needs --kubernetes", id="a kubeconfig for nothing"),

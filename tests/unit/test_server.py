@@ -110,7 +110,8 @@ def test_serves_until_sigterm(models):
         assert ask(process.port, "phi") == [b"phi", b"phi"]
         assert ask(process.port, "gpt-4") == 404
         assert process.stop() == 0
-        lines = [line.partition(" INFO bbr.server: ")[2] for line in process.stderr.splitlines()]
+        told = [line.partition(" INFO bbr.server: ") for line in process.stderr.splitlines()]
+        lines = [line for _, of_server, line in told if of_server]
         ports = f"ext_proc on port {process.port} and health on {process.health_port} of 127.0.0.1"
         table = f"2 base models and 2 adapters from {models}"
         greeting = f"bbr {__version__} serves {ports}, in plaintext, by the uv transport; {table}"
