@@ -43,6 +43,20 @@ _CHECK: Final = """\
 Validate a model file, or all of a directory: say how many models it holds, or what is wrong with it. Exit status: 0 it
 is valid, 1 it is not, or holds claims that would be ignored."""
 
+_DOCTOR: Final = """\
+Read a gateway's configuration and statistics from Envoy's admin interface, and name each mistake that keeps body-based
+routing from working, with its evidence and the fix. With --models or --kubernetes it also compares the routes with the
+model table. It changes nothing. What it can't see into: Lua, WebAssembly, matchers around filters, scoped routes."""
+
+_DOCTOR_EPILOG: Final = """\
+Exit status: 0 neither errors nor warnings, 1 some, 2 the admin interface, the table or a flag can't be used."""
+
+# What `bbr doctor` takes of the router's own settings.
+_DOCTOR_SETTINGS: Final = (
+    *("models", "kubernetes", "namespace", "kubeconfig", "sync_timeout", "max_model_length"),
+    *("max_body_bytes", "secure_serving"),
+)
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]  # ours does not return either: it exits
@@ -89,6 +103,8 @@ def _serve(settings: config.Settings) -> int:
 def _look(command: str, settings: config.Settings, arguments: Mapping[str, Any]) -> int:
     """Run a command that prints something and ends."""
     from bbr import commands, explain
+    from bbr.doctor.admin import AdminError
+    from bbr.doctor.diagnose import diagnose
     from bbr.sources.table import SourceError
 
     logging.getLogger("bbr").addHandler(logging.NullHandler())  # what is wrong stands in the answer, and not twice
@@ -97,12 +113,15 @@ def _look(command: str, settings: config.Settings, arguments: Mapping[str, Any])
             text, status = commands.models(settings, as_json=arguments["json"])
         elif command == "explain":
             text, status = explain.explain(settings, _asked(arguments), as_json=arguments["json"])
+        elif command == "doctor":
+            asked = {"url": arguments["envoy_admin"], "saved": arguments["from"], "router": arguments["filter"]}
+            text, status = diagnose(settings, **asked, as_json=arguments["json"])
         else:
             text, status = commands.check(settings)
-    except config.ConfigError as error:
+    except (config.ConfigError, AdminError) as error:
         return _fail(command, EXIT_USAGE, error)
     except SourceError as error:
-        return _fail(command, EXIT_FAILED, error)
+        return _fail(command, EXIT_USAGE if command == "doctor" else EXIT_FAILED, error)
     sys.stdout.write(text)
     return status
 
@@ -179,7 +198,19 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", "validate a model file", _CHECK)
     check.add_argument("models", metavar="FILE|DIR", help="the file, or a directory of them")
     _add_settings(check, ("max_model_length",))
+    _add_doctor(command("doctor", "tell what is wrong with a gateway", _DOCTOR, _DOCTOR_EPILOG))
     return parser
+
+
+def _add_doctor(doctor: argparse.ArgumentParser) -> None:
+    source = doctor.add_mutually_exclusive_group(required=True)
+    source.add_argument("--envoy-admin", metavar="URL", help="Envoy's admin interface, as in http://127.0.0.1:19000")
+    saved = "its saved answers: a config_dump, or a directory with config_dump.json and, if there, clusters.json, "
+    saved += "stats.json and server_info.json"
+    source.add_argument("--from", metavar="DIR|FILE", type=Path, help=saved)
+    doctor.add_argument("--filter", metavar="NAME", default="", help="the filter that calls bbr (default: a guess)")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    _add_settings(doctor, _DOCTOR_SETTINGS)
 
 
 def _add_settings(parser: argparse.ArgumentParser, names: Iterable[str] = config.OPTIONS) -> None:

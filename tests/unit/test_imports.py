@@ -26,6 +26,11 @@ RULES = [
         id="the core does no I/O, reads no clock and never logs",
     ),
     pytest.param(
+        lambda file: file.startswith("bbr/doctor/") and file not in ("bbr/doctor/admin.py", "bbr/doctor/diagnose.py"),
+        NO_IO,
+        id="the doctor's checks do no I/O",
+    ),
+    pytest.param(
         lambda file: file.startswith(SANS_IO), NO_IO | {"bbr.pb", "bbr.metrics"}, id="http2, rpc and scan are sans-IO"
     ),
     pytest.param(

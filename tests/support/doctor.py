@@ -1,0 +1,135 @@
+"""Configurations of real Envoys for `bbr doctor`, and its findings, whose evidence is looked up again."""
+
+import copy
+import re
+from typing import Any
+
+import yaml
+
+from bbr.doctor import admin
+from bbr.doctor.examine import examine
+from bbr.doctor.finding import Finding, Severity
+from bbr.doctor.gateway import Gateway, read
+from bbr.doctor.node import Evidence
+from bbr.registry import Registry
+from deploy.local.gateway import render
+from deploy.local.topology import DEFAULT_PORTS
+from tests.support import envoy
+
+Config = dict[str, Any]
+
+EXT_PROC = "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3"
+OFF = {"@type": f"{EXT_PROC}.ExtProcPerRoute", "disabled": True}
+ON: Config = {"@type": f"{EXT_PROC}.ExtProcPerRoute", "overrides": {}}
+OUT = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+LIMIT = 64 << 20
+
+
+def demo(body_mode: Any = "FULL_DUPLEX_STREAMED") -> Config:
+    """Return the local stack's configuration, on free ports."""
+    config: Config = yaml.safe_load(render(DEFAULT_PORTS, body_mode))
+    for each in (config["admin"], *config["static_resources"]["listeners"]):
+        each["address"]["socket_address"]["port_value"] = 0
+    return config
+
+
+def hcm(config: Config) -> Config:
+    found: Config = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    return found
+
+
+def entry(config: Config) -> Config:
+    found: Config = hcm(config)["http_filters"][0]
+    return found
+
+
+def bbr(config: Config) -> Config:
+    found: Config = entry(config)["typed_config"]
+    return found
+
+
+def mode(config: Config) -> Config:
+    found: Config = bbr(config)["processing_mode"]
+    return found
+
+
+def host(config: Config) -> Config:
+    found: Config = hcm(config)["route_config"]["virtual_hosts"][0]
+    return found
+
+
+def routes(config: Config) -> list[Config]:
+    found: list[Config] = host(config)["routes"]
+    return found
+
+
+def cluster(config: Config, name: str = "bbr") -> Config:
+    return next(each for each in config["static_resources"]["clusters"] if each["name"] == name)
+
+
+def per_route(place: Config, setting: Config, name: str = "bbr") -> None:
+    place.setdefault("typed_per_filter_config", {})[name] = setting
+
+
+def diagnose(gateway: envoy.Gateway, registry: Registry | None = None, **options: Any) -> list[Finding]:
+    """Return the doctor's findings, each of whose evidence is where it says."""
+    answers = admin.fetch(f"http://127.0.0.1:{gateway.admin}")
+    found = read(answers.config_dump, answers.clusters, answers.stats, answers.server_info)
+    findings = examine(found, registry, max_body_bytes=LIMIT, **{"secure_serving": False, **options})
+    for each in findings:
+        assert each.evidence, each
+        assert each.fix, each
+        for evidence in each.evidence:
+            assert matches(evidence, answers), evidence
+    return findings
+
+
+def matches(evidence: Evidence, answers: admin.Answers) -> bool:
+    """Look the evidence up, by its path, with other code than the doctor's."""
+    if evidence.document == "table":
+        return True
+    value = getattr(answers, evidence.document)
+    if evidence.document == "stats":
+        return {"name": evidence.path, "value": evidence.value} in value["stats"]
+    for key, index, quoted in re.findall(r"\.(\w+)|\[(\d+)\]|\[\"([^\"]+)\"\]", evidence.path):
+        if value is not None:
+            value = value[int(index)] if index else value.get(key or quoted)
+    if isinstance(value, dict | list):
+        return evidence.value == ("{...}" if isinstance(value, dict) else "[...]")
+    return bool(value == evidence.value)
+
+
+def bad(findings: list[Finding]) -> set[str]:
+    return {each.id for each in findings if each.severity is not Severity.INFO}
+
+
+def no_endpoints(config: Config) -> None:
+    cluster(config)["load_assignment"]["endpoints"] = []
+
+
+def endpoint(config: Config, index: int = 0) -> Config:
+    endpoints: list[Config] = cluster(config)["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    while len(endpoints) <= index:
+        endpoints.append(copy.deepcopy(endpoints[0]))
+        endpoints[-1]["endpoint"]["address"]["socket_address"]["port_value"] += 1
+    return endpoints[index]
+
+
+def answers(config: Config, **others: Any) -> admin.Answers:
+    """Return what an Envoy with this bootstrap would answer, as far as the doctor reads it."""
+    static = config["static_resources"]
+    types = "type.googleapis.com/envoy.admin.v3"
+    listeners = [{"listener": each} for each in static["listeners"]]
+    clusters = [{"cluster": each} for each in static["clusters"]]
+    configs = [
+        {"@type": f"{types}.ClustersConfigDump", "static_clusters": clusters},
+        {"@type": f"{types}.ListenersConfigDump", "static_listeners": listeners},
+    ]
+    return admin.Answers({"configs": configs}, **others)
+
+
+def saved(config: Config, **others: Any) -> Gateway:
+    """Return the gateway that the doctor reads out of those answers."""
+    found = answers(config, **others)
+    return read(found.config_dump, found.clusters, found.stats, found.server_info)
