@@ -28,6 +28,9 @@ def check(gateway: Gateway, *, secure_serving: bool) -> Iterator[Finding]:
         yield from _endpoints(cluster)
         yield from _connections(cluster, gateway.cluster_stats(cluster))
         yield from checks_limits.check_cluster(cluster)
+    for name in sorted(_pickers(gateway) - {name for name, _, _ in _wanted(gateway)}):
+        if cluster := gateway.clusters.get(name):
+            yield from checks_limits.check_cluster(cluster)
     for manager in gateway.managers:
         google = manager.router.config.get("grpc_service", "google_grpc") if manager.router else None
         if google:
@@ -48,6 +51,19 @@ def _wanted(gateway: Gateway) -> Iterator[tuple[str, Node, str]]:
                 yield place.text, place, manager.label
 
 
+def _pickers(gateway: Gateway) -> set[str]:
+    """Return the clusters that the endpoint pickers of model routes are called by."""
+    keys = ("grpc_service", "envoy_grpc", "cluster_name")
+    return {
+        picker.overridden(route, *keys).text
+        for manager in gateway.managers
+        for picker in manager.filters
+        if picker is not manager.router and manager.is_picker(picker)
+        for route in manager.model_routes
+        if picker.calls(route)
+    }
+
+
 def _protocol(cluster: Cluster, secure_serving: bool) -> Iterator[Finding]:
     explicit = cluster.http_options.get("explicit_http_config")
     others = [cluster.http_options.get(key) for key in ("auto_config", "use_downstream_protocol_config")]
@@ -56,8 +72,7 @@ def _protocol(cluster: Cluster, secure_serving: bool) -> Iterator[Finding]:
             "cluster-not-http2",
             f"cluster {cluster.name}",
             "Envoy speaks HTTP/1.1 to this cluster, and the router HTTP/2 alone: every request is a 500. In "
-            "Kubernetes, it is "
-            "the Service's port that has no appProtocol.",
+            "Kubernetes, it is the Service's port that has no appProtocol.",
             [explicit.get("http2_protocol_options").evidence("HTTP/1.1")],
             "explicit_http_config: {http2_protocol_options: {}}   # of the cluster's HttpProtocolOptions\n"
             "appProtocol: kubernetes.io/h2c                       # of the Service's port; on GKE, HTTP2",
@@ -149,12 +164,12 @@ def _connections(cluster: Cluster, stats: dict[str, tuple[str, int]]) -> Iterato
                 "tls-mismatch",
                 where,
                 f"Connections to {_address(host)} are made, and every request on them fails: the gateway speaks "
-                "plaintext, "
-                "and the router seems to serve TLS, as it does by default.",
+                "plaintext, and the router seems to serve TLS, as it does by default.",
                 [made.evidence(), errors.evidence(), requests.evidence()],
                 "transport_socket:   # of the cluster\n"
                 "  name: envoy.transport_sockets.tls\n"
-                "  typed_config: {'@type': .../transport_sockets.tls.v3.UpstreamTlsContext}\n"
+                "  typed_config:\n"
+                "    '@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext\n"
                 "# or --secure-serving=false of `bbr serve`",
             )
 

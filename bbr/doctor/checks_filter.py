@@ -60,8 +60,7 @@ def _answers(manager: Manager, router: Filter) -> Iterator[Finding]:
             "route-cache-pinned",
             manager.label,
             "The route may not be chosen anew after the router's answer: its headers are set, and every request stays "
-            "on "
-            "the route that it had before.",
+            "on the route that it had before.",
             pinned,
             "route_cache_action: DEFAULT   # and no disable_clear_route_cache",
         )
@@ -157,8 +156,7 @@ def _requests(manager: Manager, router: Filter, mode: Node) -> Iterator[Finding]
             "mode-override-off",
             manager.label,
             "A WebSocket or CONNECT request has no end of a body to wait for. In BUFFERED it hangs, unless the router "
-            "may "
-            "ask for another mode.",
+            "may ask for another mode.",
             [body.evidence(), router.config.get("allow_mode_override").evidence("false")],
             "allow_mode_override: true   # or request_body_mode: FULL_DUPLEX_STREAMED",
         )

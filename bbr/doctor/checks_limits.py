@@ -47,7 +47,7 @@ def check(gateway: Gateway, max_body_bytes: int) -> Iterator[Finding]:
 
 
 def check_cluster(cluster: Cluster) -> Iterator[Finding]:
-    """Yield what is too small in the router's cluster."""
+    """Yield what is too small in a cluster that ext_proc calls."""
     limits = [cluster.threshold(key, REQUESTS) for key in ("max_requests", "max_pending_requests")]
     small = [place.evidence(f"{value}") for value, place in limits if value <= REQUESTS]
     if small:
@@ -55,8 +55,8 @@ def check_cluster(cluster: Cluster) -> Iterator[Finding]:
             "circuit-breaker-default",
             f"cluster {cluster.name}",
             "A circuit breaker stands at Envoy's default or below. A request holds its stream to the router for as "
-            "long as "
-            "its body takes: above the limit, requests get a 500.",
+            "long as its body takes, and one to a picker until its answer is over: above the limit, requests get a "
+            "500.",
             small,
             "circuit_breakers: {thresholds: [{max_requests: 65536, max_pending_requests: 65536, max_retries: 1024}]}",
         )
@@ -108,8 +108,7 @@ def _buffer_filter(manager: Manager, max_body_bytes: int) -> Iterator[Finding]:
                 "buffer-filter-below-body-limit",
                 manager.label,
                 f"The filter {each.get('name').text} holds whole bodies, and refuses those with a 413 that the router "
-                "would "
-                f"take (--max-body-bytes {max_body_bytes}).",
+                f"would take (--max-body-bytes {max_body_bytes}).",
                 [limit.evidence()],
                 f"max_request_bytes: {max_body_bytes}   # or no buffer filter",
             )
@@ -135,8 +134,7 @@ def _time(manager: Manager, router: Filter, cluster: Cluster | None) -> Iterator
             "no-stream-deadline",
             manager.label,
             "Nothing ends a request that hangs in the router: FULL_DUPLEX_STREAMED knows no message_timeout, the "
-            "timeout of "
-            "grpc_service does not end a stream either, and the idle timeout is off.",
+            "timeout of grpc_service does not end a stream either, and the idle timeout is off.",
             [idle.evidence("off"), bounds[-2].evidence() if cluster else bounds[0].evidence()],
             "# in the router's cluster, HttpProtocolOptions; with a retry policy it counts once for each try:\n"
             "common_http_protocol_options: {max_stream_duration: 120s}",
@@ -161,8 +159,7 @@ def _retries(manager: Manager, router: Filter, cluster: Cluster | None) -> Itera
                 "retries-capped",
                 f"cluster {cluster.name}",
                 f"The filter has a retry policy, and its cluster allows {value} retries at a time: with more requests "
-                "at "
-                "once, a router that restarts costs most of them all the same.",
+                "at once, a router that restarts costs most of them all the same.",
                 [place.evidence(f"{value}")],
                 "circuit_breakers: {thresholds: [{max_retries: 1024, max_requests: 65536, max_pending_requests: "
                 "65536}]}",

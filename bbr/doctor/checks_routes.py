@@ -22,6 +22,8 @@ http_filters:   # the first of them
     processing_mode: {request_header_mode: SEND, request_body_mode: FULL_DUPLEX_STREAMED, request_trailer_mode: SEND,
       response_header_mode: SKIP}"""
 
+_PER_ROUTE: Final = "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"
+
 _CATCH_ALL_FIX: Final = """\
 routes:
 ...   # the models' routes
@@ -101,8 +103,7 @@ def _entries(manager: Manager, router: Filter) -> Iterator[Finding]:
             "catch-all-missing",
             manager.label,
             "The router's filter is on by route only, and a request has no route before the router has set a header: "
-            "it "
-            "gets a 404, and the router is never called.",
+            "it gets a 404, and the router is never called.",
             [router.node.get("disabled").evidence(), *_wants(missing)],
             _CATCH_ALL_FIX,
         )
@@ -122,9 +123,8 @@ def _entries(manager: Manager, router: Filter) -> Iterator[Finding]:
         yield finding(
             "spoofable-route",
             manager.label,
-            f"The router's filter is off on {_named(spoofable)}: a client that sends the header itself gets there "
-            "with any "
-            "body, past the router.",
+            f"The router's filter is off on {_named(spoofable)}: a client that sends the header itself gets there with "
+            "any body, past the router.",
             _off(router, spoofable[0]),
             f"{_on(router)}   # on every route, or on their virtual host",
         )
@@ -146,8 +146,7 @@ def _pickers(manager: Manager, router: Filter) -> Iterator[Finding]:
                     "picker-before-router",
                     manager.label,
                     f"{picker.name} stands before {router.name}: it picks for the route that a request had before it "
-                    "was "
-                    "routed.",
+                    "was routed.",
                     [picker.node.get("name").evidence(), router.node.get("name").evidence()],
                     f"http_filters: {router.name} first, then {picker.name}",
                 )
@@ -160,8 +159,8 @@ def _pickers(manager: Manager, router: Filter) -> Iterator[Finding]:
                 f"{picker.name} is on for {_named(skipped)}, but off where requests are at first; Envoy decides that "
                 "once, so it is never called after the router's answer.",
                 _off(picker, manager.entry(skipped[0])),
-                f"{picker.name}: on at the top (no `disabled`), and on routes that need none\n"
-                f"typed_per_filter_config: {{{picker.name}: {{'@type': .../ExtProcPerRoute, disabled: true}}}}",
+                f"http_filters: [{{name: {picker.name}, disabled: false, ...}}]   # on at the top; where not wanted:\n"
+                f"typed_per_filter_config: {{{picker.name}: {{'@type': {_PER_ROUTE}, disabled: true}}}}",
             )
 
 
@@ -178,7 +177,7 @@ def _off(found: Filter, route: Route | None) -> list[Evidence]:
 
 
 def _on(found: Filter) -> str:
-    return f"typed_per_filter_config: {{{found.name}: {{'@type': .../ExtProcPerRoute, overrides: {{}}}}}}"
+    return f"typed_per_filter_config: {{{found.name}: {{'@type': {_PER_ROUTE}, overrides: {{}}}}}}"
 
 
 def _wants(routes: Sequence[Route]) -> list[Evidence]:

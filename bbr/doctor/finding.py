@@ -95,7 +95,7 @@ RULES: Final = {
     ),
     "buffer-below-body-limit": Rule(_WARNING, "in BUFFERED, bodies below the router's limit are a 413 at the gateway"),
     "buffer-filter-below-body-limit": Rule(_WARNING, "a buffer filter refuses bodies below the router's limit"),
-    "circuit-breaker-default": Rule(_WARNING, "the router's cluster refuses the 1,025th request at a time"),
+    "circuit-breaker-default": Rule(_WARNING, "the router's cluster, or a picker's, refuses the 1,025th request"),
     # The way to the router.
     "cluster-missing": Rule(_ERROR, "the filter names a cluster that does not exist"),
     "cluster-not-http2": Rule(_ERROR, "the router's cluster speaks HTTP/1.1, gRPC needs HTTP/2"),

@@ -185,14 +185,14 @@ class Manager:
         """Whether there is no doubt which filter is the router's."""
         if self.wanted or len(self.filters) < 2:
             return True
-        return any(_ROUTER_NAMES.search(f"{each.name} {each.cluster.text}") for each in self.filters)
+        return sum(bool(_ROUTER_NAMES.search(f"{each.name} {each.cluster.text}")) for each in self.filters) == 1
 
     def is_picker(self, found: Filter) -> bool:
         """Tell whether a filter looks like an endpoint picker: by its name, or by calling another for each route."""
         if _PICKER_NAMES.search(f"{found.name} {found.cluster.text}"):
             return True
         keys = ("grpc_service", "envoy_grpc", "cluster_name")
-        return len({found.overridden(route, *keys).text for route in self.model_routes}) > 1
+        return len({found.overridden(route, *keys).text for route in (None, *self.model_routes)}) > 1
 
     @cached_property
     def model_routes(self) -> Sequence[Route]:

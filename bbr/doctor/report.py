@@ -1,5 +1,6 @@
 """The doctor's report, for people and for programs."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -9,6 +10,8 @@ import orjson
 from bbr.doctor.finding import Finding, Severity
 from bbr.doctor.gateway import Gateway
 
+_WIDTH: Final = 110
+
 _PLURALS: Final = {Severity.ERROR: "errors", Severity.WARNING: "warnings", Severity.INFO: "remarks"}
 _SINGULARS: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "remark"}
 
@@ -17,7 +20,7 @@ def as_text(gateway: Gateway, findings: Sequence[Finding]) -> str:
     """Return the report for people."""
     lines = [*_heading(gateway), ""]
     for each in findings:
-        lines += [f"{each.severity.upper()}  {each.id}  ({each.where})", f"  {each.sentence}"]
+        lines += [f"{each.severity.upper()}  {each.id}  ({each.where})", *_wrapped(each.sentence)]
         lines += [f"  found  {evidence}" for evidence in each.evidence]
         first, *others = each.fix.splitlines()
         lines += [f"  fix    {first}", *(f"         {line}" for line in others), ""]
@@ -42,6 +45,10 @@ def as_json(gateway: Gateway, findings: Sequence[Finding]) -> str:
         ],
     }
     return orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n"
+
+
+def _wrapped(sentence: str) -> list[str]:
+    return textwrap.wrap(sentence, _WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
 
 
 def _heading(gateway: Gateway) -> list[str]:

@@ -68,6 +68,8 @@ def another_on_a_route(config):
         ("", protocol(use_downstream_protocol_config={"http2_protocol_options": {}})),
         ("", old_http2),
         ("circuit-breaker-default", lambda config: cluster(config).pop("circuit_breakers")),
+        ("circuit-breaker-default", lambda config: cluster(config, "epp-phi").pop("circuit_breakers")),
+        ("", lambda config: cluster(config, "model_servers").pop("circuit_breakers")),
         ("", lambda config: hcm(config).update(http_filters=[])),
     ],
 )

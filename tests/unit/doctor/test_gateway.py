@@ -69,6 +69,21 @@ def test_of_unnamed_filters_the_router_is_the_one_that_is_no_picker(config):
     assert (found.router.name, found.is_sure) == ("one", False)
 
 
+def test_two_that_are_called_like_a_router(config):
+    hcm(config)["http_filters"][1]["name"] = "ipp"
+    found = manager(config)
+    assert (found.router.name, found.is_sure) == ("bbr", False)
+
+
+def test_a_filter_that_one_route_points_elsewhere_is_a_picker(config):
+    picker = hcm(config)["http_filters"][1]
+    picker["name"] = picker["typed_config"]["grpc_service"]["envoy_grpc"]["cluster_name"] = "x"
+    assert not manager(config).is_picker(manager(config).filters[1])
+    routes(config)[0]["typed_per_filter_config"]["x"] = routes(config)[0]["typed_per_filter_config"].pop("epp")
+    found = manager(config)
+    assert found.is_picker(found.filters[1])
+
+
 @pytest.mark.parametrize(
     ("mine", "other", "covers"),
     [

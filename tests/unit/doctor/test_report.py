@@ -28,6 +28,11 @@ def test_text():
     )
 
 
+def test_long_sentences_are_wrapped():
+    text = report.as_text(NOTHING, [ERROR._replace(sentence="word " * 40)])
+    assert max(map(len, text.splitlines())) <= 110
+
+
 @pytest.mark.parametrize(
     ("findings", "count"),
     [([], "Nothing found."), ([ERROR, ERROR, REMARK], "2 errors, 1 remark."), ([REMARK, REMARK], "2 remarks.")],
