@@ -149,29 +149,39 @@ def _connections(cluster: Cluster, stats: dict[str, tuple[str, int]]) -> Iterato
         yield finding("tls-mismatch", where, sentence, evidence, "--secure-serving=true   # of `bbr serve`")
         return
     for host in cluster.status.each("host_statuses"):
-        counts = {each.get("name").text: each.get("value") for each in host.each("stats")}
-        made, failed, errors, requests = (
-            counts.get(key, Node("clusters", None)) for key in ("cx_total", "cx_connect_fail", "rq_error", "rq_total")
+        yield from _host(cluster, host)
+
+
+def _host(cluster: Cluster, host: Node) -> Iterator[Finding]:
+    counts = {each.get("name").text: each.get("value") for each in host.each("stats")}
+    made, failed, errors, requests = (
+        counts.get(key, Node("clusters", None)) for key in ("cx_total", "cx_connect_fail", "rq_error", "rq_total")
+    )
+    if failed.number and failed.number == made.number:
+        sentence = f"No connection to {_address(host)} was ever made."
+        fix = "see whether the router runs there, on the port that the cluster names (--grpc-port)"
+        yield finding(
+            "endpoint-unreachable", f"cluster {cluster.name}", sentence, [failed.evidence(), made.evidence()], fix
         )
-        if failed.number and failed.number == made.number:
-            sentence = f"No connection to {_address(host)} was ever made."
-            fix = "see whether the router runs there, on the port that the cluster names (--grpc-port)"
-            yield finding("endpoint-unreachable", where, sentence, [failed.evidence(), made.evidence()], fix)
-        elif (
-            not secure and made.number and errors.number and errors.number == requests.number and _speaks_http2(cluster)
-        ):
-            yield finding(
-                "tls-mismatch",
-                where,
-                f"Connections to {_address(host)} are made, and every request on them fails: the gateway speaks "
-                "plaintext, and the router seems to serve TLS, as it does by default.",
-                [made.evidence(), errors.evidence(), requests.evidence()],
-                "transport_socket:   # of the cluster\n"
-                "  name: envoy.transport_sockets.tls\n"
-                "  typed_config:\n"
-                "    '@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext\n"
-                "# or --secure-serving=false of `bbr serve`",
-            )
+    elif (
+        not cluster.node.get("transport_socket")
+        and made.number
+        and errors.number
+        and errors.number == requests.number
+        and _speaks_http2(cluster)
+    ):
+        yield finding(
+            "tls-mismatch",
+            f"cluster {cluster.name}",
+            f"Connections to {_address(host)} are made, and every request on them fails: the gateway speaks "
+            "plaintext, and the router seems to serve TLS, as it does by default.",
+            [made.evidence(), errors.evidence(), requests.evidence()],
+            "transport_socket:   # of the cluster\n"
+            "  name: envoy.transport_sockets.tls\n"
+            "  typed_config:\n"
+            "    '@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext\n"
+            "# or --secure-serving=false of `bbr serve`",
+        )
 
 
 def _speaks_http2(cluster: Cluster) -> bool:

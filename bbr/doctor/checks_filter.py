@@ -32,7 +32,8 @@ def check(gateway: Gateway) -> Iterator[Finding]:
             yield from _failures(manager, router)
             yield from _forwarding(manager, router)
             for mode in modes(manager, router):
-                yield from _requests(manager, router, mode)
+                yield from _requests(manager, mode)
+                yield from _endings(manager, router, mode)
                 yield from _responses(manager, mode)
 
 
@@ -116,8 +117,8 @@ def _matches(pattern: str, name: str) -> bool:
         return False
 
 
-def _requests(manager: Manager, router: Filter, mode: Node) -> Iterator[Finding]:
-    headers, body, trailers = (mode.get(f"request_{part}_mode") for part in ("header", "body", "trailer"))
+def _requests(manager: Manager, mode: Node) -> Iterator[Finding]:
+    headers, body = mode.get("request_header_mode"), mode.get("request_body_mode")
     if headers.text == "SKIP":
         yield finding(
             "headers-not-sent",
@@ -142,6 +143,10 @@ def _requests(manager: Manager, router: Filter, mode: Node) -> Iterator[Finding]
             "A body that does not fit the gateway's buffer is shown in part, which the router refuses with a 413."
         )
         yield finding("body-mode-partial", manager.label, sentence, [body.evidence()], _MODE_FIX)
+
+
+def _endings(manager: Manager, router: Filter, mode: Node) -> Iterator[Finding]:
+    body, trailers = mode.get("request_body_mode"), mode.get("request_trailer_mode")
     if body.text in BUFFERING and trailers.text != "SEND":
         yield finding(
             "trailers-not-sent",

@@ -95,6 +95,15 @@ def _entries(manager: Manager, router: Filter) -> Iterator[Finding]:
             bare.append(entry)
         if not router.calls(route):
             spoofable.append(route)
+    yield from _without_entry(manager, router, missing)
+    yield from _without_router(manager, router, bare, spoofable)
+    if first:
+        sentence = f"A route without a header match stands before {_named(first)}: no request ever gets there."
+        evidence = [*_matches(manager.entry(first[0])), *_wants(first)]
+        yield finding("catch-all-first", manager.label, sentence, evidence, _CATCH_ALL_FIX)
+
+
+def _without_entry(manager: Manager, router: Filter, missing: list[Route]) -> Iterator[Finding]:
     if missing and router.calls(None):
         sentence = "No route takes what names no model: such a request gets the gateway's empty 404."
         yield finding("no-catch-all", manager.label, sentence, _wants(missing), _CATCH_ALL_FIX)
@@ -107,10 +116,9 @@ def _entries(manager: Manager, router: Filter) -> Iterator[Finding]:
             [router.node.get("disabled").evidence(), *_wants(missing)],
             _CATCH_ALL_FIX,
         )
-    if first:
-        sentence = f"A route without a header match stands before {_named(first)}: no request ever gets there."
-        evidence = [*_matches(manager.entry(first[0])), *_wants(first)]
-        yield finding("catch-all-first", manager.label, sentence, evidence, _CATCH_ALL_FIX)
+
+
+def _without_router(manager: Manager, router: Filter, bare: list[Route], spoofable: list[Route]) -> Iterator[Finding]:
     if bare:
         yield finding(
             "catch-all-without-router",

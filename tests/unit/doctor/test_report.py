@@ -28,6 +28,14 @@ def test_text():
     )
 
 
+def test_a_terminal_is_not_told_what_to_do():
+    odd = ERROR._replace(where="\x1b[2J", evidence=(EVIDENCE._replace(value="a\nb\u202e"),))
+    text = report.as_text(NOTHING, [odd])
+    assert "(\\x1b[2J)" in text
+    assert "= a\\nb\\u202e" in text
+    assert all(each.isprintable() for each in text.splitlines())
+
+
 def test_long_sentences_are_wrapped():
     text = report.as_text(NOTHING, [ERROR._replace(sentence="word " * 40)])
     assert max(map(len, text.splitlines())) <= 110
