@@ -201,7 +201,11 @@ class Manager:
 
     def entry(self, route: Route) -> Route | None:
         """Return the route that a request for `route` has before the router has set a header; None if none is known."""
-        return next((each for each in self.routes if each.covers(route)), None)
+        return next((each for each in self._entries if each.covers(route)), None)
+
+    @cached_property
+    def _entries(self) -> Sequence[Route]:
+        return [route for route in self.routes if not route.wants]
 
 
 @dataclass(frozen=True, eq=False)
