@@ -256,7 +256,11 @@ class UvConnection(asyncio.Protocol):
         self._stalled_since = self._loop.time()
         if self._tls is not None:
             self._transport.write(self._tls.close())
-        self._transport.write_eof()
+        try:
+            self._transport.write_eof()
+        except OSError:  # asyncio's own loop says so here if the peer has reset the connection; uvloop, later
+            self.abort()
+            return
         self._transport.resume_reading()  # to drop it, and to see the peer's end
 
     def _drop(self, size: int) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -397,3 +398,26 @@ async def test_message_that_comes_an_octet_at_a_time_has_no_longer_than_another_
         assert messages.parse(answer).immediate_response.details == "bbr:body-timeout"
         await client.close()
         await server.all_gone()
+
+
+@in_loop
+async def test_a_connection_that_its_peer_has_reset_meanwhile_is_closed_quietly_by_asyncios_own_loop():
+    """There `write_eof` raises at once, where uvloop tells later by `connection_lost`."""
+    async with Uv() as server:
+        reader, writer = await server.connect()
+        (connection,) = server.server._connections
+        transport = connection._transport
+
+        class Reset:
+            def __getattr__(self, name):
+                return getattr(transport, name)
+
+            def write_eof(self):
+                raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+        connection._transport = Reset()
+        writer.write(b"GET / HTTP/1.1\r\n\r\n" + bytes(30))
+        await to_the_end(reader)
+        writer.close()
+        while server.server._connections:
+            await asyncio.sleep(0)
