@@ -419,5 +419,5 @@ async def test_a_connection_that_its_peer_has_reset_meanwhile_is_closed_quietly_
         writer.write(b"GET / HTTP/1.1\r\n\r\n" + bytes(30))
         await to_the_end(reader)
         writer.close()
-        while server.server._connections:
+        while server.server._connections:  # noqa: ASYNC110
             await asyncio.sleep(0)
