@@ -25,8 +25,14 @@ model's pool."""
 
 _SERVE_EPILOG: Final = """\
 Every flag can also be given as an environment variable: BBR_ and the flag's name in capitals, as in
-BBR_GRPC_PORT=9004. A flag wins over its variable. Exit status: 0 stopped by a signal, 1 could not start or failed,
-2 a flag or variable has no usable value."""
+BBR_GRPC_PORT=9004. A flag wins over its variable.
+
+Exit status:
+  0    stopped by SIGTERM or SIGINT, also if --drain-seconds were over before all requests (the log tells)
+  1    could not start (a port, a file, a certificate), or no complete model table within --sync-timeout
+  2    a flag or variable has no usable value
+  130  a second signal, SIGINT, ended the drain: killed by it (143 for SIGTERM), as a shell counts
+"""
 
 _MODELS: Final = """\
 Print the model table that `bbr serve` would have with the same flags and variables: each name, what it stands for, and

@@ -2,6 +2,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -97,7 +98,8 @@ def test_help_of_serve_tells_of_variables_and_exit_status(capsys):
         cli.main(["serve", "--help"])
     out = capsys.readouterr().out
     assert "BBR_GRPC_PORT=9004" in out
-    assert "Exit status" in out
+    statuses = re.findall(r"^  (\d+) ", out.partition("Exit status:")[2], flags=re.MULTILINE)
+    assert [int(each) for each in statuses] == [cli.EXIT_OK, cli.EXIT_FAILED, cli.EXIT_USAGE, 128 + signal.SIGINT]
 
 
 SPELLINGS = [
