@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -22,6 +24,7 @@ from bbr.registry import Registry
 from tests.support.background import Background
 from tests.support.peers import grpc_server, speaking
 from tests.support.ports import free_port
+from tests.support.processes import serving
 from tests.support.router import QWEN, Router
 from tests.support.uv_server import CREDENTIALS
 
@@ -257,3 +260,19 @@ def test_json(router):
     assert found["health"]["status"] == "SERVING"
     assert found["exchange"]["immediate_response"]["status"] == 404
     assert found["exchange"]["body_intact"] is None
+
+
+def test_in_a_process():
+    command = [sys.executable, "-W", "error", "-m", "bbr", "probe"]
+    with serving() as process:
+        done = subprocess.run([*command, f"--addr=127.0.0.1:{process.port}", "--model=any"], capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.startswith(b"127.0.0.1:%d: healthy\n" % process.port)
+        done = subprocess.run([*command, f"--addr=127.0.0.1:{process.health_port}"], capture_output=True)
+        assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_an_unreadable_health_answer(monkeypatch):
+    with grpc_server(answering(GOOD)) as port:
+        monkeypatch.setattr(probe, "_check", lambda _client: b"\xff")
+        assert_judged(probe.probe(at(port, model="m")).problems, "its health is unreadable")
