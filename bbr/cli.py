@@ -28,7 +28,7 @@ Every flag can also be given as an environment variable: BBR_ and the flag's nam
 BBR_GRPC_PORT=9004. A flag wins over its variable.
 
 Exit status:
-  0    stopped by SIGTERM or SIGINT, also if --drain-seconds were over before all requests (the log tells)
+  0    stopped by SIGTERM or SIGINT, also if --drain-seconds were over before all requests (uv logs it)
   1    could not start (a port, a file, a certificate), or no complete model table within --sync-timeout
   2    a flag or variable has no usable value
   130  a second signal, SIGINT, ended the drain: killed by it (143 for SIGTERM), as a shell counts
