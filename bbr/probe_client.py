@@ -331,7 +331,7 @@ class Client:
         elif frame_type == FrameType.CONTINUATION and self._block is not None:
             _, end_stream, before = self._block
             self._take_block(call, end_stream, before + payload, flags)
-        elif frame_type == FrameType.RST_STREAM:
+        elif frame_type == FrameType.RST_STREAM and call.status is None:  # an ended call may be reset behind its end
             raise ProbeError(f"it reset the call: {_code(payload)}")
 
     def _take_block(self, call: Call, end_stream: int, block: bytes, flags: int) -> None:

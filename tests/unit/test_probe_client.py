@@ -317,3 +317,12 @@ def test_an_address_is_written_as_it_is_given():
 def test_text_of_a_peer_is_plain():
     assert plain("a\x1b\n\u202e") == r"a\x1b\n\u202e"
     assert plain("x" * 400) == "x" * 300 + "..."
+
+
+def test_a_call_may_be_reset_behind_its_end():
+    ending = ended([*OK, ("grpc-status", "12")]) + frames.frame(frames.RST_STREAM, 0, 1, bytes(4))
+    answer = frames.frame(frames.HEADERS, frames.END_HEADERS, 3, block(OK)) + frames.data(3, framed(b"pong"))
+    with speaking(SETTINGS + ending + answer) as port, to(port) as client:
+        with pytest.raises(CallEndedError):
+            client.open("/service/Method").receive()
+        assert client.open("/service/Other").receive() == b"pong"
