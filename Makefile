@@ -37,6 +37,7 @@ bench: $(READY)  ## measure processor time, latency and memory against their tar
 	$(BIN)/python -m bench.memory --tls --rounds $(or $(ROUNDS),5) --json .cache/bench/memory.json
 	$(BIN)/python -m bench.bodies --rounds $(or $(ROUNDS),5) --json .cache/bench/bodies.json
 	$(BIN)/python -m bench.table --rounds $(or $(ROUNDS),5) --json .cache/bench/table.json
+	$(BIN)/python -m bench.start --json .cache/bench/start.json
 	$(BIN)/python -m bench.scrape --rounds $(or $(ROUNDS),5) --json .cache/bench/scrape.json
 	$(BIN)/python -m bench.cluster --rounds $(or $(ROUNDS),5) --json .cache/bench/cluster.json
 

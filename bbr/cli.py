@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bbr import __version__, config
+from bbr import __version__, config, options
 
 if TYPE_CHECKING:
+    from bbr import probe
     from bbr.explain import Asked
 
 EXIT_OK: Final = 0
@@ -24,8 +25,14 @@ model's pool."""
 
 _SERVE_EPILOG: Final = """\
 Every flag can also be given as an environment variable: BBR_ and the flag's name in capitals, as in
-BBR_GRPC_PORT=9004. A flag wins over its variable. Exit status: 0 stopped by a signal, 1 could not start or failed,
-2 a flag or variable has no usable value."""
+BBR_GRPC_PORT=9004. A flag wins over its variable.
+
+Exit status:
+  0    stopped by SIGTERM or SIGINT, also if --drain-seconds were over before all requests (uv logs it)
+  1    could not start (a port, a file, a certificate), or no complete model table within --sync-timeout
+  2    a flag or variable has no usable value
+  130  a second signal, SIGINT, ended the drain: killed by it (143 for SIGTERM), as a shell counts
+"""
 
 _MODELS: Final = """\
 Print the model table that `bbr serve` would have with the same flags and variables: each name, what it stands for, and
@@ -57,6 +64,11 @@ _DOCTOR_SETTINGS: Final = (
     *("max_body_bytes", "secure_serving"),
 )
 
+_PROBE: Final = """\
+Ask an ext_proc server, bbr or another, for its health and for one real exchange, as a gateway would, and print what
+came back. Fit for a container's health check. Exit status: 0 it is healthy, and routes --model if that is given;
+1 it is not, does not, or can't be reached; 2 a flag has no usable value."""
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]  # ours does not return either: it exits
@@ -72,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if unknown:
             raise config.ConfigError(f"{unknown[0]} is not a flag of `bbr {command}`; see `bbr {command} --help`")
+        if command == "probe":  # which takes nothing from the environment
+            return _probe(arguments)
         given = {name: _joined(text) for name, text in arguments.items() if text is not None and name in config.OPTIONS}
         settings = config.load(given, os.environ)
     except config.ConfigError as error:
@@ -124,6 +138,52 @@ def _look(command: str, settings: config.Settings, arguments: Mapping[str, Any])
         return _fail(command, EXIT_USAGE if command == "doctor" else EXIT_FAILED, error)
     sys.stdout.write(text)
     return status
+
+
+def _probe(arguments: Mapping[str, Any]) -> int:
+    from bbr import probe
+
+    asked = _probed(arguments)
+    try:
+        report = probe.probe(asked)
+    except OSError as error:  # what the network does is in the report
+        raise config.ConfigError(
+            f"--tls-ca, --tls-cert or --tls-key can't be used: {error.strerror or error}"
+        ) from None
+    sys.stdout.write(probe.as_json(report) if arguments["json"] else probe.text(report))
+    return EXIT_FAILED if report.problems else EXIT_OK
+
+
+def _probed(arguments: Mapping[str, Any]) -> "probe.Asked":
+    """Return what the arguments of `bbr probe` ask for."""
+    from bbr.probe import Asked
+    from bbr.probe_client import Address, Tls
+
+    def address(flag: str, text: str) -> Address:
+        host, _, port = text.rpartition(":")
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        if not bare or (":" in bare) != (bare != host) or not (port.isdecimal() and 0 < int(port) < 1 << 16):
+            raise config.ConfigError(f"{flag}: {text!r} is not HOST:PORT")
+        return Address(bare, int(port))
+
+    files = {name: arguments[f"tls_{name}"] for name in ("ca", "cert", "key")}
+    if not arguments["tls"] and (any(files.values()) or arguments["server_name"]):
+        raise config.ConfigError("--tls-ca, --tls-cert, --tls-key and --server-name need --tls")
+    if bool(files["cert"]) != bool(files["key"]):
+        raise config.ConfigError("--tls-cert and --tls-key belong together: a certificate and its key")
+    try:
+        timeout = options.positive_seconds(arguments["timeout"])
+    except ValueError as error:
+        raise config.ConfigError(f"--timeout: {arguments['timeout']!r} {error}") from None
+    health = arguments["health_addr"]
+    return Asked(
+        address=address("--addr", arguments["addr"]),
+        tls=Tls(**files, server_name=arguments["server_name"]) if arguments["tls"] else None,
+        health_address=address("--health-addr", health) if health else None,
+        model=arguments["model"],
+        mode=arguments["mode"],
+        timeout_seconds=timeout,
+    )
 
 
 def _asked(arguments: Mapping[str, Any]) -> "Asked":
@@ -199,6 +259,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("models", metavar="FILE|DIR", help="the file, or a directory of them")
     _add_settings(check, ("max_model_length",))
     _add_doctor(command("doctor", "tell what is wrong with a gateway", _DOCTOR, _DOCTOR_EPILOG))
+    _add_probe(command("probe", "ask a running ext_proc server for its health and an exchange", _PROBE))
     return parser
 
 
@@ -211,6 +272,21 @@ def _add_doctor(doctor: argparse.ArgumentParser) -> None:
     doctor.add_argument("--filter", metavar="NAME", default="", help="the filter that calls bbr (default: a guess)")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     _add_settings(doctor, _DOCTOR_SETTINGS)
+
+
+def _add_probe(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--addr", metavar="HOST:PORT", required=True, help="where ext_proc is served")
+    add("--tls", action="store_true", help="speak TLS at --addr, without verifying the certificate unless by --tls-ca")
+    add("--tls-ca", metavar="FILE", help="PEM file of what to verify the certificate by")
+    add("--tls-cert", metavar="FILE", help="PEM file of a client certificate to show")
+    add("--tls-key", metavar="FILE", help="PEM file of its key")
+    add("--server-name", metavar="NAME", help="name to ask for and to verify (default: the host of --addr)")
+    add("--health-addr", metavar="HOST:PORT", help="ask for health there, in plaintext (default: at --addr)")
+    add("--model", metavar="NAME", help="must be routed (default: an unlikely one, for which a 404 is healthy too)")
+    add("--mode", choices=("full-duplex", "buffered"), default="full-duplex", help="body mode (default: full-duplex)")
+    add("--timeout", metavar="SECONDS", default="5", help="for all of it (default: 5)")
+    add("--json", action="store_true", help="print JSON")
 
 
 def _add_settings(parser: argparse.ArgumentParser, names: Iterable[str] = config.OPTIONS) -> None:

@@ -16,7 +16,6 @@ from bbr.admin.vitals import Vitals
 from bbr.config import Settings
 from bbr.metrics import Metrics
 from bbr.observed import ObservedExchange
-from bbr.sources.kube_api import KubeApi
 from bbr.sources.sources import Sources
 from bbr.sources.table import SourceError
 from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts
@@ -169,6 +168,7 @@ def _pages(vitals: Vitals) -> Mapping[str, Page]:
     if not vitals.settings.metrics_endpoint_auth:
         return pages.pages(vitals)
     from bbr.admin.authorization import Guard
+    from bbr.sources.kube_api import KubeApi
 
     return pages.pages(vitals, Guard(partial(KubeApi, vitals.settings.kubeconfig)).guarded)
 

@@ -22,7 +22,7 @@ from typing import Final
 import uvloop
 
 from bbr.sources.kube_api import KubeApi
-from bbr.sources.kubernetes import SOURCE, KubernetesSource
+from bbr.sources.kubernetes import KUBERNETES, KubernetesSource
 from bbr.sources.reflector import Pace
 from bbr.sources.table import Table
 from bench.report import Row, Target, Variant, compare, heading, save
@@ -57,7 +57,7 @@ async def serve(directory: Path) -> None:
 async def follow(directory: Path) -> dict[str, float]:
     """Return the figures of one round; commands for the server go to standard output, its figures to the last line."""
     pace = Pace(first_delay_seconds=0.01)
-    table = Table([SOURCE])
+    table = Table([KUBERNETES])
     source = KubernetesSource(table, lambda: KubeApi(directory / "kubeconfig"), pace=pace)
     KubeApi(directory / "kubeconfig")  # as `bbr serve` does before it serves: this imports lightkube
     turns = Turns()

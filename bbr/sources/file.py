@@ -23,11 +23,10 @@ from typing import Final
 from bbr.model import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import Refusal
 from bbr.registry import Alias, BaseModel, Declaration, Kind, Origin, Steps, merging
-from bbr.sources.table import SourceError, SourceObject, Table
+from bbr.sources.table import FILE, SourceError, SourceObject, Table
 from bbr.sources.yaml_tree import Mapping, Node, Scalar, Sequence, tree
 from bbr.watch import POLL_SECONDS, Poll, metadata
 
-SOURCE: Final = "file"
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 # 100,000 adapters take 3 MB. A larger file is some other file.
@@ -79,7 +78,7 @@ class FileSource:
             SourceError: the directory can't be read, or has too many files. Errors of a file are in `Table.broken`.
         """
         changed, _ = self._look(forced=True)
-        self._table.replace(SOURCE, changed)
+        self._table.replace(FILE, changed)
 
     def reload(self) -> None:
         """Read everything anew, whether it seems to have changed or not."""
@@ -94,14 +93,14 @@ class FileSource:
                 # In a thread, since a file system can take its time.
                 changed, gone = await asyncio.to_thread(self._look, forced=forced)
             except SourceError as error:  # of the directory itself: what its files declared stays
-                self._table.put(SOURCE, _unusable(directory, error))
+                self._table.put(FILE, _unusable(directory, error))
                 continue
-            if self._directory and (SOURCE, directory) in self._table.broken:
+            if self._directory and (FILE, directory) in self._table.broken:
                 gone.append(directory)
             for each in changed:
-                self._table.put(SOURCE, each)
+                self._table.put(FILE, each)
             for path in gone:
-                self._table.remove(SOURCE, path)
+                self._table.remove(FILE, path)
 
     def _look(self, *, forced: bool) -> tuple[list[SourceObject], list[str]]:
         """Return the files that have changed since the last look, all if `forced`, and the names of those that went."""

@@ -9,7 +9,7 @@ import hashlib
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,9 +18,7 @@ from bbr.sources import configmap
 from bbr.sources.kube_api import Api
 from bbr.sources.reflector import Metadata, Pace, Reflector
 from bbr.sources.routes import HTTPRoute, RouteCheck, Wanted
-from bbr.sources.table import SourceObject, Table
-
-SOURCE: Final = "kubernetes"
+from bbr.sources.table import KUBERNETES, SourceObject, Table
 
 
 class ConfigMap(msgspec.Struct):
@@ -71,7 +69,7 @@ class ConfigMaps:
         """Publish everything."""
         keys = {key for view in self.views for key in view.objects or ()}
         found = {key: self._newest(key) for key in keys}
-        self._table.replace(SOURCE, [seen.published for seen in found.values() if seen])
+        self._table.replace(KUBERNETES, [seen.published for seen in found.values() if seen])
         self._uids = {key: seen.uid for key, seen in found.items() if seen}
 
     def publish(self, key: str) -> None:
@@ -82,10 +80,10 @@ class ConfigMaps:
         before = self._uids.pop(key, None)
         if before is not None and (seen is None or seen.uid != before):
             # Another object of the same name must not inherit the last good content.
-            self._table.remove(SOURCE, key)
+            self._table.remove(KUBERNETES, key)
         if seen is not None:
             self._uids[key] = seen.uid
-            self._table.put(SOURCE, seen.published)
+            self._table.put(KUBERNETES, seen.published)
 
     def read(self, found: ConfigMap) -> State:
         """Return what is kept of a state of a ConfigMap."""

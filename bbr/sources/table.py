@@ -29,6 +29,10 @@ from bbr.registry import Conflict, Declaration, Registry, Steps, finish, merging
 
 log = logging.getLogger(__name__)
 
+# The names of the sources that there are.
+FILE: Final = "file"
+KUBERNETES: Final = "kubernetes"
+
 COALESCE_SECONDS: Final = 0.05
 
 # Of conflicts that come up at once, so many are logged one by one; and so many are looked at in one step.

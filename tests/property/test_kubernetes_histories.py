@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from bbr.sources import reflector
 from bbr.sources.kube_api import KubeApi
-from bbr.sources.kubernetes import SOURCE, KubernetesSource
+from bbr.sources.kubernetes import KUBERNETES, KubernetesSource
 from bbr.sources.reflector import Pace
 from bbr.sources.table import Table
 from tests.support.fake_kubernetes import BBR, IPP, FakeKubernetes, Fault, Watch
@@ -80,7 +80,7 @@ class Histories(RuleBasedStateMachine):
         self.held = asyncio.Event()
         await self.server.start()
         path = self.server.kubeconfig(directory)
-        self.table = Table([SOURCE])
+        self.table = Table([KUBERNETES])
         self.source = KubernetesSource(self.table, lambda: KubeApi(path), pace=PACE)
         self.following = asyncio.create_task(self.source.run())
 

@@ -1,6 +1,9 @@
 """Where a gateway cuts a body carries no meaning: for any split the verdict and the bytes that go back are the same."""
 
+import gzip
 import itertools
+from typing import NamedTuple
+from urllib.parse import urlencode
 
 import orjson
 from hypothesis import given
@@ -15,7 +18,9 @@ from tests.support.exchanges import said
 from tests.support.messages import parse, request_body, request_headers, request_trailers
 
 FDS = BodyMode.FULL_DUPLEX_STREAMED
-POLICY = Policy(Replies(), max_body_bytes=200_000)
+# Bodies of the second are all long: read piece by piece.
+POLICIES = [Policy(Replies(), max_body_bytes=200_000, stream_threshold_bytes=size) for size in (256 << 10, 16)]
+JSON, FORM, MULTIPART = "application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=b"
 TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",)), BaseModel("phi")])
 
 names = st.sampled_from(["qwen", "sql-lora", "phi", "llama", "", "a\nb"])
@@ -35,17 +40,48 @@ json_bodies = st.one_of(
 bodies = json_bodies | st.binary(max_size=200) | json_bodies.map(lambda body: body[:-1])
 
 
+def multipart(fields: list[tuple[str, str]]) -> bytes:
+    parts = (f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields)
+    return "".join(parts).encode() + b"--b--\r\n"
+
+
+fields = st.lists(
+    st.tuples(st.sampled_from(["model", "file"]), names | st.integers(0, 99_000).map(lambda size: "x" * size)),
+    max_size=3,
+)
+
+
+class Request(NamedTuple):
+    """A body, what its header section says of it, and the pieces in which it comes."""
+
+    body: bytes
+    headers: dict[str, str]
+    pieces: list[bytes]
+
+
 @st.composite
-def cuts(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
-    body = draw(bodies)
+def cuts(draw: st.DrawFn) -> Request:
+    body, content_type = draw(
+        st.one_of(
+            st.tuples(bodies, st.just(JSON)),
+            st.tuples(fields.map(urlencode).map(str.encode), st.just(FORM)),
+            st.tuples(fields.map(multipart), st.just(MULTIPART)),
+        )
+    )
+    headers = {"content-type": content_type}
+    if draw(st.booleans()):
+        body = gzip.compress(body, mtime=0)
+        headers["content-encoding"] = "gzip"
     places = sorted(draw(st.lists(st.integers(0, len(body)), max_size=6)))
     edges = [0, *places, len(body)]
-    return body, [body[start:end] for start, end in itertools.pairwise(edges)]
+    return Request(body, headers, [body[start:end] for start, end in itertools.pairwise(edges)])
 
 
-def answers(pieces: list[bytes], *, ending: str, content_type: str) -> tuple[Exchange, list[bytes]]:
-    talk = Exchange(POLICY, TABLE)
-    sent = [request_headers({"content-type": content_type}, mode=FDS)]
+def answers(
+    pieces: list[bytes], headers: dict[str, str], *, ending: str, policy: Policy = POLICIES[0]
+) -> tuple[Exchange, list[bytes]]:
+    talk = Exchange(policy, TABLE)
+    sent = [request_headers(headers, mode=FDS)]
     sent += [request_body(piece) for piece in pieces[:-1]]
     if ending == "with the last piece":
         sent.append(request_body(pieces[-1], end_of_stream=True))
@@ -59,25 +95,23 @@ def answers(pieces: list[bytes], *, ending: str, content_type: str) -> tuple[Exc
 ENDINGS = st.sampled_from(["with the last piece", "alone", "trailers"])
 
 
-@given(cut=cuts(), ending=ENDINGS)
-def test_any_split_gives_the_same_answer(cut: tuple[bytes, list[bytes]], ending: str) -> None:
-    body, pieces = cut
-    whole, expected = answers([body], ending="with the last piece", content_type="application/json")
-    talk, got = answers(pieces, ending=ending, content_type="application/json")
+@given(cut=cuts(), ending=ENDINGS, policy=st.sampled_from(POLICIES))
+def test_any_split_gives_the_same_answer(cut: Request, ending: str, policy: Policy) -> None:
+    whole, expected = answers([cut.body], cut.headers, ending="with the last piece", policy=policy)
+    talk, got = answers(cut.pieces, cut.headers, ending=ending, policy=policy)
     assert (talk.verdict.outcome, talk.verdict.reason) == (whole.verdict.outcome, whole.verdict.reason)
     assert (talk.verdict.model, talk.verdict.base_model) == (whole.verdict.model, whole.verdict.base_model)
     assert got[0] == expected[0]
     if talk.verdict.outcome is not Outcome.REFUSED:
-        assert_body_goes_back(body, got[1:], ending)
+        assert_body_goes_back(cut.body, got[1:], ending)
     assert talk.finish() == whole.finish()
 
 
 @given(cut=cuts(), ending=ENDINGS)
-def test_unread_bodies_go_back_whole(cut: tuple[bytes, list[bytes]], ending: str) -> None:
-    body, pieces = cut
-    talk, got = answers(pieces, ending=ending, content_type="application/octet-stream")
+def test_unread_bodies_go_back_whole(cut: Request, ending: str) -> None:
+    talk, got = answers(cut.pieces, {"content-type": "application/octet-stream"}, ending=ending)
     assert talk.verdict.outcome is Outcome.NOT_READ
-    assert_body_goes_back(body, got[1:], ending)
+    assert_body_goes_back(cut.body, got[1:], ending)
 
 
 def assert_body_goes_back(body: bytes, replies: list[bytes], ending: str) -> None:

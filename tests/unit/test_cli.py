@@ -2,6 +2,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -10,9 +11,12 @@ import pytest
 import bbr.doctor.diagnose
 import bbr.explain
 import bbr.logs
+import bbr.probe
 import bbr.server
 import bbr.sources.file
 from bbr import __version__, cli, config
+from bbr.probe import Asked, Report
+from bbr.probe_client import Address, Tls
 from bbr.server import StartError
 
 COMMANDS = [
@@ -94,7 +98,8 @@ def test_help_of_serve_tells_of_variables_and_exit_status(capsys):
         cli.main(["serve", "--help"])
     out = capsys.readouterr().out
     assert "BBR_GRPC_PORT=9004" in out
-    assert "Exit status" in out
+    statuses = re.findall(r"^  (\d+) ", out.partition("Exit status:")[2], flags=re.MULTILINE)
+    assert [int(each) for each in statuses] == [cli.EXIT_OK, cli.EXIT_FAILED, cli.EXIT_USAGE, 128 + signal.SIGINT]
 
 
 SPELLINGS = [
@@ -370,3 +375,49 @@ def test_doctor_misuse_is_one_sentence(capsys, dump, arguments, sentence):
     status, text = failure(capsys, "doctor", *[each.replace("DUMP", str(dump)) for each in arguments])
     assert status == 2
     assert text.startswith(sentence.replace("DUMP", str(dump)))
+
+
+def test_probe_asks_for_what_its_flags_say(monkeypatch, capsys):
+    found = []
+    monkeypatch.setattr(bbr.probe, "probe", lambda asked: found.append(asked) or Report(asked, problems=["no"]))
+    monkeypatch.setenv("BBR_GRPC_PORT", "nonsense, but of serve's")
+    flags = ["--tls", "--tls-ca=a", "--tls-cert=b", "--tls-key=c", "--server-name=d", "--health-addr=[::1]:7"]
+    flags += ["--model=m", "--mode=buffered", "--timeout=2.5"]
+    assert cli.main(["probe", "--addr=bbr:9004"]) == 1
+    assert capsys.readouterr().out == "bbr:9004: unhealthy\n  no.\n"
+    assert cli.main(["probe", "--addr=bbr:9004", "--json", *flags]) == 1
+    assert json.loads(capsys.readouterr().out)["problems"] == ["no"]
+    assert found == [
+        Asked(address=Address("bbr", 9004)),
+        Asked(
+            address=Address("bbr", 9004),
+            tls=Tls(ca="a", cert="b", key="c", server_name="d"),
+            health_address=Address("::1", 7),
+            model="m",
+            mode="buffered",
+            timeout_seconds=2.5,
+        ),
+    ]
+
+
+PROBE_MISUSES = {
+    "no address": ([], "required: --addr"),
+    "no port": (["--addr=bbr"], "--addr: 'bbr' is not HOST:PORT.\n"),
+    "no host": (["--addr=:9004"], "--addr: ':9004' is not HOST:PORT.\n"),
+    "no such port": (["--addr=bbr:65536"], "--addr: 'bbr:65536' is not HOST:PORT.\n"),
+    "bare IPv6": (["--addr=::1:9004"], "--addr: '::1:9004' is not HOST:PORT.\n"),
+    "an address of health": (["--addr=a:1", "--health-addr=a"], "--health-addr: 'a' is not HOST:PORT.\n"),
+    "TLS unsaid": (["--addr=a:1", "--tls-ca=x"], "--server-name need --tls.\n"),
+    "half a pair": (["--addr=a:1", "--tls", "--tls-cert=x"], "--tls-cert and --tls-key belong together"),
+    "no file": (["--addr=a:1", "--tls", "--tls-ca=/none"], "can't be used: No such file or directory.\n"),
+    "no time": (["--addr=a:1", "--timeout=0"], "--timeout: '0' "),
+    "another mode": (["--addr=a:1", "--mode=x"], "--mode: invalid choice"),
+    "a flag of serve": (["--addr=a:1", "--grpc-port=1"], "--grpc-port=1 is not a flag of `bbr probe`"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "part"), PROBE_MISUSES.values(), ids=PROBE_MISUSES)
+def test_probe_misuse_is_one_sentence(capsys, arguments, part):
+    code, sentence = failure(capsys, "probe", *arguments)
+    assert code == 2
+    assert part in sentence

@@ -302,7 +302,7 @@ def test_parsing_pauses_at_least_every_few_hundred_names(text):
 
 
 def source(path, **options):
-    followed = Table([file.SOURCE])
+    followed = Table([file.FILE])
     return FileSource(path, followed, **options), followed
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from bbr.sources import table as table_module
 from bbr.sources.kube_api import KubeApi
-from bbr.sources.kubernetes import SOURCE, ConfigMap, ConfigMaps, KubernetesSource
+from bbr.sources.kubernetes import KUBERNETES, ConfigMap, ConfigMaps, KubernetesSource
 from bbr.sources.reflector import Pace
 from bbr.sources.routes import Mismatches
 from bbr.sources.table import Table
@@ -45,7 +45,7 @@ class Views:
     """Two views of a cluster, and a table that is up to date when it is looked at."""
 
     def __init__(self):
-        self._table = Table([SOURCE])
+        self._table = Table([KUBERNETES])
         self.maps = ConfigMaps(self._table, 2)
         self.one, self.two = map(Hand, self.maps.views)
 
@@ -130,10 +130,10 @@ def test_a_bad_one_keeps_its_last_good_content_and_hurts_no_other(listed):
     assert listed.table.registry.resolve("x") == "qwen"
     assert listed.table.broken == {
         (
-            SOURCE,
+            KUBERNETES,
             "ns/a",
         ): "data.adapters: line 2: not YAML: while parsing a flow node, did not find expected node content",
-        (SOURCE, "ns/c"): "data.baseModel is blank",
+        (KUBERNETES, "ns/c"): "data.baseModel is blank",
     }
 
 
@@ -146,13 +146,13 @@ def test_one_that_was_made_anew_inherits_nothing(listed):
 
 def test_one_without_data_is_a_bad_one(listed):
     listed.one.put(msgspec.convert({"metadata": {"name": "a", "namespace": "ns"}}, ConfigMap))
-    assert listed.table.broken == {(SOURCE, "ns/a"): "data.baseModel is missing"}
+    assert listed.table.broken == {(KUBERNETES, "ns/a"): "data.baseModel is missing"}
 
 
 @contextlib.asynccontextmanager
 async def following(tmp_path, monkeypatch, server, **options):
     monkeypatch.setattr(table_module, "COALESCE_SECONDS", 0.0)
-    table = Table([SOURCE])
+    table = Table([KUBERNETES])
     path = server.kubeconfig(tmp_path)
     source = KubernetesSource(table, lambda: KubeApi(path), pace=PACE, jitter=lambda: 0.0, **options)
     tasks = [asyncio.create_task(each.run()) for each in (table, source)]

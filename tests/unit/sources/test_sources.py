@@ -4,7 +4,7 @@ import logging
 import pytest
 
 from bbr.config import Settings
-from bbr.sources import sources as module
+from bbr.sources import file
 from bbr.sources.sources import Sources
 from bbr.sources.table import SourceError
 from tests.support.fake_kubernetes import BBR, IPP, FakeKubernetes, Fault
@@ -69,7 +69,7 @@ def test_a_wrong_file_of_a_directory_does_not_load(models):
 
 
 def test_a_directory_that_can_not_be_read_does_not_load(models, monkeypatch):
-    monkeypatch.setattr(module.file, "MAX_FILES", 0)
+    monkeypatch.setattr(file, "MAX_FILES", 0)
     with pytest.raises(SourceError) as caught:
         loaded(models.parent)
     assert str(caught.value) == f"--models: {models.parent}: the directory has 1 files; at most 0 are read"
@@ -99,7 +99,7 @@ async def test_an_error_of_ours_in_a_source_is_told(models, monkeypatch, caplog)
     async def fail(_self):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(module.FileSource, "run", fail)
+    monkeypatch.setattr(file.FileSource, "run", fail)
     sources = loaded(models)
     sources.start()
     await until(lambda: caplog.records)
