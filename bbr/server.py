@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from bbr import __version__, descriptors, policies
 from bbr.access_log import access_log
 from bbr.admin import pages
-from bbr.admin.http import AdminServer, Page
+from bbr.admin.http import AdminServer
 from bbr.admin.vitals import Vitals
 from bbr.config import Settings
 from bbr.metrics import Metrics
@@ -79,7 +79,7 @@ class Server:
         health_limits = ConnectionLimits(max_connections=descriptors.HEALTH_CONNECTIONS)
         checks = new_server(serving, max_body_bytes=limit, limits=health_limits)
         vitals = Vitals(settings, self.metrics, self.sources, serving, self._policy.ledger, main, self.certificates)
-        admin = AdminServer(_pages(vitals))
+        admin = _admin(vitals)
         try:
             with _signals(self._reload) as stop:
                 self.sources.start()
@@ -164,13 +164,13 @@ class Server:
             self.certificates.reload()
 
 
-def _pages(vitals: Vitals) -> Mapping[str, Page]:
+def _admin(vitals: Vitals) -> AdminServer:
     if not vitals.settings.metrics_endpoint_auth:
-        return pages.pages(vitals)
+        return pages.server(vitals)
     from bbr.admin.authorization import Guard
     from bbr.sources.kube_api import KubeApi
 
-    return pages.pages(vitals, Guard(partial(KubeApi, vitals.settings.kubeconfig)).guarded)
+    return pages.server(vitals, Guard(partial(KubeApi, vitals.settings.kubeconfig)).guarded)
 
 
 def _certificates(settings: Settings) -> "Certificates | None":

@@ -1,5 +1,7 @@
 """The admin port: metrics, health, and what an operator looks at when something goes wrong. HTTP/1.1, plaintext.
 
+    GET /                the status page, for people; ?q= searches the model table
+    GET /status.json     what the page shows, as JSON, with the same ?q=
     GET /metrics         Prometheus or OpenMetrics text, by Accept
     GET /healthz         200 while the process runs
     GET /readyz          200 while it takes requests, else 503 and why not, in words
@@ -12,9 +14,10 @@ h11 reads the requests. Answers that take long are made in pieces, and the gatew
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import h11
 
@@ -38,10 +41,12 @@ class Asked:
     Attributes:
         path: without the query.
         headers: the last field of each name, in lower case.
+        query: the last parameter of each name, decoded; what is no UTF-8 in it is replaced.
     """
 
     path: str
     headers: Mapping[str, str]
+    query: Mapping[str, str] = field(default_factory=dict)
 
     def header(self, name: str) -> str:
         """Return a field's value; "" if it is not there."""
@@ -72,13 +77,25 @@ Page = Callable[[Asked], Awaitable[Answer]]
 
 
 class AdminServer:
-    """Serves pages by their paths; GET and HEAD only."""
+    """Serves pages by their paths; GET and HEAD only.
 
-    def __init__(self, pages: Mapping[str, Page], *, idle_seconds: float = IDLE_SECONDS) -> None:
+    Args:
+        beside: what runs as long as the port is served, for pages that need it; it never ends by itself.
+    """
+
+    def __init__(
+        self,
+        pages: Mapping[str, Page],
+        *,
+        beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
         self._pages = pages
+        self._beside = beside
         self._idle_seconds = idle_seconds
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._running: list[asyncio.Task[None]] = []
 
     async def start(self, address: str | None, port: int) -> int:
         """Listen on an address, or on every interface, and serve; return the port (useful when `port` is 0).
@@ -90,16 +107,18 @@ class AdminServer:
             self._server = await asyncio.start_server(self._accept, address, port, reuse_port=False)
         except OSError as error:
             raise OSError(f"can't listen on {address or '::'}, port {port}") from error
+        self._running = [asyncio.create_task(each(), name="beside the admin port") for each in self._beside]
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """Close the port and all connections, at once."""
         if self._server is not None:
             self._server.close()
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._running]
+        for task in tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._tasks) >= MAX_CONNECTIONS:
@@ -143,13 +162,13 @@ class AdminServer:
 
     async def _answer(self, request: h11.Request) -> Answer:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
-        path = request.target.decode("latin-1").partition("?")[0]
+        path, _, query = request.target.decode("latin-1").partition("?")
         page = self._pages.get(path)
         if page is None:
             return text(f"There is no {path} here. Try one of: {', '.join(sorted(self._pages))}", 404)
         if request.method not in (b"GET", b"HEAD"):
             return Answer((b"Only GET and HEAD.\n",), TEXT, 405, (("allow", "GET, HEAD"),))
-        return await page(Asked(path, headers))
+        return await page(Asked(path, headers, dict(parse_qsl(query, keep_blank_values=True, errors="replace"))))
 
 
 async def _receive(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:

@@ -12,21 +12,36 @@ from typing import Any, Final
 import orjson
 
 from bbr import __version__, commands
-from bbr.admin.http import JSON, Answer, Asked, Page, text
+from bbr.admin import page, status
+from bbr.admin.http import HTML, JSON, AdminServer, Answer, Asked, Page, text
+from bbr.admin.status import Status
 from bbr.admin.vitals import Vitals
+from bbr.admin.window import Window
 from bbr.client_names import AllowedName
 from bbr.paths import PathPattern
+from bbr.registry import Steps
 from bbr.sources.sources import Sources
 from bbr.uri import Template
+
+# Makes a page one that is shown to those alone who may see it.
+Guarded = Callable[[Page], Page]
 
 # About a millisecond's.
 _MODELS_AT_ONCE: Final = 500
 
 
-def pages(vitals: Vitals, guarded: Callable[[Page], Page] = lambda page: page) -> Mapping[str, Page]:
-    """Return the pages by their paths; `guarded` decides who may see the metrics."""
-    found = Pages(vitals)
+def server(vitals: Vitals, guarded: Guarded = lambda page: page) -> AdminServer:
+    """Return the admin port of a process; `guarded` decides who may see the metrics."""
+    window = Window(vitals.metrics)
+    return AdminServer(pages(vitals, window, guarded), beside=(window.follow,))
+
+
+def pages(vitals: Vitals, window: Window, guarded: Guarded = lambda page: page) -> Mapping[str, Page]:
+    """Return the pages by their paths."""
+    found = Pages(vitals, window)
     return {
+        "/": found.page,
+        "/status.json": found.status,
         "/metrics": guarded(found.metrics),
         "/healthz": found.healthz,
         "/readyz": found.readyz,
@@ -38,8 +53,20 @@ def pages(vitals: Vitals, guarded: Callable[[Page], Page] = lambda page: page) -
 class Pages:
     """See the module bbr.admin.http for what each is."""
 
-    def __init__(self, vitals: Vitals) -> None:
+    def __init__(self, vitals: Vitals, window: Window) -> None:
         self._vitals = vitals
+        self._status = Status(vitals, window)
+
+    async def page(self, asked: Asked) -> Answer:
+        """Show what goes where, how fast, and why not."""
+        return Answer(page.render(self._gathering(asked)), HTML, headers=page.HEADERS)
+
+    async def status(self, asked: Asked) -> Answer:
+        """Give what the page shows."""
+        return Answer(status.as_json(self._gathering(asked)), JSON)
+
+    def _gathering(self, asked: Asked) -> Steps[dict[str, Any]]:
+        return self._status.gathering(asked.query.get("q", "").strip(), asked.query.get("after", ""))
 
     async def metrics(self, asked: Asked) -> Answer:
         """Expose the numbers."""

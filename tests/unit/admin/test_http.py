@@ -13,6 +13,10 @@ async def hello(asked):
     return text(f"hello {asked.path}, {asked.header('user-agent')}{asked.header('x-none')}")
 
 
+async def query(asked):
+    return text(repr(asked.query))
+
+
 async def pieces(_asked):
     return Answer((b"one ", b"", b"two"), "text/x", 201, (("x-more", "yes"),))
 
@@ -23,7 +27,7 @@ async def broken(_asked):
 
 @contextlib.asynccontextmanager
 async def serving(**options):
-    server = AdminServer({"/": hello, "/pieces": pieces, "/broken": broken}, **options)
+    server = AdminServer({"/": hello, "/query": query, "/pieces": pieces, "/broken": broken}, **options)
     port = await server.start("127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{port}"
@@ -52,6 +56,40 @@ async def test_pages_by_their_path_over_one_connection():
                 assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        ("/query", {}),
+        ("/query?", {}),
+        ("/query?q=a+b%20c&after=%C3%A9", {"q": "a b c", "after": "é"}),
+        ("/query?q=1&q=2&empty=&alone", {"q": "2", "empty": "", "alone": ""}),
+        ("/query?q=%FF%00?", {"q": "\ufffd\x00?"}),
+    ],
+)
+@in_loop
+async def test_a_query(target, found):
+    async with serving() as url:
+        answer = await raw(url, f"GET {target} HTTP/1.0\r\n\r\n".encode())
+        assert answer.partition(b"\r\n\r\n")[2].decode() == f"{found!r}\n"
+
+
+@in_loop
+async def test_what_runs_beside_it_runs_as_long_as_it_does():
+    running, ended = asyncio.Event(), asyncio.Event()
+
+    async def beside():
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with serving(beside=[beside]):
+        await running.wait()
+        assert not ended.is_set()
+    assert ended.is_set()
+
+
 @in_loop
 async def test_an_answer_in_pieces_and_its_head():
     async with serving() as url, aiohttp.ClientSession() as client:
@@ -67,7 +105,7 @@ async def test_an_answer_in_pieces_and_its_head():
 async def test_an_unknown_path_is_told_what_there_is():
     async with serving() as url, aiohttp.ClientSession() as client, client.get(f"{url}/nope") as answer:
         assert answer.status == 404
-        assert await answer.text() == "There is no /nope here. Try one of: /, /broken, /pieces\n"
+        assert await answer.text() == "There is no /nope here. Try one of: /, /broken, /pieces, /query\n"
 
 
 @in_loop

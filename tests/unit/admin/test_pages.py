@@ -6,13 +6,18 @@ import pytest
 from bbr import __version__, config
 from bbr.admin.http import Asked
 from bbr.admin.pages import pages
+from bbr.admin.window import Window
 from bbr.sources.routes import Mismatches, Unknown
 from tests.support.certificates import Authority
 from tests.support.vitals import vitals
 
 
+def ask(of, path, headers=None, query=None):
+    return asyncio.run(pages(of, Window(of.metrics))[path](Asked(path, headers or {}, query or {})))
+
+
 def get(of, path, **headers):
-    answer = asyncio.run(pages(of)[path](Asked(path, headers)))
+    answer = ask(of, path, headers)
     return answer.status, answer.content_type, b"".join(answer.body).decode()
 
 
@@ -21,6 +26,19 @@ def directory(tmp_path):
     (tmp_path / "a.yaml").write_text("models: [{name: qwen, adapters: [sql-lora]}]\naliases: {best: qwen}\n")
     (tmp_path / "b.yaml").write_text("models: [{name: phi, adapters: [sql-lora]}]\n")
     return tmp_path
+
+
+def test_the_status_page_and_what_it_shows(directory):
+    of = vitals(directory)
+    answer = ask(of, "/", query={"q": " sql "})
+    assert (answer.status, answer.content_type) == (200, "text/html; charset=utf-8")
+    assert "default-src 'none'" in dict(answer.headers)["content-security-policy"]
+    assert 'name="q" value="sql"' in b"".join(answer.body).decode()
+    answer = ask(of, "/status.json", query={"q": "qwen", "after": "qwen"})
+    assert (answer.status, answer.content_type) == (200, "application/json")
+    names = json.loads(b"".join(answer.body))["names"]
+    assert (names["query"], names["after"]) == ("qwen", "qwen")
+    assert [row["name"] for row in names["rows"]] == ["sql-lora", "best"]
 
 
 def test_metrics_by_accept():

@@ -1,0 +1,310 @@
+"""What the status page shows, as one dict, which is /status.json too.
+
+    version, transport, time (seconds since the epoch), uptime_seconds
+    ready, why_not_ready            "" if it is ready
+    table                           summary; identity (every model is its own base model), synced, age_seconds, reloads,
+                                    names, base_models
+    requests                        of all: as a row of models, and busy_p50 and busy_p99, what the router itself took
+    window_seconds                  what "the last minute" is: 60 to 70 s, less after a start
+    models                          base_model ("" for requests of which none is known), requests and errors since the
+                                    start; per_second, recent_errors, p50 and p99 of the last minute
+    reasons                         outcome, reason, requests: since the start
+    unknown_models                  name, times, seconds_ago: asked for in the last hour, and not in the table
+    conflicts, route_mismatches     what: a sentence. route_mismatches.compared: whether --discover-routes has compared
+    broken                          object, why
+    buffered                        held_bytes, limit_bytes, peak_bytes, refusals
+    connections                     streams now; open, accepted, turned_away: null with grpcio, which does not tell
+    names                           name, kind, base_model, declared_by; query, after, and next: the `after` of the next
+                                    page, or null
+
+Lists are {"total", "rows"}: the rows are the first 50, 100 of the names. p50 and p99 are bounds of histogram buckets:
+{"at_most_seconds"}, {"more_than_seconds"} above the last bound, or null without a request in that time.
+
+A router may hold 100,000 names and the counts of 10,000 base models, so all of it is gathered a step at a time.
+"""
+
+import itertools
+import time
+from bisect import insort
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+import orjson
+
+from bbr import __version__
+from bbr.admin.vitals import Vitals
+from bbr.admin.window import NOTHING, Counts, Window
+from bbr.metrics import BUSY_BOUNDS, DURATION_BOUNDS
+from bbr.observed import clock
+from bbr.registry import Entry, Kind, Registry, Steps
+from bbr.sources.routes import Mismatches
+
+ROWS: Final = 50
+NAMES: Final = 100
+
+# Less than half a millisecond's.
+_NAMES_A_STEP: Final = 500
+_MODELS_A_STEP: Final = 50
+
+# Searches whose results are kept until the table changes: a page asks for the same one every few seconds.
+_SEARCHES: Final = 16
+
+_KINDS: Final = {kind: number for number, kind in enumerate(Kind)}
+
+T = TypeVar("T", bound=tuple[Any, ...])
+Result = TypeVar("Result")
+Row = dict[str, Any]
+
+
+class _First(Generic[T]):
+    """The first few of many, in order, without ever sorting all of them.
+
+    Attributes:
+        kept: what was found so far.
+        count: how many were added.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.kept: list[T] = []
+        self.count = 0
+
+    def add(self, item: T) -> None:
+        self.count += 1
+        if len(self.kept) == self._limit:
+            if item > self.kept[-1]:
+                return
+            self.kept.pop()
+        insort(self.kept, item)
+
+
+class _Place(NamedTuple):
+    """Where a name stands: below its base model, adapters before aliases."""
+
+    base_model: str
+    kind: int
+    name: str
+
+
+class Status:
+    """Gathers what the status page shows."""
+
+    def __init__(self, vitals: Vitals, window: Window) -> None:
+        self._vitals = vitals
+        self._window = window
+        self._reloads = -1
+        self._searches: dict[tuple[str, str], Row] = {}
+
+    def gathering(self, query: str = "", after: str = "") -> Steps[Row]:
+        """Gather everything; see the module for what that is.
+
+        Args:
+            query: names and base models that have it somewhere, in upper or lower case; "" for all.
+            after: the name before the first one to show; "", or one that is gone, for the first.
+        """
+        names = yield from self._names(query, after)
+        requests, models = yield from self._models(query.casefold())
+        vitals, window, now = self._vitals, self._window, clock()
+        why = vitals.why_not_ready()
+        return {
+            "version": __version__,
+            "transport": vitals.settings.transport,
+            "time": round(time.time(), 3),
+            "uptime_seconds": round(max(time.time() - vitals.started, 0.0), 3),
+            "ready": not why,
+            "why_not_ready": _encodable(why),
+            "table": _table(vitals),
+            "window_seconds": round(window.seconds(now), 3),
+            "requests": requests,
+            "models": models,
+            "reasons": _reasons(vitals),
+            "unknown_models": _first(
+                {"name": each.name, "times": each.times, "seconds_ago": round(max(now - each.last, 0.0), 3)}
+                for each in vitals.metrics.unknown.since(now)
+            ),
+            **_wrong(vitals),
+            "buffered": {
+                "held_bytes": vitals.ledger.held_bytes,
+                "limit_bytes": vitals.ledger.max_bytes,
+                "peak_bytes": vitals.ledger.peak_bytes,
+                "refusals": vitals.ledger.refused,
+            },
+            "connections": _connections(vitals),
+            "names": names,
+        }
+
+    def _names(self, query: str, after: str) -> Steps[Row]:
+        table = self._vitals.sources.table
+        reloads = table.reloads_total
+        if reloads != self._reloads:
+            self._searches.clear()
+            self._reloads = reloads
+        found = self._searches.get((query, after))
+        if found is None:
+            found = yield from finding(table.registry, query, after)
+            if reloads == self._reloads == table.reloads_total:
+                if len(self._searches) == _SEARCHES:
+                    del self._searches[next(iter(self._searches))]
+                self._searches[query, after] = found
+        return found
+
+    def _models(self, wanted: str) -> Steps[tuple[Row, Row]]:
+        """Return the row of all requests, and those of the base models that had the most of them."""
+        counted, window, now = self._vitals.metrics.models, self._window, clock()
+        busiest: _First[tuple[int, int, str]] = _First(ROWS)
+        total = NOTHING
+        for number, (name, model) in enumerate(list(counted.items()), 1):
+            counts = Counts.of(model)
+            total += counts
+            if wanted in name.casefold():
+                busiest.add((-window.requests(name, counts.requests), -counts.requests, name))
+            if number % _MODELS_A_STEP == 0:
+                yield
+        for number, name in enumerate(self._vitals.sources.table.registry.base_models, 1):
+            if name not in counted and wanted in name.casefold():
+                busiest.add((0, 0, name))
+            if number % _NAMES_A_STEP == 0:
+                yield
+        seconds = window.seconds(now)
+        rows = []
+        for *_, name in busiest.kept:
+            counts = Counts.of(counted[name]) if name in counted else NOTHING
+            rows.append({"base_model": name, **_counts(counts, window.of(name, counts), seconds)})
+        busy = {f"busy_p{share}": _bound(window.busy_quantile(share / 100), BUSY_BOUNDS) for share in (50, 99)}
+        return {**_counts(total, window.every(total), seconds), **busy}, {"total": busiest.count, "rows": rows}
+
+
+def finding(registry: Registry, query: str, after: str = "", limit: int = NAMES) -> Steps[Row]:
+    """Search a table; see Status.gathering. Base models come by name, each before its adapters and aliases."""
+    wanted = query.casefold()
+    entry = registry.find(after)
+    passed = _place(after, entry) if entry else None
+    matching = 0
+    first: _First[_Place] = _First(limit)
+    for number, (name, found) in enumerate(registry.items(), 1):
+        if wanted in name.casefold() or wanted in found.base_model.casefold():
+            matching += 1
+            place = _place(name, found)
+            if passed is None or place > passed:
+                first.add(place)
+        if number % _NAMES_A_STEP == 0:
+            yield
+    rows = [_name(place.name, registry.find(place.name)) for place in first.kept]
+    more = rows[-1]["name"] if first.count > limit else None
+    return {"total": matching, "rows": rows, "query": query, "after": after if passed else "", "next": more}
+
+
+def as_json(gathering: Steps[Row]) -> Iterator[bytes]:
+    """Give what is gathered as JSON; an empty piece after each step."""
+    found = yield from in_pieces(gathering)
+    yield orjson.dumps(found, option=orjson.OPT_INDENT_2)
+    yield b"\n"
+
+
+def in_pieces(steps: Steps[Result]) -> Generator[bytes, None, Result]:
+    """Take steps within an answer's body: an empty piece after each lets requests be served in between."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: Result = done.value
+            return result
+        yield b""
+
+
+def _place(name: str, entry: Entry) -> _Place:
+    return _Place(entry.base_model, _KINDS[entry.kind], name)
+
+
+def _name(name: str, entry: Entry | None) -> Row:
+    assert entry is not None  # noqa: S101 (a snapshot does not change)
+    kind = f"alias of {entry.alias_of}" if entry.kind is Kind.ALIAS else str(entry.kind)
+    return {
+        "name": name,
+        "kind": kind,
+        "base_model": entry.base_model,
+        "declared_by": _encodable(str(entry.origin)),
+    }
+
+
+def _counts(counts: Counts, recent: Counts, seconds: float) -> Row:
+    return {
+        "requests": counts.requests,
+        "errors": counts.errors,
+        "per_second": round(recent.requests / seconds, 3),
+        "recent_errors": recent.errors,
+        "p50": _bound(recent.quantile(0.5), DURATION_BOUNDS),
+        "p99": _bound(recent.quantile(0.99), DURATION_BOUNDS),
+    }
+
+
+def _bound(quantile: float | None, bounds: Sequence[float]) -> dict[str, float] | None:
+    if quantile is None:
+        return None
+    return {"at_most_seconds": quantile} if quantile <= bounds[-1] else {"more_than_seconds": bounds[-1]}
+
+
+def _table(vitals: Vitals) -> Row:
+    table = vitals.sources.table
+    if table.registry.identity or not table.synced:
+        summary = _encodable(str(vitals.sources))
+    else:  # to tell adapters from aliases would take a look at every name
+        summary = f"base models: {len(table.registry.base_models):,}; names in all: {table.registry.size:,}"
+    return {
+        "summary": summary,
+        "identity": table.registry.identity,
+        "synced": table.synced,
+        "age_seconds": round(table.age_seconds, 3),
+        "reloads": table.reloads_total,
+        "names": table.registry.size,
+        "base_models": len(table.registry.base_models),
+    }
+
+
+def _reasons(vitals: Vitals) -> Row:
+    found = sorted((-number, *key) for key, number in vitals.metrics.reasons.items())
+    return _first({"outcome": outcome, "reason": reason, "requests": -number} for number, outcome, reason in found)
+
+
+def _wrong(vitals: Vitals) -> Row:
+    """Return what is wrong with the table; its lists may be long, so only what is shown is looked at."""
+    table = vitals.sources.table
+    mismatches = vitals.sources.mismatches
+    unrouted, unknown = mismatches or Mismatches()
+    unfit = itertools.chain((f"No HTTPRoute wants the base model {name}" for name in unrouted), map(str, unknown))
+    return {
+        "conflicts": _first(({"what": _encodable(str(each))} for each in table.conflicts), len(table.conflicts)),
+        "broken": _first(
+            (
+                {"object": _encodable(f"{source} {key}"), "why": _encodable(why)}
+                for (source, key), why in table.broken.items()
+            ),
+            len(table.broken),
+        ),
+        "route_mismatches": {
+            **_first(({"what": each} for each in unfit), len(unrouted) + len(unknown)),
+            "compared": mismatches is not None,
+        },
+    }
+
+
+def _first(rows: Iterable[Row], total: int | None = None) -> Row:
+    if total is None:
+        rows = list(rows)
+        total = len(rows)
+    return {"total": total, "rows": list(itertools.islice(rows, ROWS))}
+
+
+def _connections(vitals: Vitals) -> Row:
+    counts = vitals.main.counts()
+    return {
+        "streams": counts.streams,
+        "open": counts.connections,
+        "accepted": counts.connections_total,
+        "turned_away": counts.turned_away_total,
+    }
+
+
+def _encodable(text: str) -> str:
+    """Return a text with what is no UTF-8 in a file's name spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,158 @@
+"""What was counted in the last minute: the difference between the counts of now and those of a minute ago.
+
+Nothing of this stands on a request's way: every ten seconds the counts are looked at, a step at a time.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from bbr.metrics import BUSY_BOUNDS, DURATION_BOUNDS, Histogram, Metrics, ModelCounts
+from bbr.observed import clock
+from bbr.registry import Steps
+from bbr.verdict import Outcome
+
+SLOT_SECONDS: Final = 10.0
+# Besides the one that is open: the last minute is the last 60 to 70 seconds.
+_SLOTS: Final = 6
+
+# Half a millisecond's if all of them have changed.
+_MODELS_A_STEP: Final = 50
+
+_NO_DURATIONS: Final = (0,) * (len(DURATION_BOUNDS) + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What came of requests, as it was at one moment, or between two.
+
+    Attributes:
+        requests: all of them.
+        errors: those that were refused, or whose gateway broke the protocol.
+        durations: how many fell into each bucket of DURATION_BOUNDS.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    durations: tuple[int, ...] = _NO_DURATIONS
+
+    @classmethod
+    def of(cls, model: ModelCounts) -> "Counts":
+        """Return a base model's counts as they are now."""
+        outcomes = model.outcomes
+        errors = outcomes.get(Outcome.REFUSED, 0) + outcomes.get(Outcome.FAULT, 0)
+        return cls(sum(outcomes.values()), errors, tuple(model.duration.buckets))
+
+    def __add__(self, other: "Counts") -> "Counts":
+        """Return both together."""
+        durations = tuple(map(int.__add__, self.durations, other.durations))
+        return Counts(self.requests + other.requests, self.errors + other.errors, durations)
+
+    def __sub__(self, earlier: "Counts") -> "Counts":
+        """Return what came since then."""
+        durations = tuple(map(int.__sub__, self.durations, earlier.durations))
+        return Counts(self.requests - earlier.requests, self.errors - earlier.errors, durations)
+
+    def quantile(self, share: float) -> float | None:
+        """Return an upper bound for a quantile of the durations, as Histogram does."""
+        return _quantile(DURATION_BOUNDS, self.durations, share)
+
+
+NOTHING: Final = Counts()
+
+
+@dataclass(slots=True)
+class _Slot:
+    """What was counted from one look to the next: in all, and of the base models that had any requests."""
+
+    began: float
+    every: Counts = NOTHING
+    models: dict[str, Counts] = field(default_factory=dict)
+    busy: tuple[int, ...] = ()
+
+
+class Window:
+    """The counts of the last minute.
+
+    Until the first minute is over they are those since the start.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._slots: deque[_Slot] = deque()
+        self._opened = clock()
+        self._seen: dict[str, Counts] = {}
+        self._every_seen = NOTHING
+        self._busy_seen: tuple[int, ...] = (0,) * (len(BUSY_BOUNDS) + 1)
+
+    async def follow(self) -> None:
+        """Look at the counts from now on, until cancelled."""
+        while True:
+            await asyncio.sleep(SLOT_SECONDS)
+            for _ in self.sliding(clock()):
+                await asyncio.sleep(0)
+
+    def sliding(self, now: float) -> Steps[None]:
+        """Begin a new slot, and let go of the oldest.
+
+        Whoever reads between two steps finds each request once: in the slot, or in what has come since.
+        """
+        slot = _Slot(self._opened)
+        self._slots.append(slot)
+        if len(self._slots) > _SLOTS:
+            self._slots.popleft()
+        self._opened = now
+        busy = tuple(self._metrics.busy.buckets)
+        slot.busy = tuple(map(int.__sub__, busy, self._busy_seen))
+        self._busy_seen = busy
+        for number, (name, model) in enumerate(list(self._metrics.models.items()), 1):
+            found, seen = Counts.of(model), self._seen.get(name, NOTHING)
+            if found.requests != seen.requests:
+                fresh = slot.models[name] = found - seen
+                self._seen[name] = found
+                slot.every += fresh
+                self._every_seen += fresh
+            if number % _MODELS_A_STEP == 0:
+                yield
+
+    def seconds(self, now: float) -> float:
+        """Return how long the window is; at least a second, so that a rate is one from the first request on."""
+        began = self._slots[0].began if self._slots else self._opened
+        return max(now - began, 1.0)
+
+    def every(self, now: Counts) -> Counts:
+        """Return what was counted in the window, whatever the base model.
+
+        Args:
+            now: the counts of all together, as they are.
+        """
+        return sum((slot.every for slot in self._slots), now - self._every_seen)
+
+    def of(self, name: str, now: Counts) -> Counts:
+        """Return what was counted for a base model in the window.
+
+        Args:
+            now: its counts as they are.
+        """
+        fresh = now - self._seen.get(name, NOTHING)
+        return sum((slot.models[name] for slot in self._slots if name in slot.models), fresh)
+
+    def requests(self, name: str, now: int) -> int:
+        """Return the number of its requests alone, in a tenth of the time."""
+        fresh = now - self._seen.get(name, NOTHING).requests
+        return fresh + sum(slot.models[name].requests for slot in self._slots if name in slot.models)
+
+    def busy_quantile(self, share: float) -> float | None:
+        """Return an upper bound for a quantile of what the router itself took."""
+        found = tuple(map(int.__sub__, self._metrics.busy.buckets, self._busy_seen))
+        for slot in self._slots:
+            found = tuple(map(int.__add__, found, slot.busy))
+        return _quantile(BUSY_BOUNDS, found, share)
+
+
+def _quantile(bounds: Sequence[float], buckets: Sequence[int], share: float) -> float | None:
+    histogram = Histogram(bounds)
+    histogram.buckets[:] = buckets
+    return histogram.quantile(share)

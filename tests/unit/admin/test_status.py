@@ -1,0 +1,212 @@
+import json
+import time
+
+import pytest
+
+from bbr import __version__
+from bbr.admin import status
+from bbr.admin.status import Status, finding
+from bbr.admin.window import Window
+from bbr.metrics import ModelCounts
+from bbr.observed import clock
+from bbr.registry import BaseModel, Registry, finish
+from bbr.sources.routes import Mismatches, Unknown
+from bbr.transports.serving import TransportCounts
+from tests.support.vitals import vitals
+
+MODELS = "models:\n  - {name: qwen, adapters: [sql-lora, Art]}\n  - {name: phi}\naliases: {best: qwen, zip: art}\n"
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    path = tmp_path / "models.yaml"
+    path.write_text(MODELS)
+    return path
+
+
+def gather(of, *asked):
+    return finish(Status(of, Window(of.metrics)).gathering(*asked))
+
+
+def add(of, name, outcome, times, seconds=0.002):
+    counts = of.metrics.models.setdefault(name, ModelCounts())
+    counts.outcomes[outcome] = counts.outcomes.get(outcome, 0) + times
+    for _ in range(times):
+        counts.duration.add(seconds)
+
+
+def test_a_router_that_is_ready(model_file):
+    of = vitals(model_file)
+    found = gather(of)
+    assert (found["version"], found["transport"]) == (__version__, "uv")
+    assert (found["ready"], found["why_not_ready"]) == (True, "")
+    assert found["uptime_seconds"] == pytest.approx(time.time() - 1_700_000_000.0, abs=60)
+    assert found["time"] == pytest.approx(time.time(), abs=60)
+    table = found["table"]
+    assert table["summary"] == "base models: 2; names in all: 5"
+    assert (table["identity"], table["synced"], table["reloads"], table["names"], table["base_models"]) == (
+        *(False, True, 1, 5),
+        2,
+    )
+    assert found["connections"] == {"streams": 4, "open": 1, "accepted": 2, "turned_away": 3}
+    assert found["buffered"] == {"held_bytes": 0, "limit_bytes": 1000, "peak_bytes": 0, "refusals": 0}
+    assert found["route_mismatches"] == {"total": 0, "rows": [], "compared": False}
+
+
+def test_one_that_is_not_and_does_not_tell_all():
+    of = vitals(counts=TransportCounts(streams=7))
+    of.serving.stop()
+    found = gather(of)
+    assert (found["ready"], found["why_not_ready"]) == (False, of.why_not_ready())
+    assert found["connections"] == {"streams": 7, "open": None, "accepted": None, "turned_away": None}
+    assert found["table"]["summary"] == "no model table: every model is its own base model"
+    assert found["names"]["rows"] == []
+
+
+def test_base_models_by_their_requests(model_file):
+    of = vitals(model_file)
+    add(of, "qwen", "routed", 6)
+    add(of, "qwen", "refused", 2)
+    add(of, "", "refused", 3, seconds=100.0)
+    add(of, "gone", "routed", 1)
+    found = gather(of)
+    assert found["window_seconds"] == pytest.approx(1, abs=0.5)
+    assert [row["base_model"] for row in found["models"]["rows"]] == ["qwen", "", "gone", "phi"]
+    qwen, none, _, phi = found["models"]["rows"]
+    assert (qwen["requests"], qwen["errors"], qwen["recent_errors"]) == (8, 2, 2)
+    assert qwen["per_second"] == pytest.approx(8, rel=0.3)
+    assert qwen["p50"] == qwen["p99"] == {"at_most_seconds": 0.0025}
+    assert none["p50"] == {"more_than_seconds": 60.0}
+    assert (phi["requests"], phi["per_second"], phi["p50"]) == (0, 0, None)
+    every = found["requests"]
+    assert (every["requests"], every["errors"]) == (12, 5)
+    assert (every["p50"], every["p99"]) == ({"at_most_seconds": 0.0025}, {"more_than_seconds": 60.0})
+    assert (every["busy_p50"], every["busy_p99"]) == (None, None)
+    assert [row["base_model"] for row in gather(of, "QW")["models"]["rows"]] == ["qwen"]
+
+
+def test_why_not_and_who_is_unknown(model_file):
+    of = vitals(model_file)
+    of.metrics.reasons.update({("refused", "invalid-json"): 2, ("fault", "headers-not-sent"): 3})
+    now = clock()
+    of.metrics.unknown.add("gpt", now - 10)
+    found = gather(of)
+    assert found["reasons"]["rows"] == [
+        {"outcome": "fault", "reason": "headers-not-sent", "requests": 3},
+        {"outcome": "refused", "reason": "invalid-json", "requests": 2},
+    ]
+    ((unknown,), total) = found["unknown_models"]["rows"], found["unknown_models"]["total"]
+    assert (unknown["name"], unknown["times"], total) == ("gpt", 1, 1)
+    assert unknown["seconds_ago"] == pytest.approx(10, abs=5)
+
+
+def test_what_is_wrong_with_the_table(tmp_path, monkeypatch):
+    (tmp_path / "a.yaml").write_text("models: [{name: qwen, adapters: [x, y]}]\n")
+    (tmp_path / "b.yaml").write_text("models: [{name: phi, adapters: [x, y]}]\n")
+    monkeypatch.setattr(status, "ROWS", 1)
+    of = vitals(tmp_path)
+    of.sources.table.broken["file", "c\udcff.yaml"] = "line 1: no\udcff"
+    unfit = Mismatches(("phi",), (Unknown("default/x", "X-Gateway-Model-Name", "x"),))
+    monkeypatch.setattr(type(of.sources), "mismatches", property(lambda _: unfit))
+    found = json.loads(b"".join(status.as_json(Status(of, Window(of.metrics)).gathering())))
+    assert found["conflicts"] == {"total": 2, "rows": [{"what": str(of.sources.table.conflicts[0])}]}
+    assert found["broken"] == {"total": 1, "rows": [{"object": "file c\\udcff.yaml", "why": "line 1: no\\udcff"}]}
+    assert found["route_mismatches"] == {
+        "total": 2,
+        "rows": [{"what": "No HTTPRoute wants the base model phi"}],
+        "compared": True,
+    }
+    monkeypatch.setattr(status, "ROWS", 2)
+    assert gather(of)["route_mismatches"]["rows"][1] == {"what": str(unfit.unknown[0])}
+
+
+def listed(found):
+    return [(row["name"], row["kind"], row["base_model"]) for row in found["rows"]]
+
+
+def test_names_by_base_model_then_kind(model_file):
+    found = gather(vitals(model_file))["names"]
+    assert listed(found) == [
+        ("phi", "base model", "phi"),
+        ("qwen", "base model", "qwen"),
+        ("Art", "adapter", "qwen"),
+        ("sql-lora", "adapter", "qwen"),
+        ("best", "alias of qwen", "qwen"),
+    ]
+    assert {row["declared_by"] for row in found["rows"]} == {
+        *(f"file {model_file}, line {number}" for number in (2, 3, 4)),
+    }
+    assert (found["total"], found["query"], found["after"], found["next"]) == (5, "", "", None)
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [("ART", ["Art"]), ("qWe", ["qwen", "Art", "sql-lora", "best"]), ("ph", ["phi"]), ("none", []), ("%", [])],
+)
+def test_a_search(model_file, query, names):
+    found = gather(vitals(model_file), query)["names"]
+    assert [row["name"] for row in found["rows"]] == names
+    assert (found["total"], found["query"]) == (len(names), query)
+
+
+def test_page_after_page_shows_each_name_once():
+    adapters = tuple(f"adapter-{number}" for number in range(1000))
+    registry, _ = Registry.merge([BaseModel("b", adapters[::2]), BaseModel("a", adapters[1::2])])
+    seen, after = [], ""
+    while after is not None:
+        steps = finding(registry, "", after, limit=7)
+        found = finish(steps)
+        assert found["total"] == 1002
+        assert found["after"] == after
+        seen += [row["name"] for row in found["rows"]]
+        after = found["next"]
+    assert seen == ["a", *sorted(adapters[1::2]), "b", *sorted(adapters[::2])]
+    gone = finish(finding(registry, "", "gone", limit=7))
+    assert (gone["after"], gone["rows"][0]["name"]) == ("", "a")
+
+
+def test_the_last_page_has_no_next():
+    registry, _ = Registry.merge([BaseModel(name) for name in "abcd"])
+    first = finish(finding(registry, "", limit=2))
+    assert first["next"] == "b"
+    assert finish(finding(registry, "", "b", limit=2))["next"] is None
+
+
+def test_a_search_is_kept_until_the_table_changes(model_file, monkeypatch):
+    of = vitals(model_file)
+    searches = []
+
+    def counted(registry, query, after):
+        searches.append(query)
+        return finding(registry, query, after)
+
+    monkeypatch.setattr(status, "finding", counted)
+    of_status = Status(of, Window(of.metrics))
+    for query in ("a", "a", *"bcdefghijklmnopq", "a"):
+        finish(of_status.gathering(query))
+    assert searches == [*"abcdefghijklmnopq", "a"]
+    model_file.write_text("models: [{name: new}]\n")
+    of.sources.read()
+    assert listed(finish(of_status.gathering("n"))["names"]) == [("new", "base model", "new")]
+    finish(of_status.gathering("a"))
+    assert searches[-2:] == ["n", "a"]
+
+
+def test_a_large_table_is_gathered_in_short_steps(model_file):
+    of = vitals(model_file)
+    base = [BaseModel(f"base-{number}", tuple(f"a-{number}-{each}" for each in range(9))) for number in range(10_000)]
+    of.sources.table.registry, _ = Registry.merge(base)
+    for number in range(10_000):
+        add(of, f"base-{number}", "routed", number % 7)
+    steps, found = 0, None
+    gathering = Status(of, Window(of.metrics)).gathering("")
+    while found is None:
+        try:
+            next(gathering)
+            steps += 1
+        except StopIteration as done:
+            found = done.value
+    assert steps >= 10_000 / 50 + 100_000 / 500
+    assert (found["names"]["total"], len(found["names"]["rows"])) == (100_000, 100)
+    assert (found["models"]["total"], len(found["models"]["rows"])) == (10_001, 50)
+    assert {row["requests"] for row in found["models"]["rows"]} == {6}
