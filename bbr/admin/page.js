@@ -97,7 +97,7 @@ function fill(found) {
   for (const place of document.querySelectorAll("[data-table]")) fillTable(place, found[place.dataset.table]);
   const next = document.querySelector("[data-next]");
   next.hidden = found.names.next === null;
-  next.search = new URLSearchParams({ q: found.names.query, after: found.names.next ?? "" });
+  next.setAttribute("href", `?${new URLSearchParams({ q: found.names.query, after: found.names.next ?? "" })}`);
 }
 
 let before = null;

@@ -35,6 +35,7 @@ The stack is up. The gateway is {url}; try:
   tail -f {access_log}
 
 The headers x-pod and x-pool of an answer tell which stand-in gave it. Models: deploy/local/models.yaml.
+The router's status page: {status_url}
 Envoy's admin page: {admin_url}. Ctrl-C stops everything."""
 
 
@@ -70,7 +71,8 @@ async def _work(options: StackOptions, *, once: bool) -> int:
         print(f"\n{right} of {len(visits)} requests went right.")
         if once:
             return EXIT_OK if right == len(visits) else EXIT_FAILED
-        print(_INVITATION.format(url=stack.url, admin_url=stack.admin_url, access_log=stack.access_log))
+        addresses = {"url": stack.url, "status_url": stack.status_url, "admin_url": stack.admin_url}
+        print(_INVITATION.format(**addresses, access_log=stack.access_log))
         await stack.wait_for_death()
     raise AssertionError("wait_for_death returned")
 

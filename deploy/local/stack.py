@@ -74,6 +74,11 @@ class Stack:
         return f"http://127.0.0.1:{self.ports['gateway-admin']}"
 
     @property
+    def status_url(self) -> str:
+        """The address of the router's status page."""
+        return f"http://127.0.0.1:{self.ports['router-admin']}/"
+
+    @property
     def log_dir(self) -> Path:
         """Where the logs are: one file per part, and access.log with a JSON object per request."""
         return self._options.log_dir
@@ -168,6 +173,7 @@ class Stack:
             "--bind-address": "127.0.0.1",
             "--grpc-port": str(ports["router"]),
             "--grpc-health-port": str(ports["router-health"]),
+            "--metrics-port": str(ports["router-admin"]),
             "--secure-serving": "false",
             "--models": str(self._options.models),
             "--serve-models-list": "true",

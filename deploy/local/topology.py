@@ -44,6 +44,7 @@ DEFAULT_PORTS: Final[Mapping[str, int]] = {
     "gateway-admin": 18081,
     "router": 18090,
     "router-health": 18091,
+    "router-admin": 18092,
     "epp-qwen": 18100,
     "qwen-1": 18101,
     "qwen-2": 18102,

@@ -1,8 +1,10 @@
 import asyncio
+import re
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 
@@ -81,6 +83,9 @@ class TestWithEnvoy:
                     lines.append(line)
                     if "Ctrl-C stops everything." in line:
                         break
+                (status_url,) = re.findall(r"The router's status page: (http://127\.0\.0\.1:\d+/)\n", "".join(lines))
+                with urllib.request.urlopen(status_url, timeout=30) as answer:  # noqa: S310 (loopback)
+                    assert "travel-lora" in answer.read().decode()
                 process.send_signal(number)
                 rest, _ = process.communicate(timeout=30)
             finally:

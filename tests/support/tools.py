@@ -7,6 +7,7 @@ import pytest
 
 # Where to have each from. The gate installs those of Debian, and takes their absence for a failure (REQUIRE_TOOLS).
 SOURCES = {
+    "chromium": "Debian: chromium",
     "curl": "Debian: curl",
     "h2load": "Debian: nghttp2-client",
     "prometheus": "Debian: prometheus",

@@ -9,16 +9,8 @@ from bbr.admin import page
 from bbr.admin.status import Status
 from bbr.admin.window import Window
 from bbr.observed import clock
+from tests.support.status_page import FORMED, HOSTILE
 from tests.support.vitals import vitals
-
-HOSTILE = [
-    "<script>document.title='owned'</script>",
-    "\"'><img src=x onerror=alert(1)>",
-    "</td></table><!--",
-    "{{script}} ${style} %s",
-    "\u202egnp.exe",
-    "x" * 240,
-]
 
 
 class Texts(HTMLParser):
@@ -141,44 +133,6 @@ def test_it_comes_in_small_pieces(tmp_path):
     found = pieces(vitals(path))
     assert max(piece.count(b"<tr>") for piece in found) <= 20
     assert found.count(b"") >= 2000 / 500
-
-
-FORMED = [
-    ("text", "", "–"),  # noqa: RUF001
-    ("text", "x", "x"),
-    ("name", "", "(none)"),
-    ("count", None, "–"),  # noqa: RUF001
-    ("count", 0, "0"),
-    ("count", 1234567, "1,234,567"),
-    ("rate", None, "–"),  # noqa: RUF001
-    ("rate", 0.0, "0"),
-    ("rate", 0.01, "< 0.1"),
-    ("rate", 0.25, "0.3"),
-    ("rate", 3.0, "3"),
-    ("rate", 99.94, "99.9"),
-    ("rate", 1234.5, "1,235"),
-    ("bytes", 0, "0 B"),
-    ("bytes", 1023, "1023 B"),
-    ("bytes", 1280, "1.3 KiB"),
-    ("bytes", 512 << 20, "512 MiB"),
-    ("bytes", (1 << 20) - 1, "1024 KiB"),
-    ("bytes", 5000 << 30, "5000 GiB"),
-    ("duration", 59.99, "59 s"),
-    ("duration", 60, "1 min"),
-    ("duration", 3725, "1 h 2 min"),
-    ("duration", 90_000, "1 d 1 h"),
-    ("ago", 61, "1 min ago"),
-    ("bound", None, "–"),  # noqa: RUF001
-    ("bound", {"at_most_seconds": 0.00002}, "≤ 0.02 ms"),
-    ("bound", {"at_most_seconds": 0.00025}, "≤ 0.25 ms"),
-    ("bound", {"at_most_seconds": 0.1}, "≤ 100 ms"),
-    ("bound", {"at_most_seconds": 5.0}, "≤ 5 s"),
-    ("bound", {"more_than_seconds": 60.0}, "> 60 s"),
-    ("state", True, "ready"),
-    ("state", False, "not ready"),
-    ("whether", True, "yes"),
-    ("whether", False, "no"),
-]
 
 
 @pytest.mark.parametrize(("form", "value", "text"), FORMED)
