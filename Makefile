@@ -6,10 +6,10 @@ READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo accuracy spoofing bench soak abuse mutants dashboard histories test check format protos lock clean
+.PHONY: help setup demo screenshots accuracy spoofing bench soak abuse mutants dashboard histories test check format protos lock clean
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## install the locked dependencies and bbr itself into .venv
 
@@ -23,6 +23,9 @@ $(READY): requirements-dev.lock pyproject.toml
 
 demo: $(READY)  ## run the local Envoy stack and a tour of requests (ONCE=1: exit when the tour is done)
 	@$(BIN)/python -m deploy.local.demo $(if $(ONCE),--once)
+
+screenshots: $(READY)  ## take the picture of the status page in docs/ anew (needs chromium)
+	@$(BIN)/python -m deploy.local.screenshot
 
 accuracy: $(READY)  ## send N (10000) mixed requests through Envoy in both modes and verify each reply
 	@$(BIN)/python -m bench.accuracy --requests $(or $(N),10000)
