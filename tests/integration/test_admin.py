@@ -68,6 +68,19 @@ def test_what_is_counted_is_what_came_of_the_requests(router):
     assert requests(url) == wanted
 
 
+def test_the_status_page_counts_what_the_metrics_count(router):
+    process, url = router
+    for body in BODIES:
+        exchange(process.port, body)
+    status, counted = json.loads(get(f"{url}/status.json")), requests(url)
+    assert status["requests"]["requests"] == sum(counted.values()) >= len(BODIES)
+    assert {row["base_model"]: row["requests"] for row in status["models"]["rows"]} == {
+        name: sum(number for (_, base_model), number in counted.items() if base_model == name) for name in ("qwen", "")
+    }
+    assert status["requests"]["errors"] == counted["refused", ""]
+    assert "sql-lora" in get(f"{url}/?q=lora")
+
+
 def test_health_table_and_settings(router):
     process, url = router
     assert get(f"{url}/healthz") == "ok\n"
