@@ -10,10 +10,17 @@ const NONE = "–";
 
 const tenths = (value) => String(Math.round(value * 10) / 10);
 
+// With its invisible characters spelled out: with them one name can look like another.
+const visible = (value) => value.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (each) => {
+  const digits = each.codePointAt(0).toString(16);
+  if (digits.length <= 2) return `\\x${digits.padStart(2, "0")}`;
+  return digits.length <= 4 ? `\\u${digits.padStart(4, "0")}` : `\\U${digits.padStart(8, "0")}`;
+});
+
 // As FORMS in page.py.
 const forms = {
-  text: (value) => value || NONE,
-  name: (value) => value || "(none)",
+  text: (value) => visible(value) || NONE,
+  name: (value) => visible(value) || "(none)",
   count: (value) => (value ?? null) === null ? NONE : value.toLocaleString("en-US"),
   rate: (value) => {
     if ((value ?? null) === null) return NONE;

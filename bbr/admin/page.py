@@ -7,8 +7,9 @@ page.html holds the layout, and in double braces what is filled in:
     meter a.b a.c     how much of found["a"]["c"] found["a"]["b"] is
     style, script     page.css, page.js
 
-All text, whoever wrote it, is escaped, and stands in a <bdi> so that no direction of writing leaves its cell. The page
-works without JavaScript; with it, page.js asks for status.json and fills in the same values and tables.
+All text, whoever wrote it, is escaped, its invisible characters are spelled out, and it stands in a <bdi> so that no
+direction of writing leaves its cell. The page works without JavaScript; with it, page.js asks for status.json and fills
+in the same values and tables.
 """
 
 import base64
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from importlib import resources
 from typing import Any, Final, NamedTuple
+from unicodedata import category
 from urllib.parse import urlencode
 
 from bbr.admin.status import NAMES, in_pieces
@@ -107,6 +109,9 @@ HEADERS: Final = (("content-security-policy", _POLICY), ("referrer-policy", "no-
 
 # Rows that are written in one go, 0.2 ms.
 _ROWS_AT_ONCE: Final = 20
+
+# Unicode's categories of controls, of formats (overrides of the direction, characters without a width), and the like.
+_INVISIBLE: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 _NONE: Final = "–"  # noqa: RUF001 (no hyphen: it stands for a number)
 
@@ -198,12 +203,25 @@ def _pages(names: Mapping[str, Any]) -> str:
 # How values are written; page.js has each of them too, and writes the same.
 
 
-def _text(value: str | None) -> str:
-    return value or _NONE
+def _text(value: str) -> str:
+    return _visible(value) or _NONE
 
 
 def _named(value: str) -> str:
-    return value or "(none)"
+    return _visible(value) or "(none)"
+
+
+def _visible(value: str) -> str:
+    """Return a text with its invisible characters spelled out: with them one name can look like another."""
+    if value.isprintable():
+        return value
+    return "".join(_spelled(ord(each)) if category(each) in _INVISIBLE else each for each in value)
+
+
+def _spelled(code: int) -> str:
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def _count(value: int | None) -> str:

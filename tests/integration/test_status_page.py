@@ -13,7 +13,7 @@ from deploy.local.chromium import Chromium
 from tests.integration.test_admin import exchange
 from tests.support.ports import free_port
 from tests.support.processes import serving
-from tests.support.status_page import FORMED, HOSTILE
+from tests.support.status_page import FORMED, HOSTILE, shown
 from tests.support.tools import needs
 from tests.support.vitals import vitals
 
@@ -182,9 +182,9 @@ def test_it_says_when_the_router_is_gone_and_when_it_is_back(show, see, backgrou
 def test_hostile_names_are_text_and_nothing_else(troubled, show, see, rows):
     for scripts in (False, True):
         page = show(troubled, scripts=scripts)
-        assert {row["Name"] for row in rows(page, "names")} >= set(HOSTILE)
+        assert {row["Name"] for row in rows(page, "names")} >= set(map(shown, HOSTILE))
         assert {row["Model"] for row in rows(page, "unknown_models")} == {
-            f"{name} {number}?" for number, name in enumerate(HOSTILE)
+            f"{shown(name)} {number}?" for number, name in enumerate(HOSTILE)
         }
         assert len(rows(page, "conflicts")) == len(HOSTILE) - 1
         assert len(rows(page, "broken")) == len(HOSTILE)

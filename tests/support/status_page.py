@@ -9,11 +9,21 @@ HOSTILE = [
     "x" * 240,
 ]
 
+
+def shown(name: str) -> str:
+    """Return a hostile name as a reader should see it."""
+    return name.replace("\u202e", "\\u202e")
+
+
 # form, value, and the text that page.py and page.js must both make of it
 FORMED = [
     ("text", "", "–"),  # noqa: RUF001
     ("text", "x", "x"),
+    ("text", "a\u2028b\x00\t", "a\\u2028b\\x00\\x09"),
     ("name", "", "(none)"),
+    ("name", "\u202egnp.exe", "\\u202egnp.exe"),
+    ("name", "a\u200bb\xadc\ufeff\U000e0041", "a\\u200bb\\xadc\\ufeff\\U000e0041"),
+    ("name", "modèle 模型 שלום 🦙", "modèle 模型 שלום 🦙"),
     ("count", None, "–"),  # noqa: RUF001
     ("count", 0, "0"),
     ("count", 1234567, "1,234,567"),

@@ -9,7 +9,7 @@ from bbr.admin import page
 from bbr.admin.status import Status
 from bbr.admin.window import Window
 from bbr.observed import clock
-from tests.support.status_page import FORMED, HOSTILE
+from tests.support.status_page import FORMED, HOSTILE, shown
 from tests.support.vitals import vitals
 
 
@@ -88,9 +88,9 @@ def test_a_hostile_name_is_text(name, tmp_path):
     of.sources.table.broken["file", name] = name
     html = rendered(of)
     found = read(html)
-    assert name in found.cells
-    assert f"{name} adapter" in found.cells
-    assert f"{name} unknown" in found.cells
+    assert shown(name) in found.cells
+    assert f"{shown(name)} adapter" in found.cells
+    assert f"{shown(name)} unknown" in found.cells
     assert found.tags == before.tags
     assert found.attributes == before.attributes
     searched = read(rendered(of, name.strip()))
