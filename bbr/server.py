@@ -74,6 +74,7 @@ class Server:
             max_body_bytes=limit,
             new_exchange=self._new_exchange,
             ended=self._ended,
+            begun=None if self._tracing is None else _begun,
             limits=_limits(settings),
             credentials=self.certificates and self.certificates.credentials,
         )
@@ -179,6 +180,10 @@ def _pages(vitals: Vitals) -> Mapping[str, Page]:
     from bbr.sources.kube_api import KubeApi
 
     return pages.pages(vitals, Guard(partial(KubeApi, vitals.settings.kubeconfig)).guarded)
+
+
+def _begun(exchange: ObservedExchange, field: Callable[[str], str]) -> None:
+    exchange.call_field = field
 
 
 def _certificates(settings: Settings) -> "Certificates | None":

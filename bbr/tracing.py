@@ -94,13 +94,20 @@ class Tracing:
         return f"traces go to {', '.join(self._exporters)} as those of {service}, sampled by {sampler}"
 
     def ended(self, exchange: ObservedExchange) -> None:
-        """Make the span of an exchange that is over, if its trace is sampled."""
-        traceparent = exchange.request_field("traceparent")
+        """Make the span of an exchange that is over, if its trace is sampled.
+
+        Its parent is the gateway's span for its call to us; without one, whatever the request itself names.
+        """
+        field = exchange.call_field or exchange.request_field
+        traceparent = field("traceparent")
+        if not traceparent:  # the gateway does not trace, or not this request
+            field = exchange.request_field
+            traceparent = field("traceparent")
         if self._heeds_parents and _NOT_SAMPLED.fullmatch(traceparent):
             return  # as the SDK would find too, at ten times the cost
         carrier = {}
         if traceparent:
-            state = exchange.request_field("tracestate")
+            state = field("tracestate")
             # What stands for octets that are no ASCII would look like a good value.
             carrier = {"traceparent": traceparent, "tracestate": "" if "\\x" in state else state}
         wall, now = time.time_ns(), observed.clock()

@@ -226,6 +226,29 @@ def test_a_fault_behind_an_early_route_ends_the_span():
     assert (other.end_time - other.start_time) * 1e-9 == pytest.approx(routed.decided - routed.began, abs=1e-6)
 
 
+OURS, THEIRS = f"00-{'1' * 32}-{'2' * 16}-01", f"00-{'3' * 32}-{'4' * 16}-01"
+CALLS = [
+    pytest.param({"traceparent": OURS, "tracestate": "a=1"}, "1" * 32, "a=1", id="the call's own"),
+    pytest.param({"traceparent": OURS}, "1" * 32, "", id="the call's own without a state"),
+    pytest.param({}, "3" * 32, "b=2", id="the request's, if the call has none"),
+]
+
+
+@pytest.mark.parametrize(("fields", "trace", "state"), CALLS)
+def test_the_gateways_span_is_the_parent(fields, trace, state):
+    asked = exchange(headers=[("traceparent", THEIRS), ("tracestate", "b=2")])
+    asked.call_field = lambda name: fields.get(name, "")
+    (found,) = spans(asked)
+    assert f"{found.context.trace_id:032x}" == trace
+    assert found.context.trace_state.to_header() == state
+
+
+def test_a_gateway_that_does_not_sample_is_heeded():
+    asked = exchange(headers=[("traceparent", THEIRS)])
+    asked.call_field = {"traceparent": NOT_SAMPLED}.get
+    assert spans(asked) == ()
+
+
 GARBAGE = [
     "",
     "00",
