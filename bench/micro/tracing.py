@@ -1,10 +1,13 @@
 """What tracing costs an exchange, in microseconds of processor time. Run: python -m bench.micro.tracing
 
 Medians of alternating rounds. "off" is what the server asks in any case; all else is added to an exchange. "encode" is
-what the thread of the SDK's takes for each span, in the same process and under the same lock (Python's).
+what the thread of the SDK's takes for each span, in the same process and under the same lock (Python's). Last, for how
+long that thread keeps another one waiting that has slept, as an event loop does.
 """
 
 import statistics
+import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -18,13 +21,15 @@ from bbr.observed import ObservedExchange
 from bbr.policy import BodyMode, Policy
 from bbr.registry import Registry
 from bbr.replies import Replies
-from bbr.tracing import Tracing
+from bbr.tracing import SWITCH_SECONDS, Tracing
 from bbr.transports import uv
 from bench.micro.fields import blocks
 from tests.support import messages
 
 ROUNDS = 9
 CALLS = 2_000
+SLEEPS = 500
+SLEEP_SECONDS = 0.0002
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-"
 # As many fields as a request has behind a gateway.
@@ -63,6 +68,29 @@ def of_call(flags: bytes) -> ObservedExchange:
     return found
 
 
+def waits(span: ReadableSpan, interval: float) -> list[float]:
+    """Return how much too late a thread went on after sleeping, in milliseconds, while another one encodes spans."""
+    over = threading.Event()
+
+    def encode() -> None:
+        while not over.is_set():
+            encode_spans([span] * 512).SerializeToString()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(interval)
+    thread = threading.Thread(target=encode)
+    thread.start()
+    late = []
+    for _ in range(SLEEPS):
+        begun = time.perf_counter()
+        time.sleep(SLEEP_SECONDS)
+        late.append((time.perf_counter() - begun - SLEEP_SECONDS) * 1e3)
+    over.set()
+    thread.join()
+    sys.setswitchinterval(before)
+    return late
+
+
 def main() -> None:
     """Time all cases, alternating."""
     nowhere = Nowhere()
@@ -99,6 +127,9 @@ def main() -> None:
         times["encode"].append((time.thread_time() - begun) / 512 * 1e6)
     for name, each in times.items():
         print(f"{name:36} {statistics.median(each):7.2f} us")
+    for interval in (SWITCH_SECONDS, sys.getswitchinterval()):
+        late = statistics.median(waits(nowhere.last, interval))
+        print(f"waiting, switch interval of {interval * 1e3:3.1f} ms   {late:7.2f} ms")
 
 
 if __name__ == "__main__":
