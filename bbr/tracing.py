@@ -147,6 +147,7 @@ def open_tracing() -> Tracing | None:
     Raises:
         TracingError: an exporter is not known or not installed, or a variable has no usable value.
     """
+    _Complaints().listen()  # at once: a variable that can't be used may be quoted, and hold a credential
     try:
         provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
         disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"

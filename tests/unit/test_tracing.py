@@ -465,6 +465,18 @@ def test_an_environment_that_can_not_be_used(monkeypatch, variables, sentence):
     assert sys.getswitchinterval() == before
 
 
+def test_a_credential_that_can_not_be_used_is_not_told(monkeypatch, caplog):
+    opened(monkeypatch, EXPORTER_OTLP_HEADERS="authorization secret\u00e9")
+    (line,) = caplog.messages
+    assert line.startswith("OpenTelemetry: Header format invalid!")
+    assert "secret" not in line
+
+
+def test_a_sampler_that_is_not_known_is_told(monkeypatch, caplog):
+    opened(monkeypatch, TRACES_SAMPLER="nope")
+    assert caplog.messages == ["OpenTelemetry: Couldn't recognize sampler nope."]
+
+
 def test_an_exporter_that_is_none(monkeypatch):
     class Entry:
         name = "odd"
