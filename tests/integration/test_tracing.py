@@ -4,15 +4,19 @@ import json
 import random
 import socket
 import time
+import urllib.request
+from collections import Counter
 
 import grpc
 import pytest
+from prometheus_client import parser
 
 from bbr.policy import BodyMode
 from tests.support import envoy, h1client, messages
 from tests.support.background import Background
 from tests.support.collector import Collector
 from tests.support.grpc_frames import PROCESS
+from tests.support.ports import free_port
 from tests.support.processes import bbr, serving
 from tests.support.upstream import Upstreams
 
@@ -96,6 +100,42 @@ def test_each_sampled_request_is_a_span_of_its_parent(transport, collector, monk
     assert {(each.tracer, each.span.name, each.span.kind) for each in spans} == {("bbr", "gateway.request", 2)}
     resource = spans[0].resource
     assert (resource["service.name"], resource["deployment.environment.name"]) == ("router", "test")
+
+
+def counted(url):
+    """Return how many requests /metrics tells of, by outcome and reason."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:  # noqa: S310 (loopback)
+        families = list(parser.text_string_to_metric_families(answer.read().decode()))
+    samples = {name: [] for name in ("bbr_requests_total", "bbr_request_reasons_total")}
+    for sample in (sample for family in families for sample in family.samples):
+        if sample.name in samples and sample.value:
+            samples[sample.name].append((sample.labels, sample.value))
+    outcomes, reasons = Counter(), Counter()
+    for labels, value in samples["bbr_requests_total"]:
+        outcomes[labels["outcome"]] += value
+    for labels, value in samples["bbr_request_reasons_total"]:
+        reasons[labels["reason"]] += value
+    return outcomes, reasons
+
+
+def test_spans_and_metrics_tell_the_same(transport, collector, tmp_path):
+    models = tmp_path / "models.yaml"
+    models.write_text("models: [{name: qwen, adapters: [sql-lora]}]\n")
+    numbers = random.Random(1)
+    bodies = [b'{"model": "qwen"}', b'{"model": "sql-lora"}', b'{"model": "made-up"}', b"{}", b"{", b'{"model": 1}']
+    port = free_port()
+    with serving(transport, "--tracing", f"--models={models}", f"--metrics-port={port}") as process:
+        with grpc.insecure_channel(f"127.0.0.1:{process.port}") as channel:
+            for _ in range(500):
+                exchange(channel, [], numbers.choice(bodies), numbers.choice(MODES))
+        outcomes, reasons = counted(f"http://127.0.0.1:{port}")
+        assert process.stop() == 0
+    spans = [each.attributes for each in collector.spans]
+    assert len(spans) == 500
+    assert Counter(each["bbr.outcome"] for each in spans) == outcomes
+    assert Counter(each["bbr.reason"] for each in spans if "bbr.reason" in each) == reasons
+    assert set(outcomes) == {"routed", "no-model", "refused"}
+    assert len(reasons) == 3
 
 
 @pytest.mark.parametrize("share", ["0", "1"])
