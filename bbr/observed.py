@@ -44,6 +44,15 @@ class ObservedExchange(Exchange):
         self.busy_seconds = 0.0
         self.call_field: Callable[[str], str] | None = None
 
+    def traced(self) -> tuple[str, Callable[[str], str]]:
+        """Return the traceparent that counts, "" without one, and what gives other fields from where it stands.
+
+        The gateway's own span, named in its call, comes before whatever the request names.
+        """
+        if self.call_field is not None and (traceparent := self.call_field("traceparent")):
+            return traceparent, self.call_field
+        return self.request_field("traceparent"), self.request_field
+
     def receive(self, message: bytes) -> Sequence[bytes]:
         """See Exchange."""
         if self.decided is not None:

@@ -22,6 +22,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from bbr import __version__, observed
+from bbr.access_log import shown_path
 from bbr.observed import ObservedExchange
 from bbr.policy import BodyMode
 from bbr.transports.rare_log import RareLog
@@ -40,8 +41,6 @@ FLUSH_SECONDS: Final = 2.0
 # Python's own. A span takes some 50 us to encode, and there may be 512 of them in a row.
 SWITCH_SECONDS: Final = 0.0005
 
-MAX_PATH_CHARACTERS: Final = 1024
-
 _PROTOCOLS: Final = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
 _PACKAGES: Final = {
     "otlp_proto_grpc": "'bbr[otel]'",
@@ -50,9 +49,6 @@ _PACKAGES: Final = {
 
 # A traceparent whose trace nobody samples: what every sampler that asks its parent first says no to.
 _NOT_SAMPLED: Final = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]")
-
-# Where a path ends, or what a server may take for its end if it decodes once more: keys stand behind it.
-_PATH_END: Final = re.compile("[?#;]|%(?:3f|3b|23)", re.IGNORECASE)
 
 # As ext_proc spells them.
 _BODY_MODES: Final[Mapping[int, str]] = {mode.value: mode.name for mode in BodyMode}
@@ -98,11 +94,7 @@ class Tracing:
 
         Its parent is the gateway's span for its call to us; without one, whatever the request itself names.
         """
-        field = exchange.call_field or exchange.request_field
-        traceparent = field("traceparent")
-        if not traceparent:  # the gateway does not trace, or not this request
-            field = exchange.request_field
-            traceparent = field("traceparent")
+        traceparent, field = exchange.traced()
         if self._heeds_parents and _NOT_SAMPLED.fullmatch(traceparent):
             return  # as the SDK would find too, at ten times the cost
         carrier = {}
@@ -169,7 +161,7 @@ def attributes(exchange: ObservedExchange) -> dict[str, str | int | float | bool
     """Return what a span tells of its request: by OpenTelemetry's semantic conventions, or else as `bbr.*`."""
     verdict = exchange.verdict
     found: dict[str, str | int | float | bool] = {
-        "url.path": _path(exchange.request_field(":path")),
+        "url.path": shown_path(exchange.request_field(":path")),
         "http.request.body.size": verdict.body_bytes,
         "bbr.outcome": verdict.outcome.value,
         "bbr.early": verdict.early,
@@ -187,11 +179,6 @@ def attributes(exchange: ObservedExchange) -> dict[str, str | int | float | bool
     if verdict.status:
         found["http.response.status_code"] = verdict.status
     return found
-
-
-def _path(path: str) -> str:
-    # Of an absolute form, which gateways take apart, not even the beginning: it could hold a password.
-    return _PATH_END.split(path, maxsplit=1)[0][:MAX_PATH_CHARACTERS] if path.startswith("/") else ""
 
 
 def _end(exchange: ObservedExchange, now: float) -> float:

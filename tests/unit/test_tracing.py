@@ -27,6 +27,7 @@ from bbr.registry import BaseModel, Registry
 from bbr.replies import Replies
 from bbr.tracing import Tracing, TracingError, open_tracing
 from tests.support import messages
+from tests.support.canaries import CANARY, planted
 
 TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",))])
 DUPLEX = BodyMode.FULL_DUPLEX_STREAMED
@@ -176,7 +177,7 @@ PATHS = {
     "/v1/chat;secret": "/v1/chat",
     "/v1/chat%3Fsecret": "/v1/chat",
     "http://user:secret@host/v1": "",
-    "/" + "x" * 5000: "/" + "x" * 1023,
+    "/" + "x" * 5000: "/" + "x" * 255,
     "/\u00e9": "/\\xc3\\xa9",
 }
 
@@ -224,6 +225,20 @@ def test_a_fault_behind_an_early_route_ends_the_span():
     (other,) = spans(routed)
     assert (found.end_time - found.start_time) * 1e-9 > asked.decided - asked.began
     assert (other.end_time - other.start_time) * 1e-9 == pytest.approx(routed.decided - routed.began, abs=1e-6)
+
+
+def test_no_span_holds_a_secret():
+    ended = []
+    for sent in planted():
+        asked = ObservedExchange(Policy(Replies(), stream_threshold_bytes=1000), TABLE)
+        for message in sent:
+            asked.receive(message)
+            while asked.pending:
+                asked.work()
+        ended.append(asked)
+    found = spans(*ended)
+    assert len(found) == len(ended)
+    assert [each.to_json() for each in found if CANARY in each.to_json()] == []
 
 
 OURS, THEIRS = f"00-{'1' * 32}-{'2' * 16}-01", f"00-{'3' * 32}-{'4' * 16}-01"
