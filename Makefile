@@ -83,7 +83,7 @@ protos: $(READY)  ## regenerate bbr/pb from protos/
 
 lock: $(READY)  ## resolve the dependencies anew into requirements*.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
-	  --python-version 3.11 --extra kubernetes pyproject.toml --output-file requirements.lock
+	  --python-version 3.11 --extra kubernetes --extra otel pyproject.toml --output-file requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 	  --python-version 3.11 --extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
 

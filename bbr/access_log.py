@@ -102,14 +102,14 @@ def record(exchange: ObservedExchange, max_model: int) -> dict[str, Any]:
     if verdict.base_model is not None:
         fields["base_model"] = verdict.base_model
     fields["method"] = exchange.request_field(":method")[:_MAX_METHOD]
-    fields["path"] = _path(exchange.request_field(":path"))
+    fields["path"] = shown_path(exchange.request_field(":path"))
     fields["body_bytes"] = verdict.body_bytes
     fields["early"] = verdict.early
     if exchange.decided is not None:
         fields["duration_ms"] = round((exchange.decided - exchange.began) * 1e3, 3)
         fields["busy_us"] = round(exchange.busy_seconds * 1e6, 1)
     fields["request_id"] = exchange.request_field("x-request-id")[:_MAX_REQUEST_ID]
-    fields["trace_id"] = trace_id(exchange.request_field("traceparent"))
+    fields["trace_id"] = trace_id(exchange.traced()[0])
     return {name: value for name, value in fields.items() if value != ""}
 
 
@@ -124,6 +124,7 @@ def trace_id(traceparent: str) -> str:
     return "" if int(found[2], 16) == 0 or int(found[3], 16) == 0 else found[2]
 
 
-def _path(path: str) -> str:
+def shown_path(path: str) -> str:
+    """Return as much of a path as is nobody's secret, and no more than _MAX_PATH characters."""
     # Of an absolute form, which gateways take apart, not even the beginning: it could hold a password.
     return _PATH_END.split(path, maxsplit=1)[0][:_MAX_PATH] if path.startswith("/") else ""

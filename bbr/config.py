@@ -296,6 +296,13 @@ class Settings:
         "keep the processor from sleeping for so long after anything has come, at most 1: a request alone is answered "
         "faster, and while requests come more often than that, it takes a whole processor. Needs --transport=uv",
     )
+    tracing: bool = options.setting(
+        options.boolean,
+        "false",
+        "BOOL",
+        "send a span for each request to an OpenTelemetry collector, as the OTEL_* variables say: where, under which "
+        "name, of which traces. Needs bbr[otel]",
+    )
     drain_seconds: float = options.setting(
         options.seconds,
         "25",

@@ -217,6 +217,7 @@ class Exchange(DuplexRequest, AwaitedRequest):
             self.verdict.reason = "models-list-too-long"
             return None
         self._finish_request(Outcome.ANSWERED)
+        self.verdict.status = 200
         self.end = OK  # an ImmediateResponse is an answer
         return self._replies.answer(found, "models-list")
 
@@ -254,5 +255,6 @@ class Exchange(DuplexRequest, AwaitedRequest):
     def _refuse(self, refused: Refusal) -> Sequence[bytes]:
         self._finish_request(Outcome.REFUSED)
         self.verdict.reason = refused.reason
+        self.verdict.status = refused.status
         self.end = OK  # an ImmediateResponse is an answer
         return (self._replies.refuse(refused, self._dialect, self.verdict.model),)

@@ -4,7 +4,7 @@ The exchange itself reads no clock; both transports make it through this class, 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from bbr.exchange import Exchange
@@ -31,15 +31,27 @@ class ObservedExchange(Exchange):
         decided: when its request was routed, stripped, refused or answered; None if it never was.
         busy_seconds: what the router itself took, from the last message that was needed until the decision. For a body
             that is read as it comes: all bits of work until then.
+        call_field: returns a field of the headers of the gRPC call, in which a gateway that traces names its own span;
+            like `request_field`. None if nobody has cared to set it.
     """
 
-    __slots__ = ("_came", "began", "busy_seconds", "decided")
+    __slots__ = ("_came", "began", "busy_seconds", "call_field", "decided")
 
     def __init__(self, policy: Policy, registry: Registry) -> None:
         _init(self, policy, registry)
         self.began = self._came = clock()
         self.decided: float | None = None
         self.busy_seconds = 0.0
+        self.call_field: Callable[[str], str] | None = None
+
+    def traced(self) -> tuple[str, Callable[[str], str]]:
+        """Return the traceparent that counts, "" without one, and what gives other fields from where it stands.
+
+        The gateway's own span, named in its call, comes before whatever the request names.
+        """
+        if self.call_field is not None and (traceparent := self.call_field("traceparent")):
+            return traceparent, self.call_field
+        return self.request_field("traceparent"), self.request_field
 
     def receive(self, message: bytes) -> Sequence[bytes]:
         """See Exchange."""

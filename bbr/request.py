@@ -112,6 +112,11 @@ class Request:
             value = None
         return (value or b"").decode("ascii", "backslashreplace")
 
+    @property
+    def body_mode(self) -> int | None:
+        """How the gateway sends the body, as a BodyMode or another number; None before the first message."""
+        return self._mode
+
     # Its URL.
 
     def _model_of_url(self, path: bytes) -> str | None:

@@ -35,6 +35,7 @@ class Verdict:
         route: how and why, if it was routed.
         body_bytes: request body received so far.
         early: the request was routed before its body had ended.
+        status: the HTTP status of an answer of the router's own; 0 without one.
         late_bodies: body and trailer messages after the request's end, which were dropped (envoyproxy/envoy#46237).
     """
 
@@ -45,4 +46,5 @@ class Verdict:
     route: Route | None = None
     body_bytes: int = 0
     early: bool = False
+    status: int = 0
     late_bodies: int = 0

@@ -42,6 +42,7 @@ class Services:
         ended: called with each handler once its call is over, however it ended.
         failed: called with an exception of ours; its call ends with INTERNAL, and no other notices.
         reset: called with the reason of each stream that is reset for a fault of its peer's, or for a slow one.
+        begun: called with each handler and the header section of its call, if anybody cares.
     """
 
     methods: Mapping[bytes, Callable[[], Handler]]
@@ -49,6 +50,7 @@ class Services:
     ended: Callable[[Handler], None]
     failed: Callable[[Exception], None]
     reset: Callable[[str], None] = lambda reason: None
+    begun: Callable[[Handler, FieldSection], None] | None = None
 
 
 class RpcConnection:
@@ -209,6 +211,8 @@ class RpcConnection:
             return
         try:
             handler = new_handler()
+            if self._services.begun is not None:
+                self._services.begun(handler, section)
         except Exception as error:
             self._services.failed(error)
             self._http2.send_headers(stream_id, calls.trailers(_OUR_FAULT, alone=True), end_stream=True)

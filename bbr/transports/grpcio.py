@@ -6,7 +6,8 @@ grpcio holds each message whole and has no types; everything of it that the proj
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import grpc
@@ -46,6 +47,7 @@ class GrpcioServer:
         max_body_bytes: int,
         new_exchange: Callable[[], Exchange] | None = None,
         ended: Callable[[Exchange], None] = lambda exchange: None,
+        begun: Callable[[Exchange, Callable[[str], str]], None] | None = None,
         limits: ConnectionLimits | None = None,
         credentials: "Credentials | None" = None,
     ) -> None:
@@ -56,6 +58,8 @@ class GrpcioServer:
             max_body_bytes: the largest body that an exchange reads; messages may be somewhat larger.
             new_exchange: called for each ext_proc stream; None serves health alone.
             ended: called with each exchange once its stream is over, however it ended.
+            begun: called with each new exchange, and what returns a field of its call's headers (not of its request's)
+                by its name in small letters, or "".
             limits: of all connections together.
             credentials: for TLS, which grpcio serves with ALPN h2 only; None for plaintext. A client without a
                 certificate that they demand is refused by grpcio, which does not tell; one whose certificate is for
@@ -64,6 +68,7 @@ class GrpcioServer:
         self._serving = serving
         self._new_exchange = new_exchange
         self._ended = ended
+        self._begun = begun
         self._streams = 0
         self._working = asyncio.Lock()
         self._clients = credentials.clients if credentials else None
@@ -130,6 +135,8 @@ class GrpcioServer:
         assert self._new_exchange is not None  # noqa: S101 (registered only with it)
         try:
             exchange = _core(self._new_exchange)
+            if self._begun is not None:
+                _core(self._begun, exchange, partial(_field, context.invocation_metadata()))
             self._streams += 1
             try:
                 code, details = await self._converse(exchange, context)
@@ -223,6 +230,11 @@ def _core(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     except Exception as error:
         log.exception("an exchange failed")
         raise _CoreError from error
+
+
+def _field(metadata: Iterable[tuple[str, str | bytes]], name: str) -> str:
+    value = next((value for key, value in metadata if key == name), "")
+    return value if isinstance(value, str) else ""  # octets are what a -bin field holds
 
 
 def _health_handlers(server: GrpcioServer, let_in: Callable[[_Call], _Call]) -> Any:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from bbr import health
 from bbr.exchange import Exchange
+from bbr.http2.fields import FieldSection
 from bbr.http2.settings import Settings
 from bbr.rpc.calls import Handler
 from bbr.rpc.connection import RpcConnection, Services
@@ -57,6 +58,7 @@ class UvServer:
         max_body_bytes: int,
         new_exchange: Callable[[], Exchange] | None = None,
         ended: Callable[[Exchange], None] = lambda exchange: None,
+        begun: Callable[[Exchange, Callable[[str], str]], None] | None = None,
         tick_seconds: float = _MAX_TICK_SECONDS,
         settings: Settings | None = None,
         limits: ConnectionLimits | None = None,
@@ -71,6 +73,8 @@ class UvServer:
             max_body_bytes: the largest body that an exchange reads; messages may be somewhat larger.
             new_exchange: called for each ext_proc stream; None serves health alone.
             ended: called with each exchange once its stream is over, however it ended.
+            begun: called with each new exchange, and what returns a field of its call's headers (not of its request's)
+                by its name in small letters, or "".
             tick_seconds: how late an overdue call may be noticed.
             settings: of each connection.
             limits: of all connections together.
@@ -82,6 +86,7 @@ class UvServer:
             ssl.SSLError: the credentials can't be used.
         """
         self._ended = ended
+        self._begun = begun
         self._settings = settings or Settings()
         self._limits = limits or ConnectionLimits()
         self.grace_seconds = self._limits.grace_seconds
@@ -105,6 +110,7 @@ class UvServer:
             ended=self._call_ended,
             failed=self._call_failed,
             reset=self._count_reset,
+            begun=None if begun is None else self._call_begun,
         )
         self._connections_total = 0
         self._failed: dict[tuple[str, str], int] = {}
@@ -224,6 +230,10 @@ class UvServer:
         if self._busy:
             asyncio.get_running_loop().call_soon(self._work)
 
+    def _call_begun(self, handler: Handler, section: FieldSection) -> None:
+        if self._begun is not None and isinstance(handler, Exchange):
+            self._begun(handler, partial(_field, section))
+
     def _call_ended(self, handler: Handler) -> None:
         if isinstance(handler, Exchange):
             handler.abandon()
@@ -275,3 +285,7 @@ class UvServer:
         self._connections.discard(connection)
         if not self._connections:
             self._all_gone.set()
+
+
+def _field(section: FieldSection, name: str) -> str:
+    return (section.get(name.encode()) or b"").decode("ascii", "backslashreplace")

@@ -77,6 +77,24 @@ async def test_buffered_awaits_an_answer_to_each_message():
         assert await stream.code() == grpc.StatusCode.OK
 
 
+@in_loop
+async def test_who_wants_them_gets_the_fields_of_a_call():
+    told = []
+
+    def begun(exchange, field):
+        told.append((exchange, [field(name) for name in ("traceparent", "tracestate", "x-odd", "x-octets-bin")]))
+
+    async with Rig(begun=begun) as rig:
+        assert await rig.works()
+        fields = [("traceparent", "00-1-2-01"), ("x-odd", "first"), ("x-odd", "second"), ("x-octets-bin", b"\xff\x00")]
+        stream = rig.channel.stream_stream(PROCESS)(iter((HEADERS, WHOLE)), metadata=fields)
+        assert len([answer async for answer in stream]) == 2
+        assert await rig.unary("Check", HealthCheckRequest().SerializeToString())
+        await rig.all_ended()
+        assert [exchange for exchange, _ in told] == rig.ended
+    assert [fields[:3] for _, fields in told] == [["", "", ""], ["00-1-2-01", "", "first"]]
+
+
 # Blanks stand in front: not many may follow.
 LONG_BODY = b" " * (6 << 20) + BODY
 

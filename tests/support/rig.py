@@ -69,7 +69,14 @@ class Rig:
     """A server of exchanges over TABLE; `policy` are fields of Policy."""
 
     def __init__(
-        self, max_body_bytes: int = 8 << 20, new_exchange=None, ended=None, limits=None, serving=None, **policy: float
+        self,
+        max_body_bytes: int = 8 << 20,
+        new_exchange=None,
+        ended=None,
+        limits=None,
+        serving=None,
+        begun=None,
+        **policy: float,
     ) -> None:
         self.policy = Policy(Replies(), max_body_bytes=max_body_bytes, **policy)
         self.serving = serving or Serving()
@@ -81,6 +88,7 @@ class Rig:
             max_body_bytes=max_body_bytes,
             new_exchange=new_exchange or self.new_exchange,
             ended=ended or self.ended.append,
+            begun=begun,
             limits=limits,
         )
 

@@ -95,6 +95,14 @@ def test_a_sample_is_as_large_as_it_is_said_to_be(written, later, monkeypatch):
     assert 440 <= len(written()) <= 560
 
 
+def test_the_trace_is_the_gateways_if_it_names_one():
+    exchange = ended(traceparent=TRACEPARENT)
+    exchange.call_field = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-00"}.get
+    assert access_log.record(exchange, 256)["trace_id"] == "1" * 32
+    exchange.call_field = {}.get
+    assert access_log.record(exchange, 256)["trace_id"] == TRACE
+
+
 def test_record_of_a_routed_request(caplog, later):
     caplog.set_level(logging.INFO)
     exchange = ended(x_request_id="1b9d-7", traceparent=TRACEPARENT, path="/v1/chat/completions?api_key=secret")

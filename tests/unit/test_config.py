@@ -88,6 +88,7 @@ def test_defaults():
         "dynamic_metadata": None,
         "single_reply_bytes": 0,
         "busy_poll": 0.0,
+        "tracing": False,
         "drain_seconds": 25.0,
         "log_level": "info",
         "log_format": "auto",
@@ -198,6 +199,7 @@ USABLE = {
     "dynamic_metadata": {"bbr": "bbr", "com.example.bbr_2-x": "com.example.bbr_2-x"},
     "single_reply_bytes": {"0": 0, "1": 1, "60KiB": 61_440, "62000": 62_000},
     "busy_poll": {"0": 0.0, "0.0005": 0.0005, "1": 1.0},
+    "tracing": {"true": True, "false": False},
     "drain_seconds": {"0": 0.0, "0.5": 0.5, "25": 25.0, "999999.999999": 999999.999999},
     "log_level": {level: level for level in ("debug", "info", "warning", "error")},
     "log_format": {form: form for form in ("auto", "json", "text")},
@@ -300,6 +302,7 @@ UNUSABLE = {
         "62001": "is more than 62000 bytes, the most that a gateway takes in one message",
     },
     "busy_poll": {"": NOT_SECONDS, "-1": NOT_SECONDS, "1.000001": "is more than 1 second"},
+    "tracing": dict.fromkeys(("", "otlp"), "is neither true nor false"),
     "drain_seconds": dict.fromkeys(
         ("", "-1", "1e3", "nan", "inf", "5s", ".5", "1.", "1000000", "0.0000001"), NOT_SECONDS
     ),
@@ -367,7 +370,7 @@ def test_default_is_what_the_help_says(name):
 @pytest.mark.parametrize("name", config.OPTIONS)
 def test_only_booleans_are_switches(name):
     switches = {"secure_serving", "metrics_endpoint_auth", "streaming", "trust_client_headers"}
-    switches |= {"kubernetes", "discover_routes", "serve_models_list"}
+    switches |= {"kubernetes", "discover_routes", "serve_models_list", "tracing"}
     assert config.OPTIONS[name].switch == (name in switches)
 
 

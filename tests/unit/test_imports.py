@@ -38,6 +38,7 @@ RULES = [
     ),
     pytest.param(lambda file: file not in ("bbr/cli.py", "bbr/__main__.py"), {"bbr.cli"}, id="nothing imports cli"),
     pytest.param(lambda file: file != "bbr/transports/grpcio.py", {"grpc"}, id="one file imports grpc"),
+    pytest.param(lambda file: file != "bbr/tracing.py", {"opentelemetry"}, id="one file imports opentelemetry"),
     pytest.param(
         lambda file: file != "bbr/sources/kube_api.py", {"lightkube", "httpx2"}, id="one file asks an API server"
     ),
@@ -46,6 +47,7 @@ RULES = [
         {"bbr.metrics", "bbr.admin"},
         id="server and admin alone import metrics",
     ),
+    pytest.param(lambda file: file != "bbr/server.py", {"bbr.tracing"}, id="server alone imports tracing"),
     pytest.param(lambda file: file.startswith("bbr/sources/"), {"bbr.transports"}, id="sources know no transport"),
     pytest.param(lambda file: file.startswith("bbr/transports/"), {"bbr.sources"}, id="transports know no source"),
 ]

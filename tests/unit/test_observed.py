@@ -100,3 +100,18 @@ def test_a_body_that_does_not_come_is_decided_by_its_expiry(clock):
     assert (timed.decided, timed.busy_seconds) == (62.0, 1.0)
     timed.expire()
     assert timed.decided == 62.0
+
+
+def test_the_call_comes_before_the_request_for_a_trace(clock):
+    fields = {**messages.JSON_POST, "traceparent": "of the request", "tracestate": "a=1"}
+    timed = exchange()
+    assert timed.traced()[0] == ""
+    timed.receive(messages.request_headers(fields, mode=BodyMode.FULL_DUPLEX_STREAMED))
+    for call, traceparent, state in (
+        (None, "of the request", "a=1"),
+        ({}, "of the request", "a=1"),
+        ({"traceparent": "of the call"}, "of the call", ""),
+    ):
+        timed.call_field = None if call is None else lambda name, call=call: call.get(name, "")
+        found, field = timed.traced()
+        assert (found, field("tracestate")) == (traceparent, state)

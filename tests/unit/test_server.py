@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 import ssl
+import sys
 import time
 
 import grpc
@@ -16,7 +17,7 @@ import pytest
 from bbr import __version__, config, server
 from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from bbr.policy import BodyMode
-from bbr.server import Server
+from bbr.server import Server, StartError
 from tests.support import messages
 from tests.support.background import Background
 from tests.support.certificates import Authority
@@ -539,3 +540,14 @@ def test_running_out_of_file_descriptors_turns_connections_away_and_passes():
             time.sleep(0.01)
         assert ask(process.port, "qwen") == [b"qwen", b"qwen"]
         assert process.stop() == 0
+
+
+@pytest.mark.parametrize("module", ["opentelemetry", "opentelemetry.sdk.resources"], ids=["none of it", "no SDK"])
+def test_tracing_without_its_extra_says_what_to_install(monkeypatch, module):
+    for name in [name for name in sys.modules if name == "bbr.tracing" or name.startswith("opentelemetry")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("bbr.tracing", raising=False)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(StartError) as caught:
+        Server(config.load({"tracing": "true", "secure_serving": "false"}, {}))
+    assert str(caught.value) == "--tracing: OpenTelemetry is not installed: pip install 'bbr[otel]'"

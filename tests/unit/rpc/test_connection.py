@@ -359,6 +359,28 @@ def test_failed_connection_ends_all_calls_and_says_why() -> None:
     assert len(peers.ended) == 1
 
 
+def test_who_wants_it_gets_the_header_section_of_each_call() -> None:
+    peers = Peers()
+    begun: list[tuple[Handler, bytes | None]] = []
+    peers.server = RpcConnection(
+        Settings(),
+        Services(
+            {PATH.encode(): Echo},
+            10,
+            ended=peers.ended.append,
+            failed=peers.failed.append,
+            begun=lambda handler, section: begun.append((handler, section.get(b"content-type"))),
+        ),
+        peers.now,
+    )
+    peers.client = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+    peers.client.initiate_connection()
+    peers.call(b"hi")
+    (found,) = begun
+    assert found == (peers.server.calls[1].handler, b"application/grpc")
+    assert peers.failed == []
+
+
 def test_connection_that_never_begins() -> None:
     services = Services({}, 10, ended=lambda handler: None, failed=lambda error: None)
     server = RpcConnection(Settings(preface_seconds=5), services, 0.0)
