@@ -24,6 +24,7 @@ class Bbr:
         command = [sys.executable, "-W", "error", "-m", "bbr", "serve", "--bind-address=127.0.0.1"]
         command += [f"--grpc-port={self.port}", f"--grpc-health-port={self.health_port}", "--secure-serving=false"]
         command += ["--metrics-port=0", "--log-format=text"]
+        command.append("--drain-delay-seconds=0")  # grpcio would wait for nobody
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("BBR_", "GRPC_"))}
         self._process = subprocess.Popen(
             [*command, *arguments],

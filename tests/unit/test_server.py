@@ -216,6 +216,37 @@ def test_sigterm_lets_a_running_stream_finish(transport):
         assert process.stderr.endswith("stopped\n")
 
 
+def test_new_requests_are_taken_until_no_gateway_is_connected():
+    with serving("--drain-delay-seconds=600") as process:
+        with channel_to(process.port) as channel:
+            stream = Stream(channel)
+            stream.send(HEADERS)
+            stream.send(messages.request_body())
+            assert ask(process.port, "other") == [b"other", b"other"]
+            process.signal(signal.SIGTERM)
+            assert process.wait_for("draining for at most 25 s")
+            assert check(process.port) == check(process.health_port) == NOT_SERVING
+            assert ask(process.port, "other") == [b"other", b"other"]
+            stream.send(body("qwen"))
+            assert stream.receive().HasField("request_headers")
+            assert stream.receive().HasField("request_body")
+            assert stream.finish() == grpc.StatusCode.OK
+        assert process.wait() == 0
+        assert process.stderr.endswith("stopped\n")
+
+
+@both
+def test_the_delay_of_the_drain_ends_whoever_is_connected(transport):
+    with (
+        serving(f"--transport={transport}", "--drain-delay-seconds=0.2") as process,
+        h2_connection(process.port) as held,
+    ):
+        began = time.monotonic()
+        assert process.stop() == 0
+        assert time.monotonic() - began >= 0.2
+        assert b"\x07\x00\x00\x00\x00\x00\x7f\xff\xff\xff" in to_the_end(held)  # GOAWAY(2^31-1)
+
+
 @both
 def test_a_stream_that_outlives_the_drain_does_not_hold_up_the_end(transport):
     with serving(f"--transport={transport}", "--drain-seconds=0.1") as process, channel_to(process.port) as channel:
