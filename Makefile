@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo screenshots accuracy spoofing bench soak abuse mutants dashboard histories test check format protos lock clean
+.PHONY: help setup demo screenshots accuracy spoofing bench soak rolling abuse mutants dashboard histories test check format protos lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench: $(READY)  ## measure processor time, latency and memory against their tar
 
 soak: $(READY)  ## N (1000000) exchanges on one connection, twice: nothing lost, memory flat
 	@$(BIN)/python -m bench.soak --exchanges $(or $(N),1000000)
+
+rolling: $(READY)  ## restart, kill and change two routers under load behind Envoy, SECONDS (60) each: nothing is lost
+	@$(BIN)/python -m bench.rolling --seconds $(or $(SECONDS),60)
 
 abuse: $(READY)  ## what each attack on HTTP/2 costs in CPU and memory, against its ceiling
 	@$(BIN)/python -m bench.abuse
