@@ -50,7 +50,7 @@ class Report:
         sent: requests by kind.
         failed: by kind of request and of failure.
         examples: a few failures of each kind, with the second since the start at which their requests began.
-        took: seconds from when a request was due to the end of its answer.
+        took: by kind, seconds from when each request was due to the end of its answer.
         late: the longest time that a request was sent after it was due, in seconds: the client's own fault.
         seconds: from the first request's time to the last answer.
     """
@@ -58,7 +58,7 @@ class Report:
     sent: Counter[str] = field(default_factory=Counter)
     failed: Counter[tuple[str, str]] = field(default_factory=Counter)
     examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    took: list[float] = field(default_factory=list)
+    took: dict[str, list[float]] = field(default_factory=dict)
     late: float = 0.0
     seconds: float = 0.0
 
@@ -84,12 +84,13 @@ class Report:
         """Give what to print."""
         sent = ", ".join(f"{count} {kind}" for kind, count in sorted(self.sent.items()))
         yield f"{self.sent.total()} requests in {self.seconds:.1f} s, {self.rate:.0f}/s ({sent})"
-        if len(self.took) > 1:
-            cuts = statistics.quantiles(self.took, n=100)
+        for kind, took in sorted(self.took.items()):
+            cuts = statistics.quantiles(took, n=100) if len(took) > 1 else took * 99
             yield (
-                f"answered after {cuts[49] * 1000:.1f} ms (median), {cuts[98] * 1000:.1f} ms (p99), "
-                f"{max(self.took) * 1000:.0f} ms (longest); sent at most {self.late * 1000:.0f} ms late"
+                f"  {kind}: answered after {cuts[49] * 1000:.1f} ms (median), {cuts[98] * 1000:.1f} (p99), "
+                f"{max(took) * 1000:.0f} (longest)"
             )
+        yield f"the client was late by {self.late * 1000:.0f} ms at most"
         yield f"{self.failures} failed"
         for (kind, how), count in sorted(self.failed.items()):
             yield f"  {count} x {kind}: {how}"
@@ -254,7 +255,7 @@ class Steady:
         except OSError as error:  # TimeoutError is one
             report.fail(request, type(error).__name__, str(error), due - begun)
             return
-        report.took.append(time.perf_counter() - due)
+        report.took.setdefault(request.kind, []).append(time.perf_counter() - due)
         if connection.open:
             self._idle.append(connection)
         else:
