@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo screenshots accuracy spoofing bench soak exchanges rolling abuse mutants dashboard histories test check format protos lock clean
+.PHONY: help setup demo screenshots accuracy spoofing bench soak exchanges rolling hostile abuse mutants dashboard histories test check format protos lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ soak: $(READY)  ## SECONDS (900) of all kinds of requests, faults and disconnect
 
 exchanges: $(READY)  ## N (1000000) exchanges on one connection, twice: nothing lost, memory flat
 	@$(BIN)/python -m bench.exchanges --exchanges $(or $(N),1000000)
+
+hostile: $(READY)  ## what one bad connection adds to the p99 of others, at most 5 ms
+	@$(BIN)/python -m bench.hostile --rounds $(or $(ROUNDS),5)
 
 rolling: $(READY)  ## restart, kill and change two routers under load behind Envoy, SECONDS (60) each: nothing is lost
 	@$(BIN)/python -m bench.rolling --seconds $(or $(SECONDS),60)

@@ -74,11 +74,17 @@ class Samples:
 
     def slope(self) -> tuple[float, float]:
         """Return the growth in MB per ten minutes after the warm-up, and twice its standard error."""
+        blocks = self.blocks()
+        return fit([at for at, _ in blocks], [resident for _, resident in blocks])
+
+    def blocks(self) -> list[tuple[float, float]]:
+        """Return the time and the median of each block after the warm-up."""
         first = next(at for at, each in enumerate(self.seconds) if each >= WARM_UP_SHARE * self.seconds[-1])
         size = max(1, (len(self.seconds) - first) // BLOCKS)
-        blocks = range(first, len(self.seconds) - size + 1, size)
-        times = [statistics.mean(self.seconds[at : at + size]) for at in blocks]
-        return fit(times, [statistics.median(self.resident[at : at + size]) for at in blocks])
+        return [
+            (statistics.mean(self.seconds[at : at + size]), statistics.median(self.resident[at : at + size]))
+            for at in range(first, len(self.seconds) - size + 1, size)
+        ]
 
 
 def fit(seconds: list[float], resident: list[float]) -> tuple[float, float]:
@@ -132,6 +138,7 @@ class Outcome:
             f"{resident[0] / 1e6:.1f} MB at first, {max(resident) / 1e6:.1f} at most, {resident[-1] / 1e6:.1f} at the "
             f"end, slope {slope:+.2f} +- {error:.2f} MB in ten minutes"
         )
+        yield "  by blocks, MB: " + " ".join(f"{median / 1e6:.1f}" for _, median in self.samples.blocks())
         yield from self.faults() or ["nothing lost, reset or left"]
 
 
