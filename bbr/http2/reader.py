@@ -64,7 +64,7 @@ class FrameReader:
             if self.preface_received and self._held_bytes < self._needed:
                 return
             octets = b"".join(self._parts)
-            self._parts = []
+            self._parts.clear()  # whoever remembers what was unfinished keeps no octets
         position = 0 if self.preface_received else self._take_preface(octets)
         end = len(octets)
         unpack = frames.HEADER.unpack_from
