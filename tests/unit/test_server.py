@@ -284,7 +284,9 @@ def test_a_gateway_that_breaks_the_protocol_is_logged_by_its_reason():
 
 
 @in_loop
-async def test_in_process_it_tells_its_readiness_and_gives_the_signals_back():
+async def test_in_process_it_tells_its_readiness_and_gives_the_signals_back(monkeypatch):
+    frozen = []
+    monkeypatch.setattr(server.gc, "freeze", lambda: frozen.append(statuses[:]))
     before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
     port, health_port = free_ports(2)
     flags = {
@@ -305,6 +307,7 @@ async def test_in_process_it_tells_its_readiness_and_gives_the_signals_back():
 
     await router.run(ready)
     assert statuses == [SERVING, SERVING]
+    assert frozen == [[]]  # once, before it is ready
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
 
 
