@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo screenshots accuracy spoofing bench soak abuse mutants dashboard histories test check format protos lock clean
+.PHONY: help setup demo screenshots accuracy spoofing bench soak exchanges rolling hostile abuse mutants dashboard histories test check format protos lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,8 +44,17 @@ bench: $(READY)  ## measure processor time, latency and memory against their tar
 	$(BIN)/python -m bench.scrape --rounds $(or $(ROUNDS),5) --json .cache/bench/scrape.json
 	$(BIN)/python -m bench.cluster --rounds $(or $(ROUNDS),5) --json .cache/bench/cluster.json
 
-soak: $(READY)  ## N (1000000) exchanges on one connection, twice: nothing lost, memory flat
-	@$(BIN)/python -m bench.soak --exchanges $(or $(N),1000000)
+soak: $(READY)  ## SECONDS (900) of all kinds of requests, faults and disconnects at 70% of capacity: nothing lost or left
+	@$(BIN)/python -m bench.soak --seconds $(or $(SECONDS),900)
+
+exchanges: $(READY)  ## N (1000000) exchanges on one connection, twice: nothing lost, memory flat
+	@$(BIN)/python -m bench.exchanges --exchanges $(or $(N),1000000)
+
+hostile: $(READY)  ## what one bad connection adds to the p99 of others, at most 5 ms
+	@$(BIN)/python -m bench.hostile --rounds $(or $(ROUNDS),5)
+
+rolling: $(READY)  ## restart, kill and change two routers under load behind Envoy, SECONDS (60) each: nothing is lost
+	@$(BIN)/python -m bench.rolling --seconds $(or $(SECONDS),60)
 
 abuse: $(READY)  ## what each attack on HTTP/2 costs in CPU and memory, against its ceiling
 	@$(BIN)/python -m bench.abuse

@@ -303,11 +303,19 @@ class Settings:
         "send a span for each request to an OpenTelemetry collector, as the OTEL_* variables say: where, under which "
         "name, of which traces. Needs bbr[otel]",
     )
+    drain_delay_seconds: float = options.setting(
+        options.seconds,
+        "3",
+        "SECONDS",
+        "how long to go on after SIGTERM while health checks say NOT_SERVING already, so that gateways send nothing "
+        "more here by the time that the port is closed; over at once when no gateway is connected any more",
+    )
     drain_seconds: float = options.setting(
         options.seconds,
         "25",
         "SECONDS",
-        "how long running requests may take to finish after SIGTERM, or on a connection past --max-connection-age",
+        "how long running requests may take to finish after SIGTERM (and --drain-delay-seconds), or on a connection "
+        "past --max-connection-age",
     )
     log_level: str = options.setting(
         options.choice({level: level for level in LOG_LEVELS}),

@@ -1,10 +1,11 @@
 """The composition root: builds everything from Settings, serves until a signal, and stops in the right order."""
 
 import asyncio
+import contextlib
+import gc
 import logging
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -97,11 +98,14 @@ class Server:
                     log.info("%s", self._tracing)
                 if settings.trust_client_headers:
                     log.warning("--trust-client-headers: a client that names no model picks its own pool")
+                # What the start has made stays: looking through it for garbage, 7 ms each time, would hold up requests.
+                gc.freeze()
                 ready()
                 reason = await self._until_stopped(stop, serving)
                 log.info("%s: draining for at most %g s", reason, settings.drain_seconds)
                 # Health first, so that whoever asks sends nothing more here; its own port outlives the requests.
                 serving.stop()
+                await self._let_gateways_notice(main)
                 await main.stop(settings.drain_seconds)
                 await checks.stop(_HEALTH_STOP_SECONDS)
         finally:  # whatever still runs, at once: a port could not be had
@@ -134,6 +138,15 @@ class Server:
             log.info("the model table is complete: %s", self.sources)
         self._tell_idle_rules()
         return await stop
+
+    async def _let_gateways_notice(self, main: "Transport") -> None:
+        """Go on for a while: a gateway that still sends here when the port is closed has to send everything again.
+
+        Envoy can do so with no more than 64 KiB; what is longer would be lost.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_delay_seconds):
+                await main.unused()
 
     def _tell_idle_rules(self) -> None:
         """Warn of settings that the model table, as it is, leaves without effect."""
@@ -243,6 +256,9 @@ class Transport(Protocol):
     def use(self, credentials: "Credentials") -> None:
         """Show these from the next TLS connection on."""
 
+    async def unused(self) -> None:
+        """Return when no client is connected; perhaps never, if the transport can't tell."""
+
     async def stop(self, drain_seconds: float) -> None:
         """Drain, then stop."""
 
@@ -273,7 +289,7 @@ async def _listen(server: Listening, address: str | None, port: int, flag: str) 
         raise StartError(f"{flag}: {error}: the port is taken, or the address is not this machine's") from None
 
 
-@contextmanager
+@contextlib.contextmanager
 def _signals(reload: Callable[[], None]) -> Iterator[asyncio.Future[str]]:
     """Give a future that the first SIGTERM or SIGINT resolves to the signal's name; a second one ends the process.
 

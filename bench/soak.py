@@ -1,113 +1,255 @@
-"""One connection for very long: exchanges by h2load, and exchanges reset after their answer, as Envoy does. `make soak`
+"""All kinds of requests through Envoy at 70% of capacity, and faults beside them, for long. `make soak`
 
-Each run fails if an exchange is lost or if the router's resident memory grows after the first tenth by more than
-MAX_GROWTH_BYTES. The router is a process of its own (`bbr serve --transport=uv`).
+Capacity is measured first, in the same run, on the same parts: the rate of AT_ONCE clients, each of which sends its
+next request when the last is answered. Then requests come at a steady rate of 70% of that. Meanwhile clients that speak
+HTTP/2 to the router itself break off, send nonsense and vanish. One router, one Envoy of one worker, pools that forget.
+
+It fails if an answer is not what it must be, if the router has reset a stream of the gateway's or lost a connection, if
+a task, a descriptor or anything of a stream is left once all clients are gone, or, in runs of MIN_FIT_SECONDS or more,
+if resident memory grows by MAX_SLOPE_MB or more in ten minutes. The slope is that of a line through the medians of
+blocks, after a warm-up; beside it stands twice its standard error.
 """
 
 import argparse
-import re
-import shutil
-import subprocess
-import sys
+import asyncio
+import json
+import os
+import signal
+import statistics
 import tempfile
-import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final
 
 import uvloop
 
+from bench import mixture, observed
+from bench.exchanges import resident_bytes
 from bench.rig import cpu_seconds
-from tests.support.frames import DATA, INTERNAL_ERROR, PING, PING_FRAME, data, headers, rst_stream
-from tests.support.grpc_frames import PROCESS
-from tests.support.processes import serving
-from tests.support.uv_rig import CALL_BLOCK, REQUEST, RawClient
+from bench.steady import Report, Steady
+from tests.support import envoy
+from tests.support.frames import INTERNAL_ERROR, data, headers, rst_stream
+from tests.support.grpc_frames import framed
+from tests.support.processes import Bbr, serving
+from tests.support.uv_rig import CALL_BLOCK, HEAD, REQUEST, RawClient
 
-# What an allocator may keep of one busy moment: a million leaks of 16 octets would be more.
-MAX_GROWTH_BYTES = 8 << 20
-SAMPLE_SECONDS = 0.2
-AT_ONCE = 100
+SHARE: Final = 0.7
+AT_ONCE: Final = 16
+CAPACITY_SECONDS: Final = 10.0
+SAMPLE_SECONDS: Final = 1.0
+FAULT_SECONDS: Final = 0.1
+END_SECONDS: Final = 20.0
 
+WARM_UP_SHARE: Final = 0.2
+BLOCKS: Final = 24
+MIN_FIT_SECONDS: Final = 300.0
+MAX_SLOPE_MB: Final = 1.0
 
-def resident_bytes(pid: int) -> int:
-    """Return a process's resident memory."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) << 10
+# What must stay 0 at the gateway.
+RESETS: Final = ("upstream_rq_rx_reset", "upstream_cx_destroy_remote_with_active_rq", "upstream_cx_protocol_error")
 
-
-def watched(pid: int, work: Callable[[], None]) -> bool:
-    """Do the work, print what the process took for it, and return whether its memory was flat."""
-    samples: list[int] = []
-    done = threading.Event()
-
-    def sample() -> None:
-        while not done.wait(SAMPLE_SECONDS):
-            samples.append(resident_bytes(pid))
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    began, cpu = time.monotonic(), cpu_seconds(pid)
-    try:
-        work()
-    finally:
-        done.set()
-        sampler.join()
-    samples.append(resident_bytes(pid))
-    settled, most = samples[len(samples) // 10], max(samples)
-    print(
-        f"  {time.monotonic() - began:.0f} s, {cpu_seconds(pid) - cpu:.0f} s of CPU; resident MiB: "
-        f"{settled / 2**20:.1f} after a tenth, {most / 2**20:.1f} at most, {samples[-1] / 2**20:.1f} at the end",
-        flush=True,
-    )
-    return most - settled <= MAX_GROWTH_BYTES
+# What clients of the router itself do on a connection before they vanish: octets, and how often.
+MISDEEDS: Final = {
+    "reset in the middle of a message": headers(1, CALL_BLOCK) + data(1, REQUEST[:60]) + rst_stream(1, INTERNAL_ERROR),
+    "a message that is none": headers(1, CALL_BLOCK) + data(1, framed(b"\xff" * 40)),
+    "a message of 2 GB": headers(1, CALL_BLOCK) + data(1, b"\x00\x80\x00\x00\x00"),
+    "gone in the middle of a message": headers(1, CALL_BLOCK) + data(1, REQUEST[:60]),
+    "gone after the headers": headers(1, CALL_BLOCK) + data(1, framed(HEAD)),
+    "gone in the middle of a frame": headers(1, CALL_BLOCK)[:12],
+    "no HTTP/2": b"GET / HTTP/1.1\r\n\r\n",
+}
 
 
-def h2load(port: int, count: int) -> None:
-    """Send `count` exchanges on one connection, 100 at a time."""
-    with tempfile.NamedTemporaryFile() as body:
-        body.write(REQUEST)
-        body.flush()
-        command = ["h2load", "-n", str(count), "-c", "1", "-m", str(AT_ONCE), "-d", body.name]
-        command += ["-H", "content-type: application/grpc", "-H", "te: trailers", f"http://127.0.0.1:{port}{PROCESS}"]
-        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert f"{count} succeeded, 0 failed, 0 errored, 0 timeout" in output, output
+@dataclass
+class Samples:
+    """The router's resident bytes at times, in seconds."""
+
+    seconds: list[float] = field(default_factory=list)
+    resident: list[int] = field(default_factory=list)
+    descriptors: list[int] = field(default_factory=list)
+
+    def slope(self) -> tuple[float, float]:
+        """Return the growth in MB per ten minutes after the warm-up, and twice its standard error."""
+        blocks = self.blocks()
+        return fit([at for at, _ in blocks], [resident for _, resident in blocks])
+
+    def blocks(self) -> list[tuple[float, float]]:
+        """Return the time and the median of each block after the warm-up."""
+        first = next(at for at, each in enumerate(self.seconds) if each >= WARM_UP_SHARE * self.seconds[-1])
+        size = max(1, (len(self.seconds) - first) // BLOCKS)
+        return [
+            (statistics.mean(self.seconds[at : at + size]), statistics.median(self.resident[at : at + size]))
+            for at in range(first, len(self.seconds) - size + 1, size)
+        ]
 
 
-async def answered_then_reset(port: int, count: int) -> None:
-    """Send `count` exchanges on one connection, and reset each after its last answer."""
-    client = await RawClient.connect(port)
-    for first in range(1, 2 * count, 2 * AT_ONCE):
-        ids = range(first, min(first + 2 * AT_ONCE, 2 * count), 2)
-        client.write(*(headers(each, CALL_BLOCK) + data(each, REQUEST) for each in ids))
-        open_ids = set(ids)
-        while open_ids:
-            found = await client.receive()
-            assert found, "the server closed the connection"
-            open_ids -= {each.stream_id for each in found if each.kind == DATA}
-        client.frames.clear()
-        client.write(*(rst_stream(each, INTERNAL_ERROR) for each in ids), PING_FRAME)
-        await client.until(lambda: any(each.kind == PING for each in client.frames))
-        client.frames.clear()
-    await client.close()
+def fit(seconds: list[float], resident: list[float]) -> tuple[float, float]:
+    """Return the slope of a line by least squares, MB per ten minutes, and twice its standard error."""
+    slope, origin = statistics.linear_regression(seconds, resident)
+    rests = [value - origin - slope * at for at, value in zip(seconds, resident, strict=True)]
+    mean = statistics.fmean(seconds)
+    spread = sum((at - mean) ** 2 for at in seconds)
+    error = (sum(rest**2 for rest in rests) / max(1, len(rests) - 2) / spread) ** 0.5
+    return slope * 600 / 1e6, 2 * error * 600 / 1e6
+
+
+@dataclass
+class Outcome:
+    """What a soak has come to.
+
+    Attributes:
+        capacity: requests per second of AT_ONCE clients; None if it was not measured.
+        left: what the router still had when all were gone; nothing, if all is well.
+        resets: those of RESETS that are not 0.
+        cpu_share: of a processor, that the router took.
+    """
+
+    report: Report
+    capacity: float | None
+    misdeeds: Counter[str]
+    samples: Samples
+    left: list[str]
+    resets: dict[str, int]
+    cpu_share: float
+
+    def faults(self) -> list[str]:
+        """Return everything that makes this soak fail."""
+        found = [f"{self.report.failures} requests failed"] if self.report.failures else []
+        found += [f"{name} is {count}" for name, count in self.resets.items()]
+        found += [f"left: {each}" for each in self.left]
+        if self.report.seconds >= MIN_FIT_SECONDS:
+            slope, _ = self.samples.slope()
+            found += [f"memory grows by {slope:.2f} MB in ten minutes"] if slope >= MAX_SLOPE_MB else []
+        return found
+
+    def lines(self) -> Iterator[str]:
+        """Give what to print."""
+        if self.capacity is not None:
+            yield f"capacity {self.capacity:.0f} requests/s with {AT_ONCE} at a time"
+        yield from self.report.lines()
+        yield f"beside them on connections of their own: {', '.join(f'{n} x {k}' for k, n in self.misdeeds.items())}"
+        resident, (slope, error) = self.samples.resident, self.samples.slope()
+        yield (
+            f"router: {self.cpu_share:.0%} of a processor, {max(self.samples.descriptors)} descriptors; resident "
+            f"{resident[0] / 1e6:.1f} MB at first, {max(resident) / 1e6:.1f} at most, {resident[-1] / 1e6:.1f} at the "
+            f"end, slope {slope:+.2f} +- {error:.2f} MB in ten minutes"
+        )
+        yield "  by blocks, MB: " + " ".join(f"{median / 1e6:.1f}" for _, median in self.samples.blocks())
+        yield from self.faults() or ["nothing lost, reset or left"]
+
+
+def descriptors(pid: int) -> int:
+    """Return how many files and sockets a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def observe(router: Bbr) -> dict[str, Any]:
+    """Return what the router says that it has (bench.observed)."""
+    seen = router.stderr.count(observed.PREFIX)
+    router.signal(signal.SIGUSR1)
+    deadline = time.monotonic() + END_SECONDS
+    while router.stderr.count(observed.PREFIX) == seen:
+        assert time.monotonic() < deadline, "the router does not say what it has"
+        time.sleep(0.01)
+    line = router.stderr.rpartition(observed.PREFIX)[2].partition("\n")[0]
+    found: dict[str, Any] = json.loads(line)
+    return {**found, "descriptors": descriptors(router.pid)}
+
+
+async def misbehave(port: int, count: Counter[str]) -> None:
+    """Open a connection to the router every FAULT_SECONDS, do one of MISDEEDS on it and vanish, until cancelled."""
+    while True:
+        for misdeed, octets in MISDEEDS.items():
+            client = await RawClient.connect(port)
+            client.write(octets)
+            await client.receive()  # the router's greeting, so that it has read ours
+            client.writer.transport.abort()
+            count[misdeed] += 1
+            await asyncio.sleep(FAULT_SECONDS)
+
+
+async def sample(pid: int, samples: Samples) -> None:
+    """Look at the router every SAMPLE_SECONDS, until cancelled."""
+    begun = time.perf_counter()
+    while True:
+        samples.seconds.append(time.perf_counter() - begun)
+        samples.resident.append(resident_bytes(pid))
+        samples.descriptors.append(descriptors(pid))
+        await asyncio.sleep(SAMPLE_SECONDS)
+
+
+async def run(seconds: float, rate: float | None = None) -> Outcome:
+    """Soak a router for so long, at `rate` requests per second or at SHARE of what is the capacity."""
+    with tempfile.TemporaryDirectory() as folder:
+        flags = [f"--models={mixture.write_table(Path(folder))}", f"--max-body-bytes={mixture.MAX_BODY_BYTES}"]
+        with serving(*flags, module="bench.observed") as router:
+            before = observe(router)
+            outcome = await _through_envoy(router, seconds, rate)
+            outcome.left = await _left(router, before)
+            outcome.left += await _end(router)
+    return outcome
+
+
+async def _through_envoy(router: Bbr, seconds: float, rate: float | None) -> Outcome:
+    misdeeds: Counter[str] = Counter()
+    samples = Samples()
+    async with mixture.pools() as ports:
+        config = envoy.configuration([envoy.router_filter()], router.port, ports, access_log=[])
+        with envoy.gateway(config) as gateway:
+            load = Steady(gateway.port, mixture.requests())
+            capacity = None
+            if rate is None:
+                capacity = (await load.saturate(AT_ONCE, CAPACITY_SECONDS)).rate
+                rate = SHARE * capacity
+            cpu = cpu_seconds(router.pid)
+            beside = [
+                asyncio.create_task(misbehave(router.port, misdeeds)),
+                asyncio.create_task(sample(router.pid, samples)),
+            ]
+            report = await load.run(rate, seconds)
+            for task in beside:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            share = (cpu_seconds(router.pid) - cpu) / report.seconds
+            load.close()
+            stats = await asyncio.to_thread(gateway.stats, "cluster.bbr.")
+    resets = {name: stats[f"cluster.bbr.{name}"] for name in RESETS if stats[f"cluster.bbr.{name}"]}
+    return Outcome(report, capacity, misdeeds, samples, [], resets, share)
+
+
+async def _left(router: Bbr, before: dict[str, Any]) -> list[str]:
+    """Return what the router still has of what it had not before; connections have END_SECONDS to end."""
+    deadline = time.monotonic() + END_SECONDS
+    now = await asyncio.to_thread(observe, router)
+    while now != before and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+        now = await asyncio.to_thread(observe, router)
+    return [f"{name} {now[name]}, {value} before" for name, value in before.items() if now[name] != value]
+
+
+async def _end(router: Bbr) -> list[str]:
+    """End the router; return what it has to complain of."""
+    status = await asyncio.to_thread(router.stop)
+    bad = [
+        line for line in router.stderr.splitlines() if " ERROR " in line or "Traceback" in line or "destroyed" in line
+    ]
+    return [*([f"exit status {status}"] if status else []), *bad]
 
 
 def main() -> int:
-    """Run both; return the exit status."""
+    """Soak; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--exchanges", type=int, default=1_000_000)
-    count = parser.parse_args().exchanges
-    if not shutil.which("h2load"):
-        print("This needs h2load (Debian: nghttp2-client).", file=sys.stderr)
-        return 1
-    flat = True
-    with serving("--transport=uv") as router:
-        print(f"{count} exchanges on one connection, h2load -m {AT_ONCE}", flush=True)
-        flat &= watched(router.pid, lambda: h2load(router.port, count))
-        print(f"{count} exchanges on one connection, each reset after its answer", flush=True)
-        flat &= watched(router.pid, lambda: uvloop.run(answered_then_reset(router.port, count)))
-    print("memory is flat" if flat else f"memory grew by more than {MAX_GROWTH_BYTES >> 20} MiB")
-    return not flat
+    parser.add_argument("--seconds", type=float, default=900.0)
+    parser.add_argument("--rate", type=float, help=f"requests per second ({SHARE:.0%} of the capacity)")
+    given = parser.parse_args()
+    outcome = uvloop.run(run(given.seconds, given.rate))
+    print(*outcome.lines(), sep="\n")
+    return bool(outcome.faults())
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from bbr.http2.events import (
 from bbr.http2.faults import ConnectionFault
 from bbr.http2.fields import FieldDecoder, FieldSection
 from bbr.http2.frames import ErrorCode, Flag, FrameType, SettingId
-from bbr.http2.reader import FrameReader
+from bbr.http2.reader import FrameReader, Wait
 from bbr.http2.sender import ENTRY_BYTES, Sender
 from bbr.http2.settings import DEFAULT_WINDOW_BYTES, Settings
 from bbr.http2.streams import Stream
@@ -55,6 +55,7 @@ class Connection:
         self._window = ReceiveWindow(settings.connection_window_bytes)
         self._events: list[Event] = []
         self._reader = FrameReader()
+        self._unfinished = Wait()
         self._first_frame = True
         # A field block in progress: stream id, END_STREAM, self-dependency, fragments.
         self._block: tuple[int, bool, bool, list[bytes]] | None = None
@@ -63,8 +64,7 @@ class Connection:
         self._last_id: int | None = None  # of the GOAWAY sent last
         self._refusing = False
         self._unacknowledged = 1
-        # Streams that we reset lately: frames may still be under way.
-        self._reset_ids: OrderedDict[int, None] = OrderedDict()
+        self._reset_ids: OrderedDict[int, None] = OrderedDict()  # by us, lately: frames may still be under way
         self._faults = Budget(budgets.FAULTS, budgets.FAULTS_PER_SECOND, now)
         self._control = Budget(budgets.CONTROL, budgets.CONTROL_PER_SECOND, now)
         self._cancels = Budget(budgets.CANCELS, budgets.CANCELS_PER_SECOND, now)
@@ -79,10 +79,7 @@ class Connection:
     # What the owner calls.
 
     def receive(self, octets: bytes, now: float) -> list[Event]:
-        """Take octets from the peer; return what they mean, in order.
-
-        `now` is in seconds of a monotonic clock.
-        """
+        """Take octets from the peer at `now`, in seconds of a monotonic clock; return what they mean, in order."""
         self._now = now
         self._asked_at = None
         if not self.closed:
@@ -96,14 +93,17 @@ class Connection:
     def expire(self, now: float) -> list[Event]:
         """End what is overdue; call it about once a second.
 
-        A connection fails whose preface or SETTINGS acknowledgement does not come, or that is dead; a stream is reset
-        whose answer the peer does not take.
+        A connection fails whose preface, SETTINGS acknowledgement or rest of a frame does not come, or that is dead; a
+        stream is reset whose answer the peer does not take.
         """
         waited = now - self._started
         if not self.closed and not self._reader.preface_received and waited > self._settings.preface_seconds:
             self._fail(ErrorCode.PROTOCOL_ERROR, "preface-timeout")
         if not self.closed and self._unacknowledged and waited > self._settings.settings_seconds:
             self._fail(ErrorCode.SETTINGS_TIMEOUT, "settings-timeout")
+        unfinished = self._unfinished.seconds(self._block or self._reader.unfinished, now)
+        if not self.closed and unfinished > self._settings.frame_seconds:
+            self._fail(ErrorCode.PROTOCOL_ERROR, "frame-timeout")
         if not self.closed:
             self._keep_alive(now)
         if not self.closed and self._sender.queued:

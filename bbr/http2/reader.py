@@ -12,6 +12,22 @@ Frame = tuple[int, int, int, bytes]
 _MAX_FRAME_SIZE = frames.MIN_MAX_FRAME_SIZE
 
 
+class Wait:
+    """How long something has been waited for, as far as looks now and then can tell."""
+
+    __slots__ = ("_since", "_what")
+
+    def __init__(self) -> None:
+        self._what: object = None
+        self._since = 0.0
+
+    def seconds(self, what: object, now: float) -> float:
+        """Return for how long each look has found this very object; 0 for None."""
+        if what is not self._what:
+            self._what, self._since = what, now
+        return 0.0 if what is None else now - self._since
+
+
 class FrameReader:
     """Holds at most one unfinished frame (16,393 octets), and joins its parts only once: linear for any reads.
 
@@ -28,6 +44,11 @@ class FrameReader:
         self._needed = len(frames.PREFACE)
         self._skip = 0
 
+    @property
+    def unfinished(self) -> object:
+        """What stands for the unfinished frame, the same object from its header on; None without one."""
+        return self._parts or None
+
     def feed(self, octets: bytes) -> Iterator[Frame]:
         """Give type, flags, stream id and payload of each frame that these octets complete.
 
@@ -43,7 +64,7 @@ class FrameReader:
             if self.preface_received and self._held_bytes < self._needed:
                 return
             octets = b"".join(self._parts)
-            self._parts = []
+            self._parts.clear()  # whoever remembers what was unfinished keeps no octets
         position = 0 if self.preface_received else self._take_preface(octets)
         end = len(octets)
         unpack = frames.HEADER.unpack_from

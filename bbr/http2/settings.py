@@ -26,6 +26,7 @@ class Settings:
         max_queued_control_frames: answers to PING and SETTINGS that a peer may leave unread (nghttp2, Envoy: 1,000).
         preface_seconds: until the client's preface is complete.
         settings_seconds: until our SETTINGS are acknowledged.
+        frame_seconds: until a frame, or a field block in several frames, that has begun is complete.
         stall_seconds: how long an answer may wait for its peer's credit with less than `min_progress_bytes` leaving.
             Then its stream is reset; if the whole connection stood still, it is closed.
         min_progress_bytes: the same.
@@ -45,6 +46,7 @@ class Settings:
     max_queued_control_frames: int = 1000
     preface_seconds: float = 10.0
     settings_seconds: float = 10.0
+    frame_seconds: float = 60.0
     stall_seconds: float = 60.0
     min_progress_bytes: int = 4 << 10
     keepalive_seconds: float = 60.0

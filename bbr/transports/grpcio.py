@@ -108,6 +108,10 @@ class GrpcioServer:
         assert self._certificates is not None  # noqa: S101 (plaintext has none)
         self._certificates.use(credentials)
 
+    async def unused(self) -> None:
+        """Return never: grpc.aio tells nothing of its connections."""
+        await asyncio.get_running_loop().create_future()
+
     async def stop(self, drain_seconds: float) -> None:
         """Take no new streams (GOAWAY), and give running ones `drain_seconds` to finish before they are cancelled."""
         await self._server.stop(drain_seconds)

@@ -7,16 +7,20 @@ from bbr import health
 from bbr.status import OK, Status, StatusCode
 from bbr.transports.serving import Serving
 
+# How long a call may take to say what it asks, as long as a silent ext_proc stream by default.
+MESSAGE_SECONDS: Final = 60.0
+
+_SILENT: Final = Status(StatusCode.DEADLINE_EXCEEDED, "no message came in time")
 SHUTTING_DOWN: Final = Status(StatusCode.UNAVAILABLE, "this replica is shutting down")
 
 
 class Answer:
     """A health call with one answer, whatever was asked."""
 
-    patience_seconds: float | None = None
     pending = False
 
     def __init__(self, answer: bytes) -> None:
+        self.patience_seconds: float | None = MESSAGE_SECONDS
         self._answer = answer
         self.end: Status | None = None
 
@@ -34,7 +38,8 @@ class Answer:
         return ()
 
     def expire(self) -> Sequence[bytes]:
-        """Never asked: there is no patience to lose."""
+        """End: the question did not come."""
+        self.end = _SILENT
         return ()
 
     def finish(self) -> Status | None:
@@ -67,6 +72,7 @@ class Watch(Answer):
         """Answer, and stay while there is more to come."""
         if self._serving.stopping:
             self.end = SHUTTING_DOWN
+        self.patience_seconds = None  # from now on it waits for us
         self._told = self._serving.now
         return (health.check(serving=self._told),)
 

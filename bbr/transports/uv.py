@@ -155,6 +155,12 @@ class UvServer:
         refusal = None if credentials.clients is None else credentials.clients.refusal
         self._new_tls = partial(TlsSession, server_context(credentials), refusal)
 
+    async def unused(self) -> None:
+        """Return when no connection is open."""
+        if self._connections:
+            self._all_gone.clear()
+            await self._all_gone.wait()
+
     async def stop(self, drain_seconds: float) -> None:
         """Take no new connections and no new calls (GOAWAY).
 
@@ -195,9 +201,7 @@ class UvServer:
         self._tick_seconds = min(self._tick_seconds, _DRAIN_TICK_SECONDS)
         self._tick()
         self._each(lambda connection: connection.drain(refuse=True))
-        self._all_gone.clear()
-        if self._connections:
-            await self._all_gone.wait()
+        await self.unused()
 
     def _each(self, do: Callable[[UvConnection], None]) -> None:
         for connection in list(self._connections):

@@ -5,6 +5,7 @@ One write for each read. What takes time is looked after by `tick`: no timer out
 
 import asyncio
 import logging
+import time
 from typing import Final, Protocol, cast
 
 from bbr.http2 import frames
@@ -22,6 +23,11 @@ GOAWAY_GAP_SECONDS: Final = 0.1
 # After our last octet the peer's are read and dropped, for so long and so many: closing a socket with unread input
 # resets it, and a reset can overtake the GOAWAY and the answers before it. (golang waits 1 s here, nginx up to 30 s.)
 LINGER_SECONDS: Final = 1.0
+# A read of 256 KiB may hold 20,000 frames that do nothing, or 5,000 requests that are reset at once: tens of
+# milliseconds for which all other connections would wait. So a long read is received in pieces, each twice as long as
+# the one before, and what is left after a moment waits for its connection's next turn.
+PIECE_BYTES: Final = 8 << 10
+MOMENT_SECONDS: Final = 0.001
 LINGER_BYTES: Final = 16 << 20
 
 
@@ -63,6 +69,7 @@ class UvConnection(asyncio.Protocol):
         self._tls: TlsSession | None = None
         self._announced = False  # that the connection will end
         self._draining = False
+        self._unread = b""  # octets that have come, and wait for this connection's turn
         self._stalled_since: float | None = None
         self._ended = False  # all that we will ever write is written
         self._linger_until: float | None = None
@@ -90,11 +97,11 @@ class UvConnection(asyncio.Protocol):
             return
         try:
             if self._tls is None:
-                self._rpc.receive(data, self._loop.time())
+                self._receive(data)
                 self._flush()
             else:
                 self._receive_tls(self._tls, data)
-            if self._rpc.pending:
+            if self._has_work():
                 self._owner.schedule(self)
         except Exception:
             self._fail()
@@ -126,10 +133,11 @@ class UvConnection(asyncio.Protocol):
         if self._ended or self._transport.is_closing():
             return
         self._stalled_since = None
-        self._transport.resume_reading()
+        if not self._unread:
+            self._transport.resume_reading()
         self._rpc.hold(False)
         self._flush()
-        if self._rpc.pending:
+        if self._has_work():
             self._owner.schedule(self)
 
     # What the server calls.
@@ -145,15 +153,21 @@ class UvConnection(asyncio.Protocol):
         return not self._rpc.idle
 
     def work(self) -> bool:
-        """Let one exchange do a bit of what is pending on it, half a millisecond's or so; True if there is more."""
+        """Do what waits for this connection's turn, a millisecond's or two; True if there is more.
+
+        That is to receive more of a long read, and to let one exchange do a bit of what is pending on it.
+        """
         if self._ended or self._transport.is_closing():
             return False
         try:
-            self._rpc.work(self._loop.time())
+            if self._unread and self._stalled_since is None:
+                self._receive(b"")
+            if self._rpc.pending:
+                self._rpc.work(self._loop.time())
             self._flush()
         except Exception:
             self._fail()
-        return self._rpc.pending and not self._ended
+        return self._has_work()
 
     def tick(self, now: float) -> None:
         """See to what is overdue."""
@@ -194,6 +208,31 @@ class UvConnection(asyncio.Protocol):
 
     # The rest.
 
+    def _has_work(self) -> bool:
+        readable = bool(self._unread) and self._stalled_since is None
+        return (readable or self._rpc.pending) and not self._ended
+
+    def _receive(self, data: bytes) -> None:
+        """Receive for a moment, or a piece, whichever is more; of what is left no more is read until it is received."""
+        now = self._loop.time()
+        if len(data) <= PIECE_BYTES and not self._unread:
+            self._rpc.receive(data, now)
+            return
+        data = self._unread + data
+        until = time.perf_counter() + MOMENT_SECONDS
+        position, size = 0, PIECE_BYTES
+        while position < len(data):
+            self._rpc.receive(data[position : position + size], now)
+            position += size
+            size *= 2
+            if time.perf_counter() >= until:
+                break
+        was_unread, self._unread = bool(self._unread), data[position:]
+        if self._unread:
+            self._transport.pause_reading()
+        elif was_unread:
+            self._transport.resume_reading()
+
     def _receive_tls(self, tls: TlsSession, data: bytes) -> None:
         greeted = tls.ready
         try:
@@ -205,7 +244,7 @@ class UvConnection(asyncio.Protocol):
             self._close()
             return
         if data:
-            self._rpc.receive(data, self._loop.time())
+            self._receive(data)
         self._flush()
         if tls.ended and not self._ended:
             self._close()
@@ -253,6 +292,7 @@ class UvConnection(asyncio.Protocol):
     def _close(self) -> None:
         """Say no more, and close once the peer has taken what was said; it has as long as any other."""
         self._ended = True
+        self._unread = b""
         self._stalled_since = self._loop.time()
         if self._tls is not None:
             self._transport.write(self._tls.close())

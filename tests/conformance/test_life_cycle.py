@@ -338,7 +338,7 @@ async def test_j7_both_transports_give_equal_answers(script, monkeypatch, caplog
 
 @in_loop
 async def test_j8_many_exchanges_on_one_connection_leave_nothing():
-    # `make soak` does a million, and looks at the memory of the process.
+    # `make exchanges` does a million, and looks at the memory of the process.
     async with UvRig() as server:
         client = await RawClient.connect(server.port)
         held = []
@@ -386,7 +386,7 @@ async def test_i0_cancels_beside_good_requests_over_a_socket():
 
 @in_loop
 async def test_i0_answered_and_reset_over_a_socket():
-    # `make soak` does a million.
+    # `make exchanges` does a million.
     async with UvRig() as server:
         client = await RawClient.connect(server.port)
         for first in range(1, 10_001, 200):

@@ -17,13 +17,20 @@ READY = " serves ext_proc on port "
 
 
 class Bbr:
-    """A running `bbr serve` on two loopback ports; its stderr is read as it comes."""
+    """A running `bbr serve` on two loopback ports; its stderr is read as it comes.
 
-    def __init__(self, *arguments: str, ports: tuple[int, int] | None = None) -> None:
+    Args:
+        arguments: further flags.
+        ports: for ext_proc and health; free ones by default.
+        module: what is run instead of bbr itself.
+    """
+
+    def __init__(self, *arguments: str, ports: tuple[int, int] | None = None, module: str = "bbr") -> None:
         self.port, self.health_port = ports or free_ports(2)
-        command = [sys.executable, "-W", "error", "-m", "bbr", "serve", "--bind-address=127.0.0.1"]
+        command = [sys.executable, "-W", "error", "-m", module, "serve", "--bind-address=127.0.0.1"]
         command += [f"--grpc-port={self.port}", f"--grpc-health-port={self.health_port}", "--secure-serving=false"]
         command += ["--metrics-port=0", "--log-format=text"]
+        command.append("--drain-delay-seconds=0")  # grpcio would wait for nobody
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("BBR_", "GRPC_"))}
         self._process = subprocess.Popen(
             [*command, *arguments],
@@ -96,9 +103,9 @@ class Bbr:
 
 
 @contextlib.contextmanager
-def bbr(*arguments: str, ports: tuple[int, int] | None = None) -> Iterator[Bbr]:
+def bbr(*arguments: str, ports: tuple[int, int] | None = None, module: str = "bbr") -> Iterator[Bbr]:
     """Run `bbr serve` whether it starts or not."""
-    process = Bbr(*arguments, ports=ports)
+    process = Bbr(*arguments, ports=ports, module=module)
     try:
         yield process
     finally:
@@ -106,10 +113,10 @@ def bbr(*arguments: str, ports: tuple[int, int] | None = None) -> Iterator[Bbr]:
 
 
 @contextlib.contextmanager
-def serving(*arguments: str) -> Iterator[Bbr]:
+def serving(*arguments: str, module: str = "bbr") -> Iterator[Bbr]:
     """Run `bbr serve` and await its readiness; a port that someone else has taken meanwhile costs another try."""
     for _ in range(5):
-        with bbr(*arguments) as process:
+        with bbr(*arguments, module=module) as process:
             if process.wait_for(READY):
                 yield process
                 return

@@ -89,6 +89,7 @@ def test_defaults():
         "single_reply_bytes": 0,
         "busy_poll": 0.0,
         "tracing": False,
+        "drain_delay_seconds": 3.0,
         "drain_seconds": 25.0,
         "log_level": "info",
         "log_format": "auto",
@@ -200,6 +201,7 @@ USABLE = {
     "single_reply_bytes": {"0": 0, "1": 1, "60KiB": 61_440, "62000": 62_000},
     "busy_poll": {"0": 0.0, "0.0005": 0.0005, "1": 1.0},
     "tracing": {"true": True, "false": False},
+    "drain_delay_seconds": {"0": 0.0, "2.5": 2.5},
     "drain_seconds": {"0": 0.0, "0.5": 0.5, "25": 25.0, "999999.999999": 999999.999999},
     "log_level": {level: level for level in ("debug", "info", "warning", "error")},
     "log_format": {form: form for form in ("auto", "json", "text")},
@@ -303,6 +305,7 @@ UNUSABLE = {
     },
     "busy_poll": {"": NOT_SECONDS, "-1": NOT_SECONDS, "1.000001": "is more than 1 second"},
     "tracing": dict.fromkeys(("", "otlp"), "is neither true nor false"),
+    "drain_delay_seconds": {"-1": NOT_SECONDS},
     "drain_seconds": dict.fromkeys(
         ("", "-1", "1e3", "nan", "inf", "5s", ".5", "1.", "1000000", "0.0000001"), NOT_SECONDS
     ),

@@ -204,8 +204,8 @@ def test_sigterm_lets_a_running_stream_finish(transport):
         process.signal(signal.SIGTERM)
         assert process.wait_for("draining for at most 25 s")
         assert check(process.health_port) == NOT_SERVING
-        with contextlib.suppress(ConnectionRefusedError):
-            while True:  # until the listener is closed, a turn of the loop later
+        with contextlib.suppress(ConnectionRefusedError, ConnectionResetError):
+            while True:  # until the listener is closed, a turn of the loop later, perhaps with one in its backlog
                 socket.create_connection(("127.0.0.1", process.port), DEADLINE_SECONDS).close()
         assert check(process.health_port) == NOT_SERVING
         stream.send(body("qwen"))
@@ -214,6 +214,37 @@ def test_sigterm_lets_a_running_stream_finish(transport):
         assert stream.finish() == grpc.StatusCode.OK
         assert process.wait() == 0
         assert process.stderr.endswith("stopped\n")
+
+
+def test_new_requests_are_taken_until_no_gateway_is_connected():
+    with serving("--drain-delay-seconds=600") as process:
+        with channel_to(process.port) as channel:
+            stream = Stream(channel)
+            stream.send(HEADERS)
+            stream.send(messages.request_body())
+            assert ask(process.port, "other") == [b"other", b"other"]
+            process.signal(signal.SIGTERM)
+            assert process.wait_for("draining for at most 25 s")
+            assert check(process.port) == check(process.health_port) == NOT_SERVING
+            assert ask(process.port, "other") == [b"other", b"other"]
+            stream.send(body("qwen"))
+            assert stream.receive().HasField("request_headers")
+            assert stream.receive().HasField("request_body")
+            assert stream.finish() == grpc.StatusCode.OK
+        assert process.wait() == 0
+        assert process.stderr.endswith("stopped\n")
+
+
+@both
+def test_the_delay_of_the_drain_ends_whoever_is_connected(transport):
+    with (
+        serving(f"--transport={transport}", "--drain-delay-seconds=0.2") as process,
+        h2_connection(process.port) as held,
+    ):
+        began = time.monotonic()
+        assert process.stop() == 0
+        assert time.monotonic() - began >= 0.2
+        assert b"\x07\x00\x00\x00\x00\x00\x7f\xff\xff\xff" in to_the_end(held)  # GOAWAY(2^31-1)
 
 
 @both
@@ -253,7 +284,9 @@ def test_a_gateway_that_breaks_the_protocol_is_logged_by_its_reason():
 
 
 @in_loop
-async def test_in_process_it_tells_its_readiness_and_gives_the_signals_back():
+async def test_in_process_it_tells_its_readiness_and_gives_the_signals_back(monkeypatch):
+    frozen = []
+    monkeypatch.setattr(server.gc, "freeze", lambda: frozen.append(statuses[:]))
     before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
     port, health_port = free_ports(2)
     flags = {
@@ -274,6 +307,7 @@ async def test_in_process_it_tells_its_readiness_and_gives_the_signals_back():
 
     await router.run(ready)
     assert statuses == [SERVING, SERVING]
+    assert frozen == [[]]  # once, before it is ready
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
 
 

@@ -8,6 +8,7 @@ from bbr.http2.settings import Settings
 from tests.support.frames import (
     ACK,
     CANCEL,
+    CONTINUATION,
     DATA,
     ENHANCE_YOUR_CALM,
     GOAWAY,
@@ -157,6 +158,40 @@ def test_timeouts_count_from_the_beginning():
     assert peer.connection.expire(9.0) == []
     assert [type(each) for each in peer.connection.expire(9.1)] == [StreamReset, ConnectionFailed]
     assert [each.code for each in peer.collect() if each.kind == GOAWAY] == [4]
+
+
+HALF_BLOCK = headers(3, b"", flags=0)
+DRIPS = {
+    "a frame's header": [data(1, b"abc")[:1]] * 2,
+    "a frame": [data(1, bytes(9))[:9], b"x", b"x", b"x"],
+    "a field block": [HALF_BLOCK, *[frame(CONTINUATION, 0, 3, b"")] * 3],
+    "a field block's frame": [HALF_BLOCK + frame(CONTINUATION, 0, 3, b"abc")[:9], b"a", b"b"],
+}
+
+
+@pytest.mark.parametrize("drips", DRIPS.values(), ids=DRIPS)
+def test_what_has_begun_must_end_however_often_its_peer_says_a_bit(drips):
+    peer = Peer(Settings(frame_seconds=30.0))
+    peer.send(OPEN)
+    for octets in drips:
+        peer.send(octets)
+        assert peer.connection.expire(peer.now) == []
+        peer.now += 30.0 / len(drips)
+    assert peer.connection.expire(30.0) == []
+    assert peer.connection.expire(30.1)[-1] == ConnectionFailed(ErrorCode.PROTOCOL_ERROR, "frame-timeout")
+    assert peer.connection.streams == {}
+
+
+def test_frames_that_end_may_be_cut_anywhere_for_ever():
+    peer = Peer(Settings(frame_seconds=3.0))
+    peer.send(OPEN)
+    half = data(1, b"abc")[:5], data(1, b"abc")[5:] + data(1, b"abc")[:5]
+    peer.send(half[0])
+    for _ in range(10):
+        peer.now += 2.0
+        assert peer.connection.expire(peer.now) == []
+        peer.send(half[1])
+    assert not peer.connection.closed
 
 
 def test_a_silent_peer_is_asked_once_and_may_answer_with_anything():

@@ -1,7 +1,7 @@
 import pytest
 
 from bbr.http2.faults import ConnectionFault
-from bbr.http2.reader import FrameReader
+from bbr.http2.reader import FrameReader, Wait
 from tests.support.frames import CONTINUATION, DATA, PING, PING_FRAME, PREFACE, data, frame, settings
 
 SENT = PREFACE + settings((1, 0)) + data(1, b"abc") + frame(0xFA, 3, 5, b"skipped") + PING_FRAME + frame(0xFB) + data(3)
@@ -94,3 +94,32 @@ def test_the_parts_of_a_frame_are_joined_once_however_many():
         assert len(reader._parts) == count + 1  # the header, and each read as it came
     assert list(reader.feed(b"x")) == [(0, 0, 1, b"x" * 1024)]
     assert reader._parts == []
+
+
+def test_what_is_unfinished_is_the_same_from_its_header_on():
+    reader = FrameReader()
+    list(reader.feed(PREFACE))
+    assert reader.unfinished is None
+    octets = data(1, b"abc")
+    seen = []
+    for each in octets[:-1]:
+        assert list(reader.feed(bytes([each]))) == []
+        assert reader.unfinished is not None
+        seen.append(reader.unfinished)
+    assert len({id(each) for each in seen}) == 2  # a header, and what follows it
+    assert list(reader.feed(octets[-1:] + octets[:5])) == [(DATA, 0, 1, b"abc")]
+    assert reader.unfinished is not None
+    assert all(reader.unfinished is not each for each in seen)
+    list(reader.feed(octets[5:]))
+    assert reader.unfinished is None
+
+
+def test_a_wait_is_for_one_thing():
+    wait = Wait()
+    one, other = [1], [1]
+    assert wait.seconds(None, 5.0) == wait.seconds(None, 6.0) == wait.seconds(one, 7.0) == 0.0
+    assert wait.seconds(one, 9.0) == 2.0
+    assert wait.seconds(other, 9.0) == 0.0
+    assert wait.seconds(other, 10.0) == 1.0
+    assert wait.seconds(None, 11.0) == 0.0
+    assert wait.seconds(other, 12.0) == 0.0

@@ -12,8 +12,13 @@ def test_answer_ends_its_call():
     assert call.end is None
     assert call.receive(b"anything") == (b"yes",)
     assert call.end == OK
-    assert (call.patience_seconds, call.expire()) == (None, ())
     assert (call.pending, call.work(), call.expect(1)) == (False, (), ())
+
+
+def test_call_that_asks_nothing_ends_in_a_while():
+    call = Answer(b"yes")
+    assert (call.patience_seconds, call.expire()) == (60.0, ())
+    assert call.end.code is StatusCode.DEADLINE_EXCEEDED
 
 
 def test_call_without_a_message_is_no_unary_call():
@@ -53,6 +58,8 @@ async def test_watch_tells_each_change_after_its_first_answer():
 @in_loop
 async def test_watch_stays_while_there_is_more_to_come(serving):
     call = Watch(state_of(serving))
+    assert call.patience_seconds == 60.0
     assert call.receive(b"") == (health.check(serving=serving),)
+    assert call.patience_seconds is None
     assert call.end == (None if serving else SHUTTING_DOWN)
     assert call.finish() is None

@@ -421,3 +421,37 @@ async def test_a_connection_that_its_peer_has_reset_meanwhile_is_closed_quietly_
         writer.close()
         while server.server._connections:  # noqa: ASYNC110
             await asyncio.sleep(0)
+
+
+@both
+@in_loop
+async def test_long_read_is_received_in_turns(tls, monkeypatch):
+    monkeypatch.setattr(uv_connection, "PIECE_BYTES", 100)
+    monkeypatch.setattr(uv_connection, "MOMENT_SECONDS", 0.0)
+    async with Uv(tls=tls) as server:
+        client = await server.client()
+        calls = [client.call() for _ in range(30)]
+        body = messages.request_body(b'{"model": "qwen"}', end_of_stream=True)
+        for call in calls:
+            client.send(call, framed(HEADERS) + framed(body), end_stream=True)
+        client.flush()
+        for call in calls:
+            stream = await client.ended(call)
+            assert (len(stream.messages), stream.headers["grpc-status"]) == (2, "0")
+        await client.ping()
+        await client.close()
+        await server.all_gone()
+        assert len(server.ended) == 30
+
+
+@in_loop
+async def test_connection_that_fails_forgets_what_it_has_not_received(monkeypatch):
+    monkeypatch.setattr(uv_connection, "PIECE_BYTES", 100)
+    monkeypatch.setattr(uv_connection, "MOMENT_SECONDS", 0.0)
+    async with Uv() as server:
+        reader, writer = await server.connect()
+        writer.write(PREFACE + SETTINGS + b"\xff" * 100_000)
+        received = await to_the_end(reader)
+        assert frames(received)[-1][0] == GOAWAY
+        writer.close()
+        await server.all_gone()
