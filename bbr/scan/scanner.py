@@ -131,6 +131,11 @@ class Scanner:
         return self._offset
 
     @property
+    def value_offset(self) -> int:
+        """Where the value of `model` begins in the document, once it has begun."""
+        return self._value_offset
+
+    @property
     def held_bytes(self) -> int:
         """How much the scanner keeps of what it was given."""
         return len(self._carry) + len(self._stack) + len(self._model_text or b"")

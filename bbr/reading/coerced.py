@@ -1,0 +1,87 @@
+"""A long JSON document whose `model` may be of any type, as the Go routers read it (--compat)."""
+
+import json
+from typing import Final
+
+from bbr import refusal
+from bbr.go_model import header_text
+from bbr.reading.document import DocumentReading
+from bbr.refusal import Refusal
+
+# What is looked at of a value that is no plain name: far more than any that could be one.
+_VALUE_BYTES: Final = 64 << 10
+
+# Pieces of fewer octets are joined to the one before, unless that is long; see bbr.long_body.
+_TINY_PIECE_BYTES: Final = 512
+_JOINED_BYTES: Final = 4 << 10
+
+# Every number is a float64 in Go.
+_DECODER: Final = json.JSONDecoder(parse_int=float)
+
+
+class CoercedReading(DocumentReading):
+    """A Reading of JSON that is read to its end before its model is known (see bbr.reading.base.Reading).
+
+    Args:
+        max_model_bytes: a longer name is refused.
+    """
+
+    def __init__(self, max_model_bytes: int) -> None:
+        super().__init__(max_model_bytes, 0)
+        self._kept: list[bytes] = []
+        self._fed_bytes = 0
+
+    @property
+    def unread_bytes(self) -> int:
+        """See Reading: all of them are kept, since the value must be found again."""
+        return self._fed_bytes
+
+    def feed(self, octets: bytes) -> None:
+        """See Reading."""
+        super().feed(octets)
+        self._fed_bytes += len(octets)
+        if self._kept and len(octets) < _TINY_PIECE_BYTES and len(self._kept[-1]) < _JOINED_BYTES:
+            self._kept[-1] += octets
+        else:
+            self._kept.append(octets)
+
+    def work(self) -> None:
+        """See Reading."""
+        try:
+            super().work()
+        except Refusal as refused:
+            scanner = self._scanner
+            if scanner is None or scanner.model is not refused or refused.reason == "model-duplicate":
+                raise  # the document's own fault
+            self.model = self._text_at(scanner.value_offset)
+            self.pending = False
+        if self._closed and not self.pending:
+            self._kept.clear()
+            self._fed_bytes = 0
+
+    def _text_at(self, offset: int) -> str:
+        """Return the text of the value that begins at an offset of a document that is known to be one."""
+        octets = b"".join(self._from(offset))[:_VALUE_BYTES]
+        try:
+            value, _ = _DECODER.raw_decode(octets.decode(errors="ignore"))  # a character may be cut off at the end
+        except RecursionError:
+            raise refusal.model_illegal("it is nested too deep").at(offset) from None
+        except json.JSONDecodeError:
+            raise refusal.model_too_long(None, self._max_model_bytes).at(offset) from None
+        try:
+            return header_text(value, self._max_model_bytes)
+        except Refusal as refused:
+            raise refused.at(offset) from None
+
+    def _from(self, offset: int) -> list[bytes]:
+        """Return what is kept from an offset on, as much as is looked at."""
+        found = []
+        start, end = offset, offset + _VALUE_BYTES
+        at = 0
+        for piece in self._kept:
+            if at >= end:
+                break
+            if at + len(piece) > start:
+                found.append(piece[max(start - at, 0) : end - at])
+            at += len(piece)
+        return found
