@@ -15,7 +15,8 @@ from bbr import options, uri
 from bbr.client_names import AllowedName
 from bbr.options import Option
 from bbr.paths import PathPattern
-from bbr.policy import BodyMode, InvalidJson, OverLimit
+from bbr.policy import BodyMode, Compat, InvalidJson, OverLimit
+from bbr.replies import BASE_MODEL_HEADER, MODEL_HEADER
 from bbr.routing import MissingModel, UnknownModel
 
 ENVIRONMENT_PREFIX: Final = "BBR_"
@@ -25,6 +26,10 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("auto", "json", "text")
 
 _BODY_MODES: Final = {"full-duplex": BodyMode.FULL_DUPLEX_STREAMED, "buffered": BodyMode.BUFFERED}
+
+# The Go routers' levels of debugging and tracing.
+_DEBUG_VERBOSITY: Final = 4
+_TRACE_VERBOSITY: Final = 5
 
 
 class ConfigError(Exception):
@@ -261,6 +266,19 @@ class Settings:
     buffered_wait_seconds: float = options.setting(
         options.positive_seconds, "300", "SECONDS", "how long a body may take to come in the other body modes; then 408"
     )
+    model_header: tuple[str, ...] = options.setting(
+        options.routing_headers,
+        MODEL_HEADER,
+        "NAME",
+        "header that gets the requested model; may be given several times, or with commas; none for none",
+    )
+    base_model_header: tuple[str, ...] = options.setting(
+        options.routing_headers,
+        BASE_MODEL_HEADER,
+        "NAME",
+        "header that gets the base model; may be given several times, or with commas; none for none. A client's own "
+        "are removed, and so are the two default names whatever names are set",
+    )
     strip_header: tuple[str, ...] | None = options.setting(
         options.header_names,
         "",
@@ -309,6 +327,20 @@ class Settings:
         "SECONDS",
         "how long to go on after SIGTERM while health checks say NOT_SERVING already, so that gateways send nothing "
         "more here by the time that the port is closed; over at once when no gateway is connected any more",
+    )
+    compat: Compat = options.setting(
+        options.choice({each.value: each for each in Compat}),
+        "none",
+        "PEER",
+        "DANGEROUS: answer as a Go router does where we differ on purpose: gie (the Gateway API Inference Extension's "
+        "body-based router) or ipp (llm-d's payload processor). A client's own routing headers are then left in "
+        "requests that name no model",
+    )
+    v: int | None = options.setting(
+        options.verbosity,
+        "",
+        "NUMBER",
+        "the Go routers' spelling: 4 is --log-level=debug, 5 and more is --access-log=all as well",
     )
     drain_seconds: float = options.setting(
         options.seconds,
@@ -385,6 +417,8 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
         )
     if "streaming" in values:
         _apply_streaming(values, flags)
+    _apply_compat(values)
+    _apply_verbosity(values)
     settings = Settings(**values)
     _check(settings)
     return settings
@@ -406,6 +440,24 @@ def _apply_streaming(values: dict[str, Any], flags: Mapping[str, str]) -> None:
         values["assume_body_mode"] = meant
 
 
+def _apply_compat(values: dict[str, Any]) -> None:
+    """Give what is not set the value that it has in the router whose answers are wanted."""
+    compat = values.get("compat", Compat.NONE)
+    if compat is not Compat.NONE:
+        values.setdefault("unknown_model", UnknownModel.EMPTY)
+    if compat is Compat.GIE:
+        values.setdefault("assume_body_mode", BodyMode.BUFFERED)
+
+
+def _apply_verbosity(values: dict[str, Any]) -> None:
+    """Let the Go routers' spelling stand for how much is logged, where that is not said in ours."""
+    verbosity = values.get("v", 0)
+    if verbosity >= _DEBUG_VERBOSITY:
+        values.setdefault("log_level", "debug")
+    if verbosity >= _TRACE_VERBOSITY:
+        values.setdefault("access_log", "all")
+
+
 def _parse(source: str, text: str, option: Option) -> Any:
     try:
         return option.parse(text)
@@ -414,12 +466,10 @@ def _parse(source: str, text: str, option: Option) -> Any:
 
 
 def _check(settings: Settings) -> None:
-    ports = ("grpc_port", "grpc_health_port", "metrics_port")
-    for one, other in itertools.combinations(ports, 2):
-        if getattr(settings, one) == getattr(settings, other):
-            raise ConfigError(
-                f"{flag_of(one)} and {flag_of(other)} are both {getattr(settings, one)}: they must differ"
-            )
+    for one, other in itertools.combinations(("grpc_port", "grpc_health_port", "metrics_port"), 2):
+        port = getattr(settings, one)
+        if port == getattr(settings, other):
+            raise ConfigError(f"{flag_of(one)} and {flag_of(other)} are both {port}: they must differ")
     for given, missing in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
         if getattr(settings, given) and not getattr(settings, missing):
             raise ConfigError(f"{flag_of(given)} needs {flag_of(missing)} as well: a certificate and its key")
@@ -435,12 +485,25 @@ def _check(settings: Settings) -> None:
         raise ConfigError(f"--access-log-sample needs --access-log=errors, and not {settings.access_log}")
     if settings.busy_poll and settings.transport != "uv":
         raise ConfigError(f"--busy-poll needs --transport=uv, and not {settings.transport}")
+    _check_headers(settings)
     _check_default_model(settings)
     if settings.max_connection_age and not settings.drain_seconds:
         raise ConfigError(
             "--max-connection-age needs --drain-seconds of more than 0: requests of a connection that is too old would "
             "be cut off"
         )
+
+
+def _check_headers(settings: Settings) -> None:
+    models, base_models = (
+        {name.lower() for name in each} for each in (settings.model_header, settings.base_model_header)
+    )
+    for name in models & base_models:
+        raise ConfigError(f"--model-header and --base-model-header are both {name}: they must differ")
+    for name in (models | base_models).intersection(settings.strip_header or ()):
+        raise ConfigError(f"--strip-header: {name} is a routing header, which has rules of its own")
+    if settings.discover_routes and (models, base_models) != ({MODEL_HEADER.lower()}, {BASE_MODEL_HEADER.lower()}):
+        raise ConfigError("--discover-routes knows routes by the default --model-header and --base-model-header only")
 
 
 def _check_default_model(settings: Settings) -> None:

@@ -76,7 +76,7 @@ def explain(settings: Settings, asked: Asked, *, as_json: bool = False) -> tuple
     sources = Sources(settings)
     sources.load()  # as serve does it: a broken file is an error
     sources.read_all()
-    effect = _effect(Exchange(policies.policy(settings), sources.table.registry), asked)
+    effect = _effect(policies.exchange_type(settings)(policies.policy(settings), sources.table.registry), asked)
     if as_json:
         return orjson.dumps(_facts(effect), option=orjson.OPT_INDENT_2).decode() + "\n", commands.EXIT_OK
     return "".join(f"{line}\n" for line in _lines(effect)), commands.EXIT_OK

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from bbr.compat import CompatExchange
 from bbr.exchange import Exchange
 from bbr.policy import Policy
 from bbr.registry import Registry
@@ -86,3 +87,9 @@ class ObservedExchange(Exchange):
     def _decide_now(self) -> None:
         self.decided = now = clock()
         self.busy_seconds += now - self._came
+
+
+class ObservedCompatExchange(CompatExchange, ObservedExchange):
+    """The same with the Go routers' answers."""
+
+    __slots__ = ()

@@ -48,7 +48,7 @@ class Option:
     @property
     def repeatable(self) -> bool:
         """Whether the flag may stand several times; as one text, the values are joined by commas."""
-        return self.parse in (client_names, header_names, path_patterns, query_paths, templates)
+        return self.parse in (client_names, header_names, path_patterns, query_paths, routing_headers, templates)
 
 
 def setting(parse: Callable[[str], Any], default: str, metavar: str, help: str) -> Any:  # noqa: A002
@@ -146,14 +146,36 @@ def model_length(text: str) -> int:
     raise ValueError(f"is not a length from 1 to {LONGEST_MODEL_BYTES} bytes")
 
 
+def verbosity(text: str) -> int:
+    """Return how much to log, as klog counts it; less than nothing is nothing."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
+        raise ValueError("is not a verbosity (a whole number)")
+    return max(0, int(text))
+
+
+def routing_headers(text: str) -> tuple[str, ...]:
+    """Return names of headers for the router to set, as they are written; none for the word none."""
+    names = [name.strip(" ") for name in text.split(",")]
+    if names == ["none"]:
+        return ()
+    for name in names:
+        _check_header_name(name.lower())
+    return tuple({name.lower(): name for name in names}.values())
+
+
+def _check_header_name(name: str) -> None:
+    """Raise for what is no name in small letters of a header that a router may touch."""
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]{1,256}", name):
+        raise ValueError("is not a header name, or several with commas between")
+    if name in ("host", "content-length", "transfer-encoding", "content-type"):
+        raise ValueError(f"names {name}, without which a request is another one")
+
+
 def header_names(text: str) -> tuple[str, ...]:
     """Return names of headers that may be removed from a request, in small letters."""
     names = [name.strip(" ").lower() for name in text.split(",")]
     for name in names:
-        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]{1,256}", name):
-            raise ValueError("is not a header name, or several with commas between")
-        if name in ("host", "content-length", "transfer-encoding", "content-type"):
-            raise ValueError(f"names {name}, without which a request is another one")
+        _check_header_name(name)
         if name in (MODEL_HEADER.lower(), BASE_MODEL_HEADER.lower()):
             raise ValueError(f"names {name}, a routing header, which has rules of its own")
     return tuple(names)

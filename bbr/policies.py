@@ -1,10 +1,13 @@
 """What an operator's settings make every exchange do."""
 
+from bbr.compat import CompatExchange, CompatReplies
 from bbr.config import Settings
+from bbr.exchange import Exchange
 from bbr.ledger import Ledger
 from bbr.models_list import ModelsList
+from bbr.observed import ObservedCompatExchange, ObservedExchange
 from bbr.paths import PathFilter
-from bbr.policy import Policy
+from bbr.policy import Compat, Policy
 from bbr.replies import DESTINATION_HEADER, Replies
 from bbr.routing import Rules
 
@@ -15,11 +18,7 @@ def policy(settings: Settings) -> Policy:
     if settings.include_path or settings.exclude_path:
         paths = PathFilter(settings.include_path or (), settings.exclude_path or ())
     return Policy(
-        replies=Replies(
-            strip_headers=dict.fromkeys((DESTINATION_HEADER, *(settings.strip_header or ()))),
-            trust_client_headers=settings.trust_client_headers,
-            metadata_namespace=settings.dynamic_metadata or "",
-        ),
+        replies=_replies(settings) if settings.compat is Compat.NONE else _compat_replies(settings),
         assume_body_mode=settings.assume_body_mode,
         ledger=Ledger(settings.max_buffered_bytes),
         max_body_bytes=settings.max_body_bytes,
@@ -35,4 +34,33 @@ def policy(settings: Settings) -> Policy:
         rules=Rules(settings.unknown_model, settings.missing_model, settings.default_model or ""),
         paths=paths,
         models_list=ModelsList(settings.models_list_max_bytes) if settings.serve_models_list else None,
+    )
+
+
+def exchange_type(settings: Settings) -> type[Exchange]:
+    """Return what speaks for a server with these settings; chosen once, so that compatibility costs others nothing."""
+    return Exchange if settings.compat is Compat.NONE else CompatExchange
+
+
+def observed_type(settings: Settings) -> type[ObservedExchange]:
+    """Return the same with times, for a server."""
+    return ObservedExchange if settings.compat is Compat.NONE else ObservedCompatExchange
+
+
+def _replies(settings: Settings) -> Replies:
+    return Replies(
+        model_headers=settings.model_header,
+        base_model_headers=settings.base_model_header,
+        strip_headers=dict.fromkeys((DESTINATION_HEADER, *(settings.strip_header or ()))),
+        trust_client_headers=settings.trust_client_headers,
+        metadata_namespace=settings.dynamic_metadata or "",
+    )
+
+
+def _compat_replies(settings: Settings) -> Replies:
+    return CompatReplies(
+        model_headers=settings.model_header,
+        base_model_headers=settings.base_model_header,
+        strip_headers=settings.strip_header or (),
+        metadata_namespace=settings.dynamic_metadata or "",
     )

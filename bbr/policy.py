@@ -25,6 +25,14 @@ class BodyMode(enum.IntEnum):
     GRPC = ProcessingMode.GRPC
 
 
+class Compat(enum.Enum):
+    """Whose answers are given where ours differ on purpose; see bbr.compat."""
+
+    NONE = "none"
+    GIE = "gie"  # the body-based router of the Gateway API Inference Extension
+    IPP = "ipp"  # llm-d's inference payload processor
+
+
 class InvalidJson(enum.Enum):
     """What becomes of a body that is no strict JSON. Model servers take some of it: NaN, lone surrogates, a BOM."""
 

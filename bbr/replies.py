@@ -4,7 +4,7 @@ Pure. What an answer says is fixed by a few facts, so each distinct one is built
 only the messages that carry body bytes are assembled for each request.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, cached_property, lru_cache
 from typing import Final
 
@@ -59,8 +59,8 @@ class Replies:
     Each of them carries clear_route_cache: without it Envoy keeps the route that it chose by the client's own headers.
 
     Args:
-        model_header: gets the requested model.
-        base_model_header: gets its base model.
+        model_headers: the names that get the requested model.
+        base_model_headers: the names that get its base model.
         strip_headers: other headers of the client's that are removed from every request.
         trust_client_headers: leave the client's own routing headers in requests that name no model.
         metadata_namespace: also tell model, base model and outcome as dynamic metadata under this name; "" is off.
@@ -69,15 +69,18 @@ class Replies:
     def __init__(
         self,
         *,
-        model_header: str = MODEL_HEADER,
-        base_model_header: str = BASE_MODEL_HEADER,
+        model_headers: Sequence[str] = (MODEL_HEADER,),
+        base_model_headers: Sequence[str] = (BASE_MODEL_HEADER,),
         strip_headers: Iterable[str] = (DESTINATION_HEADER,),
         trust_client_headers: bool = False,
         metadata_namespace: str = "",
     ) -> None:
-        self._model_header = model_header
-        self._base_model_header = base_model_header
+        self._model_headers = tuple(model_headers)
+        self._base_model_headers = tuple(base_model_headers)
         self._strip_headers = tuple(strip_headers)
+        # The usual names route wherever a route still has them, so no client may say them, whatever names are set.
+        own = {name.lower() for name in (*model_headers, *base_model_headers)}
+        self._unset_headers = tuple(name for name in (MODEL_HEADER, BASE_MODEL_HEADER) if name.lower() not in own)
         self._trust_client_headers = trust_client_headers
         self._metadata_namespace = metadata_namespace
         self.stripped = cache(self._stripped)
@@ -168,7 +171,7 @@ class Replies:
         for what a router has no use for.
         """
         answer = ProcessingResponse(request_headers=HeadersResponse(response=self._stripping()))
-        _unbuffer(answer)
+        unbuffer(answer)
         return self._encode(answer, outcome)
 
     def _stripped_body(self, outcome: str = "") -> bytes:
@@ -181,7 +184,7 @@ class Replies:
 
     def _route_unbuffered(self, model: str, base_model: str, requested: str | None) -> bytes:
         answer = ProcessingResponse(request_headers=HeadersResponse(response=self._routing(model, base_model)))
-        _unbuffer(answer)
+        unbuffer(answer)
         return self._encode(answer, "routed", requested or model, base_model)
 
     def _route_body(self, model: str, base_model: str, requested: str | None) -> bytes:
@@ -198,15 +201,18 @@ class Replies:
         return common.SerializeToString(deterministic=True), rest
 
     def _stripping(self) -> CommonResponse:
-        routing = () if self._trust_client_headers else (self._model_header, self._base_model_header)
-        removal = HeaderMutation(remove_headers=[*routing, *self._strip_headers])
+        routing = (*self._model_headers, *self._base_model_headers, *self._unset_headers)
+        stripped = self._strip_headers if self._trust_client_headers else (*routing, *self._strip_headers)
+        removal = HeaderMutation(remove_headers=stripped)
         if not removal.remove_headers:
             return CommonResponse()
         return CommonResponse(header_mutation=removal, clear_route_cache=True)
 
     def _routing(self, model: str, base_model: str) -> CommonResponse:
-        headers = [(self._model_header, model.encode()), (self._base_model_header, base_model.encode())]
-        mutation = HeaderMutation(set_headers=_overwrite(headers), remove_headers=self._strip_headers)
+        headers = [(name, model.encode()) for name in self._model_headers]
+        headers += [(name, base_model.encode()) for name in self._base_model_headers]
+        removed = (*self._unset_headers, *self._strip_headers)
+        mutation = HeaderMutation(set_headers=_overwrite(headers), remove_headers=removed)
         return CommonResponse(header_mutation=mutation, clear_route_cache=True)
 
     def _encode(
@@ -221,7 +227,8 @@ class Replies:
         return answer.SerializeToString(deterministic=True)
 
 
-def _unbuffer(answer: ProcessingResponse) -> None:
+def unbuffer(answer: ProcessingResponse) -> None:
+    """Ask for no body, and for nothing of the response."""
     answer.mode_override.request_body_mode = ProcessingMode.NONE
     answer.mode_override.response_header_mode = ProcessingMode.SKIP
 

@@ -17,6 +17,7 @@ from bbr.admin.vitals import Vitals
 from bbr.config import Settings
 from bbr.metrics import Metrics
 from bbr.observed import ObservedExchange
+from bbr.policy import Compat
 from bbr.sources.sources import Sources
 from bbr.sources.table import SourceError
 from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts
@@ -53,6 +54,7 @@ class Server:
         self.certificates = _certificates(settings)
         self.sources = _sources(settings)
         self._policy = policies.policy(settings)
+        self._exchange_type = policies.observed_type(settings)
         self.metrics = Metrics()
         self._access = access_log(settings, lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call))
         self._tracing = _tracing(settings)
@@ -96,8 +98,7 @@ class Server:
                     self.certificates.start(main.use)
                 if self._tracing is not None:
                     log.info("%s", self._tracing)
-                if settings.trust_client_headers:
-                    log.warning("--trust-client-headers: a client that names no model picks its own pool")
+                self._warn_of_trust()
                 # What the start has made stays: looking through it for garbage, 7 ms each time, would hold up requests.
                 gc.freeze()
                 ready()
@@ -148,6 +149,16 @@ class Server:
             async with asyncio.timeout(self._settings.drain_delay_seconds):
                 await main.unused()
 
+    def _warn_of_trust(self) -> None:
+        settings = self._settings
+        picks = "a client that names no model picks its own pool"
+        if settings.trust_client_headers:
+            log.warning("--trust-client-headers: %s", picks)
+        if settings.compat is not Compat.NONE:
+            log.warning(
+                "--compat=%s: routing headers of a client's own are left as they are: %s", settings.compat.value, picks
+            )
+
     def _tell_idle_rules(self) -> None:
         """Warn of settings that the model table, as it is, leaves without effect."""
         settings, registry = self._settings, self.sources.table.registry
@@ -157,7 +168,7 @@ class Server:
             log.warning("--serve-models-list: there is no model table to list: such requests pass")
 
     def _new_exchange(self) -> ObservedExchange:
-        return ObservedExchange(self._policy, self.sources.table.registry)
+        return self._exchange_type(self._policy, self.sources.table.registry)
 
     def _ended(self, exchange: ObservedExchange) -> None:
         self.metrics.count(exchange)

@@ -10,6 +10,7 @@ import pytest
 from bbr.sources import configmap
 from bbr.sources.table import SourceObject, Table
 
+ID = "U5"
 SOURCE = "kubernetes"
 
 

@@ -138,7 +138,8 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values |= {"exclude_path": "/c", "serve_models_list": "true", "models_list_max_bytes": "1KiB"}
     values |= {"tls_cert": "tls.crt", "tls_key": "tls.key", "max_connections": "9", "max_connection_age": "9"}
     values |= {"kubernetes": "true", "namespace": "ours", "kubeconfig": "config", "sync_timeout": "9"}
-    values |= {"discover_routes": "true", "metrics_endpoint_auth": "true"}
+    values |= {"discover_routes": "true", "metrics_endpoint_auth": "true", "compat": "gie", "v": "4"}
+    values |= {"model_header": "x-a,x-b", "base_model_header": "none"}
     values |= {"tls_client_ca": "ca.crt", "tls_client_san": "a.example,spiffe://b/*"}
     values |= {"log_level": "debug", "log_format": "json", "access_log": "all", "access_log_sample": "0.5"}
     values |= {"access_log_rate": "7"}
@@ -165,8 +166,8 @@ def test_a_flag_wins_over_its_variable(served, monkeypatch):
 
 MISUSES = {
     "no command": ([], "bbr: ", "required: COMMAND. See `bbr --help`.\n"),
-    "an unknown command": (["run"], "bbr: ", "'run'"),
     "an abbreviated flag of bbr": (["--vers"], "bbr: ", "COMMAND"),
+    "an unknown command": (["run"], "bbr: ", "'run'"),
     "an unknown flag": (
         ["serve", "--port=7"],
         "bbr serve: --port=7 is not a flag of `bbr serve`",

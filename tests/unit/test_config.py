@@ -7,7 +7,7 @@ from bbr import config
 from bbr.client_names import AllowedName
 from bbr.config import ConfigError, Settings
 from bbr.paths import PathPattern
-from bbr.policy import BodyMode, InvalidJson, OverLimit
+from bbr.policy import BodyMode, Compat, InvalidJson, OverLimit
 from bbr.routing import MissingModel, UnknownModel
 from bbr.uri import parse_templates
 
@@ -83,6 +83,8 @@ def test_defaults():
         "on_invalid_json": InvalidJson.REJECT,
         "duplex_idle_seconds": 60.0,
         "buffered_wait_seconds": 300.0,
+        "model_header": ("X-Gateway-Model-Name",),
+        "base_model_header": ("X-Gateway-Base-Model-Name",),
         "strip_header": None,
         "trust_client_headers": False,
         "dynamic_metadata": None,
@@ -90,6 +92,8 @@ def test_defaults():
         "busy_poll": 0.0,
         "tracing": False,
         "drain_delay_seconds": 3.0,
+        "compat": Compat.NONE,
+        "v": None,
         "drain_seconds": 25.0,
         "log_level": "info",
         "log_format": "auto",
@@ -190,6 +194,16 @@ USABLE = {
     "on_invalid_json": {"reject": InvalidJson.REJECT, "pass-stripped": InvalidJson.PASS_STRIPPED},
     "duplex_idle_seconds": {"0.001": 0.001, "60": 60.0},
     "buffered_wait_seconds": {"300": 300.0, "999999": 999999.0},
+    "model_header": {
+        "X-Model": ("X-Model",),
+        "none": (),
+        "X-Model, x-other,x-model": ("x-model", "x-other"),
+    },
+    "base_model_header": {
+        "x-base": ("x-base",),
+        "none": (),
+        "X-Gateway-Base-Model-Name": ("X-Gateway-Base-Model-Name",),
+    },
     "strip_header": {
         "x-tenant": ("x-tenant",),
         "X-Tenant": ("x-tenant",),
@@ -202,6 +216,8 @@ USABLE = {
     "busy_poll": {"0": 0.0, "0.0005": 0.0005, "1": 1.0},
     "tracing": {"true": True, "false": False},
     "drain_delay_seconds": {"0": 0.0, "2.5": 2.5},
+    "compat": {"none": Compat.NONE, "gie": Compat.GIE, "ipp": Compat.IPP},
+    "v": {"0": 0, "3": 3, "5": 5, "-1": 0, "+4": 4},
     "drain_seconds": {"0": 0.0, "0.5": 0.5, "25": 25.0, "999999.999999": 999999.999999},
     "log_level": {level: level for level in ("debug", "info", "warning", "error")},
     "log_format": {form: form for form in ("auto", "json", "text")},
@@ -212,6 +228,7 @@ USABLE = {
 
 NOT_A_PORT = "is not a port (1 to 65535)"
 NOT_A_SIZE = "is not a size in bytes (a whole number, or one with KiB, MiB or GiB)"
+NOT_A_HEADER = "is not a header name, or several with commas between"
 NOT_SECONDS = "is not a number of seconds from 0 to 999999"
 
 UNUSABLE = {
@@ -285,10 +302,15 @@ UNUSABLE = {
     "on_invalid_json": dict.fromkeys(("", "pass", "REJECT"), "is not one of reject, pass-stripped"),
     "duplex_idle_seconds": {"0": "is not more than 0 seconds", "1m": NOT_SECONDS},
     "buffered_wait_seconds": {"0.0": "is not more than 0 seconds", "": NOT_SECONDS},
+    "model_header": {
+        **dict.fromkeys(("", "x y", "x-a,", ",", "x:y", ":path"), NOT_A_HEADER),
+        "Content-Length": "names content-length, without which a request is another one",
+    },
+    "base_model_header": {"none,": NOT_A_HEADER, "x-a,Host": "names host, without which a request is another one"},
     "strip_header": {
         **dict.fromkeys(
             ("", "x y", "x-a,", ",", "x:y", ":path", "é", "x\n"),
-            "is not a header name, or several with commas between",
+            NOT_A_HEADER,
         ),
         "Host": "names host, without which a request is another one",
         "x-a,Content-Length": "names content-length, without which a request is another one",
@@ -306,6 +328,8 @@ UNUSABLE = {
     "busy_poll": {"": NOT_SECONDS, "-1": NOT_SECONDS, "1.000001": "is more than 1 second"},
     "tracing": dict.fromkeys(("", "otlp"), "is neither true nor false"),
     "drain_delay_seconds": {"-1": NOT_SECONDS},
+    "compat": dict.fromkeys(("", "go", "GIE"), "is not one of none, gie, ipp"),
+    "v": dict.fromkeys(("", "debug", "1.5", "--1", "9999999999"), "is not a verbosity (a whole number)"),
     "drain_seconds": dict.fromkeys(
         ("", "-1", "1e3", "nan", "inf", "5s", ".5", "1.", "1000000", "0.0000001"), NOT_SECONDS
     ),
@@ -379,7 +403,16 @@ def test_only_booleans_are_switches(name):
 
 @pytest.mark.parametrize("name", config.OPTIONS)
 def test_only_lists_are_repeatable(name):
-    lists = ("strip_header", "include_path", "exclude_path", "query_model_path", "path_template", "tls_client_san")
+    lists = (
+        "strip_header",
+        "model_header",
+        "base_model_header",
+        "include_path",
+        "exclude_path",
+        "query_model_path",
+        "path_template",
+        "tls_client_san",
+    )
     assert config.OPTIONS[name].repeatable == (name in lists)
 
 
@@ -432,22 +465,22 @@ def test_a_flag_wins_over_the_other_spellings_variable():
 
 @pytest.mark.parametrize(
     "flags",
-    [{"grpc_port": "7", "grpc_health_port": "7"}, {"grpc_port": "9005"}, {"grpc_health_port": "9004"}],
-    ids=["both given", "the other's default", "the main port's default"],
+    [
+        {"grpc_port": "7", "grpc_health_port": "7"},
+        {"grpc_port": "9005"},
+        {"grpc_health_port": "9004"},
+        {"grpc_port": "9090"},
+        {"metrics_port": "9005"},
+        {"grpc_health_port": "9090"},
+        {"metrics_port": "7", "grpc_health_port": "7"},
+    ],
+    ids=lambda flags: " ".join(f"{name}={port}" for name, port in flags.items()),
 )
 def test_ports_must_differ(flags):
-    sentence = refusal({**PLAINTEXT, **flags})
     port = next(iter(flags.values()))
-    assert sentence == f"--grpc-port and --grpc-health-port are both {port}: they must differ"
-
-
-@pytest.mark.parametrize(
-    ("flags", "others"),
-    [({"metrics_port": "9004"}, "--grpc-port"), ({"grpc_health_port": "9090"}, "--grpc-health-port")],
-)
-def test_the_metrics_port_must_differ_too(flags, others):
-    port = next(iter(flags.values()))
-    assert refusal({**PLAINTEXT, **flags}) == f"{others} and --metrics-port are both {port}: they must differ"
+    defaults = {"grpc_port": "9004", "grpc_health_port": "9005", "metrics_port": "9090"}
+    one, other = (config.flag_of(name) for name, each in (defaults | flags).items() if each == port)
+    assert refusal({**PLAINTEXT, **flags}) == f"{one} and {other} are both {port}: they must differ"
 
 
 def test_tls_is_served_unless_it_is_turned_down():
@@ -490,6 +523,21 @@ CONTRADICTIONS = [
         "--access-log-sample needs --access-log=errors, and not off",
         id="a sample of no access log",
     ),
+    pytest.param(
+        {"model_header": "X-M", "base_model_header": "x-a,x-m"},
+        "--model-header and --base-model-header are both x-m: they must differ",
+        id="one header for both",
+    ),
+    pytest.param(
+        {"model_header": "X-M", "strip_header": "x-m"},
+        "--strip-header: x-m is a routing header, which has rules of its own",
+        id="a routing header to strip",
+    ),
+    pytest.param(
+        {"model_header": "X-M", "discover_routes": "true", "kubernetes": "true"},
+        "--discover-routes knows routes by the default --model-header and --base-model-header only",
+        id="routes by other headers",
+    ),
     pytest.param({"namespace": "default"}, "--namespace needs --kubernetes", id="a namespace of nothing"),
     pytest.param({"kubeconfig": "config"}, "--kubeconfig needs --kubernetes", id="a kubeconfig for nothing"),
     pytest.param({"metrics_endpoint_auth": "true"}, "--metrics-endpoint-auth needs --kubernetes", id="no cluster"),
@@ -511,6 +559,36 @@ CONTRADICTIONS = [
 def test_settings_that_contradict_each_other_are_refused(flags, sentence):
     assert refusal(flags) == sentence
     assert refusal({}, {config.variable_of(name): text for name, text in flags.items()}) == sentence
+
+
+COMPAT = [
+    pytest.param({"compat": "none"}, DUPLEX, UnknownModel.REJECT, id="none"),
+    pytest.param({"compat": "gie"}, BUFFERED, UnknownModel.EMPTY, id="gie"),
+    pytest.param({"compat": "gie", "streaming": "true"}, DUPLEX, UnknownModel.EMPTY, id="gie, streaming"),
+    pytest.param({"compat": "ipp"}, DUPLEX, UnknownModel.EMPTY, id="ipp"),
+    pytest.param({"compat": "ipp", "unknown_model": "reject"}, DUPLEX, UnknownModel.REJECT, id="an own word"),
+]
+
+
+@pytest.mark.parametrize(("flags", "mode", "unknown"), COMPAT)
+def test_compat_brings_its_defaults(flags, mode, unknown):
+    settings = config.load({**PLAINTEXT, **flags}, {})
+    assert (settings.assume_body_mode, settings.unknown_model) == (mode, unknown)
+
+
+VERBOSITY = [
+    pytest.param({}, "info", "errors", id="nothing said"),
+    pytest.param({"v": "3"}, "info", "errors", id="3"),
+    pytest.param({"v": "4"}, "debug", "errors", id="4"),
+    pytest.param({"v": "5"}, "debug", "all", id="5"),
+    pytest.param({"v": "5", "log_level": "error", "access_log": "off"}, "error", "off", id="ours wins"),
+]
+
+
+@pytest.mark.parametrize(("flags", "level", "requests"), VERBOSITY)
+def test_verbosity_is_another_spelling(flags, level, requests):
+    settings = config.load({**PLAINTEXT, **flags}, {})
+    assert (settings.log_level, settings.access_log) == (level, requests)
 
 
 KUBERNETES = {**PLAINTEXT, "kubernetes": "true"}

@@ -9,7 +9,7 @@ FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "bbr").rglob("*.py") i
 TABLE = ("routing", "paths", "models_list")
 NAMES = ("client_names",)
 BODIES = ("encodings", "form", "multipart", "parameters", "uri", "ledger", "long_body")
-EXCHANGE = ("exchange", "request", "duplex", "awaited", "head", "policy", "verdict", "go_model")
+EXCHANGE = ("exchange", "request", "duplex", "awaited", "head", "policy", "verdict", "compat", "go_model")
 CORE = {
     f"bbr/{name}.py"
     for name in (*EXCHANGE, "model", "replies", "refusal", "registry", "health", "status", *TABLE, *NAMES, *BODIES)

@@ -1,7 +1,13 @@
+import pytest
+
 from bbr import policies
+from bbr.compat import CompatExchange
 from bbr.config import Settings
+from bbr.exchange import Exchange
 from bbr.paths import PathPattern
+from bbr.policy import Compat
 from bbr.routing import MissingModel, Rules, UnknownModel
+from tests.support.messages import parse, set_headers
 
 
 def test_by_default_every_path_is_read_and_no_list_is_served():
@@ -24,3 +30,16 @@ def test_paths_of_the_settings():
 
 def test_the_list_of_the_settings():
     assert policies.policy(Settings(serve_models_list=True, models_list_max_bytes=9)).models_list
+
+
+@pytest.mark.parametrize("compat", Compat)
+def test_whose_answers(compat):
+    settings = Settings(compat=compat, strip_header=("x-tenant",), model_header=("X-M",), base_model_header=())
+    expected = Exchange if compat is Compat.NONE else CompatExchange
+    assert policies.exchange_type(settings) is expected
+    assert issubclass(policies.observed_type(settings), expected)
+    policy = policies.policy(settings)
+    mutation = parse(policy.replies.route("m", "b")).request_headers.response.header_mutation
+    assert set_headers(mutation) == {"X-M": b"m"}
+    ours = ["X-Gateway-Model-Name", "X-Gateway-Base-Model-Name", "x-gateway-destination-endpoint"]
+    assert list(mutation.remove_headers) == [*(ours if compat is Compat.NONE else []), "x-tenant"]

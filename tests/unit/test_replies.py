@@ -11,7 +11,7 @@ from bbr.pb.ext_proc_pb2 import (
     ProcessingResponse,
     StreamedBodyResponse,
 )
-from bbr.replies import DESTINATION_HEADER, MAX_BODY_CHUNK_BYTES, Replies
+from bbr.replies import BASE_MODEL_HEADER, DESTINATION_HEADER, MAX_BODY_CHUNK_BYTES, MODEL_HEADER, Replies
 from tests.support.messages import parse, set_headers
 
 
@@ -82,11 +82,19 @@ def test_long_names_are_not_kept() -> None:
 
 
 def test_header_names_can_be_chosen() -> None:
-    made = Replies(model_header="X-M", base_model_header="X-B")
+    made = Replies(model_headers=["X-M", "x-gateway-model-name"], base_model_headers=["X-B"])
     mutation = parse(made.route("m", "b")).request_headers.response.header_mutation
-    assert set_headers(mutation) == {"X-M": b"m", "X-B": b"b"}
+    assert set_headers(mutation) == {"X-M": b"m", "x-gateway-model-name": b"m", "X-B": b"b"}
+    assert list(mutation.remove_headers) == [BASE_MODEL_HEADER, DESTINATION_HEADER]
     removed = parse(made.stripped()).request_headers.response.header_mutation.remove_headers
-    assert list(removed) == ["X-M", "X-B", DESTINATION_HEADER]
+    assert list(removed) == ["X-M", "x-gateway-model-name", "X-B", BASE_MODEL_HEADER, DESTINATION_HEADER]
+
+
+def test_headers_that_are_not_set_are_stripped_all_the_same() -> None:
+    made = Replies(model_headers=())
+    mutation = parse(made.route_body("m", "b")).request_body.response.header_mutation
+    assert set_headers(mutation) == {BASE_MODEL_HEADER: b"b"}
+    assert list(mutation.remove_headers) == [MODEL_HEADER, DESTINATION_HEADER]
 
 
 def test_non_ascii_model_stands_as_its_octets() -> None:
