@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bbr import __version__, config, options
+from bbr import __version__, config, dropin, options
 
 if TYPE_CHECKING:
     from bbr import probe
     from bbr.explain import Asked
+
+log = logging.getLogger(__name__)
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -25,7 +27,8 @@ model's pool."""
 
 _SERVE_EPILOG: Final = """\
 Every flag can also be given as an environment variable: BBR_ and the flag's name in capitals, as in
-BBR_GRPC_PORT=9004. A flag wins over its variable.
+BBR_GRPC_PORT=9004. A flag wins over its variable. The Go routers' flags are taken too: README.md,
+Coming from the Go router.
 
 Exit status:
   0    stopped by SIGTERM or SIGINT, also if --drain-seconds were over before all requests (uv logs it)
@@ -78,7 +81,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    known, unknown = _parser().parse_known_args(argv)
+    try:
+        line = dropin.read(sys.argv[1:] if argv is None else argv, os.environ)
+    except config.ConfigError as error:
+        return _fail(dropin.COMMAND, EXIT_USAGE, error)
+    known, unknown = _parser().parse_known_args(line.arguments)
     arguments = vars(known)
     command = arguments.pop("command")
     try:
@@ -87,15 +94,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command == "probe":  # which takes nothing from the environment
             return _probe(arguments)
         given = {name: _joined(text) for name, text in arguments.items() if text is not None and name in config.OPTIONS}
-        settings = config.load(given, os.environ)
+        settings = config.load(given | line.settings, os.environ)
     except config.ConfigError as error:
         return _fail(command, EXIT_USAGE, error)
     if command == "serve":
-        return _serve(settings)
+        return _serve(settings, line.notes)
     return _look(command, settings, arguments)
 
 
-def _serve(settings: config.Settings) -> int:
+def _serve(settings: config.Settings, notes: Iterable[dropin.Note]) -> int:
     # grpcio's C core would write refused binds and resets to stderr in a format of its own, beside our sentence.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     import uvloop  # loading these takes 0.2 s, which --help need not wait for
@@ -104,6 +111,8 @@ def _serve(settings: config.Settings) -> int:
     from bbr.server import Server, StartError
 
     form = logs.set_up(settings.log_level, settings.log_format)
+    for note in notes:
+        log.log(note.level, "%s", note.text)
     try:
         uvloop.run(logs.watched(Server(settings).run()))
     except StartError as error:

@@ -27,7 +27,7 @@ _BYTE_UNITS: Final = {
     "Mi": 1 << 20,
     "Gi": 1 << 30,
 }
-_TRUE: Final = ("true", "1", "t", "T", "TRUE", "True")
+TRUE: Final = ("true", "1", "t", "T", "TRUE", "True")
 _FALSE: Final = ("false", "0", "f", "F", "FALSE", "False")
 
 
@@ -59,7 +59,7 @@ def setting(parse: Callable[[str], Any], default: str, metavar: str, help: str) 
 
 def boolean(text: str) -> bool:
     """Return a truth as Go's flag package writes it."""
-    if text in _TRUE:
+    if text in TRUE:
         return True
     if text in _FALSE:
         return False

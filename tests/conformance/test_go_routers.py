@@ -4,7 +4,7 @@ they stand with --compat, message by message.
 Different on purpose: no Content-Length in the header answer, OVERWRITE_IF_EXISTS_OR_ADD, routing headers stripped where
 they are not set, an unknown model is a 404, a model that is no string a 400, response events are answered at once, and
 headers without a body are stripped at once rather than answered emptily. H4, H8, H9, U3, U4 and the body-mutating part
-of U7 do not apply: this router alters neither bodies nor responses. U5 is in test_go_store.py, U8 in tests/unit/test_config.py.
+of U7 do not apply: this router alters neither bodies nor responses. U5 is in test_go_store.py, U8 in test_go_flags.py.
 With --compat theirs come back but for the last two: response events are answered at once. U9 waits for metrics.
 """
 
@@ -32,7 +32,7 @@ from bbr.pb.ext_proc_pb2 import (
 from bbr.policy import BodyMode, Compat, Policy
 from bbr.registry import BaseModel, Registry
 from bbr.replies import Replies
-from tests.conformance import test_go_store
+from tests.conformance import test_go_flags, test_go_store
 from tests.support import messages
 from tests.support.exchanges import converse
 from tests.support.messages import request_body, request_headers, set_headers
@@ -380,6 +380,6 @@ NOT_APPLICABLE = {
 
 
 def test_every_case_of_theirs_is_here_or_does_not_apply() -> None:
-    here = {case.id.split()[0] for case in CASES} | {test_go_store.ID, "U8"}
+    here = {case.id.split()[0] for case in CASES} | {test_go_store.ID, test_go_flags.ID}
     theirs = {*(f"H{number}" for number in range(1, 10)), *(f"U{number}" for number in range(1, 10))}
     assert theirs - here == NOT_APPLICABLE.keys()

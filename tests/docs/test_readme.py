@@ -4,7 +4,7 @@ import inspect
 import re
 from pathlib import Path
 
-from bbr import config, json_body, refusal
+from bbr import config, dropin, json_body, refusal
 from bbr.doctor.finding import RULES
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -29,3 +29,44 @@ def test_every_refusal_is_listed() -> None:
 def test_every_finding_of_the_doctor_is_listed() -> None:
     rows = re.findall(r"^\| `([a-z0-9-]+)` \| (error|warning|info) \| (.*) \|$", README, re.MULTILINE)
     assert rows == [(id_, str(rule.severity), rule.about) for id_, rule in RULES.items()]
+
+
+def test_the_go_routers_flags_are_what_is_made_of_them() -> None:
+    section = README.partition("### Coming from the Go router")[2].partition("\n### ")[0]
+    rows = dict(re.findall(r"^\| `--([a-z-]+)` \| (.*) \|$", section, re.MULTILINE))
+    idle = dropin.IDLE_SWITCHES | dropin.IDLE_VALUES
+    assert {name: said for name, said in rows.items() if name in idle} == idle
+    for name, said in rows.items():
+        line = dropin.read(
+            ["serve", f"--{name}=base-model-to-header:b" if name == dropin.PLUGIN else f"--{name}=1"], {}
+        )
+        told = {note.text for note in line.notes}
+        if name in idle:
+            assert (line.arguments, told) == (["serve"], {f"--{name}: {said}"})
+        elif name == dropin.PLUGIN:
+            assert line.settings.keys() == {"model_header", "base_model_header"}
+        else:
+            assert line.arguments == ["serve", f"--{name}=1"]
+            assert name.replace("-", "_") in config.OPTIONS
+    assert rows.keys() >= THEIR_FLAGS
+
+
+# The last version's, and controller-runtime's own.
+THEIR_FLAGS = {
+    "grpc-port",
+    "grpc-health-port",
+    "metrics-port",
+    "streaming",
+    "secure-serving",
+    "metrics-endpoint-auth",
+    "enable-pprof",
+    "tracing",
+    "plugin",
+    "v",
+    "kubeconfig",
+    "zap-devel",
+    "zap-encoder",
+    "zap-log-level",
+    "zap-stacktrace-level",
+    "zap-time-encoding",
+}

@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tests.support.ports import free_ports
 
 # How long anything may take that must happen by itself. A machine that is busy needs a second or two to start Python.
 DEADLINE_SECONDS = 30.0
+
+# What an environment may hold that changes what the router does.
+_CLEARED = ("BBR_", "GRPC_", "KUBERNETES_", "NAMESPACE", "OTEL_")
 
 READY = " serves ext_proc on port "
 
@@ -23,15 +26,27 @@ class Bbr:
         arguments: further flags.
         ports: for ext_proc and health; free ones by default.
         module: what is run instead of bbr itself.
+        image: start it as a Go router's image is: by these arguments alone, with these variables besides.
     """
 
-    def __init__(self, *arguments: str, ports: tuple[int, int] | None = None, module: str = "bbr") -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        ports: tuple[int, int] | None = None,
+        module: str = "bbr",
+        image: Mapping[str, str] | None = None,
+    ) -> None:
         self.port, self.health_port = ports or free_ports(2)
-        command = [sys.executable, "-W", "error", "-m", module, "serve", "--bind-address=127.0.0.1"]
-        command += [f"--grpc-port={self.port}", f"--grpc-health-port={self.health_port}", "--secure-serving=false"]
-        command += ["--metrics-port=0", "--log-format=text"]
-        command.append("--drain-delay-seconds=0")  # grpcio would wait for nobody
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("BBR_", "GRPC_"))}
+        command = [sys.executable, "-W", "error", "-m", module]
+        own = {"bind-address": "127.0.0.1", "grpc-port": self.port, "grpc-health-port": self.health_port}
+        own |= {"metrics-port": 0, "log-format": "text"}
+        own["drain-delay-seconds"] = 0  # grpcio would wait for nobody
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(_CLEARED)}
+        if image is None:
+            command += ["serve", *(f"--{name}={value}" for name, value in own.items()), "--secure-serving=false"]
+        else:
+            environment |= {f"BBR_{name.replace('-', '_').upper()}": str(value) for name, value in own.items()}
+            environment |= image
         self._process = subprocess.Popen(
             [*command, *arguments],
             env=environment,
@@ -103,9 +118,14 @@ class Bbr:
 
 
 @contextlib.contextmanager
-def bbr(*arguments: str, ports: tuple[int, int] | None = None, module: str = "bbr") -> Iterator[Bbr]:
+def bbr(
+    *arguments: str,
+    ports: tuple[int, int] | None = None,
+    module: str = "bbr",
+    image: Mapping[str, str] | None = None,
+) -> Iterator[Bbr]:
     """Run `bbr serve` whether it starts or not."""
-    process = Bbr(*arguments, ports=ports, module=module)
+    process = Bbr(*arguments, ports=ports, module=module, image=image)
     try:
         yield process
     finally:
@@ -113,10 +133,10 @@ def bbr(*arguments: str, ports: tuple[int, int] | None = None, module: str = "bb
 
 
 @contextlib.contextmanager
-def serving(*arguments: str, module: str = "bbr") -> Iterator[Bbr]:
+def serving(*arguments: str, module: str = "bbr", image: Mapping[str, str] | None = None) -> Iterator[Bbr]:
     """Run `bbr serve` and await its readiness; a port that someone else has taken meanwhile costs another try."""
     for _ in range(5):
-        with bbr(*arguments, module=module) as process:
+        with bbr(*arguments, module=module, image=image) as process:
             if process.wait_for(READY):
                 yield process
                 return

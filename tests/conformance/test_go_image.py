@@ -1,0 +1,142 @@
+"""Started as the Go routers' charts start their image, on a cluster with their ConfigMaps: nothing else changes."""
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from bbr.pb.ext_proc_pb2 import ProcessingResponse
+from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListResponse
+from tests.conformance.test_go_routers import H1_BODY, H5_BODY, in_order, stream, their_stream, theirs_in_body, words
+from tests.support.background import Background
+from tests.support.fake_kubernetes import FakeKubernetes
+from tests.support.grpc_frames import PROCESS
+from tests.support.messages import parse, request_body
+from tests.support.processes import DEADLINE_SECONDS, Bbr, bbr, serving
+
+V1_4 = ["--streaming", "--v=3", "--plugin", 'default-bbr:default-bbr:{"name":"default","fields":["model"]}']
+V1_5 = ["--streaming", "--v=3", "--tracing=false"]
+FIELD = 'body-field-to-header:model:{"fieldName":"model","headerName":"X-Model"}'
+
+
+@pytest.fixture(params=["uv", "grpcio"])
+def pod(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Give the variables of a pod whose cluster has the hermetic tests' ConfigMap."""
+    with Background() as background:
+        fake = FakeKubernetes()
+        background.run(fake.start())
+        fake.put("qwen", data={"baseModel": "qwen", "adapters": "- sql-lora-sheddable\n- foo\n- 1\n"})
+        yield {
+            "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+            "KUBECONFIG": str(fake.kubeconfig(tmp_path)),
+            "NAMESPACE": "default",
+            "BBR_TRANSPORT": request.param,
+            "OTEL_SERVICE_NAME": "bbr",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+        }
+        background.run(fake.stop())
+
+
+def talk(process: Bbr, sent: list[bytes]) -> list[ProcessingResponse]:
+    """Return the answers to an exchange, over TLS, with whatever certificate there is."""
+    assert process.wait_for("the model table is complete: 1 base model and 3 adapters from the ConfigMaps of namespace")
+    certificate = ssl.get_server_certificate(("127.0.0.1", process.port)).encode()
+    options = [("grpc.ssl_target_name_override", "localhost")]
+    with grpc.secure_channel(
+        f"127.0.0.1:{process.port}", grpc.ssl_channel_credentials(certificate), options
+    ) as channel:
+        return [parse(reply) for reply in channel.stream_stream(PROCESS)(iter(sent), timeout=DEADLINE_SECONDS)]
+
+
+def notes(process: Bbr) -> list[str]:
+    """Return what was said of the command line."""
+    return [line.partition(" bbr.cli: ")[2] for line in process.stderr.splitlines() if " bbr.cli: " in line]
+
+
+STARTED = (
+    "started without a command, as the Go routers are: this is `bbr serve`; without --models the model table is that of "
+    "the cluster's ConfigMaps (--kubernetes); /metrics is for those whom the cluster allows (--metrics-endpoint-auth)"
+)
+STAND_IN = "--plugin: type default-bbr stands for the two default plugins; its parameters are unread"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(V1_4, [STARTED, STAND_IN]), (V1_5, [STARTED])],
+    ids=["v1.4", "v1.5"],
+)
+def test_a_charts_arguments(pod: dict[str, str], arguments: list[str], told: list[str]) -> None:
+    with serving(*arguments, image=pod) as process:
+        headers, body = talk(process, stream(H5_BODY))
+        assert words(headers) == "request_headers clear X-Gateway-Base-Model-Name=qwen X-Gateway-Model-Name=foo"
+        assert words(body) == "request_body streamed 64 end"
+        assert notes(process) == told
+        assert process.stop() == 0
+        assert "Traceback" not in process.stderr
+
+
+def test_with_their_answers(pod: dict[str, str]) -> None:
+    with serving(*V1_5, "--compat=gie", image=pod) as process:
+        assert [in_order(answer) for answer in talk(process, stream(H5_BODY))] == their_stream(H5_BODY, "foo", "qwen")
+        warning = "--compat=gie: routing headers of a client's own are left as they are: "
+        assert warning + "a client that names no model picks its own pool" in process.stderr
+        assert process.stop() == 0
+
+
+def test_unary_is_their_default(pod: dict[str, str]) -> None:
+    with serving("--compat=gie", image=pod) as process:
+        (answer,) = talk(process, [request_body(H1_BODY, end_of_stream=True)])
+        assert in_order(answer) == theirs_in_body("qwen", "qwen")
+        assert process.stop() == 0
+
+
+def test_plugins_of_their_own_choice(pod: dict[str, str]) -> None:
+    with serving("--streaming", "--plugin", FIELD, image=pod) as process:
+        headers, _ = talk(process, stream(H5_BODY))
+        mutation = headers.request_headers.response.header_mutation
+        assert [option.header.key for option in mutation.set_headers] == ["X-Model"]
+        unset = ["X-Gateway-Model-Name", "X-Gateway-Base-Model-Name"]
+        assert list(mutation.remove_headers) == [*unset, "x-gateway-destination-endpoint"]
+        assert process.stop() == 0
+
+
+def test_what_nobody_knows_is_warned_of(pod: dict[str, str]) -> None:
+    arguments = ["--streaming", "--refresh-prometheus-metrics-interval=5s", "--zap-devel", "--enable-pprof", "now"]
+    with serving(*arguments, image=pod) as process:
+        assert words(talk(process, stream(H5_BODY))[1]) == "request_body streamed 64 end"
+        assert notes(process)[1:] == [
+            "--refresh-prometheus-metrics-interval: not a flag that is known here: left out",
+            "--zap-devel: has no effect: --log-level and --log-format say what is logged, and how",
+            "--enable-pprof: has no effect: there is no pprof in a Python process",
+            "argument 5 is no flag: left out, as in the Go routers",
+        ]
+        assert process.stderr.count(" WARNING bbr.cli: ") == 2
+        assert process.stop() == 0
+
+
+def test_an_unknown_plugin_fails_the_start_by_name(pod: dict[str, str]) -> None:
+    with bbr("--streaming", "--plugin", "guardrail:mine", image=pod) as process:
+        assert process.wait() == 2
+        known = "known: body-field-to-header, base-model-to-header"
+        assert process.stderr == f"bbr serve: --plugin: 'guardrail:mine' is of an unknown type; {known}.\n"
+
+
+def test_health_is_theirs_and_watch_besides(pod: dict[str, str]) -> None:
+    with serving(*V1_5, "--compat=ipp", image=pod) as process:
+        assert process.wait_for("the model table is complete")
+        serves = HealthCheckResponse(status=HealthCheckResponse.SERVING)
+        with grpc.insecure_channel(f"127.0.0.1:{process.health_port}") as channel:
+            for service in ("", "envoy.service.ext_proc.v3.ExternalProcessor", "anything"):
+                asked = HealthCheckRequest(service=service).SerializeToString()
+                check = channel.unary_unary("/grpc.health.v1.Health/Check")
+                assert HealthCheckResponse.FromString(check(asked, timeout=DEADLINE_SECONDS)) == serves
+            found = channel.unary_unary("/grpc.health.v1.Health/List")(b"", timeout=DEADLINE_SECONDS)
+            assert HealthListResponse.FromString(found).statuses == {
+                "envoy.service.ext_proc.v3.ExternalProcessor": serves
+            }
+            watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=DEADLINE_SECONDS)
+            assert HealthCheckResponse.FromString(next(watch)) == serves
+            watch.cancel()
+        assert process.stop() == 0
