@@ -124,7 +124,9 @@ def _messages(asked: Asked) -> Iterator[bytes]:
 def _lines(effect: Effect) -> Iterator[str]:
     verdict, route = effect.verdict, effect.verdict.route
     if effect.answer is not None:
-        yield f"The router answers itself: {effect.answer.status.code}, {effect.answer.details}."
+        # With --compat the gateway is told no details.
+        details = effect.answer.details or f"bbr:{verdict.reason}"
+        yield f"The router answers itself: {effect.answer.status.code}, {details}."
         yield effect.answer.body.decode()
         return
     if route is not None:

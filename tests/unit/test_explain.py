@@ -4,7 +4,7 @@ import pytest
 
 from bbr.config import Settings
 from bbr.explain import Asked, explain
-from bbr.policy import BodyMode, InvalidJson
+from bbr.policy import BodyMode, Compat, InvalidJson
 from bbr.routing import MissingModel, UnknownModel
 from bbr.sources.table import SourceError
 from tests.support.background import Background
@@ -80,6 +80,20 @@ def test_a_request_by_a_rule_of_the_settings(models):
         "  set     X-Gateway-Model-Name: x\n"
         "  set     X-Gateway-Base-Model-Name: \n"
         "  remove  x-gateway-destination-endpoint\n"
+    )
+
+
+def test_the_answers_of_a_go_router(models):
+    settings = Settings(models=models, compat=Compat.GIE, unknown_model=UnknownModel.EMPTY)
+    text, _ = explain(settings, chat(b'{"model": 1}'))
+    assert text.splitlines()[1:] == [
+        "  set     X-Gateway-Model-Name: 1",
+        "  set     X-Gateway-Base-Model-Name: ",
+        "  set     Content-Length: 12",
+    ]
+    assert explain(settings, chat(b"{"))[0] == (
+        "The router answers itself: 400, bbr:invalid-json.\n"
+        "inference error: BadRequest - failed to parse request body: unexpected end of data at byte 1.\n"
     )
 
 
