@@ -1,5 +1,6 @@
 import io
 import json
+import logging
 import os
 import re
 import signal
@@ -421,3 +422,19 @@ def test_probe_misuse_is_one_sentence(capsys, arguments, part):
     code, sentence = failure(capsys, "probe", *arguments)
     assert code == 2
     assert part in sentence
+
+
+def test_what_was_made_of_the_flags_is_logged_once_there_is_a_log(monkeypatch, caplog):
+    monkeypatch.setattr(Stub, "error", None, raising=False)
+    monkeypatch.setattr(bbr.server, "Server", Stub)
+    levels = []
+    monkeypatch.setattr(bbr.logs, "set_up", lambda level, _form: levels.append(level) or "text")
+    monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
+    caplog.set_level(logging.INFO)
+    assert cli.main(["--streaming", "--foo=%s", "--v=4", "--secure-serving=false", "--models=m"]) == 0
+    told = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "bbr.cli"]
+    assert told == [
+        ("INFO", "started without a command, as the Go routers are: this is `bbr serve`"),
+        ("WARNING", "--foo: not a flag that is known here: left out"),
+    ]
+    assert levels == ["debug"]

@@ -37,6 +37,7 @@ UNUSABLE = [
     (b'{"model":"%s"}' % (b"x" * 65), "model-too-long"),
     (b'{"model":[%s1]}' % (b"1," * 100), "model-too-long"),
     (b'{"model":["' + "é".encode() * 40_000 + b'"]}', "model-too-long"),
+    (b'{"model":["' + b"x" * 200_000 + b'"]}', "model-too-long"),
     (b'{"model":%s%s}' % (b"[" * 100, b"]" * 100), "model-too-long"),
 ]
 
@@ -44,6 +45,7 @@ UNUSABLE = [
 @pytest.mark.parametrize(("body", "why"), UNUSABLE)
 def test_unusable(body: bytes, why: str) -> None:
     assert reason(CoercedReading(64), body[:15], body[15:]) == why
+    assert reason(CoercedReading(64), *(body[start : start + 9_000] for start in range(0, len(body), 9_000))) == why
 
 
 def test_nesting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
