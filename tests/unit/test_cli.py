@@ -40,6 +40,7 @@ def served(monkeypatch):
     monkeypatch.setattr(cli, "_serve", lambda settings, _notes: found.append(settings) or 0)
     for name in config.OPTIONS:
         monkeypatch.delenv(config.variable_of(name), raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     return found
 
 
@@ -430,6 +431,7 @@ def test_what_was_made_of_the_flags_is_logged_once_there_is_a_log(monkeypatch, c
     levels = []
     monkeypatch.setattr(bbr.logs, "set_up", lambda level, _form: levels.append(level) or "text")
     monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     caplog.set_level(logging.INFO)
     assert cli.main(["--streaming", "--foo=%s", "--v=4", "--secure-serving=false", "--models=m"]) == 0
     told = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "bbr.cli"]
