@@ -46,6 +46,9 @@ _ERROR_CODES: Final = {
     503: "ServiceUnavailable",
 }
 
+# What the verdict's reason says of a `model` that is empty, which is no refusal here.
+EMPTY_MODEL: Final = "model-empty"
+
 # A router without a ConfigMap: nothing is known.
 _EMPTY: Final = Registry(identity=False)
 
@@ -157,6 +160,8 @@ class CompatExchange(Exchange):
 
     def _routed(self, name: str) -> tuple[str, ...]:
         self.verdict.model = name
+        if not name:
+            self.verdict.reason = EMPTY_MODEL
         asked = name.strip()
         rules = self._policy.rules
         empty = self._registry.identity and rules.unknown_model is UnknownModel.EMPTY

@@ -5,11 +5,15 @@ a float64, and prints an object's members in the order of their keys.
 """
 
 import decimal
+import json
 import re
 from typing import Final
 
 from bbr import json_body, refusal
 from bbr.refusal import Refusal
+
+# Every number is a float64 in Go.
+_DECODER: Final = json.JSONDecoder(parse_int=float)
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -31,9 +35,26 @@ def read_model(body: bytes, max_model_bytes: int) -> str | None:
     if value is json_body.ABSENT:
         return None
     try:
+        if type(value) in (dict, list):  # its keys are orjson's, which may be other ones than the body has
+            return text_at(body, json_body.model_value_offset(body), max_model_bytes)
         return header_text(value, max_model_bytes)
     except Refusal as refused:
         raise refused.at(json_body.model_value_offset(body)) from None
+
+
+def text_at(octets: bytes, offset: int, max_model_bytes: int) -> str:
+    """Return the text of the `model` that begins at an offset of what is a document, or the beginning of one.
+
+    Raises:
+        Refusal: as `header_text`, and if the value does not end.
+    """
+    try:
+        value, _ = _DECODER.raw_decode(octets[offset:].decode(errors="ignore"))  # a character may be cut off at the end
+    except RecursionError:
+        raise refusal.model_illegal("it is nested too deep") from None
+    except json.JSONDecodeError:
+        raise refusal.model_too_long(None, max_model_bytes) from None
+    return header_text(value, max_model_bytes)
 
 
 def header_text(value: object, max_model_bytes: int) -> str:

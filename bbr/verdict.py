@@ -28,8 +28,8 @@ class Verdict:
 
     Attributes:
         outcome: see Outcome. A request may be ROUTED first and REFUSED later, by a fault in the rest of its body.
-        reason: of a refusal, a fault, an invalid body or a list of models that was too long to answer, in kebab case;
-            else "".
+        reason: of a refusal, a fault, an invalid body, a list of models that was too long to answer, or an empty model
+            (with --compat), in kebab case; else "".
         model: the requested model, once known.
         base_model: what it resolved to.
         route: how and why, if it was routed.

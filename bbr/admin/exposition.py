@@ -202,12 +202,14 @@ def _upstream_names(vitals: Vitals) -> Iterator[Metric]:
     yield info
     no_model = metrics.outcome_total(Outcome.NO_MODEL)
     refused = {reason: number for (outcome, reason), number in metrics.reasons.items() if outcome == Outcome.REFUSED}
+    # With --compat such a request is routed.
+    empty = sum(number for (_, reason), number in metrics.reasons.items() if reason == "model-empty")
     yield _counter(
         "bbr_success", "Bodies that were read without an error", no_model + metrics.outcome_total(Outcome.ROUTED)
     )
     for name, what, number in (
         ("bbr_body_field_not_found", "Bodies without the field", no_model),
-        ("bbr_body_field_empty", "Bodies in which the field is empty", refused.get("model-empty", 0)),
+        ("bbr_body_field_empty", "Bodies in which the field is empty", empty),
     ):
         family = CounterMetricFamily(name, what, labels=("field",))
         family.add_metric(("model",), number)

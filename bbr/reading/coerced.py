@@ -1,10 +1,8 @@
 """A long JSON document whose `model` may be of any type, as the Go routers read it (--compat)."""
 
-import json
 from typing import Final
 
-from bbr import refusal
-from bbr.go_model import header_text
+from bbr.go_model import text_at
 from bbr.reading.document import DocumentReading
 from bbr.refusal import Refusal
 
@@ -14,9 +12,6 @@ _VALUE_BYTES: Final = 64 << 10
 # Pieces of fewer octets are joined to the one before, unless that is long; see bbr.long_body.
 _TINY_PIECE_BYTES: Final = 512
 _JOINED_BYTES: Final = 4 << 10
-
-# Every number is a float64 in Go.
-_DECODER: Final = json.JSONDecoder(parse_int=float)
 
 
 class CoercedReading(DocumentReading):
@@ -61,15 +56,8 @@ class CoercedReading(DocumentReading):
 
     def _text_at(self, offset: int) -> str:
         """Return the text of the value that begins at an offset of a document that is known to be one."""
-        octets = b"".join(self._from(offset))[:_VALUE_BYTES]
         try:
-            value, _ = _DECODER.raw_decode(octets.decode(errors="ignore"))  # a character may be cut off at the end
-        except RecursionError:
-            raise refusal.model_illegal("it is nested too deep").at(offset) from None
-        except json.JSONDecodeError:
-            raise refusal.model_too_long(None, self._max_model_bytes).at(offset) from None
-        try:
-            return header_text(value, self._max_model_bytes)
+            return text_at(b"".join(self._from(offset)), 0, self._max_model_bytes)
         except Refusal as refused:
             raise refused.at(offset) from None
 

@@ -8,8 +8,6 @@ from bbr import cli, config
 from bbr.policy import BodyMode
 from bbr.routing import UnknownModel
 
-ID = "U8"
-
 DUPLEX, BUFFERED = BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED
 
 

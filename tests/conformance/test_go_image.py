@@ -1,21 +1,35 @@
 """Started as the Go routers' charts start their image, on a cluster with their ConfigMaps: nothing else changes."""
 
 import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
 from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListResponse
-from tests.conformance.test_go_routers import H1_BODY, H5_BODY, in_order, stream, their_stream, theirs_in_body, words
+from tests.conformance.test_go_routers import (
+    H1_BODY,
+    H5_BODY,
+    H7_BODY,
+    in_order,
+    stream,
+    their_stream,
+    theirs_in_body,
+    words,
+)
 from tests.support.background import Background
 from tests.support.fake_kubernetes import FakeKubernetes
 from tests.support.grpc_frames import PROCESS
 from tests.support.messages import parse, request_body
+from tests.support.ports import free_port
 from tests.support.processes import DEADLINE_SECONDS, Bbr, bbr, serving
 
+TOKEN = "a-scrapers"  # noqa: S105 (of a fake cluster)
 V1_4 = ["--streaming", "--v=3", "--plugin", 'default-bbr:default-bbr:{"name":"default","fields":["model"]}']
 V1_5 = ["--streaming", "--v=3", "--tracing=false"]
 FIELD = 'body-field-to-header:model:{"fieldName":"model","headerName":"X-Model"}'
@@ -28,6 +42,7 @@ def pod(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, st
         fake = FakeKubernetes()
         background.run(fake.start())
         fake.put("qwen", data={"baseModel": "qwen", "adapters": "- sql-lora-sheddable\n- foo\n- 1\n"})
+        fake.tokens[TOKEN] = ("scraper", True)
         yield {
             "KUBERNETES_SERVICE_HOST": "127.0.0.1",
             "KUBECONFIG": str(fake.kubeconfig(tmp_path)),
@@ -56,8 +71,9 @@ def notes(process: Bbr) -> list[str]:
 
 
 STARTED = (
-    "started without a command, as the Go routers are: this is `bbr serve`; without --models the model table is that of "
-    "the cluster's ConfigMaps (--kubernetes); /metrics is for those whom the cluster allows (--metrics-endpoint-auth)"
+    "started without a command, as the Go routers are: this is `bbr serve`; without --models the model table is that "
+    "of the cluster's ConfigMaps (--kubernetes); /metrics is for those whom the cluster allows "
+    "(--metrics-endpoint-auth)"
 )
 STAND_IN = "--plugin: type default-bbr stands for the two default plugins; its parameters are unread"
 
@@ -113,6 +129,41 @@ def test_what_nobody_knows_is_warned_of(pod: dict[str, str]) -> None:
             "argument 5 is no flag: left out, as in the Go routers",
         ]
         assert process.stderr.count(" WARNING bbr.cli: ") == 2
+        assert process.stop() == 0
+
+
+def scrape(port: int, token: str = "") -> tuple[int, str]:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=DEADLINE_SECONDS) as reply:  # noqa: S310 (http)
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+@pytest.mark.parametrize("compat", ["none", "gie"])
+def test_u9_metrics_are_theirs_and_guarded(pod: dict[str, str], compat: str) -> None:
+    port = free_port()
+    with serving(*V1_5, f"--compat={compat}", image=pod | {"BBR_METRICS_PORT": str(port)}) as process:
+        for octets in (H5_BODY, H7_BODY, b'{"model":""}'):
+            assert talk(process, stream(octets))
+        assert scrape(port) == (401, "A bearer token is needed.\n")
+        status, text = scrape(port, TOKEN)
+        assert status == 200
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        found = [sample for sample in samples if sample.name.startswith("bbr_plugin_duration_seconds")]
+        labels = {"extension_point", "plugin_type", "plugin_name"}
+        assert all(sample.labels.keys() - {"le"} == labels for sample in found)
+        bounds = [float(sample.labels["le"]) for sample in found if "le" in sample.labels]
+        assert bounds == [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, float("inf")]
+        counts = {sample.name: sample.value for sample in samples}
+        assert counts["bbr_plugin_duration_seconds_count"] == 3
+        assert counts["bbr_body_field_not_found_total"] == 1
+        assert counts["bbr_body_field_empty_total"] == 1
+        assert counts["bbr_success_total"] == (2 if compat == "none" else 3)  # an empty model is refused by default
         assert process.stop() == 0
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from bbr.reading import coerced
+from bbr import go_model
 from bbr.reading.coerced import CoercedReading
 from bbr.refusal import Refusal
 from tests.support.readings import cuts, read, reason
@@ -53,7 +53,7 @@ def test_nesting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
         def raw_decode(self, _text: str) -> None:
             raise RecursionError
 
-    monkeypatch.setattr(coerced, "_DECODER", Deep())
+    monkeypatch.setattr(go_model, "_DECODER", Deep())
     assert reason(CoercedReading(64), b'{"model":[[]]}') == "model-illegal"
 
 
