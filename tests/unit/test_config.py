@@ -561,36 +561,6 @@ def test_settings_that_contradict_each_other_are_refused(flags, sentence):
     assert refusal({}, {config.variable_of(name): text for name, text in flags.items()}) == sentence
 
 
-COMPAT = [
-    pytest.param({"compat": "none"}, DUPLEX, UnknownModel.REJECT, id="none"),
-    pytest.param({"compat": "gie"}, BUFFERED, UnknownModel.EMPTY, id="gie"),
-    pytest.param({"compat": "gie", "streaming": "true"}, DUPLEX, UnknownModel.EMPTY, id="gie, streaming"),
-    pytest.param({"compat": "ipp"}, DUPLEX, UnknownModel.EMPTY, id="ipp"),
-    pytest.param({"compat": "ipp", "unknown_model": "reject"}, DUPLEX, UnknownModel.REJECT, id="an own word"),
-]
-
-
-@pytest.mark.parametrize(("flags", "mode", "unknown"), COMPAT)
-def test_compat_brings_its_defaults(flags, mode, unknown):
-    settings = config.load({**PLAINTEXT, **flags}, {})
-    assert (settings.assume_body_mode, settings.unknown_model) == (mode, unknown)
-
-
-VERBOSITY = [
-    pytest.param({}, "info", "errors", id="nothing said"),
-    pytest.param({"v": "3"}, "info", "errors", id="3"),
-    pytest.param({"v": "4"}, "debug", "errors", id="4"),
-    pytest.param({"v": "5"}, "debug", "all", id="5"),
-    pytest.param({"v": "5", "log_level": "error", "access_log": "off"}, "error", "off", id="ours wins"),
-]
-
-
-@pytest.mark.parametrize(("flags", "level", "requests"), VERBOSITY)
-def test_verbosity_is_another_spelling(flags, level, requests):
-    settings = config.load({**PLAINTEXT, **flags}, {})
-    assert (settings.log_level, settings.access_log) == (level, requests)
-
-
 KUBERNETES = {**PLAINTEXT, "kubernetes": "true"}
 
 
