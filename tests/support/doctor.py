@@ -27,10 +27,11 @@ LIMIT = 64 << 20
 
 
 def demo(body_mode: Any = "FULL_DUPLEX_STREAMED") -> Config:
-    """Return the local stack's configuration, on free ports."""
+    """Return the local stack's configuration, on free ports, without health checks."""
     config: Config = yaml.safe_load(render(DEFAULT_PORTS, body_mode))
     for each in (config["admin"], *config["static_resources"]["listeners"]):
         each["address"]["socket_address"]["port_value"] = 0
+    del cluster(config)["health_checks"]  # there is no router to find healthy
     return config
 
 
