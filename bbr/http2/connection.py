@@ -24,7 +24,7 @@ from bbr.http2.events import (
 from bbr.http2.faults import ConnectionFault
 from bbr.http2.fields import FieldDecoder, FieldSection
 from bbr.http2.frames import ErrorCode, Flag, FrameType, SettingId
-from bbr.http2.reader import FrameReader, Wait
+from bbr.http2.reader import FrameReader, Wait, unpad
 from bbr.http2.sender import ENTRY_BYTES, Sender
 from bbr.http2.settings import DEFAULT_WINDOW_BYTES, Settings
 from bbr.http2.streams import Stream
@@ -33,6 +33,8 @@ from bbr.http2.windows import ReceiveWindow
 _MAX_SETTINGS_ENTRIES: Final = 128
 # The octets of a PING of ours; one may be under way at a time.
 _KEEPALIVE: Final = frames.ping(b"bbr-ping")
+# Of the PING behind a GOAWAY: it is answered when the GOAWAY has been read.
+_AWAY: Final = b"bbr-away"
 
 
 class Connection:
@@ -40,11 +42,13 @@ class Connection:
 
     Attributes:
         closed: nothing more will be received or sent but the output already there.
+        goaway_read: the peer has read our GOAWAY, and opens no more streams; what it had opened before has come.
         streams: open streams by id.
     """
 
     def __init__(self, settings: Settings, now: float) -> None:
         self.closed = False
+        self.goaway_read = False
         self.streams: dict[int, Stream] = {}
         self._settings = settings
         self._started = now
@@ -213,7 +217,7 @@ class Connection:
         last = self._highest_id if refuse else frames.MAX_STREAM_ID
         if self._last_id is None or last < self._last_id:
             self._last_id = last
-            self._sender.control(frames.goaway(last, ErrorCode.NO_ERROR))
+            self._sender.control(frames.goaway(last, ErrorCode.NO_ERROR) + (b"" if refuse else frames.ping(_AWAY)))
         self._refusing = self._refusing or refuse
 
     # Frames.
@@ -267,7 +271,7 @@ class Connection:
 
     def _data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
-        data = self._unpad(payload) if flags & Flag.PADDED else payload
+        data = unpad(payload) if flags & Flag.PADDED else payload
         increment = self._window.pass_on(size)
         if increment < 0:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "connection-window")
@@ -305,7 +309,7 @@ class Connection:
     def _headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         if not stream_id & 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "stream-id")
-        fragment = self._unpad(payload) if flags & Flag.PADDED else payload
+        fragment = unpad(payload) if flags & Flag.PADDED else payload
         depends_on_itself = False
         if flags & Flag.PRIORITY:
             if len(fragment) < 5:
@@ -494,15 +498,10 @@ class Connection:
         self._spend_control()
         if not flags & Flag.ACK:
             self._sender.answer(frames.ping_ack(payload))
+        elif payload == _AWAY and self._last_id is not None:
+            self.goaway_read = True
 
     # What they have in common.
-
-    @staticmethod
-    def _unpad(payload: bytes) -> bytes:
-        # The pad length counts the padding only; it must leave room for itself (section 6.1).
-        if not payload or payload[0] >= len(payload):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "padding")
-        return payload[1 : len(payload) - payload[0]]
 
     def _is_idle(self, stream_id: int) -> bool:
         # Even ids are ours to open, and we open none.

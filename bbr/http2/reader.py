@@ -103,3 +103,14 @@ class FrameReader:
             return 0
         self.preface_received = True
         return len(head)
+
+
+def unpad(payload: bytes) -> bytes:
+    """Return what a padded frame carries.
+
+    Raises:
+        ConnectionFault: the pad length leaves no room for itself; it counts the padding only (section 6.1).
+    """
+    if not payload or payload[0] >= len(payload):
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "padding")
+    return payload[1 : len(payload) - payload[0]]

@@ -85,6 +85,11 @@ class RpcConnection:
         """Whether no call runs, and no answer of one that has ended still waits for the peer's credit."""
         return not self._http2.streams
 
+    @property
+    def goaway_read(self) -> bool:
+        """Whether the peer has read that the connection will end, and all that it began before has come."""
+        return self._http2.goaway_read
+
     def receive(self, octets: bytes, now: float) -> None:
         """Take octets from the peer. Never raises; see `Services.failed`."""
         try:

@@ -124,6 +124,7 @@ class UvServer:
         self._telling: asyncio.Task[None] | None = None
         self._all_gone = asyncio.Event()
         self._stopped = False
+        self._refuse_at: float | None = None  # while it drains: when connections are refused that say nothing
 
     async def start(self, address: str | None, port: int) -> int:
         """Listen on an address, or on every interface, and serve; return the port (useful when `port` is 0).
@@ -197,11 +198,15 @@ class UvServer:
 
     async def _drain(self) -> None:
         self._each(lambda connection: connection.drain(refuse=False))
-        await asyncio.sleep(GOAWAY_GAP_SECONDS)
+        self._refuse_at = asyncio.get_running_loop().time() + GOAWAY_GAP_SECONDS
         self._tick_seconds = min(self._tick_seconds, _DRAIN_TICK_SECONDS)
         self._tick()
-        self._each(lambda connection: connection.drain(refuse=True))
         await self.unused()
+
+    def _refuse(self, connection: UvConnection, now: float) -> None:
+        """Take no more calls of a connection that has read its GOAWAY, or should have."""
+        if self._refuse_at is not None and (connection.may_refuse or now >= self._refuse_at):
+            connection.drain(refuse=True)
 
     def _each(self, do: Callable[[UvConnection], None]) -> None:
         for connection in list(self._connections):
@@ -218,6 +223,7 @@ class UvServer:
             self._ticking.cancel()
         self._ticking = loop.call_later(self._tick_seconds, self._tick)
         now = loop.time()
+        self._each(lambda connection: self._refuse(connection, now))
         self._each(lambda connection: connection.tick(now))
 
     def _work(self) -> None:

@@ -18,8 +18,9 @@ log = logging.getLogger(__name__)
 
 # A peer that has not read for this long is cut off; what it left unread is bounded by then.
 WRITE_STALL_SECONDS: Final = 60.0
-# Between the GOAWAY that refuses nothing and the one that does: long enough for what a gateway has just sent.
-GOAWAY_GAP_SECONDS: Final = 0.1
+# Between the GOAWAY that refuses nothing and the one that does, at most: for a peer that does not say that it has read
+# the first one. A gateway that is busy needs longer than one would think: seconds, on a machine that starves.
+GOAWAY_GAP_SECONDS: Final = 5.0
 # After our last octet the peer's are read and dropped, for so long and so many: closing a socket with unread input
 # resets it, and a reset can overtake the GOAWAY and the answers before it. (golang waits 1 s here, nginx up to 30 s.)
 LINGER_SECONDS: Final = 1.0
@@ -143,6 +144,12 @@ class UvConnection(asyncio.Protocol):
     # What the server calls.
 
     @property
+    def may_refuse(self) -> bool:
+        """Whether new calls can be refused at no loss: the peer has read that there are none, or is greeting yet."""
+        greeting = self._tls is not None and not self._tls.ready
+        return (self._rpc.goaway_read or greeting) and not self._draining
+
+    @property
     def calls(self) -> int:
         """How many calls run."""
         return len(self._rpc.calls)
@@ -251,7 +258,7 @@ class UvConnection(asyncio.Protocol):
 
     def _expire(self, now: float) -> None:
         self._rpc.expire(now)
-        if self.retire_at is not None and now >= self.retire_at:
+        if self.retire_at is not None and (now >= self.retire_at or (self._announced and self.may_refuse)):
             self._retire(now)
         self._flush()
 

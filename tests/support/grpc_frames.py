@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ssl
 import struct
+from collections.abc import Iterator
 from typing import Self
 
 import h2.config
@@ -60,6 +61,7 @@ class GrpcFrames:
         self._h2.initiate_connection()
         self.streams: dict[int, Stream] = {}
         self.closed = False
+        self._rest = b""
         self.last_stream: int | None = None
 
     @property
@@ -105,14 +107,26 @@ class GrpcFrames:
         """Take what the server sends next."""
         data = await self._reader.read(65536)
         self.closed = not data
-        for event in self._h2.receive_data(data):
-            if isinstance(event, h2.events.ConnectionTerminated):
-                self.last_stream = event.last_stream_id
-                # The library would send nothing more, as if a client could not finish what it has begun.
-                self._h2.state_machine.state = h2.connection.ConnectionState.CLIENT_OPEN
+        for event in self._events(data):
             if (stream := self.streams.get(getattr(event, "stream_id", 0) or 0)) is not None:
                 stream.take(event)
         self.flush()
+
+    def _events(self, data: bytes) -> Iterator[h2.events.Event]:
+        """Give the events of octets, frame by frame: of a GOAWAY the library would make the connection's end.
+
+        It would send nothing more, and take what follows for an error, as if a client could not finish what it has
+        begun.
+        """
+        data, self._rest = self._rest + data, b""
+        while len(data) >= 9 and len(data) >= (size := 9 + int.from_bytes(data[:3], "big")):
+            for event in self._h2.receive_data(data[:size]):
+                if isinstance(event, h2.events.ConnectionTerminated):
+                    self.last_stream = event.last_stream_id
+                    self._h2.state_machine.state = h2.connection.ConnectionState.CLIENT_OPEN
+                yield event
+            data = data[size:]
+        self._rest = data
 
     async def messages(self, stream: int, count: int) -> list[bytes]:
         """Await `count` messages of a stream."""
@@ -143,7 +157,7 @@ class GrpcFrames:
         while not answered:
             data = await self._reader.read(65536)
             assert data, "the server closed the connection"
-            answered = any(isinstance(event, h2.events.PingAckReceived) for event in self._h2.receive_data(data))
+            answered = any(isinstance(event, h2.events.PingAckReceived) for event in self._events(data))
 
     def abort(self) -> None:
         """Close the connection with a TCP reset."""
