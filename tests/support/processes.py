@@ -14,7 +14,7 @@ from tests.support.ports import free_ports
 DEADLINE_SECONDS = 30.0
 
 # What an environment may hold that changes what the router does.
-_CLEARED = ("BBR_", "GRPC_", "KUBERNETES_", "NAMESPACE", "OTEL_")
+_CLEARED = ("BBR_", "GRPC_", "KUBERNETES_", "NAMESPACE")
 
 READY = " serves ext_proc on port "
 

@@ -1,6 +1,11 @@
 import pytest
 
+from bbr.exchange import Exchange
 from bbr.ledger import Ledger
+from bbr.pb.ext_proc_pb2 import HeaderMap, HttpHeaders, ProcessingRequest
+from bbr.policy import BodyMode, Policy
+from bbr.registry import Registry
+from bbr.replies import Replies
 from bbr.uri import parse_templates
 from bbr.verdict import Outcome
 from tests.support.exchanges import (
@@ -152,3 +157,19 @@ class TestLedger:
         assert ledger.held_bytes == 70_000
         assert echoed(converse(talk, request_body(b"x")))[0] == b"x"
         assert ledger.held_bytes == 0
+
+
+def test_a_field_of_the_request_by_its_name():
+    talk = Exchange(Policy(Replies()), Registry(identity=True))
+    assert talk.request_field("x-request-id") == ""
+    talk.receive(request_headers({**JSON_POST, "x-request-id": "7"}, mode=BodyMode.FULL_DUPLEX_STREAMED))
+    assert talk.request_field("x-request-id") == "7"
+    assert talk.request_field("x-other") == ""
+
+
+def test_a_field_that_is_no_header_value_is_not_there():
+    talk = Exchange(Policy(Replies()), Registry(identity=True))
+    broken = b"\x0a\x0cx-request-id" + b"\xff"
+    headers = HttpHeaders(headers=HeaderMap(headers=[broken]))
+    talk.receive(ProcessingRequest(request_headers=headers).SerializeToString())
+    assert talk.request_field("x-request-id") == ""
