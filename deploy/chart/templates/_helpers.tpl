@@ -1,0 +1,65 @@
+{{/* Labels of everything that belongs to the router. */}}
+{{- define "bbr.labels" -}}
+app: {{ .Values.bbr.name }}
+app.kubernetes.io/name: bbr
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{/* Labels by which the router's pods are found; the Go routers' chart has the first alone. */}}
+{{- define "bbr.selector" -}}
+app: {{ .Values.bbr.name }}
+{{- end }}
+
+{{/* registry/repository:tag, or the older hub/name:tag. */}}
+{{- define "bbr.image" -}}
+{{- $image := .Values.bbr.image -}}
+{{- $where := $image.hub | default $image.registry -}}
+{{- $what := $image.name | default $image.repository -}}
+{{- if $where }}{{ $where }}/{{ end }}{{ $what }}:{{ $image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{/* "true" if the ext_proc port serves TLS. */}}
+{{- define "bbr.secure" -}}
+{{- $secure := toString .Values.bbr.secureServing -}}
+{{- if eq $secure "auto" -}}
+{{- has .Values.provider.name (list "gke" "istio" "none") -}}
+{{- else -}}
+{{- $secure -}}
+{{- end -}}
+{{- end }}
+
+{{- define "bbr.serviceAccount" -}}
+{{ .Values.bbr.name }}-{{ .Release.Name }}
+{{- end }}
+
+{{/* The Gateway, as policies name it. */}}
+{{- define "bbr.gateway" -}}
+group: gateway.networking.k8s.io
+kind: Gateway
+name: {{ .Values.inferenceGateway.name }}
+{{- end }}
+
+{{/* A number of bytes: half of a quantity such as 1Gi, 512Mi or a plain number. */}}
+{{- define "bbr.halfBytes" -}}
+{{- $text := toString . -}}
+{{- $factor := 1 -}}
+{{- if hasSuffix "Gi" $text }}{{ $factor = 1073741824 }}{{ else if hasSuffix "Mi" $text }}{{ $factor = 1048576 }}{{ else if hasSuffix "Ki" $text }}{{ $factor = 1024 }}{{ else if hasSuffix "G" $text }}{{ $factor = 1000000000 }}{{ else if hasSuffix "M" $text }}{{ $factor = 1000000 }}{{ end -}}
+{{- div (mulf (float64 (regexFind "^[0-9.]+" $text)) $factor | int64) 2 -}}
+{{- end }}
+
+{{/* A model with all its names, as YAML: what values leave out follows from its base model. */}}
+{{- define "bbr.model" -}}
+{{- $given := .model -}}
+{{- $base := required "models: each entry needs a baseModel" $given.baseModel -}}
+{{- $name := $given.name | default ($base | lower | splitList "/" | last | replace "." "-" | replace "_" "-" | trunc 40 | trimSuffix "-") -}}
+{{- $defaults := dict
+      "name" $name
+      "baseModel" $base
+      "adapters" list
+      "pool" (dict "create" true "name" (printf "%s-pool" $name) "targetPort" 8000 "healthPath" "/health" "timeoutSeconds" 300)
+      "epp" (dict "create" true "name" (printf "%s-epp" $name) "replicas" 1)
+      "route" (dict "create" true "name" (printf "%s-model-route" $name) "path" "/" "header" "base") -}}
+{{- toYaml (mergeOverwrite $defaults (deepCopy $given)) -}}
+{{- end }}
