@@ -24,14 +24,44 @@ app: {{ .Values.bbr.name }}
 {{- define "bbr.secure" -}}
 {{- $secure := toString .Values.bbr.secureServing -}}
 {{- if eq $secure "auto" -}}
-{{- has .Values.provider.name (list "gke" "istio" "none") -}}
+{{- not (has .Values.provider.name (list "envoy-gateway" "kgateway" "agentgateway")) -}}
 {{- else -}}
 {{- $secure -}}
 {{- end -}}
 {{- end }}
 
 {{- define "bbr.serviceAccount" -}}
-{{ .Values.bbr.name }}-{{ .Release.Name }}
+{{ printf "%s-%s" .Values.bbr.name .Release.Name | trunc 56 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The name that a gateway's cluster of Service .name has in Istio, and its certificate. */}}
+{{- define "bbr.host" -}}
+{{ .name }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}
+{{- end }}
+
+{{/* All entries of models, whole, as a YAML list under the key models; they must not share a name. */}}
+{{- define "bbr.models" -}}
+{{- $models := list -}}
+{{- $seen := dict -}}
+{{- range .Values.models -}}
+{{- $model := include "bbr.model" (dict "model" .) | fromYaml -}}
+{{- range $what := list (printf "name %s" $model.name) (printf "pool %s" $model.pool.name) (printf "endpoint picker %s" $model.epp.name) (printf "route %s" $model.route.name) (printf "baseModel %s" $model.baseModel) -}}
+{{- if hasKey $seen $what -}}
+{{- fail (printf "models: two entries have the %s; give one of them another, since each model needs its own" $what) -}}
+{{- end -}}
+{{- $_ := set $seen $what true -}}
+{{- end -}}
+{{- $models = append $models $model -}}
+{{- end -}}
+{{- toYaml (dict "models" $models) -}}
+{{- end }}
+
+{{/* Labels of what belongs to one model: .model, .root. */}}
+{{- define "bbr.modelLabels" -}}
+app.kubernetes.io/name: {{ .model.name }}
+app.kubernetes.io/part-of: {{ .root.Values.bbr.name }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- end }}
 
 {{/* The Gateway, as policies name it. */}}
@@ -62,4 +92,9 @@ name: {{ .Values.inferenceGateway.name }}
       "epp" (dict "create" true "name" (printf "%s-epp" $name) "replicas" 1)
       "route" (dict "create" true "name" (printf "%s-model-route" $name) "path" "/" "header" "base") -}}
 {{- toYaml (mergeOverwrite $defaults (deepCopy $given)) -}}
+{{- end }}
+
+{{/* What the catch-all answers, in OpenAI's shape. */}}
+{{- define "bbr.noModel" -}}
+{"error":{"message":"The request names no model that is served here.","type":"invalid_request_error","param":"model","code":"model_not_found"}}
 {{- end }}
