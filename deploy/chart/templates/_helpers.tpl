@@ -83,7 +83,9 @@ name: {{ .Values.inferenceGateway.name }}
 {{- define "bbr.model" -}}
 {{- $given := .model -}}
 {{- $base := required "models: each entry needs a baseModel" $given.baseModel -}}
-{{- $name := $given.name | default ($base | lower | splitList "/" | last | replace "." "-" | replace "_" "-" | trunc 40 | trimSuffix "-") -}}
+{{- /* What follows the last slash, as a DNS label. */ -}}
+{{- $label := regexReplaceAll "[^a-z0-9]+" ($base | lower | splitList "/" | last) "-" | trimAll "-" -}}
+{{- $name := $given.name | default (regexReplaceAll "^([0-9]|$)" $label "m-${1}" | trunc 40 | trimSuffix "-") -}}
 {{- $defaults := dict
       "name" $name
       "baseModel" $base
