@@ -20,9 +20,10 @@ app: {{ .Values.bbr.name }}
 {{- if $where }}{{ $where }}/{{ end }}{{ $what }}:{{ $image.tag | default .Chart.AppVersion }}
 {{- end }}
 
-{{/* "true" if the ext_proc port serves TLS. */}}
+{{/* "true" if the ext_proc port serves TLS; the Go routers' chart has it among the flags. */}}
 {{- define "bbr.secure" -}}
-{{- $secure := toString .Values.bbr.secureServing -}}
+{{- $flags := .Values.bbr.flags -}}
+{{- $secure := toString (ternary (index $flags "secure-serving") .Values.bbr.secureServing (hasKey $flags "secure-serving")) -}}
 {{- if eq $secure "auto" -}}
 {{- not (has .Values.provider.name (list "envoy-gateway" "kgateway" "agentgateway")) -}}
 {{- else -}}
@@ -71,12 +72,33 @@ kind: Gateway
 name: {{ .Values.inferenceGateway.name }}
 {{- end }}
 
-{{/* A number of bytes: half of a quantity such as 1Gi, 512Mi or a plain number. */}}
+{{/* Half of a quantity of bytes, such as 1Gi, 512Mi or a plain number. */}}
 {{- define "bbr.halfBytes" -}}
-{{- $text := toString . -}}
-{{- $factor := 1 -}}
-{{- if hasSuffix "Gi" $text }}{{ $factor = 1073741824 }}{{ else if hasSuffix "Mi" $text }}{{ $factor = 1048576 }}{{ else if hasSuffix "Ki" $text }}{{ $factor = 1024 }}{{ else if hasSuffix "G" $text }}{{ $factor = 1000000000 }}{{ else if hasSuffix "M" $text }}{{ $factor = 1000000 }}{{ end -}}
-{{- div (mulf (float64 (regexFind "^[0-9.]+" $text)) $factor | int64) 2 -}}
+{{- $text := ternary (toString .) (int64 . | toString) (kindIs "string" .) -}}
+{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $unit := regexFind "[A-Za-z]*$" $text -}}
+{{- if not (hasKey $units $unit) -}}
+{{- fail (printf "bbr.resources.limits.memory: %s has none of the units Ki, Mi, Gi, Ti, k, M, G, T" $text) -}}
+{{- end -}}
+{{- div (mulf (float64 (trimSuffix $unit $text)) (get $units $unit) | int64) 2 -}}
+{{- end }}
+
+{{/* A flag's value. Helm reads each number as a float, and would write 33554432 as 3.3554432e+07. */}}
+{{- define "bbr.text" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
+{{- end }}
+
+{{/* Flags of bbr.flags; those that the chart gives by itself are refused, since two of one kind would say different things. */}}
+{{- define "bbr.flags" -}}
+{{- $own := dict "grpc-port" "bbr.port" "grpc-health-port" "bbr.healthCheckPort" "metrics-port" "bbr.metricsPort" "drain-seconds" "bbr.drainSeconds" "discover-routes" "bbr.discoverRoutes" "tls-cert" "bbr.tls.secretName" "tls-key" "bbr.tls.secretName" "tracing" "bbr.tracing.enabled" "kubernetes" "the chart" "namespace" "bbr.multiNamespace" -}}
+{{- range $name, $value := .Values.bbr.flags }}
+{{- if hasKey $own $name }}
+{{- fail (printf "bbr.flags.%s: this flag is set by %s" $name (get $own $name)) }}
+{{- end }}
+{{- if ne $name "secure-serving" }}
+- {{ printf "--%s=%s" $name (include "bbr.text" $value) | quote }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* A model with all its names, as YAML: what values leave out follows from its base model. */}}
