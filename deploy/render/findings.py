@@ -1,7 +1,7 @@
 """What is wrong with rendered objects although each of them is valid: they must fit each other, and the router.
 
-Each rule is a function from the objects to findings. Where an object names a thing that is elsewhere by intent (a picker
-of somebody else's), the caller says so.
+Each rule is a function from the objects to findings. Where an object names a thing that is elsewhere by intent (a
+picker of somebody else's), the caller says so.
 """
 
 import re
@@ -77,7 +77,9 @@ class Objects:
 
     def selected(self, labels: dict[str, str]) -> list[Document]:
         """Return the Deployments whose pods have all labels."""
-        return [each for each in self.of("Deployment") if labels.items() <= _template(each)["metadata"]["labels"].items()]
+        return [
+            each for each in self.of("Deployment") if labels.items() <= _template(each)["metadata"]["labels"].items()
+        ]
 
     def behind(self, service: str) -> Document | None:
         """Return the Deployment of a Service."""
@@ -284,7 +286,9 @@ def attachments(objects: Objects) -> Iterator[Finding]:
             if key == "supportedEvents" and any(event.startswith("Response") for event in value):
                 yield Finding("response-events", _where(each), f"{key} is {value}")
     if objects.of("EnvoyExtensionPolicy", "TrafficPolicy"):
-        matches = [match for route in objects.of("HTTPRoute") for rule in route["spec"]["rules"] for match in rule["matches"]]
+        matches = [
+            match for route in objects.of("HTTPRoute") for rule in route["spec"]["rules"] for match in rule["matches"]
+        ]
         if not any(not match.get("headers") and match["path"]["value"] == "/" for match in matches):
             yield Finding("catch-all-missing", "HTTPRoute", "the router is never called for what has no route yet")
 
@@ -298,7 +302,9 @@ def rights(objects: Objects) -> Iterator[Finding]:
         for group, resource, verb, everywhere in _needed(deployment):
             if not _allowed(objects, account, group, resource, verb, everywhere=everywhere):
                 scope = " in all namespaces" if everywhere else ""
-                yield Finding("right-missing", _where(deployment), f"{account} may not {verb} {group}/{resource}{scope}")
+                yield Finding(
+                    "right-missing", _where(deployment), f"{account} may not {verb} {group}/{resource}{scope}"
+                )
 
 
 def _needed(deployment: Document) -> Iterator[tuple[str, str, str, bool]]:
@@ -306,11 +312,16 @@ def _needed(deployment: Document) -> Iterator[tuple[str, str, str, bool]]:
     container = _container(deployment)
     flags = _flags(container)
     if container["name"] != "bbr":
-        yield from ((group, resource, verb, False) for group, resource in _PICKER_RIGHTS for verb in ("get", "list", "watch"))
+        yield from (
+            (group, resource, verb, False) for group, resource in _PICKER_RIGHTS for verb in ("get", "list", "watch")
+        )
         return
     one_namespace = any(variable["name"] == "NAMESPACE" for variable in container.get("env", ()))
     source = KubernetesSource(
-        Table(), _unused, namespace="n" if one_namespace else None, discover_routes=flags.get("discover-routes") == "true"
+        Table(),
+        _unused,
+        namespace="n" if one_namespace else None,
+        discover_routes=flags.get("discover-routes") == "true",
     )
     for reflector in source.reflectors:
         group, resource = _resource(reflector.path)

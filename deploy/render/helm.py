@@ -37,9 +37,7 @@ def run(program: str, *arguments: str) -> str:
         raise HelmError(f"{program} is not installed; `make helm` puts it into .cache/kube/bin")
     # Neither may find a cluster, a plugin or a repository of whoever runs this.
     environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "KUBECONFIG": os.devnull}
-    done = subprocess.run(  # noqa: S603
-        [path, *arguments], capture_output=True, text=True, check=False, timeout=120, env=environment
-    )
+    done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False, timeout=120, env=environment)
     if done.returncode:
         raise HelmError(f"{program} {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout

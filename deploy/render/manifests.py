@@ -37,7 +37,7 @@ _SHARED: Final = _FILES[:3]
 class _Dumper(yaml.SafeDumper):
     """Writes texts of several lines as such, and lists indented."""
 
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: FBT001, FBT002, ARG002
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, indentless=False)
 
 
@@ -65,7 +65,7 @@ def manifests(program: str = helm.HELMS[0]) -> dict[str, str]:
         for file in _FILES:
             if file in parts:
                 path = f"{MODELS if file in _SHARED else gateway}/{file}"
-                content = _dump(parts[file])
+                content = _HEAD.format(values=VALUES.name) + dump(parts[file])
                 if files.setdefault(path, content) != content:
                     raise AssertionError(f"{path} is not the same for every gateway")
         own = [file for file in _FILES if file in parts and file not in _SHARED]
@@ -104,14 +104,15 @@ def _plain(document: helm.Document) -> helm.Document:
     return plain
 
 
-def _dump(documents: list[helm.Document]) -> str:
-    text = yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
-    return _HEAD.format(values=VALUES.name) + text
+def dump(documents: list[helm.Document]) -> str:
+    """Return objects as YAML."""
+    text: str = yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+    return text
 
 
 def _kustomization(resources: list[str]) -> str:
     head = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
-    return _dump([{**head, "namespace": NAMESPACE, "resources": resources}])
+    return _HEAD.format(values=VALUES.name) + dump([{**head, "namespace": NAMESPACE, "resources": resources}])
 
 
 def outdated(program: str = helm.HELMS[0], directory: Path = DIRECTORY) -> list[str]:
@@ -134,7 +135,11 @@ def main() -> int:
         for path in wrong:
             print(f"deploy/manifests/{path} is out of date: run make manifests", file=sys.stderr)
         return 1 if wrong else 0
-    files = manifests()
+    try:
+        files = manifests()
+    except helm.HelmError as error:
+        print(error, file=sys.stderr)
+        return 1
     shutil.rmtree(DIRECTORY, ignore_errors=True)
     for path, content in files.items():
         (DIRECTORY / path).parent.mkdir(parents=True, exist_ok=True)

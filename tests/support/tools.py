@@ -13,6 +13,9 @@ SOURCES = {
     "prometheus": "Debian: prometheus",
     "promtool": "Debian: prometheus",
     "nghttp": "Debian: nghttp2-client",
+    "helm": "make helm",
+    "helm4": "make helm",
+    "kubectl": "make helm",
     "h2spec": "github.com/summerwind/h2spec; no package of Debian's",
 }
 
