@@ -60,7 +60,7 @@ class Objects:
 
     Args:
         documents: all of one namespace.
-        outside: names of Services that are there already.
+        outside: names of Services and pools that are there already.
     """
 
     def __init__(self, documents: Iterable[Document], outside: Iterable[str] = ()) -> None:
@@ -74,6 +74,10 @@ class Objects:
     def get(self, kind: str, name: str) -> Document | None:
         """Return one."""
         return next((each for each in self.of(kind) if each["metadata"]["name"] == name), None)
+
+    def has(self, kind: str, name: str) -> bool:
+        """Tell whether one is there."""
+        return name in self.outside or self.get(kind, name) is not None
 
     def selected(self, labels: dict[str, str]) -> list[Document]:
         """Return the Deployments whose pods have all labels."""
@@ -93,7 +97,7 @@ class Objects:
 
     def names(self) -> dict[str, str]:
         """Return the table as a router of these ConfigMaps has it: name -> base model."""
-        found = {}
+        found: dict[str, str] = {}
         for each in self.of("ConfigMap"):
             if any((each["metadata"].get("labels") or {}).get(label) == "true" for label in configmap.LABELS):
                 origin = configmap.origin("", each["metadata"]["name"], None)
@@ -174,7 +178,7 @@ def routes(objects: Objects) -> Iterator[Finding]:
                 else:
                     routed.add(names[value])
             for backend in rule.get("backendRefs", ()):
-                if backend["kind"] == "InferencePool" and not objects.get("InferencePool", backend["name"]):
+                if not objects.has(backend["kind"], backend["name"]):
                     yield Finding("route-without-pool", _where(route), f"there is no InferencePool {backend['name']}")
     for base in sorted(set(names.values()) - routed) if objects.of("HTTPRoute") else ():
         yield Finding("model-unrouted", "HTTPRoute", f"no route takes {base}")
@@ -202,14 +206,14 @@ def ports(objects: Objects) -> Iterator[Finding]:
             if asked is not None and asked not in open_ports:
                 yield Finding("port-mismatch", _where(deployment), f"{probe} asks at {asked}, which is not open")
     for service in objects.of("Service"):
-        deployment = objects.behind(service["metadata"]["name"])
-        named = {port["name"] for port in _container(deployment)["ports"]} if deployment else set()
+        behind = objects.behind(service["metadata"]["name"])
+        named = {port["name"] for port in _container(behind)["ports"]} if behind else set()
         for port in service["spec"]["ports"]:
             if port["targetPort"] not in named:
                 yield Finding("port-mismatch", _where(service), f"no container has a port {port['targetPort']}")
     for caller, name, number in _calls(objects):
-        found = objects.get("Service", name)
-        if found is None or number not in {port["port"] for port in found["spec"]["ports"]}:
+        called = objects.get("Service", name)
+        if called is None or number not in {port["port"] for port in called["spec"]["ports"]}:
             yield Finding("port-mismatch", _where(caller), f"it calls {name}:{number}, which no Service has")
     yield from _checked_ports(objects)
 
@@ -221,8 +225,8 @@ def _checked_ports(objects: Objects) -> Iterator[Finding]:
             deployment = objects.behind(target["name"])
             right = {port["containerPort"] for port in _container(deployment)["ports"]} if deployment else set()
         else:
-            pool = objects.get("InferencePool", target["name"])
-            right = {port["number"] for port in pool["spec"]["targetPorts"]} if pool else {check["port"]}
+            pools = [pool for pool in objects.of("InferencePool") if pool["metadata"]["name"] == target["name"]]
+            right = {port["number"] for pool in pools for port in pool["spec"]["targetPorts"]} or {check["port"]}
         if check["port"] not in right:
             yield Finding("port-mismatch", _where(policy), f"it checks port {check['port']}, which is not open")
 
@@ -256,40 +260,63 @@ def _walk(value: object) -> Iterator[tuple[str, Any]]:
             yield from _walk(inner)
 
 
-_OPEN: Final = {
-    "failOpen": (True,),
-    "failure_mode_allow": (True,),
-    "failureMode": ("FailOpen",),
+def references(objects: Objects) -> Iterator[Finding]:
+    """What objects name is there."""
+    for each in objects.all:
+        spec = each.get("spec", {})
+        named = [spec["targetRef"]] if each["kind"] in ("HealthCheckPolicy", "GCPBackendPolicy") else []
+        if each["kind"] == "DestinationRule":
+            named.append({"kind": "Service", "name": spec["host"].partition(".")[0]})
+        if each["kind"] == "TrafficPolicy":
+            named.append({"kind": "GatewayExtension", **spec["extProc"]["extensionRef"]})
+        if each["kind"] == "HTTPRoute":
+            filters = [each for rule in spec["rules"] for each in rule.get("filters", ())]
+            named += [each["extensionRef"] for each in filters if each["type"] == "ExtensionRef"]
+        for reference in named:
+            if not objects.has(reference["kind"], reference["name"]):
+                what = f"there is no {reference['kind']} {reference['name']}"
+                yield Finding("reference-missing", _where(each), what)
+
+
+# What calls the router: by kind, what must be said, since the default is to fail open, or to send responses.
+_ATTACHMENTS: Final = {
+    "GCPRoutingExtension": ("failOpen", "supportedEvents"),
+    "EnvoyFilter": ("failure_mode_allow", "response_header_mode"),
+    "EnvoyExtensionPolicy": ("failOpen",),
+    "GatewayExtension": ("failOpen", "responseHeaderMode"),
+    "AgentgatewayPolicy": ("failureMode", "responseHeaderMode"),
 }
+_OPEN: Final = {"failOpen": True, "failure_mode_allow": True, "failureMode": "FailOpen"}
+# Values that keep a response from the router; None: the key itself sends it there.
 _RESPONSES: Final = {
     "response": None,
     "responseBodySendMode": None,
-    "response_header_mode": "SKIP",
-    "response_body_mode": "NONE",
-    "response_trailer_mode": "SKIP",
-    "responseHeaderMode": "SKIP",
-    "responseBodyMode": "NONE",
-    "responseTrailerMode": "SKIP",
+    **dict.fromkeys(
+        ("response_header_mode", "response_trailer_mode", "responseHeaderMode", "responseTrailerMode"), "SKIP"
+    ),
+    **dict.fromkeys(("response_body_mode", "responseBodyMode"), "NONE"),
 }
 
 
 def attachments(objects: Objects) -> Iterator[Finding]:
     """A gateway fails closed, sends no responses, and has a route for what is not routed yet where it needs one."""
-    for each in objects.all:
-        if "group" not in str(each.get("spec", {}).get("targetRefs", "")):
-            continue
+    for each in objects.of(*_ATTACHMENTS):
+        said = set()
         for key, value in _walk(each["spec"]):
-            if value in _OPEN.get(key, ()):
+            said.add(key)
+            if key in _OPEN and value == _OPEN[key]:
                 yield Finding("fails-open", _where(each), f"{key} is {value}")
             if key in _RESPONSES and str(value).upper() != _RESPONSES[key]:
                 yield Finding("response-events", _where(each), f"{key} is {value}")
             if key == "supportedEvents" and any(event.startswith("Response") for event in value):
                 yield Finding("response-events", _where(each), f"{key} is {value}")
+        for key in set(_ATTACHMENTS[each["kind"]]) - said:
+            rule = "fails-open" if key in _OPEN else "response-events"
+            yield Finding(rule, _where(each), f"{key} is not said")
     if objects.of("EnvoyExtensionPolicy", "TrafficPolicy"):
-        matches = [
-            match for route in objects.of("HTTPRoute") for rule in route["spec"]["rules"] for match in rule["matches"]
-        ]
-        if not any(not match.get("headers") and match["path"]["value"] == "/" for match in matches):
+        rules = [rule for route in objects.of("HTTPRoute") for rule in route["spec"]["rules"]]
+        paths = [match["path"]["value"] for rule in rules for match in rule["matches"] if not match.get("headers")]
+        if "/" not in paths:
             yield Finding("catch-all-missing", "HTTPRoute", "the router is never called for what has no route yet")
 
 
@@ -399,6 +426,7 @@ RULES: Final[tuple[Callable[[Objects], Iterator[Finding]], ...]] = (
     routes,
     selectors,
     ports,
+    references,
     attachments,
     rights,
     names,
@@ -411,7 +439,7 @@ def findings(documents: Iterable[Document], outside: Iterable[str] = ()) -> list
 
     Args:
         documents: all objects of one namespace.
-        outside: names of Services that are there already: endpoint pickers of somebody else's.
+        outside: names of Services and pools that are there already: endpoint pickers of somebody else's.
     """
     objects = Objects(documents, outside)
     return [finding for rule in RULES for finding in rule(objects)]

@@ -15,8 +15,8 @@ from typing import Final
 from deploy.render import helm, manifests, tools
 from deploy.render.findings import findings
 
-# Pickers that a case takes for being there already.
-OUTSIDE: Final = frozenset({"outside-epp"})
+# Pickers and a pool that a case takes for being there already.
+OUTSIDE: Final = frozenset({"outside-epp", "outside-pool", "outside-pool-epp"})
 
 
 def sources() -> list[tuple[str, Path]]:
