@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-from bbr import config
+from bbr import config, dropin
 from bbr.admin import authorization
 from bbr.registry import finish
 from bbr.sources import configmap
@@ -25,8 +25,6 @@ _SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 # Whose names become DNS labels or label values.
 _LABELLED: Final = frozenset({"Service", "Deployment", "InferencePool", "HTTPRoute", "ServiceAccount", "Pod"})
-# Flags of the Go routers that the command line reads by itself, before the settings.
-_GO_FLAGS: Final = frozenset({"v", "plugin"})
 # Rights of a picker: (group, resource), each to get, list and watch.
 _PICKER_RIGHTS: Final = (
     ("", "pods"),
@@ -406,15 +404,14 @@ def names(objects: Objects) -> Iterator[Finding]:
 def arguments(objects: Objects) -> Iterator[Finding]:
     """The router's arguments are flags of `bbr serve` with usable values."""
     for deployment in objects.routers():
-        flags = _flags(_container(deployment))
-        given = {}
-        for flag, value in flags.items():
-            field = flag.replace("-", "_")
-            if field in config.OPTIONS:
-                given[field] = value
-            elif flag not in _GO_FLAGS:
-                yield Finding("flag-unknown", _where(deployment), f"--{flag} is not a flag of bbr serve")
         try:
+            line = dropin.read(_container(deployment)["args"], {})
+            given = dict(line.settings)
+            for flag, value in _flags({"args": line.arguments}).items():
+                if flag.replace("-", "_") in config.OPTIONS:
+                    given[flag.replace("-", "_")] = value
+                else:
+                    yield Finding("flag-unknown", _where(deployment), f"--{flag} is not a flag of bbr serve")
             config.load(given, {})
         except config.ConfigError as error:
             yield Finding("flag-unusable", _where(deployment), str(error))

@@ -31,6 +31,12 @@ app: {{ .Values.bbr.name }}
 {{- end -}}
 {{- end }}
 
+{{/* "true" if the router compares its table with HTTPRoutes; it knows them by the usual headers only. */}}
+{{- define "bbr.discovers" -}}
+{{- $flags := .Values.bbr.flags -}}
+{{- and .Values.bbr.discoverRoutes (not .Values.bbr.plugins) (not (hasKey $flags "model-header")) (not (hasKey $flags "base-model-header")) -}}
+{{- end }}
+
 {{- define "bbr.serviceAccount" -}}
 {{ printf "%s-%s" .Values.bbr.name .Release.Name | trunc 56 | trimSuffix "-" }}
 {{- end }}
@@ -90,7 +96,7 @@ name: {{ .Values.inferenceGateway.name }}
 
 {{/* Flags of bbr.flags; those that the chart gives by itself are refused, since two of one kind would say different things. */}}
 {{- define "bbr.flags" -}}
-{{- $own := dict "grpc-port" "bbr.port" "grpc-health-port" "bbr.healthCheckPort" "metrics-port" "bbr.metricsPort" "drain-seconds" "bbr.drainSeconds" "discover-routes" "bbr.discoverRoutes" "tls-cert" "bbr.tls.secretName" "tls-key" "bbr.tls.secretName" "tracing" "bbr.tracing.enabled" "kubernetes" "the chart" "namespace" "bbr.multiNamespace" -}}
+{{- $own := dict "grpc-port" "bbr.port" "grpc-health-port" "bbr.healthCheckPort" "metrics-port" "bbr.metricsPort" "drain-seconds" "bbr.drainSeconds" "drain-delay-seconds" "bbr.drainDelaySeconds" "discover-routes" "bbr.discoverRoutes" "tls-cert" "bbr.tls.secretName" "tls-key" "bbr.tls.secretName" "tracing" "bbr.tracing.enabled" "kubernetes" "the chart" "namespace" "bbr.multiNamespace" -}}
 {{- range $name, $value := .Values.bbr.flags }}
 {{- if hasKey $own $name }}
 {{- fail (printf "bbr.flags.%s: this flag is set by %s" $name (get $own $name)) }}
