@@ -102,6 +102,7 @@ def test_routes_by_the_requested_model_have_a_match_for_each_name(tmp_path):
         ("models[0].epp.name", "phi-3-mini-4k-instruct-epp", "two entries have the endpoint picker phi-3-mini"),
         ("models[2].baseModel", "gemma", "models: gemma needs pool.selector, the labels of its model servers' pods"),
         ("bbr.flags.grpc-port", "9", "bbr.flags.grpc-port: this flag is set by bbr.port"),
+        ("epp.flags.pool-name", "a", "epp.flags.pool-name: the chart sets this flag"),
         ("bbr.resources.limits.memory", "1000m", "1000m has none of the units"),
         ("provider.istio.envoyFilter.operation", "INSERT_AFTER", "INSERT_AFTER needs anchorSubFilter"),
     ],
@@ -209,6 +210,8 @@ def test_the_test_asks_the_router_for_each_model_by_flags_that_there_are(provide
         ({"provider.name": "kgateway", "catchAll.enabled": "false"}, "NOTE: catchAll.enabled is false", "minutes"),
         ({"provider.name": "envoy-gateway"}, "only with Envoy AI Gateway", "catchAll.enabled"),
         ({"provider.name": "istio", "provider.supportedEvents.responseBody": "true"}, "that is ignored", "AI Gateway"),
+        ({"provider.name": "kgateway", "bbr.tls.secretName": "tls"}, "bbr.tls.secretName is not used", "AI Gateway"),
+        ({"provider.name": "gke", "bbr.tls.secretName": "tls"}, "routes 2 model(s)", "bbr.tls.secretName"),
     ],
 )
 def test_notes_tell_what_to_check_next(tmp_path, settings, told, untold):
@@ -256,3 +259,12 @@ def test_is_started_as_the_image_is():
     # The image's entry point is /bbr, so the arguments begin with a command.
     arguments = router(documents(TWO))["args"]
     assert vars(cli._parser().parse_args(arguments))["command"] == "serve"
+
+
+@pytest.mark.parametrize(("provider", "used"), [("gke", True), ("kgateway", False)])
+def test_a_certificate_is_mounted_where_it_is_served(provider, used):
+    found = documents(settings={"provider.name": provider, "bbr.tls.secretName": "router-tls"})
+    pod = one(found, "Deployment")["spec"]["template"]["spec"]
+    assert ("--tls-cert=/tls/tls.crt" in router(found)["args"]) == used
+    assert [volume["secret"]["secretName"] for volume in pod.get("volumes", ())] == ["router-tls"] * used
+    assert [mount["mountPath"] for mount in router(found).get("volumeMounts", ())] == ["/tls"] * used

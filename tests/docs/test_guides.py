@@ -65,7 +65,7 @@ def test_every_value_of_the_chart_is_in_its_schema():
 
     values = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
     # Nothing below these has names of ours.
-    free = re.compile(r"bbr\.(resources|dashboard\.labels)\.|epp\.resources\.")
+    free = re.compile(r"bbr\.(resources|dashboard\.labels)\.|epp\.(resources|securityContext)\.")
     assert [path for path in paths(values) if not free.match(path) and properties(path) is None] == []
 
 
