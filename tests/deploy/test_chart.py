@@ -7,6 +7,7 @@ import tarfile
 import pytest
 import yaml
 
+import bbr
 from bbr import cli
 from deploy.render import helm
 from tests.support.tools import needs
@@ -268,3 +269,8 @@ def test_a_certificate_is_mounted_where_it_is_served(provider, used):
     assert ("--tls-cert=/tls/tls.crt" in router(found)["args"]) == used
     assert [volume["secret"]["secretName"] for volume in pod.get("volumes", ())] == ["router-tls"] * used
     assert [mount["mountPath"] for mount in router(found).get("volumeMounts", ())] == ["/tls"] * used
+
+
+def test_the_chart_is_for_this_version():
+    chart = yaml.safe_load((helm.CHART / "Chart.yaml").read_text("utf-8"))
+    assert chart["appVersion"] == bbr.__version__
