@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE ?=
+# What `make helm` gets.
+export PATH := $(CURDIR)/.cache/kube/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo screenshots accuracy spoofing bench soak exchanges rolling hostile abuse mutants dashboard histories test check format protos lock clean
+.PHONY: help setup demo screenshots accuracy spoofing bench soak exchanges rolling hostile abuse mutants dashboard histories helm manifests validate test check format protos lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +70,15 @@ dashboard: $(READY)  ## write the Grafana dashboard anew, and draw its panels fr
 
 histories: $(READY)  ## N (10000) random steps of ConfigMaps and of an API server that fails: the table follows
 	@BBR_HISTORY_STEPS=$(or $(N),10000) $(BIN)/python -m pytest --quiet -s tests/property/test_kubernetes_histories.py
+
+helm: $(READY)  ## get Helm 3, Helm 4 and kubectl, which make manifests and make validate need, into .cache/kube
+	@$(BIN)/python -m deploy.render.tools
+
+manifests: helm  ## render deploy/manifests from the chart
+	@$(BIN)/python -m deploy.render.manifests
+
+validate: helm  ## render the chart and the manifests for every gateway, and hold them against schemas and each other
+	@$(BIN)/python -m deploy.render.validate
 
 test: $(READY)  ## run all tests with coverage, and hold coverage to its gates
 	@$(BIN)/coverage erase

@@ -132,6 +132,7 @@ class Reflector(Generic[T, K]):
         clock: seconds that only go forward.
 
     Attributes:
+        path: of the collection, on the server.
         listed: whether there was a complete list.
         version: the version of the collection that the sink knows.
         failing: why the collection can't be followed just now; "" if it is.
@@ -153,7 +154,7 @@ class Reflector(Generic[T, K]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.what = what
-        self._path = path
+        self.path = path
         self._parameters = {"labelSelector": selector} if selector else {}
         self._decoder = msgspec.json.Decoder(kind)
         self._sink = sink
@@ -186,7 +187,7 @@ class Reflector(Generic[T, K]):
         parameters = {**self._parameters, "limit": str(PAGE_OBJECTS)}
         while True:
             async with asyncio.timeout(self._pace.request_seconds):
-                page = msgspec.json.decode(await api.get(self._path, parameters), type=_Page)
+                page = msgspec.json.decode(await api.get(self.path, parameters), type=_Page)
             for found in map(self._decoder.decode, page.items):
                 if not found.metadata.deletion_timestamp:
                     kept[found.metadata.key] = self._sink.read(found)
@@ -211,7 +212,7 @@ class Reflector(Generic[T, K]):
         }
         loop = asyncio.get_running_loop()
         began, before = self._clock(), self.version
-        async with asyncio.timeout(pace.request_seconds) as deadline, api.lines(self._path, parameters) as lines:
+        async with asyncio.timeout(pace.request_seconds) as deadline, api.lines(self.path, parameters) as lines:
             deadline.reschedule(loop.time() + seconds + pace.watch_grace_seconds)
             lasting = loop.call_later(pace.short_watch_seconds, self._recover)
             try:

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-# Where to have each from. The gate installs those of Debian, and takes their absence for a failure (REQUIRE_TOOLS).
+# Where to have each from. The gate installs all but h2spec, and takes their absence for a failure (REQUIRE_TOOLS).
 SOURCES = {
     "chromium": "Debian: chromium",
     "curl": "Debian: curl",
@@ -13,6 +13,9 @@ SOURCES = {
     "prometheus": "Debian: prometheus",
     "promtool": "Debian: prometheus",
     "nghttp": "Debian: nghttp2-client",
+    "helm": "make helm",
+    "helm4": "make helm",
+    "kubectl": "make helm",
     "h2spec": "github.com/summerwind/h2spec; no package of Debian's",
 }
 

@@ -1,0 +1,36 @@
+# The router's image: bbr and its locked dependencies on a Python base image, started as /bbr, as the Go routers' are.
+#
+#   docker build --tag bbr .            or: buildah build --tag bbr .
+#
+# BASE needs PYTHON, a CPython 3.11, and nothing else: no shell and no package manager is used in it. BUILD_BASE needs
+# pip besides; with binutils in it (the image without -slim has them) debug symbols are stripped, which saves 20 MB.
+ARG BASE=docker.io/library/python:3.11-slim-bookworm
+ARG BUILD_BASE=docker.io/library/python:3.11-bookworm
+
+FROM ${BUILD_BASE} AS build
+ARG PYTHON=/usr/local/bin/python3
+ARG SOURCE_DATE_EPOCH=0
+WORKDIR /build
+COPY requirements.lock ./
+# Wheels only, each with the hash that the lock file gives: nothing is compiled, and nothing else can get in.
+RUN "$PYTHON" -m pip install --no-cache-dir --no-compile --require-hashes --only-binary :all: \
+      --target /out/opt/bbr --requirement requirements.lock
+COPY bbr /out/opt/bbr/bbr
+COPY deploy/image/finish.sh ./
+RUN PYTHON="$PYTHON" SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" sh -e finish.sh
+
+FROM ${BASE}
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="bbr" \
+      org.opencontainers.image.description="A body-based router for Envoy: reads the model named in a request's body and routes by it" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /out/ /
+# As the distroless images have it: nobody. The process writes no file, so the root may be read-only.
+USER 65532:65532
+EXPOSE 9004 9005 9090
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["/bbr", "probe", "--addr", "127.0.0.1:9005", "--health-only"]
+ENTRYPOINT ["/bbr"]

@@ -1,0 +1,276 @@
+"""The chart: what its values become, what it refuses, and what it tells."""
+
+import json
+import shutil
+import tarfile
+
+import pytest
+import yaml
+
+import bbr
+from bbr import cli
+from deploy.render import helm
+from tests.support.tools import needs
+
+pytestmark = [needs("helm"), needs("helm4")]
+
+CASES = dict(helm.cases())
+TWO = [CASES["two-models"]]
+
+
+def documents(values=(), settings=None, **options):
+    return helm.documents(helm.render("helm", values, settings, **options))
+
+
+def one(found, kind, name=None):
+    (document,) = (each for each in found if each["kind"] == kind and name in (None, each["metadata"]["name"]))
+    return document
+
+
+def router(found):
+    return one(found, "Deployment", "body-based-router")["spec"]["template"]["spec"]["containers"][0]
+
+
+def identities(found):
+    return {(each["kind"], each["metadata"]["name"]) for each in found}
+
+
+def test_another_model_is_one_entry_of_a_list(tmp_path):
+    values = yaml.safe_load(CASES["two-models"].read_text("utf-8"))
+    values["models"].append({"baseModel": "google/gemma-2b-it", "pool": {"selector": {"app": "gemma"}}})
+    (third := tmp_path / "values.yaml").write_text(yaml.safe_dump(values), "utf-8")
+    settings = {"provider.name": "gke"}
+    before, after = documents(TWO, settings), documents([third], settings)
+    new = [each for each in after if each not in before and each["kind"] != "Pod"]  # the Pod of `helm test` asks for it
+    assert [each for each in before if each not in after and each["kind"] != "Pod"] == []
+    assert {(each["kind"], each["metadata"]["name"]) for each in new} == {
+        ("ConfigMap", "gemma-2b-it-allowlist"),
+        ("InferencePool", "gemma-2b-it-pool"),
+        ("HTTPRoute", "gemma-2b-it-model-route"),
+        ("HealthCheckPolicy", "gemma-2b-it-pool"),
+        ("GCPBackendPolicy", "gemma-2b-it-pool"),
+        *((kind, "gemma-2b-it-epp") for kind in ("ServiceAccount", "ConfigMap", "Deployment", "Service")),
+        *((kind, f"gemma-2b-it-epp-{what}") for kind in ("Role", "RoleBinding") for what in ("pods", "pool")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("base_model", "name"),
+    [
+        ("Qwen/Qwen2.5-3B-Instruct", "qwen2-5-3b-instruct"),
+        ("llama3:8b", "llama3-8b"),
+        ("org/3b_Model.", "m-3b-model"),
+        ("模型", "m"),
+        ("a" * 60, "a" * 40),
+        ("a" * 39 + "-b", "a" * 39),
+    ],
+)
+def test_a_models_objects_are_named_after_it(tmp_path, base_model, name):
+    values = {"models": [{"baseModel": base_model, "pool": {"selector": {"app": "a"}}}]}
+    (file := tmp_path / "values.yaml").write_text(yaml.safe_dump(values), "utf-8")
+    found = documents([file])
+    assert one(found, "InferencePool")["metadata"]["name"] == f"{name}-pool"
+    assert one(found, "HTTPRoute")["spec"]["rules"][0]["matches"][0]["headers"][0]["value"] == base_model
+
+
+def test_routes_by_the_requested_model_have_a_match_for_each_name(tmp_path):
+    adapters = [f"lora-{number}" for number in range(99)]
+    model = {"baseModel": "base", "adapters": adapters, "pool": {"selector": {"a": "b"}}, "route": {"header": "model"}}
+    (file := tmp_path / "values.yaml").write_text(json.dumps({"models": [model]}), "utf-8")
+    rules = one(documents([file]), "HTTPRoute")["spec"]["rules"]
+    assert [len(rule["matches"]) for rule in rules] == [64, 36]  # 64 is the most that a rule may have
+    headers = [header for rule in rules for match in rule["matches"] for header in match["headers"]]
+    assert [header["value"] for header in headers] == ["base", *adapters]
+    assert {header["name"] for header in headers} == {"X-Gateway-Model-Name"}
+    model["adapters"] = [f"lora-{number}" for number in range(128)]
+    file.write_text(json.dumps({"models": [model]}), "utf-8")
+    with pytest.raises(helm.HelmError, match=r"base has 129 names, and a route matches 128 at most"):
+        documents([file])
+
+
+@pytest.mark.parametrize("program", helm.HELMS)
+@pytest.mark.parametrize(
+    ("setting", "value", "why"),
+    [
+        ("replicaCount", "3", "additional properties 'replicaCount' not allowed"),
+        ("bbr.nmae", "x", "at '/bbr': additional properties 'nmae' not allowed"),
+        ("bbr.name", "Router", "at '/bbr/name': 'Router' does not match pattern"),
+        ("provider.name", "gcp", "at '/provider/name': value must be one of 'none', 'gke', 'istio'"),
+        ("provider.supportedEvents.requestBody", "false", "requestBody': value must be true"),
+        ("models[0].basemodel", "x", "at '/models/0': additional properties 'basemodel' not allowed"),
+        ("models[0].pool.timeoutSeconds", "0", "at '/models/0/pool/timeoutSeconds': minimum: got 0, want 1"),
+        ("models[0].name", "phi-3-mini-4k-instruct", "models: two entries have the name phi-3-mini-4k-instruct"),
+        ("models[0].epp.name", "phi-3-mini-4k-instruct-epp", "two entries have the endpoint picker phi-3-mini"),
+        ("models[2].baseModel", "gemma", "models: gemma needs pool.selector, the labels of its model servers' pods"),
+        ("bbr.flags.grpc-port", "9", "bbr.flags.grpc-port: this flag is set by bbr.port"),
+        ("epp.flags.pool-name", "a", "epp.flags.pool-name: the chart sets this flag"),
+        ("bbr.resources.limits.memory", "1000m", "1000m has none of the units"),
+        ("provider.istio.envoyFilter.operation", "INSERT_AFTER", "INSERT_AFTER needs anchorSubFilter"),
+    ],
+)
+def test_refuses_values_by_name(program, setting, value, why):
+    settings = {"provider.name": "istio", setting: value}
+    with pytest.raises(helm.HelmError) as refused:
+        helm.render(program, TWO, settings)
+    assert why in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("provider", "setting", "value"),
+    [
+        ("gke", "bbr.secureServing", "false"),
+        ("gke", "bbr.flags.secure-serving", "false"),
+        ("envoy-gateway", "bbr.secureServing", "true"),
+        ("kgateway", "bbr.secureServing", "true"),
+        ("agentgateway", "bbr.flags.secure-serving", "true"),
+    ],
+)
+def test_refuses_a_transport_that_the_gateway_does_not_speak(provider, setting, value):
+    with pytest.raises(helm.HelmError, match=rf"bbr\.secureServing: {value} is not for {provider}"):
+        documents(settings={"provider.name": provider, setting: value})
+
+
+@pytest.mark.parametrize(
+    ("provider", "settings", "secure"),
+    [
+        ("none", {}, "true"),
+        ("gke", {}, "true"),
+        ("istio", {}, "true"),
+        ("istio", {"bbr.secureServing": "false"}, "false"),
+        ("none", {"bbr.flags.secure-serving": "false"}, "false"),  # where the Go routers' values have it
+        ("envoy-gateway", {}, "false"),
+        ("kgateway", {}, "false"),
+        ("agentgateway", {}, "false"),
+    ],
+)
+def test_router_service_and_gateway_agree_on_tls(provider, settings, secure):
+    found = documents(settings={"provider.name": provider, **settings})
+    assert [each for each in router(found)["args"] if "secure" in each] == [f"--secure-serving={secure}"]
+    port = one(found, "Service")["spec"]["ports"][0]
+    assert port["appProtocol"] == {"true": "HTTP2", "false": "kubernetes.io/h2c"}[secure]
+    assert ("--tls" in one(found, "Pod")["spec"]["containers"][0]["args"]) == (secure == "true")
+    if provider == "istio":
+        mode = one(found, "DestinationRule")["spec"]["trafficPolicy"]["tls"]["mode"]
+        assert mode == {"true": "SIMPLE", "false": "DISABLE"}[secure]
+
+
+@pytest.mark.parametrize(
+    ("memory", "flag"),
+    [
+        ("1Gi", ["--max-buffered-bytes=536870912"]),
+        ("1.5Gi", ["--max-buffered-bytes=805306368"]),
+        ("800M", ["--max-buffered-bytes=400000000"]),
+        ("1073741824", ["--max-buffered-bytes=536870912"]),
+        ("null", []),
+    ],
+)
+def test_half_of_the_memory_is_for_bodies(memory, flag):
+    found = documents(settings={"bbr.resources.limits.memory": memory})
+    assert [each for each in router(found)["args"] if "buffered" in each] == flag
+
+
+def test_flags_keep_their_numbers(tmp_path):
+    (file := tmp_path / "values.yaml").write_text("bbr: {flags: {max-body-bytes: 33554432, access-log-sample: 0.5}}")
+    assert router(documents([file]))["args"][-2:] == ["--access-log-sample=0.5", "--max-body-bytes=33554432"]
+
+
+@pytest.mark.parametrize(
+    ("case", "image"),
+    [
+        ("bare", "bbr:0.1.0"),
+        ("go-v1.4", "registry.example.com/llm/bbr:main"),
+        ("go-main", "registry.example.com/llm/bbr:main"),
+    ],
+)
+def test_an_image_may_be_spelled_as_in_either_chart_of_the_go_routers(case, image):
+    assert router(documents([CASES[case]]))["image"] == image
+
+
+def test_a_plugin_is_passed_on_as_the_go_routers_chart_does():
+    arguments = router(documents([CASES["go-main"]]))["args"]
+    (plugin,) = (each for each in arguments if each.startswith("--plugin="))
+    kind, name, text = plugin.removeprefix("--plugin=").split(":", 2)
+    assert (kind, name) == ("body-field-to-header", "model")
+    assert json.loads(text) == {"fieldName": "model", "headerName": "X-Gateway-Model-Name"}
+
+
+@pytest.mark.parametrize("provider", ["gke", "kgateway"])
+def test_the_test_asks_the_router_for_each_model_by_flags_that_there_are(provider):
+    found = documents(TWO, {"provider.name": provider})
+    asked = [container["args"] for container in one(found, "Pod")["spec"]["containers"]]
+    models = [vars(cli._parser().parse_args(arguments))["model"] for arguments in asked]
+    assert models == [None, "Qwen/Qwen2.5-3B-Instruct", "microsoft/Phi-3-mini-4k-instruct"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told", "untold"),
+    [
+        ({"provider.name": "none"}, "provider.name is none", "bbr doctor"),
+        ({"provider.name": "gke"}, "needs some minutes for new health checks", "bbr doctor"),
+        ({"provider.name": "istio"}, "bbr doctor --envoy-admin http://127.0.0.1:PORT --secure-serving=true", "NOTE"),
+        ({"provider.name": "kgateway", "catchAll.enabled": "false"}, "NOTE: catchAll.enabled is false", "minutes"),
+        ({"provider.name": "envoy-gateway"}, "only with Envoy AI Gateway", "catchAll.enabled"),
+        ({"provider.name": "istio", "provider.supportedEvents.responseBody": "true"}, "that is ignored", "AI Gateway"),
+        ({"provider.name": "kgateway", "bbr.tls.secretName": "tls"}, "bbr.tls.secretName is not used", "AI Gateway"),
+        ({"provider.name": "gke", "bbr.tls.secretName": "tls"}, "routes 2 model(s)", "bbr.tls.secretName"),
+    ],
+)
+def test_notes_tell_what_to_check_next(tmp_path, settings, told, untold):
+    # Helm prints notes only to who has a cluster: a copy of the chart has them in an object.
+    shutil.copytree(helm.CHART, chart := tmp_path / "chart")
+    notes = '{{ include (print .Template.BasePath "/NOTES.txt") . | quote }}'
+    (chart / "templates/notes.yaml").write_text(
+        f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: notes}}\ndata: {{notes: {notes}}}\n"
+    )
+    text = one(documents(TWO, settings, chart=chart), "ConfigMap", "notes")["data"]["notes"]
+    assert "Qwen/Qwen2.5-3B-Instruct -> qwen-pool, picked by qwen-epp; adapters: sql-lora, 1" in text
+    assert "helm -n models test bbr" in text
+    assert told in text
+    assert untold not in text
+
+
+def test_dashboard_and_alerts_are_those_of_the_repository():
+    found = documents([CASES["everything"]])
+    dashboards = helm.ROOT / "deploy/dashboards"
+    assert one(found, "ConfigMap", "router-dashboard")["data"]["bbr.json"] == (dashboards / "bbr.json").read_text(
+        "utf-8"
+    )
+    alerts = one(found, "ConfigMap", "router-alerts")["data"]["bbr.yaml"]
+    assert yaml.safe_load(alerts) == yaml.safe_load((dashboards / "alerts.yaml").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("program", helm.HELMS)
+def test_a_package_has_all_that_the_chart_links_to(tmp_path, program):
+    helm.run(program, "package", str(helm.CHART), "--destination", str(tmp_path))
+    (package,) = tmp_path.glob("bbr-*.tgz")
+    with tarfile.open(package) as archive:
+        inside = {member.name: member for member in archive}
+        dashboard = archive.extractfile(inside["bbr/dashboards/bbr.json"])
+        assert dashboard.read() == (helm.ROOT / "deploy/dashboards/bbr.json").read_bytes()
+    assert not [name for name in inside if "/ci/" in name]
+
+
+def test_a_program_that_is_not_there_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(helm.HelmError, match=r"helm is not installed; `make helm`"):
+        helm.run("helm", "version")
+
+
+def test_is_started_as_the_image_is():
+    # The image's entry point is /bbr, so the arguments begin with a command.
+    arguments = router(documents(TWO))["args"]
+    assert vars(cli._parser().parse_args(arguments))["command"] == "serve"
+
+
+@pytest.mark.parametrize(("provider", "used"), [("gke", True), ("kgateway", False)])
+def test_a_certificate_is_mounted_where_it_is_served(provider, used):
+    found = documents(settings={"provider.name": provider, "bbr.tls.secretName": "router-tls"})
+    pod = one(found, "Deployment")["spec"]["template"]["spec"]
+    assert ("--tls-cert=/tls/tls.crt" in router(found)["args"]) == used
+    assert [volume["secret"]["secretName"] for volume in pod.get("volumes", ())] == ["router-tls"] * used
+    assert [mount["mountPath"] for mount in router(found).get("volumeMounts", ())] == ["/tls"] * used
+
+
+def test_the_chart_is_for_this_version():
+    chart = yaml.safe_load((helm.CHART / "Chart.yaml").read_text("utf-8"))
+    assert chart["appVersion"] == bbr.__version__

@@ -1,0 +1,178 @@
+"""What the chart's objects amount to in Envoy, in a real one: the local stack's, with filter and cluster of each.
+
+Istio takes the filter as it is written. Envoy Gateway and kgateway make one of their own fields, off at the top and on
+by route or by virtual host; what is made of them here is a reading of their documentation.
+"""
+
+import functools
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bbr.doctor import admin
+from bbr.doctor.examine import examine
+from bbr.doctor.finding import Severity
+from bbr.doctor.gateway import read
+from deploy.local import stack as local
+from deploy.local.stack import Stack
+from deploy.render import helm
+from tests.support import doctor, envoy, h1client
+from tests.support.router import PHI, QWEN, TABLE
+from tests.support.stack import DEADLINE_SECONDS, running
+from tests.support.tools import needs
+
+pytestmark = [*envoy.needs_envoy, needs("helm")]
+
+Config = dict[str, Any]
+Edit = Callable[[Config], object]
+
+JSON = ("content-type", "application/json")
+PATH = "/v1/chat/completions"
+
+
+@functools.cache
+def spec(provider: str, kind: str) -> Config:
+    """Return the `spec` of the one object of a kind that is the router's."""
+    text = helm.render("helm", [dict(helm.cases())["two-models"]], {"provider.name": provider})
+    found: Config
+    (found,) = (
+        each["spec"]
+        for each in helm.documents(text)
+        if each["kind"] == kind and each["metadata"]["name"] == "body-based-router"
+    )
+    return found
+
+
+def istio(config: Config) -> None:
+    on_top, of_cluster = (each["patch"]["value"] for each in spec("istio", "EnvoyFilter")["configPatches"])
+    policy = spec("istio", "DestinationRule")["trafficPolicy"]
+    doctor.hcm(config)["http_filters"][0] = on_top
+    cluster = doctor.cluster(config)
+    cluster.update(of_cluster, name=on_top["typed_config"]["grpc_service"]["envoy_grpc"]["cluster_name"])
+    pool, outliers = policy["connectionPool"]["http"], policy["outlierDetection"]
+    limits = {"max_requests": pool["http2MaxRequests"], "max_retries": pool["maxRetries"]}
+    cluster["circuit_breakers"] = {
+        "thresholds": [{**limits, "max_pending_requests": pool["http1MaxPendingRequests"]}],
+    }
+    cluster["outlier_detection"].update(
+        consecutive_local_origin_failure=outliers["consecutiveLocalOriginFailures"], interval=outliers["interval"]
+    )
+    assert policy["tls"] == {"mode": "SIMPLE", "insecureSkipVerify": True}
+    context = {"common_tls_context": {"alpn_protocols": ["h2"]}}
+    tls = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+    cluster["transport_socket"] = {"name": "tls", "typed_config": {"@type": tls, **context}}
+    cluster["health_checks"][0]["tls_options"] = {"alpn_protocols": ["h2"]}
+
+
+def off_on_top(config: Config, fail_open: bool, modes: Config, retries: int) -> None:
+    """Turn the router's filter off, with what a gateway's own fields say."""
+    filter_ = doctor.entry(config)
+    filter_["disabled"] = True
+    filter_["typed_config"].update(failure_mode_allow=fail_open, processing_mode=modes)
+    doctor.bbr(config)["grpc_service"]["retry_policy"]["num_retries"] = retries
+
+
+def by_route(config: Config) -> None:
+    policy = spec("envoy-gateway", "EnvoyExtensionPolicy")["extProc"][0]
+    assert policy["processingMode"] == {"request": {"body": "FullDuplexStreamed"}}  # and no response
+    modes = {
+        "request_header_mode": "SEND",
+        "request_body_mode": "FULL_DUPLEX_STREAMED",
+        "request_trailer_mode": "SEND",
+        "response_header_mode": "SKIP",
+        "response_trailer_mode": "SKIP",
+    }
+    off_on_top(config, policy["failOpen"], modes, policy["backendSettings"]["retry"]["numRetries"])
+    for route in doctor.routes(config):
+        doctor.per_route(route, doctor.ON)
+
+
+def by_virtual_host(config: Config) -> None:
+    extension = spec("kgateway", "GatewayExtension")["extProc"]
+    modes = {
+        name.replace("Mode", "_mode")
+        .replace("Header", "_header")
+        .replace("Body", "_body")
+        .replace("Trailer", "_trailer"): mode
+        for name, mode in extension["processingMode"].items()
+    }
+    off_on_top(config, extension["failOpen"], modes, extension["grpcService"]["retry"]["attempts"])
+    doctor.per_route(doctor.host(config), doctor.ON)
+
+
+def without_catch_all(edit: Edit) -> Edit:
+    def edited(config: Config) -> None:
+        edit(config)
+        del doctor.routes(config)[2:]
+
+    return edited
+
+
+@pytest.fixture
+def edited(monkeypatch: pytest.MonkeyPatch) -> Callable[[Edit], None]:
+    """Have the stack's Envoy run with a configuration that is edited."""
+
+    def edit(by: Edit) -> None:
+        original = local.render
+
+        def render(*arguments: Any) -> str:
+            config = yaml.safe_load(original(*arguments))
+            by(config)
+            return yaml.safe_dump(config)
+
+        monkeypatch.setattr(local, "render", render)
+
+    return edit
+
+
+def ask(stack: Stack, model: str, size: int = 0, *headers: tuple[str, str]) -> tuple[int, str]:
+    """Return the status, and the model that answered, or the code of an error."""
+    body = json.dumps({"messages": [{"role": "user", "content": "x" * size}], "model": model}).encode()
+    reply = h1client.request(stack.ports["gateway"], "POST", PATH, [JSON, *headers], body)
+    answer = json.loads(reply.body or b"{}")
+    return reply.status, answer.get("model") or answer.get("error", {}).get("code", "")
+
+
+def findings(stack: Stack, secure: bool) -> list[str]:
+    """Return the ids of what the doctor finds wrong."""
+    answers = admin.fetch(stack.admin_url)
+    found = read(answers.config_dump, answers.clusters, answers.stats, answers.server_info)
+    of_all = examine(found, TABLE, max_body_bytes=doctor.LIMIT, secure_serving=secure)
+    return [each.id for each in of_all if each.severity is not Severity.INFO]
+
+
+@pytest.mark.parametrize(
+    ("edit", "secure"),
+    [(istio, True), (by_route, False), (by_virtual_host, False)],
+    ids=["istio", "envoy-gateway", "kgateway"],
+)
+def test_requests_reach_their_models(tmp_path: Path, edited: Callable[[Edit], None], edit: Edit, secure: bool) -> None:
+    edited(edit)
+    with running(tmp_path, router_args=[f"--secure-serving={str(secure).lower()}"]) as stack:
+        for model in (QWEN, PHI, "sql-lora"):
+            assert ask(stack, model) == (200, model)
+        assert ask(stack, PHI, 3 << 20) == (200, PHI)
+        assert ask(stack, QWEN, 0, ("x-gateway-base-model-name", PHI)) == (200, QWEN)
+        assert ask(stack, "nobody") == (404, "model_not_found")
+        assert ask(stack, "nobody", 0, ("x-gateway-base-model-name", PHI)) == (404, "model_not_found")
+        # Envoy may have checked the router's health before that was there: it asks again after a second.
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while "endpoints-unhealthy" in (found := findings(stack, secure)) and time.monotonic() < deadline:
+            threading.Event().wait(0.1)
+        assert found == []
+
+
+@pytest.mark.parametrize("edit", [by_route, by_virtual_host], ids=["envoy-gateway", "kgateway"])
+def test_without_the_catch_all_the_router_is_never_called(
+    tmp_path: Path, edited: Callable[[Edit], None], edit: Edit
+) -> None:
+    edited(without_catch_all(edit))
+    with running(tmp_path) as stack:
+        assert ask(stack, QWEN) == (404, "")
+        assert "catch-all-missing" in findings(stack, secure=False)
