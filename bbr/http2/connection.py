@@ -8,7 +8,10 @@
 A peer's fault ends a stream (RST_STREAM) or the connection (GOAWAY, then `closed`); each has a named reason.
 """
 
+import itertools
+import sys
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Final
 
 from bbr.http2 import budgets, frames
@@ -23,14 +26,13 @@ from bbr.http2.events import (
 )
 from bbr.http2.faults import ConnectionFault
 from bbr.http2.fields import FieldDecoder, FieldSection
-from bbr.http2.frames import ErrorCode, Flag, FrameType, SettingId
-from bbr.http2.reader import FrameReader, Wait, unpad
+from bbr.http2.frames import ErrorCode, Flag, FrameType
+from bbr.http2.reader import Frame, FrameReader, Wait, unpad
 from bbr.http2.sender import ENTRY_BYTES, Sender
-from bbr.http2.settings import DEFAULT_WINDOW_BYTES, Settings
+from bbr.http2.settings import DEFAULT_WINDOW_BYTES, Settings, read_peer_settings
 from bbr.http2.streams import Stream
 from bbr.http2.windows import ReceiveWindow
 
-_MAX_SETTINGS_ENTRIES: Final = 128
 # The octets of a PING of ours; one may be under way at a time.
 _KEEPALIVE: Final = frames.ping(b"bbr-ping")
 # Of the PING behind a GOAWAY: it is answered when the GOAWAY has been read.
@@ -42,12 +44,13 @@ class Connection:
 
     Attributes:
         closed: nothing more will be received or sent but the output already there.
+        more: there may be frames that have come and were not looked at.
         goaway_read: the peer has read our GOAWAY, and opens no more streams; what it had opened before has come.
         streams: open streams by id.
     """
 
     def __init__(self, settings: Settings, now: float) -> None:
-        self.closed = False
+        self.closed = self.more = False
         self.goaway_read = False
         self.streams: dict[int, Stream] = {}
         self._settings = settings
@@ -59,6 +62,7 @@ class Connection:
         self._window = ReceiveWindow(settings.connection_window_bytes)
         self._events: list[Event] = []
         self._reader = FrameReader()
+        self._frames: Iterator[Frame] = iter(())
         self._unfinished = Wait()
         self._first_frame = True
         # A field block in progress: stream id, END_STREAM, self-dependency, fragments.
@@ -82,13 +86,16 @@ class Connection:
 
     # What the owner calls.
 
-    def receive(self, octets: bytes, now: float) -> list[Event]:
-        """Take octets from the peer at `now`, in seconds of a monotonic clock; return what they mean, in order."""
+    def receive(self, octets: bytes, now: float, most: int = sys.maxsize) -> list[Event]:
+        """Take octets from the peer at `now`, in seconds of a monotonic clock; return what they mean, in order.
+
+        After `most` frames it stops; while there is `more`, call it again, without octets.
+        """
         self._now = now
         self._asked_at = None
         if not self.closed:
             try:
-                self._take_frames(octets)
+                self._take_frames(octets, most)
             except ConnectionFault as fault:
                 self._fail(fault.code, fault.reason)
         events, self._events = self._events, []
@@ -222,8 +229,13 @@ class Connection:
 
     # Frames.
 
-    def _take_frames(self, octets: bytes) -> None:
-        for frame_type, flags, stream_id, payload in self._reader.feed(octets):
+    def _take_frames(self, octets: bytes, most: int) -> None:
+        if octets:
+            fresh = self._reader.feed(octets)
+            self._frames = itertools.chain(self._frames, fresh) if self.more else fresh
+        left = most
+        for frame_type, flags, stream_id, payload in itertools.islice(self._frames, most):
+            left -= 1
             if self._first_frame or self._block is not None:
                 self._check_order(frame_type, flags)
             if frame_type == FrameType.DATA:
@@ -242,6 +254,7 @@ class Connection:
                 self._spend_control()  # an extension that we do not know (section 5.5)
             else:
                 self._connection_frame(frame_type, flags, stream_id, payload)
+        self.more = not left
         if self._sender.control_frames > self._settings.max_queued_control_frames:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "unread-control-frames")
 
@@ -461,22 +474,8 @@ class Connection:
                 self._unacknowledged -= 1
                 self._decoder.settings_acknowledged()
             return
-        if len(payload) % frames.SETTING.size:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame-size")
-        if len(payload) > _MAX_SETTINGS_ENTRIES * frames.SETTING.size:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "settings-flood")
-        window = self._sender.initial_window
-        for identifier, value in frames.SETTING.iter_unpack(payload):
-            if identifier == SettingId.INITIAL_WINDOW_SIZE:
-                if value > frames.MAX_WINDOW:
-                    raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "initial-window-size")
-                window = value
-            elif identifier == SettingId.MAX_FRAME_SIZE:
-                if not frames.MIN_MAX_FRAME_SIZE <= value <= frames.MAX_MAX_FRAME_SIZE:
-                    raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "max-frame-size")
-                self._sender.max_frame_size = value
-            elif identifier == SettingId.ENABLE_PUSH and value > 1:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "enable-push")
+        window, frame_size = read_peer_settings(payload, self._sender.initial_window, self._sender.max_frame_size)
+        self._sender.max_frame_size = frame_size
         self._sender.answer(frames.SETTINGS_ACK)
         self._change_initial_window(window)
 
@@ -596,4 +595,4 @@ class Connection:
         last = self._highest_id if self._last_id is None else min(self._highest_id, self._last_id)
         self._sender.control(frames.goaway(last, code, reason.encode()))
         self._events.append(ConnectionFailed(code, reason))
-        self.closed = True
+        self.closed, self.more = True, False

@@ -1,10 +1,16 @@
-"""The limits that a connection keeps, and what it tells its peer of them."""
+"""The limits that a connection keeps, what it tells its peer of them, and what the peer tells of its own."""
 
 from dataclasses import dataclass
+from typing import Final
 
-from bbr.http2.frames import MAX_WINDOW, SettingId
+from bbr.http2 import frames
+from bbr.http2.faults import ConnectionFault
+from bbr.http2.frames import MAX_WINDOW, ErrorCode, SettingId
 
 DEFAULT_WINDOW_BYTES = 65_535
+
+# Of one SETTINGS frame; there are six settings.
+_MAX_ENTRIES: Final = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,3 +71,27 @@ class Settings:
             (SettingId.INITIAL_WINDOW_SIZE, self.stream_window_bytes),
             (SettingId.MAX_HEADER_LIST_SIZE, self.max_field_section_bytes),
         ]
+
+
+def read_peer_settings(payload: bytes, window: int, max_frame_size: int) -> tuple[int, int]:
+    """Return the peer's initial window and largest frame after a SETTINGS frame; before it they were as given.
+
+    Raises:
+        ConnectionFault: a value is out of its range, or the payload is no list of settings, or too long a one.
+    """
+    if len(payload) % frames.SETTING.size:
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame-size")
+    if len(payload) > _MAX_ENTRIES * frames.SETTING.size:
+        raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "settings-flood")
+    for identifier, value in frames.SETTING.iter_unpack(payload):
+        if identifier == SettingId.INITIAL_WINDOW_SIZE:
+            if value > MAX_WINDOW:
+                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "initial-window-size")
+            window = value
+        elif identifier == SettingId.MAX_FRAME_SIZE:
+            if not frames.MIN_MAX_FRAME_SIZE <= value <= frames.MAX_MAX_FRAME_SIZE:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "max-frame-size")
+            max_frame_size = value
+        elif identifier == SettingId.ENABLE_PUSH and value > 1:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "enable-push")
+    return window, max_frame_size

@@ -3,6 +3,7 @@
 Sans-IO: time is an argument, and faults of ours are handed to the owner, which logs them.
 """
 
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,10 +91,15 @@ class RpcConnection:
         """Whether the peer has read that the connection will end, and all that it began before has come."""
         return self._http2.goaway_read
 
-    def receive(self, octets: bytes, now: float) -> None:
-        """Take octets from the peer. Never raises; see `Services.failed`."""
+    @property
+    def more(self) -> bool:
+        """Whether there may be frames that have come and were not looked at; see `receive`."""
+        return self._http2.more
+
+    def receive(self, octets: bytes, now: float, most: int = sys.maxsize) -> None:
+        """Take octets from the peer, `most` frames of them. Never raises; see `Services.failed`."""
         try:
-            for event in self._http2.receive(octets, now):
+            for event in self._http2.receive(octets, now, most):
                 self._handle(event, now)
             if self._stuck:
                 self._unstick()

@@ -25,9 +25,9 @@ GOAWAY_GAP_SECONDS: Final = 5.0
 # resets it, and a reset can overtake the GOAWAY and the answers before it. (golang waits 1 s here, nginx up to 30 s.)
 LINGER_SECONDS: Final = 1.0
 # A read of 256 KiB may hold 20,000 frames that do nothing, or 5,000 requests that are reset at once: tens of
-# milliseconds for which all other connections would wait. So a long read is received in pieces, each twice as long as
-# the one before, and what is left after a moment waits for its connection's next turn.
-PIECE_BYTES: Final = 8 << 10
+# milliseconds for which all other connections would wait. So only so many frames are received at a time (a read full of
+# long DATA has 16), and what is left after a moment waits for its connection's next turn.
+FRAMES_AT_ONCE: Final = 64
 MOMENT_SECONDS: Final = 0.001
 LINGER_BYTES: Final = 16 << 20
 
@@ -70,7 +70,7 @@ class UvConnection(asyncio.Protocol):
         self._tls: TlsSession | None = None
         self._announced = False  # that the connection will end
         self._draining = False
-        self._unread = b""  # octets that have come, and wait for this connection's turn
+        self._behind = False  # frames that have come wait for this connection's turn, and no more is read meanwhile
         self._stalled_since: float | None = None
         self._ended = False  # all that we will ever write is written
         self._linger_until: float | None = None
@@ -134,7 +134,7 @@ class UvConnection(asyncio.Protocol):
         if self._ended or self._transport.is_closing():
             return
         self._stalled_since = None
-        if not self._unread:
+        if not self._behind:
             self._transport.resume_reading()
         self._rpc.hold(False)
         self._flush()
@@ -167,7 +167,7 @@ class UvConnection(asyncio.Protocol):
         if self._ended or self._transport.is_closing():
             return False
         try:
-            if self._unread and self._stalled_since is None:
+            if self._behind and self._stalled_since is None:
                 self._receive(b"")
             if self._rpc.pending:
                 self._rpc.work(self._loop.time())
@@ -216,28 +216,22 @@ class UvConnection(asyncio.Protocol):
     # The rest.
 
     def _has_work(self) -> bool:
-        readable = bool(self._unread) and self._stalled_since is None
+        readable = self._behind and self._stalled_since is None
         return (readable or self._rpc.pending) and not self._ended
 
     def _receive(self, data: bytes) -> None:
-        """Receive for a moment, or a piece, whichever is more; of what is left no more is read until it is received."""
+        """Receive for a moment, or some frames, whichever is more; until the rest is received no more is read."""
         now = self._loop.time()
-        if len(data) <= PIECE_BYTES and not self._unread:
-            self._rpc.receive(data, now)
+        self._rpc.receive(data, now, FRAMES_AT_ONCE)
+        if not self._rpc.more and not self._behind:
             return
-        data = self._unread + data
         until = time.perf_counter() + MOMENT_SECONDS
-        position, size = 0, PIECE_BYTES
-        while position < len(data):
-            self._rpc.receive(data[position : position + size], now)
-            position += size
-            size *= 2
-            if time.perf_counter() >= until:
-                break
-        was_unread, self._unread = bool(self._unread), data[position:]
-        if self._unread:
+        while self._rpc.more and time.perf_counter() < until:
+            self._rpc.receive(b"", now, FRAMES_AT_ONCE)
+        was_behind, self._behind = self._behind, self._rpc.more
+        if self._behind:
             self._transport.pause_reading()
-        elif was_unread:
+        elif was_behind:
             self._transport.resume_reading()
 
     def _receive_tls(self, tls: TlsSession, data: bytes) -> None:
@@ -299,7 +293,7 @@ class UvConnection(asyncio.Protocol):
     def _close(self) -> None:
         """Say no more, and close once the peer has taken what was said; it has as long as any other."""
         self._ended = True
-        self._unread = b""
+        self._behind = False
         self._stalled_since = self._loop.time()
         if self._tls is not None:
             self._transport.write(self._tls.close())

@@ -385,3 +385,27 @@ class TestStuck:
         peer.send(window_update(0, 10_000), window_update(1, 3_000))
         assert peer.connection.take_unstuck() == [3]
         assert not peer.connection.is_stuck(3)
+
+
+def test_frames_are_received_some_at_a_time(peer):
+    connection = peer.connection
+    sent = OPEN + data(1, b"one") + data(1, b"two") + data(1, b"three")[:-2]
+    events = connection.receive(sent, 1.0, 2)
+    assert (len(events), connection.more) == (2, True)
+    events = connection.receive(b"", 1.0, 2)
+    assert (len(events), connection.more) == (1, False)
+    # With octets before the rest has been received: first that rest.
+    assert len(connection.receive(b"ee" + data(1, b"4") + data(1, b"5"), 1.0, 1)) == 1
+    assert connection.more
+    found = connection.receive(data(1, b"6"), 1.0)
+    assert [each.data for each in found] == [b"4", b"5", b"6"]
+    assert not connection.more
+
+
+def test_a_connection_that_has_failed_has_no_more(peer):
+    peer.connection.receive(OPEN + data(1, b"x") + frame(DATA, 0, 0, b"") + data(1, b"y"), 1.0, 2)
+    assert peer.connection.more
+    (*_, failed) = peer.connection.receive(b"", 1.0, 1)
+    assert isinstance(failed, ConnectionFailed)
+    assert not peer.connection.more
+    assert peer.connection.receive(data(1, b"z"), 1.0) == []

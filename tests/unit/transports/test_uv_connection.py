@@ -364,7 +364,7 @@ async def test_exception_of_ours_is_goaway_internal_error_on_its_connection_alon
         reader, writer = await server.connect()
         (broken,) = server.server._connections - {sound}
 
-        def fail(_octets, _now):
+        def fail(_octets, _now, _most):
             raise ValueError("ours")
 
         monkeypatch.setattr(broken._rpc, "receive", fail)
@@ -426,7 +426,7 @@ async def test_a_connection_that_its_peer_has_reset_meanwhile_is_closed_quietly_
 @both
 @in_loop
 async def test_long_read_is_received_in_turns(tls, monkeypatch):
-    monkeypatch.setattr(uv_connection, "PIECE_BYTES", 100)
+    monkeypatch.setattr(uv_connection, "FRAMES_AT_ONCE", 3)
     monkeypatch.setattr(uv_connection, "MOMENT_SECONDS", 0.0)
     async with Uv(tls=tls) as server:
         client = await server.client()
@@ -446,7 +446,7 @@ async def test_long_read_is_received_in_turns(tls, monkeypatch):
 
 @in_loop
 async def test_connection_that_fails_forgets_what_it_has_not_received(monkeypatch):
-    monkeypatch.setattr(uv_connection, "PIECE_BYTES", 100)
+    monkeypatch.setattr(uv_connection, "FRAMES_AT_ONCE", 3)
     monkeypatch.setattr(uv_connection, "MOMENT_SECONDS", 0.0)
     async with Uv() as server:
         reader, writer = await server.connect()
