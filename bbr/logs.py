@@ -21,8 +21,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Final, TextIO, TypeVar
 
-import orjson
-
+from bbr.encodable import dumps
 from bbr.transports.rare_log import Allowance, more
 
 T = TypeVar("T")
@@ -203,25 +202,11 @@ def _cut(text: str, limit: int) -> str:
 
 
 def _dumped(value: object) -> str:
-    try:
-        return orjson.dumps(value, default=_unknown).decode()
-    except TypeError:
-        return orjson.dumps(_mended(value), default=_unknown, option=orjson.OPT_NON_STR_KEYS).decode()
+    return dumps(value, default=_unknown).decode()
 
 
 def _unknown(value: object) -> str:
     return f"<{type(value).__name__}>"  # its words may be anybody's
-
-
-def _mended(value: Any) -> Any:
-    """Return a value that strict JSON can hold: lone surrogates become escapes, long numbers texts."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, dict):
-        return {_mended(name): _mended(each) for name, each in value.items()}
-    if isinstance(value, int) and value.bit_length() > 63:
-        return str(value)
-    return [_mended(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _stack(record: logging.LogRecord) -> str:
