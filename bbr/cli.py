@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -103,6 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: config.Settings, notes: Iterable[dropin.Note]) -> int:
+    # Whoever asks for a reload while this starts or ends asks for nothing that is not done anyway, and must not end it.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # grpcio's C core would write refused binds and resets to stderr in a format of its own, beside our sentence.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     import uvloop  # loading these takes 0.2 s, which --help need not wait for

@@ -371,6 +371,8 @@ class Client:
             raise self._deadline.passed() from None
         except socket.gaierror as error:
             raise ProbeError(f"the name can't be resolved: {error.strerror}") from None
+        except UnicodeError:  # of Python's own, before anybody is asked
+            raise ProbeError("the name can't be resolved: it is no host name") from None
         except OSError as error:
             raise ProbeError(f"can't connect: {error.strerror or error}") from None
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else a second message waits 40 ms for an ACK

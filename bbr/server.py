@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
+import os
 import signal
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -297,7 +299,11 @@ async def _listen(server: Listening, address: str | None, port: int, flag: str) 
     try:
         await server.start(address, port)
     except OSError as error:
-        raise StartError(f"{flag}: {error}: the port is taken, or the address is not this machine's") from None
+        why = "the port is taken, or the address is not this machine's"
+        cause = error.__cause__  # grpcio's is none that tells more
+        if isinstance(cause, OSError) and cause.errno not in (None, errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+            why = os.strerror(cause.errno).lower()
+        raise StartError(f"{flag}: {error}: {why}") from None
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from urllib.parse import parse_qsl
 import h11
 
 from bbr import descriptors
+from bbr.transports.serving import target
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ class AdminServer:
         try:
             self._server = await asyncio.start_server(self._accept, address, port, reuse_port=False)
         except OSError as error:
-            raise OSError(f"can't listen on {address or '::'}, port {port}") from error
+            raise OSError(f"can't listen on {target(address, port)}") from error
         self._running = [asyncio.create_task(each(), name="beside the admin port") for each in self._beside]
         return int(self._server.sockets[0].getsockname()[1])
 

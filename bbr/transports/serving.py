@@ -55,6 +55,12 @@ class TransportCounts:
     resets: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
+def target(address: str | None, port: int) -> str:
+    """Return where a server listens, as it is written; no address is every interface."""
+    host = address or "::"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Serving:
     """Whether this process takes new requests, for health checks and for those who watch it.
 

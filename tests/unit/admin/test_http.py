@@ -279,7 +279,7 @@ async def test_of_all_answers_together_one_piece_is_made_in_a_turn_of_the_event_
 async def test_a_port_that_is_taken():
     async with serving() as url:
         port = int(url.rpartition(":")[2])
-        with pytest.raises(OSError, match=f"can't listen on 127.0.0.1, port {port}"):
+        with pytest.raises(OSError, match=f"can't listen on 127.0.0.1:{port}"):
             await AdminServer({}).start("127.0.0.1", port)
 
 
