@@ -451,6 +451,15 @@ def test_sighup_ends_no_router_that_is_starting(tmp_path):
         assert "an entry of models can't hold nam" in process.stderr
 
 
+def test_a_file_system_that_hangs_does_not_hold_up_the_end(models):
+    with serving(f"--models={models}", "--drain-seconds=1") as process:
+        models.unlink()
+        os.mkfifo(models)
+        process.signal(signal.SIGHUP)
+        with models.open("w", encoding="utf-8"):  # its reader has come, and waits for what never does
+            assert process.stop() == 0
+
+
 @pytest.mark.parametrize(
     ("error", "why"),
     [
