@@ -148,7 +148,7 @@ def _look(command: str, settings: config.Settings, arguments: Mapping[str, Any])
         return _fail(command, EXIT_USAGE, error)
     except SourceError as error:
         return _fail(command, EXIT_USAGE if command == "doctor" else EXIT_FAILED, error)
-    sys.stdout.write(text)
+    _print(text)
     return status
 
 
@@ -162,7 +162,7 @@ def _probe(arguments: Mapping[str, Any]) -> int:
         raise config.ConfigError(
             f"--tls-ca, --tls-cert or --tls-key can't be used: {error.strerror or error}"
         ) from None
-    sys.stdout.write(probe.as_json(report) if arguments["json"] else probe.text(report))
+    _print(probe.as_json(report) if arguments["json"] else probe.text(report))
     return EXIT_FAILED if report.problems else EXIT_OK
 
 
@@ -228,6 +228,19 @@ def _body(name: str | None) -> bytes | None:
 
 def _joined(text: str | list[str]) -> str:
     return text if isinstance(text, str) else ",".join(text)
+
+
+def _print(text: str) -> None:
+    """Write to stdout; what its encoding does not have, or is no text in a file's name, is spelled out."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would be tried again, and fail again, when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # whoever reads has seen enough
+            raise SystemExit(f"bbr: stdout can't be written to: {error.strerror}.") from None
 
 
 def _fail(command: str, code: int, error: Exception) -> int:

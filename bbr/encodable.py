@@ -1,6 +1,6 @@
-"""Texts and JSON that are valid UTF-8, whatever stands in them: names of files may be any octets.
+"""Texts and JSON that can be shown, whatever stands in them: names of files may be any octets, and peers say anything.
 
-Python holds such octets as lone surrogates, which can't be encoded; here they become escapes.
+Python holds octets that are no UTF-8 as lone surrogates, which can't be encoded; here they become escapes.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,11 @@ import orjson
 def encodable(text: str) -> str:
     """Return a text with what is no UTF-8 in it spelled out."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def printable(text: str) -> str:
+    """Return a text for a terminal: what that would obey, or could not show, is spelled out."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def dumps(value: Any, *, option: int = 0, default: Callable[[Any], Any] | None = None) -> bytes:

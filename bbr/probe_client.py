@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 import hpack
 
+from bbr.encodable import printable
 from bbr.http2 import fields, frames
 from bbr.http2.frames import ErrorCode, Flag, FrameType, SettingId
 from bbr.rpc.messages import MessageError, MessageReader, frame
@@ -453,8 +454,7 @@ class Client:
 
 def plain(text: str, limit: int = 300) -> str:
     """Return a peer's text for a terminal: no control characters, and not too much of it."""
-    shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text[:limit])
-    return shown + ("..." if len(text) > limit else "")
+    return printable(text[:limit]) + ("..." if len(text) > limit else "")
 
 
 def _check_name(context: ssl.SSLContext, name: str) -> None:

@@ -3,12 +3,19 @@ import json
 import orjson
 import pytest
 
-from bbr.encodable import dumps, encodable
+from bbr.encodable import dumps, encodable, printable
 
 
 @pytest.mark.parametrize(("text", "found"), [("é\n", "é\n"), ("a\udcffb", "a\\udcffb"), ("", "")])
 def test_a_text(text, found):
     assert encodable(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("é x", "é x"), ("\x1b[31m\u202e\udcff", "\\x1b[31m\\u202e\\udcff"), ("", "")]
+)
+def test_a_text_for_a_terminal(text, found):
+    assert printable(text) == found
 
 
 @pytest.mark.parametrize(
