@@ -481,8 +481,6 @@ def _check(settings: Settings) -> None:
     for name in ("namespace", "kubeconfig", "discover_routes", "metrics_endpoint_auth"):
         if getattr(settings, name) and not settings.kubernetes:
             raise ConfigError(f"{flag_of(name)} needs --kubernetes")
-    if settings.metrics_endpoint_auth and not settings.metrics_port:
-        raise ConfigError("--metrics-endpoint-auth and --metrics-port=0 contradict each other: leave one out")
     if settings.access_log_sample and settings.access_log != "errors":
         raise ConfigError(f"--access-log-sample needs --access-log=errors, and not {settings.access_log}")
     if settings.busy_poll and settings.transport != "uv":

@@ -162,12 +162,14 @@ class Server:
             )
 
     def _tell_idle_rules(self) -> None:
-        """Warn of settings that the model table, as it is, leaves without effect."""
+        """Warn of settings that others, or the model table as it is, leave without effect."""
         settings, registry = self._settings, self.sources.table.registry
         if settings.default_model and not registry.identity and registry.find(settings.default_model) is None:
             log.warning("--default-model: the model table does not hold %s", settings.default_model)
         if settings.serve_models_list and registry.identity:
             log.warning("--serve-models-list: there is no model table to list: such requests pass")
+        if settings.metrics_endpoint_auth and not settings.metrics_port:
+            log.warning("--metrics-endpoint-auth: there are no metrics to guard, by --metrics-port=0")
 
     def _new_exchange(self) -> ObservedExchange:
         return self._exchange_type(self._policy, self.sources.table.registry)

@@ -541,11 +541,6 @@ CONTRADICTIONS = [
     pytest.param({"namespace": "default"}, "--namespace needs --kubernetes", id="a namespace of nothing"),
     pytest.param({"kubeconfig": "config"}, "--kubeconfig needs --kubernetes", id="a kubeconfig for nothing"),
     pytest.param({"metrics_endpoint_auth": "true"}, "--metrics-endpoint-auth needs --kubernetes", id="no cluster"),
-    pytest.param(
-        {"metrics_endpoint_auth": "true", "kubernetes": "true", "metrics_port": "0"},
-        "--metrics-endpoint-auth and --metrics-port=0 contradict each other: leave one out",
-        id="metrics for nobody",
-    ),
     pytest.param({"discover_routes": "true"}, "--discover-routes needs --kubernetes", id="routes of nothing"),
     pytest.param(
         {**PLAINTEXT, "unknown_model": "default"},

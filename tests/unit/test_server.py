@@ -1,11 +1,9 @@
 import asyncio
 import contextlib
 import datetime
-import errno
 import hashlib
 import os
 import queue
-import re
 import resource
 import signal
 import socket
@@ -438,45 +436,6 @@ def test_sighup_reads_the_models_anew_and_a_broken_file_changes_nothing(models):
         assert process.wait_for("the model table is in use: 1 base models, 1 names in all")
         assert ask(process.port, "gemma") == [b"gemma", b"gemma"]
         assert process.stop() == 0
-
-
-def test_sighup_ends_no_router_that_is_starting(tmp_path):
-    fifo = tmp_path / "models.yaml"
-    os.mkfifo(fifo)
-    with bbr(f"--models={fifo}") as process:
-        with fifo.open("w", encoding="utf-8") as models:  # it is being read
-            process.signal(signal.SIGHUP)
-            models.write("models: [{nam: gemma}]")
-        assert process.wait() == 1
-        assert "an entry of models can't hold nam" in process.stderr
-
-
-def test_a_file_system_that_hangs_does_not_hold_up_the_end(models):
-    with serving(f"--models={models}", "--drain-seconds=1") as process:
-        models.unlink()
-        os.mkfifo(models)
-        process.signal(signal.SIGHUP)
-        with models.open("w", encoding="utf-8"):  # its reader has come, and waits for what never does
-            assert process.stop() == 0
-
-
-@pytest.mark.parametrize(
-    ("error", "why"),
-    [
-        (errno.EADDRINUSE, "the port is taken, or the address is not this machine's"),
-        (errno.EADDRNOTAVAIL, "the port is taken, or the address is not this machine's"),
-        (errno.EACCES, "permission denied"),
-        (errno.EMFILE, "too many open files"),
-    ],
-)
-@in_loop
-async def test_a_port_that_can_not_be_had_says_why(error, why):
-    class Taken:
-        async def start(self, _address, _port):
-            raise OSError("can't listen on [::]:9004") from OSError(error, "words of the event loop's")
-
-    with pytest.raises(StartError, match=re.escape(f"--grpc-port: can't listen on [::]:9004: {why}")):
-        await server._listen(Taken(), None, 9004, "--grpc-port")
 
 
 @both
