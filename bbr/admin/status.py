@@ -111,7 +111,7 @@ class Status:
             "version": __version__,
             "transport": vitals.settings.transport,
             "time": round(time.time(), 3),
-            "uptime_seconds": round(max(time.time() - vitals.started, 0.0), 3),
+            "uptime_seconds": round(now - vitals.began, 3),
             "ready": not why,
             "why_not_ready": encodable(why),
             "table": _table(vitals),
