@@ -141,7 +141,7 @@ def _bodies(vitals: Vitals) -> Iterator[Metric]:
 
 
 def _transport(counts: TransportCounts) -> Iterator[Metric]:
-    yield _gauge("bbr_streams", "gRPC calls that run now", counts.streams)
+    yield _gauge("bbr_streams", "ext_proc calls that run now", counts.streams)
     if counts.connections is None:
         return  # grpcio does not tell
     yield _gauge("bbr_connections", "Connections to the ext_proc port that are open now", counts.connections)

@@ -42,7 +42,7 @@ class TransportCounts:
         connections: open now.
         connections_total: accepted since the start.
         turned_away_total: closed at once, over the limit.
-        streams: running calls.
+        streams: running ext_proc calls.
         failures: (layer, reason) -> connections that ended for a fault: of TLS, or of HTTP/2 by its name.
         resets: reason -> streams that we reset for a fault.
     """

@@ -189,7 +189,7 @@ class UvServer:
             connections=len(self._connections),
             connections_total=self._connections_total,
             turned_away_total=self._turned_away.total,
-            streams=sum(connection.calls for connection in self._connections),
+            streams=sum(connection.running(Exchange) for connection in self._connections),
             failures=self._failed,
             resets=self._resets,
         )
