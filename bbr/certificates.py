@@ -16,7 +16,7 @@ from typing import Final, Generic, TypeVar
 from bbr import tls
 from bbr.config import Settings
 from bbr.tls import Credentials, CredentialsError
-from bbr.watch import POLL_SECONDS, Poll, metadata
+from bbr.watch import POLL_SECONDS, Poll, in_thread, metadata
 
 T = TypeVar("T")
 
@@ -98,8 +98,7 @@ class Certificates:
     async def _follow(self, use: Callable[[Credentials], None]) -> None:
         while True:
             asked = await self._poll.wait()
-            # In a thread, since a file system can take its time.
-            recovered = await asyncio.to_thread(self._look, asked=asked)
+            recovered = await in_thread(partial(self._look, asked=asked))
             before, current = self.credentials, self._current()
             if current != before:
                 use(current)

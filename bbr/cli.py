@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -103,6 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: config.Settings, notes: Iterable[dropin.Note]) -> int:
+    # Whoever asks for a reload while this starts or ends asks for nothing that is not done anyway, and must not end it.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # grpcio's C core would write refused binds and resets to stderr in a format of its own, beside our sentence.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     import uvloop  # loading these takes 0.2 s, which --help need not wait for
@@ -145,7 +148,7 @@ def _look(command: str, settings: config.Settings, arguments: Mapping[str, Any])
         return _fail(command, EXIT_USAGE, error)
     except SourceError as error:
         return _fail(command, EXIT_USAGE if command == "doctor" else EXIT_FAILED, error)
-    sys.stdout.write(text)
+    _print(text)
     return status
 
 
@@ -159,7 +162,7 @@ def _probe(arguments: Mapping[str, Any]) -> int:
         raise config.ConfigError(
             f"--tls-ca, --tls-cert or --tls-key can't be used: {error.strerror or error}"
         ) from None
-    sys.stdout.write(probe.as_json(report) if arguments["json"] else probe.text(report))
+    _print(probe.as_json(report) if arguments["json"] else probe.text(report))
     return EXIT_FAILED if report.problems else EXIT_OK
 
 
@@ -225,6 +228,19 @@ def _body(name: str | None) -> bytes | None:
 
 def _joined(text: str | list[str]) -> str:
     return text if isinstance(text, str) else ",".join(text)
+
+
+def _print(text: str) -> None:
+    """Write to stdout; what its encoding does not have, or is no text in a file's name, is spelled out."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would be tried again, and fail again, when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # whoever reads has seen enough
+            raise SystemExit(f"bbr: stdout can't be written to: {error.strerror}.") from None
 
 
 def _fail(command: str, code: int, error: Exception) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 
 from bbr.config import Settings
+from bbr.encodable import dumps
 from bbr.models_list import in_order
 from bbr.registry import Conflict, Entry, Kind, Origin
 from bbr.sources.sources import Sources
@@ -30,7 +31,7 @@ def models(settings: Settings, *, as_json: bool = False) -> tuple[str, int]:
     status = EXIT_FAILED if table.broken else EXIT_OK
     if as_json:
         found = described(table) | {"models": [model(name, entry) for name, entry in in_order(table.registry)]}
-        return orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n", status
+        return dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n", status
     lines = []
     if table.registry.size:
         rows = [(name, _kind(entry), entry.base_model, str(entry.origin)) for name, entry in in_order(table.registry)]

@@ -3,9 +3,11 @@
 import resource
 from typing import Final
 
-# Beside the gateways' connections: the health port's, listeners, logs, files that are read, the event loop's own.
+# Beside the gateways' connections: those of the health and the admin port, listeners, logs, files that are read, the
+# event loop's own.
 HEALTH_CONNECTIONS: Final = 256
-_RESERVED: Final = 64 + HEALTH_CONNECTIONS
+ADMIN_CONNECTIONS: Final = 64
+_RESERVED: Final = 64 + HEALTH_CONNECTIONS + ADMIN_CONNECTIONS
 
 
 def connections_allowed(wanted: int) -> int:

@@ -11,6 +11,7 @@ import orjson
 
 from bbr import commands, policies
 from bbr.config import Settings
+from bbr.encodable import dumps
 from bbr.exchange import Exchange
 from bbr.pb.ext_proc_pb2 import (
     CommonResponse,
@@ -78,7 +79,7 @@ def explain(settings: Settings, asked: Asked, *, as_json: bool = False) -> tuple
     sources.read_all()
     effect = _effect(policies.exchange_type(settings)(policies.policy(settings), sources.table.registry), asked)
     if as_json:
-        return orjson.dumps(_facts(effect), option=orjson.OPT_INDENT_2).decode() + "\n", commands.EXIT_OK
+        return dumps(_facts(effect), option=orjson.OPT_INDENT_2).decode() + "\n", commands.EXIT_OK
     return "".join(f"{line}\n" for line in _lines(effect)), commands.EXIT_OK
 
 

@@ -21,9 +21,9 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Final, TextIO, TypeVar
 
-import orjson
-
+from bbr.encodable import dumps
 from bbr.transports.rare_log import Allowance, more
+from bbr.unblocked import UnblockedWriter
 
 T = TypeVar("T")
 
@@ -99,7 +99,8 @@ class Lines(logging.Handler):
     Of lines from the same place in the code at most MAX_SAME_LINES are written in SAME_LINES_SECONDS; the next one, or
     `close`, tells how many were left out. Requests bound themselves, and "debug" lines are for who wants them all.
 
-    A stream that is closed, full or broken takes lines away, and nothing else.
+    A stream that is closed, full, broken or not read takes lines away, and nothing else; the next line that can be
+    written tells how many.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Lines(logging.Handler):
         self._form = form
         self._clock = clock
         self._places: dict[tuple[str, int], Allowance] = {}
+        self._unwritten = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, unless there were too many like it."""
@@ -126,15 +128,19 @@ class Lines(logging.Handler):
                 if not allowance.take(self._clock()):
                     return
                 left_out = allowance.told()
-            line = self._form(record, more(left_out))
+            lost = f" ({self._unwritten} lines before it could not be written)" if self._unwritten else ""
+            line = self._form(record, more(left_out) + lost)
             self._write(line.encode("utf-8", "backslashreplace") + b"\n")
+            self._unwritten = 0
         except Exception:
             self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         """Do without a line: the standard library would write what the record holds, in a form of its own."""
         error = sys.exception()
-        if not isinstance(error, OSError):
+        if isinstance(error, OSError):
+            self._unwritten += 1
+        else:
             self._tell(
                 f"a line could not be written: {type(error).__name__} at {_place(record.pathname, record.lineno)}"
             )
@@ -203,25 +209,11 @@ def _cut(text: str, limit: int) -> str:
 
 
 def _dumped(value: object) -> str:
-    try:
-        return orjson.dumps(value, default=_unknown).decode()
-    except TypeError:
-        return orjson.dumps(_mended(value), default=_unknown, option=orjson.OPT_NON_STR_KEYS).decode()
+    return dumps(value, default=_unknown).decode()
 
 
 def _unknown(value: object) -> str:
     return f"<{type(value).__name__}>"  # its words may be anybody's
-
-
-def _mended(value: Any) -> Any:
-    """Return a value that strict JSON can hold: lone surrogates become escapes, long numbers texts."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, dict):
-        return {_mended(name): _mended(each) for name, each in value.items()}
-    if isinstance(value, int) and value.bit_length() > 63:
-        return str(value)
-    return [_mended(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _stack(record: logging.LogRecord) -> str:
@@ -274,12 +266,7 @@ def _writer(stream: TextIO) -> Callable[[bytes], object]:
         descriptor = stream.fileno()
     except (OSError, ValueError, AttributeError):  # a stream in memory
         return lambda octets: stream.write(octets.decode())
-
-    def write(octets: bytes) -> None:
-        while octets:
-            octets = octets[os.write(descriptor, octets) :]
-
-    return write
+    return UnblockedWriter(descriptor).write
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 import hpack
 
+from bbr.encodable import printable
 from bbr.http2 import fields, frames
 from bbr.http2.frames import ErrorCode, Flag, FrameType, SettingId
 from bbr.rpc.messages import MessageError, MessageReader, frame
@@ -371,6 +372,8 @@ class Client:
             raise self._deadline.passed() from None
         except socket.gaierror as error:
             raise ProbeError(f"the name can't be resolved: {error.strerror}") from None
+        except UnicodeError:  # of Python's own, before anybody is asked
+            raise ProbeError("the name can't be resolved: it is no host name") from None
         except OSError as error:
             raise ProbeError(f"can't connect: {error.strerror or error}") from None
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else a second message waits 40 ms for an ACK
@@ -451,8 +454,7 @@ class Client:
 
 def plain(text: str, limit: int = 300) -> str:
     """Return a peer's text for a terminal: no control characters, and not too much of it."""
-    shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text[:limit])
-    return shown + ("..." if len(text) > limit else "")
+    return printable(text[:limit]) + ("..." if len(text) > limit else "")
 
 
 def _check_name(context: ssl.SSLContext, name: str) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
+import os
 import signal
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -160,12 +162,14 @@ class Server:
             )
 
     def _tell_idle_rules(self) -> None:
-        """Warn of settings that the model table, as it is, leaves without effect."""
+        """Warn of settings that others, or the model table as it is, leave without effect."""
         settings, registry = self._settings, self.sources.table.registry
         if settings.default_model and not registry.identity and registry.find(settings.default_model) is None:
             log.warning("--default-model: the model table does not hold %s", settings.default_model)
         if settings.serve_models_list and registry.identity:
             log.warning("--serve-models-list: there is no model table to list: such requests pass")
+        if settings.metrics_endpoint_auth and not settings.metrics_port:
+            log.warning("--metrics-endpoint-auth: there are no metrics to guard, by --metrics-port=0")
 
     def _new_exchange(self) -> ObservedExchange:
         return self._exchange_type(self._policy, self.sources.table.registry)
@@ -297,7 +301,11 @@ async def _listen(server: Listening, address: str | None, port: int, flag: str) 
     try:
         await server.start(address, port)
     except OSError as error:
-        raise StartError(f"{flag}: {error}: the port is taken, or the address is not this machine's") from None
+        why = "the port is taken, or the address is not this machine's"
+        cause = error.__cause__  # grpcio's is none that tells more
+        if isinstance(cause, OSError) and cause.errno not in (None, errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+            why = os.strerror(cause.errno).lower()
+        raise StartError(f"{flag}: {error}: {why}") from None
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -31,6 +32,9 @@ _CLOCK_SKEW: Final = datetime.timedelta(hours=1)
 # The forward-secret AEAD suites for TLS 1.2: RFC 9113's appendix A forbids all others to HTTP/2. Those of TLS 1.3 are
 # OpenSSL's own choice.
 _TLS12_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+# What `cryptography` raises for a certificate that it can't read, or not all of it; two of them are no ValueError.
+_UNREADABLE: Final = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion)
 
 _NAME_KINDS: Final[dict[type[x509.GeneralName], str]] = {
     x509.DNSName: "DNS",
@@ -97,9 +101,15 @@ def load(certificate: Path, key: Path) -> Credentials:
     chain = _certificates("--tls-cert", certificate)
     key_pem = _read("--tls-key", key)
     private = _private_key(key, key_pem)
-    if _public_octets(private.public_key()) != _public_octets(chain[0].public_key()):
+    try:
+        fits = _public_octets(private.public_key()) == _public_octets(chain[0].public_key())
+        credentials = _credentials(chain, private)
+    except _UNREADABLE as error:  # parts of a certificate are read only now: its key, of a curve that is not known, say
+        raise CredentialsError(
+            f"--tls-cert: {certificate}: holds a certificate that can't be used ({type(error).__name__}: {error})"
+        ) from None
+    if not fits:
         raise CredentialsError(f"--tls-key: {key}: is not the key of the first certificate in {certificate}")
-    credentials = _credentials(chain, private)
     try:
         server_context(credentials)
     except ssl.SSLError as error:  # a key that is too short, say
@@ -126,7 +136,7 @@ def subject_names(certificate: bytes) -> tuple[SubjectName, ...]:
     try:
         extensions = x509.load_der_x509_certificate(certificate).extensions
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except (*_UNREADABLE, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return ()
     return tuple(SubjectName(_NAME_KINDS.get(type(name), "other"), str(name.value)) for name in names)
 
@@ -197,7 +207,7 @@ def _certificates(flag: str, path: Path) -> list[x509.Certificate]:
     octets = _read(flag, path)
     try:
         return x509.load_pem_x509_certificates(octets)
-    except ValueError:
+    except _UNREADABLE:
         raise CredentialsError(f"{flag}: {path}: holds no certificate in PEM, or a broken one") from None
 
 

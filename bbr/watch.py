@@ -4,8 +4,12 @@ import asyncio
 import contextlib
 import errno
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
 
 POLL_SECONDS: Final = 1.0
 
@@ -33,6 +37,30 @@ class Poll:
         asked = self._asked.is_set()
         self._asked.clear()
         return asked
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """Call what reads files in a thread: a file system can take its time, perhaps for ever.
+
+    Not asyncio's own threads: the end of the process waits for those, and would not come while a mount hangs.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def tell(say: Callable[[Any], None], value: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(lambda: None if done.done() else say(value))
+
+    def run() -> None:
+        try:
+            found = call()
+        except BaseException as error:
+            tell(done.set_exception, error)
+        else:
+            tell(done.set_result, found)
+
+    threading.Thread(target=run, name="reading files", daemon=True).start()
+    return await done
 
 
 def metadata(path: str | Path) -> tuple[int, ...]:

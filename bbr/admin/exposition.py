@@ -3,6 +3,7 @@
 Imported only when somebody asks: prometheus_client takes 60 ms to load.
 """
 
+import itertools
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, cast
@@ -26,6 +27,9 @@ from bbr.verdict import Outcome
 
 # Samples that are written in one go: about a millisecond's, for which a request may have to wait.
 _SAMPLES_AT_ONCE: Final = 100
+
+# Base models whose samples are taken in one go.
+_MODELS_AT_ONCE: Final = 50
 
 _OPEN_METRICS_END: Final = b"# EOF\n"
 
@@ -57,6 +61,7 @@ def _pieces(encode: Callable[[Any], bytes], found: Iterable[Metric]) -> Iterator
     end = b""
     piece: list[bytes] = []
     room = _SAMPLES_AT_ONCE
+    introduced = ""
     for metric in found:
         samples = metric.samples
         start = 0
@@ -67,8 +72,9 @@ def _pieces(encode: Callable[[Any], bytes], found: Iterable[Metric]) -> Iterator
             if text.endswith(_OPEN_METRICS_END):
                 end = _OPEN_METRICS_END
                 text = text.removesuffix(end)
-            if start:  # the family has been introduced
+            if metric.name == introduced:
                 text = b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(b"# "))
+            introduced = metric.name
             piece.append(text)
             start += room
             room -= len(part.samples)
@@ -80,7 +86,7 @@ def _pieces(encode: Callable[[Any], bytes], found: Iterable[Metric]) -> Iterator
 
 
 def families(vitals: Vitals) -> Iterator[Metric]:
-    """Give all metric families, their samples as they are now."""
+    """Give all metric families, their samples as they are now; a large one as several, one after the other."""
     yield from _requests(vitals)
     yield from _bodies(vitals)
     yield from _transport(vitals.main.counts())
@@ -94,15 +100,17 @@ def families(vitals: Vitals) -> Iterator[Metric]:
 
 def _requests(vitals: Vitals) -> Iterator[Metric]:
     metrics = vitals.metrics
-    requests = CounterMetricFamily(
-        "bbr_requests",
-        "Requests by what came of them. base_model is empty unless the model table holds it",
-        labels=("outcome", "base_model"),
-    )
-    for base_model, counts in list(metrics.models.items()):
-        for outcome, number in counts.outcomes.items():
-            requests.add_metric((str(outcome), base_model), number)
-    yield requests
+    models = iter(list(metrics.models.items()))
+    while some := list(itertools.islice(models, _MODELS_AT_ONCE)):
+        requests = CounterMetricFamily(
+            "bbr_requests",
+            "Requests by what came of them. base_model is empty unless the model table holds it",
+            labels=("outcome", "base_model"),
+        )
+        for base_model, counts in some:
+            for outcome, number in counts.outcomes.items():
+                requests.add_metric((str(outcome), base_model), number)
+        yield requests
     reasons = CounterMetricFamily(
         "bbr_request_reasons",
         "Requests whose outcome has a reason: that of the bbr:<reason> in a gateway's access log",
@@ -133,7 +141,7 @@ def _bodies(vitals: Vitals) -> Iterator[Metric]:
 
 
 def _transport(counts: TransportCounts) -> Iterator[Metric]:
-    yield _gauge("bbr_streams", "gRPC calls that run now", counts.streams)
+    yield _gauge("bbr_streams", "ext_proc calls that run now", counts.streams)
     if counts.connections is None:
         return  # grpcio does not tell
     yield _gauge("bbr_connections", "Connections to the ext_proc port that are open now", counts.connections)

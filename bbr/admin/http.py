@@ -8,7 +8,8 @@
     GET /debug/models    the model table, its conflicts and broken objects, as JSON
     GET /debug/config    the settings, as JSON
 
-h11 reads the requests. Answers that take long are made in pieces, and the gateway's requests are served in between.
+h11 reads the requests. Answers that take long are made in pieces, one at a time however many are wanted, and the
+gateway's requests are served in between.
 """
 
 import asyncio
@@ -21,10 +22,13 @@ from urllib.parse import parse_qsl
 
 import h11
 
+from bbr import descriptors
+from bbr.transports.serving import target
+
 log = logging.getLogger(__name__)
 
-# Scrapers, probes, and people with browsers; more are closed as they come.
-MAX_CONNECTIONS: Final = 64
+# Scrapers, probes, and people with browsers; one more ends the one that has waited for a request the longest.
+MAX_CONNECTIONS: Final = descriptors.ADMIN_CONNECTIONS
 # For a request to come, on a connection that is kept, and for its answer to be taken.
 IDLE_SECONDS: Final = 75.0
 _READ_BYTES: Final = 16_384
@@ -75,6 +79,8 @@ def text(sentence: str, status: int = 200) -> Answer:
 
 Page = Callable[[Asked], Awaitable[Answer]]
 
+_Tasks = dict[asyncio.Task[None], None]  # in order
+
 
 class AdminServer:
     """Serves pages by their paths; GET and HEAD only.
@@ -94,7 +100,11 @@ class AdminServer:
         self._beside = beside
         self._idle_seconds = idle_seconds
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        # Each connection's task is in one of these, those that wait for a request or answer one the longest first.
+        self._waiting: _Tasks = {}
+        self._answering: _Tasks = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # and those that are being ended
+        self._making = asyncio.Lock()
         self._running: list[asyncio.Task[None]] = []
 
     async def start(self, address: str | None, port: int) -> int:
@@ -106,7 +116,7 @@ class AdminServer:
         try:
             self._server = await asyncio.start_server(self._accept, address, port, reuse_port=False)
         except OSError as error:
-            raise OSError(f"can't listen on {address or '::'}, port {port}") from error
+            raise OSError(f"can't listen on {target(address, port)}") from error
         self._running = [asyncio.create_task(each(), name="beside the admin port") for each in self._beside]
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -121,44 +131,87 @@ class AdminServer:
             await asyncio.wait(tasks)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._tasks) >= MAX_CONNECTIONS:
-            writer.transport.abort()
-            return
+        """Serve a connection; one too many in place of another: who holds all of them shuts out no health check."""
+        if len(self._waiting) + len(self._answering) >= MAX_CONNECTIONS:
+            longest = next(iter(self._waiting or self._answering))
+            self._forget(longest)
+            longest.cancel()
         task = asyncio.create_task(self._serve(reader, writer), name="admin connection")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._waiting[task] = None
+
+        def over(_: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            self._forget(task)
+            writer.transport.abort()  # else a peer that does not read would keep it, and stop() would wait for that
+
+        task.add_done_callback(over)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._waiting.pop(task, None)
+        self._answering.pop(task, None)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = h11.Connection(h11.SERVER)
         try:
             while await self._exchange(connection, reader, writer):
                 connection.start_next_cycle()
+            writer.close()
+            async with asyncio.timeout(self._idle_seconds):
+                await writer.wait_closed()
         except (OSError, TimeoutError):
             pass  # it has gone, or has fallen asleep
-        except h11.RemoteProtocolError as error:
-            with contextlib.suppress(OSError, h11.LocalProtocolError):
-                await _send(
-                    connection, writer, text(f"malformed request: {error}", error.error_status_hint), head=False
-                )
         except Exception:
             log.exception("a page of the admin port failed")
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
 
     async def _exchange(
         self, connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
         """Answer one request; False if the connection is at its end."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 (a coroutine runs in one)
         async with asyncio.timeout(self._idle_seconds):
-            request = await _receive(connection, reader)
+            try:
+                request = await _receive(connection, reader)
+            except h11.RemoteProtocolError as error:
+                with contextlib.suppress(h11.LocalProtocolError):
+                    refused = text(f"malformed request: {error}", error.error_status_hint)
+                    await self._send(connection, writer, refused, head=False)
+                return False
             if request is None:
                 return False
+            self._move(task, self._waiting, self._answering)
             head = request.method == b"HEAD"
             answer = await self._answer(request)
-            await _send(connection, writer, answer, head=head)
+            await self._send(connection, writer, answer, head=head)
+            self._move(task, self._answering, self._waiting)
         return connection.our_state is h11.DONE and connection.their_state is h11.DONE
+
+    @staticmethod
+    def _move(task: asyncio.Task[None], old: _Tasks, new: _Tasks) -> None:
+        if task in old:  # else it is being ended
+            del old[task]
+            new[task] = None
+
+    async def _send(
+        self, connection: h11.Connection, writer: asyncio.StreamWriter, answer: Answer, *, head: bool
+    ) -> None:
+        fields = [("content-type", answer.content_type), ("cache-control", "no-store"), *answer.headers]
+        fields.append(("x-content-type-options", "nosniff"))
+        response = h11.Response(status_code=answer.status, headers=[*fields, ("transfer-encoding", "chunked")])
+        writer.write(connection.send(response) or b"")
+        pieces = iter(()) if head else iter(answer.body)
+        while True:
+            async with self._making:  # one of all that are wanted, in a turn of the event loop
+                piece = next(pieces, None)
+                await asyncio.sleep(0)
+            if piece is None:
+                break
+            if piece:
+                writer.write(connection.send(h11.Data(data=piece)) or b"")
+            await writer.drain()
+        writer.write(connection.send(h11.EndOfMessage()) or b"")
+        await writer.drain()
 
     async def _answer(self, request: h11.Request) -> Answer:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
@@ -186,18 +239,3 @@ async def _receive(connection: h11.Connection, reader: asyncio.StreamReader) -> 
             return request
         elif isinstance(event, h11.ConnectionClosed):
             return None
-
-
-async def _send(connection: h11.Connection, writer: asyncio.StreamWriter, answer: Answer, *, head: bool) -> None:
-    fields = [("content-type", answer.content_type), ("cache-control", "no-store"), *answer.headers]
-    fields.append(("x-content-type-options", "nosniff"))
-    response = h11.Response(status_code=answer.status, headers=[*fields, ("transfer-encoding", "chunked")])
-    writer.write(connection.send(response) or b"")
-    if not head:
-        for piece in answer.body:
-            if piece:
-                writer.write(connection.send(h11.Data(data=piece)) or b"")
-            await writer.drain()
-            await asyncio.sleep(0)
-    writer.write(connection.send(h11.EndOfMessage()) or b"")
-    await writer.drain()

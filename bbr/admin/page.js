@@ -83,8 +83,8 @@ function fillTable(place, found) {
 
 // Requests per second from one answer to the next, unless the router was started anew between them.
 function addRates(found, before) {
-  const seconds = found.time - before.time;
-  if (seconds <= 0 || found.uptime_seconds < before.uptime_seconds) return;
+  const seconds = found.uptime_seconds - before.uptime_seconds;  // not of its clock, which may be set meanwhile
+  if (seconds <= 0) return;
   const counted = new Map(before.models.rows.map((row) => [row.base_model, row.requests]));
   for (const row of found.models.rows) {
     if (counted.has(row.base_model)) row.per_second_now = (row.requests - counted.get(row.base_model)) / seconds;

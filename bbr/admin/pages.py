@@ -18,6 +18,7 @@ from bbr.admin.status import Status
 from bbr.admin.vitals import Vitals
 from bbr.admin.window import Window
 from bbr.client_names import AllowedName
+from bbr.encodable import dumps
 from bbr.paths import PathPattern
 from bbr.registry import Steps
 from bbr.sources.sources import Sources
@@ -95,7 +96,7 @@ class Pages:
             for each in dataclasses.fields(self._vitals.settings)
         }
         found = {"version": __version__, "started": self._vitals.started, "settings": settings}
-        return Answer((orjson.dumps(found, option=orjson.OPT_INDENT_2), b"\n"), JSON)
+        return Answer((dumps(found, option=orjson.OPT_INDENT_2), b"\n"), JSON)
 
 
 def _models(sources: Sources) -> Iterator[bytes]:
@@ -110,11 +111,11 @@ def _models(sources: Sources) -> Iterator[bytes]:
         "unknown_models_in_routes": [str(each) for each in mismatches.unknown] if mismatches else (),
         **commands.described(table),
     }
-    yield orjson.dumps(found, option=orjson.OPT_INDENT_2).removesuffix(b"\n}") + b',\n  "models": ['
+    yield dumps(found, option=orjson.OPT_INDENT_2).removesuffix(b"\n}") + b',\n  "models": ['
     entries = table.registry.items()
     separator = b"\n    "
     while some := list(itertools.islice(entries, _MODELS_AT_ONCE)):
-        yield separator + b",\n    ".join(orjson.dumps(commands.model(*each)) for each in some)
+        yield separator + b",\n    ".join(dumps(commands.model(*each)) for each in some)
         separator = b",\n    "
     yield b"\n  ]\n}\n"
 

@@ -34,6 +34,7 @@ import orjson
 from bbr import __version__
 from bbr.admin.vitals import Vitals
 from bbr.admin.window import NOTHING, Counts, Window
+from bbr.encodable import encodable
 from bbr.metrics import BUSY_BOUNDS, DURATION_BOUNDS
 from bbr.observed import clock
 from bbr.registry import Entry, Kind, Registry, Steps
@@ -110,9 +111,9 @@ class Status:
             "version": __version__,
             "transport": vitals.settings.transport,
             "time": round(time.time(), 3),
-            "uptime_seconds": round(max(time.time() - vitals.started, 0.0), 3),
+            "uptime_seconds": round(now - vitals.began, 3),
             "ready": not why,
-            "why_not_ready": _encodable(why),
+            "why_not_ready": encodable(why),
             "table": _table(vitals),
             "window_seconds": round(window.seconds(now), 3),
             "requests": requests,
@@ -223,7 +224,7 @@ def _name(name: str, entry: Entry | None) -> Row:
         "name": name,
         "kind": kind,
         "base_model": entry.base_model,
-        "declared_by": _encodable(str(entry.origin)),
+        "declared_by": encodable(str(entry.origin)),
     }
 
 
@@ -247,7 +248,7 @@ def _bound(quantile: float | None, bounds: Sequence[float]) -> dict[str, float] 
 def _table(vitals: Vitals) -> Row:
     table = vitals.sources.table
     if table.registry.identity or not table.synced:
-        summary = _encodable(str(vitals.sources))
+        summary = encodable(str(vitals.sources))
     else:  # to tell adapters from aliases would take a look at every name
         summary = f"base models: {len(table.registry.base_models):,}; names in all: {table.registry.size:,}"
     return {
@@ -273,10 +274,10 @@ def _wrong(vitals: Vitals) -> Row:
     unrouted, unknown = mismatches or Mismatches()
     unfit = itertools.chain((f"No HTTPRoute wants the base model {name}" for name in unrouted), map(str, unknown))
     return {
-        "conflicts": _first(({"what": _encodable(str(each))} for each in table.conflicts), len(table.conflicts)),
+        "conflicts": _first(({"what": encodable(str(each))} for each in table.conflicts), len(table.conflicts)),
         "broken": _first(
             (
-                {"object": _encodable(f"{source} {key}"), "why": _encodable(why)}
+                {"object": encodable(f"{source} {key}"), "why": encodable(why)}
                 for (source, key), why in table.broken.items()
             ),
             len(table.broken),
@@ -303,8 +304,3 @@ def _connections(vitals: Vitals) -> Row:
         "accepted": counts.connections_total,
         "turned_away": counts.turned_away_total,
     }
-
-
-def _encodable(text: str) -> str:
-    """Return a text with what is no UTF-8 in a file's name spelled out."""
-    return text.encode("utf-8", "backslashreplace").decode()

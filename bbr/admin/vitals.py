@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from bbr.config import Settings
 from bbr.ledger import Ledger
 from bbr.metrics import Metrics
+from bbr.observed import clock
 from bbr.sources.sources import Sources
 from bbr.transports.serving import Serving, TransportCounts
 
@@ -28,6 +29,7 @@ class Vitals:
     Attributes:
         main: the ext_proc port.
         started: when the process began to serve, in seconds since the epoch.
+        began: the same in seconds of `clock`, which no change of the system's time moves.
     """
 
     settings: Settings
@@ -38,6 +40,7 @@ class Vitals:
     main: Counting
     certificates: "Certificates | None"
     started: float = field(default_factory=time.time)
+    began: float = field(default_factory=clock)
 
     def why_not_ready(self) -> str:
         """Return in words why this replica takes no requests; "" if it does."""

@@ -52,7 +52,10 @@ def fetch(url: str, *, timeout: float = TIMEOUT_SECONDS, max_bytes: int = MAX_BY
         AdminError: it can't be reached, or does not answer as Envoy does.
     """
     base = url.rstrip("/")
-    parts = urllib.parse.urlsplit(base)
+    try:
+        parts = urllib.parse.urlsplit(base)
+    except ValueError:  # a bracket without its other
+        parts = urllib.parse.SplitResult("", "", "", "", "")
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise AdminError(f"--envoy-admin: {url!r} is no URL as in http://127.0.0.1:19000")
     if parts.username or parts.password:

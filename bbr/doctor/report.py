@@ -9,6 +9,7 @@ import orjson
 
 from bbr.doctor.finding import Finding, Severity
 from bbr.doctor.gateway import Gateway
+from bbr.encodable import printable
 
 _WIDTH: Final = 110
 
@@ -24,7 +25,8 @@ def as_text(gateway: Gateway, findings: Sequence[Finding]) -> str:
         lines += [f"  found  {evidence}" for evidence in each.evidence]
         first, *others = each.fix.splitlines()
         lines += [f"  fix    {first}", *(f"         {line}" for line in others), ""]
-    return "\n".join(map(_printable, [*lines, _count(findings)])) + "\n"
+    # Names and values are the gateway's.
+    return "\n".join(map(printable, [*lines, _count(findings)])) + "\n"
 
 
 def as_json(gateway: Gateway, findings: Sequence[Finding]) -> str:
@@ -45,11 +47,6 @@ def as_json(gateway: Gateway, findings: Sequence[Finding]) -> str:
         ],
     }
     return orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n"
-
-
-def _printable(line: str) -> str:
-    """Return a line without what a terminal would obey: names and values are the gateway's."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
 
 
 def _wrapped(sentence: str) -> list[str]:

@@ -10,7 +10,6 @@
 a table would answer 404 for models that exist.
 """
 
-import asyncio
 import errno
 import hashlib
 import importlib.resources
@@ -25,7 +24,7 @@ from bbr.refusal import Refusal
 from bbr.registry import Alias, BaseModel, Declaration, Kind, Origin, Steps, merging
 from bbr.sources.table import FILE, SourceError, SourceObject, Table
 from bbr.sources.yaml_tree import Mapping, Node, Scalar, Sequence, tree
-from bbr.watch import POLL_SECONDS, Poll, metadata
+from bbr.watch import POLL_SECONDS, Poll, in_thread, metadata
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 
@@ -90,8 +89,7 @@ class FileSource:
             forced = await self._poll.wait()
             directory = str(self._path)
             try:
-                # In a thread, since a file system can take its time.
-                changed, gone = await asyncio.to_thread(self._look, forced=forced)
+                changed, gone = await in_thread(partial(self._look, forced=forced))
             except SourceError as error:  # of the directory itself: what its files declared stays
                 self._table.put(FILE, _unusable(directory, error))
                 continue

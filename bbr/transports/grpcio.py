@@ -17,7 +17,7 @@ from bbr import health
 from bbr.exchange import Exchange
 from bbr.status import Status, StatusCode
 from bbr.transports.rare_log import RareLog
-from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts, max_message_bytes
+from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts, max_message_bytes, target
 
 if TYPE_CHECKING:
     from bbr.tls import Credentials
@@ -87,18 +87,17 @@ class GrpcioServer:
         Raises:
             OSError: the address can't be listened on.
         """
-        target = f"[{address or '::'}]:{port}" if ":" in (address or "::") else f"{address}:{port}"
         try:
-            bound = self._add_port(target)
+            bound = self._add_port(target(address, port))
         except RuntimeError as error:
-            raise OSError(f"can't listen on {target}") from error
+            raise OSError(f"can't listen on {target(address, port)}") from error
         await self._server.start()
         return bound
 
-    def _add_port(self, target: str) -> int:
+    def _add_port(self, where: str) -> int:
         if self._certificates is None:
-            return int(self._server.add_insecure_port(target))
-        return int(self._server.add_secure_port(target, self._certificates.credentials))
+            return int(self._server.add_insecure_port(where))
+        return int(self._server.add_secure_port(where, self._certificates.credentials))
 
     def use(self, credentials: "Credentials") -> None:
         """Show these from the next connection on; those that there are keep what they have agreed on.

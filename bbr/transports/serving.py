@@ -42,7 +42,7 @@ class TransportCounts:
         connections: open now.
         connections_total: accepted since the start.
         turned_away_total: closed at once, over the limit.
-        streams: running calls.
+        streams: running ext_proc calls.
         failures: (layer, reason) -> connections that ended for a fault: of TLS, or of HTTP/2 by its name.
         resets: reason -> streams that we reset for a fault.
     """
@@ -53,6 +53,12 @@ class TransportCounts:
     streams: int = 0
     failures: dict[tuple[str, str], int] = dataclasses.field(default_factory=dict)
     resets: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+def target(address: str | None, port: int) -> str:
+    """Return where a server listens, as it is written; no address is every interface."""
+    host = address or "::"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Serving:

@@ -21,7 +21,7 @@ from bbr.rpc.connection import RpcConnection, Services
 from bbr.transports.busy_poll import BusyPoll
 from bbr.transports.health_calls import Answer, Check, Watch
 from bbr.transports.rare_log import RareLog
-from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts, max_message_bytes
+from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts, max_message_bytes, target
 from bbr.transports.tls_session import TlsSession
 from bbr.transports.uv_connection import GOAWAY_GAP_SECONDS, UvConnection
 
@@ -138,9 +138,7 @@ class UvServer:
                 lambda: UvConnection(self), address, port, reuse_port=False, backlog=_BACKLOG
             )
         except OSError as error:
-            host = address or "::"
-            target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            raise OSError(f"can't listen on {target}") from error
+            raise OSError(f"can't listen on {target(address, port)}") from error
         self._ticking = loop.call_later(self._tick_seconds, self._tick)
         self._telling = loop.create_task(self._tell_watchers(), name="health watchers")
         return int(self._server.sockets[0].getsockname()[1])
@@ -191,7 +189,7 @@ class UvServer:
             connections=len(self._connections),
             connections_total=self._connections_total,
             turned_away_total=self._turned_away.total,
-            streams=sum(connection.calls for connection in self._connections),
+            streams=sum(connection.running(Exchange) for connection in self._connections),
             failures=self._failed,
             resets=self._resets,
         )

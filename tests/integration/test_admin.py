@@ -96,7 +96,7 @@ def test_a_port_that_is_taken_ends_the_start(router):
     port = url.rpartition(":")[2]
     with bbr(f"--metrics-port={port}") as process:
         assert process.wait() == 1
-        assert f"--metrics-port: can't listen on 127.0.0.1, port {port}" in process.stderr
+        assert f"--metrics-port: can't listen on 127.0.0.1:{port}" in process.stderr
 
 
 @in_loop

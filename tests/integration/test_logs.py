@@ -185,6 +185,23 @@ def test_a_reader_of_stderr_that_goes_away_takes_nothing_with_it(form):
         assert process.wait(DEADLINE_SECONDS) == 0
 
 
+def test_a_reader_of_stderr_that_reads_no_more_holds_up_nothing():
+    line, port, admin = command("--access-log=all")
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writer, bytes(4096)):  # it is full
+            pass
+    os.set_blocking(writer, True)
+    with running(line, admin, stderr=writer) as process:
+        os.close(writer)
+        for _ in range(3):
+            assert ask(port, b'{"model": "qwen"}') == grpc.StatusCode.OK
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 0
+    os.close(reader)
+
+
 def test_a_router_without_stderr_serves():
     line, port, admin = command()
     with running(line, admin, preexec_fn=lambda: os.close(2)) as process:

@@ -406,6 +406,22 @@ async def test_one_that_is_not_ready_yet_lives_and_tells_its_watchers_when_it_is
 
 
 @in_loop
+async def test_streams_are_counted_and_health_watches_are_none():
+    async with Rig() as rig:
+        client, _stream = await watching(rig)
+        assert rig.server.counts().streams == 0
+        running = rig.process()
+        await running.write(HEADERS)
+        await rig.until("message", 1)
+        assert rig.server.counts().streams == 1
+        running.cancel()
+        client.abort()
+        await rig.all_ended()
+        assert rig.server.counts().streams == 0
+        rig.serving.stop()
+
+
+@in_loop
 async def test_watchers_that_leave_leave_nothing():
     async with Rig() as rig:
         for _ in range(10):

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -80,6 +81,14 @@ def test_models_as_json(models):
     assert sql["why"].startswith("sql can't be an adapter of phi")
     assert (x["name"], x["kept"], x["ignored"]["alias_of"]) == ("x", None, "nobody")
     assert found["broken"] == [{"source": "file", "object": str(broken), "why": "line 1: models must be a list"}]
+
+
+def test_models_as_json_of_a_file_whose_name_is_no_text(tmp_path):
+    (tmp_path / os.fsdecode(b"\xff.yaml")).write_text("models: [{name: qwen}]")
+    (tmp_path / os.fsdecode(b"\xfe.yaml")).write_text("models: [{name: }]")
+    found = json.loads(commands.models(of(tmp_path), as_json=True)[0])
+    assert found["models"][0]["declared_by"]["name"] == str(tmp_path / "\\udcff.yaml")
+    assert found["broken"][0]["object"] == str(tmp_path / "\\udcfe.yaml")
 
 
 def test_models_as_json_without_a_table():

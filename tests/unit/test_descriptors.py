@@ -6,14 +6,14 @@ from bbr import descriptors
 from bbr.descriptors import connections_allowed
 
 INFINITE = resource.RLIM_INFINITY
-RESERVED = 320
+RESERVED = 384
 
 LIMITS = [
     pytest.param((20_000, 20_000), 10_000, 10_000, None, id="enough"),
-    pytest.param((1024, 20_000), 704, 704, None, id="just enough"),
-    pytest.param((1024, 20_000), 705, 705, (20_000, 20_000), id="raised to the hard limit"),
+    pytest.param((1024, 20_000), 640, 640, None, id="just enough"),
+    pytest.param((1024, 20_000), 641, 641, (20_000, 20_000), id="raised to the hard limit"),
     pytest.param((1024, 4096), 10_000, 4096 - RESERVED, (4096, 4096), id="raised, and still too low"),
-    pytest.param((1024, INFINITE), 10_000, 10_000, (10_320, INFINITE), id="raised where there is no hard limit"),
+    pytest.param((1024, INFINITE), 10_000, 10_000, (10_384, INFINITE), id="raised where there is no hard limit"),
     pytest.param((INFINITE, INFINITE), 10_000, 10_000, None, id="no limit"),
     pytest.param((64, 64), 10_000, 1, (64, 64), id="a limit that leaves nothing"),
 ]

@@ -13,7 +13,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bbr import logs
+from bbr import logs, unblocked
 
 log = logging.getLogger("bbr.test_logs")
 
@@ -393,6 +393,21 @@ def test_a_broken_pipe_takes_lines_away_and_nothing_else(give_back, capsys):
         os.close(reader)
         log.info("lost")
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_pipe_that_nobody_reads_takes_lines_away_and_the_next_one_tells_how_many(give_back, monkeypatch):
+    monkeypatch.setattr(unblocked, "PATIENCE_SECONDS", 0.001)
+    requests = logging.getLogger(logs.ACCESS)
+    reader, writer = os.pipe()
+    with open(writer, "w", encoding="ascii") as stream, open(reader, encoding="ascii") as lines:
+        logs.set_up("info", "auto", stream)
+        for number in range(1000):
+            requests.info("%s", str(number) * 100)
+        os.set_blocking(reader, False)
+        found = [json.loads(line)["message"] for line in lines.read().splitlines() if line.endswith("}")]
+        requests.info("next")
+        (told,) = [json.loads(line) for line in lines.read().splitlines() if line]
+    assert told["message"] == f"next ({1000 - len(found)} lines before it could not be written)"
 
 
 def test_without_stderr_nothing_is_written(give_back, monkeypatch):

@@ -6,7 +6,7 @@ from bbr.observed import ObservedExchange
 from bbr.policy import BodyMode, Policy
 from bbr.registry import BaseModel, Registry
 from bbr.replies import Replies
-from bbr.routing import Route, Rule, Rules, UnknownModel
+from bbr.routing import MissingModel, Route, Rule, Rules, UnknownModel
 from bbr.verdict import Outcome
 from tests.support import messages
 
@@ -75,6 +75,22 @@ def test_a_name_that_only_the_client_knows_becomes_no_label(registry, policy):
     assert outcomes(counted) == {"": {"routed": 100}}
 
 
+@pytest.mark.parametrize("unknown", UnknownModel)
+def test_an_unknown_model_is_noted_whatever_becomes_of_its_request(unknown):
+    counted = Metrics()
+    exchange = run(counted, b'{"model": "x"}', rules=Rules(unknown, default_model="phi"))
+    run(counted, b'{"model": "phi"}', rules=Rules(unknown, default_model="phi"))
+    assert [(each.name, each.times) for each in counted.unknown.since(exchange.began)] == [("x", 1)]
+
+
+def test_without_a_table_or_a_name_no_model_is_unknown():
+    counted = Metrics()
+    exchange = run(counted, b'{"model": "x"}', Registry(identity=True))
+    run(counted, b"{}", rules=Rules(missing_model=MissingModel.DEFAULT, default_model="phi"))
+    assert counted.models["phi"].outcomes == {Outcome.ROUTED: 1}
+    assert counted.unknown.since(exchange.began) == []
+
+
 def test_a_default_model_is_one_of_the_table():
     counted = Metrics()
     run(counted, b'{"model": "x"}', rules=Rules(UnknownModel.DEFAULT, default_model="phi"))
@@ -118,15 +134,6 @@ def test_buckets_include_their_bound():
     for value in (0.5, 1.0, 1.5, 2.0, 2.5):
         histogram.add(value)
     assert (histogram.buckets, histogram.total, histogram.count) == ([2, 2, 1], 7.5, 5)
-
-
-def test_histograms_can_be_joined():
-    one, other = Histogram((1.0,)), Histogram((1.0,))
-    one.add(0.5)
-    other.add(3.0)
-    one.join(other)
-    assert (one.buckets, one.total) == ([1, 1], 3.5)
-    assert other.buckets == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,12 @@ def test_a_name_that_nobody_has():
         to(9004, host="nobody.invalid")
 
 
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "bücher..example"], ids=["a long label", "an empty label"])
+def test_a_name_that_is_none(host):
+    with pytest.raises(ProbeError, match=r"^the name can't be resolved: it is no host name$"):
+        to(9004, host=host)
+
+
 @pytest.mark.parametrize("octets", [b"", SETTINGS], ids=["nothing", "SETTINGS alone"])
 def test_a_server_that_does_not_answer(octets):
     with (

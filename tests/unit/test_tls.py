@@ -1,3 +1,4 @@
+import base64
 import dataclasses
 import datetime
 import ipaddress
@@ -180,6 +181,33 @@ def test_a_file_that_is_no_pem_is_named(tmp_path, authority, kind):
     key.write_bytes(key_pem)
     certificate.write_bytes(NO_PEM[kind](certificate.read_bytes()))
     assert refusal(certificate, key) == f"--tls-cert: {certificate}: holds no certificate in PEM, or a broken one"
+
+
+P256 = bytes.fromhex("2a8648ce3d030107")
+VERSION_3 = bytes.fromhex("a003020102")
+
+
+def altered(pem, old, new):
+    """Return a certificate with other octets at one place, still well-formed."""
+    octets = x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+    assert octets.count(old) == 1
+    octets = base64.encodebytes(octets.replace(old, new))
+    return b"-----BEGIN CERTIFICATE-----\n" + octets + b"-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        (P256, P256[:-1] + b"\x7f", "holds a certificate that can't be used (UnsupportedAlgorithm: Curve "),
+        (VERSION_3, VERSION_3[:-1] + b"\x33", "holds no certificate in PEM, or a broken one"),
+    ],
+    ids=["a curve that nobody knows", "a version that nobody knows"],
+)
+def test_a_certificate_that_can_only_be_read_in_part_is_named(tmp_path, old, new, why):
+    issued = tls.self_signed(["localhost"], NOW)
+    certificate, key = written(tmp_path, issued)
+    certificate.write_bytes(altered(issued.chain_pem, old, new))
+    assert refusal(certificate, key).startswith(f"--tls-cert: {certificate}: {why}")
 
 
 def test_certificate_and_key_in_each_others_place_are_named(tmp_path, authority):

@@ -1,10 +1,11 @@
 import asyncio
 import errno
 import os
+import threading
 
 import pytest
 
-from bbr.watch import Poll, metadata
+from bbr.watch import Poll, in_thread, metadata
 from tests.support.loops import in_loop
 
 
@@ -64,3 +65,48 @@ def test_metadata_differ_after_the_swap_of_a_mounted_secret(tmp_path):
 
 def test_metadata_of_what_can_not_be_seen_are_the_error(tmp_path):
     assert metadata(tmp_path / "none") == (errno.ENOENT,)
+
+
+@in_loop
+async def test_what_a_thread_finds_or_fails_at_is_the_callers():
+    def fail():
+        raise OSError("a file's fault")
+
+    assert await in_thread(threading.current_thread) is not threading.current_thread()
+    with pytest.raises(OSError, match="a file's fault"):
+        await in_thread(fail)
+
+
+async def given_up(over):
+    """Give up on a thread that hangs until `over`; return it."""
+    begun, loop = asyncio.Event(), asyncio.get_running_loop()
+    threads = []
+
+    def hang():
+        threads.append(threading.current_thread())
+        loop.call_soon_threadsafe(begun.set)
+        over.wait()
+
+    task = asyncio.create_task(in_thread(hang))
+    await begun.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    return threads[0]
+
+
+def test_a_thread_that_hangs_does_not_hold_up_the_loops_end_nor_the_processs():
+    over = threading.Event()
+    thread = asyncio.run(given_up(over))
+    assert thread.daemon
+    over.set()
+    thread.join()
+
+
+@in_loop
+async def test_an_answer_that_nobody_waits_for_any_more_is_dropped():
+    over = threading.Event()
+    thread = await given_up(over)
+    over.set()
+    thread.join()
+    await asyncio.sleep(0)  # what it told has been heard

@@ -4,11 +4,13 @@ from prometheus_client.openmetrics import parser as strict
 
 from bbr import __version__
 from bbr.admin import exposition
+from bbr.metrics import ModelCounts
 from bbr.observed import ObservedExchange
 from bbr.policy import BodyMode, Policy
 from bbr.replies import Replies
 from bbr.sources.routes import Mismatches, Unknown
 from bbr.transports.serving import TransportCounts
+from bbr.verdict import Outcome
 from tests.support import messages
 from tests.support.vitals import NOT_AFTER, vitals
 
@@ -141,6 +143,19 @@ def test_many_samples_come_in_many_pieces_and_are_one_family(model_file):
         found = scrape(of, accept)
         assert value(found, "bbr_request_reasons_total", outcome="refused", reason="reason-999") == 999
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+
+
+@pytest.mark.parametrize("accept", ["", OPEN_METRICS])
+def test_the_counts_of_many_base_models_are_taken_a_few_at_a_time_and_are_one_family(model_file, accept):
+    of = vitals(model_file)
+    for number in range(1000):
+        of.metrics.models[f"m{number}"] = counts = ModelCounts()
+        counts.outcomes[Outcome.ROUTED] = number
+    family, *_ = families = [each for each in exposition.families(of) if each.name == "bbr_requests"]
+    assert max(len(each.samples) for each in families) == 50
+    _, pieces = exposition.expose(of, accept)
+    assert b"".join(pieces).count(family.documentation.encode()) == 1
+    assert value(scrape(of, accept), "bbr_requests_total", outcome="routed", base_model="m999") == 999
 
 
 def test_a_model_name_is_escaped(tmp_path):

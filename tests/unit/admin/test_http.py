@@ -6,7 +6,7 @@ import pytest
 
 from bbr.admin import http
 from bbr.admin.http import AdminServer, Answer, text
-from tests.support.loops import in_loop
+from tests.support.loops import all_ended, in_loop
 
 
 async def hello(asked):
@@ -174,25 +174,112 @@ async def test_a_client_that_leaves_is_no_error(caplog):
     assert caplog.records == []
 
 
+class Endless:
+    """A page without an end, that tells when its first piece was made."""
+
+    def __init__(self):
+        self.begun = asyncio.Event()
+
+    async def page(self, _asked):
+        return Answer(self._pieces())
+
+    def _pieces(self):
+        while True:
+            self.begun.set()
+            yield bytes(1 << 20)
+
+
+@contextlib.asynccontextmanager
+async def not_reading(url, page):
+    """Ask for an endless page, and read nothing of it."""
+    _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    writer.transport.pause_reading()
+    writer.write(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n")
+    await page.begun.wait()
+    try:
+        yield
+    finally:
+        writer.transport.abort()
+
+
 @in_loop
-async def test_connections_are_bounded(monkeypatch):
-    monkeypatch.setattr(http, "MAX_CONNECTIONS", 1)
-    async with serving() as url, aiohttp.ClientSession() as client:
-        async with client.get(url) as answer:
-            await answer.read()
-        found = b""
+async def test_a_client_that_does_not_read_does_not_keep_it_from_stopping():
+    page = Endless()
+    server = AdminServer({"/endless": page.page})
+    port = await server.start("127.0.0.1", 0)
+    async with not_reading(f"http://127.0.0.1:{port}", page):
+        await server.stop()
+
+
+@in_loop
+async def test_a_client_that_does_not_read_is_let_go():
+    page = Endless()
+    server = AdminServer({"/endless": page.page}, idle_seconds=0.05)
+    port = await server.start("127.0.0.1", 0)
+    before = asyncio.all_tasks()
+    async with not_reading(f"http://127.0.0.1:{port}", page):
+        await all_ended(before)
+    await server.stop()
+
+
+@in_loop
+async def test_one_connection_too_many_ends_the_one_that_has_waited_the_longest(monkeypatch):
+    monkeypatch.setattr(http, "MAX_CONNECTIONS", 2)
+    page, kept = Endless(), b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+    server = AdminServer({"/": hello, "/endless": page.page})
+    port = await server.start("127.0.0.1", 0)
+    async with not_reading(f"http://127.0.0.1:{port}", page):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HT")
+        reader_2, writer_2 = await asyncio.open_connection("127.0.0.1", port)
+        writer_2.write(kept)
+        assert (await reader_2.readline()).startswith(b"HTTP/1.1 200 ")
         with contextlib.suppress(ConnectionResetError):  # closed or reset, as it comes
-            found = await raw(url, b"GET / HTTP/1.0\r\n\r\n")
-        assert found == b""
-        async with client.get(url) as answer:
-            assert answer.status == 200
+            assert await reader.read() == b""
+        writer.close()
+    # The endless answer goes on until nothing else is left to end.
+    await server.stop()
+    writer_2.close()
+
+
+@in_loop
+async def test_answers_that_nobody_takes_shut_nobody_out(monkeypatch):
+    monkeypatch.setattr(http, "MAX_CONNECTIONS", 1)
+    page = Endless()
+    server = AdminServer({"/": hello, "/endless": page.page})
+    port = await server.start("127.0.0.1", 0)
+    async with not_reading(f"http://127.0.0.1:{port}", page):
+        assert (await raw(f"http://127.0.0.1:{port}", b"GET / HTTP/1.0\r\n\r\n")).endswith(b"hello /, \n")
+    await server.stop()
+
+
+@in_loop
+async def test_of_all_answers_together_one_piece_is_made_in_a_turn_of_the_event_loop():
+    turn, made = 0, []
+
+    def count():
+        nonlocal turn, counting
+        turn += 1
+        counting = asyncio.get_running_loop().call_soon(count)
+
+    async def page(_asked):
+        return Answer(made.append(turn) or b"x" for _ in range(50))
+
+    server = AdminServer({"/": page})
+    port = await server.start("127.0.0.1", 0)
+    counting = asyncio.get_running_loop().call_soon(count)
+    answers = [raw(f"http://127.0.0.1:{port}", b"GET / HTTP/1.0\r\n\r\n") for _ in range(8)]
+    assert all(answer.endswith(b"x" * 50) for answer in await asyncio.gather(*answers))
+    counting.cancel()
+    assert len(set(made)) == len(made) == 400
+    await server.stop()
 
 
 @in_loop
 async def test_a_port_that_is_taken():
     async with serving() as url:
         port = int(url.rpartition(":")[2])
-        with pytest.raises(OSError, match=f"can't listen on 127.0.0.1, port {port}"):
+        with pytest.raises(OSError, match=f"can't listen on 127.0.0.1:{port}"):
             await AdminServer({}).start("127.0.0.1", port)
 
 

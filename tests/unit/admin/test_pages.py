@@ -1,5 +1,6 @@
 import asyncio
 import json
+import os
 
 import pytest
 
@@ -80,6 +81,13 @@ def test_models(directory, monkeypatch):
     assert found["synced"] is True
     assert found["age_seconds"] >= 0
     assert found["unrouted_base_models"] == found["unknown_models_in_routes"] == []
+
+
+def test_models_of_a_file_whose_name_is_no_text(tmp_path):
+    name = os.fsdecode(b"\xff.yaml")
+    (tmp_path / name).write_text("models: [{name: qwen}]")
+    found = json.loads(get(vitals(tmp_path), "/debug/models")[2])
+    assert found["models"][0]["declared_by"]["name"] == str(tmp_path / "\\udcff.yaml")
 
 
 def test_models_without_a_table_and_with_mismatches(monkeypatch):

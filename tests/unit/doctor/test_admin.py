@@ -114,7 +114,7 @@ def test_no_http():
     assert str(error.value).startswith(f"{url}/config_dump?include_eds: ")
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:1", "file:///etc/passwd", "http://", "", "ftp://x"])
+@pytest.mark.parametrize("url", ["127.0.0.1:1", "file:///etc/passwd", "http://", "http://[::1", "", "ftp://x"])
 def test_no_url(url):
     with pytest.raises(AdminError, match=r"--envoy-admin: .* is no URL as in http://"):
         admin.fetch(url)

@@ -1,6 +1,8 @@
 import asyncio
 
-from bbr.transports.serving import Serving
+import pytest
+
+from bbr.transports.serving import Serving, target
 from tests.support.loops import in_loop
 
 
@@ -47,3 +49,10 @@ async def test_what_changes_nothing_is_told_to_nobody():
     assert not waiting.done()
     assert not serving.now
     waiting.cancel()
+
+
+@pytest.mark.parametrize(
+    ("address", "text"), [(None, "[::]:9004"), ("127.0.0.1", "127.0.0.1:9004"), ("fe80::1%eth0", "[fe80::1%eth0]:9004")]
+)
+def test_where_a_server_listens(address, text):
+    assert target(address, 9004) == text

@@ -1,0 +1,61 @@
+"""Writing lines to a descriptor whose reader may have stopped to read, without waiting for it.
+
+A pipe that is full makes whoever writes wait; for a process with one event loop that is the end of all service. The
+descriptor may be shared, so its own mode (O_NONBLOCK) is let be.
+"""
+
+import errno
+import os
+import select
+import time
+from collections.abc import Callable
+from typing import Final
+
+# A reader that is only busy takes lines within this; one that does not is not waited for again for a while.
+PATIENCE_SECONDS: Final = 0.1
+IMPATIENT_SECONDS: Final = 10.0
+
+
+class UnblockedWriter:
+    """Writes whole lines, or raises.
+
+    Args:
+        descriptor: of a pipe, a file, a terminal or a socket.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(self, descriptor: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._descriptor = descriptor
+        self._clock = clock
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+        self._patient_from = float("-inf")
+        self._torn = False  # the last line was not written to its end
+
+    def write(self, line: bytes) -> None:
+        """Write a line with its line feed; one that is cut off is followed by a line feed before the next.
+
+        Raises:
+            BlockingIOError: the reader did not take it, or not all of it.
+            OSError: there is no reader, or no room.
+        """
+        if self._torn:
+            line = b"\n" + line
+        position = 0
+        try:
+            while position < len(line):
+                self._await_room()
+                # So much fits into a pipe that has room at all.
+                position += os.write(self._descriptor, line[position : position + select.PIPE_BUF])
+        finally:
+            if position:
+                self._torn = position < len(line)
+
+    def _await_room(self) -> None:
+        if self._poll.poll(0):
+            return
+        if self._clock() >= self._patient_from:
+            if self._poll.poll(PATIENCE_SECONDS * 1000):
+                return
+            self._patient_from = self._clock() + IMPATIENT_SECONDS
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))

@@ -1,0 +1,73 @@
+"""How `bbr serve` starts and ends when what is around it is not as it should be."""
+
+import asyncio
+import errno
+import os
+import re
+import signal
+
+import pytest
+
+from bbr import server
+from bbr.server import StartError
+from tests.support.fake_kubernetes import FakeKubernetes
+from tests.support.loops import in_loop
+from tests.support.processes import bbr, serving
+
+
+@pytest.fixture
+def models(tmp_path):
+    path = tmp_path / "models.yaml"
+    path.write_text("models: [{name: qwen}]", encoding="utf-8")
+    return path
+
+
+def test_sighup_ends_no_router_that_is_starting(tmp_path):
+    fifo = tmp_path / "models.yaml"
+    os.mkfifo(fifo)
+    with bbr(f"--models={fifo}") as process:
+        with fifo.open("w", encoding="utf-8") as models:  # it is being read
+            process.signal(signal.SIGHUP)
+            models.write("models: [{nam: gemma}]")
+        assert process.wait() == 1
+        assert "an entry of models can't hold nam" in process.stderr
+
+
+def test_a_file_system_that_hangs_does_not_hold_up_the_end(models):
+    with serving(f"--models={models}", "--drain-seconds=1") as process:
+        models.unlink()
+        os.mkfifo(models)
+        process.signal(signal.SIGHUP)
+        with models.open("w", encoding="utf-8"):  # its reader has come, and waits for what never does
+            assert process.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (errno.EADDRINUSE, "the port is taken, or the address is not this machine's"),
+        (errno.EADDRNOTAVAIL, "the port is taken, or the address is not this machine's"),
+        (errno.EACCES, "permission denied"),
+        (errno.EMFILE, "too many open files"),
+    ],
+)
+@in_loop
+async def test_a_port_that_can_not_be_had_says_why(error, why):
+    class Taken:
+        async def start(self, _address, _port):
+            raise OSError("can't listen on [::]:9004") from OSError(error, "words of the event loop's")
+
+    with pytest.raises(StartError, match=re.escape(f"--grpc-port: can't listen on [::]:9004: {why}")):
+        await server._listen(Taken(), None, 9004, "--grpc-port")
+
+
+@in_loop
+async def test_a_guard_of_no_port_is_told(tmp_path):
+    async with FakeKubernetes() as cluster:
+        flags = ["--kubernetes", f"--kubeconfig={cluster.kubeconfig(tmp_path)}", "--metrics-endpoint-auth"]
+
+        def told():
+            with serving(*flags, "--metrics-port=0") as process:
+                return process.wait_for("--metrics-endpoint-auth: there are no metrics to guard, by --metrics-port=0")
+
+        assert await asyncio.to_thread(told)
