@@ -23,6 +23,7 @@ from tests.support import envoy, h1client
 from tests.support.background import Background
 from tests.support.doctor import EXT_PROC, OFF, ON, cluster, hcm, host, per_route, routes
 from tests.support.envoy import TYPES, needs_envoy
+from tests.support.ports import free_port
 from tests.support.router import PHI, QWEN, Router
 from tests.support.upstream import Upstreams
 
@@ -45,6 +46,7 @@ MODE = {
     "response_body_mode": "NONE",
     "response_trailer_mode": "SEND",
 }
+ENVOY_GATEWAY_BUFFER_BYTES = 32 << 10  # its connection buffer, unless a ClientTrafficPolicy says otherwise
 # What Google's proxies take in one message from a callout.
 GOOGLE_MESSAGE_BYTES = 64 << 10
 
@@ -100,7 +102,7 @@ def parts(background: Background) -> Iterator[Parts]:
     pods.stop()
 
 
-def chained(parts: Parts, *, tls: bool = False, **bbr: Any) -> Config:
+def chained(parts: Parts, *, tls: bool = False, body_mode: str = "FULL_DUPLEX_STREAMED", **bbr: Any) -> Config:
     """Return a gateway of two model routes without a catch-all: the router's filter, on for all, then the pickers'."""
     router = parts.routers[tls]
     # As Istio and kgateway have it: nobody's at the top, each pool's own on its route.
@@ -109,7 +111,9 @@ def chained(parts: Parts, *, tls: bool = False, **bbr: Any) -> Config:
     epp["name"] = "epp"
     epp["typed_config"]["grpc_service"] = {"envoy_grpc": {"cluster_name": PICKERS[QWEN]}}
     ports = {**parts.pickers.ports, QWEN: 1, PHI: 1}
-    config = envoy.configuration([envoy.router_filter(**bbr), epp], router.port, ports, http2_pools=PICKERS.values())
+    config = envoy.configuration(
+        [envoy.router_filter(body_mode, **bbr), epp], router.port, ports, http2_pools=PICKERS.values()
+    )
     routes(config)[:] = [model_route(model) for model in PODS]
     clusters = config["static_resources"]["clusters"]
     clusters[:] = [each for each in clusters if each["name"] not in PODS]
@@ -313,6 +317,45 @@ def test_router_turned_off_on_the_catch_all_is_never_asked(parts: Parts) -> None
         setup = Setup(gateway, parts)
         assert setup.ask(chat(QWEN)).status == 404
     assert setup.verdicts() == []
+
+
+@pytest.mark.parametrize(("size", "status"), [(20_000, 200), (60_000, 413)])
+def test_buffered_body_above_envoy_gateway_s_buffer_is_refused(parts: Parts, size: int, status: int) -> None:
+    config = envoy_gateway(parts)
+    mode = {**MODE, "request_body_mode": "BUFFERED", "request_trailer_mode": "SKIP", "response_trailer_mode": "SKIP"}
+    hcm(config)["http_filters"][0]["typed_config"]["processing_mode"] = mode
+    config["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"] = ENVOY_GATEWAY_BUFFER_BYTES
+    with envoy.gateway(config) as gateway:
+        assert Setup(gateway, parts).ask(chat(PHI, size)).status == status
+
+
+# How the router is away; the gateway's answers to a body of qwen's without a header, and with one that says phi.
+AWAY = [
+    ("FULL_DUPLEX_STREAMED", "not listening", 500, 500),
+    ("FULL_DUPLEX_STREAMED", "no endpoints", 404, 200),
+    ("BUFFERED", "not listening", 404, 200),
+    ("BUFFERED", "no endpoints", 404, 200),
+]
+
+
+@pytest.mark.parametrize(("mode", "away", "plain", "spoofed"), AWAY, ids=[f"{each[0]}, {each[1]}" for each in AWAY])
+def test_failing_open_lets_the_client_s_own_header_route(
+    parts: Parts, mode: str, away: str, plain: int, spoofed: int
+) -> None:
+    config = chained(parts, body_mode=mode, failure_mode_allow=True)
+    catch_all(config)
+    (endpoints,) = cluster(config)["load_assignment"]["endpoints"]
+    if away == "no endpoints":
+        endpoints["lb_endpoints"].clear()
+    else:
+        endpoints["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["port_value"] = free_port()
+    parts.forget()
+    with envoy.gateway(config) as gateway:
+        setup = Setup(gateway, parts)
+        assert setup.ask(chat(QWEN)).status == plain
+        assert parts.pods.received == []
+        assert setup.ask(chat(QWEN), ("x-gateway-base-model-name", PHI)).status == spoofed
+    assert [got.pool in PODS[PHI] for got in parts.pods.received] == [True] * (spoofed == 200)
 
 
 def test_bound_on_a_message_back_is_real(parts: Parts) -> None:
