@@ -32,5 +32,5 @@ COPY --from=build /out/ /
 USER 65532:65532
 EXPOSE 9004 9005 9090
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["/bbr", "probe", "--addr", "127.0.0.1:9005", "--health-only"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["/bbr", "probe", "--health-addr", "127.0.0.1:9005"]
 ENTRYPOINT ["/bbr"]

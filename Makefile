@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE ?=
 export PATH := $(CURDIR)/.cache/kube/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo screenshots accuracy spoofing bench soak exchanges rolling hostile abuse mutants dashboard histories helm manifests validate test check format protos lock clean
+.PHONY: help setup demo image image-test screenshots accuracy spoofing bench soak exchanges rolling hostile abuse mutants dashboard histories helm manifests validate test check format protos lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ $(READY): requirements-dev.lock pyproject.toml
 
 demo: $(READY)  ## run the local Envoy stack and a tour of requests (ONCE=1: exit when the tour is done)
 	@$(BIN)/python -m deploy.local.demo $(if $(ONCE),--once)
+
+image:  ## build the router's image as IMAGE (bbr), with docker or buildah
+	@deploy/image/build.sh $(or $(IMAGE),bbr)
+
+image-test: $(READY)  ## build the image twice and run it, without an engine (needs root, buildah, debootstrap; else skipped)
+	@$(BIN)/python -m tests.image.check
 
 screenshots: $(READY)  ## take the picture of the status page in docs/ anew (needs chromium)
 	@$(BIN)/python -m deploy.local.screenshot
@@ -106,6 +112,9 @@ lock: $(READY)  ## resolve the dependencies anew into requirements*.lock
 	  --python-version 3.11 --extra kubernetes --extra otel pyproject.toml --output-file requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 	  --python-version 3.11 --extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
+	  --python-version 3.11 --constraint requirements-dev.lock deploy/local/stand-ins.in \
+	  --output-file deploy/local/stand-ins.lock
 
 clean:  ## remove the environment and everything generated outside git
 	rm -rf $(VENV) .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*

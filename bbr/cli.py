@@ -187,9 +187,11 @@ def _probed(arguments: Mapping[str, Any]) -> "probe.Asked":
         timeout = options.positive_seconds(arguments["timeout"])
     except ValueError as error:
         raise config.ConfigError(f"--timeout: {arguments['timeout']!r} {error}") from None
-    health = arguments["health_addr"]
+    addr, health = arguments["addr"], arguments["health_addr"]
+    if not addr and (not health or arguments["tls"] or arguments["model"]):
+        raise config.ConfigError("--addr is missing; --health-addr alone is enough for health, which is plaintext")
     return Asked(
-        address=address("--addr", arguments["addr"]),
+        address=address("--addr", addr) if addr else None,
         tls=Tls(**files, server_name=arguments["server_name"]) if arguments["tls"] else None,
         health_address=address("--health-addr", health) if health else None,
         model=arguments["model"],
@@ -301,7 +303,7 @@ def _add_doctor(doctor: argparse.ArgumentParser) -> None:
 
 def _add_probe(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--addr", metavar="HOST:PORT", required=True, help="where ext_proc is served")
+    add("--addr", metavar="HOST:PORT", help="where ext_proc is served (without it: only health, at --health-addr)")
     add("--tls", action="store_true", help="speak TLS at --addr, without verifying the certificate unless by --tls-ca")
     add("--tls-ca", metavar="FILE", help="PEM file of what to verify the certificate by")
     add("--tls-cert", metavar="FILE", help="PEM file of a client certificate to show")

@@ -51,7 +51,7 @@ class Asked:
     """What to probe.
 
     Attributes:
-        address: of ext_proc.
+        address: of ext_proc; None asks for nothing but health, at `health_address`.
         tls: how to speak TLS there; None for plaintext.
         health_address: ask for health there, in plaintext; None asks at `address`.
         model: must be routed; None asks for one that is hardly there, and takes a 404 for a healthy answer.
@@ -59,7 +59,7 @@ class Asked:
         timeout_seconds: for everything together.
     """
 
-    address: Address
+    address: Address | None = None
     tls: Tls | None = None
     health_address: Address | None = None
     model: str | None = None
@@ -119,7 +119,8 @@ def probe(asked: Asked) -> Report:
     deadline = Deadline(asked.timeout_seconds)
     if asked.health_address is not None:
         _at(report, asked.health_address, lambda: _health_elsewhere(report, deadline))
-    _at(report, asked.address, lambda: _all_else(report, deadline))
+    if (address := asked.address) is not None:
+        _at(report, address, lambda: _all_else(report, address, deadline))
     return report
 
 
@@ -136,9 +137,9 @@ def _health_elsewhere(report: Report, deadline: Deadline) -> None:
         _ask_health(report, client)
 
 
-def _all_else(report: Report, deadline: Deadline) -> None:
+def _all_else(report: Report, address: Address, deadline: Deadline) -> None:
     asked = report.asked
-    client, report.connect_milliseconds = _timed(lambda: Client(asked.address, asked.tls, deadline))
+    client, report.connect_milliseconds = _timed(lambda: Client(address, asked.tls, deadline))
     with client:
         report.handshake = client.handshake
         if asked.health_address is None:
@@ -317,14 +318,14 @@ def text(report: Report) -> str:
         rows.append(("TLS", f"{shaken.version}, ALPN {shaken.alpn or 'none'}; the certificate is {verified}"))
         rows.append(("certificate", f"SHA-256 {shaken.fingerprint}"))
     if report.health is not None:
-        where = f" at {asked.health_address}" if asked.health_address else ""
+        where = f" at {asked.health_address}" if asked.address and asked.health_address else ""
         rows.append(("health", f"{report.health}{where} ({report.health_milliseconds:.1f} ms)"))
     if exchange is not None:
         model = plain(asked.model or UNLIKELY_MODEL)
         rows.append(("exchange", f"{asked.mode}, for model {model} ({exchange.milliseconds:.1f} ms)"))
         rows += _exchange_rows(exchange)
     verdict = "unhealthy" if report.problems else "healthy"
-    lines = [f"{asked.address}: {verdict}", *(f"  {name:<12}{value}" for name, value in rows)]
+    lines = [f"{asked.address or asked.health_address}: {verdict}", *(f"  {name:<12}{value}" for name, value in rows)]
     return "\n".join([*lines, *(f"  {problem}." for problem in report.problems)]) + "\n"
 
 
@@ -345,7 +346,7 @@ def as_json(report: Report) -> str:
     """Return a report for programs."""
     asked, exchange, shaken = report.asked, report.exchange, report.handshake
     found: dict[str, Any] = {
-        "address": str(asked.address),
+        "address": str(asked.address or asked.health_address),
         "healthy": not report.problems,
         "problems": report.problems,
         "connect_milliseconds": _rounded(report.connect_milliseconds),

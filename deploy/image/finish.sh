@@ -23,4 +23,6 @@ from bbr.cli import main
 raise SystemExit(main())
 END
 chmod 0755 /out/bbr
+# Nor do the checkout's modes (its umask) get into the image.
+chmod -R u=rwX,go=rX /out
 find /out -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +

@@ -9,6 +9,7 @@ It talks to loopback addresses only. Needs a program `chromium` (Debian: chromiu
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -151,7 +152,8 @@ class Chromium:
     async def _end(self) -> None:
         process = getattr(self, "_process", None)
         if process is not None and process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)  # its own session: all of its processes, and no other
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and asyncio has yet to hear of it
+                os.killpg(process.pid, signal.SIGKILL)  # its own session: all of its processes, and no other
         for name in ("_reading", "_draining"):  # both end with it
             if task := getattr(self, name, None):
                 await asyncio.wait({task})

@@ -416,6 +416,8 @@ def test_probe_asks_for_what_its_flags_say(monkeypatch, capsys):
     assert capsys.readouterr().out == "bbr:9004: unhealthy\n  no.\n"
     assert cli.main(["probe", "--addr=bbr:9004", "--json", *flags]) == 1
     assert json.loads(capsys.readouterr().out)["problems"] == ["no"]
+    assert cli.main(["probe", "--health-addr=bbr:9005"]) == 1
+    assert found.pop() == Asked(health_address=Address("bbr", 9005))
     assert found == [
         Asked(address=Address("bbr", 9004)),
         Asked(
@@ -430,7 +432,9 @@ def test_probe_asks_for_what_its_flags_say(monkeypatch, capsys):
 
 
 PROBE_MISUSES = {
-    "no address": ([], "required: --addr"),
+    "no address": ([], "bbr probe: --addr is missing; --health-addr alone is enough for health"),
+    "TLS for health": (["--health-addr=a:1", "--tls"], "--addr is missing"),
+    "a model of health": (["--health-addr=a:1", "--model=m"], "--addr is missing"),
     "no port": (["--addr=bbr"], "--addr: 'bbr' is not HOST:PORT.\n"),
     "no host": (["--addr=:9004"], "--addr: ':9004' is not HOST:PORT.\n"),
     "no such port": (["--addr=bbr:65536"], "--addr: 'bbr:65536' is not HOST:PORT.\n"),

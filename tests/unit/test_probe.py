@@ -219,6 +219,18 @@ def test_health_at_an_address_of_its_own():
         assert_judged(none.problems, f"127.0.0.1:{port}: the health check failed: the call ended with gRPC status 12")
 
 
+def test_health_alone():
+    with grpc_server(answering([]), "SERVING") as port, grpc_server(answering([]), "NOT_SERVING") as sick:
+        report = probe.probe(Asked(health_address=Address("127.0.0.1", port)))
+        other = probe.probe(Asked(health_address=Address("127.0.0.1", sick)))
+    assert (report.health, report.problems, report.exchange) == ("SERVING", [], None)
+    lines = [line.split(" (")[0] for line in probe.text(report).splitlines()]
+    assert lines == [f"127.0.0.1:{port}: healthy", "  health      SERVING"]
+    found = json.loads(probe.as_json(report))
+    assert (found["address"], found["health"]["status"], found["exchange"]) == (f"127.0.0.1:{port}", "SERVING", None)
+    assert other.problems == [f"127.0.0.1:{sick}: its health is NOT_SERVING"]
+
+
 def test_a_dead_port_is_named_with_its_reason():
     port = free_port()
     report = probe.probe(at(port))

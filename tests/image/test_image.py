@@ -1,0 +1,111 @@
+"""The image's files, and that check.py can fail; the image itself is built by `make image-test`."""
+
+import json
+import os
+import re
+import subprocess
+
+import pytest
+
+from bbr import cli
+from tests.image import check
+from tests.support.ports import free_port
+
+ROOT = check.ROOT
+DOCKERFILES = ["Dockerfile", "deploy/local/Dockerfile"]
+
+
+def instructions(dockerfile):
+    """Return the instructions, continued lines joined."""
+    text = re.sub(r"^#.*\n", "", (ROOT / dockerfile).read_text(), flags=re.MULTILINE)
+    return [line.split(maxsplit=1) for line in re.sub(r"\\\n\s*", "", text).splitlines() if line]
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_all_that_is_copied_is_there_and_let_into_the_context(dockerfile):
+    let_in = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    sources = [
+        source
+        for name, arguments in instructions(dockerfile)
+        if name == "COPY" and "--from" not in arguments
+        for source in arguments.split()[:-1]
+    ]
+    assert sources
+    for source in sources:
+        assert (ROOT / source).exists()
+        assert any(source == each or source.startswith(f"{each}/") for each in let_in), source
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_nothing_is_installed_without_its_hash_or_runs_as_root(dockerfile):
+    found = instructions(dockerfile)
+    (install,) = [arguments for _, arguments in found if "pip install" in arguments]
+    assert "--require-hashes" in install
+    assert "--only-binary :all:" in install
+    assert [arguments for name, arguments in found if name == "USER"] == ["65532:65532"]
+
+
+def test_health_check_is_a_command_of_ours(capsys):
+    (arguments,) = [arguments for name, arguments in instructions("Dockerfile") if name == "HEALTHCHECK"]
+    program, *flags = json.loads(arguments.partition("CMD ")[2])
+    assert program == "/bbr"
+    port = free_port()
+    assert cli.main([each.replace(":9005", f":{port}") for each in flags]) == cli.EXIT_FAILED
+    assert "Connection refused" in capsys.readouterr().out
+
+
+def test_build_without_an_engine_says_so():
+    command = [str(ROOT / "deploy" / "image" / "build.sh"), "bbr"]
+    done = subprocess.run(
+        command, env={**os.environ, "ENGINE": "none"}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "neither a docker that answers nor buildah" in done.stderr
+
+
+def put(tree, path, octets=b"x", mode=0o644):
+    file = tree / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(octets)
+    file.chmod(mode)
+
+
+@pytest.fixture
+def trees(tmp_path):
+    """Return an image's tree that is as it should be, and its base's."""
+    image, base = tmp_path / "image", tmp_path / "base"
+    for tree in (image, base):
+        put(tree, "etc/hostname")
+    put(image, "bbr", mode=0o755)
+    put(image, "opt/bbr/bbr/cli.py")
+    return image, base
+
+
+def test_contents_as_they_should_be(trees):
+    check.check_contents(*trees)
+
+
+SPOILT = {
+    "a file elsewhere": lambda image, _: put(image, "etc/passwd"),
+    "a file of the base changed": lambda image, _: put(image, "etc/hostname", b"y"),
+    "a file of the base gone": lambda _, base: put(base, "bin/python"),
+    "too large": lambda image, _: put(image, "opt/bbr/large", bytes(check.MAX_BYTES)),
+    "writable for others": lambda image, _: put(image, "opt/bbr/open", mode=0o666),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_contents_that_are_not_end_the_check(trees, spoil, capsys):
+    spoil(*trees)
+    with pytest.raises(SystemExit):
+        check.check_contents(*trees)
+    assert capsys.readouterr().out.count("NO") == 1
+
+
+@pytest.mark.parametrize(("required", "status"), [("curl", 0), ("curl buildah", 1)])
+def test_without_the_tools_nothing_is_tried_unless_it_must(monkeypatch, capsys, required, status):
+    monkeypatch.setattr(check, "missing", lambda: "buildah not installed")
+    monkeypatch.setattr("sys.argv", ["check"])
+    monkeypatch.setenv("REQUIRE_TOOLS", required)
+    assert check.main() == status
+    assert capsys.readouterr().out == "The image is not tried: buildah not installed.\n"
