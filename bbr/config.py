@@ -63,8 +63,8 @@ class Settings:
         options.boolean,
         "false",
         "BOOL",
-        "show /metrics to those alone whose bearer token the cluster allows to get it (TokenReview and "
-        "SubjectAccessReview; the router's service account needs create on both). Needs --kubernetes",
+        "show /metrics, the status page and /debug to those alone whose bearer token the cluster allows to get them "
+        "(TokenReview and SubjectAccessReview; the router's service account needs create on both). Needs --kubernetes",
     )
     secure_serving: bool = options.setting(
         options.boolean, "true", "BOOL", "serve TLS on the ext_proc port; with false it is plaintext"

@@ -1,4 +1,6 @@
-"""Who may scrape: a bearer token that the cluster knows, and whom it allows to get /metrics. As the Go routers ask.
+"""Who may scrape and look: a bearer token that the cluster knows, and whom it allows to get the path.
+
+The Go routers ask so for /metrics; what else the admin port shows but health would tell the same to anybody.
 
 The token is shown to the API server (TokenReview), then its user is asked for (SubjectAccessReview). What came of both
 is kept for a minute. The router's own service account needs `create` on both.

@@ -32,7 +32,7 @@ _MODELS_AT_ONCE: Final = 500
 
 
 def server(vitals: Vitals, guarded: Guarded = lambda page: page) -> AdminServer:
-    """Return the admin port of a process; `guarded` decides who may see the metrics."""
+    """Return the admin port of a process; `guarded` decides who may see all but its health."""
     window = Window(vitals.metrics)
     return AdminServer(pages(vitals, window, guarded), beside=(window.follow,))
 
@@ -41,13 +41,13 @@ def pages(vitals: Vitals, window: Window, guarded: Guarded = lambda page: page) 
     """Return the pages by their paths."""
     found = Pages(vitals, window)
     return {
-        "/": found.page,
-        "/status.json": found.status,
+        "/": guarded(found.page),
+        "/status.json": guarded(found.status),
         "/metrics": guarded(found.metrics),
         "/healthz": found.healthz,
         "/readyz": found.readyz,
-        "/debug/models": found.debug_models,
-        "/debug/config": found.debug_config,
+        "/debug/models": guarded(found.debug_models),
+        "/debug/config": guarded(found.debug_config),
     }
 
 

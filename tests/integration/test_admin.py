@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import json
 import urllib.error
 import urllib.request
@@ -118,6 +119,11 @@ async def test_metrics_for_those_alone_whom_the_cluster_allows(tmp_path):
                     except urllib.error.HTTPError as error:
                         statuses[token] = error.code
                         error.close()
+                shown = []
+                for path in ("/", "/status.json", "/debug/models", "/debug/config"):
+                    with contextlib.suppress(urllib.error.HTTPError):
+                        shown.append(get(f"{url}{path}"))
+                assert shown == []
                 return statuses, get(f"{url}/healthz")
 
         statuses, health = await asyncio.to_thread(ask)
