@@ -28,8 +28,8 @@ model's pool."""
 
 _SERVE_EPILOG: Final = """\
 Every flag can also be given as an environment variable: BBR_ and the flag's name in capitals, as in
-BBR_GRPC_PORT=9004. A flag wins over its variable. The Go routers' flags are taken too: README.md,
-Coming from the Go router.
+BBR_GRPC_PORT=9004. A flag wins over its variable. The Go routers' flags are taken too:
+docs/reference/go-router.md.
 
 Exit status:
   0    stopped by SIGTERM or SIGINT, also if --drain-seconds were over before all requests (uv logs it)

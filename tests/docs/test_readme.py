@@ -1,4 +1,4 @@
-"""README stays true: what it says of flags and refusals is what the code has."""
+"""README and the pages of reference stay true: what they say of flags, refusals and findings is in the code."""
 
 import inspect
 import re
@@ -7,11 +7,17 @@ from pathlib import Path
 from bbr import config, dropin, json_body, refusal
 from bbr.doctor.finding import RULES
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def reference(page: str) -> str:
+    """Return a page of reference."""
+    return (ROOT / "docs/reference" / f"{page}.md").read_text("utf-8")
 
 
 def test_flags_table_is_what_help_says() -> None:
-    rows = re.findall(r"^\| `--([a-z-]+)` \| (.*) \| (.*) \|$", README, re.MULTILINE)
+    rows = re.findall(r"^\| `--([a-z-]+)` \| (.*) \| (.*) \|$", reference("flags"), re.MULTILINE)
     expected = [
         (name.replace("_", "-"), f"`{option.default}`" if option.default else "", option.help)
         for name, option in config.OPTIONS.items()
@@ -27,13 +33,12 @@ def test_every_refusal_is_listed() -> None:
 
 
 def test_every_finding_of_the_doctor_is_listed() -> None:
-    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (error|warning|info) \| (.*) \|$", README, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (error|warning|info) \| (.*) \|$", reference("doctor"), re.MULTILINE)
     assert rows == [(id_, str(rule.severity), rule.about) for id_, rule in RULES.items()]
 
 
 def test_the_go_routers_flags_are_what_is_made_of_them() -> None:
-    section = README.partition("### Coming from the Go router")[2].partition("\n### ")[0]
-    rows = dict(re.findall(r"^\| `--([a-z-]+)` \| (.*) \|$", section, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `--([a-z-]+)` \| (.*) \|$", reference("go-router"), re.MULTILINE))
     idle = dropin.IDLE_SWITCHES | dropin.IDLE_VALUES
     assert {name: said for name, said in rows.items() if name in idle} == idle
     for name, said in rows.items():
@@ -70,3 +75,15 @@ THEIR_FLAGS = {
     "zap-stacktrace-level",
     "zap-time-encoding",
 }
+
+
+def test_links_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    links = [
+        (page.parent / link.partition("#")[0])
+        for page in pages
+        for link in re.findall(r"\]\(([^):]+)\)", page.read_text("utf-8").replace("\n", " "))
+        if link.partition("#")[0]
+    ]
+    assert len(links) > 20
+    assert [str(link) for link in links if not link.exists()] == []
