@@ -1,4 +1,4 @@
-"""What the doctor can find: every finding's id, how bad it is, and what it is about; docs/reference/doctor.md has it too."""
+"""What the doctor can find: each finding's id, how bad it is, what it is about. docs/reference/doctor.md has it too."""
 
 import enum
 from collections.abc import Iterable
