@@ -16,10 +16,15 @@ from pathlib import Path
 from typing import Final
 from urllib.request import urlopen
 
+import grpc
+
+from bbr.policy import BodyMode
 from bench import rig, workload
 from bench.load import Load, pool
 from bench.report import Row, Target, Variant, compare, heading, save
 from bench.table import percentile
+from tests.support import messages
+from tests.support.grpc_frames import PROCESS
 from tests.support.ports import free_port
 
 MODELS: Final = 1_000
@@ -76,12 +81,6 @@ def window(load: Load) -> list[float]:
 
 def ask_for_each(port: int, names: list[str]) -> None:
     """Make one request for each model, so that each becomes a label."""
-    import grpc
-
-    from bbr.policy import BodyMode
-    from tests.support import messages
-    from tests.support.grpc_frames import PROCESS
-
     head = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         process = channel.stream_stream(PROCESS)

@@ -235,7 +235,7 @@ class UvConnection(asyncio.Protocol):
         was_behind, self._behind = self._behind, self._rpc.more
         if self._behind:
             self._transport.pause_reading()
-        elif was_behind:
+        elif was_behind and self._stalled_since is None:
             self._transport.resume_reading()
 
     def _receive_tls(self, tls: TlsSession, data: bytes) -> None:

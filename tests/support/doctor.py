@@ -2,6 +2,8 @@
 
 import copy
 import re
+import threading
+import time
 from typing import Any
 
 import yaml
@@ -13,8 +15,10 @@ from bbr.doctor.gateway import Gateway, read
 from bbr.doctor.node import Evidence
 from bbr.registry import Registry
 from deploy.local.gateway import render
+from deploy.local.stack import Stack
 from deploy.local.topology import DEFAULT_PORTS
 from tests.support import envoy
+from tests.support.stack import DEADLINE_SECONDS
 
 Config = dict[str, Any]
 
@@ -134,3 +138,18 @@ def saved(config: Config, **others: Any) -> Gateway:
     """Return the gateway that the doctor reads out of those answers."""
     found = answers(config, **others)
     return read(found.config_dump, found.clusters, found.stats, found.server_info)
+
+
+def found_in(stack: Stack, table: Registry, *, secure_serving: bool = False) -> list[Finding]:
+    """Return what the doctor finds in a running stack, once Envoy has seen that the router is there.
+
+    It may have checked the router's health before that, and asks again after a second.
+    """
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        answers = admin.fetch(stack.admin_url)
+        gateway = read(answers.config_dump, answers.clusters, answers.stats, answers.server_info)
+        found = examine(gateway, table, max_body_bytes=LIMIT, secure_serving=secure_serving)
+        if all(each.id != "endpoints-unhealthy" for each in found) or time.monotonic() >= deadline:
+            return found
+        threading.Event().wait(0.1)
