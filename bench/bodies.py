@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import rig, workload
-from bench.report import Row, Target, Variant, alternate, heading, save
+from bench.figures import Row, Target, Variant, alternate, heading, save
 from bench.sink import Sink
 from tests.support import envoy, h1client
 from tests.support.processes import Bbr

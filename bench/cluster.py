@@ -25,7 +25,7 @@ from bbr.sources.kube_api import KubeApi
 from bbr.sources.kubernetes import KUBERNETES, KubernetesSource
 from bbr.sources.reflector import Pace
 from bbr.sources.table import Table
-from bench.report import Row, Target, Variant, compare, heading, save
+from bench.figures import Row, Target, Variant, compare, heading, save
 from bench.table import ADAPTERS, CHANGES, OBJECTS, Turns, data
 from tests.support.fake_kubernetes import BBR, FakeKubernetes, Watch
 

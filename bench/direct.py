@@ -25,8 +25,8 @@ from typing import Final
 
 from bbr.rpc.messages import frame
 from bench import rig, workload
+from bench.figures import Row, Target, Variant, alternate, heading, save
 from bench.load import Load, Pool, pool
-from bench.report import Row, Target, Variant, alternate, heading, save
 from tests.support.processes import Bbr
 
 CONNECTIONS, STREAMS = 4, 16

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import rig, workload
-from bench.report import Row, Target, Variant, compare, heading, save
+from bench.figures import Row, Target, Variant, compare, heading, save
 from bench.upstream import tale
 from tests.support import envoy
 from tests.support.processes import Bbr

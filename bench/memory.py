@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from bench import rig
+from bench.figures import Row, Target, Variant, alternate, heading, save
 from bench.load import Load, pool
-from bench.report import Row, Target, Variant, alternate, heading, save
 from tests.support.processes import Bbr
 
 CONNECTIONS: Final = 2_000

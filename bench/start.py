@@ -24,7 +24,7 @@ from bbr.health import SERVICE
 from bbr.pb.health_pb2 import HealthCheckResponse
 from bbr.probe_client import Address, Client, Deadline, ProbeError, Tls
 from bench import rig
-from bench.report import Row, Target, Variant, alternate, heading, save
+from bench.figures import Row, Target, Variant, alternate, heading, save
 from tests.support.ports import free_ports
 
 LIMIT: Final = Target(300.0)

@@ -34,9 +34,9 @@ from bbr.registry import Origin, Registry
 from bbr.sources import configmap
 from bbr.sources.table import SourceObject, Table
 from bench import rig, workload
+from bench.figures import Row, Target, Variant, compare, heading, save
 from bench.load import Load, pool
 from bench.memory import resident_kib
-from bench.report import Row, Target, Variant, compare, heading, save
 
 OBJECTS: Final = 1_000
 ADAPTERS: Final = 100
