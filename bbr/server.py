@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from bbr import __version__, descriptors, policies
+from bbr import __version__, allocator, descriptors, policies
 from bbr.access_log import access_log
 from bbr.admin import pages
 from bbr.admin.http import AdminServer
@@ -89,7 +89,7 @@ class Server:
         vitals = Vitals(settings, self.metrics, self.sources, serving, self._policy.ledger, main, self.certificates)
         admin = _admin(vitals)
         try:
-            with _signals(self._reload) as stop:
+            with _signals(self._reload) as stop, allocator.keeping():
                 self.sources.start()
                 await _listen(main, settings.bind_address, settings.grpc_port, "--grpc-port")
                 await _listen(checks, settings.bind_address, settings.grpc_health_port, "--grpc-health-port")
