@@ -127,6 +127,7 @@ def survives(mutant: Mutant | None, tests: tuple[str, ...] = TESTS) -> bool:
             path.write_text(mutated(path.read_text("utf-8"), mutant), "utf-8")
         # CI: the same examples for each mutant. Not the editable install's sources but the copy's.
         environment = os.environ | {"PYTHONPATH": scratch, "CI": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        environment.pop("COVERAGE_PROCESS_CONFIG", None)  # what a copy of the sources runs is no coverage of these
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider"]
         existing = [each for each in tests if (copy / each).exists()]
         try:
