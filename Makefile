@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE ?=
 export PATH := $(CURDIR)/.cache/kube/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image image-test screenshots accuracy spoofing bench soak exchanges rolling hostile abuse mutants dashboard histories helm manifests validate test check format protos lock clean
+.PHONY: help setup demo image image-test screenshots accuracy spoofing bench bench-guard bench-parts soak exchanges rolling hostile abuse mutants dashboard histories helm manifests validate test check format protos lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,11 +41,15 @@ accuracy: $(READY)  ## send N (10000) mixed requests through Envoy in both modes
 spoofing: $(READY)  ## attack the router through Envoy with N (20000) requests that try to route themselves
 	@$(BIN)/python -m bench.spoofing --requests $(or $(N),20000)
 
-bench: $(READY)  ## measure processor time, latency and memory against their targets; figures in .cache/bench (ROUNDS=5)
+bench: $(READY)  ## measure all that docs/performance.md publishes, in 20 minutes, and write it anew (QUICK=1: 2 minutes, writes nothing)
+	$(BIN)/python -m bench.suite $(if $(QUICK),--quick)
+	$(if $(QUICK),,$(BIN)/python -m bench.report --write)
+
+bench-guard: $(READY)  ## compare what uv costs against grpcio with the committed figures, and name what got worse by 15%
+	@$(BIN)/python -m bench.guard
+
+bench-parts: $(READY)  ## measure long bodies, the table, start, scrapes and the cluster's source; figures in .cache/bench (ROUNDS=5)
 	@mkdir -p .cache/bench
-	$(BIN)/python -m bench.direct --all --rounds $(or $(ROUNDS),5) --json .cache/bench/direct.json
-	$(BIN)/python -m bench.gateway --rounds $(or $(ROUNDS),5) --json .cache/bench/gateway.json
-	$(BIN)/python -m bench.memory --tls --rounds $(or $(ROUNDS),5) --json .cache/bench/memory.json
 	$(BIN)/python -m bench.bodies --rounds $(or $(ROUNDS),5) --json .cache/bench/bodies.json
 	$(BIN)/python -m bench.table --rounds $(or $(ROUNDS),5) --json .cache/bench/table.json
 	$(BIN)/python -m bench.start --json .cache/bench/start.json

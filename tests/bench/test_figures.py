@@ -72,7 +72,10 @@ def test_a_file_says_where_its_figures_come_from(tmp_path):
 
 
 def test_a_file_says_which_command_makes_it(monkeypatch):
+    monkeypatch.delenv(figures.COMMAND_VARIABLE, raising=False)
     spec = importlib.machinery.ModuleSpec("bench.direct", None)
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
     monkeypatch.setattr(sys, "argv", ["direct.py", "--json", "a file.json", "--rounds", "3", "--peer=a b", "--json=x"])
     assert figures.command() == "python -m bench.direct --rounds 3 '--peer=a b'"
+    monkeypatch.setenv(figures.COMMAND_VARIABLE, "make bench")
+    assert figures.command() == "make bench"
