@@ -7,14 +7,14 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from bench.figures import short
+from bench.figures import Facts, short
 from bench.recorded import Entry, Record, Results, variants
 from bench.tables import IN_PROCESS, STREAMED, size
 
@@ -38,15 +38,16 @@ _MARKERS: Final = "osD^vP"
 _KNOWN: Final = ("uv", "grpcio", "Go")
 
 # 800 points wide as GitHub shows a README; text stays text, in whatever sans serif the reader has.
-_STYLE: Final = {
+_STYLE: Final[dict[Any, Any]] = {
     "svg.hashsalt": "bbr",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
-    "font.size": 11.5,
+    "font.size": 12,
     "figure.dpi": 72,
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+_SHORT: Final = {"none": "no filter", "none, body read": "body read"}
 _WIDTH, _HEIGHT = 800 / 72, 380 / 72
 _NEAR: Final = 0.055  # of the axis's height: labels are no nearer to each other
 
@@ -105,12 +106,14 @@ def _name(axes: Axes, ends: Sequence[tuple[tuple[float, Entry], str, str]]) -> N
     for (_, entry), name, colour in ordered:
         height = max(float(transform.transform((right, entry.median))[1]), taken + _NEAR)
         taken = height
-        axes.text(1.02, height, name, transform=axes.transAxes, color=colour, va="center", fontweight="bold")
+        axes.text(
+            1.02, height, _SHORT.get(name, name), transform=axes.transAxes, color=colour, va="center", fontweight="bold"
+        )
 
 
 def _dress(axes: Axes, theme: Theme, title: str, x: str, y: str, ticks: Iterable[tuple[float, str]]) -> None:
     """Give axes their words, ticks and colours."""
-    axes.set_title(title, color=theme.ink, loc="left", fontsize=12.5)
+    axes.set_title(title, color=theme.ink, loc="left", fontsize=13)
     axes.set_xlabel(x, color=theme.ink)
     axes.set_ylabel(y, color=theme.ink)
     axes.set_facecolor(theme.paper)
@@ -168,7 +171,7 @@ def direct(results: Results, theme: Theme) -> Figure | None:
     record = results["direct"]
     if record is None:
         return None
-    facts = {"family": "size", "metric": "cpu", "kind": "chat", "mode": STREAMED, "tls": 0, "tracing": 0}
+    facts: Facts = {"family": "size", "metric": "cpu", "kind": "chat", "mode": STREAMED, "tls": 0, "tracing": 0}
     title = "Processor time of an exchange, without a gateway"
     return _panels(theme, [(title, "body", "us / exchange", _lines(record, "bytes", **facts), size)])
 
@@ -180,7 +183,13 @@ def added(results: Results, theme: Theme) -> Figure | None:
         return None
     panels = []
     for point in ("p50", "p99"):
-        facts = {"loop": "closed", "concurrency": 1, "mode": STREAMED, "metric": f"added {point}"}
+        facts: Facts = {
+            "loop": "closed",
+            "concurrency": 1,
+            "mode": STREAMED,
+            "kind": "chat",
+            "metric": f"added {point}",
+        }
         lines = [line for line in _lines(record, "bytes", **facts) if line[0] not in IN_PROCESS]
         panels.append((f"Added latency, {point}, one at a time", "body", "ms", lines, size))
     return _panels(theme, panels)
@@ -196,7 +205,7 @@ def load(results: Results, theme: Theme) -> Figure | None:
         ("closed", "concurrency", "rate", "Closed loop: rate by concurrency", "requests at a time", "requests / s"),
         ("open", "rate", "p99", "Open loop: p99 by offered rate", "requests / s offered", "p99, ms"),
     ):
-        facts = {"loop": loop, "mode": STREAMED, "kind": "chat", "metric": metric}
+        facts: Facts = {"loop": loop, "mode": STREAMED, "kind": "chat", "metric": metric}
         count = _most_measured(record.where(None, **facts), by)
         lines = [line for line in _lines(record, by, **facts, bytes=count) if line[0] not in IN_PROCESS]
         panels.append((f"{title}, {size(count)}", x, y, lines, lambda value: f"{value:,.0f}"))

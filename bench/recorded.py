@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from bench.figures import Facts, short
 
+_HOW: Final = "Medians of {} rounds, in brackets the smallest and the largest; without: all rounds as one."
 _OPTIONAL: Final = frozenset({"kind", "tls", "tracing"})
 
 NAMES: Final = ("direct", "gateway", "accuracy", "memory", "pattern2")
@@ -82,13 +83,12 @@ class Record:
         """Give what must stand below a table of this file: the command, and what it ran on."""
         found, machine = self.found, self.found["machine"]
         packages = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-        rounds = sorted({len(entry.figures) for entry in self.entries})
-        counted = f"{rounds[0]} to {rounds[-1]} rounds" if len(rounds) > 1 else f"{(rounds or [0])[0]} rounds"
+        rounds = max((len(entry.figures) for entry in self.entries), default=0)
         yield f"Reproduce: `{found['command']}`, or all of them by `make bench`."
         yield (
             f"Conditions: {machine['processors']} x {machine['processor']}, {machine['system']}; {packages}; commit "
             f"{found['commit']}, {found['ended'][:10]}, load average {short(found['load_average'])} at the end. "
-            f"Medians of {counted}, in brackets the smallest and the largest."
+            f"{_HOW.format(rounds) if rounds > 1 else 'One run.'}"
         )
 
 

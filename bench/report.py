@@ -12,7 +12,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from bench.recorded import RecordError, Results
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = ("README.md", "docs/performance.md", "docs/scaling.md")
 PLOTS: Final = "docs/plots"
-BLOCKS: Final = {**tables.BLOCKS, **plots.BLOCKS}
+BLOCKS: Final[Mapping[str, Callable[[Results], list[str]]]] = {**tables.BLOCKS, **plots.BLOCKS}
 
 _BLOCK: Final = re.compile(r"^<!-- bench:(\S+) -->\n(.*?)^<!-- /bench:\1 -->$", re.DOTALL | re.MULTILINE)
 _MARK: Final = re.compile(r"^<!-- /?bench:", re.MULTILINE)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from bench.figures import short
+from bench.figures import Facts, short
 from bench.recorded import Entry, Results
 from bench.scaling import Costs, Mix, Plan, Site, cost, mean_cost, plan
 
@@ -52,7 +52,7 @@ def router_points(results: Results) -> tuple[dict[int, float], str]:
     largest size that both have.
     """
     gateway, direct = results["gateway"], results["direct"]
-    facts = {"kind": "chat", "mode": MODE, "tls": 0, "tracing": 0}
+    facts: Facts = {"kind": "chat", "mode": MODE, "tls": 0, "tracing": 0}
     alone = _points(_by_size(direct.where("uv", **facts, family="size", metric="cpu"))) if direct else {}
     rows = gateway.where("uv", loop="closed", mode=MODE, kind="chat", metric="router") if gateway else []
     behind = _points(_by_size([entry for entry in rows if entry.facts.get("concurrency") != 1]))
@@ -126,7 +126,7 @@ def plans_block(results: Results) -> list[str]:
     found = sources(results)
     if isinstance(found, str):
         return [found]
-    heads = ("mix", "requests / s", "replicas", "cores", "memory, GiB", "gateways", "connections of a gateway")
+    heads = ["mix", "requests / s", "replicas", "cores", "memory, GiB", "gateways", "connections of a gateway"]
     heads += ("streams of a gateway", "replicas by", "next limit", "must be raised")
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for mix in MIXES:
@@ -136,7 +136,7 @@ def plans_block(results: Results) -> list[str]:
 
 def _line(mix: Mix, rate: int, made: Plan) -> str:
     over = ", ".join(name for name, share in made.shares.items() if share > 1)
-    cells = (mix.name, f"{rate:,}", f"{made.replicas:,}", short(made.cores), short(made.memory_mib / 1024))
+    cells = [mix.name, f"{rate:,}", f"{made.replicas:,}", short(made.cores), short(made.memory_mib / 1024)]
     cells += (f"{made.gateways:,}", f"{made.connections:,}", short(made.streams))
     return (
         f"| {' | '.join(cells)} | {made.sized_by} | {made.next} ({made.shares[made.next]:.1%}) | {over or 'nothing'} |"

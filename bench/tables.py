@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from bench import scaling_table
-from bench.figures import short
+from bench.figures import Facts, short
 from bench.recorded import Entry, Record, Results, variants
 
 MISSING: Final = "Not measured yet: run `make bench`."
@@ -17,7 +17,9 @@ NO_CASES: Final = "This run has left these cases out."
 STREAMED: Final = "FULL_DUPLEX_STREAMED"
 PLAIN: Final[Mapping[str, str | int]] = {"tls": 0, "tracing": 0, "kind": "chat", "mode": STREAMED}
 PERCENTILES: Final = ("p50", "p90", "p99", "p99.9")
-IN_PROCESS: Final = ("none, body read", "Lua", "json_to_metadata")
+# Who gets the body from Envoy without a router.
+IN_PROCESS: Final = ("Lua", "json_to_metadata")
+BASELINES: Final = ("none", "none, body read")
 HEADLINE_BYTES: Final = (1_000, 10_000, 100_000, 1_000_000)
 
 Lines = list[str]
@@ -117,39 +119,72 @@ def _without_constant(rows: list[tuple[str, ...]], count: int, keep: int) -> lis
     return [tuple("" if at in same else cell for at, cell in enumerate(row)) for row in rows]
 
 
-def _cells(found: Iterable[Entry]) -> list[tuple[float, float, float]]:
-    """Return the cells of the gateway's benchmark: concurrency, rate, bytes."""
-    names = ("concurrency", "rate", "bytes")
-    return sorted({tuple(float(entry.facts.get(name, 0)) for name in names) for entry in found})  # type: ignore[misc]
+Cell = tuple[float, float, float, str]
+
+
+def _cell(entry: Entry) -> Cell:
+    """Return the cell of the gateway's benchmark: bytes, concurrency, rate, kind; tables are in this order."""
+    size, concurrency, rate = (float(entry.facts.get(name, 0)) for name in ("bytes", "concurrency", "rate"))
+    return size, concurrency, rate, str(entry.facts.get("kind", ""))
 
 
 def gateway(loop: str, mode: str, only: Sequence[str], record: Record) -> Lines:
     """Latency, processor time and rate behind Envoy; `only` names variants whose cells are wanted, () is all others."""
     found = record.where(None, loop=loop, mode=mode)
     if only:
-        cells = {cell for entry in found if entry.variant in only for cell in _cells([entry])}
-        names = [name for name in variants(found) if name in (*only, "uv", "none")]
+        cells = {_cell(entry) for entry in found if entry.variant in only}
+        names = [name for name in variants(found) if name in (*BASELINES, "uv", *only)]
     else:
+        cells = {_cell(entry) for entry in found}
         names = [name for name in variants(found) if name not in IN_PROCESS]
-        cells = set(_cells(found))
     rows = []
     for cell in sorted(cells):
         for name in names:
-            mine = [entry for entry in found if entry.variant == name and _cells([entry]) == [cell]]
+            mine = [entry for entry in found if entry.variant == name and _cell(entry) == cell]
             if mine:
-                rows.append(_gateway_row(loop, cell, name, {str(entry.facts.get("metric")): entry for entry in mine}))
+                rows.append(_gateway_row(cell, name, {str(entry.facts.get("metric")): entry for entry in mine}))
     load = "at a time" if loop == "closed" else "requests / s offered"
     added = (f"added {point}, ms" for point in PERCENTILES)
-    heads = ("body", load, "variant", "p50, ms", "p99, ms", *added, "router, us", "Envoy, us", "requests / s")
+    heads = ("body", "kind", load, "variant", "p50, ms", "p99, ms", *added, "router, us", "Envoy, us", "requests / s")
     return table(heads, rows) if rows else []
 
 
-def _gateway_row(loop: str, cell: tuple[float, float, float], name: str, by: Mapping[str, Entry]) -> tuple[str, ...]:
-    concurrency, rate, count = cell
-    load = f"{concurrency if loop == 'closed' else rate:,.0f}"
-    added = (text(by.get(f"added {point}")) for point in PERCENTILES)
+def _gateway_row(cell: Cell, name: str, by: Mapping[str, Entry]) -> tuple[str, ...]:
+    count, concurrency, rate, kind = cell
+    if any(entry.facts.get("overloaded") for entry in by.values()):
+        name += " (overloaded)"
+    latencies = (text(by.get(metric)) for metric in ("p50", "p99", *(f"added {point}" for point in PERCENTILES)))
     cost = (text(by.get("router")), text(by.get("Envoy")), text(by.get("rate")))
-    return (size(count), load, name, text(by.get("p50")), text(by.get("p99")), *added, *cost)
+    return (size(count), kind, f"{concurrency or rate:,.0f}", name, *latencies, *cost)
+
+
+def by_facts(wanted: Mapping[str, str], record: Record) -> Lines:
+    """Return a row for each combination of facts, a column for each metric, or unit where none is stated.
+
+    `wanted` are facts that rows must have. A column of facts that are the same in all rows is left out.
+    """
+    found = [entry for entry in record.where(None, **wanted) if entry.facts]
+    names = [name for name in dict.fromkeys(name for entry in found for name in entry.facts) if name != "metric"]
+    columns = list(dict.fromkeys(_column(entry) for entry in found))
+    rows: dict[tuple[str, ...], dict[str, Entry]] = {}
+    for entry in found:
+        key = (*(_said(name, entry.facts.get(name, "")) for name in names), entry.variant)
+        rows.setdefault(key, {})[_column(entry)] = entry
+    told = [(*key, *(text(by.get(column)) for column in columns)) for key, by in rows.items()]
+    if not told:
+        return []
+    return table((*names, "variant", *columns), _without_constant(told, len(names) + 1, keep=0))
+
+
+def _column(entry: Entry) -> str:
+    metric = entry.facts.get("metric")
+    return f"{metric}, {entry.unit}" if metric else entry.unit
+
+
+def _said(name: str, value: str | int | float) -> str:
+    if isinstance(value, str):
+        return value
+    return size(value) if name == "bytes" else f"{value:,g}"
 
 
 def by_case(what: str, record: Record) -> Lines:
@@ -180,7 +215,7 @@ def headline(results: Results) -> Lines:
             "gateway",
             _headline_gateway,
         ),
-        ("Accuracy", "accuracy", partial(by_case, "")),
+        ("Accuracy, behind Envoy", "accuracy", partial(by_facts, {"kind": "all"})),
         ("Memory", "memory", _headline_memory),
     )
     if all(results[name] is None for _, name, _ in parts):
@@ -206,8 +241,8 @@ def _headline_direct(record: Record) -> Lines:
 
 
 def _headline_gateway(record: Record) -> Lines:
-    facts = {"loop": "closed", "concurrency": 1, "mode": STREAMED}
-    names = [name for name in variants(record.where(None, **facts)) if name not in (*IN_PROCESS, "none")]
+    facts: Facts = {"loop": "closed", "concurrency": 1, "mode": STREAMED, "kind": "chat"}
+    names = [name for name in variants(record.where(None, **facts)) if name not in (*IN_PROCESS, *BASELINES)]
     rows = []
     for count in HEADLINE_BYTES:
         for name in names:
@@ -242,8 +277,8 @@ BLOCKS: Final[Mapping[str, Callable[[Results], Lines]]] = {
     "gateway-open-streamed": _from("gateway", gateway, "open", STREAMED, ()),
     "gateway-open-buffered": _from("gateway", gateway, "open", "BUFFERED", ()),
     "gateway-in-process": _from("gateway", gateway, "closed", STREAMED, IN_PROCESS),
-    "accuracy": _from("accuracy", by_case, ""),
-    "pattern2": _from("pattern2", by_case, ""),
+    "accuracy": _from("accuracy", by_facts, {}),
+    "pattern2": _from("pattern2", by_facts, {}),
     "memory": _from("memory", memory),
     "scaling-costs": scaling_table.costs_block,
     "scaling": scaling_table.plans_block,

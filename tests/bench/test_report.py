@@ -71,14 +71,19 @@ def test_all_files_render_tables_with_their_conditions(root):
     assert lines[-2] == "Reproduce: `python -m bench.direct`, or all of them by `make bench`."
     assert lines[-1] == (
         "Conditions: 2 x an abacus, a desk; python 3.11.0, bbr 0.0.0; commit 0123456789ab, 1970-01-01, load average "
-        "0.5 at the end. Medians of 3 rounds, in brackets the smallest and the largest."
+        "0.5 at the end. Medians of 3 rounds, in brackets the smallest and the largest; without: all rounds as one."
     )
     assert block(root, "direct-tls")[0] == "| body | TLS | uv, us / exchange |"
     assert block(root, "direct-mode")[0] == "This run has left these cases out."
     closed = block(root, "gateway-closed-streamed")
-    assert closed[2].startswith("| 1 KB | 1 | none | | | | | | 56 (50.4–61.6) |")  # noqa: RUF001
+    assert closed[2].startswith("| 1 KB | chat | 1 | none | | | | | | 56 (50.4–61.6) |")  # noqa: RUF001
     assert not any("Lua" in line for line in closed)
-    assert [line.split(" | ")[2] for line in block(root, "gateway-in-process")[2:5]] == ["none", "uv", "Lua"]
+    assert [line.split(" | ")[3] for line in block(root, "gateway-in-process")[2:5]] == ["none", "uv", "Lua"]
+    assert any(
+        line.startswith("| 1 KB | chat | 1,000 | grpcio (overloaded) |")
+        for line in block(root, "gateway-open-streamed")
+    )
+    assert block(root, "pattern2")[0] == "| run | variant | p50, ms | p99, ms |"
     assert "| 8 bodies of 1 MB, slow client | KiB / MB | 1,111 (1000–1,222) |" in block(root, "memory")[3]  # noqa: RUF001
     assert "| chat, 2 KB | 100,000 | 4 | 3.71 | 1 |" in "\n".join(block(root, "scaling"))
     assert sum(line.startswith("Conditions:") for line in block(root, "headline")) == 4
@@ -127,7 +132,10 @@ def test_results_may_lie_elsewhere(root, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("results")
     recorded.write(elsewhere)
     assert report.main(["--write", "--results", str(elsewhere)], root) == 0
-    assert block(root, "accuracy")[2] == "| misrouted | requests | 0 (0–0) |"  # noqa: RUF001
+    assert block(root, "accuracy")[0] == "| kind | mode | requests | misroutes |"
+    assert block(root, "accuracy")[2] == "| all | FULL_DUPLEX_STREAMED | 77,777 | 0 |"
+    assert block(root, "accuracy")[-1].endswith("One run.")
+    assert len(block(root, "accuracy")) == 2 + 4 + 3
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"rows": [{}]}'])
