@@ -37,7 +37,7 @@ class Entry:
     @property
     def spread(self) -> str:
         """The smallest and the largest figure; "" if there is one only."""
-        return f"{short(min(self.figures))}–{short(max(self.figures))}" if len(self.figures) > 1 else ""  # noqa: RUF001
+        return f"{short(min(self.figures))} to {short(max(self.figures))}" if len(self.figures) > 1 else ""
 
     def __str__(self) -> str:
         return f"{short(self.median)} ({self.spread})" if self.spread else short(self.median)
@@ -81,14 +81,24 @@ class Record:
 
     def conditions(self) -> Iterator[str]:
         """Give what must stand below a table of this file: the command, and what it ran on."""
+        yield self.command
+        yield self.circumstances
+
+    @property
+    def command(self) -> str:
+        """How to get such figures, and what is made of a run's rounds."""
+        rounds = max((len(entry.figures) for entry in self.entries), default=0)
+        said = _HOW.format(rounds) if rounds > 1 else "One run."
+        return f"Reproduce: `{self.found['command']}`, or all of them by `make bench`. {said}"
+
+    @property
+    def circumstances(self) -> str:
+        """What the figures were measured on, and when."""
         found, machine = self.found, self.found["machine"]
         packages = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-        rounds = max((len(entry.figures) for entry in self.entries), default=0)
-        yield f"Reproduce: `{found['command']}`, or all of them by `make bench`."
-        yield (
+        return (
             f"Conditions: {machine['processors']} x {machine['processor']}, {machine['system']}; {packages}; commit "
-            f"{found['commit']}, {found['ended'][:10]}, load average {short(found['load_average'])} at the end. "
-            f"{_HOW.format(rounds) if rounds > 1 else 'One run.'}"
+            f"{found['commit']}, {found['ended'][:10]}, load average {short(found['load_average'])} at the end."
         )
 
 

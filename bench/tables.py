@@ -16,7 +16,7 @@ NO_CASES: Final = "This run has left these cases out."
 
 STREAMED: Final = "FULL_DUPLEX_STREAMED"
 PLAIN: Final[Mapping[str, str | int]] = {"tls": 0, "tracing": 0, "kind": "chat", "mode": STREAMED}
-PERCENTILES: Final = ("p50", "p90", "p99", "p99.9")
+ADDED: Final = ("added p50", "added p90", "added p99", "added p99.9", "added to read p50")
 # Who gets the body from Envoy without a router.
 IN_PROCESS: Final = ("Lua", "json_to_metadata")
 BASELINES: Final = ("none", "none, body read")
@@ -144,16 +144,16 @@ def gateway(loop: str, mode: str, only: Sequence[str], record: Record) -> Lines:
             if mine:
                 rows.append(_gateway_row(cell, name, {str(entry.facts.get("metric")): entry for entry in mine}))
     load = "at a time" if loop == "closed" else "requests / s offered"
-    added = (f"added {point}, ms" for point in PERCENTILES)
+    added = (f"{metric}, ms" for metric in ADDED)
     heads = ("body", "kind", load, "variant", "p50, ms", "p99, ms", *added, "router, us", "Envoy, us", "requests / s")
-    return table(heads, rows) if rows else []
+    return table(heads, _without_constant(rows, 2, keep=0)) if rows else []
 
 
 def _gateway_row(cell: Cell, name: str, by: Mapping[str, Entry]) -> tuple[str, ...]:
     count, concurrency, rate, kind = cell
     if any(entry.facts.get("overloaded") for entry in by.values()):
         name += " (overloaded)"
-    latencies = (text(by.get(metric)) for metric in ("p50", "p99", *(f"added {point}" for point in PERCENTILES)))
+    latencies = (text(by.get(metric)) for metric in ("p50", "p99", *ADDED))
     cost = (text(by.get("router")), text(by.get("Envoy")), text(by.get("rate")))
     return (size(count), kind, f"{concurrency or rate:,.0f}", name, *latencies, *cost)
 
@@ -222,8 +222,16 @@ def headline(results: Results) -> Lines:
         return [MISSING]
     lines: Lines = []
     for title, name, build in parts:
-        lines += [*([""] if lines else []), f"**{title}**", "", *with_conditions(name, build, results)]
-    return lines
+        record = results[name]
+        found = [MISSING] if record is None else [*(build(record) or [NO_CASES]), "", record.command]
+        lines += [f"**{title}**", "", *found, ""]
+    # Once for those that were measured together.
+    conditions: dict[str, Lines] = {}
+    for title, name, _ in parts:
+        if (record := results[name]) is not None:
+            conditions.setdefault(record.circumstances, []).append(title)
+    alike = len(conditions) == 1
+    return lines + [said if alike else f"{'; '.join(titles)}: {said}  " for said, titles in conditions.items()]
 
 
 def _headline_direct(record: Record) -> Lines:
@@ -242,7 +250,9 @@ def _headline_direct(record: Record) -> Lines:
 
 def _headline_gateway(record: Record) -> Lines:
     facts: Facts = {"loop": "closed", "concurrency": 1, "mode": STREAMED, "kind": "chat"}
-    names = [name for name in variants(record.where(None, **facts)) if name not in (*IN_PROCESS, *BASELINES)]
+    names = [
+        name for name in variants(record.where(None, **facts)) if name not in (*IN_PROCESS, *BASELINES, "uv polling")
+    ]
     rows = []
     for count in HEADLINE_BYTES:
         for name in names:
