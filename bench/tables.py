@@ -159,26 +159,35 @@ def _gateway_row(cell: Cell, name: str, by: Mapping[str, Entry]) -> tuple[str, .
 
 
 def by_facts(wanted: Mapping[str, str], record: Record) -> Lines:
-    """Return a row for each combination of facts, a column for each metric, or unit where none is stated.
+    """Return a row for each combination of facts and variant, a column for each metric, or unit where none is stated.
 
-    `wanted` are facts that rows must have. A column of facts that are the same in all rows is left out.
+    `wanted` are facts that rows must have. Facts that not all rows state, or that are the same in all, have no column.
     """
     found = [entry for entry in record.where(None, **wanted) if entry.facts]
-    names = [name for name in dict.fromkeys(name for entry in found for name in entry.facts) if name != "metric"]
-    columns = list(dict.fromkeys(_column(entry) for entry in found))
-    rows: dict[tuple[str, ...], dict[str, Entry]] = {}
+    everywhere = set[str].intersection(*(set(entry.facts) for entry in found)) if found else set()
+    # The variant tells whether there was a router.
+    names = [name for name in (found[0].facts if found else ()) if name in everywhere - {"metric", "router"}]
+    units: dict[str, set[str]] = {}
     for entry in found:
-        key = (*(_said(name, entry.facts.get(name, "")) for name in names), entry.variant)
-        rows.setdefault(key, {})[_column(entry)] = entry
-    told = [(*key, *(text(by.get(column)) for column in columns)) for key, by in rows.items()]
+        units.setdefault(_column(entry), set()).add(entry.unit)
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for entry in found:
+        key, column = (*(_said(name, entry.facts[name]) for name in names), entry.variant), _column(entry)
+        said = text(entry) if len(units[column]) == 1 else f"{text(entry)} {entry.unit}"
+        rows.setdefault(key, {})[column] = said
+    told = [(*key, *(by.get(column, "") for column in units)) for key, by in rows.items()]
     if not told:
         return []
-    return table((*names, "variant", *columns), _without_constant(told, len(names) + 1, keep=0))
+    heads = [column if len(said) > 1 else _with_unit(column, min(said)) for column, said in units.items()]
+    return table((*names, "variant", *heads), _without_constant(told, len(names) + 1, keep=0))
 
 
 def _column(entry: Entry) -> str:
-    metric = entry.facts.get("metric")
-    return f"{metric}, {entry.unit}" if metric else entry.unit
+    return str(entry.facts.get("metric", entry.unit))
+
+
+def _with_unit(column: str, unit: str) -> str:
+    return unit if unit.startswith(column) else f"{column}, {unit}"
 
 
 def _said(name: str, value: str | int | float) -> str:

@@ -85,7 +85,10 @@ def test_all_files_render_tables_with_their_conditions(root):
     assert any(
         line.startswith("| 1 KB | 1,000 | grpcio (overloaded) |") for line in block(root, "gateway-open-streamed")
     )
-    assert block(root, "pattern2")[0] == "| run | variant | p50, ms | p99, ms |"
+    pattern = block(root, "pattern2")
+    assert pattern[0] == "| run | variant | p50 ms | p99 ms | added share |"
+    assert pattern[2].endswith("| 0.11 (0.099 to 0.121) % of 999 ms |")
+    assert pattern[3] == "| concurrent | none | 1.11 (0.999 to 1.22) | 1.11 (0.999 to 1.22) | |"
     assert "| 8 bodies of 1 MB, slow client | KiB / MB | 1,111 (1000 to 1,222) |" in block(root, "memory")[3]
     assert "| chat, 2 KB | 100,000 | 4 | 3.71 | 1 |" in "\n".join(block(root, "scaling"))
     assert sum(line.startswith("Conditions:") for line in block(root, "headline")) == 1

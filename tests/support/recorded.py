@@ -80,7 +80,11 @@ def accuracy():
 def pattern2():
     """Give rows of pattern2.json."""
     for name, metric in product(("uv", "none"), ("p50", "p99")):
-        yield row(name, "ms", 1.11, f"concurrent, {metric}", run="concurrent", metric=metric)
+        facts = {"run": "concurrent", "router": int(name == "uv"), "metric": metric}
+        yield row(name, f"{metric} ms", 1.11, "concurrent", **facts)
+    for run, published in (("latency", 888), ("concurrent", 999)):
+        facts = {"run": run, "router": 1, "metric": "added share", "published_ms": published}
+        yield row("uv", f"% of {published} ms", 0.11, run, **facts)
 
 
 FILES = {
