@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-# What a router allows by default (`bbr.config`, `bbr.http2.settings`), and a gateway: Envoy's own default, and what the
-# chart sets (`provider.maxRequests`).
+# What a router allows by default (`bbr.config`, `bbr.http2.settings`), and Envoy: requests of a cluster at a time.
 STREAMS_PER_CONNECTION: Final = 1_000
 CONNECTIONS: Final = 10_000
 BUFFERED_BYTES: Final = 512 << 20
 BREAKER: Final = 1_024
-CHART_BREAKER: Final = 100_000
 
 MIB: Final = 1 << 20
 
@@ -26,11 +24,6 @@ class Mix:
 
     name: str
     shares: Mapping[int, float]
-
-    @property
-    def mean_bytes(self) -> float:
-        """Bytes of an average body."""
-        return sum(size * share for size, share in self.shares.items())
 
 
 @dataclass(frozen=True)

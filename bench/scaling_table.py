@@ -1,6 +1,5 @@
 """The tables of docs/scaling.md: recorded costs put into the arithmetic of `bench.scaling`."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,14 +34,20 @@ class Sources:
     factor: str
 
 
-def _by_size(found: list[Entry]) -> dict[float, Entry]:
-    """Return for each body size the row of the greatest concurrency, since a fleet's processors are busy."""
-    found = sorted(found, key=lambda entry: float(entry.facts.get("concurrency", 0)))
-    return {float(entry.facts["bytes"]): entry for entry in found if "bytes" in entry.facts}
+def _loaded(results: Results, metric: str) -> tuple[dict[int, float], int]:
+    """Return uv's figures behind Envoy by body size, all at one concurrency, and that.
 
-
-def _points(found: Mapping[float, Entry]) -> dict[int, float]:
-    return {int(size): entry.median for size, entry in found.items()}
+    It is more than 1, since a fleet's processors are busy: of those with the most sizes the greatest; 0 without any.
+    """
+    gateway = results["gateway"]
+    rows = gateway.where("uv", loop="closed", mode=MODE, kind="chat", metric=metric) if gateway else []
+    found: dict[int, dict[int, float]] = {}
+    for entry in rows:
+        concurrency = int(entry.facts.get("concurrency", 0))
+        if concurrency > 1 and "bytes" in entry.facts:
+            found.setdefault(concurrency, {})[int(entry.facts["bytes"])] = entry.median
+    chosen = max(found, key=lambda concurrency: (len(found[concurrency]), concurrency), default=0)
+    return found.get(chosen, {}), chosen
 
 
 def router_points(results: Results) -> tuple[dict[int, float], str]:
@@ -51,48 +56,50 @@ def router_points(results: Results) -> tuple[dict[int, float], str]:
     Behind Envoy as far as that was measured; for longer bodies as without a gateway, times what a gateway adds at the
     largest size that both have.
     """
-    gateway, direct = results["gateway"], results["direct"]
+    direct = results["direct"]
     facts: Facts = {"kind": "chat", "mode": MODE, "tls": 0, "tracing": 0}
-    alone = _points(_by_size(direct.where("uv", **facts, family="size", metric="cpu"))) if direct else {}
-    rows = gateway.where("uv", loop="closed", mode=MODE, kind="chat", metric="router") if gateway else []
-    behind = _points(_by_size([entry for entry in rows if entry.facts.get("concurrency") != 1]))
+    rows = direct.where("uv", **facts, family="size", metric="cpu") if direct else []
+    alone = {int(entry.facts["bytes"]): entry.median for entry in rows if "bytes" in entry.facts}
+    behind, concurrency = _loaded(results, "router")
     if not behind:
         return alone, "without a gateway (what one adds was not measured)"
+    said = f"behind Envoy, {concurrency} requests at a time"
     largest = max(behind)
     longer = {size: figure for size, figure in alone.items() if size > largest}
     if not longer:
-        return behind, "behind Envoy, at the greatest concurrency measured"
+        return behind, said
     factor = behind[largest] / cost(alone, largest)
-    said = f"behind Envoy, at the greatest concurrency measured; over {largest:,} bytes without a gateway, times "
-    return behind | {size: figure * factor for size, figure in longer.items()}, said + short(factor)
-
-
-def envoy_points(results: Results) -> dict[int, float]:
-    """Return Envoy's cost by body size, with the router behind it."""
-    gateway = results["gateway"]
-    rows = gateway.where("uv", loop="closed", mode=MODE, kind="chat", metric="Envoy") if gateway else []
-    return _points(_by_size([entry for entry in rows if entry.facts.get("concurrency") != 1]))
+    said += f"; over {largest:,} bytes without a gateway, times {short(factor)}"
+    return behind | {size: figure * factor for size, figure in longer.items()}, said
 
 
 def _largest(results: Results, what: str) -> tuple[Entry, float] | None:
     """Return the row of memory's that costs most of what there is, with its figure in KiB."""
     memory = results["memory"]
     rows = memory.where("uv", what=what) if memory else []
-    known = [(entry, entry.median * _KIB[unit]) for entry in rows if (unit := entry.unit.split(" ")[0]) in _KIB]
+    known = [
+        (entry, entry.median * _KIB[unit])
+        for entry in rows
+        if (unit := entry.unit.replace("/", " ").split()[0]) in _KIB
+    ]
     return max(known, key=lambda each: each[1], default=None)
 
 
 def sources(results: Results) -> Sources | str:
     """Return the costs, or a sentence that says what is missing."""
     router, said = router_points(results)
-    envoy, idle, held = envoy_points(results), _largest(results, "idle connection"), _largest(results, "MB in flight")
+    (envoy, concurrency), idle, held = (
+        _loaded(results, "Envoy"),
+        _largest(results, "idle connection"),
+        _largest(results, "MB in flight"),
+    )
     there = {"the router's cost": router, "Envoy's cost": envoy, "an idle connection": idle, "a MB in flight": held}
     missing = [name for name, found in there.items() if not found]
     if missing or idle is None or held is None:
         return f"Not measured yet ({', '.join(missing)}): run `make bench`."
     # KiB for each MB (10^6 bytes) of body.
     costs = Costs(router, envoy, BASE_MIB, idle[1], held[1] * 1024 / 1e6)
-    return Sources(costs, said, "behind Envoy, with the router", idle[0].case, held[0].case)
+    return Sources(costs, said, f"with the router, {concurrency} requests at a time", idle[0].case, held[0].case)
 
 
 def costs_block(results: Results) -> list[str]:

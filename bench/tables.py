@@ -164,6 +164,8 @@ def by_facts(wanted: Mapping[str, str], record: Record) -> Lines:
     `wanted` are facts that rows must have. Facts that not all rows state, or that are the same in all, have no column.
     """
     found = [entry for entry in record.where(None, **wanted) if entry.facts]
+    # Kinds come in the order of the first request of each, and "all" among them.
+    found.sort(key=lambda entry: (entry.facts.get("kind", "all") != "all", str(entry.facts.get("kind", ""))))
     everywhere = set[str].intersection(*(set(entry.facts) for entry in found)) if found else set()
     # The variant tells whether there was a router.
     names = [name for name in (found[0].facts if found else ()) if name in everywhere - {"metric", "router"}]

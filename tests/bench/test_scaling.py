@@ -31,7 +31,6 @@ def test_without_a_point_there_is_no_cost():
 def test_a_mix_costs_the_mean():
     mix = Mix("mixed", {1_000: 0.75, 111_000: 0.25})
     assert mean_cost(POINTS, mix) == pytest.approx(62.5)
-    assert mix.mean_bytes == pytest.approx(28_500)
 
 
 def test_little_load_has_two_of_each():

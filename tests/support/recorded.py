@@ -52,6 +52,8 @@ def gateway():
             for point, factor in (("p50", 1), ("p90", 2), ("p99", 3), ("p99.9", 4)):
                 added = factor * (times / 9 + size / 333_333)
                 yield row(name, "ms", added, **facts, metric=f"added {point}")
+    facts = {"loop": "closed", "concurrency": 1_024, "kind": "chat", "bytes": 1_000, "mode": STREAMED}
+    yield row("uv", "us / request", 99_999, **facts, metric="router")
     for rate, (name, times) in product((100, 1_000), ROUTERS.items()):
         facts = {"loop": "open", "rate": rate, "kind": "chat", "bytes": 1_000, "mode": STREAMED}
         yield row(name, "ms", times * rate / 999, **facts, metric="p99")
