@@ -1,12 +1,32 @@
-"""Render what benchmarks have found: python -m bench.report FILE... prints their files as tables in Markdown."""
+"""Render what benchmarks have found.
+
+    python -m bench.report FILE...    print files as tables in Markdown
+    python -m bench.report --write    put the tables and plots of bench/results into README.md and docs
+    python -m bench.report --check    say which of them are not what --write would put there; exit status 1 if any
+
+A table stands between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->` (names: `bench.tables.BLOCKS`, and `plot-`
+with a name of `bench.plots.PLOTS`); nobody writes between the two by hand.
+"""
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from bench import plots, tables
 from bench.figures import short
+from bench.recorded import RecordError, Results
+
+ROOT: Final = Path(__file__).parents[1]
+PAGES: Final = ("README.md", "docs/performance.md", "docs/scaling.md")
+PLOTS: Final = "docs/plots"
+BLOCKS: Final[Mapping[str, Callable[[Results], list[str]]]] = {**tables.BLOCKS, **plots.BLOCKS}
+
+_BLOCK: Final = re.compile(r"^<!-- bench:(\S+) -->\n(.*?)^<!-- /bench:\1 -->$", re.DOTALL | re.MULTILINE)
+_MARK: Final = re.compile(r"^<!-- /?bench:", re.MULTILINE)
 
 
 def markdown(found: Mapping[str, Any]) -> Iterator[str]:
@@ -25,13 +45,77 @@ def markdown(found: Mapping[str, Any]) -> Iterator[str]:
         yield "".join(f"| {cell} " if cell else "| " for cell in cells) + "|"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Print files."""
-    parser = argparse.ArgumentParser(description="Print figures of benchmarks in Markdown.")
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
-    for path in parser.parse_args(arguments).files:
+def render(page: str, text: str, results: Results) -> str:
+    """Return a page's text with its blocks made anew.
+
+    Raises:
+        RecordError: a block has no such name, or no end of its own; the message names page and block.
+    """
+
+    def block(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in BLOCKS:
+            raise RecordError(f"{page}: there is no block {name!r}; there are {', '.join(sorted(BLOCKS))}")
+        lines = "\n".join(BLOCKS[name](results))
+        return f"<!-- bench:{name} -->\n{lines}\n<!-- /bench:{name} -->"
+
+    if len(_MARK.findall(text)) != 2 * len(_BLOCK.findall(text)):
+        raise RecordError(f"{page}: a block lacks its <!-- bench:NAME --> or its <!-- /bench:NAME -->")
+    return _BLOCK.sub(block, text)
+
+
+def wanted(root: Path, results: Results) -> dict[Path, bytes | None]:
+    """Return what must be in each page and plot; None for a plot that must not be there."""
+    found: dict[Path, bytes | None] = {}
+    for page in PAGES:
+        path = root / page
+        found[path] = render(page, path.read_text("utf-8"), results).encode()
+    return found | {root / PLOTS / name: octets for name, octets in plots.files(results).items()}
+
+
+def stale(files: Mapping[Path, bytes | None]) -> list[Path]:
+    """Return those of the files that are not as they must be."""
+    return [path for path, octets in files.items() if (path.read_bytes() if path.exists() else None) != octets]
+
+
+def write(files: Mapping[Path, bytes | None]) -> None:
+    """Make files what they must be."""
+    for path, octets in files.items():
+        if octets is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(octets)
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
+    """Print files, or write or check what is rendered from results; 2 if a file is unusable."""
+    parser = argparse.ArgumentParser(description="Render figures of benchmarks.")
+    parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="print it in Markdown")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--write", action="store_true", help="write tables and plots into README.md and docs")
+    what.add_argument("--check", action="store_true", help="say which of them are out of date")
+    parser.add_argument("--results", type=Path, default=root / "bench/results", metavar="DIR", help="(bench/results)")
+    given = parser.parse_args(arguments)
+    if bool(given.files) == (given.write or given.check):
+        parser.error("give either files, or --write, or --check")
+    for path in given.files:
         print("\n".join(markdown(json.loads(path.read_text()))))
-    return 0
+    if given.files:
+        return 0
+    try:
+        files = wanted(root, Results(given.results))
+    except RecordError as error:
+        print(error, file=sys.stderr)
+        return 2
+    differing = stale(files)
+    if given.write:
+        write(files)
+    for path in differing:
+        print(
+            f"{path.relative_to(root)}: {'written' if given.write else 'out of date: python -m bench.report --write'}"
+        )
+    return 1 if given.check and differing else 0
 
 
 if __name__ == "__main__":
