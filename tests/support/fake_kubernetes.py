@@ -132,6 +132,7 @@ class FakeKubernetes:
         watches: those that are open.
         tokens: bearer token -> its user, and whether that one may get /metrics.
         gone_as_event: whether a forgotten version is told by an event, and not by the HTTP status.
+        documents: path -> what is answered to a GET of it, as API discovery needs.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -140,6 +141,7 @@ class FakeKubernetes:
         self.faults: deque[Fault] = deque()
         self.watches: list[Watch] = []
         self.gone_as_event = False
+        self.documents: dict[str, Object] = {}
         self.tokens: dict[str, tuple[str, bool]] = {}
         self.version = 1
         self.port = 0
@@ -292,7 +294,7 @@ class FakeKubernetes:
             return True
         if request.watch:
             return await self._watch(request, reader, writer, cut=fault is not None and fault.cut is not None)
-        page = self._page(request)
+        page = self.documents.get(request.path) or self._page(request)
         if page is None:
             self._write(writer, 410, json.dumps(_status(410, "The provided continue parameter is too old")).encode())
             return True
