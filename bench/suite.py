@@ -58,10 +58,7 @@ PARTS: Final = (
 def words(part: Part, peers: Sequence[Peer], results: Path, *, quick: bool) -> tuple[list[str], str]:
     """Return the command that runs a part, and the one that a person would give for the same figures."""
     plain = ["python", "-m", f"bench.{part.name}", *part.arguments, *(["--quick"] if quick else [])]
-    given: list[str] = []
-    if part.takes_peers and peers:
-        for peer in peers:
-            given += [f"--peer=127.0.0.1:{peer.port}", f"--peer-pid={peer.pid}", f"--peer-name={peer.name}"]
+    given = go_router.arguments(peers) if part.takes_peers else []
     said = ["python", "-m", "bench.go_router", "--", *plain] if given else plain
     return [sys.executable, *plain[1:], *given, f"--json={results / part.name}.json"], shlex.join(said)
 
