@@ -43,6 +43,13 @@ def unrouted(table: Path) -> Iterator[str]:
         yield _gateway(stack, [], 0, stack.enter_context(pools(table)), split=True)
 
 
+@contextmanager
+def by_header(table: Path) -> Iterator[str]:
+    """Run pools, and Envoy without a router, which routes by the header that clients send; give its URL."""
+    with ExitStack() as stack:
+        yield _gateway(stack, [], 0, stack.enter_context(pools(table)))
+
+
 def _gateway(
     stack: ExitStack, filters: list[dict[str, Any]], port: int, ports: dict[str, int], *, split: bool = False
 ) -> str:
