@@ -18,14 +18,16 @@ from backports import zstd
 from multidict import MultiDict
 
 from bench.verdict import NAMELESS
+from bench.workload import LONG_BYTES
 from deploy.local.topology import MODELS, POOLS, Pool, load_adapters
 from deploy.local.traffic import JSON_HEADERS, Refused, Request, Routed
 
 UNKNOWN: Final = Refused(404, "model_not_found")
 BROKEN: Final = Refused(400, "invalid_json")
 
-# The router lets these pass at their headers. A gateway that answers them itself does so before it has the body: a
-# stream is reset with NO_ERROR then. RFC 9113 section 8.1 has a client keep the answer; httpx drops it and complains.
+# The router lets these pass at their headers, and refuses long bodies before their end. So a gateway may answer before
+# it has the body: a stream is reset with NO_ERROR then. RFC 9113 section 8.1 has a client keep the answer; httpx drops
+# it and complains. Such requests go over HTTP/1.1.
 UNREAD: Final = "not JSON, not read"
 
 # Share of the bodies in percent, smallest and largest in bytes: mostly chats of a few turns, some with documents,
@@ -102,8 +104,15 @@ class Mix:
         names = list(self._kinds)
         weights = [weight for weight, _ in self._kinds.values()]
         for name in self._rng.choices(names, weights, k=count):
-            http2 = self._chance(self._http2_share) and (self._everything or name != UNREAD)
-            yield self._kinds[name][1](name), http2
+            http2 = self._chance(self._http2_share)
+            request = self._kinds[name][1](name)
+            yield request, http2 and not self._answered_early(request)
+
+    def _answered_early(self, request: Request) -> bool:
+        if request.kind == UNREAD:
+            return not self._everything
+        refused = isinstance(request.expected, Refused) and request.expected is not NAMELESS
+        return refused and len(request.body) > LONG_BYTES
 
     def _chance(self, share: float) -> bool:
         return self._rng.random() < share
@@ -145,8 +154,10 @@ class Mix:
 
     def _encoded(self, kind: str) -> Request:
         pool, model = self._any_model()
-        # Noise, since the router refuses what becomes more than 200 times larger.
-        body = CODERS[kind](self._document(model, user=self._noise(20_000).hex()))
+        # Noise, since the router refuses what becomes more than 200 times larger, and repeated text does.
+        messages = [{"role": "user", "content": self._noise(20_000).hex() + TEXT[:1_000]}]
+        fields = [("messages", messages), ("model", model)]
+        body = CODERS[kind](json.dumps(dict(self._rng.sample(fields, 2))).encode())
         return self._request(kind, Routed(pool, model), body, headers={**JSON_HEADERS, "content-encoding": kind})
 
     def _noise(self, most: int) -> bytes:
