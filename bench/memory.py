@@ -4,7 +4,7 @@ Resident set of a fresh router for each figure, uv and grpcio in turn, and peers
 
 - an idle connection: after its handshake, and after one exchange; over TLS too
 - 1,000 open streams that have sent their request headers
-- bodies in flight behind a real Envoy, by MiB that clients have sent of them: half-sent and then still, of some sizes,
+- bodies in flight behind a real Envoy, by MB that clients have sent of them: half-sent and then still, of some sizes,
   and uploads of 20 MB, slow and as fast as all of them go (the peak; see bench.bodies)
 - attacks on HTTP/2 (see bench.abuse): the peak of the core's own memory for each, against its ceiling
 - growth over many exchanges on one connection, each with a traceparent and an x-request-id of its own: from the first
@@ -114,18 +114,18 @@ def open_streams(side: Side) -> float:
 
 
 def half_sent(side: Side, count: int, size: int) -> float:
-    """Return MiB by MiB that was sent of bodies that stand still then."""
+    """Return MiB by MB that was sent of bodies that stand still then."""
     with bodies.stand(transport=side.name, peer=side.peer) as stand:
         stand.small(100)
-        return stand.peak_mib(partial(stand.half, count, size)) / (count * size / (1 << 20))
+        return stand.peak_mib(partial(stand.half, count, size)) / (count * size / 1e6)
 
 
 def uploads(side: Side, slow: bool) -> float:
-    """Return MiB by MiB of long bodies that are under way; their model stands first."""
+    """Return MiB by MB of long bodies that are under way; their model stands first."""
     with bodies.stand(transport=side.name, peer=side.peer) as stand:
         stand.small(100)
         peak = stand.peak_mib(partial(stand.upload, slow=slow, count=UPLOADS))
-        return peak / (UPLOADS * bodies.UPLOAD_BYTES / (1 << 20))
+        return peak / (UPLOADS * bodies.UPLOAD_BYTES / 1e6)
 
 
 def growth(side: Side, exchanges: int) -> float:
@@ -196,14 +196,14 @@ def in_flight(table: Table, cases: Mapping[int, int]) -> None:
     for size, count in cases.items():
         facts: Facts = {"what": "MB in flight", "bytes": size, "speed": "still", "count": count}
         measure = partial(half_sent, count=count, size=size)
-        table.add(f"{count:,} bodies, {size >> 10:,} KiB sent", "MiB / MiB", measure, facts)
+        table.add(f"{count:,} bodies, {size >> 10:,} KiB sent", "MiB / MB", measure, facts)
 
 
 def long_uploads(table: Table) -> None:
     """Uploads of 20 MB."""
     for slow, speed in ((True, "slow"), (False, "fast")):
         facts: Facts = {"what": "MB in flight", "bytes": bodies.UPLOAD_BYTES, "speed": speed, "count": UPLOADS}
-        table.add(f"{UPLOADS} uploads of 20 MB, {speed}", "MiB / MiB", partial(uploads, slow=slow), facts)
+        table.add(f"{UPLOADS} uploads of 20 MB, {speed}", "MiB / MB", partial(uploads, slow=slow), facts)
 
 
 def main() -> int:
