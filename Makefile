@@ -35,8 +35,8 @@ image-test: $(READY)  ## build the image twice and run it, without an engine (ne
 screenshots: $(READY)  ## take the picture of the status page in docs/ anew (needs chromium)
 	@$(BIN)/python -m deploy.local.screenshot
 
-accuracy: $(READY)  ## send N (10000) mixed requests through Envoy in both modes and verify each reply
-	@$(BIN)/python -m bench.accuracy --requests $(or $(N),10000)
+accuracy: $(READY)  ## send N (50000) mixed requests through Envoy, half in each mode, and verify each reply
+	@$(BIN)/python -m bench.accuracy --requests $(or $(N),50000)
 
 spoofing: $(READY)  ## attack the router through Envoy with N (20000) requests that try to route themselves
 	@$(BIN)/python -m bench.spoofing --requests $(or $(N),20000)

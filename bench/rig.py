@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import grpc
 
@@ -96,7 +96,15 @@ def system_calls(pid: int) -> tuple[int, int]:
     return int(counters["syscr"]), int(counters["syscw"])
 
 
-def answer(process: Bbr, sent: Sequence[bytes], certificate: Path | None = None) -> bytes:
+class Listening(Protocol):
+    """A server on a port of the loopback interface."""
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+
+
+def answer(process: Listening, sent: Sequence[bytes], certificate: Path | None = None) -> bytes:
     """Return the octets of a router's answer to an exchange, which is checked (see `workload.check`).
 
     With a `certificate`, over TLS.

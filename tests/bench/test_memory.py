@@ -1,0 +1,43 @@
+import os
+
+from bench import abuse, memory
+from bench.figures import Target
+from bench.memory import Side, Table
+from bench.peer import Peer
+from tests.support.ports import free_ports
+
+
+def test_sides_take_turns_and_the_limit_is_uvs():
+    order = []
+
+    def measure(side):
+        order.append(side.name)
+        return {"grpcio": 20.0, "uv": 5.0, "Go": 70.0}[side.name]
+
+    table = Table([Side("grpcio"), Side("uv"), Side("Go", Peer("Go", 1, os.getpid()))], 2)
+    table.add("a case", "KiB", measure, {"what": "idle connection", "tls": 0}, Target(4))
+    assert order == ["grpcio", "uv", "Go"] * 2
+    grpcio, uv, peer = table.rows
+    assert (uv.ratio, uv.verdicts[0][1]) == (0.25, False)
+    assert (grpcio.verdicts, peer.verdicts, peer.ratio) == ([], [], None)
+    assert {row.facts["what"] for row in table.rows} == {"idle connection"}
+
+
+def test_attacks_have_their_ceiling():
+    table = Table([], 1)
+    table.add_attacks(["I11 PING"])
+    (row,) = table.rows
+    assert row.facts == {"what": "abuse", "attack": "I11 PING"}
+    assert 0 < row.median < abuse.MEMORY_BYTES / 1024
+    assert [met for _, met in row.verdicts] == [True]
+
+
+def test_quick_attacks_exist():
+    assert set(memory.QUICK_ATTACKS) <= abuse.ATTACKS.keys()
+
+
+def test_a_peer_that_does_not_answer_is_left_out(capsys):
+    (port,) = free_ports(1)
+    uv = Side("uv")
+    assert memory.answering([uv, Side("Go", Peer("Go", port, os.getpid()))]) == [uv]
+    assert f"Go on port {port} is left out" in capsys.readouterr().err
