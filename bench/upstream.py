@@ -11,7 +11,11 @@ from typing import cast
 
 import uvloop
 
+# A gateway opens a connection for each of its clients at once; one beyond it waits a second.
+BACKLOG = 4_096
+
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+_END = b"0\r\n\r\n"
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked\r\n", re.IGNORECASE)
 
 
@@ -42,6 +46,7 @@ class Upstream(asyncio.Protocol):
         self._pool = pool
         self._parts: list[bytes] = []
         self._missing = 0
+        self._chunked = False
         self._last: tuple[bytes | None, bytes] = (None, b"")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -52,7 +57,7 @@ class Upstream(asyncio.Protocol):
         """Answer a request once it is complete."""
         self._parts.append(data)
         self._missing -= len(data)
-        if self._missing > 0:
+        if self._missing > 0 or (self._chunked and not data.endswith(_END[-len(data) :])):
             return
         octets = b"".join(self._parts)
         self._parts = [octets]
@@ -66,12 +71,14 @@ class Upstream(asyncio.Protocol):
             if self._missing > 0:
                 return
         elif _CHUNKED.search(head):
+            self._chunked = True  # so that a long one is put together once, as one whose length is known
             whole = unchunk(body)
             if whole is None:
                 return
             body = whole
         self._parts = []
         self._missing = 0
+        self._chunked = False
         self._answer(body)
 
     def _answer(self, body: bytes) -> None:
@@ -86,7 +93,9 @@ class Upstream(asyncio.Protocol):
 async def serve(pools: list[str]) -> None:
     """Listen on a free port for each pool and tell them, until stdin ends."""
     loop = asyncio.get_running_loop()
-    servers = [await loop.create_server(lambda pool=pool: Upstream(pool), "127.0.0.1", 0) for pool in pools]  # type: ignore[misc]
+    servers = [
+        await loop.create_server(lambda pool=pool: Upstream(pool), "127.0.0.1", 0, backlog=BACKLOG) for pool in pools
+    ]  # type: ignore[misc]
     print(*(server.sockets[0].getsockname()[1] for server in servers), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     for server in servers:
