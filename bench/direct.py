@@ -1,238 +1,354 @@
-"""Processor time of an exchange by transport, without a gateway. Run: python -m bench.direct
+"""What an exchange costs without a gateway, by body, mode, TLS and tracing. Run: python -m bench.direct
 
-Router on processor 0, load on processor 1, the variants in turn within each round. One exchange is a full-duplex
-request with a chat body in messages of 16 KB, the model last, and a dozen header fields; the first answer of each
-router is read and checked. The figure is the router's processor time by exchange, so that what else the machine does
-matters little.
+Servers are bound to processor 0 and the load to processor 1; the variants take turns within each round, in another
+order in each, and the first round does not count. An exchange is what Envoy sends for one request: a dozen header
+fields, then the body in messages of 16 KB (FULL_DUPLEX_STREAMED) or one message (BUFFERED). Kinds of bodies are those
+of bench/kinds.py; 0 bytes is a request without a body.
 
---speed        uv against grpcio by body size, h2load as the load (this is the default)
---tracing      a traceparent and an x-request-id of its own in each stream, against constant headers; by our own load
-               (bench.load), which compares each answer; beside it h2load with the same constant headers
---tls          uv over TLS against plaintext
---streams      10, 100, 1,000 streams on one connection
---connections  100, 1,000 connections of one stream each
---sizes        100 KB to 8 MB: by byte, not by exchange
---all          all of these
+The load is h2load: four connections of 16 streams, one connection of four from 1 MB on, two from 20 MB on. Each
+server's answer to the very exchange is read and checked before: the model in both headers, the body brought back octet
+for octet. While it is timed all exchanges must succeed, and the octets of their answers be as many as checked answers
+have (of bodies over 256 KiB, whose pieces depend on timing, at least the body's). With tracing the load is our own
+(bench/load.py), since h2load sends constant fields: a traceparent and an x-request-id of its own in each stream, and
+every answer is compared.
+
+Figures: the server's processor time by exchange ("cpu"), which is what counts, as the other processor is the load's;
+and exchanges per second ("rate"), where h2load may be what limits at the smallest bodies. Our two transports; a peer
+(bench.peer) takes part in the cases that it answers rightly, plaintext only.
+
+Growth with streams, connections and sizes: bench.growth.
 """
 
 import argparse
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bbr.rpc.messages import frame
-from bench import rig, workload
-from bench.figures import Row, Target, Variant, alternate, heading, save
-from bench.load import Load, Pool, pool
-from tests.support.processes import Bbr
+import grpc
 
-CONNECTIONS, STREAMS = 4, 16
+from bbr.pb.ext_proc_pb2 import ProcessingRequest
+from bbr.policy import BodyMode
+from bbr.rpc.messages import frame
+from bench import kinds, peer, rig, workload
+from bench.figures import Row, Target, Variant, compare, heading, save
+from bench.load import Load, pool
+from tests.support import messages
+from tests.support.grpc_frames import PROCESS
+
+ROUNDS: Final = 5
+QUICK_ROUNDS: Final = 2
+TURN_SECONDS: Final = 0.35
 TRACES: Final = 5_000
 
-# Body bytes -> how many times cheaper uv must be, and should be.
+FDS: Final = "FULL_DUPLEX_STREAMED"
+BUFFERED: Final = "BUFFERED"
+
+# Body bytes -> how many times cheaper uv must be than grpcio, and should be.
 SPEED: Final = {1_000: (10, 20), 10_000: (7, 12), 100_000: (2.5, 4)}
-TRACING: Final = (1_000, 10_000, 100_000)
 TRACED_LIMIT: Final = 1.25
-STREAMS_LIMIT: Final = 1.25
-CONNECTIONS_LIMIT: Final = 1.35
-BYTES_LIMIT: Final = 1.25
 
-EXCHANGE: Final = "us / exchange"
+_MANY_EXCHANGES: Final = 30_000
+_CALL_SECONDS: Final = 20.0
 
 
-def exchanges(size: int, transport: str = "uv") -> int:
-    """Return how many exchanges take the transport about half a second."""
-    seconds = 40e-6 + size * 3e-9 if transport == "uv" else 500e-6 + size * 6e-9
-    return max(20, int(0.5 / seconds))
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure.
+
+    Attributes:
+        family: the table to which it belongs.
+        bytes: of the body.
+        kind: of the body (bench/kinds.py).
+        mode: in which the gateway sends it.
+        quick: it is one of the few of --quick.
+    """
+
+    family: str
+    bytes: int
+    kind: str = "chat"
+    mode: str = FDS
+    tls: bool = False
+    tracing: bool = False
+    quick: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in the table."""
+        if not self.bytes:
+            return "no body"
+        size = f"{self.bytes / 1e6:g} MB" if self.bytes >= 1_000_000 else f"{self.bytes / 1e3:g} KB"
+        marks = (self.kind, "" if self.mode == FDS else self.mode, "TLS" * self.tls, "traced" * self.tracing)
+        return " ".join([size, *filter(None, marks)])
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """Return by what a reader finds its figures."""
+        how = {"tls": int(self.tls), "tracing": int(self.tracing)}
+        return {"family": self.family, "kind": self.kind, "bytes": self.bytes, "mode": self.mode, **how}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return the load's connections, and streams on each."""
+        return (4, 16) if self.bytes < 1_000_000 else (1, 4) if self.bytes < 20_000_000 else (1, 2)
 
 
-def by_h2load(router: Bbr, data: Path, count: int, *, tls: bool = False) -> Callable[[], float]:
-    """Return what measures microseconds per exchange under h2load."""
+CASES: Final = (
+    Case("size", 0),
+    Case("size", 1_000, quick=True),
+    Case("size", 10_000, quick=True),
+    Case("size", 100_000, quick=True),
+    Case("size", 1_000_000),
+    Case("size", 20_000_000),
+    *(Case("kind", 100_000, kind) for kind in kinds.KINDS),
+    *(Case("mode", size, mode=BUFFERED, quick=size == 1_000) for size in (1_000, 10_000, 100_000, 1_000_000)),
+    *(Case("tls", size, tls=True) for size in SPEED),
+    *(Case("tracing", size, tracing=True) for size in SPEED),
+)
 
-    def measure() -> float:
-        before = rig.cpu_seconds(router.pid)
-        rig.h2load(router.port, data, count, CONNECTIONS, STREAMS, tls=tls)
-        return (rig.cpu_seconds(router.pid) - before) / count * 1e6
 
-    return measure
+def exchange(case: Case) -> list[bytes]:
+    """Return the messages of one exchange."""
+    body = kinds.body(case.kind, case.bytes) if case.bytes else kinds.Body(b"", {})
+    mode = BodyMode[case.mode]
+    fields = {**workload.HEADERS, **body.fields, "content-length": str(len(body.octets))}
+    if not case.bytes:
+        fields = {name: value for name, value in fields.items() if not name.startswith("content-")}
+        fields[":method"] = "GET"
+        return [messages.request_headers(fields, end_of_stream=True, mode=mode)]
+    size = workload.PIECE_BYTES if case.mode == FDS else len(body.octets)
+    pieces = [body.octets[start : start + size] for start in range(0, len(body.octets), size)]
+    sent = [messages.request_body(piece, end_of_stream=piece is pieces[-1]) for piece in pieces]
+    return [messages.request_headers(fields, mode=mode), *sent]
 
 
-def by_load(load: Load, router: Bbr, count: int) -> Callable[[], float]:
-    """Return what measures microseconds per exchange under our own load."""
+def check(case: Case, sent: Sequence[bytes], answers: Sequence[bytes]) -> bytes:
+    """Return the octets of an exchange's answer on the wire.
 
-    def measure() -> float:
-        before = rig.cpu_seconds(router.pid)
-        load.run(count)
-        return (rig.cpu_seconds(router.pid) - before) / count * 1e6
+    Raises:
+        AssertionError: it is not what the case needs; says what came.
+    """
+    parsed = [messages.parse(answer) for answer in answers]
+    told = [each.WhichOneof("response") for each in parsed]
+    if not case.bytes:
+        assert told == ["request_headers"], told
+        return frame(answers)
+    if case.mode == FDS:
+        return workload.check(sent, answers)
+    assert told == ["request_headers", "request_body"], told
+    routed = parsed[1].request_body.response
+    assert workload.routed(routed.header_mutation), parsed[1]
+    changed = routed.body_mutation.body
+    assert changed in (b"", ProcessingRequest.FromString(sent[1]).request_body.body), "the body is changed"
+    return frame(answers)
 
-    return measure
+
+@dataclass
+class Server:
+    """A running ext_proc server.
+
+    Attributes:
+        name: of the variant.
+        certificate: the server's, if it speaks TLS.
+    """
+
+    name: str
+    port: int
+    pid: int
+    certificate: Path | None = None
+
+    def answer(self, case: Case, sent: Sequence[bytes]) -> bytes:
+        """Return the checked answer to an exchange.
+
+        Raises:
+            AssertionError: it is not right.
+            grpc.RpcError: there is none.
+        """
+        options = [("grpc.max_receive_message_length", -1)]
+        target = f"127.0.0.1:{self.port}"
+        if self.certificate is None:
+            channel = grpc.insecure_channel(target, options)
+        else:
+            known = grpc.ssl_channel_credentials(self.certificate.read_bytes())
+            channel = grpc.secure_channel(target, known, options)
+        with channel:
+            call = channel.stream_stream(PROCESS)
+            return check(case, sent, [bytes(each) for each in call(iter(sent), timeout=_CALL_SECONDS)])
+
+
+# What one turn of so many exchanges gives: microseconds of processor time by exchange, exchanges per second.
+Turn = Callable[[int], tuple[float, float]]
+
+
+def by_h2load(server: Server, case: Case, sent: Sequence[bytes], data: Path) -> Turn:
+    """Return what measures a turn under h2load; each answer must be as long as the checked one."""
+    answer = server.answer(case, sent)
+    exact = case.bytes <= workload.LONG_BYTES or case.mode == BUFFERED
+    least = len(answer) if exact else case.bytes
+
+    def turn(count: int) -> tuple[float, float]:
+        before = rig.cpu_seconds(server.pid)
+        connections, streams = case.shape
+        done = rig.h2load(server.port, data, count, min(connections, count), streams, tls=case.tls)
+        spent = rig.cpu_seconds(server.pid) - before
+        assert done.data_bytes == count * least if exact else done.data_bytes >= count * least, (done, count, least)
+        return spent / count * 1e6, done.rate
+
+    return turn
+
+
+def by_load(server: Server, load: Load) -> Turn:
+    """Return what measures a turn under our own load."""
+
+    def turn(count: int) -> tuple[float, float]:
+        before = rig.cpu_seconds(server.pid)
+        rate = load.run(count)
+        return (rig.cpu_seconds(server.pid) - before) / count * 1e6, rate
+
+    return turn
+
+
+def alternate(turns: dict[str, Turn], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Return each variant's figures for `rounds` rounds, after one that does not count; a turn takes TURN_SECONDS."""
+    counts = {}
+    for name, turn in turns.items():
+        _, rate = turn(8)
+        _, rate = turn(max(8, int(rate * TURN_SECONDS / 4)))
+        counts[name] = min(_MANY_EXCHANGES, max(8, int(rate * TURN_SECONDS)))
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in turns}
+    names = list(turns)
+    for index in range(rounds):
+        first = index % len(names)
+        for name in (*names[first:], *names[:first]):
+            found[name].append(turns[name](counts[name]))
+    return found
+
+
+def answering(servers: Iterable[Server], case: Case, sent: Sequence[bytes]) -> list[Server]:
+    """Return the servers that answer a case rightly, of each name the first; ours must. Say who does not, and why."""
+    found: dict[str, Server] = {}
+    missed: dict[str, str] = {}
+    for server in servers:
+        if server.name in found:
+            continue
+        try:
+            server.answer(case, sent)
+        except (AssertionError, grpc.RpcError) as error:
+            if server.name in rig.TRANSPORTS:
+                raise
+            missed[server.name] = error.code().name if isinstance(error, grpc.RpcError) else "another answer"
+        else:
+            found[server.name] = server
+    for name in missed.keys() - found.keys():
+        print(f"{case.name}: without {name}: {missed[name]}", flush=True)
+    return list(found.values())
+
+
+def measure(servers: Sequence[Server], case: Case, rounds: int) -> list[Row]:
+    """Measure a case on all servers that answer it; print and return its rows."""
+    sent = exchange(case)
+    taking = answering(servers, case, sent)
+    with ExitStack() as stack:
+        if case.tracing:
+            turns = _traced(stack, taking, case)
+        else:
+            data = stack.enter_context(call_file(sent))
+            turns = {server.name: by_h2load(server, case, sent, data) for server in taking}
+        found = alternate(turns, rounds)
+    rows = []
+    for at, (metric, unit) in enumerate({"cpu": "us / exchange", "rate": "exchanges / s"}.items()):
+        if metric == "rate" and case.tracing:
+            continue  # our own load is what limits it
+        figures = {name: [each[at] for each in turns] for name, turns in found.items()}
+        variants = [_variant(name, case, metric) for name in figures]
+        rows += compare(f"{case.name}, {metric}", unit, variants, figures, {**case.facts, "metric": metric})
+    return rows
+
+
+def _traced(stack: ExitStack, taking: Sequence[Server], case: Case) -> dict[str, Turn]:
+    """Return the turns with fresh header fields, and uv's with constant ones."""
+    fresh, constant = pool(case.bytes, TRACES), pool(case.bytes)
+    turns = {}
+    for server in taking:
+        answer = server.answer(case, fresh.sent)
+        turns[server.name] = by_load(server, stack.enter_context(Load(server.port, 4, 16, fresh, answer)))
+        if server.name == "uv":
+            load = stack.enter_context(Load(server.port, 4, 16, constant, answer))
+            turns["uv, constant headers"] = by_load(server, load)
+    return turns
+
+
+def _variant(name: str, case: Case, metric: str) -> Variant:
+    """Return what a variant is compared with, and how it should come out."""
+    if metric != "cpu":
+        return Variant(name)
+    if name == "uv" and case.tracing:
+        return Variant(name, "uv, constant headers", target=Target(TRACED_LIMIT))
+    if name == "uv":
+        bound, aim = SPEED.get(case.bytes, (0, 0)) if case.family == "size" else (0, 0)
+        target = Target(bound, at_least=True, aim=aim) if bound else None
+        return Variant(name, "grpcio", times_cheaper=True, target=target)
+    return Variant(name) if name in ("grpcio", "uv, constant headers") else Variant(name, "uv")
 
 
 @contextmanager
-def body_file(size: int) -> Iterator[Path]:
+def call_file(sent: Sequence[bytes]) -> Iterator[Path]:
     """Give a file with the octets of one exchange's call, as h2load wants them."""
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, str(size))
-        path.write_bytes(frame(workload.exchange(size)))
+        path = Path(scratch, "call")
+        path.write_bytes(frame(sent))
         yield path
 
 
-def speed(rounds: int) -> list[Row]:
-    """uv against grpcio."""
-    rows = []
-    with rig.router("uv") as uv, rig.router("grpcio") as grpcio:
-        for size, (bound, aim) in SPEED.items():
-            with body_file(size) as data:
-                answers = {rig.answer(router, workload.exchange(size)) for router in (uv, grpcio)}
-                assert len(answers) == 1, "the transports answer differently"
-                target = Target(bound, at_least=True, aim=aim)
-                variants = {
-                    Variant("grpcio"): by_h2load(grpcio, data, exchanges(size, "grpcio")),
-                    Variant("uv", "grpcio", times_cheaper=True, target=target): by_h2load(uv, data, exchanges(size)),
-                }
-                rows += alternate(f"{size:,} bytes", EXCHANGE, variants, rounds)
+@contextmanager
+def servers(tls: bool) -> Iterator[list[Server]]:
+    """Run both transports, in plaintext or over TLS."""
+    with ExitStack() as stack:
+        files = stack.enter_context(rig.certificate()) if tls else None
+        found = []
+        for name in reversed(rig.TRANSPORTS):
+            router = stack.enter_context(rig.router(name, *rig.tls_flags(files)))
+            found.append(Server(name, router.port, router.pid, files[0] if files else None))
+        yield found
+
+
+def run(cases: Sequence[Case], peers: Sequence[peer.Peer], rounds: int) -> list[Row]:
+    """Measure cases; those over TLS on routers of their own."""
+    rows: list[Row] = []
+    for tls in (False, True):
+        wanted = [case for case in cases if case.tls is tls]
+        if not wanted:
+            continue
+        with servers(tls) as ours:
+            others = [] if tls else [Server(each.name, each.port, each.pid) for each in peers]
+            for case in wanted:
+                rows += measure([*ours, *others], case, rounds)
     return rows
-
-
-def tracing(rounds: int) -> list[Row]:
-    """Fresh headers in each stream, against the same in all."""
-    rows = []
-    with rig.router("uv") as router:
-        for size in TRACING:
-            count = exchanges(size)
-            constant, traced = pool(size), pool(size, TRACES)
-            answer = rig.answer(router, constant.sent)
-            with (
-                body_file(size) as data,
-                Load(router.port, CONNECTIONS, STREAMS, constant, answer) as plainly,
-                Load(router.port, CONNECTIONS, STREAMS, traced, answer) as freshly,
-            ):
-                variants = {
-                    Variant("constant"): by_load(plainly, router, count),
-                    Variant("by h2load", "constant"): by_h2load(router, data, count),
-                    Variant("traced", "constant", target=Target(TRACED_LIMIT)): by_load(freshly, router, count),
-                }
-                rows += alternate(f"tracing, {size:,} bytes", EXCHANGE, variants, rounds)
-    return rows
-
-
-def tls(rounds: int) -> list[Row]:
-    """TLS against plaintext."""
-    rows = []
-    with (
-        rig.certificate() as files,
-        rig.router("uv") as plain,
-        rig.router("uv", *rig.tls_flags(files)) as secure,
-    ):
-        for size in SPEED:
-            with body_file(size) as data:
-                rig.answer(plain, workload.exchange(size))
-                rig.answer(secure, workload.exchange(size), files[0])
-                count = exchanges(size)
-                variants = {
-                    Variant("plaintext"): by_h2load(plain, data, count),
-                    Variant("TLS", "plaintext"): by_h2load(secure, data, count, tls=True),
-                }
-                rows += alternate(f"TLS, {size:,} bytes", EXCHANGE, variants, rounds)
-    return rows
-
-
-def growth(case: str, unit: str, shapes: dict[str, tuple[Pool, int, int, int]], limit: float, rounds: int) -> list[Row]:
-    """Compare loads with the first of them.
-
-    Args:
-        case: its name.
-        unit: of the figures: by exchange, or by 1,000 bytes of body.
-        shapes: name -> exchanges, connections, streams on each, and how many exchanges.
-        limit: what the others may cost at most, as a multiple of the first.
-        rounds: that count.
-    """
-    first = next(iter(shapes))
-    with rig.router("uv") as router, ExitStack() as loads:
-        variants = {}
-        for name, (made, connections, streams, count) in shapes.items():
-            answer = rig.answer(router, made.sent)
-            load = loads.enter_context(Load(router.port, connections, streams, made, answer))
-            measure = by_load(load, router, count)
-            if unit != EXCHANGE:
-                measure = by_thousand_bytes(measure, len(made.requests[0].tail))
-            against = first if name != first else ""
-            variants[Variant(name, against, target=Target(limit) if against else None)] = measure
-        return alternate(case, unit, variants, rounds)
-
-
-def by_thousand_bytes(measure: Callable[[], float], size: int) -> Callable[[], float]:
-    """Return what measures for 1,000 bytes of body."""
-    return lambda: measure() / size * 1_000
-
-
-def streams(counts: list[int], rounds: int) -> list[Row]:
-    """More streams on one connection."""
-    made = pool(1_000)
-    shapes = {f"{count:,}": (made, 1, count, exchanges(1_000)) for count in counts}
-    return growth("streams on a connection, 1 KB", EXCHANGE, shapes, STREAMS_LIMIT, rounds)
-
-
-def connections(counts: list[int], rounds: int) -> list[Row]:
-    """More connections of one stream each."""
-    made = pool(1_000)
-    shapes = {f"{count:,}": (made, count, 1, exchanges(1_000)) for count in counts}
-    return growth("connections of one stream, 1 KB", EXCHANGE, shapes, CONNECTIONS_LIMIT, rounds)
-
-
-def sizes(counts: list[int], rounds: int) -> list[Row]:
-    """Larger bodies."""
-    shapes = {f"{size:,} bytes": (pool(size), 1, 4, exchanges(size)) for size in counts}
-    return growth("body bytes, 4 streams", "us / 1,000 bytes", shapes, BYTES_LIMIT, rounds)
-
-
-def numbers(text: str) -> list[int]:
-    """Read numbers separated by commas."""
-    return [int(each) for each in text.split(",")]
 
 
 def main() -> int:
     """Measure, print medians with their spread, and say which targets are met."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, help=f"that count ({ROUNDS}; {QUICK_ROUNDS} with --quick)")
+    parser.add_argument("--quick", action="store_true", help="a few of the cases, in half a minute")
+    parser.add_argument("--cases", default="", metavar="TEXT", help="those with TEXT in their names, e.g. '100 KB'")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    for name in ("speed", "tracing", "tls", "all"):
-        parser.add_argument(f"--{name}", action="store_true")
-    defaults = {
-        "streams": [10, 100, 1_000],
-        "connections": [100, 1_000],
-        "sizes": [100_000, 1_000_000, 4_000_000, 8_000_000],
-    }
-    for name, counts in defaults.items():
-        parser.add_argument(f"--{name}", type=numbers, nargs="?", const=counts, metavar="N,N")
+    peer.add_arguments(parser)
     given = parser.parse_args()
-    if given.all:
-        given.speed = given.tracing = given.tls = True
-        for name, counts in defaults.items():
-            setattr(given, name, getattr(given, name) or counts)
-    if not (given.tracing or given.tls or given.streams or given.connections or given.sizes):
-        given.speed = True
-    rig.require("h2load", "taskset", *(["openssl"] if given.tls else []))
+    wanted = [case for case in CASES if given.cases in case.name and (case.quick or not given.quick)]
+    if not wanted:
+        parser.error(f"--cases {given.cases!r}: no case has this in its name: {', '.join(case.name for case in CASES)}")
+    rig.require("h2load", "taskset", "openssl")
+    peers = peer.peers(parser, given)
     os.sched_setaffinity(0, {rig.LOAD_CPU})
+    rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
     print(heading())
-    rows = []
-    if given.speed:
-        rows += speed(given.rounds)
-    if given.tracing:
-        rows += tracing(given.rounds)
-    if given.tls:
-        rows += tls(given.rounds)
-    if given.streams:
-        rows += streams(given.streams, given.rounds)
-    if given.connections:
-        rows += connections(given.connections, given.rounds)
-    if given.sizes:
-        rows += sizes(given.sizes, given.rounds)
+    rows = run(wanted, peers, rounds)
     if given.json:
-        save(given.json, rows, vars(given))
+        save(given.json, rows, {**vars(given), "rounds": rounds}, (frame(exchange(case)) for case in wanted))
     return 0
 
 

@@ -48,7 +48,6 @@ VERSION: Final = "v1.5.0"
 
 _START_SECONDS: Final = 30.0
 _CALL_SECONDS: Final = 2.0
-_HEADERS: Final = ("X-Gateway-Model-Name", "X-Gateway-Base-Model-Name")
 # client-go opens its list as a watch by default, which the scripted server does not know.
 _ENVIRONMENT: Final = {"KUBE_FEATURE_WatchListClient": "false", "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
 _DISCOVERY: Final[dict[str, dict[str, Any]]] = {
@@ -188,8 +187,7 @@ def answers(port: int, *, streaming: bool) -> bool:
         except grpc.RpcError:
             return False
     part = came[0].request_headers if streaming else came[-1].request_body
-    found = messages.set_headers(part.response.header_mutation)
-    return [found.get(name) for name in _HEADERS] == [workload.MODEL.encode()] * 2
+    return workload.routed(part.response.header_mutation)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import grpc
 
@@ -136,16 +136,39 @@ def certificate() -> Iterator[tuple[Path, Path]]:
         yield chain, key
 
 
-def h2load(port: int, data: Path, requests: int, connections: int, streams: int, *, tls: bool = False) -> float:
-    """Return exchanges per second of one run of h2load on its processor; all of them are answered."""
+class Loaded(NamedTuple):
+    """What h2load tells of a run.
+
+    Attributes:
+        rate: exchanges per second.
+        data_bytes: octets of DATA that came back.
+    """
+
+    rate: float
+    data_bytes: int
+
+
+def h2load(port: int, data: Path, requests: int, connections: int, streams: int, *, tls: bool = False) -> Loaded:
+    """Return what one run of h2load on its processor has come to; all of its exchanges are answered."""
     command = ["taskset", "-c", str(LOAD_CPU), "h2load", "-t", "1", "-w", "24", "-W", "30"]
     command += ["-n", str(requests), "-c", str(connections), "-m", str(streams), "-d", str(data)]
     command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
     command.append(f"{'https' if tls else 'http'}://127.0.0.1:{port}{PROCESS}")
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    succeeded = re.search(r"(\d+) succeeded", done.stdout)
-    rate = re.search(r"([\d.]+) req/s", done.stdout)
-    assert succeeded is not None, done.stdout
-    assert rate is not None, done.stdout
-    assert int(succeeded[1]) == requests, done.stdout
-    return float(rate[1])
+    return loaded(done.stdout, requests)
+
+
+def loaded(told: str, requests: int) -> Loaded:
+    """Read what h2load has printed of so many requests.
+
+    Raises:
+        AssertionError: not all of them have succeeded; with what was printed.
+    """
+    succeeded = re.search(r"(\d+) succeeded", told)
+    rate = re.search(r"([\d.]+) req/s", told)
+    data = re.search(r"\((\d+)\) data", told)
+    assert succeeded is not None, told
+    assert rate is not None, told
+    assert data is not None, told
+    assert int(succeeded[1]) == requests, told
+    return Loaded(float(rate[1]), int(data[1]))

@@ -60,13 +60,14 @@ function model(text)
     if not found then return nil end
     at = found + 1
     if sign == '"' then
-      local stop = at
-      while true do
-        stop = text:find('["\\\\]', stop)
+      -- A plain search is memchr's; a quote that an odd number of backslashes stands before is the string's own.
+      local stop = at - 1
+      repeat
+        stop = text:find('"', stop + 1, true)
         if not stop then return nil end
-        if text:byte(stop) == 34 then break end
-        stop = stop + 2
-      end
+        local before = stop - 1
+        while text:byte(before) == 92 do before = before - 1 end
+      until (stop - 1 - before) % 2 == 0
       if depth == 1 then
         local value = text:sub(at, stop - 1)
         if name == 'model' then return value end

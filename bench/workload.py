@@ -10,7 +10,7 @@ from typing import Final
 import hpack
 import orjson
 
-from bbr.pb.ext_proc_pb2 import ProcessingRequest
+from bbr.pb.ext_proc_pb2 import HeaderMutation, ProcessingRequest
 from bbr.policy import BodyMode
 from bbr.rpc.messages import MessageReader, frame
 from tests.support import messages
@@ -110,6 +110,12 @@ def _meaning(answer: bytes) -> tuple[bytes, bytes, list[bool]]:
     return sent[0], b"".join(piece.body for piece in pieces), ends[-1:] + [end for end in ends[:-1] if end]
 
 
+def routed(mutation: HeaderMutation) -> bool:
+    """Tell whether both routing headers are set to the model, which is its own base model."""
+    found = messages.set_headers(mutation)
+    return [found.get(name) for name in ("X-Gateway-Model-Name", "X-Gateway-Base-Model-Name")] == [MODEL.encode()] * 2
+
+
 def check(sent: Sequence[bytes], answers: Sequence[bytes]) -> bytes:
     """Return the octets of an exchange's answer on the wire.
 
@@ -117,8 +123,7 @@ def check(sent: Sequence[bytes], answers: Sequence[bytes]) -> bytes:
         AssertionError: the answer doesn't set the model, or doesn't bring the body back.
     """
     parsed = [messages.parse(answer) for answer in answers]
-    routed = messages.set_headers(parsed[0].request_headers.response.header_mutation)
-    assert routed["X-Gateway-Model-Name"] == MODEL.encode(), parsed[0]
+    assert routed(parsed[0].request_headers.response.header_mutation), parsed[0]
     streamed = [answer.request_body.response.body_mutation.streamed_response for answer in parsed[1:]]
     came = b"".join(ProcessingRequest.FromString(each).request_body.body for each in sent[1:])
     assert b"".join(piece.body for piece in streamed) == came
