@@ -105,5 +105,5 @@ def test_an_answer_without_the_model_is_refused():
     answers = [answer for message in sent for answer in exchange.receive(message)]
     with pytest.raises(AssertionError):
         workload.check(sent, answers[:1])
-    with pytest.raises(KeyError):
+    with pytest.raises(AssertionError, match="header_mutation"):
         workload.check(sent, [Replies().stripped(), *answers[1:]])
