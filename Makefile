@@ -50,6 +50,7 @@ bench-guard: $(READY)  ## compare what uv costs against grpcio with the committe
 
 bench-parts: $(READY)  ## measure long bodies, the table, start, scrapes and the cluster's source; figures in .cache/bench (ROUNDS=5)
 	@mkdir -p .cache/bench
+	$(BIN)/python -m bench.growth --rounds $(or $(ROUNDS),5) --json .cache/bench/growth.json
 	$(BIN)/python -m bench.bodies --rounds $(or $(ROUNDS),5) --json .cache/bench/bodies.json
 	$(BIN)/python -m bench.table --rounds $(or $(ROUNDS),5) --json .cache/bench/table.json
 	$(BIN)/python -m bench.start --json .cache/bench/start.json

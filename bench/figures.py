@@ -146,7 +146,8 @@ def compare(
         mine, ratio = figures[variant.name], None
         if variant.against:
             pairs = list(zip(mine, figures[variant.against], strict=True))
-            ratio = statistics.median(other / own if variant.times_cheaper else own / other for own, other in pairs)
+            if all(own > 0 and other > 0 for own, other in pairs):  # differences may be below zero
+                ratio = statistics.median(other / own if variant.times_cheaper else own / other for own, other in pairs)
         rows.append(Row(case, unit, variant, mine, ratio, facts or {}))
         print(line(rows[-1]), flush=True)
     return rows
@@ -229,6 +230,16 @@ def versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "no repository"
+    """Return the commit, "-dirty" if anything is changed but what benchmarks write themselves."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*words: str) -> str:
+        try:
+            done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
+        except OSError:
+            return ""
+        return done.stdout.strip()
+
+    written = [f":!{each}" for each in ("bench/results", "docs", "README.md")]
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *written)
+    return (git("rev-parse", "--short=12", "HEAD") or "no repository") + ("-dirty" if changed else "")

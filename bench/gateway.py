@@ -40,7 +40,7 @@ from bench import cells, peer, rig
 from bench.cells import CELLS, PERCENTS, Cell
 from bench.figures import Row, Target, Variant, compare, heading, save
 from bench.http1 import Client
-from bench.stands import NONE, OPEN_CONNECTIONS, POLLING, READ, Stand, raise_file_limit, stands
+from bench.stands import NONE, OPEN_CONNECTIONS, POLLING, READ, Stand, stands
 from tests.support import envoy
 
 ROUNDS: Final = 5
@@ -167,7 +167,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def run(wanted: Sequence[Cell], rounds: int, peers: Sequence[peer.Peer], given: argparse.Namespace) -> None:
     """Run all that is needed, measure the cells, and write the figures to a file if one is given."""
-    files = raise_file_limit()
+    files = rig.raise_file_limit()
     os.sched_setaffinity(0, {rig.LOAD_CPU})
     print(heading())
     found: list[Row] = []
@@ -177,7 +177,9 @@ def run(wanted: Sequence[Cell], rounds: int, peers: Sequence[peer.Peer], given: 
         alone = any(cell.concurrency == 1 for cell in wanted)
         running = stack.enter_context(stands(peers, tracer=given.tracer, polling=alone))
         for cell in wanted:
-            if cell.concurrency * len(running) > files:  # the model servers have as many connections as the client
+            if (
+                cell.concurrency * sum(stand.takes_part(cell) for stand in running) > files - 200
+            ):  # the model servers have as many connections as the client
                 print(f"{cell.name}: left out, since the limit of open files (ulimit -n) is {files:,}", flush=True)
                 continue
             found += rows(measure(running, cell, rounds), cell)

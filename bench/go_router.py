@@ -48,6 +48,7 @@ VERSION: Final = "v1.5.0"
 
 _START_SECONDS: Final = 30.0
 _CALL_SECONDS: Final = 2.0
+_END_SECONDS: Final = 10.0
 # client-go opens its list as a watch by default, which the scripted server does not know.
 _ENVIRONMENT: Final = {"KUBE_FEATURE_WatchListClient": "false", "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
 _DISCOVERY: Final[dict[str, dict[str, Any]]] = {
@@ -169,6 +170,10 @@ def process(kube_config: Path, *, streaming: bool, version: str, verbosity: int)
             yield Peer(f"Go {version}", ports[0], started.pid)
         finally:
             started.terminate()
+            try:
+                started.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                started.kill()
 
 
 def answers(port: int, *, streaming: bool) -> bool:
@@ -186,6 +191,8 @@ def answers(port: int, *, streaming: bool) -> bool:
             ]
         except grpc.RpcError:
             return False
+    if not came:
+        return False
     part = came[0].request_headers if streaming else came[-1].request_body
     return workload.routed(part.response.header_mutation)
 
@@ -230,9 +237,13 @@ def main(words: list[str] | None = None) -> int:
             print(build(given.version))
             return 0
         with running(given.version, given.verbosity) as peers:
-            said = shlex.join(["python", "-m", "bench.go_router", "--", *given.command])
+            options = [f"--version={given.version}"] if given.version != VERSION else []
+            options += [f"--verbosity={given.verbosity}"] if given.verbosity else []
+            shown = [word for word in given.command if not word.startswith("--json=")]
+            said = shlex.join(["python", "-m", "bench.go_router", *options, "--", *shown])
             environment = os.environ | {COMMAND_VARIABLE: said}
-            return subprocess.run([*given.command, *arguments(peers)], env=environment, check=False).returncode
+            command = [sys.executable if given.command[0] == "python" else given.command[0], *given.command[1:]]
+            return subprocess.run([*command, *arguments(peers)], env=environment, check=False).returncode
     except GoRouterError as error:
         print(error, file=sys.stderr)
         return 1

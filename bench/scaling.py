@@ -92,7 +92,7 @@ class Plan:
 
     @property
     def next(self) -> str:
-        """The other limit that would be met first if the load grew, and the replicas' processors with it."""
+        """The other limit that would be met first if the load grew, and replicas and gateways did not."""
         return max(self.shares, key=lambda name: self.shares[name])
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from bench import witness
+from bench import rig, witness
 from deploy.local.topology import POOLS
 from tests.support import envoy
 from tests.support.processes import serving
@@ -28,11 +28,18 @@ def pools(table: Path) -> Iterator[dict[str, int]]:
 
 
 @contextmanager
-def stand(table: Path, body_mode: str = "FULL_DUPLEX_STREAMED", flags: Sequence[str] = ()) -> Iterator[str]:
-    """Run pools, a router with `table` and `flags`, and Envoy; give its URL."""
+def stand(
+    table: Path, body_mode: str = "FULL_DUPLEX_STREAMED", flags: Sequence[str] = (), *, pinned: bool = False
+) -> Iterator[str]:
+    """Run pools, a router with `table` and `flags`, and Envoy; give its URL.
+
+    With `pinned` the router has the servers' processor; all others are on that of their parent.
+    """
     with ExitStack() as stack:
         ports = stack.enter_context(pools(table))
         router = stack.enter_context(serving("--transport=uv", f"--models={table}", *flags))
+        if pinned:
+            rig.pin(router.pid, rig.SERVER_CPU)
         yield _gateway(stack, [envoy.router_filter(body_mode)], router.port, ports)
 
 

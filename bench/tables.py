@@ -267,11 +267,12 @@ def _headline_gateway(record: Record) -> Lines:
     rows = []
     for count in HEADLINE_BYTES:
         for name in names:
-            metrics = ("added p50", "added p99", "router", "Envoy")
+            metrics = ("added p50", "added p99", "added to read p50", "router", "Envoy")
             cells = [text(record.one(name, **facts, bytes=count, metric=metric)) for metric in metrics]
             if any(cells):
                 rows.append((size(count), name, *cells))
-    return table(("body", "router", "added p50, ms", "added p99, ms", "router, us", "Envoy, us"), rows) if rows else []
+    heads = ("body", "router", "added p50, ms", "added p99, ms", "added to read p50, ms", "router, us", "Envoy, us")
+    return table(heads, rows) if rows else []
 
 
 def _headline_memory(record: Record) -> Lines:

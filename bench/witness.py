@@ -62,7 +62,10 @@ def answer(pool: str, served: Mapping[str, str], headers: Mapping[str, str], bod
     if pool == DEFAULT:
         told = b"{}"
     else:
-        name, stream = read(headers, body)
+        try:
+            name, stream = read(headers, body)
+        except (ValueError, KeyError, AttributeError, zlib.error, brotli.error, zstd.ZstdError):
+            name, stream = "", False  # it should never have come here, and its pool must be told all the same
         if name not in served:
             status, told = "404 Not Found", orjson.dumps({"error": {"message": f"The model `{name}` does not exist."}})
         elif stream:

@@ -122,6 +122,7 @@ def check(sent: Sequence[bytes], answers: Sequence[bytes]) -> bytes:
     Raises:
         AssertionError: the answer doesn't set the model, or doesn't bring the body back.
     """
+    assert answers, "no answer"
     parsed = [messages.parse(answer) for answer in answers]
     assert routed(parsed[0].request_headers.response.header_mutation), parsed[0]
     streamed = [answer.request_body.response.body_mutation.streamed_response for answer in parsed[1:]]

@@ -13,7 +13,7 @@ OPEN = Cell(1_000, rate=100)
 
 def stand(name, *milliseconds, late=(), seconds=1.0, mode=""):
     turns = [
-        Turn(Run([each / 1e3] * 100, list(late), seconds), {"Envoy": 100.0 + each, "client": 9.0})
+        Turn(Run([each / 1e3] * 100, list(late), 100, seconds), {"Envoy": 100.0 + each, "client": 9.0})
         for each in milliseconds
     ]
     return Stand(name, None, mode, turns=turns)

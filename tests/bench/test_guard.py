@@ -26,7 +26,7 @@ def committed(uv):
 def test_ratios_of_rounds_are_compared_not_microseconds():
     (found,) = guard.compare(SMALL, committed(44.0))
     assert found == Compared("1 KB chat", pytest.approx(0.11), pytest.approx(0.11))
-    assert list(guard.verdict([found], 0.15))[-1] == "nothing is worse by more than 15%"
+    assert list(guard.verdict([found], 0.15))[-1] == "nothing of 1 cases is worse by more than 15%"
 
 
 @pytest.mark.parametrize(("before", "named"), [(0.1, False), (0.0999, True), (0.2, False)])
