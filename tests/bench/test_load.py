@@ -4,7 +4,9 @@ from bbr.exchange import Exchange
 from bbr.policy import Policy
 from bbr.registry import Registry
 from bbr.replies import Replies
+from bbr.rpc.messages import frame
 from bench import load, workload
+from tests.support import messages
 from tests.support.background import Background
 from tests.support.exchanges import said
 from tests.support.grpc_frames import framed
@@ -97,6 +99,22 @@ def test_streams_are_held_open(router):
 
 def test_a_body_has_its_size():
     assert [len(workload.body(size)) for size in (70, 1_000, 100_000)] == [70, 1_000, 100_000]
+
+
+def test_an_answer_may_set_headers_in_any_order_and_no_others():
+    sent = workload.exchange(1_000)
+    exchange = Exchange(Policy(Replies()), Registry())
+    first, *rest = (each for message in sent for each in exchange.receive(message))
+    swapped = messages.parse(first)
+    options = swapped.request_headers.response.header_mutation.set_headers
+    options.reverse()
+    right = frame([first, *rest])
+    assert workload.same_answer(frame([swapped.SerializeToString(), *rest]), right)
+    options[0].header.raw_value = b"phi"
+    assert not workload.same_answer(frame([swapped.SerializeToString(), *rest]), right)
+    assert not workload.same_answer(frame([first]), right)
+    assert not workload.same_answer(frame([b"\xff"]), right)
+    assert not workload.same_answer(b"", right)
 
 
 def test_an_answer_without_the_model_is_refused():
