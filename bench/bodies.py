@@ -179,11 +179,11 @@ class Stand:
 
 
 @contextmanager
-def stand(*flags: str, transport: str = "uv", peer: Peer | None = None) -> Iterator[Stand]:
-    """Run a router with these flags, Envoy and the sink; with a `peer` it stands for the router."""
+def stand(*flags: str, server: Bbr | Peer | None = None) -> Iterator[Stand]:
+    """Run a router with these flags, or take `server`, and run Envoy and the sink."""
     with ExitStack() as stack:
         sink = stack.enter_context(Sink())
-        router = peer or stack.enter_context(rig.router(transport, *flags))
+        router = server or stack.enter_context(rig.router("uv", *flags))
         ports = dict.fromkeys(("default", workload.MODEL), sink.port)
         config: dict[str, Any] = envoy.configuration([envoy.router_filter()], router.port, ports, access_log=[])
         config["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"] = LISTENER_BYTES

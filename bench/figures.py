@@ -201,7 +201,14 @@ def save(path: Path, rows: Sequence[Row], options: Mapping[str, object], sent: I
         "rows": [row.as_json() for row in rows],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=1) + "\n")
+    path.write_text(dumped(found))
+
+
+def dumped(found: Mapping[str, Any]) -> str:
+    """Return a file's text: JSON, a line for each row, so that a change of one can be seen."""
+    rows = ",\n  ".join(json.dumps(row) for row in found["rows"])
+    head = json.dumps({name: value for name, value in found.items() if name != "rows"}, indent=1)
+    return f'{head.removesuffix("}").rstrip()},\n "rows": [\n  {rows}\n ]\n}}\n'
 
 
 def command() -> str:

@@ -45,6 +45,7 @@ from tests.support.ports import free_ports
 ROOT: Final = Path(__file__).resolve().parents[1]
 MODULE: Final = "sigs.k8s.io/gateway-api-inference-extension"
 VERSION: Final = "v1.5.0"
+NAME: Final = f"Go {VERSION}"
 
 _START_SECONDS: Final = 30.0
 _CALL_SECONDS: Final = 2.0
@@ -146,7 +147,7 @@ def api_server() -> Iterator[Path]:
 
 
 @contextmanager
-def process(kube_config: Path, *, streaming: bool, version: str, verbosity: int) -> Iterator[Peer]:
+def process(kube_config: Path, *, streaming: bool = True, version: str = VERSION, verbosity: int = 0) -> Iterator[Peer]:
     """Run one process until it answers an exchange rightly.
 
     Raises:

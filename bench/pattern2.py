@@ -184,6 +184,8 @@ def measure(urls: Mapping[str, str], rounds: int) -> Figures:
                         continue
                     kept = figures.setdefault((name, label), {}).setdefault(variant, {})
                     for metric, figure in metrics(outcome, elapsed).items():
+                        if label in OTHERS and metric not in ("ok", "right"):
+                            continue  # too few for a rate or a percentile
                         kept.setdefault(metric, []).append(figure)
     return figures
 

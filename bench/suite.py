@@ -51,7 +51,7 @@ PARTS: Final = (
     Part("gateway"),
     Part("accuracy", ("--seed=7",), takes_peers=False),
     Part("pattern2", takes_peers=False),
-    Part("memory", ("--exchanges=1000000",)),
+    Part("memory", ("--exchanges=1000000", "--go-router"), takes_peers=False),
 )
 
 

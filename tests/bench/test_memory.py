@@ -1,10 +1,10 @@
+import contextlib
 import os
 
 from bench import abuse, memory
 from bench.figures import Target
 from bench.memory import Side, Table
 from bench.peer import Peer
-from tests.support.ports import free_ports
 
 
 def test_sides_take_turns_and_the_limit_is_uvs():
@@ -14,7 +14,7 @@ def test_sides_take_turns_and_the_limit_is_uvs():
         order.append(side.name)
         return {"grpcio": 20.0, "uv": 5.0, "Go": 70.0}[side.name]
 
-    table = Table([Side("grpcio"), Side("uv"), Side("Go", Peer("Go", 1, os.getpid()))], 2)
+    table = Table([Side("grpcio"), Side("uv"), Side("Go", contextlib.nullcontext)], 2)
     table.add("a case", "KiB", measure, {"what": "idle connection", "tls": 0}, Target(4))
     assert order == ["grpcio", "uv", "Go"] * 2
     grpcio, uv, peer = table.rows
@@ -36,8 +36,18 @@ def test_quick_attacks_exist():
     assert set(memory.QUICK_ATTACKS) <= abuse.ATTACKS.keys()
 
 
-def test_a_peer_that_does_not_answer_is_left_out(capsys):
-    (port,) = free_ports(1)
-    uv = Side("uv")
-    assert memory.answering([uv, Side("Go", Peer("Go", port, os.getpid()))]) == [uv]
-    assert f"Go on port {port} is left out" in capsys.readouterr().err
+def test_another_router_is_started_anew_for_each_figure():
+    running = []
+
+    @contextlib.contextmanager
+    def start():
+        running.append("started")
+        yield Peer("Go", 1, os.getpid())
+        running.append("ended")
+
+    side = Side("Go", start)
+    for _ in range(2):
+        with side.server("--flags=are ours") as server:
+            assert server.port == 1
+            assert running[-1] == "started"
+    assert running == ["started", "ended"] * 2
