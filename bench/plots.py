@@ -50,6 +50,7 @@ _STYLE: Final[dict[Any, Any]] = {
 _SHORT: Final = {"none": "no filter", "none, body read": "body read"}
 _WIDTH, _HEIGHT = 800 / 72, 380 / 72
 _NEAR: Final = 0.055  # of the axis's height: labels are no nearer to each other
+_NEAR_TICKS: Final = 0.17  # the same of its width, for those below it
 
 Line = tuple[str, list[tuple[float, Entry]]]
 
@@ -135,12 +136,14 @@ def _dress(axes: Axes, theme: Theme, title: str, x: str, y: str, ticks: Iterable
 
 
 def _ticks(lines: Sequence[Line], says: Callable[[float], str]) -> list[tuple[float, str]]:
-    """Return what was measured along the axis; of values that are near each other the first, or words would overlap."""
+    """Return what was measured along the axis; of values that are near each other the last, or words would overlap."""
+    measured = sorted({x for _, points in lines for x, _ in points})
+    near = (measured[-1] / measured[0]) ** _NEAR_TICKS
     kept: list[float] = []
-    for at in sorted({x for _, points in lines for x, _ in points}):
-        if not kept or at >= kept[-1] * 1.8:
+    for at in reversed(measured):
+        if not kept or at * near <= kept[-1]:
             kept.append(at)
-    return [(at, says(at)) for at in kept]
+    return [(at, says(at)) for at in reversed(kept)]
 
 
 def _figure(theme: Theme, panels: int) -> tuple[Figure, list[Axes]]:
@@ -236,7 +239,7 @@ def memory(results: Results, theme: Theme) -> Figure | None:
         colour = theme.series[_order(entry.variant, names)]
         axes.barh(at, entry.median, height * 0.9, color=colour)
         said = f" {entry.variant} {short(entry.median)}"
-        axes.text(max(entry.median, 0), at, said, color=colour, va="center", fontweight="bold")
+        axes.text(max(entry.median, 0), at, f" {said}", color=colour, va="center", fontweight="bold")
     top = max(entry.median for entry in found)
     step = 10.0 ** (len(f"{top:.0f}") - 1) / (2 if top < 2 else 1)
     marks = [step * count for count in range(int(top / step) + 2)]

@@ -1,6 +1,7 @@
 """What benchmarks have recorded (`figures.save`), read again, and found by facts."""
 
 import json
+import re
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -83,7 +84,9 @@ class Record:
         """Give what must stand below a table of this file: the command, and what it ran on."""
         yield self.command
         if left_out := self.found["options"].get("left_out"):
-            yield f"Left out, as it was not answered rightly: {left_out}."
+            # Cell and variant; the file has the answers too.
+            named = "; ".join(re.findall(r"(?:closed|open) [^:;]+: without [^:;]+", left_out))
+            yield f"Left out, as they were not answered rightly: {named}."
         yield self.circumstances
 
     @property
