@@ -238,8 +238,16 @@ def memory(results: Results, theme: Theme) -> Figure | None:
         at = cases.index(entry.case) + (names.index(entry.variant) - (len(names) - 1) / 2) * height
         colour = theme.series[_order(entry.variant, names)]
         axes.barh(at, entry.median, height * 0.9, color=colour)
-        said = f" {entry.variant} {short(entry.median)}"
-        axes.text(max(entry.median, 0), at, f" {said}", color=colour, va="center", fontweight="bold")
+        said = f"{entry.variant} {short(entry.median)}"
+        axes.annotate(
+            said,
+            (max(entry.median, 0), at),
+            xytext=(3, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            fontweight="bold",
+        )
     top = max(entry.median for entry in found)
     step = 10.0 ** (len(f"{top:.0f}") - 1) / (2 if top < 2 else 1)
     marks = [step * count for count in range(int(top / step) + 2)]
