@@ -109,16 +109,10 @@ class Stand:
 
     def peak_mib(self, work: Callable[[], None]) -> float:
         """Return how far above the present the router's resident set goes while `work` is done."""
-        before = self._memory("VmRSS")
+        before = rig.memory_kib(self.router.pid)
         Path(f"/proc/{self.router.pid}/clear_refs").write_text("5")  # forget the peak so far (proc(5))
         work()
-        return (self._memory("VmHWM") - before) / 1024
-
-    def _memory(self, name: str) -> int:
-        for line in Path(f"/proc/{self.router.pid}/status").read_text().splitlines():
-            if line.startswith(f"{name}:"):
-                return int(line.split()[1])
-        raise LookupError(name)
+        return (rig.memory_kib(self.router.pid, "VmHWM") - before) / 1024
 
     def upload(self, *, slow: bool, count: int = UPLOADS) -> None:
         """Send `count` long bodies at a time, a piece of each in turn."""

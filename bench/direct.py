@@ -37,7 +37,6 @@ from bench import kinds, peer, rig, workload
 from bench.figures import Row, Target, Variant, compare, heading, save
 from bench.load import Load, pool
 from tests.support import messages
-from tests.support.grpc_frames import PROCESS
 
 ROUNDS: Final = 5
 QUICK_ROUNDS: Final = 2
@@ -52,7 +51,6 @@ SPEED: Final = {1_000: (10, 20), 10_000: (7, 12), 100_000: (2.5, 4)}
 TRACED_LIMIT: Final = 1.25
 
 _MANY_EXCHANGES: Final = 30_000
-_CALL_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True)
@@ -169,16 +167,7 @@ class Server:
             AssertionError: it is not right.
             grpc.RpcError: there is none.
         """
-        options = [("grpc.max_receive_message_length", -1)]
-        target = f"127.0.0.1:{self.port}"
-        if self.certificate is None:
-            channel = grpc.insecure_channel(target, options)
-        else:
-            known = grpc.ssl_channel_credentials(self.certificate.read_bytes())
-            channel = grpc.secure_channel(target, known, options)
-        with channel:
-            call = channel.stream_stream(PROCESS)
-            return check(case, sent, [bytes(each) for each in call(iter(sent), timeout=_CALL_SECONDS)])
+        return check(case, sent, rig.ask(self.port, sent, self.certificate))
 
 
 # What one turn of so many exchanges gives: microseconds of processor time by exchange, exchanges per second.
@@ -214,7 +203,7 @@ def by_load(server: Server, load: Load) -> Turn:
 
 
 def alternate(turns: dict[str, Turn], rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Return each variant's figures for `rounds` rounds, after one that does not count; a turn takes TURN_SECONDS."""
+    """Return each variant's figures for `rounds` rounds; a turn takes TURN_SECONDS, as two short ones before tell."""
     counts = {}
     for name, turn in turns.items():
         _, rate = turn(8)

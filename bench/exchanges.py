@@ -6,7 +6,6 @@ MAX_GROWTH_BYTES. The router is a process of its own (`bbr serve --transport=uv`
 """
 
 import argparse
-import re
 import shutil
 import subprocess
 import sys
@@ -14,11 +13,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import uvloop
 
-from bench.rig import cpu_seconds
+from bench import rig
 from tests.support.frames import DATA, INTERNAL_ERROR, PING, PING_FRAME, data, headers, rst_stream
 from tests.support.grpc_frames import PROCESS
 from tests.support.processes import serving
@@ -30,13 +28,6 @@ SAMPLE_SECONDS = 0.2
 AT_ONCE = 100
 
 
-def resident_bytes(pid: int) -> int:
-    """Return a process's resident memory."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) << 10
-
-
 def watched(pid: int, work: Callable[[], None]) -> bool:
     """Do the work, print what the process took for it, and return whether its memory was flat."""
     samples: list[int] = []
@@ -44,20 +35,20 @@ def watched(pid: int, work: Callable[[], None]) -> bool:
 
     def sample() -> None:
         while not done.wait(SAMPLE_SECONDS):
-            samples.append(resident_bytes(pid))
+            samples.append(rig.memory_kib(pid) << 10)
 
     sampler = threading.Thread(target=sample)
     sampler.start()
-    began, cpu = time.monotonic(), cpu_seconds(pid)
+    began, cpu = time.monotonic(), rig.cpu_seconds(pid)
     try:
         work()
     finally:
         done.set()
         sampler.join()
-    samples.append(resident_bytes(pid))
+    samples.append(rig.memory_kib(pid) << 10)
     settled, most = samples[len(samples) // 10], max(samples)
     print(
-        f"  {time.monotonic() - began:.0f} s, {cpu_seconds(pid) - cpu:.0f} s of CPU; resident MiB: "
+        f"  {time.monotonic() - began:.0f} s, {rig.cpu_seconds(pid) - cpu:.0f} s of CPU; resident MiB: "
         f"{settled / 2**20:.1f} after a tenth, {most / 2**20:.1f} at most, {samples[-1] / 2**20:.1f} at the end",
         flush=True,
     )

@@ -39,7 +39,6 @@ from bench.peer import Peer
 from tests.support import messages
 from tests.support.background import Background
 from tests.support.fake_kubernetes import CONFIG_MAPS, FakeKubernetes
-from tests.support.grpc_frames import PROCESS
 from tests.support.ports import free_ports
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -48,7 +47,6 @@ VERSION: Final = "v1.5.0"
 NAME: Final = f"Go {VERSION}"
 
 _START_SECONDS: Final = 30.0
-_CALL_SECONDS: Final = 2.0
 _END_SECONDS: Final = 10.0
 # client-go opens its list as a watch by default, which the scripted server does not know.
 _ENVIRONMENT: Final = {"KUBE_FEATURE_WatchListClient": "false", "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
@@ -184,14 +182,10 @@ def answers(port: int, *, streaming: bool) -> bool:
     else:
         head = messages.request_headers(workload.HEADERS, mode=BodyMode.BUFFERED)
         sent = [head, messages.request_body(workload.body(100), end_of_stream=True)]
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        try:
-            came = [
-                messages.parse(bytes(each))
-                for each in channel.stream_stream(PROCESS)(iter(sent), timeout=_CALL_SECONDS)
-            ]
-        except grpc.RpcError:
-            return False
+    try:
+        came = [messages.parse(each) for each in rig.ask(port, sent)]
+    except grpc.RpcError:
+        return False
     if not came:
         return False
     part = came[0].request_headers if streaming else came[-1].request_body

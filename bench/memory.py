@@ -52,14 +52,6 @@ _LEAST_FILES: Final = CONNECTIONS + 1_000
 GROWTH_LIMIT: Final = Target(512)
 
 
-def resident_kib(pid: int) -> int:
-    """Return a process's resident set in KiB."""
-    for text in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if text.startswith("VmRSS:"):
-            return int(text.split()[1])
-    raise AssertionError(f"process {pid} has no resident set")
-
-
 @dataclass(frozen=True)
 class Side:
     """What is measured, started anew for each figure: a router by a transport, or somebody else's.
@@ -97,24 +89,24 @@ def idle(side: Side, used: bool, certificate: tuple[Path, Path] | None = None) -
         server = stack.enter_context(side.server(*rig.tls_flags(certificate)))
         with load(server, 10, chain) as first:
             first.run(1_000)
-        before = resident_kib(server.pid)
+        before = rig.memory_kib(server.pid)
         for _ in range(CONNECTIONS // CONNECTION_BATCH):
             many = stack.enter_context(load(server, CONNECTION_BATCH, chain))
             if used:
                 many.run(CONNECTION_BATCH)
                 many.settle()
-        return (resident_kib(server.pid) - before) / CONNECTIONS
+        return (rig.memory_kib(server.pid) - before) / CONNECTIONS
 
 
 def open_streams(side: Side) -> float:
     """Return KiB by 1,000 open streams."""
     with side.server() as server, load(server, STREAM_CONNECTIONS) as many:
         many.run(1_000)
-        before = resident_kib(server.pid)
+        before = rig.memory_kib(server.pid)
         for _ in range(STREAMS // STREAM_BATCH):
             many.settle(hold=STREAM_BATCH)
             many.run(STREAM_CONNECTIONS)  # what was taken up before these is taken up now
-        return (resident_kib(server.pid) - before) / (STREAMS * STREAM_CONNECTIONS) * 1_000
+        return (rig.memory_kib(server.pid) - before) / (STREAMS * STREAM_CONNECTIONS) * 1_000
 
 
 def half_sent(side: Side, count: int, size: int) -> float:
@@ -137,9 +129,9 @@ def growth(side: Side, exchanges: int) -> float:
     with side.server() as server, load(server, 1, traced=TRACES) as one:
         one.streams = 16
         one.run(exchanges // 10)
-        before = resident_kib(server.pid)
+        before = rig.memory_kib(server.pid)
         one.run(exchanges - exchanges // 10)
-        return resident_kib(server.pid) - before
+        return rig.memory_kib(server.pid) - before
 
 
 class Table:

@@ -108,6 +108,14 @@ def system_calls(pid: int) -> tuple[int, int]:
     return int(counters["syscr"]), int(counters["syscw"])
 
 
+def memory_kib(pid: int, name: str = "VmRSS") -> int:
+    """Return a process's resident set in KiB, or with VmHWM the peak of it (proc(5))."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1])
+    raise LookupError(f"process {pid} has no {name}")
+
+
 class Listening(Protocol):
     """A server on a port of the loopback interface."""
 
@@ -116,12 +124,13 @@ class Listening(Protocol):
         """Where it listens."""
 
 
-def answer(process: Listening, sent: Sequence[bytes], certificate: Path | None = None) -> bytes:
-    """Return the octets of a router's answer to an exchange, which is checked (see `workload.check`).
+def ask(port: int, sent: Sequence[bytes], certificate: Path | None = None) -> list[bytes]:
+    """Return a server's answers to an exchange, over TLS with a `certificate`.
 
-    With a `certificate`, over TLS.
+    Raises:
+        grpc.RpcError: there are none, or not all of them in 30 s.
     """
-    target = f"127.0.0.1:{process.port}"
+    target = f"127.0.0.1:{port}"
     options = [("grpc.max_receive_message_length", -1)]
     if certificate is None:
         channel = grpc.insecure_channel(target, options)
@@ -129,8 +138,12 @@ def answer(process: Listening, sent: Sequence[bytes], certificate: Path | None =
         channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(certificate.read_bytes()), options)
     with channel:
         call = channel.stream_stream(PROCESS)(iter(sent), timeout=_ANSWER_SECONDS)
-        answers = [bytes(each) for each in call]
-    return workload.check(sent, answers)
+        return [bytes(each) for each in call]
+
+
+def answer(process: Listening, sent: Sequence[bytes], certificate: Path | None = None) -> bytes:
+    """Return the octets of a router's answer to an exchange, which is checked (see `workload.check`)."""
+    return workload.check(sent, ask(process.port, sent, certificate))
 
 
 def tls_flags(files: tuple[Path, Path] | None) -> list[str]:

@@ -28,8 +28,7 @@ from typing import Any, Final
 import uvloop
 
 from bench import mixture, observed
-from bench.exchanges import resident_bytes
-from bench.rig import cpu_seconds
+from bench.rig import cpu_seconds, memory_kib
 from bench.steady import Report, Steady
 from tests.support import envoy
 from tests.support.frames import INTERNAL_ERROR, data, headers, rst_stream
@@ -177,7 +176,7 @@ async def sample(pid: int, samples: Samples) -> None:
     begun = time.perf_counter()
     while True:
         samples.seconds.append(time.perf_counter() - begun)
-        samples.resident.append(resident_bytes(pid))
+        samples.resident.append(memory_kib(pid) << 10)
         samples.descriptors.append(descriptors(pid))
         await asyncio.sleep(SAMPLE_SECONDS)
 

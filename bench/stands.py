@@ -280,7 +280,9 @@ def _peers(gateway: Callable[..., envoy.Gateway], peers: Sequence[Peer]) -> Iter
     served = set()
     for peer in peers:
         for mode in (FDS, BUFFERED):
+            if (peer.name, mode) in served:
+                continue
             found = Stand(peer.name, gateway(peer.port, envoy.router_filter(mode)), mode, peer.pid, must=False)
-            if (peer.name, mode) not in served and found.answers(Cell(1_000, concurrency=1, mode=mode)):
+            if found.answers(Cell(1_000, concurrency=1, mode=mode)):
                 served.add((peer.name, mode))
                 yield found

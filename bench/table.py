@@ -36,7 +36,6 @@ from bbr.sources.table import SourceObject, Table
 from bench import rig, workload
 from bench.figures import Row, Target, Variant, compare, heading, save
 from bench.load import Load, pool
-from bench.memory import resident_kib
 
 OBJECTS: Final = 1_000
 ADAPTERS: Final = 100
@@ -97,7 +96,7 @@ async def alone() -> dict[str, float]:
     follower = asyncio.create_task(table.run())
     objects = [config_map(number) for number in range(OBJECTS)]
     gc.collect()
-    resident = resident_kib(os.getpid())
+    resident = rig.memory_kib(os.getpid())
     begun = time.process_time()
     table.replace("kubernetes", objects)
     await table.wait_synced()
@@ -105,7 +104,7 @@ async def alone() -> dict[str, float]:
     assert table.registry.size == OBJECTS * (ADAPTERS + 1), table.registry.size
     objects.clear()
     gc.collect()
-    found["memory"] = (resident_kib(os.getpid()) - resident) / 1024
+    found["memory"] = (rig.memory_kib(os.getpid()) - resident) / 1024
     found["lookup"] = lookup_ns(table.registry)
     found["change"] = max([await change_ms(table, number) for number in range(CHANGES)])
     objects = [config_map(number, version=100) for number in range(OBJECTS)]
