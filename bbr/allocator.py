@@ -1,8 +1,9 @@
 """What malloc keeps of freed memory: much while requests come, and nothing for long. For glibc only.
 
 Left alone, glibc gives the end of its heap back as soon as a body of some 100 KB is freed, and asks for it again with
-the next one: a fault for each page, up to a quarter of what such a request costs. And once a larger body was freed it keeps
-up to twice that body's size, for good, so that a router's memory goes up by steps. Source: mallopt(3), malloc_trim(3).
+the next one: a fault for each page, up to a quarter of what such a request costs. And once a larger body was freed it
+keeps up to twice that body's size, for good, so that a router's memory goes up by steps. Source: mallopt(3),
+malloc_trim(3).
 """
 
 import asyncio
