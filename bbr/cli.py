@@ -9,11 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bbr import __version__, config, dropin, options
+from bbr import __version__
+from bbr.config import go_flags as dropin
+from bbr.config import options
+from bbr.config import settings as config
 
 if TYPE_CHECKING:
-    from bbr import probe
-    from bbr.explain import Asked
+    from bbr.commands.explain import Asked
+    from bbr.commands.probe import probe
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +113,8 @@ def _serve(settings: config.Settings, notes: Iterable[dropin.Note]) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     import uvloop  # loading these takes 0.2 s, which --help need not wait for
 
-    from bbr import logs
     from bbr.server import Server, StartError
+    from bbr.telemetry import logs
 
     form = logs.set_up(settings.log_level, settings.log_format)
     for note in notes:
@@ -128,9 +131,10 @@ def _serve(settings: config.Settings, notes: Iterable[dropin.Note]) -> int:
 
 def _look(command: str, settings: config.Settings, arguments: Mapping[str, Any]) -> int:
     """Run a command that prints something and ends."""
-    from bbr import commands, explain
-    from bbr.doctor.admin import AdminError
-    from bbr.doctor.diagnose import diagnose
+    from bbr.commands import explain
+    from bbr.commands import table as commands
+    from bbr.commands.doctor.admin import AdminError
+    from bbr.commands.doctor.diagnose import diagnose
     from bbr.sources.table import SourceError
 
     logging.getLogger("bbr").addHandler(logging.NullHandler())  # what is wrong stands in the answer, and not twice
@@ -153,7 +157,7 @@ def _look(command: str, settings: config.Settings, arguments: Mapping[str, Any])
 
 
 def _probe(arguments: Mapping[str, Any]) -> int:
-    from bbr import probe
+    from bbr.commands.probe import probe
 
     asked = _probed(arguments)
     try:
@@ -168,8 +172,8 @@ def _probe(arguments: Mapping[str, Any]) -> int:
 
 def _probed(arguments: Mapping[str, Any]) -> "probe.Asked":
     """Return what the arguments of `bbr probe` ask for."""
-    from bbr.probe import Asked
-    from bbr.probe_client import Address, Tls
+    from bbr.commands.probe.client import Address, Tls
+    from bbr.commands.probe.probe import Asked
 
     def address(flag: str, text: str) -> Address:
         host, _, port = text.rpartition(":")
@@ -202,7 +206,7 @@ def _probed(arguments: Mapping[str, Any]) -> "probe.Asked":
 
 def _asked(arguments: Mapping[str, Any]) -> "Asked":
     """Return the request that the arguments of `bbr explain` describe."""
-    from bbr.explain import Asked
+    from bbr.commands.explain import Asked
 
     headers = []
     for text in arguments["header"] or ():

@@ -11,25 +11,27 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from bbr import __version__, allocator, descriptors, policies
-from bbr.access_log import access_log
+from bbr import __version__
 from bbr.admin import pages
 from bbr.admin.http import AdminServer
 from bbr.admin.vitals import Vitals
-from bbr.config import Settings
-from bbr.metrics import Metrics
-from bbr.observed import ObservedExchange
-from bbr.policy import Compat
+from bbr.config import policies
+from bbr.config.settings import Settings
+from bbr.exchange.policy import Compat
+from bbr.exchange.verdict import Outcome
 from bbr.sources.sources import Sources
 from bbr.sources.table import SourceError
+from bbr.system import allocator, descriptors
+from bbr.telemetry.access_log import AccessLog, Later
+from bbr.telemetry.metrics import Metrics
+from bbr.telemetry.observed import ObservedCompatExchange, ObservedExchange
 from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts
 from bbr.transports.uv import UvServer
-from bbr.verdict import Outcome
 
 if TYPE_CHECKING:
-    from bbr.certificates import Certificates
-    from bbr.tls import Credentials
-    from bbr.tracing import Tracing
+    from bbr.telemetry.tracing import Tracing
+    from bbr.tls.certificates import Certificates
+    from bbr.tls.credentials import Credentials
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class Server:
         self.certificates = _certificates(settings)
         self.sources = _sources(settings)
         self._policy = policies.policy(settings)
-        self._exchange_type = policies.observed_type(settings)
+        self._exchange_type = ObservedExchange if settings.compat is Compat.NONE else ObservedCompatExchange
         self.metrics = Metrics()
         self._access = access_log(settings, lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call))
         self._tracing = _tracing(settings)
@@ -210,6 +212,14 @@ def _admin(vitals: Vitals) -> AdminServer:
     return pages.server(vitals, Guard(partial(KubeApi, vitals.settings.kubeconfig)).guarded)
 
 
+def access_log(settings: Settings, later: Later) -> AccessLog | None:
+    """Return what writes the records of requests; None if the settings call for none."""
+    if settings.access_log == "off":
+        return None
+    share = 1.0 if settings.access_log == "all" else settings.access_log_sample
+    return AccessLog(share, settings.access_log_rate, settings.max_model_length, later)
+
+
 def _begun(exchange: ObservedExchange, field: Callable[[str], str]) -> None:
     exchange.call_field = field
 
@@ -217,10 +227,13 @@ def _begun(exchange: ObservedExchange, field: Callable[[str], str]) -> None:
 def _certificates(settings: Settings) -> "Certificates | None":
     if not settings.secure_serving:
         return None
-    from bbr import certificates, tls  # 0.1 s and 20 MB that plaintext does not need
+    from bbr.tls import certificates  # 0.1 s and 20 MB that plaintext does not need
+    from bbr.tls import credentials as tls
 
     try:
-        return certificates.Certificates(settings)
+        return certificates.Certificates(
+            settings.tls_cert, settings.tls_key, settings.tls_client_ca, settings.tls_client_san or ()
+        )
     except tls.CredentialsError as error:
         raise StartError(str(error)) from None
 
@@ -229,7 +242,7 @@ def _tracing(settings: Settings) -> "Tracing | None":
     if not settings.tracing:
         return None
     try:
-        from bbr import tracing  # an extra; 0.2 s and 12 MB
+        from bbr.telemetry import tracing  # an extra; 0.2 s and 12 MB
     except ImportError:
         raise StartError("--tracing: OpenTelemetry is not installed: pip install 'bbr[otel]'") from None
     try:

@@ -30,8 +30,8 @@ from typing import Final
 
 import grpc
 
+from bbr.exchange.policy import BodyMode
 from bbr.pb.ext_proc_pb2 import ProcessingRequest
-from bbr.policy import BodyMode
 from bbr.rpc.messages import frame
 from bench import kinds, peer, rig, workload
 from bench.figures import Row, Target, Variant, compare, heading, save

@@ -32,7 +32,7 @@ from typing import Any, Final
 
 import grpc
 
-from bbr.policy import BodyMode
+from bbr.exchange.policy import BodyMode
 from bench import rig, workload
 from bench.figures import COMMAND_VARIABLE
 from bench.peer import Peer

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Final
 
 from bbr import cli
-from bbr.exchange import Exchange
+from bbr.exchange.exchange import Exchange
 from bbr.http2.streams import Stream
 from bbr.rpc.calls import Call
 from bbr.transports.uv_connection import UvConnection

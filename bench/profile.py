@@ -20,22 +20,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bbr import model
-from bbr.exchange import Exchange
-from bbr.head import read_head
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import Policy
+from bbr.exchange.replies import Replies, request_body
 from bbr.http2.connection import Connection
 from bbr.http2.events import DataReceived
 from bbr.http2.reader import FrameReader
 from bbr.http2.settings import Settings
+from bbr.models.registry import Registry
 from bbr.pb.ext_proc_pb2 import ProcessingRequest
-from bbr.policy import Policy
-from bbr.registry import Registry
-from bbr.replies import Replies, request_body
+from bbr.reading import name as model
+from bbr.reading.head import read_head
 from bbr.rpc import calls
 from bbr.rpc.calls import Handler
 from bbr.rpc.connection import RpcConnection, Services
 from bbr.rpc.messages import MessageReader, frame
-from bbr.status import OK, Status
+from bbr.rpc.status import OK, Status
 from bench import rig, workload
 from tests.support import frames
 from tests.support.exchanges import said

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-# What a router allows by default (`bbr.config`, `bbr.http2.settings`), and Envoy: requests of a cluster at a time.
+# Defaults of the router (`bbr.config.settings`, `bbr.http2.settings`) and of Envoy (requests of a cluster at a time).
 STREAMS_PER_CONNECTION: Final = 1_000
 CONNECTIONS: Final = 10_000
 BUFFERED_BYTES: Final = 512 << 20

@@ -18,7 +18,7 @@ from urllib.request import urlopen
 
 import grpc
 
-from bbr.policy import BodyMode
+from bbr.exchange.policy import BodyMode
 from bench import rig, workload
 from bench.figures import Row, Target, Variant, compare, heading, save
 from bench.load import Load, pool

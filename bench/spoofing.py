@@ -27,8 +27,8 @@ import h2.errors
 import h2.events
 import h2.exceptions
 
-from bbr.policy import Policy
-from bbr.replies import Replies
+from bbr.exchange.policy import Policy
+from bbr.exchange.replies import Replies
 from bench.attacks import CASE, DEFAULT, MAX_BODY_BYTES, NOBODY, ROUTING, Attack, Attacks, Session, truth
 from tests.support import envoy
 from tests.support.background import Background

@@ -20,9 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bbr.health import SERVICE
+from bbr.commands.probe.client import Address, Client, Deadline, ProbeError, Tls
 from bbr.pb.health_pb2 import HealthCheckResponse
-from bbr.probe_client import Address, Client, Deadline, ProbeError, Tls
+from bbr.rpc.health import SERVICE
 from bench import rig
 from bench.figures import Row, Target, Variant, alternate, heading, save
 from tests.support.ports import free_ports

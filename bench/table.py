@@ -30,7 +30,7 @@ from typing import Final
 
 import uvloop
 
-from bbr.registry import Origin, Registry
+from bbr.models.registry import Origin, Registry
 from bbr.sources import configmap
 from bbr.sources.table import SourceObject, Table
 from bench import rig, workload

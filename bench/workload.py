@@ -11,8 +11,8 @@ import hpack
 import orjson
 from google.protobuf.message import DecodeError
 
+from bbr.exchange.policy import BodyMode
 from bbr.pb.ext_proc_pb2 import HeaderMutation, ProcessingRequest
-from bbr.policy import BodyMode
 from bbr.rpc.messages import MessageReader, frame
 from tests.support import messages
 from tests.support.grpc_frames import PROCESS

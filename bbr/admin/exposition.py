@@ -20,10 +20,10 @@ from prometheus_client.registry import CollectorRegistry
 
 from bbr import __version__
 from bbr.admin.vitals import Vitals
-from bbr.metrics import Histogram
+from bbr.exchange.verdict import Outcome
 from bbr.refusal import INVALID_JSON_REASONS
+from bbr.telemetry.metrics import Histogram
 from bbr.transports.serving import TransportCounts
-from bbr.verdict import Outcome
 
 # Samples that are written in one go: about a millisecond's, for which a request may have to wait.
 _SAMPLES_AT_ONCE: Final = 100

@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl
 
 import h11
 
-from bbr import descriptors
+from bbr.system import descriptors
 from bbr.transports.serving import target
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from unicodedata import category
 from urllib.parse import urlencode
 
 from bbr.admin.status import NAMES, in_pieces
-from bbr.registry import Steps
+from bbr.models.registry import Steps
 
 
 class Column(NamedTuple):

@@ -11,18 +11,19 @@ from typing import Any, Final
 
 import orjson
 
-from bbr import __version__, commands
+from bbr import __version__
 from bbr.admin import page, status
 from bbr.admin.http import HTML, JSON, AdminServer, Answer, Asked, Page, text
 from bbr.admin.status import Status
 from bbr.admin.vitals import Vitals
 from bbr.admin.window import Window
-from bbr.client_names import AllowedName
-from bbr.encodable import dumps
-from bbr.paths import PathPattern
-from bbr.registry import Steps
+from bbr.commands import table as commands
+from bbr.models.registry import Steps
+from bbr.reading.paths import PathPattern
+from bbr.reading.uri import Template
 from bbr.sources.sources import Sources
-from bbr.uri import Template
+from bbr.text import dumps
+from bbr.tls.client_names import AllowedName
 
 # Makes a page one that is shown to those alone who may see it.
 Guarded = Callable[[Page], Page]

@@ -34,11 +34,11 @@ import orjson
 from bbr import __version__
 from bbr.admin.vitals import Vitals
 from bbr.admin.window import NOTHING, Counts, Window
-from bbr.encodable import encodable
-from bbr.metrics import BUSY_BOUNDS, DURATION_BOUNDS
-from bbr.observed import clock
-from bbr.registry import Entry, Kind, Registry, Steps
+from bbr.models.registry import Entry, Kind, Registry, Steps
 from bbr.sources.routes import Mismatches
+from bbr.telemetry.metrics import BUSY_BOUNDS, DURATION_BOUNDS
+from bbr.telemetry.observed import clock
+from bbr.text import encodable
 
 ROWS: Final = 50
 NAMES: Final = 100

@@ -4,15 +4,15 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from bbr.config import Settings
-from bbr.ledger import Ledger
-from bbr.metrics import Metrics
-from bbr.observed import clock
+from bbr.config.settings import Settings
+from bbr.exchange.ledger import Ledger
 from bbr.sources.sources import Sources
+from bbr.telemetry.metrics import Metrics
+from bbr.telemetry.observed import clock
 from bbr.transports.serving import Serving, TransportCounts
 
 if TYPE_CHECKING:
-    from bbr.certificates import Certificates
+    from bbr.tls.certificates import Certificates
 
 
 class Counting(Protocol):

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from bbr.metrics import BUSY_BOUNDS, DURATION_BOUNDS, Histogram, Metrics, ModelCounts
-from bbr.observed import clock
-from bbr.registry import Steps
-from bbr.verdict import Outcome
+from bbr.exchange.verdict import Outcome
+from bbr.models.registry import Steps
+from bbr.telemetry.metrics import BUSY_BOUNDS, DURATION_BOUNDS, Histogram, Metrics, ModelCounts
+from bbr.telemetry.observed import clock
 
 SLOT_SECONDS: Final = 10.0
 # Besides the one that is open: the last minute is the last 60 to 70 seconds.

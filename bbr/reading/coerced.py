@@ -2,14 +2,14 @@
 
 from typing import Final
 
-from bbr.go_model import text_at
 from bbr.reading.document import DocumentReading
+from bbr.reading.go_model import text_at
 from bbr.refusal import Refusal
 
 # What is looked at of a value that is no plain name: far more than any that could be one.
 _VALUE_BYTES: Final = 64 << 10
 
-# Pieces of fewer octets are joined to the one before, unless that is long; see bbr.long_body.
+# Pieces of fewer octets are joined to the one before, unless that is long; see bbr.exchange.long_body.
 _TINY_PIECE_BYTES: Final = 512
 _JOINED_BYTES: Final = 4 << 10
 

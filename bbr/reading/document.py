@@ -3,9 +3,9 @@
 from collections import deque
 from typing import Final
 
-from bbr import model
+from bbr.reading import name as model
+from bbr.reading.scan.scanner import BUDGET, Scanner
 from bbr.refusal import Refusal
-from bbr.scan.scanner import BUDGET, Scanner
 
 # Two of these, and what ends a turn of the event loop after the first, are a millisecond.
 _WORK: Final = BUDGET // 2

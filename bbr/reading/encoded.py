@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from bbr import refusal
-from bbr.encodings import Decoder, Limits
-from bbr.form import FormReader
 from bbr.reading.base import Pieces, Reading
+from bbr.reading.encodings import Decoder, Limits
+from bbr.reading.form import FormReader
 from bbr.refusal import Refusal
 
 

@@ -2,11 +2,12 @@
 
 from typing import Final
 
-from bbr import model, refusal
-from bbr.form import FormReader
-from bbr.multipart import MultipartReader
+from bbr import refusal
+from bbr.reading import name as model
 from bbr.reading.base import PIECE_BYTES, Pieces
 from bbr.reading.document import DocumentReading
+from bbr.reading.form import FormReader
+from bbr.reading.multipart import MultipartReader
 from bbr.refusal import Refusal
 
 # Nothing but separators take half a millisecond.

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from bbr.http2.fields import FieldSection, encode
 from bbr.rpc.messages import COMPRESSED, MessageReader
-from bbr.status import Status
+from bbr.rpc.status import Status
 
 _TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNIT_SECONDS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}

@@ -17,7 +17,7 @@ from bbr.http2.settings import Settings
 from bbr.rpc import calls
 from bbr.rpc.calls import Call, Handler
 from bbr.rpc.messages import MessageError, MessageReader, frame
-from bbr.status import Status, StatusCode
+from bbr.rpc.status import Status, StatusCode
 
 _UNIMPLEMENTED: Final = Status(StatusCode.UNIMPLEMENTED, "no such method")
 _BAD_TIMEOUT: Final = Status(StatusCode.INTERNAL, "grpc-timeout is malformed")

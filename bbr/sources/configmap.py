@@ -20,9 +20,9 @@ import datetime
 from collections.abc import Mapping
 from typing import Final
 
-from bbr.model import LONGEST_MODEL_BYTES, check_model
+from bbr.models.registry import BaseModel, Declaration, Origin, Steps
+from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import Refusal
-from bbr.registry import BaseModel, Declaration, Origin, Steps
 from bbr.sources.table import SourceError
 from bbr.sources.yaml_tree import Scalar, Sequence, tree
 

@@ -19,12 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bbr.model import LONGEST_MODEL_BYTES, check_model
+from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Steps, merging
+from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import Refusal
-from bbr.registry import Alias, BaseModel, Declaration, Kind, Origin, Steps, merging
 from bbr.sources.table import FILE, SourceError, SourceObject, Table
 from bbr.sources.yaml_tree import Mapping, Node, Scalar, Sequence, tree
-from bbr.watch import POLL_SECONDS, Poll, in_thread, metadata
+from bbr.system.watch import POLL_SECONDS, Poll, in_thread, metadata
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bbr.model import LONGEST_MODEL_BYTES
+from bbr.reading.name import LONGEST_MODEL_BYTES
 from bbr.sources import configmap
 from bbr.sources.kube_api import Api
 from bbr.sources.reflector import Metadata, Pace, Reflector

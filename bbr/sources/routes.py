@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from bbr.registry import Kind, Registry
-from bbr.replies import BASE_MODEL_HEADER, MODEL_HEADER
+from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
+from bbr.models.registry import Kind, Registry
 from bbr.sources.reflector import Metadata
 from bbr.sources.table import Table
 

@@ -5,8 +5,8 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bbr.config import Settings
-from bbr.registry import Kind
+from bbr.config.settings import Settings
+from bbr.models.registry import Kind
 from bbr.sources.table import FILE, KUBERNETES, SourceError, Table
 
 if TYPE_CHECKING:

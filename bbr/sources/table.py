@@ -25,7 +25,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from bbr.registry import Conflict, Declaration, Registry, Steps, finish, merging
+from bbr.models.registry import Conflict, Declaration, Registry, Steps, finish, merging
 
 log = logging.getLogger(__name__)
 

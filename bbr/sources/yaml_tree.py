@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import yaml
 
-from bbr.registry import Steps
+from bbr.models.registry import Steps
 from bbr.sources.table import SourceError
 
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

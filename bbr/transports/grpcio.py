@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 import grpc
 import grpc.aio
 
-from bbr import health
-from bbr.exchange import Exchange
-from bbr.status import Status, StatusCode
-from bbr.transports.rare_log import RareLog
+from bbr.exchange.exchange import Exchange
+from bbr.rpc import health
+from bbr.rpc.status import Status, StatusCode
+from bbr.telemetry.allowance import RareLog
 from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts, max_message_bytes, target
 
 if TYPE_CHECKING:
-    from bbr.tls import Credentials
+    from bbr.tls.credentials import Credentials
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from bbr import health
-from bbr.status import OK, Status, StatusCode
+from bbr.rpc import health
+from bbr.rpc.status import OK, Status, StatusCode
 from bbr.transports.serving import Serving
 
 # How long a call may take to say what it asks, as long as a silent ext_proc stream by default.

@@ -12,21 +12,21 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from bbr import health
-from bbr.exchange import Exchange
+from bbr.exchange.exchange import Exchange
 from bbr.http2.fields import FieldSection
 from bbr.http2.settings import Settings
+from bbr.rpc import health
 from bbr.rpc.calls import Handler
 from bbr.rpc.connection import RpcConnection, Services
+from bbr.telemetry.allowance import RareLog
+from bbr.tls.session import TlsSession
 from bbr.transports.busy_poll import BusyPoll
 from bbr.transports.health_calls import Answer, Check, Watch
-from bbr.transports.rare_log import RareLog
 from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts, max_message_bytes, target
-from bbr.transports.tls_session import TlsSession
 from bbr.transports.uv_connection import GOAWAY_GAP_SECONDS, UvConnection
 
 if TYPE_CHECKING:  # it takes 0.1 s and 20 MB to load, which plaintext need not pay for
-    from bbr.tls import Credentials
+    from bbr.tls.credentials import Credentials
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class UvServer:
         Raises:
             ssl.SSLError: they can't be used; nothing changes.
         """
-        from bbr.tls import server_context
+        from bbr.tls.credentials import server_context
 
         refusal = None if credentials.clients is None else credentials.clients.refusal
         self._new_tls = partial(TlsSession, server_context(credentials), refusal)

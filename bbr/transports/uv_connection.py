@@ -10,9 +10,9 @@ from typing import Final, Protocol, cast
 
 from bbr.http2 import frames
 from bbr.rpc.connection import RpcConnection
+from bbr.tls.session import TlsError, TlsSession
 from bbr.transports.busy_poll import BusyPoll
 from bbr.transports.health_calls import SHUTTING_DOWN, Watch
-from bbr.transports.tls_session import TlsError, TlsSession
 
 log = logging.getLogger(__name__)
 

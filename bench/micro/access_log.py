@@ -11,12 +11,12 @@ import timeit
 from collections.abc import Callable
 from typing import Any
 
-from bbr import logs
-from bbr.access_log import AccessLog
-from bbr.observed import ObservedExchange
-from bbr.policy import BodyMode, Policy
-from bbr.registry import BaseModel, Registry
-from bbr.replies import Replies
+from bbr.exchange.policy import BodyMode, Policy
+from bbr.exchange.replies import Replies
+from bbr.models.registry import BaseModel, Registry
+from bbr.telemetry import logs
+from bbr.telemetry.access_log import AccessLog
+from bbr.telemetry.observed import ObservedExchange
 from tests.support import messages
 
 ROUNDS = 9

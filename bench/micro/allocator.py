@@ -1,4 +1,4 @@
-"""What keeping freed memory saves (bbr/allocator.py), by body size. Run: python -m bench.micro.allocator
+"""What keeping freed memory saves (bbr/system/allocator.py), by body size. Run: python -m bench.micro.allocator
 
 Two routers, one with malloc as glibc has it: a setting of GLIBC_TUNABLES that changes nothing leaves it alone. They
 take turns under h2load, with up to 64 exchanges at a time (bench.direct). What glibc does by itself depends on how the

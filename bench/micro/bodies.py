@@ -16,11 +16,11 @@ from pathlib import Path
 import brotli
 from backports import zstd
 
-from bbr.encodings import Decoder, Limits
-from bbr.form import FormReader
-from bbr.multipart import MultipartReader
+from bbr.reading.encodings import Decoder, Limits
+from bbr.reading.form import FormReader
+from bbr.reading.multipart import MultipartReader
+from bbr.reading.uri import model_in_path, parse_templates
 from bbr.refusal import Refusal
-from bbr.uri import model_in_path, parse_templates
 
 ROUNDS = 5
 PIECE = 64 << 10

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import orjson
 
-from bbr.json_body import find_model, model_keys
+from bbr.reading.json_body import find_model, model_keys
 
 ROUNDS = 9
 SECONDS_PER_ROUND = 0.02

@@ -1,7 +1,7 @@
 """What it costs an exchange to be timed and counted. Run: python -m bench.micro.observing
 
 Whole exchanges of three messages (headers, a chat body of 1 KB, its end) by turns: as they are, timed
-(bbr.observed), and timed and counted (bbr.metrics). Then the counting alone.
+(bbr.telemetry.observed), and timed and counted (bbr.telemetry.metrics). Then the counting alone.
 """
 
 import statistics
@@ -10,12 +10,12 @@ import timeit
 from collections.abc import Callable
 from typing import Final
 
-from bbr.exchange import Exchange
-from bbr.metrics import Metrics
-from bbr.observed import ObservedExchange
-from bbr.policy import BodyMode, Policy
-from bbr.registry import BaseModel, Registry
-from bbr.replies import Replies
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import BodyMode, Policy
+from bbr.exchange.replies import Replies
+from bbr.models.registry import BaseModel, Registry
+from bbr.telemetry.metrics import Metrics
+from bbr.telemetry.observed import ObservedExchange
 from bench import workload
 from tests.support import messages
 

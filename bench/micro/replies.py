@@ -1,9 +1,9 @@
-"""What a body answer costs: by hand (bbr.replies) against protobuf. Run: python -m bench.micro.replies"""
+"""What a body answer costs: by hand (bbr.exchange.replies) against protobuf. Run: python -m bench.micro.replies"""
 
 import statistics
 import timeit
 
-from bbr import replies
+from bbr.exchange import replies
 from bbr.pb.ext_proc_pb2 import BodyMutation, BodyResponse, CommonResponse, ProcessingResponse, StreamedBodyResponse
 
 ROUNDS = 9

@@ -19,9 +19,9 @@ from collections.abc import Iterable
 
 import orjson
 
-from bbr.model import read_model
+from bbr.reading.name import read_model
+from bbr.reading.scan.scanner import Scanner
 from bbr.refusal import Refusal
-from bbr.scan.scanner import Scanner
 
 ROUNDS = 5
 SIZE = 2 << 20

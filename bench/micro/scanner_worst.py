@@ -11,9 +11,9 @@ import sys
 import time
 from typing import NamedTuple
 
+from bbr.reading.scan.grammar import MAX_DEPTH
+from bbr.reading.scan.scanner import Scanner
 from bbr.refusal import Refusal
-from bbr.scan.grammar import MAX_DEPTH
-from bbr.scan.scanner import Scanner
 
 PIECES = (1, 100, 1_000, 16_384, 62_000, 1 << 20)
 ROUNDS = 3

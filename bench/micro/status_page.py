@@ -17,8 +17,8 @@ from bbr.admin import page, status
 from bbr.admin.status import Status
 from bbr.admin.vitals import Vitals
 from bbr.admin.window import Window
-from bbr.metrics import ModelCounts
-from bbr.registry import BaseModel, Registry
+from bbr.models.registry import BaseModel, Registry
+from bbr.telemetry.metrics import ModelCounts
 from tests.support.vitals import vitals
 
 ROUNDS: Final = 7

@@ -16,12 +16,12 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON, ParentBasedTraceIdRatio
 
+from bbr.exchange.policy import BodyMode, Policy
+from bbr.exchange.replies import Replies
 from bbr.http2.fields import FieldDecoder
-from bbr.observed import ObservedExchange
-from bbr.policy import BodyMode, Policy
-from bbr.registry import Registry
-from bbr.replies import Replies
-from bbr.tracing import SWITCH_SECONDS, Tracing
+from bbr.models.registry import Registry
+from bbr.telemetry.observed import ObservedExchange
+from bbr.telemetry.tracing import SWITCH_SECONDS, Tracing
 from bbr.transports import uv
 from bench.micro.fields import blocks
 from tests.support import messages

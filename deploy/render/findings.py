@@ -8,9 +8,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-from bbr import config, dropin
 from bbr.admin import authorization
-from bbr.registry import finish
+from bbr.config import go_flags as dropin
+from bbr.config import settings as config
+from bbr.models.registry import finish
 from bbr.sources import configmap
 from bbr.sources.kubernetes import KubernetesSource
 from bbr.sources.table import SourceError, Table

@@ -4,7 +4,7 @@ import urllib.request
 
 import pytest
 
-from bbr.registry import BaseModel, Registry
+from bbr.models.registry import BaseModel, Registry
 from bench import go_router, workload
 from bench.peer import Peer
 from tests.support.background import Background

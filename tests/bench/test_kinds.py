@@ -3,7 +3,7 @@ import gzip
 import orjson
 import pytest
 
-from bbr.registry import Registry
+from bbr.models.registry import Registry
 from bench import kinds, rig, workload
 from bench.direct import Case, check, exchange
 from tests.support import exchanges, messages

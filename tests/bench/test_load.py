@@ -1,9 +1,9 @@
 import pytest
 
-from bbr.exchange import Exchange
-from bbr.policy import Policy
-from bbr.registry import Registry
-from bbr.replies import Replies
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import Policy
+from bbr.exchange.replies import Replies
+from bbr.models.registry import Registry
 from bbr.rpc.messages import frame
 from bench import load, workload
 from tests.support import messages

@@ -1,6 +1,6 @@
 import pytest
 
-from bbr import config
+from bbr.config import settings as config
 from bbr.http2.settings import Settings
 from bench import scaling
 from bench.scaling import Costs, Mix, Site, cost, mean_cost, plan

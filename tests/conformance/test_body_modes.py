@@ -1,9 +1,9 @@
 """The body modes beside FULL_DUPLEX_STREAMED and BUFFERED: a defined, safe answer to everything, and never a hang."""
 
+from bbr.exchange.policy import BodyMode
+from bbr.exchange.verdict import Outcome
 from bbr.pb.ext_proc_pb2 import ProcessingRequest
-from bbr.policy import BodyMode
-from bbr.status import OK
-from bbr.verdict import Outcome
+from bbr.rpc.status import OK
 from tests.support.exchanges import (
     BODY,
     FDS,

@@ -9,14 +9,14 @@ import h2.events
 import hpack
 import pytest
 
-from bbr.exchange import Exchange
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import BodyMode, Policy
+from bbr.exchange.replies import Replies
 from bbr.http2.frames import ErrorCode
 from bbr.http2.settings import Settings
-from bbr.policy import BodyMode, Policy
-from bbr.replies import Replies
 from bbr.rpc import calls
 from bbr.rpc.messages import COMPRESSED
-from bbr.status import Status, StatusCode
+from bbr.rpc.status import Status, StatusCode
 from tests.support import messages
 from tests.support.exchanges import TABLE
 from tests.support.frames import (

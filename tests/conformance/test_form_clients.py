@@ -12,7 +12,7 @@ import httpx
 import pytest
 import requests
 
-from bbr.multipart import MultipartReader, boundary
+from bbr.reading.multipart import MultipartReader, boundary
 from tests.support.bodies import pieces, read_form
 from tests.support.multiparts import by_python_multipart
 

@@ -4,9 +4,10 @@ import logging
 
 import pytest
 
-from bbr import cli, config
-from bbr.policy import BodyMode
-from bbr.routing import UnknownModel
+from bbr import cli
+from bbr.config import settings as config
+from bbr.exchange.policy import BodyMode
+from bbr.models.routing import UnknownModel
 
 DUPLEX, BUFFERED = BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED
 

@@ -15,8 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from bbr import config, policies
-from bbr.exchange import Exchange
+from bbr.config import policies
+from bbr.config import settings as config
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import BodyMode, Compat, Policy
+from bbr.exchange.replies import Replies
+from bbr.models.registry import BaseModel, Registry
 from bbr.pb.ext_proc_pb2 import (
     BodyMutation,
     BodyResponse,
@@ -31,9 +35,6 @@ from bbr.pb.ext_proc_pb2 import (
     StreamedBodyResponse,
     TrailersResponse,
 )
-from bbr.policy import BodyMode, Compat, Policy
-from bbr.registry import BaseModel, Registry
-from bbr.replies import Replies
 from tests.conformance import test_go_store
 from tests.support import messages
 from tests.support.exchanges import converse

@@ -7,7 +7,7 @@ import urllib.parse
 import pytest
 
 from bbr.http2.settings import Settings
-from bbr.status import Status, StatusCode
+from bbr.rpc.status import Status, StatusCode
 from tests.support.frames import (
     CANCEL,
     DATA,

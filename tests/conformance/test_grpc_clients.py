@@ -9,10 +9,10 @@ import grpc
 import grpc.aio
 import pytest
 
-from bbr import health
+from bbr.exchange.verdict import Outcome
 from bbr.http2 import frames as wire
 from bbr.pb.health_pb2 import HealthCheckResponse
-from bbr.verdict import Outcome
+from bbr.rpc import health
 from tests.support import messages
 from tests.support.frames import cut
 from tests.support.grpc_frames import PROCESS

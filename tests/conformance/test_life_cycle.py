@@ -5,12 +5,12 @@ import logging
 
 import pytest
 
-from bbr.exchange import Exchange
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import BodyMode, Policy
+from bbr.exchange.replies import Replies
+from bbr.exchange.verdict import Outcome
 from bbr.http2 import frames as wire
-from bbr.policy import BodyMode, Policy
-from bbr.replies import Replies
 from bbr.transports import uv_connection
-from bbr.verdict import Outcome
 from tests.conformance import test_each_frame
 from tests.support import messages, rig
 from tests.support.exchanges import said

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from bbr.exchange import Exchange
-from bbr.models_list import ModelsList
-from bbr.paths import PathFilter, PathPattern
-from bbr.policy import BodyMode, Policy
-from bbr.registry import Alias, BaseModel, Declaration, Kind, Origin, Registry, finish, merging
-from bbr.replies import Replies
-from bbr.routing import MissingModel, Rule, Rules, UnknownModel
-from bbr.verdict import Outcome
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import BodyMode, Policy
+from bbr.exchange.replies import Replies
+from bbr.exchange.verdict import Outcome
+from bbr.models.listing import ModelsList
+from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Registry, finish, merging
+from bbr.models.routing import MissingModel, Rule, Rules, UnknownModel
+from bbr.reading.paths import PathFilter, PathPattern
 from tests.support.exchanges import (
     BASE,
     BUFFERED,

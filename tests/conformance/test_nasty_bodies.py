@@ -2,11 +2,11 @@
 
 import pytest
 
-from bbr.exchange import Exchange
-from bbr.policy import BodyMode, Policy
-from bbr.registry import Registry
-from bbr.replies import Replies
-from bbr.verdict import Outcome
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import BodyMode, Policy
+from bbr.exchange.replies import Replies
+from bbr.exchange.verdict import Outcome
+from bbr.models.registry import Registry
 from tests.corpus.nasty_bodies import BODIES, Nasty
 from tests.support.exchanges import converse
 from tests.support.messages import request_body, request_headers

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bbr import health
-from bbr.exchange import Exchange
-from bbr.policy import Policy
-from bbr.registry import Registry
-from bbr.replies import Replies
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import Policy
+from bbr.exchange.replies import Replies
+from bbr.models.registry import Registry
+from bbr.rpc import health
 from tests.support.grpc_frames import PROCESS, framed
 from tests.support.h2client import H2Client
 from tests.support.processes import Bbr, serving

@@ -3,11 +3,11 @@
 import orjson
 import pytest
 
-from bbr.exchange import Exchange
-from bbr.policy import Policy
-from bbr.registry import Registry
-from bbr.replies import Replies
-from bbr.status import OK
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import Policy
+from bbr.exchange.replies import Replies
+from bbr.models.registry import Registry
+from bbr.rpc.status import OK
 from tests.support.exchanges import BODY, FDS, TABLE, assert_routes, assert_strips, converse, exchange, kinds
 from tests.support.messages import request_body, request_headers, request_trailers
 

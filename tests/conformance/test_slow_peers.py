@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import pytest
 
-from bbr.exchange import Exchange
-from bbr.policy import Policy
-from bbr.replies import Replies
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import Policy
+from bbr.exchange.replies import Replies
 from tests.support import messages
 from tests.support.frames import (
     CONTINUATION,

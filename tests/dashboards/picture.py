@@ -17,7 +17,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
-from bbr.policy import BodyMode
+from bbr.exchange.policy import BodyMode
 from deploy.dashboards import build
 from tests.support import messages
 from tests.support.grpc_frames import PROCESS

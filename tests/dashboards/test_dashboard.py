@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from bbr.admin import exposition
-from bbr.policy import BodyMode
+from bbr.exchange.policy import BodyMode
 from deploy.dashboards import build
 from tests.support import messages
 from tests.support.grpc_frames import PROCESS

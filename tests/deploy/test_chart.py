@@ -211,8 +211,16 @@ def test_the_test_asks_the_router_for_each_model_by_flags_that_there_are(provide
         ({"provider.name": "kgateway", "catchAll.enabled": "false"}, "NOTE: catchAll.enabled is false", "minutes"),
         ({"provider.name": "envoy-gateway"}, "only with Envoy AI Gateway", "catchAll.enabled"),
         ({"provider.name": "istio", "provider.supportedEvents.responseBody": "true"}, "that is ignored", "AI Gateway"),
-        ({"provider.name": "kgateway", "bbr.tls.secretName": "tls"}, "bbr.tls.secretName is not used", "AI Gateway"),
-        ({"provider.name": "gke", "bbr.tls.secretName": "tls"}, "routes 2 model(s)", "bbr.tls.secretName"),
+        (
+            {"provider.name": "kgateway", "bbr.tls.secretName": "tls"},
+            "bbr.tls.secretName is not used",
+            "AI Gateway",
+        ),
+        (
+            {"provider.name": "gke", "bbr.tls.secretName": "tls"},
+            "routes 2 model(s)",
+            "bbr.tls.secretName",
+        ),
     ],
 )
 def test_notes_tell_what_to_check_next(tmp_path, settings, told, untold):

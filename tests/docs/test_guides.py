@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bbr import config
-from bbr.doctor.finding import RULES
+from bbr.commands.doctor.finding import RULES
+from bbr.config import settings as config
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")

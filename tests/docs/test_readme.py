@@ -4,8 +4,11 @@ import inspect
 import re
 from pathlib import Path
 
-from bbr import config, dropin, json_body, refusal
-from bbr.doctor.finding import RULES
+from bbr import refusal
+from bbr.commands.doctor.finding import RULES
+from bbr.config import go_flags as dropin
+from bbr.config import settings as config
+from bbr.reading import json_body
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")

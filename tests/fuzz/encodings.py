@@ -3,7 +3,7 @@
 The first octet of an input says which codings: one in each three bits, from below.
 """
 
-from bbr.encodings import Limits
+from bbr.reading.encodings import Limits
 from tests.support.bodies import decode, outcome, pieces
 
 CODINGS = ("", "gzip", "deflate", "br", "zstd", "gzip", "deflate", "br")

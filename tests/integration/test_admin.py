@@ -8,7 +8,7 @@ import grpc
 import pytest
 from prometheus_client import parser
 
-from bbr.policy import BodyMode
+from bbr.exchange.policy import BodyMode
 from tests.support import messages
 from tests.support.fake_kubernetes import FakeKubernetes
 from tests.support.grpc_frames import PROCESS

@@ -10,8 +10,8 @@ import grpc
 import pytest
 from prometheus_client import parser
 
+from bbr.exchange.policy import BodyMode
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
-from bbr.policy import BodyMode
 from tests.support import messages
 from tests.support.collector import Collector
 from tests.support.grpc_frames import PROCESS

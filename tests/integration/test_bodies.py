@@ -14,9 +14,9 @@ import openai
 import pytest
 from backports import zstd
 
-from bbr.policy import Policy
-from bbr.replies import Replies
-from bbr.verdict import Outcome
+from bbr.exchange.policy import Policy
+from bbr.exchange.replies import Replies
+from bbr.exchange.verdict import Outcome
 from tests.integration.conftest import TRANSPORTS, Setup
 from tests.integration.test_edges import UPGRADE, ended, until
 from tests.support import h1client

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bbr.doctor.finding import Severity
+from bbr.commands.doctor.finding import Severity
 from deploy.local import stack as local
 from deploy.local.stack import Stack
 from deploy.render import helm

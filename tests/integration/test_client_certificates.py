@@ -10,8 +10,8 @@ import subprocess
 import grpc
 import pytest
 
+from bbr.exchange.policy import BodyMode
 from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from bbr.policy import BodyMode
 from tests.support import messages
 from tests.support.certificates import YEAR, Authority, client_context, credentials, shown
 from tests.support.grpc_frames import PROCESS

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bbr import config, policies
+from bbr.config import policies
+from bbr.config import settings as config
 from tests.integration.conftest import TRANSPORTS, Setup
 from tests.support import h1client
 from tests.support.background import Background

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bbr.policy import Policy
-from bbr.replies import Replies
-from bbr.verdict import Outcome
+from bbr.exchange.policy import Policy
+from bbr.exchange.replies import Replies
+from bbr.exchange.verdict import Outcome
 from tests.integration.conftest import Setup
 from tests.integration.test_edges import RESPONSE_EVENTS, UPGRADE, ended
 from tests.support import envoy, h1client

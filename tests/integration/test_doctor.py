@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from bbr.doctor import admin
-from bbr.doctor.finding import RULES, Severity
-from bbr.registry import BaseModel, Registry
-from bbr.tls import self_signed
+from bbr.commands.doctor import admin
+from bbr.commands.doctor.finding import RULES, Severity
+from bbr.models.registry import BaseModel, Registry
+from bbr.tls.credentials import self_signed
 from deploy.local.topology import MODELS
 from tests.support import envoy, h1client
 from tests.support.background import Background

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bbr.policy import Policy
-from bbr.replies import Replies
+from bbr.exchange.policy import Policy
+from bbr.exchange.replies import Replies
 from tests.integration.conftest import Setup
 from tests.support import envoy, h1client
 from tests.support.background import Background

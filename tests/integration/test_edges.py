@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from bbr.exchange import Exchange
-from bbr.verdict import Outcome
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.verdict import Outcome
 from tests.integration.conftest import Setup
 from tests.support import h1client
 from tests.support.envoy import needs_envoy

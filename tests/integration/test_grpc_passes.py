@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from bbr.verdict import Outcome
+from bbr.exchange.verdict import Outcome
 from tests.support import envoy
 from tests.support.background import Background
 from tests.support.envoy import needs_envoy

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from prometheus_client import parser
 
-from bbr.policy import BodyMode
+from bbr.exchange.policy import BodyMode
 from tests.support import messages
 from tests.support.canaries import CANARY, canary, planted
 from tests.support.grpc_frames import PROCESS
@@ -212,7 +212,7 @@ def test_a_router_without_stderr_serves():
 
 PROGRAM = """
 import asyncio, gc, threading, warnings
-from bbr import logs
+from bbr.telemetry import logs
 
 logs.set_up("info", "json")
 
@@ -323,12 +323,12 @@ def test_no_canary_sings(transport, form, tmp_path):
 
 # A router with a fault that quotes what it was given.
 FAULTY = """
-import bbr.observed
+import bbr.telemetry.observed
 
 def fail(exchange, message):
     raise ValueError(f"what is {message!r}?")
 
-bbr.observed._receive = fail
+bbr.telemetry.observed._receive = fail
 from bbr.cli import main
 raise SystemExit(main())
 """

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bbr.policy import Policy
-from bbr.replies import Replies
-from bbr.verdict import Outcome
+from bbr.exchange.policy import Policy
+from bbr.exchange.replies import Replies
+from bbr.exchange.verdict import Outcome
 from tests.integration.conftest import TRANSPORTS, Setup
 from tests.support import h1client
 from tests.support.background import Background

@@ -16,8 +16,8 @@ from typing import Any
 import grpc
 import pytest
 
-from bbr.tls import self_signed
-from bbr.verdict import Outcome
+from bbr.exchange.verdict import Outcome
+from bbr.tls.credentials import self_signed
 from deploy.local.endpoint_picker import Endpoints, Picker, build_server
 from tests.support import envoy, h1client
 from tests.support.background import Background

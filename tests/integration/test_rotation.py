@@ -10,11 +10,10 @@ import urllib.request
 
 import pytest
 
-from bbr import config
-from bbr.certificates import Certificates
+from bbr.config import settings as config
 from bbr.transports.serving import ConnectionLimits
 from tests.support import envoy
-from tests.support.certificates import Authority, client_context, shown
+from tests.support.certificates import Authority, certificates_of, client_context, shown
 from tests.support.envoy import TYPES, needs_envoy
 from tests.support.router import PHI, QWEN, TRANSPORTS, Router
 
@@ -84,7 +83,7 @@ class Secured:
         self.write(issued, ca_pem)
         flags = {"tls_cert": str(folder / "tls.crt"), "tls_key": str(folder / "tls.key")}
         flags |= {"tls_client_ca": str(folder / "ca.crt"), "tls_client_san": ",".join(allowed)}
-        self._certificates = Certificates(config.load(flags, {}), poll_seconds=0.02)
+        self._certificates = certificates_of(config.load(flags, {}), poll_seconds=0.02)
         limits = ConnectionLimits(max_age_seconds=AGE_SECONDS, grace_seconds=10)
         self.router = Router(background, transport=transport, credentials=self._certificates.credentials, limits=limits)
         background.run(self._start())

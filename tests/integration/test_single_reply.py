@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bbr.policy import Policy
-from bbr.replies import MAX_BODY_CHUNK_BYTES, Replies
+from bbr.exchange.policy import Policy
+from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES, Replies
 from tests.integration.conftest import Setup
 from tests.support import h1client
 from tests.support.background import Background

@@ -2,8 +2,8 @@
 
 import pytest
 
+from bbr.exchange.replies import Replies
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
-from bbr.replies import Replies
 from bench import spoofing
 from bench.attacks import DEFAULT, NOBODY, Attacks, truth
 from tests.support.envoy import needs_envoy

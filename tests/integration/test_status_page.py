@@ -7,8 +7,8 @@ import pytest
 
 from bbr.admin import page as page_module
 from bbr.admin import pages
-from bbr.metrics import ModelCounts
-from bbr.observed import clock
+from bbr.telemetry.metrics import ModelCounts
+from bbr.telemetry.observed import clock
 from deploy.local.chromium import Chromium
 from tests.integration.test_admin import exchange
 from tests.support.ports import free_port

@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from bbr.tls import Credentials, self_signed
+from bbr.tls.credentials import Credentials, self_signed
 from bbr.transports.serving import ConnectionLimits
 from tests.support import envoy
 from tests.support.envoy import TYPES, needs_envoy

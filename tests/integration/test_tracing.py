@@ -11,7 +11,7 @@ import grpc
 import pytest
 from prometheus_client import parser
 
-from bbr.policy import BodyMode
+from bbr.exchange.policy import BodyMode
 from tests.support import envoy, h1client, messages
 from tests.support.background import Background
 from tests.support.collector import Collector

@@ -7,8 +7,8 @@ import grpc
 import pytest
 from backports import zstd
 
-from bbr.ledger import Ledger
-from bbr.policy import BodyMode
+from bbr.exchange.ledger import Ledger
+from bbr.exchange.policy import BodyMode
 from tests.support import messages
 from tests.support.grpc_frames import framed
 from tests.support.loops import in_loop

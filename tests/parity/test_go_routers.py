@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from bbr.exchange import Exchange
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import BodyMode, Policy
+from bbr.exchange.replies import Replies
+from bbr.models.routing import Rules, UnknownModel
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
-from bbr.policy import BodyMode, Policy
-from bbr.replies import Replies
-from bbr.routing import Rules, UnknownModel
 from bbr.sources import configmap
 from bbr.sources.table import SourceObject, Table
 from tests.conformance.test_go_routers import CASES, H1_BODY, Case, as_they_do, in_order, unary, words

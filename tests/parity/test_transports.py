@@ -7,13 +7,13 @@ import grpc
 import grpc.aio
 import pytest
 
-from bbr import health
-from bbr.exchange import Exchange
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import BodyMode
+from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES
+from bbr.exchange.verdict import Outcome
 from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListResponse
-from bbr.policy import BodyMode
-from bbr.replies import MAX_BODY_CHUNK_BYTES
+from bbr.rpc import health
 from bbr.transports.serving import ConnectionLimits, Serving
-from bbr.verdict import Outcome
 from tests.support import messages
 from tests.support.grpc_frames import PROCESS, GrpcFrames, framed
 from tests.support.loops import in_loop

@@ -13,9 +13,9 @@ from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bbr.encodings import Limits
+from bbr.reading.encodings import Limits
+from bbr.reading.uri import model_in_path, model_in_query, parse_templates
 from bbr.refusal import Refusal
-from bbr.uri import model_in_path, model_in_query, parse_templates
 from tests.support import multiparts
 from tests.support.bodies import cut, decode, outcome, read_form, read_multipart
 

@@ -6,12 +6,12 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bbr.compat import CompatExchange, CompatReplies
+from bbr.exchange.convention import CompatExchange, CompatReplies
+from bbr.exchange.policy import BodyMode, Policy
+from bbr.models.registry import BaseModel, Registry
+from bbr.models.routing import Rules, UnknownModel
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
-from bbr.policy import BodyMode, Policy
-from bbr.registry import BaseModel, Registry
-from bbr.routing import Rules, UnknownModel
-from bbr.status import Status
+from bbr.rpc.status import Status
 from tests.property.test_never_raises import message
 from tests.property.test_splits import ENDINGS, assert_body_goes_back
 from tests.support.exchanges import said

@@ -3,8 +3,10 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bbr import cli, config, dropin
-from bbr.config import ConfigError
+from bbr import cli
+from bbr.config import go_flags as dropin
+from bbr.config import settings as config
+from bbr.config.settings import ConfigError
 
 FLAGS = [
     *(config.flag_of(name).removeprefix("--") for name in config.OPTIONS),

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bbr.registry import Origin, finish, merging
+from bbr.models.registry import Origin, finish, merging
 from bbr.sources import file
 from bbr.sources.table import SourceError
 from bbr.sources.yaml_tree import Mapping, Scalar, Sequence, tree

@@ -5,14 +5,14 @@ import gzip
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bbr.exchange import Exchange
-from bbr.ledger import Ledger
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.ledger import Ledger
+from bbr.exchange.policy import BodyMode, InvalidJson, OverLimit, Policy
+from bbr.exchange.replies import Replies
+from bbr.models.registry import Registry
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
-from bbr.policy import BodyMode, InvalidJson, OverLimit, Policy
-from bbr.registry import Registry
-from bbr.replies import Replies
-from bbr.status import OK, Status
-from bbr.uri import parse_templates
+from bbr.reading.uri import parse_templates
+from bbr.rpc.status import OK, Status
 from tests.support import messages
 from tests.support.exchanges import said
 

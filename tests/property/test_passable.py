@@ -15,11 +15,11 @@ from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bbr.exchange import Exchange
-from bbr.policy import BodyMode, Policy
-from bbr.registry import Registry
-from bbr.replies import Replies
-from bbr.verdict import Outcome
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import BodyMode, Policy
+from bbr.exchange.replies import Replies
+from bbr.exchange.verdict import Outcome
+from bbr.models.registry import Registry
 from tests.support.exchanges import said
 from tests.support.messages import parse, request_body, request_headers
 

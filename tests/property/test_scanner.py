@@ -7,8 +7,8 @@ from unittest import mock
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bbr.scan import scanner
-from bbr.scan.scanner import BUDGET
+from bbr.reading.scan import scanner
+from bbr.reading.scan.scanner import BUDGET
 from tests.corpus.nasty_bodies import BODIES
 from tests.property.test_parsers_agree import documents, mutated
 from tests.support.scanning import by_octet, check_difference, scan

@@ -9,11 +9,11 @@ import orjson
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bbr.exchange import Exchange
-from bbr.policy import BodyMode, Policy
-from bbr.registry import BaseModel, Registry
-from bbr.replies import MAX_BODY_CHUNK_BYTES, Replies
-from bbr.verdict import Outcome
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import BodyMode, Policy
+from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES, Replies
+from bbr.exchange.verdict import Outcome
+from bbr.models.registry import BaseModel, Registry
 from tests.support.exchanges import said
 from tests.support.messages import parse, request_body, request_headers, request_trailers
 

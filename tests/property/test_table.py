@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bbr.registry import BaseModel, Declaration, Origin, finish, merging
+from bbr.models.registry import BaseModel, Declaration, Origin, finish, merging
 from bbr.sources.table import SourceError, SourceObject, Table
 
 SOURCES = st.sampled_from(["file", "kubernetes"])

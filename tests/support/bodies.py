@@ -3,9 +3,9 @@
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from bbr.encodings import Decoder, Limits
-from bbr.form import FormReader
-from bbr.multipart import PARTS_PER_CALL, MultipartReader
+from bbr.reading.encodings import Decoder, Limits
+from bbr.reading.form import FormReader
+from bbr.reading.multipart import PARTS_PER_CALL, MultipartReader
 from bbr.refusal import Refusal
 
 Result = tuple[str, object]

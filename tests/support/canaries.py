@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import brotli
 from backports import zstd
 
-from bbr.policy import BodyMode
+from bbr.exchange.policy import BodyMode
 from tests.support import messages
 
 CANARY = "canary0"

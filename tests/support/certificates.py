@@ -14,10 +14,20 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from bbr.client_names import AllowedName
-from bbr.tls import Clients, Credentials, load
+from bbr.config.settings import Settings
+from bbr.tls.certificates import Certificates
+from bbr.tls.client_names import AllowedName
+from bbr.tls.credentials import Clients, Credentials, load
 
 DEADLINE_SECONDS = 30.0
+
+
+def certificates_of(settings: Settings, **options: Any) -> Certificates:
+    """What a server with these settings shows and asks for."""
+    names = settings.tls_client_san or ()
+    return Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca, names, **options)
+
+
 _NUMBERS = itertools.count(1)
 YEAR = datetime.timedelta(days=365)
 

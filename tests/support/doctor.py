@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from bbr.doctor import admin
-from bbr.doctor.examine import examine
-from bbr.doctor.finding import Finding, Severity
-from bbr.doctor.gateway import Gateway, read
-from bbr.doctor.node import Evidence
-from bbr.registry import Registry
+from bbr.commands.doctor import admin
+from bbr.commands.doctor.examine import examine
+from bbr.commands.doctor.finding import Finding, Severity
+from bbr.commands.doctor.gateway import Gateway, read
+from bbr.commands.doctor.node import Evidence
+from bbr.models.registry import Registry
 from deploy.local.gateway import render
 from deploy.local.stack import Stack
 from deploy.local.topology import DEFAULT_PORTS

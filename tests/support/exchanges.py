@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import orjson
 
-from bbr.exchange import Exchange
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import BodyMode, Policy
+from bbr.exchange.replies import Replies
+from bbr.models.registry import BaseModel, Registry
 from bbr.pb.ext_proc_pb2 import HeaderValueOption, ProcessingResponse
-from bbr.policy import BodyMode, Policy
-from bbr.registry import BaseModel, Registry
-from bbr.replies import Replies
 from tests.support.messages import parse, set_headers
 
 FDS = BodyMode.FULL_DUPLEX_STREAMED

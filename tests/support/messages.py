@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from bbr.exchange.policy import BodyMode
 from bbr.pb.ext_proc_pb2 import (
     HeaderMap,
     HeaderMutation,
@@ -13,7 +14,6 @@ from bbr.pb.ext_proc_pb2 import (
     ProcessingResponse,
     ProtocolConfiguration,
 )
-from bbr.policy import BodyMode
 
 Fields = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
 

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import grpc
 import grpc.aio
 
-from bbr.exchange import Exchange
-from bbr.policy import BodyMode, Policy
-from bbr.registry import BaseModel, Registry
-from bbr.replies import Replies
-from bbr.tls import self_signed
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import BodyMode, Policy
+from bbr.exchange.replies import Replies
+from bbr.models.registry import BaseModel, Registry
+from bbr.tls.credentials import self_signed
 from bbr.transports.grpcio import GrpcioServer
 from bbr.transports.serving import Serving
 from bbr.transports.uv import UvServer

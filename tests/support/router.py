@@ -3,16 +3,16 @@
 from functools import partial
 from typing import Any
 
-from bbr.exchange import Exchange
-from bbr.ledger import Ledger
-from bbr.policy import Policy
-from bbr.registry import BaseModel, Registry
-from bbr.replies import Replies
-from bbr.tls import Credentials
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.ledger import Ledger
+from bbr.exchange.policy import Policy
+from bbr.exchange.replies import Replies
+from bbr.exchange.verdict import Verdict
+from bbr.models.registry import BaseModel, Registry
+from bbr.tls.credentials import Credentials
 from bbr.transports.grpcio import GrpcioServer
 from bbr.transports.serving import ConnectionLimits, Serving
 from bbr.transports.uv import UvServer
-from bbr.verdict import Verdict
 from tests.support.background import Background
 
 QWEN = "Qwen/Qwen2.5-3B-Instruct"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from bbr.http2.settings import Settings
 from bbr.rpc.calls import Handler
 from bbr.rpc.connection import RpcConnection, Services
-from bbr.status import OK, Status, StatusCode
+from bbr.rpc.status import OK, Status, StatusCode
 from tests.support.frames import HEADERS, Fields, Frame, Peer, block, data, headers
 from tests.support.grpc_frames import framed
 

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from bbr.model import read_model
+from bbr.reading.name import read_model
+from bbr.reading.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES
+from bbr.reading.scan.scanner import BUDGET, Scanner
 from bbr.refusal import Refusal
-from bbr.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES
-from bbr.scan.scanner import BUDGET, Scanner
 
 # What a scanner may hold: the stack, an unfinished number, the model's string in escapes.
 MOST_HELD = MAX_DEPTH + MAX_NUMBER_BYTES + 6 * 256

@@ -4,11 +4,11 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from bbr.exchange import Exchange
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import BodyMode, Policy
+from bbr.exchange.replies import Replies
 from bbr.http2.settings import Settings
-from bbr.policy import BodyMode, Policy
-from bbr.registry import BaseModel, Registry
-from bbr.replies import Replies
+from bbr.models.registry import BaseModel, Registry
 from bbr.transports.serving import Serving
 from bbr.transports.uv import UvServer
 from tests.support import messages

@@ -4,12 +4,12 @@ import asyncio
 import datetime
 from typing import Any, Self
 
-from bbr.exchange import Exchange
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.policy import Policy
+from bbr.exchange.replies import Replies
 from bbr.http2.settings import Settings
-from bbr.policy import Policy
-from bbr.registry import Registry
-from bbr.replies import Replies
-from bbr.tls import self_signed
+from bbr.models.registry import Registry
+from bbr.tls.credentials import self_signed
 from bbr.transports.serving import ConnectionLimits, Serving
 from bbr.transports.uv import UvServer
 from tests.support.certificates import client_context

@@ -5,13 +5,14 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-from bbr import config
 from bbr.admin.vitals import Vitals
-from bbr.certificates import Certificates
-from bbr.ledger import Ledger
-from bbr.metrics import Metrics
+from bbr.config import settings as config
+from bbr.exchange.ledger import Ledger
 from bbr.sources.sources import Sources
+from bbr.telemetry.metrics import Metrics
+from bbr.tls.certificates import Certificates
 from bbr.transports.serving import Serving, TransportCounts
+from tests.support.certificates import certificates_of
 
 NOT_AFTER = datetime.datetime(2030, 1, 2, tzinfo=datetime.UTC)
 
@@ -48,6 +49,6 @@ def vitals(models: Path | None = None, *, counts: TransportCounts | None = None,
 
 
 def _certificates(settings: config.Settings) -> Certificates:
-    certificates = Certificates(settings)
+    certificates = certificates_of(settings)
     certificates.credentials = dataclasses.replace(certificates.credentials, not_after=NOT_AFTER)
     return certificates

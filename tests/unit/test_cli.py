@@ -9,15 +9,16 @@ import sys
 
 import pytest
 
-import bbr.doctor.diagnose
-import bbr.explain
-import bbr.logs
-import bbr.probe
+import bbr.commands.doctor.diagnose
+import bbr.commands.explain
+import bbr.commands.probe.probe
 import bbr.server
 import bbr.sources.file
-from bbr import __version__, cli, config
-from bbr.probe import Asked, Report
-from bbr.probe_client import Address, Tls
+import bbr.telemetry.logs
+from bbr import __version__, cli
+from bbr.commands.probe.client import Address, Tls
+from bbr.commands.probe.probe import Asked, Report
+from bbr.config import settings as config
 from bbr.server import StartError
 
 COMMANDS = [
@@ -202,7 +203,7 @@ def test_misuse_is_one_sentence_and_exit_status_2(served, capsys, arguments, sta
 
 def test_a_start_that_fails_is_one_sentence_and_exit_status_1(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
-    monkeypatch.setattr(bbr.logs, "set_up", lambda _level, _form: "text")
+    monkeypatch.setattr(bbr.telemetry.logs, "set_up", lambda _level, _form: "text")
     code, sentence = failure(capsys, "serve", "--secure-serving=false", f"--models={tmp_path / 'none'}")
     assert code == 1
     assert sentence == f"bbr serve: --models: {tmp_path / 'none'}: No such file or directory.\n"
@@ -293,7 +294,7 @@ ASKED = [
 @pytest.mark.parametrize(("arguments", "asked"), ASKED)
 def test_explain_takes_a_request(monkeypatch, tmp_path, arguments, asked):
     found = []
-    monkeypatch.setattr(bbr.explain, "explain", lambda *args, **_: found.append(args[1]) or ("", 0))
+    monkeypatch.setattr(bbr.commands.explain, "explain", lambda *args, **_: found.append(args[1]) or ("", 0))
     (tmp_path / "body").write_bytes(BODY)
     assert cli.main(["explain", *[each.replace("BODY", str(tmp_path / "body")) for each in arguments]]) == 0
     assert found == [asked]
@@ -349,7 +350,7 @@ ENDINGS = [
 def test_exit_status(capsys, monkeypatch, error, code, sentence):
     monkeypatch.setattr(Stub, "error", error, raising=False)
     monkeypatch.setattr(bbr.server, "Server", Stub)
-    monkeypatch.setattr(bbr.logs, "set_up", lambda _level, _form: "text")
+    monkeypatch.setattr(bbr.telemetry.logs, "set_up", lambda _level, _form: "text")
     monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
     assert cli.main(["serve", "--secure-serving=false"]) == code
     assert capsys.readouterr() == ("", sentence)
@@ -372,7 +373,7 @@ def test_doctor_reads_what_was_saved(capsys, dump):
 def test_doctor_takes_the_routers_settings(monkeypatch, models):
     found = []
     monkeypatch.setattr(
-        bbr.doctor.diagnose, "diagnose", lambda *args, **options: found.append((*args, options)) or ("", 0)
+        bbr.commands.doctor.diagnose, "diagnose", lambda *args, **options: found.append((*args, options)) or ("", 0)
     )
     arguments = [f"--models={models}", "--max-body-bytes=1MiB", "--secure-serving=false", "--filter=x"]
     assert cli.main(["doctor", "--envoy-admin=http://a:1", *arguments]) == 0
@@ -408,7 +409,9 @@ def test_doctor_misuse_is_one_sentence(capsys, dump, arguments, sentence):
 
 def test_probe_asks_for_what_its_flags_say(monkeypatch, capsys):
     found = []
-    monkeypatch.setattr(bbr.probe, "probe", lambda asked: found.append(asked) or Report(asked, problems=["no"]))
+    monkeypatch.setattr(
+        bbr.commands.probe.probe, "probe", lambda asked: found.append(asked) or Report(asked, problems=["no"])
+    )
     monkeypatch.setenv("BBR_GRPC_PORT", "nonsense, but of serve's")
     flags = ["--tls", "--tls-ca=a", "--tls-cert=b", "--tls-key=c", "--server-name=d", "--health-addr=[::1]:7"]
     flags += ["--model=m", "--mode=buffered", "--timeout=2.5"]
@@ -460,7 +463,7 @@ def test_what_was_made_of_the_flags_is_logged_once_there_is_a_log(monkeypatch, c
     monkeypatch.setattr(Stub, "error", None, raising=False)
     monkeypatch.setattr(bbr.server, "Server", Stub)
     levels = []
-    monkeypatch.setattr(bbr.logs, "set_up", lambda level, _form: levels.append(level) or "text")
+    monkeypatch.setattr(bbr.telemetry.logs, "set_up", lambda level, _form: levels.append(level) or "text")
     monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     caplog.set_level(logging.INFO)

@@ -14,9 +14,10 @@ import time
 import grpc
 import pytest
 
-from bbr import __version__, config, server
+from bbr import __version__, server
+from bbr.config import settings as config
+from bbr.exchange.policy import BodyMode
 from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from bbr.policy import BodyMode
 from bbr.server import Server, StartError
 from tests.support import messages
 from tests.support.background import Background
@@ -578,9 +579,9 @@ def test_running_out_of_file_descriptors_turns_connections_away_and_passes():
 
 @pytest.mark.parametrize("module", ["opentelemetry", "opentelemetry.sdk.resources"], ids=["none of it", "no SDK"])
 def test_tracing_without_its_extra_says_what_to_install(monkeypatch, module):
-    for name in [name for name in sys.modules if name == "bbr.tracing" or name.startswith("opentelemetry")]:
+    for name in [name for name in sys.modules if name == "bbr.telemetry.tracing" or name.startswith("opentelemetry")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr("bbr.tracing", raising=False)
+    monkeypatch.delattr("bbr.telemetry.tracing", raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(StartError) as caught:
         Server(config.load({"tracing": "true", "secure_serving": "false"}, {}))

@@ -4,13 +4,13 @@ from prometheus_client.openmetrics import parser as strict
 
 from bbr import __version__
 from bbr.admin import exposition
-from bbr.metrics import ModelCounts
-from bbr.observed import ObservedExchange
-from bbr.policy import BodyMode, Policy
-from bbr.replies import Replies
+from bbr.exchange.policy import BodyMode, Policy
+from bbr.exchange.replies import Replies
+from bbr.exchange.verdict import Outcome
 from bbr.sources.routes import Mismatches, Unknown
+from bbr.telemetry.metrics import ModelCounts
+from bbr.telemetry.observed import ObservedExchange
 from bbr.transports.serving import TransportCounts
-from bbr.verdict import Outcome
 from tests.support import messages
 from tests.support.vitals import NOT_AFTER, vitals
 

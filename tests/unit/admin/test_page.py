@@ -8,7 +8,7 @@ import pytest
 from bbr.admin import page
 from bbr.admin.status import Status
 from bbr.admin.window import Window
-from bbr.observed import clock
+from bbr.telemetry.observed import clock
 from tests.support.status_page import FORMED, HOSTILE, shown
 from tests.support.vitals import vitals
 

@@ -4,10 +4,11 @@ import os
 
 import pytest
 
-from bbr import __version__, config
+from bbr import __version__
 from bbr.admin.http import Asked
 from bbr.admin.pages import pages
 from bbr.admin.window import Window
+from bbr.config import settings as config
 from bbr.sources.routes import Mismatches, Unknown
 from tests.support.certificates import Authority
 from tests.support.vitals import vitals

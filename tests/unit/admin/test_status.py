@@ -7,10 +7,10 @@ from bbr import __version__
 from bbr.admin import status
 from bbr.admin.status import Status, finding
 from bbr.admin.window import Window
-from bbr.metrics import ModelCounts
-from bbr.observed import clock
-from bbr.registry import BaseModel, Registry, finish
+from bbr.models.registry import BaseModel, Registry, finish
 from bbr.sources.routes import Mismatches, Unknown
+from bbr.telemetry.metrics import ModelCounts
+from bbr.telemetry.observed import clock
 from bbr.transports.serving import TransportCounts
 from tests.support.vitals import vitals
 

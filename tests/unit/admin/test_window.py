@@ -3,8 +3,8 @@ import contextlib
 
 from bbr.admin import window
 from bbr.admin.window import NOTHING, Counts, Window
-from bbr.metrics import Metrics, ModelCounts
-from bbr.registry import finish
+from bbr.models.registry import finish
+from bbr.telemetry.metrics import Metrics, ModelCounts
 from tests.support.loops import in_loop
 
 

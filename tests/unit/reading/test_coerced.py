@@ -1,6 +1,6 @@
 import pytest
 
-from bbr import go_model
+from bbr.reading import go_model
 from bbr.reading.coerced import CoercedReading
 from bbr.refusal import Refusal
 from tests.support.readings import cuts, read, reason

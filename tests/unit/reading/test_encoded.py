@@ -5,11 +5,11 @@ import brotli
 import pytest
 from backports import zstd
 
-from bbr.encodings import Limits
-from bbr.multipart import BoundaryWatch
 from bbr.reading.document import DocumentReading
 from bbr.reading.encoded import EncodedReading, FormWatch, Watch
+from bbr.reading.encodings import Limits
 from bbr.reading.forms import FormReading, MultipartReading
+from bbr.reading.multipart import BoundaryWatch
 from bbr.refusal import Refusal
 from tests.support.readings import cuts, read, reason, work
 

@@ -4,7 +4,7 @@ import pytest
 from bbr.http2.fields import FieldSection, entry
 from bbr.rpc import calls
 from bbr.rpc.messages import COMPRESSED
-from bbr.status import OK, Status, StatusCode
+from bbr.rpc.status import OK, Status, StatusCode
 
 
 def section(**fields: str) -> FieldSection:

@@ -11,7 +11,7 @@ from bbr.http2.settings import Settings
 from bbr.rpc.calls import Handler
 from bbr.rpc.connection import RpcConnection, Services
 from bbr.rpc.messages import PREFIX, frame
-from bbr.status import OK, Status, StatusCode
+from bbr.rpc.status import OK, Status, StatusCode
 from tests.support.rpc_peer import Simple
 
 PATH = "/test.Echo/Talk"

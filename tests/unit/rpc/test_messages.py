@@ -3,7 +3,7 @@ import struct
 import pytest
 
 from bbr.rpc.messages import MessageError, MessageReader, frame
-from bbr.status import StatusCode
+from bbr.rpc.status import StatusCode
 
 
 def message(octets: bytes, flag: int = 0) -> bytes:

@@ -2,7 +2,7 @@ import datetime
 
 import pytest
 
-from bbr.registry import BaseModel, Declaration, finish
+from bbr.models.registry import BaseModel, Declaration, finish
 from bbr.sources import configmap
 from bbr.sources.table import SourceError
 

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from bbr.registry import Origin, finish, merging
+from bbr.models.registry import Origin, finish, merging
 from bbr.sources import file
 from bbr.sources.file import FileSource
 from bbr.sources.table import SourceError, Table

@@ -4,7 +4,7 @@ import logging
 import msgspec
 import pytest
 
-from bbr.registry import Alias, BaseModel, Declaration, Origin, finish, merging
+from bbr.models.registry import Alias, BaseModel, Declaration, Origin, finish, merging
 from bbr.sources.routes import HTTPRoute, Mismatches, RouteCheck, Unknown, Wanted, compare, wanted
 from bbr.sources.table import SourceObject, Table
 from tests.support.loops import in_loop

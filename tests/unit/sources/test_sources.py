@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from bbr.config import Settings
+from bbr.config.settings import Settings
 from bbr.sources import file
 from bbr.sources.sources import Sources
 from bbr.sources.table import SourceError

@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from bbr.registry import BaseModel, Declaration, Origin, finish
+from bbr.models.registry import BaseModel, Declaration, Origin, finish
 from bbr.sources import table as module
 from bbr.sources.table import SourceError, SourceObject, Table
 from tests.support.loops import in_loop

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from bbr.registry import finish
+from bbr.models.registry import finish
 from bbr.sources import yaml_tree
 from bbr.sources.table import SourceError
 from bbr.sources.yaml_tree import Mapping, Scalar, Sequence, tree

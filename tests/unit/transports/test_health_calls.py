@@ -1,7 +1,7 @@
 import pytest
 
-from bbr import health
-from bbr.status import OK, StatusCode
+from bbr.rpc import health
+from bbr.rpc.status import OK, StatusCode
 from bbr.transports.health_calls import SHUTTING_DOWN, Answer, Check, Watch
 from bbr.transports.serving import Serving
 from tests.support.loops import in_loop

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from bbr.policy import BodyMode
+from bbr.exchange.policy import BodyMode
 from bbr.transports import uv
 from tests.support import messages
 from tests.support.certificates import Authority, client_context, credentials

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from bbr.policy import BodyMode
+from bbr.exchange.policy import BodyMode
 from bbr.transports import uv_connection
 from tests.support import messages
 from tests.support.grpc_frames import GrpcFrames, framed

@@ -1,0 +1,359 @@
+"""A gateway as the doctor sees it: listeners, filters, routes and clusters out of Envoy's admin answers.
+
+Pure. What Envoy does with per-route settings is repeated here as experiments with Envoy 1.40 showed it
+(tests/integration/test_doctor.py repeats them).
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from bbr.commands.doctor.node import Node
+from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
+
+ROUTING_HEADERS: Final = {name.lower(): name for name in (BASE_MODEL_HEADER, MODEL_HEADER)}
+
+_ROUTER_NAMES: Final = re.compile(r"(?<![a-z])(bbr|ipp)(?![a-z])|body-based-rout|payload-process", re.IGNORECASE)
+_PICKER_NAMES: Final = re.compile(r"(?<![a-z])epp(?![a-z])|endpoint-?picker|inference-?pool", re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """A route.
+
+    Attributes:
+        node: the route.
+        host: its virtual host.
+        table: its route configuration.
+    """
+
+    node: Node
+    host: Node
+    table: Node
+
+    @property
+    def label(self) -> str:
+        """Its name, or that of its virtual host and its place there."""
+        place = self.node.path.rpartition("[")[2].rstrip("]")
+        return self.node.get("name").text or f"{self.host.get('name').text or 'virtual host'}[{place}]"
+
+    @cached_property
+    def wants(self) -> Sequence[Node]:
+        """The matches on the router's headers that a client's request can't meet without that header."""
+        return [
+            each
+            for each in self.node.each("match", "headers")
+            if each.get("name").text.lower() in ROUTING_HEADERS
+            and not each.get("invert_match").is_true
+            and not each.get("treat_missing_header_as_empty").is_true
+            and each.get("present_match").value is not False
+        ]
+
+    def covers(self, other: "Route") -> bool:
+        """Tell whether every request that this path and these headers of `other` match, routing headers aside, matches.
+
+        Says no where it can't tell.
+        """
+        if self.host.path != other.host.path or self.wants:
+            return False
+        mine, others = self.node.get("match"), other.node.get("match")
+        for key in ("query_parameters", "grpc", "runtime_fraction", "tls_context", "dynamic_metadata", "filter_state"):
+            if mine.get(key):
+                return False
+        headers = [each.value for each in others.each("headers")]
+        return _covers_path(mine, others) and all(each.value in headers for each in mine.each("headers"))
+
+    def settings(self, name: str) -> list[Node]:
+        """Return what `name`'s filter is told here, from the least specific place to the most."""
+        places = (self.table, self.host, self.node)
+        return [found for place in places if (found := place.get("typed_per_filter_config", name))]
+
+
+def _covers_path(mine: Node, others: Node) -> bool:
+    prefix, separated = mine.get("prefix").value, mine.get("path_separated_prefix").text
+    for key in ("prefix", "path", "path_separated_prefix"):
+        path = others.get(key).value
+        if isinstance(path, str):
+            if isinstance(prefix, str):
+                return path.startswith(prefix)
+            if separated and key != "prefix":
+                return path == separated or path.startswith(f"{separated}/")
+    if prefix in ("", "/"):
+        return True
+    specifiers = ("prefix", "path", "path_separated_prefix", "safe_regex")
+    return any(mine.get(key) and mine.get(key).value == others.get(key).value for key in specifiers)
+
+
+@dataclass(frozen=True, eq=False)
+class Filter:
+    """An ext_proc filter of a listener.
+
+    Attributes:
+        node: the entry of http_filters.
+        config: its ExternalProcessor.
+    """
+
+    node: Node
+    config: Node
+
+    @property
+    def name(self) -> str:
+        """Its name, by which routes refer to it."""
+        return self.node.get("name").text
+
+    @property
+    def cluster(self) -> Node:
+        """The name of the cluster that it calls."""
+        return self.config.get("grpc_service", "envoy_grpc", "cluster_name")
+
+    def is_on(self, route: Route | None) -> bool:
+        """Tell whether Envoy puts the filter into the chain of a request that has `route` at first, or none.
+
+        The most specific place decides: a FilterConfig with `disabled` takes it out, any other setting puts it in.
+        Envoy does not ask again after the router's answer.
+        """
+        settings = route.settings(self.name) if route else []
+        if settings:
+            return not (settings[-1].type == "FilterConfig" and settings[-1].get("disabled").is_true)
+        return not self.node.get("disabled").is_true
+
+    def is_silenced(self, route: Route | None) -> Node | None:
+        """Return the setting that keeps the filter from calling on `route`, in whatever chain it is, or None."""
+        found = None
+        for setting in self._per_route(route):
+            if setting.get("disabled").is_true:
+                found = setting.get("disabled")
+            elif setting.get("overrides"):
+                found = None
+        return found
+
+    def calls(self, route: Route | None) -> bool:
+        """Tell whether a request that has `route` at first, or none, goes by the filter's server."""
+        return self.is_on(route) and self.is_silenced(route) is None
+
+    def overridden(self, route: Route | None, *keys: str) -> Node:
+        """Return the setting under `keys` that counts on `route`: the most specific override, or the filter's own."""
+        for setting in reversed(self._per_route(route)):
+            if found := setting.get("overrides", *keys):
+                return found
+        return self.config.get(*keys)
+
+    def _per_route(self, route: Route | None) -> list[Node]:
+        settings = route.settings(self.name) if route else []
+        inner = [each.get("config") if each.type == "FilterConfig" else each for each in settings]
+        return [each for each in inner if each]
+
+
+@dataclass(frozen=True, eq=False)
+class Manager:
+    """An HTTP connection manager: what a listener does with requests.
+
+    Attributes:
+        node: its configuration.
+        listener: its listener.
+        filters: its ext_proc filters, in order.
+        routes: its routes, in order.
+        unseen: what its routes would be read from, where they are not in the dump or can't be judged.
+        wanted: the name of the filter that is the router's, or "" if that is not known.
+    """
+
+    node: Node
+    listener: Node
+    filters: Sequence[Filter]
+    routes: Sequence[Route]
+    unseen: Sequence[Node]
+    wanted: str = ""
+
+    @property
+    def label(self) -> str:
+        """The listener, for people."""
+        return f"listener {self.listener.get('name').text or '(unnamed)'}"
+
+    @cached_property
+    def router(self) -> Filter | None:
+        """The filter that calls bbr, as far as one can tell."""
+        if self.wanted:
+            return next((each for each in self.filters if each.name == self.wanted), None)
+        named = [each for each in self.filters if _ROUTER_NAMES.search(f"{each.name} {each.cluster.text}")]
+        others = [each for each in self.filters if not self.is_picker(each)]
+        return next(iter([*named, *others, *self.filters]), None)
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether there is no doubt which filter is the router's."""
+        if self.wanted or len(self.filters) < 2:
+            return True
+        return sum(bool(_ROUTER_NAMES.search(f"{each.name} {each.cluster.text}")) for each in self.filters) == 1
+
+    def is_picker(self, found: Filter) -> bool:
+        """Tell whether a filter looks like an endpoint picker: by its name, or by calling another for each route."""
+        if _PICKER_NAMES.search(f"{found.name} {found.cluster.text}"):
+            return True
+        keys = ("grpc_service", "envoy_grpc", "cluster_name")
+        return len({found.overridden(route, *keys).text for route in (None, *self.model_routes)}) > 1
+
+    @cached_property
+    def model_routes(self) -> Sequence[Route]:
+        """Routes that only requests with a routing header take."""
+        return [route for route in self.routes if route.wants]
+
+    def entry(self, route: Route) -> Route | None:
+        """Return the route that a request for `route` has before the router has set a header; None if none is known."""
+        return next((each for each in self._entries if each.covers(route)), None)
+
+    @cached_property
+    def _entries(self) -> Sequence[Route]:
+        return [route for route in self.routes if not route.wants]
+
+
+@dataclass(frozen=True, eq=False)
+class Cluster:
+    """A cluster.
+
+    Attributes:
+        node: its configuration.
+        status: what /clusters says of it; without value if that was not read.
+    """
+
+    node: Node
+    status: Node
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.node.get("name").text
+
+    @property
+    def http_options(self) -> Node:
+        """Its HttpProtocolOptions."""
+        key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+        return self.node.get("typed_extension_protocol_options", key)
+
+    def threshold(self, key: str, default: int) -> tuple[int, Node]:
+        """Return a circuit breaker's value for the default priority, and where it stands."""
+        absent = self.node.get("circuit_breakers", "thresholds")
+        for each in self.node.each("circuit_breakers", "thresholds"):
+            if each.get("priority").text in ("", "DEFAULT"):
+                absent = each
+        found = absent.get(key)
+        return default if found.number is None else found.number, found
+
+
+@dataclass(frozen=True, eq=False)
+class Gateway:
+    """All of it.
+
+    Attributes:
+        managers: the connection managers of all listeners.
+        clusters: by name.
+        stats: counters and gauges by name.
+        errors: updates that Envoy refused.
+        version: Envoy's, or "".
+    """
+
+    managers: Sequence[Manager]
+    clusters: Mapping[str, Cluster]
+    stats: Mapping[str, int] = field(default_factory=dict)
+    errors: Sequence[Node] = ()
+    version: str = ""
+
+    def cluster_stats(self, cluster: Cluster) -> dict[str, tuple[str, int]]:
+        """Return a cluster's statistics: what each counts -> its full name and value."""
+        name = (cluster.node.get("alt_stat_name").text or cluster.name).replace(":", "_")
+        return self.stats_below(f"cluster.{name}.")
+
+    def stats_below(self, prefix: str) -> dict[str, tuple[str, int]]:
+        """Return the statistics whose names begin with `prefix`: the rest of the name -> full name and value."""
+        return {name[len(prefix) :]: (name, value) for name, value in self.stats.items() if name.startswith(prefix)}
+
+
+def read(
+    config_dump: object, clusters: object = None, stats: object = None, server_info: object = None, router: str = ""
+) -> Gateway:
+    """Read a gateway out of the parsed answers of /config_dump, /clusters, /stats and /server_info.
+
+    Args:
+        router: the name of the filter that is the router's, or "".
+    """
+    dump = Node("config_dump", config_dump)
+    by_type: dict[str, Node] = {each.type: each for each in dump.each("configs")}
+    absent = Node("config_dump", None)
+    tables = {
+        each.get("name").text: each for each in _resources(by_type.get("RoutesConfigDump", absent), "route_config")
+    }
+    discovered = {
+        found.get("name").text: found.get("typed_config")
+        for found in _resources(by_type.get("EcdsConfigDump", absent), "ecds_filter")
+    }
+    managers = [
+        _manager(node, listener, tables, discovered, router)
+        for listener in _resources(by_type.get("ListenersConfigDump", absent), "listener")
+        for node in _managers_of(listener)
+    ]
+    status = {each.get("name").text: each for each in Node("clusters", clusters).each("cluster_statuses")}
+    none = Node("clusters", None)
+    found = {
+        name: Cluster(node, status.get(name, none))
+        for node in _resources(by_type.get("ClustersConfigDump", absent), "cluster")
+        if (name := node.get("name").text)
+    }
+    numbers = {
+        each.get("name").text: value
+        for each in Node("stats", stats).each("stats")
+        if (value := each.get("value").number) is not None
+    }
+    version = Node("server_info", server_info).get("version").text
+    errors = [each for one in by_type.values() for each in _errors(one)]
+    return Gateway(managers, found, numbers, errors, version.split("/")[1] if version.count("/") > 1 else version)
+
+
+_STATIC: Final = ("static_listeners", "static_route_configs", "static_clusters")
+_DYNAMIC: Final = ("dynamic_route_configs", "dynamic_active_clusters", "dynamic_warming_clusters", "ecds_filters")
+
+
+def _resources(dump: Node, key: str) -> Iterator[Node]:
+    for kind in (*_STATIC, *_DYNAMIC):
+        for each in dump.each(kind):
+            if found := each.get(key):
+                yield found
+    for each in dump.each("dynamic_listeners"):
+        found = each.get("active_state", key) or each.get("warming_state", key)
+        if found:
+            yield found
+
+
+def _errors(dump: Node) -> Iterator[Node]:
+    if isinstance(dump.value, dict):
+        for kind in dump.value:
+            for each in dump.each(kind):
+                if details := each.get("error_state", "details"):
+                    yield details
+
+
+def _managers_of(listener: Node) -> Iterator[Node]:
+    for chain in (*listener.each("filter_chains"), listener.get("default_filter_chain")):
+        for each in chain.each("filters"):
+            if each.get("typed_config").type == "HttpConnectionManager":
+                yield each.get("typed_config")
+
+
+def _manager(
+    node: Node, listener: Node, tables: Mapping[str, Node], discovered: Mapping[str, Node], router: str
+) -> Manager:
+    filters = []
+    for each in node.each("http_filters"):
+        config = each.get("typed_config") or discovered.get(each.get("name").text, each.get("typed_config"))
+        if config.type == "ExternalProcessor":
+            filters.append(Filter(each, config))
+    unseen = [found for key in ("scoped_routes",) if (found := node.get(key))]
+    table = node.get("route_config")
+    if name := node.get("rds", "route_config_name"):
+        table = tables.get(name.text, table)
+        unseen += [] if table else [name]
+    routes = []
+    for host in table.each("virtual_hosts"):
+        routes += [Route(each, host, table) for each in host.each("routes")]
+        unseen += [found for key in ("matcher", "vhds") if (found := host.get(key))]
+    return Manager(node, listener, filters, routes, unseen, router)

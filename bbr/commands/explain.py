@@ -1,0 +1,168 @@
+"""What `bbr explain` prints: what would become of one request, and why.
+
+It asks a real Exchange, with the policy and the table that `bbr serve` would have, and says what that answers.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from bbr.commands import table as commands
+from bbr.config import policies
+from bbr.config.settings import Settings
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.verdict import Outcome, Verdict
+from bbr.pb.ext_proc_pb2 import (
+    CommonResponse,
+    HeaderMap,
+    HeaderValue,
+    HttpBody,
+    HttpHeaders,
+    ImmediateResponse,
+    ProcessingRequest,
+    ProcessingResponse,
+)
+from bbr.sources.sources import Sources
+from bbr.text import dumps
+
+_PASSED: Final = {
+    Outcome.NO_BODY: "it has no body, and nothing else that names a model",
+    Outcome.NOT_READ: "its body is not read: by its method or content type, or by --include-path and --exclude-path",
+    Outcome.NO_MODEL: "its body names no model",
+    Outcome.OVER_LIMIT: "its body is over --max-body-bytes, and --over-limit lets it pass",
+    Outcome.INVALID: "its body is no strict JSON, and --on-invalid-json lets it pass",
+}
+
+
+class Asked(NamedTuple):
+    """A request to explain.
+
+    Attributes:
+        method: as in `POST`.
+        path: with its query.
+        headers: names in any letter case, and values.
+        body: the body, or None for a request without one.
+    """
+
+    method: str
+    path: str
+    headers: Sequence[tuple[str, str]] = ()
+    body: bytes | None = None
+
+
+@dataclass(slots=True)
+class Effect:
+    """What a gateway makes of the answers.
+
+    Attributes:
+        verdict: the exchange's.
+        set_headers: by the names as they are set.
+        removed_headers: those that are removed and not set.
+        answer: the response that the client gets from the router.
+    """
+
+    verdict: Verdict
+    set_headers: dict[str, str] = field(default_factory=dict)
+    removed_headers: list[str] = field(default_factory=list)
+    answer: ImmediateResponse | None = None
+
+
+def explain(settings: Settings, asked: Asked, *, as_json: bool = False) -> tuple[str, int]:
+    """Return what would become of a request, as text or as JSON, and the exit status.
+
+    Raises:
+        SourceError: the model table can't be read.
+    """
+    sources = Sources(settings)
+    sources.load()  # as serve does it: a broken file is an error
+    sources.read_all()
+    effect = _effect(policies.exchange_type(settings)(policies.policy(settings), sources.table.registry), asked)
+    if as_json:
+        return dumps(_facts(effect), option=orjson.OPT_INDENT_2).decode() + "\n", commands.EXIT_OK
+    return "".join(f"{line}\n" for line in _lines(effect)), commands.EXIT_OK
+
+
+def _effect(exchange: Exchange, asked: Asked) -> Effect:
+    effect = Effect(exchange.verdict)
+    removed: dict[str, None] = {}
+    for message in _messages(asked):
+        for answer in map(ProcessingResponse.FromString, _answers(exchange, message)):
+            if answer.HasField("immediate_response"):
+                effect.answer = answer.immediate_response
+                return effect
+            mutation = _common(answer).header_mutation
+            removed.update(dict.fromkeys(mutation.remove_headers))
+            for option in mutation.set_headers:
+                effect.set_headers[option.header.key] = option.header.raw_value.decode()
+    names = {name.lower() for name in effect.set_headers}
+    effect.removed_headers = [name for name in removed if name.lower() not in names]
+    return effect
+
+
+def _answers(exchange: Exchange, message: bytes) -> Iterator[bytes]:
+    yield from exchange.receive(message)
+    while exchange.pending:
+        yield from exchange.work()
+
+
+def _common(answer: ProcessingResponse) -> CommonResponse:
+    kind = answer.request_headers if answer.HasField("request_headers") else answer.request_body
+    return kind.response
+
+
+def _messages(asked: Asked) -> Iterator[bytes]:
+    """Give the request as a gateway sends it that does not tell its body mode, which --assume-body-mode then does."""
+    fields = [(":method", asked.method), (":path", asked.path), (":scheme", "https"), (":authority", "localhost")]
+    fields += [(name.lower(), value) for name, value in asked.headers]
+    values = (HeaderValue(key=key, raw_value=value.encode()).SerializeToString() for key, value in fields)
+    headers = HttpHeaders(headers=HeaderMap(headers=values), end_of_stream=asked.body is None)
+    yield ProcessingRequest(request_headers=headers).SerializeToString()
+    if asked.body is not None:
+        yield ProcessingRequest(request_body=HttpBody(body=asked.body, end_of_stream=True)).SerializeToString()
+
+
+def _lines(effect: Effect) -> Iterator[str]:
+    verdict, route = effect.verdict, effect.verdict.route
+    if effect.answer is not None:
+        # With --compat the gateway is told no details.
+        details = effect.answer.details or f"bbr:{verdict.reason}"
+        yield f"The router answers itself: {effect.answer.status.code}, {details}."
+        yield effect.answer.body.decode()
+        return
+    if route is not None:
+        requested = "" if verdict.model is None else f" {verdict.model}"
+        declared = f" ({route.origin})" if route.origin else ""
+        yield f"Routed{requested}: {route.why}{declared}."
+    else:
+        yield f"Passed on without routing headers: {_PASSED[verdict.outcome]}{_reason(verdict)}."
+    for name, value in effect.set_headers.items():
+        yield f"  set     {name}: {value}"
+    for name in effect.removed_headers:
+        yield f"  remove  {name}"
+
+
+def _reason(verdict: Verdict) -> str:
+    return f" ({verdict.reason})" if verdict.reason else ""
+
+
+def _facts(effect: Effect) -> dict[str, Any]:
+    verdict, route = effect.verdict, effect.verdict.route
+    found: dict[str, Any] = {
+        "outcome": str(verdict.outcome),
+        "reason": verdict.reason or None,
+        "requested_model": verdict.model,
+        "rule": route.why if route else None,
+        "declared_by": commands.origin(route.origin) if route and route.origin else None,
+        "set_headers": effect.set_headers,
+        "removed_headers": effect.removed_headers,
+        "answer": None,
+    }
+    if effect.answer is not None:
+        found["answer"] = {
+            "status": effect.answer.status.code,
+            "details": effect.answer.details,
+            "body": effect.answer.body.decode(),
+        }
+    return found

@@ -1,0 +1,233 @@
+"""The Go routers' command lines, as ours.
+
+Their image is started by its entry and flags alone, without a command: that is `bbr serve` here, on the terms of one
+who has changed nothing but the image. Flags of theirs that mean nothing here are told of, and so are flags that nobody
+knows; with the command given, an unknown flag stays an error, since it is a typing error.
+
+Flags are spelled as in pflag (--x=v, --x v, a bare --x for a truth) or in Go's flag package (the same with one dash).
+"""
+
+import logging
+import re
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from bbr.config import go_plugins as plugins
+from bbr.config import options
+from bbr.config import settings as config
+from bbr.config.settings import ConfigError
+from bbr.exchange.policy import Compat
+
+COMMAND: Final = "serve"
+
+_HELP: Final = ("-h", "--help")
+_FLAG: Final = re.compile(r"--?([A-Za-z][A-Za-z0-9_.-]*)(?:=(.*))?", re.DOTALL)
+_VERBOSITY: Final = re.compile(r"-v(-?[0-9]+)")
+_SETTINGS: Final = {config.flag_of(name).removeprefix("--"): name for name in config.OPTIONS}
+
+# Set by Kubernetes in every container.
+_POD_VARIABLE: Final = "KUBERNETES_SERVICE_HOST"
+
+_OTHER_LOG_FLAGS: Final = "has no effect: --log-level and --log-format say what is logged, and how"
+
+# Truths that mean nothing here, with what there is to say if they are true.
+IDLE_SWITCHES: Final[Mapping[str, str]] = {
+    "enable-pprof": "has no effect: there is no pprof in a Python process",
+    "zap-devel": _OTHER_LOG_FLAGS,
+}
+# Other flags that mean nothing here.
+IDLE_VALUES: Final[Mapping[str, str]] = dict.fromkeys(
+    ("zap-encoder", "zap-log-level", "zap-stacktrace-level", "zap-time-encoding"), _OTHER_LOG_FLAGS
+)
+PLUGIN: Final = "plugin"
+
+
+class Note(NamedTuple):
+    """Something to log at the start: one line."""
+
+    level: int
+    text: str
+
+
+@dataclass
+class CommandLine:
+    """A command line of ours.
+
+    Attributes:
+        arguments: for our parser, the command first.
+        settings: texts of settings that no flag of ours has given.
+        notes: what there is to tell of the flags, in their order.
+    """
+
+    arguments: list[str]
+    settings: dict[str, str] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
+
+
+def read(arguments: Sequence[str], environment: Mapping[str, str]) -> CommandLine:
+    """Return a command line as ours, whichever it is.
+
+    Args:
+        arguments: without the program's name.
+        environment: the process environment.
+
+    Raises:
+        ConfigError: a flag of the Go routers' has an unusable value.
+    """
+    first = arguments[0] if arguments else ""
+    if first == COMMAND:
+        return _Translation(arguments[1:], lenient=False).line()
+    if first in (*_HELP, "--version") or (first and not first.startswith("-")):
+        return CommandLine([*arguments])
+    if not first and not environment.get(_POD_VARIABLE):  # someone who wonders what this is
+        return CommandLine([])
+    translation = _Translation(arguments, lenient=True)
+    return translation.line(_defaults(translation.given, environment))
+
+
+class _Translation:
+    """Reads the arguments behind the command, or those of a command line without one.
+
+    Attributes:
+        given: the settings that flags have given, with their texts; None where our own parser has to see.
+    """
+
+    def __init__(self, arguments: Sequence[str], *, lenient: bool) -> None:
+        self.given: dict[str, str | None] = {}
+        self._lenient = lenient
+        self._rest = deque(arguments)
+        self._count = len(arguments)
+        self._out: list[str] = []
+        self._plugins: list[str] = []
+        self._notes: dict[str, Note] = {}
+        while self._rest:
+            self._read(self._rest.popleft())
+
+    def line(self, defaults: tuple[list[str], Note] | None = None) -> CommandLine:
+        """Return the whole command line; `defaults` are flags besides, and what there is to say of them."""
+        found = plugins.settings(self._plugins)
+        for name in found:
+            if name in self.given:
+                raise ConfigError(f"--plugin and {config.flag_of(name)} contradict each other: leave one out")
+        for text in self._plugins:
+            if plugins.parse(text).type == plugins.DEFAULT:
+                self._note(
+                    PLUGIN, f"type {plugins.DEFAULT} stands for the two default plugins; its parameters are unread"
+                )
+        flags, note = defaults or ([], None)
+        notes = [note] if note else []
+        return CommandLine([COMMAND, *flags, *self._out], found, [*notes, *self._notes.values()])
+
+    def _read(self, word: str) -> None:
+        verbosity = _VERBOSITY.fullmatch(word)
+        if verbosity:
+            word = f"--v={verbosity[1]}"
+        flag = _FLAG.fullmatch(word)
+        if not flag:
+            self._stray(word)
+            return
+        name, value = flag.groups()
+        if name == PLUGIN:
+            self._plugins.append(self._value(name, value))
+        elif name in IDLE_SWITCHES:
+            self._idle_switch(name, value)
+        elif name in IDLE_VALUES:
+            self._value(name, value)
+            self._note(name, IDLE_VALUES[name])
+        elif name in _SETTINGS:
+            self._setting(name, value)
+        elif self._lenient and word not in _HELP:
+            self._unknown(name, value)
+        else:
+            self._out.append(word)
+
+    def _setting(self, name: str, value: str | None) -> None:
+        if self._lenient:
+            value = self._truth(name, value) if config.OPTIONS[_SETTINGS[name]].switch else self._value(name, value)
+        self.given[_SETTINGS[name]] = value
+        self._out.append(f"--{name}" if value is None else f"--{name}={value}")
+
+    def _idle_switch(self, name: str, value: str | None) -> None:
+        text = self._truth(name, value)
+        try:
+            wanted = options.boolean(text)
+        except ValueError as error:
+            raise ConfigError(f"--{name}: {text!r} {error}") from None
+        if wanted:
+            self._note(name, IDLE_SWITCHES[name])
+
+    def _truth(self, name: str, value: str | None) -> str:
+        """Return a truth's text. In pflag it is true without a `=`, whatever stands behind it."""
+        if value is not None:
+            return value
+        if self._rest and _is_truth(self._rest[0]):
+            word = self._rest.popleft()
+            if not self._lenient:
+                return word
+            self._note(
+                f"{name} {word}",
+                f"the bare flag means true and the word behind it nothing, as in Go; write --{name}={word}",
+                logging.WARNING,
+            )
+        return "true"
+
+    def _value(self, name: str, value: str | None) -> str:
+        if value is not None:
+            return value
+        if not self._rest:
+            raise ConfigError(f"--{name}: expected one argument")
+        return self._rest.popleft()
+
+    def _unknown(self, name: str, value: str | None) -> None:
+        """Leave a flag out, and what is its value, as it seems. What that is might be a secret."""
+        if value is None and self._rest and not self._rest[0].startswith("-"):
+            self._rest.popleft()
+            self._note(name, "not a flag that is known here: left out, and the word behind it", logging.WARNING)
+        else:
+            self._note(name, "not a flag that is known here: left out", logging.WARNING)
+
+    def _stray(self, word: str) -> None:
+        if not self._lenient:
+            self._out.append(word)
+            return
+        position = self._count - len(self._rest)
+        self._notes[f"argument {position}"] = Note(
+            logging.WARNING, f"argument {position} is no flag: left out, as in the Go routers"
+        )
+
+    def _note(self, name: str, text: str, level: int = logging.INFO) -> None:
+        self._notes[name] = Note(level, f"--{name}: {text}")
+
+
+def _is_truth(word: str) -> bool:
+    try:
+        options.boolean(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _defaults(given: Mapping[str, str | None], environment: Mapping[str, str]) -> tuple[list[str], Note]:
+    """Return what the Go routers' defaults are, where ours differ, and a sentence about it."""
+
+    def text(name: str) -> str:
+        return given.get(name) or environment.get(config.variable_of(name)) or ""
+
+    flags, told = [], ["started without a command, as the Go routers are: this is `bbr serve`"]
+    cluster = text("kubernetes") in options.TRUE
+    if not text("models") and not text("kubernetes"):
+        if environment.get(_POD_VARIABLE) or text("kubeconfig"):
+            cluster = True
+            flags.append("--kubernetes=true")
+            told.append("without --models the model table is that of the cluster's ConfigMaps (--kubernetes)")
+        else:
+            told.append("this is no pod, so that no ConfigMaps are read (--kubernetes)")
+    if cluster and not text("metrics_endpoint_auth"):
+        flags.append("--metrics-endpoint-auth=true")
+        told.append("/metrics is for those whom the cluster allows (--metrics-endpoint-auth)")
+    if not text("streaming") and not text("assume_body_mode") and text("compat") != Compat.IPP.value:
+        flags.append("--streaming=false")
+        told.append("without --streaming a gateway that does not tell its body mode is taken for a buffering one")
+    return flags, Note(logging.INFO, "; ".join(told))

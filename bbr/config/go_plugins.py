@@ -1,0 +1,107 @@
+"""The Go routers' `--plugin type:name[:json]`, as settings of ours.
+
+Theirs are a pipeline of objects; what the two types do is to set headers, which is what --model-header and
+--base-model-header say.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from bbr.config import options
+from bbr.config.settings import ConfigError
+from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
+
+BODY_FIELD: Final = "body-field-to-header"
+BASE_MODEL: Final = "base-model-to-header"
+# Not a type of the routers' own any more: what the chart of v1.4 passes, for the two default plugins.
+DEFAULT: Final = "default-bbr"
+
+_FIELD: Final = "model"
+
+
+class Plugin(NamedTuple):
+    """One --plugin.
+
+    Attributes:
+        text: as it was given.
+        type: what it does.
+        parameters: its JSON; {} if there is none.
+    """
+
+    text: str
+    type: str
+    parameters: Mapping[str, Any]
+
+
+def settings(texts: Iterable[str]) -> dict[str, str]:
+    """Return what the plugins set, as texts of --model-header and --base-model-header.
+
+    A header that two of them set is that of the later one, as in the Go routers. With no plugin at all there is nothing
+    to set, and the defaults stand.
+
+    Raises:
+        ConfigError: one can't be used; the message names it.
+    """
+    headers: dict[str, tuple[str, str]] = {}  # in small letters -> the setting, and the header as it is written
+    found = [parse(text) for text in texts]
+    for plugin in found:
+        for setting, header in _headers(plugin):
+            headers[header.lower()] = setting, header
+    if not found:
+        return {}
+    return {
+        wanted: ",".join(header for setting, header in headers.values() if setting == wanted) or "none"
+        for wanted in ("model_header", "base_model_header")
+    }
+
+
+def parse(text: str) -> Plugin:
+    """Return a plugin by its text.
+
+    Raises:
+        ConfigError: it has no type or no name, its type is not known, or its JSON is none.
+    """
+    kind, _, rest = text.partition(":")
+    name, _, parameters = rest.partition(":")
+    if not kind or not name:
+        raise _wrong(text, f"has no {'name' if kind else 'type'}: it is written type:name[:json]")
+    if kind not in (BODY_FIELD, BASE_MODEL, DEFAULT):
+        raise _wrong(text, f"is of an unknown type; known: {BODY_FIELD}, {BASE_MODEL}")
+    try:
+        decoded = orjson.loads(parameters) if parameters else {}
+    except orjson.JSONDecodeError as error:
+        raise _wrong(text, f"has parameters that are no JSON: {error}") from None
+    if decoded is not None and type(decoded) is not dict:
+        raise _wrong(text, "has parameters that are no JSON object")
+    # Go matches the names of fields in any letter case.
+    return Plugin(text, kind, {key.lower(): value for key, value in (decoded or {}).items()})
+
+
+def _headers(plugin: Plugin) -> list[tuple[str, str]]:
+    if plugin.type == BASE_MODEL:
+        return [("base_model_header", BASE_MODEL_HEADER)]
+    if plugin.type == DEFAULT:
+        return [("model_header", MODEL_HEADER), ("base_model_header", BASE_MODEL_HEADER)]
+    field, header = (_parameter(plugin, name) for name in ("fieldName", "headerName"))
+    if field != _FIELD:
+        raise _wrong(plugin.text, f"reads the field {field!r}; only fieldName {_FIELD!r} is supported here")
+    try:
+        options.routing_headers(header)
+    except ValueError as error:
+        raise _wrong(plugin.text, f"has the headerName {header!r}, which {error}") from None
+    if "," in header or header == "none":
+        raise _wrong(plugin.text, f"has the headerName {header!r}, which is not the name of one header")
+    return [("model_header", header)]
+
+
+def _parameter(plugin: Plugin, name: str) -> str:
+    value = plugin.parameters.get(name.lower())
+    if type(value) is not str or not value:
+        raise _wrong(plugin.text, f"needs the parameter {name}: text that is not empty")
+    return value
+
+
+def _wrong(text: str, why: str) -> ConfigError:
+    return ConfigError(f"--plugin: {text!r} {why}")

@@ -1,0 +1,265 @@
+"""How a setting is written: its text on a command line or in the environment, and the parser of each kind of text.
+
+A parser returns the value, or raises ValueError whose message completes a sentence that begins with the text.
+"""
+
+import dataclasses
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES
+from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
+from bbr.reading import uri
+from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
+from bbr.reading.paths import MAX_PATTERNS, PathPattern
+from bbr.refusal import Refusal
+from bbr.tls.client_names import AllowedName
+
+_BYTE_UNITS: Final = {
+    "": 1,
+    "KiB": 1 << 10,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+    "Ki": 1 << 10,
+    "Mi": 1 << 20,
+    "Gi": 1 << 30,
+}
+TRUE: Final = ("true", "1", "t", "T", "TRUE", "True")
+_FALSE: Final = ("false", "0", "f", "F", "FALSE", "False")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """How a field of Settings is written on a command line."""
+
+    parse: Callable[[str], Any]
+    help: str
+    metavar: str
+    default: str
+
+    @property
+    def switch(self) -> bool:
+        """Whether the bare flag, without a value, means true."""
+        return self.parse is boolean
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the flag may stand several times; as one text, the values are joined by commas."""
+        return self.parse in (client_names, header_names, path_patterns, query_paths, routing_headers, templates)
+
+
+def setting(parse: Callable[[str], Any], default: str, metavar: str, help: str) -> Any:  # noqa: A002
+    """Declare a field of Settings; its default is written as on a command line, "" for None."""
+    value = parse(default) if default else None
+    return dataclasses.field(default=value, metadata={"option": Option(parse, help, metavar, default)})
+
+
+def boolean(text: str) -> bool:
+    """Return a truth as Go's flag package writes it."""
+    if text in TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError("is neither true nor false")
+
+
+def port(text: str) -> int:
+    """Return a TCP port."""
+    if text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= 65535:
+        return int(text)
+    raise ValueError("is not a port (1 to 65535)")
+
+
+def port_or_none(text: str) -> int:
+    """Return a TCP port, or 0 for none."""
+    return 0 if text == "0" else port(text)
+
+
+def size(text: str) -> int:
+    """Return a number of bytes, from 1 to 2 GiB."""
+    match = re.fullmatch(r"([0-9]{1,15})([KMG]i?B?)?", text)
+    if not match or (match[2] or "") not in _BYTE_UNITS:
+        raise ValueError("is not a size in bytes (a whole number, or one with KiB, MiB or GiB)")
+    found = int(match[1]) * _BYTE_UNITS[match[2] or ""]
+    if not 1 <= found <= 1 << 31:
+        raise ValueError("is not between 1 byte and 2GiB")
+    return found
+
+
+def single_reply(text: str) -> int:
+    """Return a number of bytes that fits in one message back to a gateway, or 0."""
+    found = 0 if text == "0" else size(text)
+    if found > MAX_BODY_CHUNK_BYTES:
+        raise ValueError(f"is more than {MAX_BODY_CHUNK_BYTES} bytes, the most that a gateway takes in one message")
+    return found
+
+
+def seconds(text: str) -> float:
+    """Return a time in seconds, 0 allowed."""
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
+        raise ValueError("is not a number of seconds from 0 to 999999")
+    return float(text)
+
+
+def positive_seconds(text: str) -> float:
+    """Return a time in seconds of more than 0."""
+    found = seconds(text)
+    if not found:
+        raise ValueError("is not more than 0 seconds")
+    return found
+
+
+def busy_poll(text: str) -> float:
+    """Return a time in seconds, 0 allowed, for which a processor may be kept busy for nothing."""
+    found = seconds(text)
+    if found > 1:
+        raise ValueError("is more than 1 second")
+    return found
+
+
+def count(text: str) -> int:
+    """Return a number from 1 to a million."""
+    if text.isascii() and text.isdigit() and len(text) < 8 and 1 <= int(text) <= 1_000_000:
+        return int(text)
+    raise ValueError("is not a number from 1 to 1000000")
+
+
+def lines(text: str) -> int:
+    """Return a number of lines, up to a million, 0 for no bound."""
+    return 0 if text == "0" else count(text)
+
+
+def ratio(text: str) -> float:
+    """Return a share of all, from 0 to 1."""
+    if not re.fullmatch(r"[01](\.[0-9]{1,9})?", text) or float(text) > 1:
+        raise ValueError("is not a ratio from 0 to 1, as in 0.01")
+    return float(text)
+
+
+def model_length(text: str) -> int:
+    """Return a length in bytes, up to the longest name that the router can carry."""
+    if text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= LONGEST_MODEL_BYTES:
+        return int(text)
+    raise ValueError(f"is not a length from 1 to {LONGEST_MODEL_BYTES} bytes")
+
+
+def verbosity(text: str) -> int:
+    """Return how much to log, as klog counts it; less than nothing is nothing."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
+        raise ValueError("is not a verbosity (a whole number)")
+    return max(0, int(text))
+
+
+def routing_headers(text: str) -> tuple[str, ...]:
+    """Return names of headers for the router to set, as they are written; none for the word none."""
+    names = [name.strip(" ") for name in text.split(",")]
+    if names == ["none"]:
+        return ()
+    for name in names:
+        _check_header_name(name.lower())
+    return tuple({name.lower(): name for name in names}.values())
+
+
+def _check_header_name(name: str) -> None:
+    """Raise for what is no name in small letters of a header that a router may touch."""
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]{1,256}", name):
+        raise ValueError("is not a header name, or several with commas between")
+    if name in ("host", "content-length", "transfer-encoding", "content-type"):
+        raise ValueError(f"names {name}, without which a request is another one")
+
+
+def header_names(text: str) -> tuple[str, ...]:
+    """Return names of headers that may be removed from a request, in small letters."""
+    names = [name.strip(" ").lower() for name in text.split(",")]
+    for name in names:
+        _check_header_name(name)
+        if name in (MODEL_HEADER.lower(), BASE_MODEL_HEADER.lower()):
+            raise ValueError(f"names {name}, a routing header, which has rules of its own")
+    return tuple(names)
+
+
+def client_names(text: str) -> tuple[AllowedName, ...]:
+    """Return rules for the names in clients' certificates."""
+    return tuple(AllowedName(name.strip(" ")) for name in text.split(","))
+
+
+def query_paths(text: str) -> frozenset[bytes]:
+    """Return URL paths, as octets; none for the word none."""
+    paths = text.split(",")
+    if paths == ["none"]:
+        return frozenset()
+    for path in paths:
+        if not re.fullmatch(r"/[!-~]{0,511}", path) or "?" in path or "#" in path:
+            raise ValueError(
+                "is neither none nor a URL path (it begins with / and has no ? or #), or several with commas"
+            )
+    return frozenset(path.encode() for path in paths)
+
+
+def templates(text: str) -> tuple[uri.Template, ...]:
+    """Return templates of URL paths that name a model."""
+    templates = uri.parse_templates(text)
+    if not templates:
+        raise ValueError("is not a path template, or several with commas between")
+    return templates
+
+
+def path_patterns(text: str) -> tuple[PathPattern, ...]:
+    """Return patterns of URL paths."""
+    patterns = tuple(PathPattern(pattern.strip(" ")) for pattern in text.split(","))
+    if len(patterns) > MAX_PATTERNS:
+        raise ValueError(f"has {len(patterns)} path patterns; at most {MAX_PATTERNS} are allowed")
+    return patterns
+
+
+def model_name(text: str) -> str:
+    """Return a model's name."""
+    try:
+        return check_model(text, LONGEST_MODEL_BYTES)
+    except Refusal as refused:  # its sentence is meant for a client
+        why = refused.message.removesuffix(".").replace("`model`", "it")
+        raise ValueError(f"is not a model's name: {why}") from None
+
+
+def metadata_namespace(text: str) -> str:
+    """Return the name of a namespace of Envoy's dynamic metadata."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,128}", text):
+        raise ValueError("is not a metadata namespace (letters, digits, points, dashes, underscores)")
+    return text
+
+
+def namespace(text: str) -> str:
+    """Return the name of a Kubernetes namespace."""
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text):
+        raise ValueError("is not the name of a Kubernetes namespace (small letters, digits, dashes, at most 63)")
+    return text
+
+
+def choice(choices: Mapping[str, Any]) -> Callable[[str], Any]:
+    """Return a parser that takes these words only."""
+
+    def parse(text: str) -> Any:
+        if text in choices:
+            return choices[text]
+        raise ValueError(f"is not one of {', '.join(choices)}")
+
+    return parse
+
+
+def address(text: str) -> str:
+    """Return an IP address in its usual form."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("is not an IP address") from None
+
+
+def file(text: str) -> Path:
+    """Return the path of a file, which need not exist."""
+    if not text:
+        raise ValueError("is not the name of a file")
+    return Path(text)

@@ -1,0 +1,61 @@
+"""What an operator's settings make every exchange do."""
+
+from bbr.config.settings import Settings
+from bbr.exchange.convention import CompatExchange, CompatReplies
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.ledger import Ledger
+from bbr.exchange.policy import Compat, Policy
+from bbr.exchange.replies import Replies
+from bbr.headers import DESTINATION_HEADER
+from bbr.models.listing import ModelsList
+from bbr.models.routing import Rules
+from bbr.reading.paths import PathFilter
+
+
+def policy(settings: Settings) -> Policy:
+    """Return the policy of a server with these settings."""
+    paths = None
+    if settings.include_path or settings.exclude_path:
+        paths = PathFilter(settings.include_path or (), settings.exclude_path or ())
+    return Policy(
+        replies=_replies(settings) if settings.compat is Compat.NONE else _compat_replies(settings),
+        assume_body_mode=settings.assume_body_mode,
+        ledger=Ledger(settings.max_buffered_bytes),
+        max_body_bytes=settings.max_body_bytes,
+        stream_threshold_bytes=settings.stream_threshold_bytes,
+        over_limit=settings.over_limit,
+        query_model_paths=settings.query_model_path,
+        path_templates=settings.path_template or (),
+        max_model_bytes=settings.max_model_length,
+        on_invalid_json=settings.on_invalid_json,
+        duplex_idle_seconds=settings.duplex_idle_seconds,
+        buffered_wait_seconds=settings.buffered_wait_seconds,
+        single_reply_bytes=settings.single_reply_bytes,
+        rules=Rules(settings.unknown_model, settings.missing_model, settings.default_model or ""),
+        paths=paths,
+        models_list=ModelsList(settings.models_list_max_bytes) if settings.serve_models_list else None,
+    )
+
+
+def exchange_type(settings: Settings) -> type[Exchange]:
+    """Return what speaks for a server with these settings; chosen once, so that compatibility costs others nothing."""
+    return Exchange if settings.compat is Compat.NONE else CompatExchange
+
+
+def _replies(settings: Settings) -> Replies:
+    return Replies(
+        model_headers=settings.model_header,
+        base_model_headers=settings.base_model_header,
+        strip_headers=dict.fromkeys((DESTINATION_HEADER, *(settings.strip_header or ()))),
+        trust_client_headers=settings.trust_client_headers,
+        metadata_namespace=settings.dynamic_metadata or "",
+    )
+
+
+def _compat_replies(settings: Settings) -> Replies:
+    return CompatReplies(
+        model_headers=settings.model_header,
+        base_model_headers=settings.base_model_header,
+        strip_headers=settings.strip_header or (),
+        metadata_namespace=settings.dynamic_metadata or "",
+    )

@@ -1,0 +1,146 @@
+"""A body that is read piece by piece, and held until it may go on upstream.
+
+Pure. Small JSON bodies, which is most of them, never become one: see bbr.exchange.exchange.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES
+from bbr.reading.base import Reading
+from bbr.refusal import Refusal
+
+# Chunks that are given back at once: what a peer with a shut window makes us queue at most.
+_CHUNKS: Final = 4
+
+# Pieces of fewer octets are joined to the one before, unless that is long: a held piece takes some 60 octets beside its
+# own, and in the mean so none is shorter than this.
+_TINY_PIECE_BYTES: Final = 512
+_JOINED_BYTES: Final = 4 << 10
+
+
+class LongBody:
+    """One request's body.
+
+    Args:
+        reading: reads it.
+        kept: hold the octets, to give them back: in full duplex.
+
+    Attributes:
+        closed: no more octets will come.
+        read: it has been read to its end, or is not to be read any further: all of it may go on.
+    """
+
+    __slots__ = ("_held_bytes", "_kept", "_passed_bytes", "_pieces", "_reading", "closed", "read")
+
+    def __init__(self, reading: Reading, *, kept: bool) -> None:
+        self.closed = False
+        self.read = False
+        self._reading = reading
+        self._kept = kept
+        self._pieces: deque[bytes | memoryview] = deque()
+        self._held_bytes = 0
+        self._passed_bytes = 0
+
+    @property
+    def model(self) -> str | Refusal | None:
+        """What is known of the model so far; see Reading."""
+        return self._reading.model
+
+    @property
+    def reading(self) -> bool:
+        """Whether `work` has something to read."""
+        return not self.read and self._reading.pending
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held in memory."""
+        if self.read:
+            return self._held_bytes
+        held = self._held_bytes if self._kept else self._reading.unread_bytes
+        return held + self._reading.memory_bytes
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits to be given back."""
+        return not self._pieces
+
+    def feed(self, octets: bytes) -> None:
+        """Add octets."""
+        if not self.read:
+            self._reading.feed(octets)
+        if octets and self._kept:
+            self._held_bytes += len(octets)
+            last = self._pieces[-1] if self._pieces else b""
+            if len(octets) < _TINY_PIECE_BYTES and type(last) is bytes and 0 < len(last) < _JOINED_BYTES:
+                self._pieces[-1] = last + octets
+            else:
+                self._pieces.append(octets)
+
+    def close(self) -> None:
+        """Take note that no more octets will come."""
+        self.closed = True
+        if not self.read:
+            self._reading.close()
+
+    def work(self) -> bool:
+        """Read on for about half a millisecond; True once the end has been read, so that there is a result.
+
+        Raises:
+            Refusal: the body can't be routed.
+        """
+        if self._reading.pending:
+            self._reading.work()
+        return self.closed and not self._reading.pending
+
+    def result(self) -> str | None:
+        """Return the model that the whole body names, or None; raises its refusal."""
+        return self._reading.result()
+
+    def open(self) -> None:
+        """Read no further, and let all of it go on."""
+        self.read = True
+
+    @property
+    def takeable(self) -> bool:
+        """Whether `take` has something to give."""
+        return bool(self._pieces) and (self.read or self._passable(self._pieces[0]) > 0)
+
+    def take(self) -> Sequence[bytes | memoryview]:
+        """Return what may go on now, in chunks of at most MAX_BODY_CHUNK_BYTES, and hold it no more.
+
+        A few chunks at a time. Pieces go on whole, but for those that are longer than a chunk.
+        """
+        chunks: list[bytes | memoryview] = []
+        while len(chunks) < _CHUNKS and (chunk := self._chunk()):
+            chunks.append(chunk)
+        return chunks
+
+    def _chunk(self) -> bytes | memoryview:
+        parts: list[bytes | memoryview] = []
+        size = 0
+        while self._pieces:
+            piece = self._pieces[0]
+            passable = self._passable(piece)
+            if not passable or size + passable > MAX_BODY_CHUNK_BYTES:
+                break
+            if passable == len(piece):
+                self._pieces.popleft()
+            else:
+                piece = memoryview(piece)
+                self._pieces[0] = piece[passable:]
+                piece = piece[:passable]
+            parts.append(piece)
+            size += passable
+            self._passed_bytes += passable
+            self._held_bytes -= passable
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _passable(self, piece: bytes | memoryview) -> int:
+        """Return how much of the first piece may go on now: all of it, a chunk of a long one, or nothing."""
+        size = len(piece)
+        free = size if self.read else self._reading.passable_bytes - self._passed_bytes
+        if size <= MAX_BODY_CHUNK_BYTES:
+            return size if free >= size else 0
+        return MAX_BODY_CHUNK_BYTES if free >= MAX_BODY_CHUNK_BYTES else 0

@@ -1,0 +1,96 @@
+"""What an operator has decided for all exchanges of a server."""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bbr.exchange.ledger import Ledger
+from bbr.exchange.replies import Replies
+from bbr.models.listing import ModelsList
+from bbr.models.routing import Rules
+from bbr.pb.ext_proc_pb2 import ProcessingMode
+from bbr.reading.name import MAX_MODEL_BYTES
+from bbr.reading.paths import PathFilter
+from bbr.reading.uri import Template
+
+
+class BodyMode(enum.IntEnum):
+    """How a gateway sends a body; the values are those of ProcessingMode.BodySendMode."""
+
+    NONE = ProcessingMode.NONE
+    STREAMED = ProcessingMode.STREAMED
+    BUFFERED = ProcessingMode.BUFFERED
+    BUFFERED_PARTIAL = ProcessingMode.BUFFERED_PARTIAL
+    FULL_DUPLEX_STREAMED = ProcessingMode.FULL_DUPLEX_STREAMED
+    GRPC = ProcessingMode.GRPC
+
+
+class Compat(enum.Enum):
+    """Whose answers are given where ours differ on purpose; see bbr.exchange.convention."""
+
+    NONE = "none"
+    GIE = "gie"  # the body-based router of the Gateway API Inference Extension
+    IPP = "ipp"  # llm-d's inference payload processor
+
+
+class InvalidJson(enum.Enum):
+    """What becomes of a body that is no strict JSON. Model servers take some of it: NaN, lone surrogates, a BOM."""
+
+    REJECT = "reject"  # 400
+    PASS_STRIPPED = "pass-stripped"  # noqa: S105 (no password); it goes on without routing headers
+
+
+class OverLimit(enum.Enum):
+    """What becomes of a body that is larger than the limit, and has named no model up to there."""
+
+    REJECT = "reject"  # 413
+    PASS = "pass"  # noqa: S105 (no password); it goes on without routing headers
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What every exchange of a server has in common.
+
+    Attributes:
+        replies: the messages to answer with.
+        ledger: bounds the body octets that all exchanges together hold.
+        assume_body_mode: for a gateway that sends no protocol_config; governs response bodies too.
+        max_body_bytes: a larger body is refused, if it is of the kind that is read. Of an encoded body it is the limit
+            before and after decoding.
+        stream_threshold_bytes: at most max_body_bytes. A longer JSON body is read piece by piece, and goes on upstream
+            in FULL_DUPLEX_STREAMED as soon as its model is known.
+        over_limit: see OverLimit.
+        max_model_bytes: a longer model name is refused.
+        on_invalid_json: see InvalidJson.
+        duplex_idle_seconds: how long a body may stand still in FULL_DUPLEX_STREAMED.
+        buffered_wait_seconds: how long a body may take to come in the other modes.
+        single_reply_bytes: bodies up to this go back in one message with the header answer, in FULL_DUPLEX_STREAMED;
+            at most MAX_BODY_CHUNK_BYTES. 0: none.
+        query_model_paths: URL paths on which `?model=` names the model.
+        path_templates: URL paths that name the model themselves.
+        rules: what becomes of models that are unknown or missing.
+        paths: which paths' bodies are read; None: all.
+        models_list: the answers to GET /v1/models; None: such requests pass.
+    """
+
+    replies: Replies
+    ledger: Ledger = field(default_factory=lambda: Ledger(512 << 20))
+    assume_body_mode: BodyMode = BodyMode.FULL_DUPLEX_STREAMED
+    max_body_bytes: int = 64 << 20
+    stream_threshold_bytes: int = 256 << 10
+    over_limit: OverLimit = OverLimit.REJECT
+    max_model_bytes: int = MAX_MODEL_BYTES
+    on_invalid_json: InvalidJson = InvalidJson.REJECT
+    duplex_idle_seconds: float = 60.0
+    buffered_wait_seconds: float = 300.0
+    single_reply_bytes: int = 0
+    query_model_paths: frozenset[bytes] = frozenset()
+    path_templates: Sequence[Template] = ()
+    rules: Rules = field(default_factory=Rules)
+    paths: PathFilter | None = None
+    models_list: ModelsList | None = None
+
+    def __post_init__(self) -> None:
+        # What is larger than the limit is looked at by what knows limits.
+        threshold = min(self.stream_threshold_bytes, self.max_body_bytes)
+        object.__setattr__(self, "stream_threshold_bytes", threshold)

@@ -1,0 +1,50 @@
+"""What came of an exchange, for whoever counts, logs and traces."""
+
+import enum
+from dataclasses import dataclass
+
+from bbr.models.routing import Route
+
+
+class Outcome(enum.StrEnum):
+    """What came of a request."""
+
+    PENDING = "pending"  # not decided yet; at the end of a stream: the client or the gateway went away first
+    ROUTED = "routed"  # both routing headers set
+    NO_BODY = "no-body"  # nothing to read: passed, stripped
+    NOT_READ = "not-read"  # an upgrade or a content type that the router does not read: passed, stripped
+    NO_MODEL = "no-model"  # read, and no `model` in it: passed, stripped
+    INVALID = "invalid"  # no strict JSON, and the policy lets that pass, stripped; `reason` says which fault
+    ANSWERED = "answered"  # by the router, with the list of models or one of them
+    OVER_LIMIT = "over-limit"  # too large to look for its model, and the policy lets that pass, stripped
+    OBSERVED = "observed"  # the gateway only lets us watch: no answer
+    REFUSED = "refused"  # answered by the router; `reason` says why
+    FAULT = "fault"  # the gateway broke the protocol; `reason` says how, the stream ends with an error
+
+
+@dataclass(slots=True)
+class Verdict:
+    """The facts about one exchange.
+
+    Attributes:
+        outcome: see Outcome. A request may be ROUTED first and REFUSED later, by a fault in the rest of its body.
+        reason: of a refusal, a fault, an invalid body, a list of models that was too long to answer, or an empty model
+            (with --compat), in kebab case; else "".
+        model: the requested model, once known.
+        base_model: what it resolved to.
+        route: how and why, if it was routed.
+        body_bytes: request body received so far.
+        early: the request was routed before its body had ended.
+        status: the HTTP status of an answer of the router's own; 0 without one.
+        late_bodies: body and trailer messages after the request's end, which were dropped (envoyproxy/envoy#46237).
+    """
+
+    outcome: Outcome = Outcome.PENDING
+    reason: str = ""
+    model: str | None = None
+    base_model: str | None = None
+    route: Route | None = None
+    body_bytes: int = 0
+    early: bool = False
+    status: int = 0
+    late_bodies: int = 0

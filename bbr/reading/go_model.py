@@ -1,0 +1,113 @@
+"""A request's model as the Go routers read it: of any type, blanks and all.
+
+Pure. What they put into a header is the text that Go's fmt makes of the decoded value with %v. Go reads every number as
+a float64, and prints an object's members in the order of their keys.
+"""
+
+import decimal
+import json
+import re
+from typing import Final
+
+from bbr import refusal
+from bbr.reading import json_body
+from bbr.refusal import Refusal
+
+# Every number is a float64 in Go.
+_DECODER: Final = json.JSONDecoder(parse_int=float)
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+# Numbers from this power of ten on, and those below the other, are printed with an exponent.
+_LARGE: Final = 6
+_SMALL: Final = -4
+
+
+def read_model(body: bytes, max_model_bytes: int) -> str | None:
+    """Return the text of the `model` field of a complete JSON body.
+
+    Returns:
+        None if the body is empty, is no object, or has no `model`.
+
+    Raises:
+        Refusal: 400; the body is not JSON, has two `model` fields, or one that can't stand in a header.
+    """
+    value = json_body.find_model(body) if body else json_body.ABSENT
+    if value is json_body.ABSENT:
+        return None
+    try:
+        if type(value) in (dict, list):  # its keys are orjson's, which may be other ones than the body has
+            return text_at(body, json_body.model_value_offset(body), max_model_bytes)
+        return header_text(value, max_model_bytes)
+    except Refusal as refused:
+        raise refused.at(json_body.model_value_offset(body)) from None
+
+
+def text_at(octets: bytes, offset: int, max_model_bytes: int) -> str:
+    """Return the text of the `model` that begins at an offset of what is a document, or the beginning of one.
+
+    Raises:
+        Refusal: as `header_text`, and if the value does not end.
+    """
+    try:
+        value, _ = _DECODER.raw_decode(octets[offset:].decode(errors="ignore"))  # a character may be cut off at the end
+    except RecursionError:
+        raise refusal.model_illegal("it is nested too deep") from None
+    except json.JSONDecodeError:
+        raise refusal.model_too_long(None, max_model_bytes) from None
+    return header_text(value, max_model_bytes)
+
+
+def header_text(value: object, max_model_bytes: int) -> str:
+    """Return the text of a `model` of any type.
+
+    Raises:
+        Refusal: 400; it has control characters, is longer than `max_model_bytes`, or nested too deep.
+    """
+    try:
+        name = text_of(value)
+    except RecursionError:
+        raise refusal.model_illegal("it is nested too deep") from None
+    length = len(name.encode())
+    if length > max_model_bytes:
+        raise refusal.model_too_long(length, max_model_bytes)
+    if _CONTROL.search(name):
+        raise refusal.model_illegal("it holds a control character")
+    return name
+
+
+def text_of(value: object) -> str:
+    """Return a decoded JSON value as %v prints it.
+
+    Raises:
+        RecursionError: it is nested too deep.
+    """
+    match value:
+        case None:
+            return "<nil>"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return value
+        case int() | float():
+            return _number(float(value))
+        case list():
+            return f"[{' '.join(map(text_of, value))}]"
+        case dict():
+            # Python orders strings by code points, Go by octets of UTF-8, which comes to the same.
+            return f"map[{' '.join(f'{key}:{text_of(value[key])}' for key in sorted(value))}]"
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def _number(value: float) -> str:
+    """Return a number in the fewest digits that mean it, as strconv's format g has them."""
+    if not value:
+        return "-0" if str(value).startswith("-") else "0"
+    sign, digits, special = decimal.Decimal(repr(value)).normalize().as_tuple()
+    exponent = int(special)  # a number: JSON has none that is not finite
+    power = len(digits) + exponent - 1
+    if _SMALL <= power < _LARGE:
+        return format(decimal.Decimal((sign, digits, exponent)), "f")
+    first, rest = digits[0], "".join(map(str, digits[1:]))
+    mantissa = f"{first}.{rest}" if rest else str(first)
+    return f"{'-' if sign else ''}{mantissa}e{'-' if power < 0 else '+'}{abs(power):02}"

@@ -1,0 +1,133 @@
+"""What the router needs to know of a request's header section.
+
+Pure.
+"""
+
+import enum
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue
+from bbr.reading import name as model
+from bbr.reading.name import BodyKind
+
+# Anthropic's Messages API and what hangs below it, behind any prefix that a gateway may rewrite away.
+_ANTHROPIC_ENDPOINT: Final = b"/v1/messages"
+_ANTHROPIC_PATH: Final = re.compile(rb"[^?#]*/v1/messages(?:[/?#]|$)")
+
+# How the encoding of a field that matters begins: its key, field 1 of HeaderValue, and the key's length. Every protobuf
+# encoder writes fields in the order of their numbers.
+_BEGINNING_BYTES: Final = 5
+_WANTED: Final = frozenset(
+    HeaderValue(key=key).SerializeToString()[:_BEGINNING_BYTES]
+    for key in ("content-type", "content-length", "content-encoding", ":path", ":method", "upgrade")
+)
+
+# Fields and content types that are known again: most requests of a gateway have the same ones. 300 KB at most.
+_CACHED: Final = 1024
+_CACHED_BYTES: Final = 256
+
+# Longer digit strings are no length that an HTTP stack accepts: over every limit, without parsing them.
+_LENGTH_DIGITS: Final = 18
+_TOO_LONG: Final = 1 << 63
+
+
+class Dialect(enum.Enum):
+    """Whose API a client speaks, and so in whose shape it gets errors."""
+
+    OPENAI = enum.auto()
+    ANTHROPIC = enum.auto()
+
+
+class Head(NamedTuple):
+    """A request's header section, as far as it matters.
+
+    Attributes:
+        kind: what the body is. OTHER for upgrades and CONNECT too, which have no body to wait for.
+        content_length: in octets; 0 if it is not announced.
+        dialect: see Dialect.
+        path: the :path pseudo-header, with its query.
+        method: the :method pseudo-header.
+        content_types: the Content-Type fields.
+        content_encodings: the Content-Encoding fields.
+    """
+
+    kind: BodyKind
+    content_length: int
+    dialect: Dialect
+    path: bytes = b""
+    method: bytes = b""
+    content_types: Sequence[bytes] = ()
+    content_encodings: Sequence[bytes] = ()
+
+
+def read_head(headers: HeaderMap) -> Head:
+    """Read a header section; its keys are lower-case, and a field may stand several times.
+
+    Raises:
+        DecodeError: a field that matters is no HeaderValue.
+    """
+    length = 0
+    path = method = b""
+    content_types = []
+    encodings = []
+    dialect = Dialect.OPENAI
+    bodyless = False
+    for field in headers.headers:
+        if field[:_BEGINNING_BYTES] not in _WANTED:
+            continue
+        key, value = _cached_field(field) if len(field) <= _CACHED_BYTES else _field(field)
+        if key == "content-type":
+            content_types.append(value)
+        elif key == "content-length":
+            if value.isdigit():
+                length = int(value) if len(value) <= _LENGTH_DIGITS else _TOO_LONG
+        elif key == ":path":
+            path = value
+            if _ANTHROPIC_ENDPOINT in value and _ANTHROPIC_PATH.match(value):
+                dialect = Dialect.ANTHROPIC
+        elif key == "content-encoding":
+            encodings.append(value)
+        elif key == ":method":
+            method = value
+            bodyless = bodyless or value == b"CONNECT"
+        elif key == "upgrade":
+            bodyless = True
+    kind = BodyKind.OTHER if bodyless else _kind(content_types)
+    return Head(kind, length, dialect, path, method, content_types, encodings)
+
+
+def find_field(headers: HeaderMap, name: str) -> bytes | None:
+    """Return the value of the first field with a name, in small letters and of at most 127 octets; None without one.
+
+    Raises:
+        DecodeError: the field is no HeaderValue.
+    """
+    key = name.encode()
+    beginning = b"\x0a" + bytes((len(key),)) + key
+    for field in headers.headers:
+        if field.startswith(beginning):
+            return _field(field)[1]
+    return None
+
+
+def _kind(content_types: list[bytes]) -> BodyKind:
+    if len(content_types) == 1 and len(content_types[0]) <= _CACHED_BYTES:
+        return _cached_kind(content_types[0])
+    return model.body_kind(content_types)
+
+
+@lru_cache(_CACHED)
+def _cached_kind(content_type: bytes) -> BodyKind:
+    return model.body_kind((content_type,))
+
+
+def _field(encoded: bytes) -> tuple[str, bytes]:
+    """Return a field's name and value; a value stands in raw_value (Envoy), or in value (older gateways)."""
+    field = HeaderValue.FromString(encoded)
+    return field.key, field.raw_value or field.value.encode()
+
+
+_cached_field: Final = lru_cache(_CACHED)(_field)

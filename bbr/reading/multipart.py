@@ -1,0 +1,379 @@
+"""The `model` field of a multipart/form-data body (RFC 7578), read as it comes.
+
+Pure. Files of any size are passed over and never kept. Parsers of multipart differ far more than those of JSON, and two
+that read different models out of one body are a security hole; so the reader takes what RFC 7578 clients send, and
+refuses what any of python-multipart, Go's mime/multipart, busboy, werkzeug, Tornado or Sanic might read in another way:
+
+| in the body | how it is read elsewhere |
+|---|---|
+| `--boundary` anywhere but in a delimiter: behind a bare LF | a delimiter for werkzeug |
+| the same in mid-line | Tornado and Sanic split there |
+| the same in a part's header section | a delimiter for busboy |
+| the same with more behind it: blanks, letters of a longer boundary | a delimiter for Go if blanks |
+| something before the first boundary but CRLFs, behind the last but blanks | python-multipart fails, Go goes on |
+| no closing boundary | Starlette takes what there is |
+| a delimiter right behind the header section, without a CRLF of its own | an empty part for Go, content for others |
+| bare CR or LF, folding, control characters in a header section; a blank before the colon | more fields for some |
+| Content-Disposition missing, not `form-data`, without `name`; any header field twice | skipped; first or last |
+| an empty parameter (`;;`, `;` at the end) | Go and busboy see no name |
+| a parameter twice; `name*`, `name*0`; a value that holds `name=` | Go and Python's email decode RFC 2231 |
+| Content-Type multipart/... on a part | nested parts, which old parsers enter |
+| a part called `_charset_` | RFC 7578, section 4.6: it changes how others are decoded |
+
+The part called `model` must be there once, its value as model.check_model wants it, and besides:
+
+| on a part whose name is or might be `model` | why it is refused |
+|---|---|
+| another spelling: `mo\\del`, `%6dodel`, ` model`, `model[]`, `model%00` | some unescape, trim, or read an array |
+| `filename`, `filename*`, any parameter with a `*` | a file, and no field; nothing at all for busboy |
+| Content-Transfer-Encoding, but for 7bit, 8bit and binary | Go decodes quoted-printable |
+| Content-Type, but for text/plain | a file for busboy, JSON for Spring |
+| a charset, but for UTF-8; others that extend US-ASCII if the name is in ASCII | werkzeug decodes by it |
+"""
+
+import enum
+import re
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from bbr import refusal
+from bbr.reading import name as model
+from bbr.reading import parameters
+from bbr.refusal import Refusal
+
+# Starlette takes 1,000 fields and 1,000 files, Go 1,000 parts.
+MAX_PARTS: Final = 1000
+# Of one part. python-multipart takes 8 fields of 4 KiB; curl and browsers send three at most.
+MAX_PART_FIELDS: Final = 8
+MAX_PART_HEADER_BYTES: Final = 8 << 10
+# One call of `feed` begins at most so many parts: about 0.5 ms.
+PARTS_PER_CALL: Final = 32
+# Octets around the parts: CRLFs before them, blanks behind them.
+MAX_BLANKS: Final = 64
+
+# RFC 2046, section 5.1.1.
+_BOUNDARY: Final = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+_FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*+)")
+_HOLDS_NAME: Final = re.compile(rb"(?<![0-9A-Za-z_-])name[ \t]*(?:\*[0-9*]*)?[ \t]*=", re.IGNORECASE)
+# What PHP, multer or a C string would take for `model`.
+_MODEL_ALIKE: Final = re.compile(rb"[\s\0]*model[\s\0]*(?:[\[\0].*)?", re.DOTALL)
+_ESCAPED: Final = re.compile(rb"\\(.)", re.DOTALL)
+_ASCII_SUPERSETS: Final = (b"iso-8859-1", b"windows-1252", b"latin1", b"iso-8859-15")
+_CRLF: Final = b"\r\n"
+
+
+def boundary(content_types: Sequence[bytes]) -> bytes:
+    """Return the boundary of a multipart/form-data body by its Content-Type fields.
+
+    Raises:
+        Refusal: 400; it is missing, illegal (RFC 2046, section 5.1.1: 1 to 70 characters of a few kinds), or could be
+            read in several ways. 415; the charset is not UTF-8.
+    """
+    if len(content_types) != 1:
+        raise refusal.multipart_boundary(f"there are {len(content_types)} of it")
+    try:
+        main, found = parameters.parse(content_types[0])
+    except ValueError as error:
+        raise refusal.multipart_boundary(str(error)) from None
+    if main != b"multipart/form-data":
+        raise refusal.multipart_boundary("it is not multipart/form-data")
+    if any(name.startswith(b"boundary*") for name in found):
+        raise refusal.multipart_boundary("it has a parameter `boundary*`")
+    if b"boundary" not in found:
+        raise refusal.multipart_boundary("it has no parameter `boundary`")
+    if not _BOUNDARY.fullmatch(found[b"boundary"]):
+        raise refusal.multipart_boundary("its boundary is not 1 to 70 of the characters that RFC 2046 allows")
+    parameters.check_charset(content_types[0])
+    return found[b"boundary"]
+
+
+class _State(enum.Enum):
+    START = enum.auto()  # before the first delimiter
+    DELIMITER = enum.auto()  # right behind `--boundary`
+    HEADER = enum.auto()  # in a part's header section
+    CONTENT = enum.auto()  # in the content of a part that is passed over
+    MODEL = enum.auto()  # in the content of the model's part
+    END = enum.auto()  # behind the closing delimiter
+
+
+class MultipartReader:
+    """The `model` of one multipart/form-data body.
+
+    Feed it the octets, in pieces of any size, then call `end`. Every split gives the same result. It keeps what can't
+    be read yet: a header section, and of a file the boundary and three octets, of the model its longest name more.
+
+    Args:
+        boundary: as `boundary` returns it.
+        max_model_bytes: a longer name is refused.
+
+    Attributes:
+        model: the model's name once its part is complete. A fault, or a second model, may follow.
+    """
+
+    __slots__ = (
+        "_at",
+        "_base",
+        "_buffer",
+        "_content",
+        "_dashes",
+        "_delimiter",
+        "_end",
+        "_max_model_bytes",
+        "_parts",
+        "_state",
+        "_wide",
+        "model",
+    )
+
+    def __init__(self, boundary: bytes, max_model_bytes: int = model.MAX_MODEL_BYTES) -> None:
+        self._dashes = b"--" + boundary
+        self._max_model_bytes = max_model_bytes
+        self._state = _State.START
+        self._buffer = b""  # what is being read; between calls what could not be read yet
+        self._at = 0  # how far it is read
+        self._base = 0  # where in the body it begins
+        self._content = 0  # octets of a part's content before `_at`
+        self._delimiter = 0  # where in the body the last delimiter begins
+        self._end = 0  # where in the body the closing delimiter ends
+        self._parts = 0
+        self._wide = True  # whether the model may have other characters than ASCII's
+        self.model: str | None = None
+
+    @property
+    def passable_bytes(self) -> int:
+        """How many octets, from the body's start, do not complete it: what a server may get before its end is known."""
+        if self._state in (_State.START, _State.DELIMITER, _State.END):
+            return self._delimiter
+        return self._base + (len(self._buffer) if self._state is _State.HEADER else 0)
+
+    def feed(self, octets: bytes, start: int = 0) -> int:
+        """Add octets from `start` on, and return up to where they are read.
+
+        That is their length, unless they begin more than PARTS_PER_CALL parts: then call again with what is returned.
+
+        Raises:
+            Refusal: 400; see the tables above.
+        """
+        self._buffer += octets[start:]
+        enough = self._parts + PARTS_PER_CALL
+        while self._parts < enough and _STEPS[self._state](self):
+            pass
+        unread = len(self._buffer) - self._at if self._parts >= enough else 0
+        self._buffer = self._buffer[self._at : len(self._buffer) - unread]
+        self._base += self._at
+        self._at = 0
+        return len(octets) - unread
+
+    def end(self) -> str | None:
+        """Return the model, or None if no part is called so, when no more octets will come.
+
+        A body of no octets at all is no body, and no error.
+
+        Raises:
+            Refusal: 400; the body was cut off.
+        """
+        if self._state is not _State.END and (self._base or self._buffer):
+            raise refusal.multipart_cut_off()
+        return self.model
+
+    # Each step reads what it can, and tells whether the next one may go on.
+
+    def _start(self) -> bool:
+        while self._base + self._at < MAX_BLANKS and self._buffer.startswith(_CRLF, self._at):
+            self._at += len(_CRLF)
+        rest = self._buffer[self._at : self._at + len(self._dashes)]
+        if not (self._dashes.startswith(rest) or rest == b"\r"):
+            raise self._invalid("it does not begin with its boundary")
+        if rest != self._dashes:
+            return False
+        self._delimiter = self._base + self._at
+        self._at += len(rest)
+        self._state = _State.DELIMITER
+        return True
+
+    def _after_delimiter(self) -> bool:
+        two = self._buffer[self._at : self._at + 2]
+        if len(two) < 2:
+            return False
+        if two == b"--":
+            self._state = _State.END
+            self._end = self._base + self._at + 2
+        elif two == _CRLF:
+            self._parts += 1
+            if self._parts > MAX_PARTS:
+                raise refusal.multipart_too_many("parts", MAX_PARTS)
+            self._state = _State.HEADER
+        else:
+            raise self._invalid("its boundary is followed by something else than a line end")
+        self._at += 2
+        return True
+
+    def _header(self) -> bool:
+        end = self._buffer.find(b"\r\n\r\n", self._at, self._at + MAX_PART_HEADER_BYTES + 4)
+        if end < 0:
+            if len(self._buffer) - self._at >= MAX_PART_HEADER_BYTES + 4:
+                raise self._invalid(f"a part's header section is longer than {MAX_PART_HEADER_BYTES} bytes")
+            return False
+        is_model = self._read_header(self._buffer[self._at : end])
+        self._at = end + 4
+        self._content = 0
+        self._state = _State.MODEL if is_model else _State.CONTENT
+        return True
+
+    def _pass_over(self) -> bool:
+        found = self._buffer.find(self._dashes, self._at)
+        if found < 0:
+            # Enough for a delimiter that has begun, and two octets before it.
+            keep = max(self._at, len(self._buffer) - len(self._dashes) - 1)
+            self._content += keep - self._at
+            self._at = keep
+            return False
+        self._close_part(found)
+        return True
+
+    def _read_model(self) -> bool:
+        longest = self._max_model_bytes + len(_CRLF) + len(self._dashes)
+        found = self._buffer.find(self._dashes, self._at, self._at + longest)
+        if found < 0:
+            if len(self._buffer) - self._at >= longest:
+                raise refusal.model_too_long(None, self._max_model_bytes)
+            return False
+        begin = self._at
+        self._close_part(found)
+        value = self._buffer[begin : found - len(_CRLF)]
+        try:
+            name = value.decode() if self._wide else value.decode("ascii")
+        except UnicodeDecodeError:
+            why = "UTF-8" if self._wide else "ASCII, and its part has a charset of its own"
+            raise refusal.multipart_model(f"its value is not {why}").at(self._base + begin) from None
+        try:
+            self.model = model.check_model(name, self._max_model_bytes)
+        except Refusal as refused:
+            raise refused.at(self._base + begin) from None
+        return True
+
+    def _close_part(self, found: int) -> None:
+        if self._content + found - self._at < len(_CRLF) or self._buffer[found - 2 : found] != _CRLF:
+            self._at = found
+            raise self._invalid("its boundary stands somewhere else than at the start of a line")
+        self._delimiter = self._base + found - len(_CRLF)
+        self._at = found + len(self._dashes)
+        self._state = _State.DELIMITER
+
+    def _after_end(self) -> bool:
+        rest = self._buffer[self._at :].lstrip(b" \t\r\n")
+        self._at = min(len(self._buffer) - len(rest), self._end + MAX_BLANKS - self._base)
+        if self._at < len(self._buffer):
+            raise self._invalid("something follows its closing boundary")
+        return False
+
+    def _read_header(self, section: bytes) -> bool:
+        """Read a part's header section, and tell whether the part is the model."""
+        fields: dict[bytes, bytes] = {}
+        if self._dashes in section:
+            raise self._invalid("its boundary stands in a part's header section")
+        lines = section.split(_CRLF)
+        if len(lines) > MAX_PART_FIELDS:
+            raise refusal.multipart_too_many("header fields in a part", MAX_PART_FIELDS)
+        for line in lines:
+            match = _FIELD.fullmatch(line)
+            if not match:
+                raise self._invalid("a part's header field is not `name: value`")
+            name = match[1].lower()
+            if name in fields:
+                raise self._invalid("a part has a header field twice")
+            fields[name] = match[2]
+        disposition = self._disposition(fields.get(b"content-disposition"))
+        content_type = fields.get(b"content-type", b"")
+        if content_type.lower().startswith(b"multipart/"):
+            raise self._invalid("a part is a multipart body itself")
+        if not self._is_model(disposition[b"name"]):
+            return False
+        self._check_model_part(disposition, content_type, fields.get(b"content-transfer-encoding", b""))
+        if self.model is not None:
+            raise refusal.model_duplicate("multipart body").at(self._base + self._at)
+        return True
+
+    def _disposition(self, value: bytes | None) -> dict[bytes, bytes]:
+        if value is None:
+            raise self._invalid("a part has no Content-Disposition")
+        try:
+            main, found = parameters.parse(value, allow_empty=False)
+        except ValueError as error:
+            raise self._invalid(f"a part's Content-Disposition can not be read: {error}") from None
+        if main != b"form-data" or b"name" not in found:
+            raise self._invalid("a part's Content-Disposition is not `form-data` with a name")
+        if any(name.startswith(b"name*") for name in found):
+            raise self._invalid("a part's Content-Disposition has a parameter `name*`")
+        if any(map(_HOLDS_NAME.search, found.values())):
+            raise self._invalid("a parameter of a part's Content-Disposition holds `name=`")
+        return found
+
+    def _is_model(self, name: bytes) -> bool:
+        if name == b"model":
+            return True
+        if name == b"_charset_":
+            raise self._invalid("a part is called `_charset_`")
+        unescaped = (name, _ESCAPED.sub(rb"\1", name), name.replace(b"\\", b""))
+        if any(_MODEL_ALIKE.fullmatch(unquote_to_bytes(each)) for each in unescaped) or b"=?" in name:
+            raise self._unsure("a part's name is `model` only for some")
+        return False
+
+    def _check_model_part(self, disposition: dict[bytes, bytes], content_type: bytes, encoding: bytes) -> None:
+        if any(name.startswith(b"filename") or b"*" in name for name in disposition):
+            raise self._unsure("its part has a filename, or a parameter with a *")
+        if encoding.strip().lower() not in (b"", b"7bit", b"8bit", b"binary"):
+            raise self._unsure("its part has a Content-Transfer-Encoding")
+        self._wide = True
+        if not content_type:
+            return
+        try:
+            main, found = parameters.parse(content_type, allow_empty=False)
+        except ValueError as error:
+            raise self._unsure(f"its part's Content-Type can not be read: {error}") from None
+        charset = found.get(b"charset", b"utf-8").lower()
+        self._wide = charset in parameters.UTF8
+        if b"charset*" in found or main != b"text/plain" or not (self._wide or charset in _ASCII_SUPERSETS):
+            raise self._unsure("its part's Content-Type is not text/plain in UTF-8")
+
+    def _invalid(self, why: str) -> Refusal:
+        return refusal.multipart_invalid(why).at(self._base + self._at)
+
+    def _unsure(self, why: str) -> Refusal:
+        return refusal.multipart_model(why).at(self._base + self._at)
+
+
+class BoundaryWatch:
+    """Watches over an encoded multipart body as it came, before it is decoded.
+
+    A server that does not decode bodies, and skips what stands before the first boundary as Go and busboy do, could
+    find another body in one that only stores what it encodes, or carries it in a comment.
+    """
+
+    __slots__ = ("_dashes", "_tail")
+
+    def __init__(self, boundary: bytes) -> None:
+        self._dashes = b"--" + boundary
+        self._tail = b""
+
+    def feed(self, octets: bytes) -> None:
+        """Look at the next encoded octets.
+
+        Raises:
+            Refusal: 400; the boundary stands in them.
+        """
+        text = self._tail + octets
+        if self._dashes in text:
+            raise refusal.encoding_ambiguous()
+        self._tail = text[-len(self._dashes) + 1 :]
+
+
+_STEPS: Final = {
+    _State.START: MultipartReader._start,
+    _State.DELIMITER: MultipartReader._after_delimiter,
+    _State.HEADER: MultipartReader._header,
+    _State.CONTENT: MultipartReader._pass_over,
+    _State.MODEL: MultipartReader._read_model,
+    _State.END: MultipartReader._after_end,
+}

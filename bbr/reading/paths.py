@@ -1,0 +1,105 @@
+"""Which request paths the router reads bodies of: the operator's --include-path and --exclude-path.
+
+Pure. The gateway and the servers may each read a path in another way (see `bbr.reading.uri`), so a body is left unread
+only if the path is out of scope in each of these ways: no spelling of a path that is read makes it one that is not.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from bbr.reading import uri
+
+MAX_PATTERNS: Final = 64
+MAX_PATTERN_CHARACTERS: Final = 256
+
+_SEGMENT: Final = re.compile(r"[0-9A-Za-z._~!$&'()+=:@*-]+")
+
+_SLASHES: Final = re.compile(rb"//+")
+
+# Paths that are known again: 300 KB at most.
+_CACHED: Final = 1024
+_CACHED_BYTES: Final = 256
+
+
+class PathPattern:
+    """A pattern of paths: `*` stands for any characters within a segment, `**` for any number of whole segments.
+
+    Attributes:
+        text: as the operator wrote it.
+    """
+
+    __slots__ = ("_match", "text")
+
+    def __init__(self, text: str) -> None:
+        """Compile a pattern.
+
+        Raises:
+            ValueError: the message names the pattern and the rule.
+        """
+        if len(text) > MAX_PATTERN_CHARACTERS:
+            raise ValueError(f"has a path pattern of more than {MAX_PATTERN_CHARACTERS} characters")
+        if not text.startswith("/"):
+            raise ValueError(f"has the path pattern {text!r}, which does not begin with a slash")
+        expression = ""
+        for segment in text.rstrip("/").split("/")[1:]:
+            if segment == "**":
+                expression += "(?:/[^/]*)*"
+                continue
+            if segment in (".", "..") or "**" in segment or not _SEGMENT.fullmatch(segment):
+                raise ValueError(
+                    f"has the path pattern {text!r}, which has an empty segment, a dot segment, ** beside other "
+                    "characters, or a character that a path does not have"
+                )
+            expression += "/" + re.escape(segment).replace(r"\*", "[^/]*")
+        self.text = text
+        self._match = re.compile(expression.encode()).fullmatch
+
+    def matches(self, path: bytes) -> bool:
+        """Tell whether a path, without a slash at its end, is one of the pattern's."""
+        return self._match(path) is not None
+
+    def __repr__(self) -> str:
+        return f"PathPattern({self.text!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PathPattern) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+class PathFilter:
+    """Tells which paths' bodies are read.
+
+    Args:
+        include: only these; without any, all.
+        exclude: not these, even if they are included.
+    """
+
+    def __init__(self, include: tuple[PathPattern, ...] = (), exclude: tuple[PathPattern, ...] = ()) -> None:
+        self._include = include
+        self._exclude = exclude
+        self._cached = lru_cache(_CACHED)(self._reads)
+
+    def reads(self, path: bytes) -> bool:
+        """Tell whether the body of a request for `path`, the :path pseudo-header, is read."""
+        path = path.partition(b"?")[0]
+        return self._reads(path) if len(path) > _CACHED_BYTES else self._cached(path)
+
+    def _reads(self, path: bytes) -> bool:
+        if not uri.is_odd(path):
+            return self._in_scope({path.rstrip(b"/")})
+        if len(path) > uri.MAX_PATH_BYTES:
+            return True  # to read it in every way takes too long
+        readings = {reading for reading, _ in uri.readings(path)}
+        readings |= {_SLASHES.sub(b"/", reading) for reading in readings}  # after the dots, as Envoy does it
+        return self._in_scope({reading.rstrip(b"/") for reading in readings})
+
+    def _in_scope(self, readings: set[bytes]) -> bool:
+        included = not self._include or any(_any_matches(self._include, reading) for reading in readings)
+        return included and not all(_any_matches(self._exclude, reading) for reading in readings)
+
+
+def _any_matches(patterns: tuple[PathPattern, ...], path: bytes) -> bool:
+    return any(pattern.matches(path) for pattern in patterns)

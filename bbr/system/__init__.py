@@ -1,0 +1,1 @@
+"""What the operating system and the C library give, behind small interfaces. Imports nothing of ours."""

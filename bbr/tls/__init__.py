@@ -1,0 +1,1 @@
+"""Certificates, client certificates and TLS sessions."""

@@ -1,0 +1,207 @@
+"""What the ext_proc port shows on TLS connections and asks of clients, and its files, followed as they change.
+
+Imported only where TLS is served, as bbr.tls.credentials is.
+"""
+
+import asyncio
+import dataclasses
+import datetime
+import logging
+import socket
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+from bbr.system.watch import POLL_SECONDS, Poll, in_thread, metadata
+from bbr.tls import credentials as tls
+from bbr.tls.client_names import AllowedName
+from bbr.tls.credentials import Credentials, CredentialsError
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+# What issues certificates renews them long before: cert-manager with a third of their life left, SPIRE with half. One
+# that gets so old is renewed by nobody, or by hand; a week is time enough for that.
+_OLD_AGE_SHARE: Final = 10
+_MAX_OLD_AGE: Final = datetime.timedelta(days=7)
+
+
+def now() -> datetime.datetime:
+    """Return the time, which certificates expire by."""
+    return datetime.datetime.now(datetime.UTC)
+
+
+class Certificates:
+    """The credentials in use, and what keeps them up to date.
+
+    Certificate and key are one thing, the clients' authorities another: each keeps its last good content while its
+    files can't be used, as they may be in the middle of a change.
+
+    Attributes:
+        credentials: those in use; `not_after` is when their certificate expires.
+    """
+
+    def __init__(
+        self,
+        cert: Path | None = None,
+        key: Path | None = None,
+        client_ca: Path | None = None,
+        client_names: tuple[AllowedName, ...] = (),
+        *,
+        poll_seconds: float = POLL_SECONDS,
+        clock: Callable[[], datetime.datetime] = now,
+    ) -> None:
+        """Read the files, or make a self-signed certificate.
+
+        Args:
+            cert: the certificate and its chain, in PEM; None: a self-signed one is made.
+            key: its private key.
+            client_ca: the authorities of clients' certificates; None: clients need none.
+            client_names: the names of clients to let in; empty: all that an authority has signed.
+            poll_seconds: how often to look at the files, and at the certificate's age.
+            clock: gives the time.
+
+        Raises:
+            CredentialsError: a file can't be used.
+        """
+        self._cert = cert
+        self._client_ca = client_ca
+        self._client_names = client_names
+        self._clock = clock
+        self._poll = Poll(poll_seconds)
+        self._pair: _Files[Credentials] | None = None
+        self._authorities: _Files[bytes] | None = None
+        if cert and key:
+            files = cert, key
+            self._pair = _Files("certificate", files, partial(tls.load, *files))
+        else:
+            names = ["localhost", socket.gethostname()]
+            self._own = tls.self_signed([name for name in names if name.isascii() and name], clock())
+        if client_ca:
+            self._authorities = _Files("file", (client_ca,), partial(tls.load_authorities, client_ca))
+        self.credentials = self._current()
+        self._told_age = ("", "")  # the certificate and what was said of it
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, use: Callable[[Credentials], None]) -> None:
+        """Tell of the certificate in use, and follow the files; `use` is called with each new one."""
+        self._tell()
+        self._tell_age()
+        self._task = asyncio.create_task(self._follow(use), name="certificates")
+        self._task.add_done_callback(_report)
+
+    async def stop(self) -> None:
+        """Follow the files no longer."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def reload(self) -> None:
+        """Read the files anew, whether they seem to have changed or not."""
+        self._poll.ask()
+
+    async def _follow(self, use: Callable[[Credentials], None]) -> None:
+        while True:
+            asked = await self._poll.wait()
+            recovered = await in_thread(partial(self._look, asked=asked))
+            before, current = self.credentials, self._current()
+            if current != before:
+                use(current)
+                self.credentials = current
+            if recovered or current.fingerprint != before.fingerprint:
+                self._tell()
+            if current.clients != before.clients:
+                log.info("--tls-client-ca: %s: has changed and is in use", self._client_ca)
+            self._tell_age()
+
+    def _look(self, *, asked: bool) -> bool:
+        """Look at the files; True if the certificate's were unusable and no more are."""
+        if self._authorities is not None and self._authorities.look(asked=asked):
+            log.info("--tls-client-ca: %s: can be used again", self._client_ca)
+        return self._pair is not None and self._pair.look(asked=asked)
+
+    def _current(self) -> Credentials:
+        credentials = self._pair.content if self._pair else self._own
+        if self._authorities is None:
+            return credentials
+        clients = tls.Clients(self._authorities.content, self._client_names)
+        return dataclasses.replace(credentials, clients=clients)
+
+    def _tell(self) -> None:
+        credentials = self.credentials
+        if credentials.self_signed:
+            log.info("the certificate is self-signed, made at this start: SHA-256 %s", credentials.fingerprint)
+            return
+        log.info(
+            "the certificate is that of %s, valid until %s: SHA-256 %s",
+            self._cert,
+            _written(credentials.not_after),
+            credentials.fingerprint,
+        )
+
+    def _tell_age(self) -> None:
+        """Warn, once of each certificate, that it will soon expire, and that it has."""
+        credentials = self.credentials
+        left = credentials.not_after - self._clock()
+        old_age = min((credentials.not_after - credentials.not_before) / _OLD_AGE_SHARE, _MAX_OLD_AGE)
+        if left > old_age:
+            return
+        what = "has expired: no gateway that verifies it will connect"
+        if left > datetime.timedelta(0):
+            what = f"expires on {_written(credentials.not_after)} and has not been renewed"
+        if self._told_age != (credentials.fingerprint, what):
+            self._told_age = (credentials.fingerprint, what)
+            log.warning("%s: %s", f"--tls-cert: {self._cert}" if self._pair else "self-signed", what)
+
+
+class _Files(Generic[T]):
+    """Something read from files together, and its last good content.
+
+    Attributes:
+        content: the last good one.
+    """
+
+    def __init__(self, what: str, files: tuple[Path, ...], read: Callable[[], T]) -> None:
+        self._what = what
+        self._files = files
+        self._read = read
+        self._fault = ""  # why the files can't be used
+        self._seen = self._metadata()
+        self.content = read()
+
+    def look(self, *, asked: bool) -> bool:
+        """Read anew what has changed or could not be used; True if it could not and now can.
+
+        A fault is told once, and again if it was `asked` for.
+        """
+        seen = self._metadata()
+        if not asked and not self._fault and seen == self._seen:
+            return False
+        self._seen = seen
+        try:
+            self.content = self._read()
+        except CredentialsError as error:
+            if seen != self._metadata():  # they were being changed under our hands; the next look will tell
+                return False
+            fault = str(error)
+            if asked or fault != self._fault:
+                log.warning("%s; the last good %s stays in use", fault, self._what)
+            self._fault = fault
+            return False
+        recovered, self._fault = bool(self._fault), ""
+        return recovered
+
+    def _metadata(self) -> list[tuple[int, ...]]:
+        return [metadata(path) for path in self._files]
+
+
+def _written(time: datetime.datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M} UTC"
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Tell of a task that ended of itself: an error of ours. The certificate stays as it is; requests are routed."""
+    if not task.cancelled():
+        log.critical("certificates are followed no longer; restart the router", exc_info=task.exception())

@@ -1,0 +1,141 @@
+import json
+
+import pytest
+
+from bbr.commands.explain import Asked, explain
+from bbr.config.settings import Settings
+from bbr.exchange.policy import BodyMode, Compat, InvalidJson
+from bbr.models.routing import MissingModel, UnknownModel
+from bbr.sources.table import SourceError
+from tests.support.background import Background
+from tests.support.fake_kubernetes import FakeKubernetes
+
+JSON = ("content-type", "application/json")
+STRIPPED = (
+    "  remove  X-Gateway-Model-Name\n  remove  X-Gateway-Base-Model-Name\n  remove  x-gateway-destination-endpoint\n"
+)
+
+
+@pytest.fixture
+def models(tmp_path):
+    path = tmp_path / "models.yaml"
+    path.write_text("models: [{name: qwen, adapters: [sql]}]\naliases: {gpt: sql}\n", encoding="utf-8")
+    return path
+
+
+def chat(body, *headers):
+    return Asked("POST", "/v1/chat/completions", headers or (JSON,), body)
+
+
+BOTH = pytest.mark.parametrize("mode", [BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED], ids=lambda mode: mode.name)
+
+
+@BOTH
+def test_a_routed_request(models, mode):
+    text, status = explain(Settings(models=models, assume_body_mode=mode), chat(b'{"model": "gpt"}'))
+    assert status == 0
+    assert text == (
+        f"Routed gpt: it is an alias (file {models}, line 2).\n"
+        "  set     X-Gateway-Model-Name: sql\n"
+        "  set     X-Gateway-Base-Model-Name: qwen\n"
+        "  remove  x-gateway-destination-endpoint\n"
+    )
+
+
+@BOTH
+def test_a_refused_request(models, mode):
+    text, status = explain(Settings(models=models, assume_body_mode=mode), chat(b'{"model": "x"}'))
+    assert status == 0
+    first, second = text.splitlines()
+    assert first == "The router answers itself: 404, bbr:model-not-found."
+    assert json.loads(second)["error"]["code"] == "model_not_found"
+
+
+PASSED = {
+    "no model": (chat(b"{}"), "its body names no model"),
+    "no body": (Asked("GET", "/x"), "it has no body, and nothing else that names a model"),
+    "not read": (
+        chat(b"x", ("Content-Type", "audio/wav")),
+        "its body is not read: by its method or content type, or by --include-path and --exclude-path",
+    ),
+    "invalid": (chat(b"{"), "its body is no strict JSON, and --on-invalid-json lets it pass (invalid-json)"),
+}
+
+
+@BOTH
+@pytest.mark.parametrize(("asked", "why"), PASSED.values(), ids=PASSED)
+def test_a_request_that_passes(models, mode, asked, why):
+    settings = Settings(models=models, assume_body_mode=mode, on_invalid_json=InvalidJson.PASS_STRIPPED)
+    assert explain(settings, asked) == (f"Passed on without routing headers: {why}.\n{STRIPPED}", 0)
+
+
+def test_a_request_by_a_rule_of_the_settings(models):
+    settings = Settings(models=models, missing_model=MissingModel.DEFAULT, default_model="sql")
+    assert explain(settings, chat(b"{}"))[0].startswith(
+        f"Routed: the request names no model: --missing-model=default (file {models}, line 1).\n"
+    )
+    settings = Settings(models=models, unknown_model=UnknownModel.EMPTY)
+    assert explain(settings, chat(b'{"model": "x"}'))[0] == (
+        "Routed x: the table does not hold it: --unknown-model=empty.\n"
+        "  set     X-Gateway-Model-Name: x\n"
+        "  set     X-Gateway-Base-Model-Name: \n"
+        "  remove  x-gateway-destination-endpoint\n"
+    )
+
+
+def test_the_answers_of_a_go_router(models):
+    settings = Settings(models=models, compat=Compat.GIE, unknown_model=UnknownModel.EMPTY)
+    text, _ = explain(settings, chat(b'{"model": 1}'))
+    assert text.splitlines()[1:] == [
+        "  set     X-Gateway-Model-Name: 1",
+        "  set     X-Gateway-Base-Model-Name: ",
+        "  set     Content-Length: 12",
+    ]
+    assert explain(settings, chat(b"{"))[0] == (
+        "The router answers itself: 400, bbr:invalid-json.\n"
+        "inference error: BadRequest - failed to parse request body: unexpected end of data at byte 1.\n"
+    )
+
+
+def test_a_long_body(models):
+    body = b'{"prompt": "%s", "model": "sql"}' % (b"x" * 300_000)
+    assert explain(Settings(models=models), chat(body))[0].startswith("Routed sql: ")
+
+
+def test_as_json(models):
+    text, status = explain(Settings(models=models), chat(b'{"model": "sql"}'), as_json=True)
+    assert status == 0
+    assert json.loads(text) == {
+        "outcome": "routed",
+        "reason": None,
+        "requested_model": "sql",
+        "rule": "it is an adapter",
+        "declared_by": {"kind": "file", "namespace": "", "name": str(models), "line": 1},
+        "set_headers": {"X-Gateway-Model-Name": "sql", "X-Gateway-Base-Model-Name": "qwen"},
+        "removed_headers": ["x-gateway-destination-endpoint"],
+        "answer": None,
+    }
+
+
+def test_a_refusal_as_json(models):
+    found = json.loads(explain(Settings(models=models), chat(b'{"model": 1}'), as_json=True)[0])
+    assert (found["outcome"], found["reason"], found["rule"]) == ("refused", "model-not-string", None)
+    assert (found["answer"]["status"], found["answer"]["details"]) == (400, "bbr:model-not-string")
+    assert json.loads(found["answer"]["body"])["error"]["param"] == "model"
+
+
+def test_a_model_of_a_cluster(tmp_path):
+    with Background() as background:
+        fake = FakeKubernetes()
+        fake.put("a", data={"baseModel": "gemma", "adapters": "- gemma-lora"})
+        background.run(fake.start())
+        settings = Settings(kubernetes=True, kubeconfig=fake.kubeconfig(tmp_path))
+        text, _ = explain(settings, chat(b'{"model": "gemma-lora"}'))
+        background.run(fake.stop())
+    assert text.startswith("Routed gemma-lora: it is an adapter (ConfigMap default/a).\n")
+
+
+def test_a_table_that_can_not_be_used(models):
+    models.write_text("models: x", encoding="utf-8")
+    with pytest.raises(SourceError, match="line 1: models must be a list"):
+        explain(Settings(models=models), chat(b"{}"))

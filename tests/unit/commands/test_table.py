@@ -1,0 +1,149 @@
+import json
+import os
+
+import pytest
+
+from bbr.commands import table as commands
+from bbr.config.settings import Settings
+from bbr.sources import file
+from bbr.sources.table import SourceError
+from tests.support.background import Background
+from tests.support.fake_kubernetes import FakeKubernetes
+
+
+@pytest.fixture
+def models(tmp_path):
+    return write(
+        tmp_path / "a.yaml",
+        "models:\n- name: org/qwen\n  adapters: [sql]\naliases:\n  gpt: sql\n",
+    )
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def of(path, **settings):
+    return Settings(models=path, **settings)
+
+
+def test_models(models):
+    text, status = commands.models(of(models))
+    assert status == 0
+    assert text == (
+        "NAME      KIND          BASE MODEL  DECLARED BY\n"
+        f"org/qwen  base model    org/qwen    file {models}, line 2\n"
+        f"sql       adapter       org/qwen    file {models}, line 2\n"
+        f"gpt       alias of sql  org/qwen    file {models}, line 5\n"
+        "\n"
+        f"1 base model, 1 adapter and 1 alias from {models}.\n"
+    )
+
+
+def test_models_without_a_table():
+    assert commands.models(of(None)) == ("no model table: every model is its own base model.\n", 0)
+
+
+def test_models_tells_what_is_ignored_and_what_is_broken(models):
+    write(models.parent / "b.yaml", "models: [{name: phi, adapters: [sql]}]")
+    broken = write(models.parent / "c.yaml", "models: x")
+    text, status = commands.models(of(models.parent))
+    assert status == 1
+    assert text.partition("\n\n")[2] == (
+        f"2 base models, 1 adapter and 1 alias from {models.parent}.\n"
+        "\n"
+        "Ignored:\n"
+        f"  sql can't be an adapter of phi (file {models.parent}/b.yaml, line 1): "
+        f"it is an adapter of org/qwen (file {models}, line 2)\n"
+        "\n"
+        "Can't be used:\n"
+        f"  file {broken}: line 1: models must be a list\n"
+    )
+
+
+def test_models_as_json(models):
+    write(models.parent / "b.yaml", "models: [{name: phi, adapters: [sql]}]\naliases: {x: nobody}")
+    broken = write(models.parent / "c.yaml", "models: x")
+    text, status = commands.models(of(models.parent), as_json=True)
+    found = json.loads(text)
+    assert (status, found["identity"]) == (1, False)
+    assert found["models"][2] == {
+        "name": "gpt",
+        "kind": "alias",
+        "base_model": "org/qwen",
+        "alias_of": "sql",
+        "declared_by": {"kind": "file", "namespace": "", "name": str(models), "line": 5},
+    }
+    assert [each["name"] for each in found["models"]] == ["org/qwen", "sql", "gpt", "phi"]
+    sql, x = found["conflicts"]
+    assert (sql["name"], sql["kept"]["base_model"], sql["ignored"]["base_model"]) == ("sql", "org/qwen", "phi")
+    assert sql["why"].startswith("sql can't be an adapter of phi")
+    assert (x["name"], x["kept"], x["ignored"]["alias_of"]) == ("x", None, "nobody")
+    assert found["broken"] == [{"source": "file", "object": str(broken), "why": "line 1: models must be a list"}]
+
+
+def test_models_as_json_of_a_file_whose_name_is_no_text(tmp_path):
+    (tmp_path / os.fsdecode(b"\xff.yaml")).write_text("models: [{name: qwen}]")
+    (tmp_path / os.fsdecode(b"\xfe.yaml")).write_text("models: [{name: }]")
+    found = json.loads(commands.models(of(tmp_path), as_json=True)[0])
+    assert found["models"][0]["declared_by"]["name"] == str(tmp_path / "\\udcff.yaml")
+    assert found["broken"][0]["object"] == str(tmp_path / "\\udcfe.yaml")
+
+
+def test_models_as_json_without_a_table():
+    found = json.loads(commands.models(of(None), as_json=True)[0])
+    assert found == {"identity": True, "models": [], "conflicts": [], "broken": []}
+
+
+def test_models_of_a_directory_that_can_not_be_read(models, monkeypatch):
+    monkeypatch.setattr(file, "MAX_FILES", 0)
+    with pytest.raises(SourceError):
+        commands.models(of(models.parent))
+
+
+def test_models_of_a_cluster(models, tmp_path):
+    with Background() as background:
+        fake = FakeKubernetes()
+        fake.put("a", data={"baseModel": "gemma", "adapters": "- gemma-lora"})
+        fake.put("b", data={"baseModel": ""})
+        background.run(fake.start())
+        settings = Settings(kubernetes=True, kubeconfig=fake.kubeconfig(tmp_path))
+        text, status = commands.models(settings)
+        background.run(fake.stop())
+    assert status == 1
+    assert "gemma-lora  adapter     gemma       ConfigMap default/a\n" in text
+    assert "1 base model and 1 adapter from the ConfigMaps of all namespaces.\n" in text
+    assert "kubernetes default/b: data.baseModel is blank\n" in text
+
+
+def test_models_of_a_cluster_that_is_not_known(tmp_path):
+    with pytest.raises(SourceError, match="--kubernetes: "):
+        commands.models(Settings(kubernetes=True, kubeconfig=tmp_path / "none"))
+
+
+def test_check_asks_no_cluster(models, tmp_path):
+    text, status = commands.check(Settings(models=models, kubernetes=True, kubeconfig=tmp_path / "none"))
+    assert (status, "ConfigMaps" in text) == (0, False)
+
+
+def test_check_of_a_valid_file(models):
+    assert commands.check(of(models)) == (f"1 base model, 1 adapter and 1 alias from {models}.\n", 0)
+
+
+def test_check_of_a_broken_file(models):
+    write(models, "models: x")
+    assert commands.check(of(models)) == (f"--models: {models}: line 1: models must be a list.\n", 1)
+
+
+def test_check_of_a_file_that_is_not_there(tmp_path):
+    assert commands.check(of(tmp_path / "x")) == (f"--models: {tmp_path / 'x'}: No such file or directory.\n", 1)
+
+
+def test_check_of_a_file_with_an_alias_of_nothing(models):
+    write(models, "models: []\naliases: {x: y}\n")
+    text, status = commands.check(of(models))
+    assert status == 1
+    assert text.endswith(
+        f"Ignored:\n  x can't be an alias of y (file {models}, line 2): y is no base model and no adapter\n"
+    )

@@ -1,0 +1,233 @@
+import logging
+
+import pytest
+
+from bbr.config import go_flags as dropin
+from bbr.config import settings as config
+from bbr.config.settings import ConfigError
+
+POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+STARTED = "started without a command, as the Go routers are: this is `bbr serve`"
+CLUSTER = "without --models the model table is that of the cluster's ConfigMaps (--kubernetes)"
+NO_POD = "this is no pod, so that no ConfigMaps are read (--kubernetes)"
+BUFFERING = "without --streaming a gateway that does not tell its body mode is taken for a buffering one"
+GUARDED = "/metrics is for those whom the cluster allows (--metrics-endpoint-auth)"
+OTHER_FLAGS = "has no effect: --log-level and --log-format say what is logged, and how"
+
+
+def texts(line, level=None):
+    return [note.text for note in line.notes if level in (None, note.level)]
+
+
+def serve(*arguments, **environment):
+    return dropin.read(["serve", *arguments], environment)
+
+
+def bare(*arguments):
+    """Return what a command line without a command is, less what every such one has."""
+    line = dropin.read(["--streaming", "--kubernetes=false", *arguments], {})
+    assert line.arguments[:3] == ["serve", "--streaming=true", "--kubernetes=false"]
+    assert line.notes[0].text == STARTED
+    return line.arguments[3:], [(note.level, note.text) for note in line.notes[1:]]
+
+
+NOT_OURS = [
+    pytest.param([], id="nothing"),
+    pytest.param(["--help"], id="--help"),
+    pytest.param(["-h"], id="-h"),
+    pytest.param(["--version"], id="--version"),
+    pytest.param(["models", "--json", "--zap-devel"], id="another command"),
+    pytest.param(["nonsense", "--v=3"], id="no command"),
+]
+
+
+@pytest.mark.parametrize("arguments", NOT_OURS)
+def test_what_is_not_for_serve_stays(arguments):
+    assert dropin.read(arguments, {}) == dropin.CommandLine(arguments)
+
+
+def test_nothing_at_all_is_a_go_router_in_a_pod_only():
+    line = dropin.read([], POD)
+    assert line.arguments == ["serve", "--kubernetes=true", "--metrics-endpoint-auth=true", "--streaming=false"]
+    assert texts(line) == [f"{STARTED}; {CLUSTER}; {GUARDED}; {BUFFERING}"]
+
+
+WITH_COMMAND = [
+    pytest.param(["--grpc-port=7"], ["--grpc-port=7"], [], id="--x=v"),
+    pytest.param(["--grpc-port", "7"], ["--grpc-port", "7"], [], id="--x v"),
+    pytest.param(["-grpc-port", "7"], ["--grpc-port", "7"], [], id="-x v"),
+    pytest.param(["-grpc-port=7"], ["--grpc-port=7"], [], id="-x=v"),
+    pytest.param(["--streaming"], ["--streaming"], [], id="a bare truth"),
+    pytest.param(["-streaming"], ["--streaming"], [], id="a bare truth with one dash"),
+    pytest.param(["--streaming", "false"], ["--streaming", "false"], [], id="a truth, our way"),
+    pytest.param(["--v=3"], ["--v=3"], [], id="--v=3"),
+    pytest.param(["-v=3"], ["--v=3"], [], id="-v=3"),
+    pytest.param(["-v", "3"], ["--v", "3"], [], id="-v 3"),
+    pytest.param(["-v3"], ["--v=3"], [], id="-v3"),
+    pytest.param(["-v-1"], ["--v=-1"], [], id="-v-1"),
+    pytest.param(["--metrics-port=7"], ["--metrics-port=7"], [], id="the metrics port"),
+    pytest.param(["--port=7", "now", "-x", "--", "-h"], ["--port=7", "now", "-x", "--", "-h"], [], id="unknown"),
+    pytest.param(
+        ["--zap-encoder", "json", "-zap-log-level=2"],
+        [],
+        [f"--zap-encoder: {OTHER_FLAGS}", f"--zap-log-level: {OTHER_FLAGS}"],
+        id="zap",
+    ),
+    pytest.param(["--zap-devel", "--zap-devel"], [], [f"--zap-devel: {OTHER_FLAGS}"], id="one line for one flag"),
+    pytest.param(["--zap-devel", "false", "--v=3"], ["--v=3"], [], id="a truth of theirs, our way"),
+    pytest.param(
+        ["--zap-devel=false", "--enable-pprof=0"],
+        [],
+        [],
+        id="what is not wanted",
+    ),
+    pytest.param(["--tracing"], ["--tracing"], [], id="tracing"),
+    pytest.param(
+        ["--enable-pprof=true"],
+        [],
+        ["--enable-pprof: has no effect: there is no pprof in a Python process"],
+        id="pprof",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "ours", "notes"), WITH_COMMAND)
+def test_with_the_command(arguments, ours, notes):
+    line = serve(*arguments)
+    assert line == dropin.CommandLine(["serve", *ours], {}, [dropin.Note(logging.INFO, text) for text in notes])
+
+
+IN_A_POD = [
+    pytest.param({}, [], True, False, id="nothing said"),
+    pytest.param({}, ["--models=m.yaml"], False, False, id="a model file"),
+    pytest.param({"BBR_MODELS": "m.yaml"}, [], False, False, id="a model file in a variable"),
+    pytest.param({}, ["--kubernetes=false"], False, False, id="no cluster"),
+    pytest.param({"BBR_KUBERNETES": "false"}, [], False, False, id="no cluster in a variable"),
+    pytest.param({}, ["--streaming"], True, True, id="streaming"),
+    pytest.param({"BBR_STREAMING": "true"}, [], True, True, id="streaming in a variable"),
+    pytest.param({}, ["--assume-body-mode", "full-duplex"], True, True, id="a body mode"),
+    pytest.param({}, ["--compat", "ipp"], True, True, id="IPP has no unary mode"),
+    pytest.param({}, ["--compat=gie"], True, False, id="GIE has one"),
+]
+
+
+@pytest.mark.parametrize(("variables", "arguments", "kubernetes", "streaming"), IN_A_POD)
+def test_defaults_are_theirs(variables, arguments, kubernetes, streaming):
+    line = dropin.read([*arguments, "--v=3"], POD | variables)
+    assert ("--kubernetes=true" in line.arguments) == kubernetes
+    assert ("--streaming=false" in line.arguments) == (not streaming)
+    assert ("--metrics-endpoint-auth=true" in line.arguments) == kubernetes
+    told = [STARTED] + [CLUSTER, GUARDED] * kubernetes + [BUFFERING] * (not streaming)
+    assert line.notes[0] == dropin.Note(logging.INFO, "; ".join(told))
+
+
+def test_without_a_pod_there_is_no_cluster_unless_one_is_named():
+    line = dropin.read(["--streaming"], {})
+    assert line.arguments == ["serve", "--streaming=true"]
+    assert texts(line) == [f"{STARTED}; {NO_POD}"]
+    line = dropin.read(["--streaming", "--kubeconfig", "config", "--metrics-endpoint-auth=false"], {})
+    given = ["--streaming=true", "--kubeconfig=config", "--metrics-endpoint-auth=false"]
+    assert line.arguments == ["serve", "--kubernetes=true", *given]
+
+
+@pytest.mark.parametrize(("variable", "guarded"), [("true", True), ("1", True), ("false", False)])
+def test_metrics_are_guarded_where_there_is_a_cluster_to_ask(variable, guarded):
+    line = dropin.read(["--streaming"], {"BBR_KUBERNETES": variable})
+    assert ("--metrics-endpoint-auth=true" in line.arguments) == guarded
+
+
+def warned(text):
+    return [(logging.WARNING, text)]
+
+
+WITHOUT_COMMAND = [
+    pytest.param(["--grpc-port", "7"], ["--grpc-port=7"], [], id="--x v"),
+    pytest.param(["-grpc-port", "7"], ["--grpc-port=7"], [], id="-x v"),
+    pytest.param(["-v", "-1"], ["--v=-1"], [], id="a negative value"),
+    pytest.param(["--models", "--v"], ["--models=--v"], [], id="whatever stands behind a flag is its value"),
+    pytest.param(["--secure-serving"], ["--secure-serving=true"], [], id="a bare truth"),
+    pytest.param(
+        ["--secure-serving", "false"],
+        ["--secure-serving=true"],
+        warned(
+            "--secure-serving false: the bare flag means true and the word behind it nothing, as in Go; "
+            "write --secure-serving=false"
+        ),
+        id="a truth in two words",
+    ),
+    pytest.param(["--foo"], [], warned("--foo: not a flag that is known here: left out"), id="unknown"),
+    pytest.param(["--foo=s3cret"], [], warned("--foo: not a flag that is known here: left out"), id="with a value"),
+    pytest.param(
+        ["--foo", "s3cret", "--v=3"],
+        ["--v=3"],
+        warned("--foo: not a flag that is known here: left out, and the word behind it"),
+        id="with a value in a second word",
+    ),
+    pytest.param(["-x"], [], warned("--x: not a flag that is known here: left out"), id="one letter"),
+    pytest.param(
+        ["--v=3", "now"], ["--v=3"], warned("argument 4 is no flag: left out, as in the Go routers"), id="a word"
+    ),
+    pytest.param(["-"], [], warned("argument 3 is no flag: left out, as in the Go routers"), id="a dash"),
+    pytest.param(["---x=1"], [], warned("argument 3 is no flag: left out, as in the Go routers"), id="three dashes"),
+    pytest.param([""], [], warned("argument 3 is no flag: left out, as in the Go routers"), id="an empty word"),
+    pytest.param(["--help"], ["--help"], [], id="help"),
+    pytest.param(["--version"], [], warned("--version: not a flag that is known here: left out"), id="not by itself"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "ours", "notes"), WITHOUT_COMMAND)
+def test_without_a_command(arguments, ours, notes):
+    assert bare(*arguments) == (ours, notes)
+
+
+@pytest.mark.parametrize("read", [serve, lambda *arguments: dropin.read(arguments, {})], ids=["serve", "bare"])
+class TestPlugins:
+    MODEL = 'body-field-to-header:m:{"fieldName":"model","headerName":"X-M"}'
+
+    @pytest.mark.parametrize("spelling", [["--plugin", MODEL], [f"--plugin={MODEL}"], ["-plugin", MODEL]])
+    def test_is_a_setting(self, read, spelling):
+        line = read("--v=3", *spelling)
+        assert line.settings == {"model_header": "X-M", "base_model_header": "none"}
+        assert MODEL_TEXT not in " ".join(line.arguments)
+        assert not [text for text in texts(line) if "plugin" in text]
+
+    def test_may_be_given_several_times(self, read):
+        line = read("--v=3", "--plugin", self.MODEL, "--plugin=base-model-to-header:b")
+        assert line.settings == {"model_header": "X-M", "base_model_header": "X-Gateway-Base-Model-Name"}
+
+    def test_of_the_chart_of_v1_4_is_one_line(self, read):
+        line = read("--v=3", "--plugin", 'default-bbr:default-bbr:{"a":"b"}')
+        assert [text for text in texts(line) if "plugin" in text] == [
+            "--plugin: type default-bbr stands for the two default plugins; its parameters are unread"
+        ]
+
+    @pytest.mark.parametrize("flag", ["--model-header=X-A", "--base-model-header=none"])
+    def test_and_our_own_flags_contradict(self, read, flag):
+        with pytest.raises(ConfigError, match=f"^--plugin and {flag.partition('=')[0]} contradict each other"):
+            read(flag, "--plugin", self.MODEL)
+
+    def test_of_an_unknown_type(self, read):
+        with pytest.raises(ConfigError, match=r"^--plugin: 'x:y' is of an unknown type"):
+            read("--v=3", "--plugin=x:y")
+
+    @pytest.mark.parametrize("flag", ["--plugin", "--zap-encoder"])
+    def test_and_zap_need_a_value(self, read, flag):
+        with pytest.raises(ConfigError, match=f"^{flag}: expected one argument$"):
+            read("--v=3", flag)
+
+    def test_idle_truths_are_truths(self, read):
+        with pytest.raises(ConfigError, match=r"^--zap-devel: 'maybe' is neither true nor false$"):
+            read("--v=3", "--zap-devel=maybe")
+
+
+MODEL_TEXT = TestPlugins.MODEL
+
+
+def test_a_known_flag_needs_its_value():
+    with pytest.raises(ConfigError, match=r"^--grpc-port: expected one argument$"):
+        dropin.read(["--grpc-port"], {})
+
+
+def test_no_flag_of_theirs_is_one_of_ours_and_of_nobody():
+    theirs = {*dropin.IDLE_SWITCHES, *dropin.IDLE_VALUES, dropin.PLUGIN}
+    assert not theirs & {config.flag_of(name).removeprefix("--") for name in config.OPTIONS}

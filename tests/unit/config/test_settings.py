@@ -1,0 +1,583 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from bbr.config import settings as config
+from bbr.config.settings import ConfigError, Settings
+from bbr.exchange.policy import BodyMode, Compat, InvalidJson, OverLimit
+from bbr.models.routing import MissingModel, UnknownModel
+from bbr.reading.paths import PathPattern
+from bbr.reading.uri import parse_templates
+from bbr.tls.client_names import AllowedName
+
+PLAINTEXT = {"secure_serving": "false"}
+OF_A_CLUSTER = ("namespace", "kubeconfig", "discover_routes", "metrics_endpoint_auth")
+# What a setting can't do without.
+PARTNERS = {
+    **{name: {"kubernetes": "true"} for name in OF_A_CLUSTER},
+    "tls_cert": {"secure_serving": "true", "tls_key": "tls.key"},
+    "tls_key": {"secure_serving": "true", "tls_cert": "tls.crt"},
+    "tls_client_ca": {"secure_serving": "true"},
+    "tls_client_san": {"secure_serving": "true", "tls_client_ca": "ca.crt"},
+    "unknown_model": {"default_model": "qwen"},
+    "missing_model": {"default_model": "qwen"},
+}
+
+DUPLEX, BUFFERED = BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED
+
+
+def by_flag(name, text):
+    return config.load({**PLAINTEXT, **PARTNERS.get(name, {}), name: text}, {})
+
+
+def by_variable(name, text):
+    texts = {**PLAINTEXT, **PARTNERS.get(name, {}), name: text}
+    return config.load({}, {config.variable_of(each): value for each, value in texts.items()})
+
+
+def refusal(flags, environment=None):
+    with pytest.raises(ConfigError) as caught:
+        config.load(flags, environment or {})
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_defaults():
+    assert dataclasses.asdict(config.load(PLAINTEXT, {})) == {
+        "transport": "uv",
+        "bind_address": None,
+        "grpc_port": 9004,
+        "grpc_health_port": 9005,
+        "metrics_port": 9090,
+        "metrics_endpoint_auth": False,
+        "secure_serving": False,
+        "tls_cert": None,
+        "tls_key": None,
+        "tls_client_ca": None,
+        "tls_client_san": None,
+        "max_connections": 10_000,
+        "max_connection_age": 0.0,
+        "models": None,
+        "kubernetes": False,
+        "namespace": None,
+        "kubeconfig": None,
+        "sync_timeout": 120.0,
+        "discover_routes": False,
+        "unknown_model": UnknownModel.REJECT,
+        "missing_model": MissingModel.PASS,
+        "default_model": None,
+        "include_path": None,
+        "exclude_path": None,
+        "serve_models_list": False,
+        "models_list_max_bytes": 60_000,
+        "assume_body_mode": DUPLEX,
+        "streaming": None,
+        "max_body_bytes": 64 << 20,
+        "over_limit": OverLimit.REJECT,
+        "stream_threshold_bytes": 256 << 10,
+        "max_buffered_bytes": 512 << 20,
+        "query_model_path": frozenset([b"/v1/realtime"]),
+        "path_template": None,
+        "max_model_length": 256,
+        "on_invalid_json": InvalidJson.REJECT,
+        "duplex_idle_seconds": 60.0,
+        "buffered_wait_seconds": 300.0,
+        "model_header": ("X-Gateway-Model-Name",),
+        "base_model_header": ("X-Gateway-Base-Model-Name",),
+        "strip_header": None,
+        "trust_client_headers": False,
+        "dynamic_metadata": None,
+        "single_reply_bytes": 0,
+        "busy_poll": 0.0,
+        "tracing": False,
+        "drain_delay_seconds": 3.0,
+        "compat": Compat.NONE,
+        "v": None,
+        "drain_seconds": 25.0,
+        "log_level": "info",
+        "log_format": "auto",
+        "access_log": "errors",
+        "access_log_sample": 0.0,
+        "access_log_rate": 100,
+    }
+
+
+def test_settings_do_not_change():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.load(PLAINTEXT, {}).grpc_port = 1
+
+
+USABLE = {
+    "transport": {"grpcio": "grpcio", "uv": "uv"},
+    "bind_address": {
+        "127.0.0.1": "127.0.0.1",
+        "0.0.0.0": "0.0.0.0",  # noqa: S104
+        "::": "::",
+        "::1": "::1",
+        "0:0:0:0:0:0:0:1": "::1",
+    },
+    "grpc_port": {"1": 1, "80": 80, "65535": 65535, "09004": 9004},
+    "grpc_health_port": {"1": 1, "65535": 65535},
+    "metrics_port": {"0": 0, "1": 1, "65535": 65535},
+    "metrics_endpoint_auth": {"true": True, "false": False},
+    "secure_serving": {
+        **dict.fromkeys(("false", "0", "f", "F", "FALSE", "False"), False),
+        **dict.fromkeys(("true", "1"), True),
+    },
+    "tls_cert": {"/etc/tls/tls.crt": Path("/etc/tls/tls.crt")},
+    "tls_key": {"/etc/tls/tls.key": Path("/etc/tls/tls.key")},
+    "tls_client_ca": {"/etc/tls/ca.crt": Path("/etc/tls/ca.crt")},
+    "tls_client_san": {
+        "gateway.example": (AllowedName("gateway.example"),),
+        "*.gateways.example, spiffe://cluster.local/ns/gateways/*": (
+            AllowedName("*.gateways.example"),
+            AllowedName("spiffe://cluster.local/ns/gateways/*"),
+        ),
+    },
+    "max_connections": {"1": 1, "10000": 10_000, "1000000": 1_000_000},
+    "max_connection_age": {"0": 0.0, "0.5": 0.5, "1800": 1800.0},
+    "models": {"models.yaml": Path("models.yaml"), "/etc/bbr/models": Path("/etc/bbr/models")},
+    "kubernetes": {"true": True, "false": False},
+    "namespace": {"default": "default", "a": "a", "team-1": "team-1", "a" * 63: "a" * 63},
+    "kubeconfig": {"/etc/bbr/kubeconfig": Path("/etc/bbr/kubeconfig")},
+    "sync_timeout": {"0": 0.0, "0.5": 0.5, "120": 120.0},
+    "discover_routes": {"true": True, "false": False},
+    "unknown_model": {
+        "reject": UnknownModel.REJECT,
+        "passthrough": UnknownModel.PASSTHROUGH,
+        "empty": UnknownModel.EMPTY,
+        "default": UnknownModel.DEFAULT,
+    },
+    "missing_model": {
+        "pass": MissingModel.PASS,
+        "reject": MissingModel.REJECT,
+        "default": MissingModel.DEFAULT,
+    },
+    "default_model": {"Qwen/Qwen2.5-3B-Instruct": "Qwen/Qwen2.5-3B-Instruct", "模型": "模型"},
+    "include_path": {
+        "/v1/**": (PathPattern("/v1/**"),),
+        "/v1/chat/completions, /v1/embeddings": (PathPattern("/v1/chat/completions"), PathPattern("/v1/embeddings")),
+    },
+    "exclude_path": {"/v1/files/**": (PathPattern("/v1/files/**"),)},
+    "serve_models_list": {"true": True, "false": False},
+    "models_list_max_bytes": {"60000": 60_000, "1MiB": 1 << 20},
+    "assume_body_mode": {"full-duplex": DUPLEX, "buffered": BUFFERED},
+    "streaming": {
+        **dict.fromkeys(("true", "1", "t", "T", "TRUE", "True"), True),
+        **dict.fromkeys(("false", "0", "f", "F", "FALSE", "False"), False),
+    },
+    "max_body_bytes": {
+        "1": 1,
+        "1000": 1000,
+        "64KiB": 64 << 10,
+        "64Ki": 64 << 10,
+        "16MiB": 16 << 20,
+        "16Mi": 16 << 20,
+        "1Gi": 1 << 30,
+        "2GiB": 1 << 31,
+        "2147483648": 1 << 31,
+    },
+    "over_limit": {"reject": OverLimit.REJECT, "pass": OverLimit.PASS},
+    "stream_threshold_bytes": {"1": 1, "64KiB": 64 << 10},
+    "max_buffered_bytes": {"1": 1, "2GiB": 1 << 31},
+    "query_model_path": {
+        "none": frozenset(),
+        "/": frozenset([b"/"]),
+        "/v1/realtime,/a%20b": frozenset([b"/v1/realtime", b"/a%20b"]),
+    },
+    "path_template": {
+        "/model/{model}/invoke": parse_templates("/model/{model}/invoke"),
+        "/model/{model}/invoke,/**/models/{model}:*": parse_templates("/model/{model}/invoke /**/models/{model}:*"),
+    },
+    "max_model_length": {"1": 1, "256": 256, "4096": 4096},
+    "on_invalid_json": {"reject": InvalidJson.REJECT, "pass-stripped": InvalidJson.PASS_STRIPPED},
+    "duplex_idle_seconds": {"0.001": 0.001, "60": 60.0},
+    "buffered_wait_seconds": {"300": 300.0, "999999": 999999.0},
+    "model_header": {
+        "X-Model": ("X-Model",),
+        "none": (),
+        "X-Model, x-other,x-model": ("x-model", "x-other"),
+    },
+    "base_model_header": {
+        "x-base": ("x-base",),
+        "none": (),
+        "X-Gateway-Base-Model-Name": ("X-Gateway-Base-Model-Name",),
+    },
+    "strip_header": {
+        "x-tenant": ("x-tenant",),
+        "X-Tenant": ("x-tenant",),
+        "x-tenant,x-user": ("x-tenant", "x-user"),
+        "x-tenant, x-user": ("x-tenant", "x-user"),
+    },
+    "trust_client_headers": {"true": True, "false": False},
+    "dynamic_metadata": {"bbr": "bbr", "com.example.bbr_2-x": "com.example.bbr_2-x"},
+    "single_reply_bytes": {"0": 0, "1": 1, "60KiB": 61_440, "62000": 62_000},
+    "busy_poll": {"0": 0.0, "0.0005": 0.0005, "1": 1.0},
+    "tracing": {"true": True, "false": False},
+    "drain_delay_seconds": {"0": 0.0, "2.5": 2.5},
+    "compat": {"none": Compat.NONE, "gie": Compat.GIE, "ipp": Compat.IPP},
+    "v": {"0": 0, "3": 3, "5": 5, "-1": 0, "+4": 4},
+    "drain_seconds": {"0": 0.0, "0.5": 0.5, "25": 25.0, "999999.999999": 999999.999999},
+    "log_level": {level: level for level in ("debug", "info", "warning", "error")},
+    "log_format": {form: form for form in ("auto", "json", "text")},
+    "access_log": {which: which for which in ("off", "errors", "all")},
+    "access_log_sample": {"0": 0.0, "0.01": 0.01, "0.000000001": 1e-9, "1": 1.0, "1.0": 1.0},
+    "access_log_rate": {"0": 0, "1": 1, "1000000": 1_000_000},
+}
+
+NOT_A_PORT = "is not a port (1 to 65535)"
+NOT_A_SIZE = "is not a size in bytes (a whole number, or one with KiB, MiB or GiB)"
+NOT_A_HEADER = "is not a header name, or several with commas between"
+NOT_SECONDS = "is not a number of seconds from 0 to 999999"
+
+UNUSABLE = {
+    "transport": dict.fromkeys(("", "h2", "GRPCIO"), "is not one of uv, grpcio"),
+    "bind_address": dict.fromkeys(
+        ("", "localhost", "[::1]", "127.0.0.1:9004", "127.0.0", "256.0.0.1", "*", "127.1"), "is not an IP address"
+    ),
+    "grpc_port": dict.fromkeys(
+        ("", "0", "65536", "-1", "+1", "9004.0", "0x2000", "9_004", " 9004", "tcp://10.0.0.1:9004", "٩", "000001"),
+        NOT_A_PORT,
+    ),
+    "grpc_health_port": dict.fromkeys(("", "0", "65536", "http"), NOT_A_PORT),
+    "metrics_port": dict.fromkeys(("", "00", "65536", "http"), NOT_A_PORT),
+    "metrics_endpoint_auth": dict.fromkeys(("", "maybe"), "is neither true nor false"),
+    "secure_serving": dict.fromkeys(("", "no", "yes", "tRUE", "2"), "is neither true nor false"),
+    "tls_cert": {"": "is not the name of a file"},
+    "tls_key": {"": "is not the name of a file"},
+    "tls_client_ca": {"": "is not the name of a file"},
+    "tls_client_san": dict.fromkeys(
+        ("", "gateway.example,", "10.0.0.1:443", "*", "a.*.b", "spiffe://", "spiffe://a/*/b", "spiffe:///*"),
+        "is neither a DNS name, perhaps with *. at its beginning, nor a URI (scheme://...), perhaps with /* at its end",
+    ),
+    "max_connections": dict.fromkeys(
+        ("", "0", "-1", "1000001", "1e3", "10k", "٩", "00000001"), "is not a number from 1 to 1000000"
+    ),
+    "max_connection_age": dict.fromkeys(("", "-1", "30m", "1e3"), NOT_SECONDS),
+    "models": {"": "is not the name of a file"},
+    "kubernetes": dict.fromkeys(("", "in-cluster"), "is neither true nor false"),
+    "namespace": dict.fromkeys(
+        ("", "*", "A", "a_b", "-a", "a-", "a/b", "a.b", "a" * 64, "a\n"),
+        "is not the name of a Kubernetes namespace (small letters, digits, dashes, at most 63)",
+    ),
+    "kubeconfig": {"": "is not the name of a file"},
+    "sync_timeout": dict.fromkeys(("", "-1", "2m"), NOT_SECONDS),
+    "discover_routes": dict.fromkeys(("", "both"), "is neither true nor false"),
+    "unknown_model": dict.fromkeys(("", "404", "Reject"), "is not one of reject, passthrough, empty, default"),
+    "missing_model": dict.fromkeys(("", "empty"), "is not one of pass, reject, default"),
+    "default_model": {
+        "": "is not a model's name: it is an empty string. Name a model, or leave the field out",
+        " a": "is not a model's name: it can not be used as a model name: it begins or ends with a blank",
+    },
+    "include_path": {
+        "v1": "has the path pattern 'v1', which does not begin with a slash",
+        "": "has the path pattern '', which does not begin with a slash",
+        ",".join(["/a"] * 65): "has 65 path patterns; at most 64 are allowed",
+    },
+    "exclude_path": {"/a,": "has the path pattern '', which does not begin with a slash"},
+    "serve_models_list": dict.fromkeys(("", "on"), "is neither true nor false"),
+    "models_list_max_bytes": {"": NOT_A_SIZE, "0": "is not between 1 byte and 2GiB"},
+    "assume_body_mode": dict.fromkeys(
+        ("", "BUFFERED", "full_duplex", "streamed", "none"), "is not one of full-duplex, buffered"
+    ),
+    "streaming": dict.fromkeys(("", "on"), "is neither true nor false"),
+    "max_body_bytes": {
+        **dict.fromkeys(("", "-1", "1.5MiB", "8MB", "8M", "8 MiB", "8mib", "8B", "1e6", "9" * 16), NOT_A_SIZE),
+        **dict.fromkeys(("0", "0MiB", "2147483649", "3GiB", "9" * 15), "is not between 1 byte and 2GiB"),
+    },
+    "over_limit": dict.fromkeys(("", "PASS", "drop"), "is not one of reject, pass"),
+    "stream_threshold_bytes": {"0": "is not between 1 byte and 2GiB", "": NOT_A_SIZE},
+    "max_buffered_bytes": {"0": "is not between 1 byte and 2GiB", "1GB": NOT_A_SIZE},
+    "query_model_path": dict.fromkeys(
+        ("", "v1", "/a,", "/a?model=x", "/a#b", "/a b", "/" + "a" * 512, "none,/a"),
+        "is neither none nor a URL path (it begins with / and has no ? or #), or several with commas",
+    ),
+    "path_template": {
+        "": "is not a path template, or several with commas between",
+        ",": "is not a path template, or several with commas between",
+        "/v1": "has the path template '/v1', which does not hold {model} once",
+    },
+    "max_model_length": dict.fromkeys(("", "0", "4097", "-1", "1KiB", "٩"), "is not a length from 1 to 4096 bytes"),
+    "on_invalid_json": dict.fromkeys(("", "pass", "REJECT"), "is not one of reject, pass-stripped"),
+    "duplex_idle_seconds": {"0": "is not more than 0 seconds", "1m": NOT_SECONDS},
+    "buffered_wait_seconds": {"0.0": "is not more than 0 seconds", "": NOT_SECONDS},
+    "model_header": {
+        **dict.fromkeys(("", "x y", "x-a,", ",", "x:y", ":path"), NOT_A_HEADER),
+        "Content-Length": "names content-length, without which a request is another one",
+    },
+    "base_model_header": {"none,": NOT_A_HEADER, "x-a,Host": "names host, without which a request is another one"},
+    "strip_header": {
+        **dict.fromkeys(
+            ("", "x y", "x-a,", ",", "x:y", ":path", "é", "x\n"),
+            NOT_A_HEADER,
+        ),
+        "Host": "names host, without which a request is another one",
+        "x-a,Content-Length": "names content-length, without which a request is another one",
+        "X-Gateway-Model-Name": "names x-gateway-model-name, a routing header, which has rules of its own",
+    },
+    "trust_client_headers": dict.fromkeys(("", "please"), "is neither true nor false"),
+    "dynamic_metadata": dict.fromkeys(
+        ("", "a b", "é", "x" * 129), "is not a metadata namespace (letters, digits, points, dashes, underscores)"
+    ),
+    "single_reply_bytes": {
+        "": NOT_A_SIZE,
+        "-1": NOT_A_SIZE,
+        "62001": "is more than 62000 bytes, the most that a gateway takes in one message",
+    },
+    "busy_poll": {"": NOT_SECONDS, "-1": NOT_SECONDS, "1.000001": "is more than 1 second"},
+    "tracing": dict.fromkeys(("", "otlp"), "is neither true nor false"),
+    "drain_delay_seconds": {"-1": NOT_SECONDS},
+    "compat": dict.fromkeys(("", "go", "GIE"), "is not one of none, gie, ipp"),
+    "v": dict.fromkeys(("", "debug", "1.5", "--1", "9999999999"), "is not a verbosity (a whole number)"),
+    "drain_seconds": dict.fromkeys(
+        ("", "-1", "1e3", "nan", "inf", "5s", ".5", "1.", "1000000", "0.0000001"), NOT_SECONDS
+    ),
+    "log_level": dict.fromkeys(("", "DEBUG", "trace", "10"), "is not one of debug, info, warning, error"),
+    "log_format": dict.fromkeys(("", "JSON", "logfmt"), "is not one of auto, json, text"),
+    "access_log": dict.fromkeys(("", "on", "true", "sampled"), "is not one of off, errors, all"),
+    "access_log_sample": dict.fromkeys(
+        ("", "-0.1", "1.1", "2", "1%", "1e-3", "nan", ".5", "0.0000000001"), "is not a ratio from 0 to 1, as in 0.01"
+    ),
+    "access_log_rate": dict.fromkeys(("", "-1", "00", "1.5", "1000001"), "is not a number from 1 to 1000000"),
+}
+
+
+def pairs(table):
+    return [
+        pytest.param(name, text, expected, id=f"{name}={text}")
+        for name, texts in table.items()
+        for text, expected in texts.items()
+    ]
+
+
+@pytest.mark.parametrize("table", [USABLE, UNUSABLE], ids=["usable", "unusable"])
+def test_tables_cover_every_setting(table):
+    assert table.keys() == config.OPTIONS.keys() == {field.name for field in dataclasses.fields(Settings)}
+
+
+@pytest.mark.parametrize("load", [by_flag, by_variable], ids=["flag", "variable"])
+@pytest.mark.parametrize(("name", "text", "value"), pairs(USABLE))
+def test_usable(load, name, text, value):
+    settings = load(name, text)
+    assert getattr(settings, name) == value
+    assert type(getattr(settings, name)) is type(value)
+
+
+@pytest.mark.parametrize(("name", "text", "why"), pairs(UNUSABLE))
+def test_unusable_flag_is_named(name, text, why):
+    assert refusal({**PLAINTEXT, name: text}) == f"{config.flag_of(name)}: {text!r} {why}"
+
+
+SERVICE_LINK = "tcp://10.0.0.1:9004"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"), [case for case in pairs(UNUSABLE) if case.values[1] not in ("", SERVICE_LINK)]
+)
+def test_unusable_variable_is_named(name, text, why):
+    flags = {each: value for each, value in PLAINTEXT.items() if each != name}
+    assert refusal(flags, {config.variable_of(name): text}) == f"{config.variable_of(name)}: {text!r} {why}"
+
+
+@pytest.mark.parametrize("name", config.OPTIONS)
+def test_names(name):
+    assert config.flag_of(name) == "--" + name.replace("_", "-")
+    assert config.variable_of(name) == "BBR_" + name.upper()
+
+
+@pytest.mark.parametrize("name", config.OPTIONS)
+def test_default_is_what_the_help_says(name):
+    option, field = config.OPTIONS[name], Settings.__dataclass_fields__[name]
+    assert field.default == (option.parse(option.default) if option.default else None)
+    assert option.help
+    assert option.metavar
+
+
+@pytest.mark.parametrize("name", config.OPTIONS)
+def test_only_booleans_are_switches(name):
+    switches = {"secure_serving", "metrics_endpoint_auth", "streaming", "trust_client_headers"}
+    switches |= {"kubernetes", "discover_routes", "serve_models_list", "tracing"}
+    assert config.OPTIONS[name].switch == (name in switches)
+
+
+@pytest.mark.parametrize("name", config.OPTIONS)
+def test_only_lists_are_repeatable(name):
+    lists = (
+        "strip_header",
+        "model_header",
+        "base_model_header",
+        "include_path",
+        "exclude_path",
+        "query_model_path",
+        "path_template",
+        "tls_client_san",
+    )
+    assert config.OPTIONS[name].repeatable == (name in lists)
+
+
+PRECEDENCE = [
+    pytest.param({}, {}, 9004, id="default"),
+    pytest.param({}, {"BBR_GRPC_PORT": "7"}, 7, id="a variable wins over the default"),
+    pytest.param({"grpc_port": "8"}, {"BBR_GRPC_PORT": "7"}, 8, id="a flag wins over the variable"),
+    pytest.param({"grpc_port": "8"}, {"BBR_GRPC_PORT": "bad"}, 8, id="an overruled variable is not read"),
+    pytest.param({}, {"BBR_GRPC_PORT": ""}, 9004, id="an empty variable is absent"),
+    pytest.param({}, {"GRPC_PORT": "7", "bbr_grpc_port": "7"}, 9004, id="other names mean nothing"),
+    pytest.param({}, {"BBR_GRPC_PORT": SERVICE_LINK}, 9004, id="the service link of a Service called bbr-grpc"),
+    pytest.param({}, {"BBR_SERVICE_HOST": "10.0.0.1", "BBR_PORT": "tcp://10.0.0.1:9004"}, 9004, id="service links"),
+]
+
+
+@pytest.mark.parametrize(("flags", "environment", "port"), PRECEDENCE)
+def test_precedence(flags, environment, port):
+    assert config.load({**PLAINTEXT, **flags}, environment).grpc_port == port
+
+
+STREAMING = [
+    pytest.param({"streaming": "true"}, DUPLEX, id="true is full-duplex"),
+    pytest.param({"streaming": "false"}, BUFFERED, id="false is buffered"),
+    pytest.param({"streaming": "true", "assume_body_mode": "full-duplex"}, DUPLEX, id="both say full-duplex"),
+    pytest.param({"streaming": "false", "assume_body_mode": "buffered"}, BUFFERED, id="both say buffered"),
+]
+
+
+@pytest.mark.parametrize(("flags", "mode"), STREAMING)
+def test_streaming(flags, mode):
+    assert config.load({**PLAINTEXT, **flags}, {}).assume_body_mode == mode
+    variables = {config.variable_of(name): text for name, text in flags.items()}
+    assert config.load(PLAINTEXT, variables).assume_body_mode == mode
+
+
+@pytest.mark.parametrize(("streaming", "mode"), [("true", "buffered"), ("false", "full-duplex")])
+def test_streaming_and_assume_body_mode_may_not_contradict(streaming, mode):
+    sentence = "--streaming and --assume-body-mode contradict each other: leave one out"
+    assert refusal({**PLAINTEXT, "streaming": streaming, "assume_body_mode": mode}) == sentence
+    variables = {"BBR_STREAMING": streaming, "BBR_ASSUME_BODY_MODE": mode}
+    assert refusal(PLAINTEXT, variables) == sentence
+
+
+def test_a_flag_wins_over_the_other_spellings_variable():
+    settings = config.load({**PLAINTEXT, "streaming": "false"}, {"BBR_ASSUME_BODY_MODE": "full-duplex"})
+    assert settings.assume_body_mode == BUFFERED
+    settings = config.load({**PLAINTEXT, "assume_body_mode": "full-duplex"}, {"BBR_STREAMING": "false"})
+    assert settings.assume_body_mode == DUPLEX
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"grpc_port": "7", "grpc_health_port": "7"},
+        {"grpc_port": "9005"},
+        {"grpc_health_port": "9004"},
+        {"grpc_port": "9090"},
+        {"metrics_port": "9005"},
+        {"grpc_health_port": "9090"},
+        {"metrics_port": "7", "grpc_health_port": "7"},
+    ],
+    ids=lambda flags: " ".join(f"{name}={port}" for name, port in flags.items()),
+)
+def test_ports_must_differ(flags):
+    port = next(iter(flags.values()))
+    defaults = {"grpc_port": "9004", "grpc_health_port": "9005", "metrics_port": "9090"}
+    one, other = (config.flag_of(name) for name, each in (defaults | flags).items() if each == port)
+    assert refusal({**PLAINTEXT, **flags}) == f"{one} and {other} are both {port}: they must differ"
+
+
+def test_tls_is_served_unless_it_is_turned_down():
+    assert config.load({}, {}).secure_serving
+
+
+CONTRADICTIONS = [
+    pytest.param({"tls_cert": "tls.crt"}, "--tls-cert needs --tls-key as well: a certificate and its key", id="no key"),
+    pytest.param(
+        {"tls_key": "tls.key"}, "--tls-key needs --tls-cert as well: a certificate and its key", id="no certificate"
+    ),
+    pytest.param(
+        {"tls_cert": "tls.crt", "tls_key": "tls.key", **PLAINTEXT},
+        "--tls-cert and --secure-serving=false contradict each other: leave one out",
+        id="a certificate for plaintext",
+    ),
+    pytest.param(
+        {"tls_client_ca": "ca.crt", **PLAINTEXT},
+        "--tls-client-ca and --secure-serving=false contradict each other: leave one out",
+        id="clients' certificates for plaintext",
+    ),
+    pytest.param(
+        {"tls_client_san": "gateway.example"},
+        "--tls-client-san needs --tls-client-ca as well: whose certificates name clients",
+        id="names of clients that show no certificate",
+    ),
+    pytest.param(
+        {"max_connection_age": "60", "drain_seconds": "0"},
+        "--max-connection-age needs --drain-seconds of more than 0: requests of a connection that is too old would be "
+        "cut off",
+        id="an age without a drain",
+    ),
+    pytest.param(
+        {"busy_poll": "0.001", "transport": "grpcio"},
+        "--busy-poll needs --transport=uv, and not grpcio",
+        id="busy polling by grpcio",
+    ),
+    pytest.param(
+        {"access_log_sample": "0.1", "access_log": "off"},
+        "--access-log-sample needs --access-log=errors, and not off",
+        id="a sample of no access log",
+    ),
+    pytest.param(
+        {"model_header": "X-M", "base_model_header": "x-a,x-m"},
+        "--model-header and --base-model-header are both x-m: they must differ",
+        id="one header for both",
+    ),
+    pytest.param(
+        {"model_header": "X-M", "strip_header": "x-m"},
+        "--strip-header: x-m is a routing header, which has rules of its own",
+        id="a routing header to strip",
+    ),
+    pytest.param(
+        {"model_header": "X-M", "discover_routes": "true", "kubernetes": "true"},
+        "--discover-routes knows routes by the default --model-header and --base-model-header only",
+        id="routes by other headers",
+    ),
+    pytest.param({"namespace": "default"}, "--namespace needs --kubernetes", id="a namespace of nothing"),
+    pytest.param({"kubeconfig": "config"}, "--kubeconfig needs --kubernetes", id="a kubeconfig for nothing"),
+    pytest.param({"metrics_endpoint_auth": "true"}, "--metrics-endpoint-auth needs --kubernetes", id="no cluster"),
+    pytest.param({"discover_routes": "true"}, "--discover-routes needs --kubernetes", id="routes of nothing"),
+    pytest.param(
+        {**PLAINTEXT, "unknown_model": "default"},
+        "--unknown-model=default needs --default-model: the model to route as",
+        id="no default for unknown models",
+    ),
+    pytest.param(
+        {**PLAINTEXT, "missing_model": "default"},
+        "--missing-model=default needs --default-model: the model to route as",
+        id="no default for missing models",
+    ),
+]
+
+
+@pytest.mark.parametrize(("flags", "sentence"), CONTRADICTIONS)
+def test_settings_that_contradict_each_other_are_refused(flags, sentence):
+    assert refusal(flags) == sentence
+    assert refusal({}, {config.variable_of(name): text for name, text in flags.items()}) == sentence
+
+
+KUBERNETES = {**PLAINTEXT, "kubernetes": "true"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "namespace"),
+    [
+        (KUBERNETES, {"NAMESPACE": "ours"}, "ours"),
+        (KUBERNETES, {"NAMESPACE": ""}, None),
+        (KUBERNETES, {"NAMESPACE": "ours", "BBR_NAMESPACE": "theirs"}, "theirs"),
+        ({**KUBERNETES, "namespace": "theirs"}, {"NAMESPACE": "ours"}, "theirs"),
+        (PLAINTEXT, {"NAMESPACE": "ours"}, None),
+        (PLAINTEXT, {"NAMESPACE": "of anything else"}, None),
+    ],
+)
+def test_the_go_routers_variable_names_the_namespace(flags, environment, namespace):
+    assert config.load(flags, environment).namespace == namespace
+
+
+def test_the_go_routers_variable_is_checked():
+    assert refusal(KUBERNETES, {"NAMESPACE": "Ours"}).startswith("NAMESPACE: 'Ours' is not the name of a Kubernetes")

@@ -1,0 +1,175 @@
+import pytest
+
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.ledger import Ledger
+from bbr.exchange.policy import BodyMode, Policy
+from bbr.exchange.replies import Replies
+from bbr.exchange.verdict import Outcome
+from bbr.models.registry import Registry
+from bbr.pb.ext_proc_pb2 import HeaderMap, HttpHeaders, ProcessingRequest
+from bbr.reading.uri import parse_templates
+from tests.support.exchanges import (
+    BODY,
+    BUFFERED,
+    FDS,
+    NO_MODEL_BODY,
+    assert_refused,
+    assert_routes,
+    assert_strips,
+    converse,
+    echoed,
+    exchange,
+)
+from tests.support.messages import JSON_POST, request_body, request_headers, set_headers
+
+URLS = {
+    "query_model_paths": frozenset([b"/v1/realtime"]),
+    "path_templates": parse_templates("/model/{model}/invoke"),
+}
+
+
+def at(path: str, **fields: str) -> dict[str, str | bytes]:
+    return {**JSON_POST, ":path": path, **{name.replace("_", "-"): value for name, value in fields.items()}}
+
+
+class TestUrl:
+    @pytest.mark.parametrize("path", ["/v1/realtime?model=qwen", "/model/qwen/invoke", "/model/qwen/invoke?x=1"])
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED])
+    def test_request_without_a_body_is_routed(self, path: str, mode) -> None:
+        talk = exchange(**URLS)
+        (answer,) = converse(talk, request_headers(at(path), mode=mode, end_of_stream=True))
+        assert_routes(answer, "qwen", "qwen")
+        assert talk.verdict.outcome is Outcome.ROUTED
+
+    def test_upgrade_is_routed_and_passes(self) -> None:
+        talk = exchange(**URLS)
+        sent = request_headers(at("/v1/realtime?model=qwen", upgrade="websocket"), mode=FDS), request_body(b"frame")
+        first, *rest = converse(talk, *sent)
+        assert_routes(first, "qwen", "qwen")
+        assert echoed(rest) == (b"frame", [False])
+
+    def test_buffering_gateway_is_asked_to_send_no_body(self) -> None:
+        fields = at("/v1/realtime?model=qwen", content_type="audio/wav")
+        (answer,) = converse(exchange(**URLS), request_headers(fields, mode=BUFFERED))
+        assert_routes(answer, "qwen", "qwen")
+        assert answer.HasField("mode_override")
+        long = "x" * 256
+        (answer,) = converse(
+            exchange(**URLS, max_model_bytes=300),
+            request_headers(at(f"/v1/realtime?model={long}", content_type="audio/wav"), mode=BUFFERED),
+        )
+        assert_refused([answer], 404, "model-not-found")
+
+    def test_a_body_that_names_none_or_the_same(self) -> None:
+        for body in (NO_MODEL_BODY, BODY):
+            sent = request_headers(at("/v1/realtime?model=qwen"), mode=FDS), request_body(body, end_of_stream=True)
+            assert_routes(converse(exchange(**URLS), *sent)[0], "qwen", "qwen")
+
+    @pytest.mark.parametrize("threshold", [1, 1 << 20])
+    def test_a_body_that_names_another(self, threshold: int) -> None:
+        sent = request_headers(at("/v1/realtime?model=foo"), mode=FDS), request_body(BODY, end_of_stream=True)
+        answers = converse(exchange(**URLS, stream_threshold_bytes=threshold), *sent)
+        assert_refused(answers, 400, "model-disagrees")
+
+    def test_path_and_query_that_disagree(self) -> None:
+        urls = {**URLS, "query_model_paths": frozenset([b"/model/qwen/invoke"])}
+        answers = converse(exchange(**urls), request_headers(at("/model/qwen/invoke?model=foo"), mode=FDS))
+        assert_refused(answers, 400, "model-disagrees")
+        (answer,) = converse(
+            exchange(**urls), request_headers(at("/model/qwen/invoke?model=qwen"), mode=FDS, end_of_stream=True)
+        )
+        assert_routes(answer, "qwen", "qwen")
+
+    def test_other_paths_name_nothing(self) -> None:
+        (answer,) = converse(
+            exchange(**URLS), request_headers(at("/v1/other?model=qwen"), mode=FDS, end_of_stream=True)
+        )
+        assert_strips(answer)
+
+
+class TestLedger:
+    def test_no_room_for_a_short_body(self) -> None:
+        ledger = Ledger(10)
+        talk = exchange(ledger=ledger)
+        answers = converse(talk, request_headers(mode=FDS), request_body(BODY))
+        assert answers[-1].immediate_response.status.code == 503
+        assert answers[-1].immediate_response.details == "bbr:no-room"
+        assert set_headers(answers[-1].immediate_response.headers)["retry-after"] == b"1"
+        assert (ledger.held_bytes, ledger.refused) == (0, 1)
+
+    def test_a_body_whose_model_is_unknown_reserves_its_announced_length(self) -> None:
+        ledger = Ledger(1000)
+        talk = exchange(ledger=ledger, stream_threshold_bytes=10)
+        converse(talk, request_headers({**JSON_POST, "content-length": "900"}, mode=FDS))
+        converse(talk, request_body(b'{"x":"' + b"y" * 50))
+        assert ledger.held_bytes == 900
+        other = exchange(ledger=ledger, stream_threshold_bytes=10)
+        answers = converse(
+            other,
+            request_headers({**JSON_POST, "content-length": "500"}, mode=FDS),
+            request_body(b'{"x":"' + b"y" * 50),
+        )
+        assert answers[-1].immediate_response.details == "bbr:no-room"
+        assert ledger.held_bytes == 900
+        talk.abandon()
+        talk.abandon()
+        assert ledger.held_bytes == 0
+
+    def test_a_routed_body_finishes_though_there_is_no_room(self) -> None:
+        ledger = Ledger(100)
+        talk = exchange(ledger=ledger, stream_threshold_bytes=10)
+        body = b'{"model":"qwen","x":"' + b"y" * 40
+        assert_routes(converse(talk, request_headers(mode=FDS), request_body(body))[0], "qwen", "qwen")
+        ledger.take(100)
+        rest = b"z" * 500 + b'"}'
+        answers = [*converse(talk, request_body(rest[:300])), *converse(talk, request_body(rest[300:]))]
+        answers += converse(talk, request_body(b"", end_of_stream=True))
+        assert echoed(answers)[1][-1]
+        assert (talk.verdict.outcome, ledger.held_bytes) == (Outcome.ROUTED, 100)
+
+    def test_a_long_message_is_reserved_before_it_comes(self) -> None:
+        ledger = Ledger(1 << 20)
+        talk = exchange(ledger=ledger)
+        assert talk.expect(500_000) == ()  # no request yet
+        converse(talk, request_headers(mode=BUFFERED))
+        assert talk.expect(500_000) == ()
+        assert ledger.held_bytes == 500_000
+        other = exchange(ledger=ledger)
+        converse(other, request_headers(mode=BUFFERED))
+        assert len(other.expect(600_000)) == 1
+        assert (other.verdict.reason, ledger.held_bytes) == ("no-room", 500_000)
+        assert other.expect(1) == ()
+        assert_routes(converse(talk, request_body(BODY, end_of_stream=True))[0], "qwen", "qwen")
+        assert ledger.held_bytes == 0
+
+    def test_a_message_over_the_limit_is_refused_at_its_prefix(self) -> None:
+        talk = exchange(max_body_bytes=1000)
+        converse(talk, request_headers(mode=BUFFERED))
+        assert talk.expect(66_000) == ()
+        assert len(talk.expect(67_000)) == 1
+        assert talk.verdict.reason == "body-too-large"
+
+    def test_messages_of_a_body_that_passes_are_counted_and_let_go(self) -> None:
+        ledger = Ledger(100)
+        talk = exchange(ledger=ledger)
+        converse(talk, request_headers({**JSON_POST, "content-type": "audio/wav"}, mode=FDS))
+        assert talk.expect(70_000) == ()
+        assert ledger.held_bytes == 70_000
+        assert echoed(converse(talk, request_body(b"x")))[0] == b"x"
+        assert ledger.held_bytes == 0
+
+
+def test_a_field_of_the_request_by_its_name():
+    talk = Exchange(Policy(Replies()), Registry(identity=True))
+    assert talk.request_field("x-request-id") == ""
+    talk.receive(request_headers({**JSON_POST, "x-request-id": "7"}, mode=BodyMode.FULL_DUPLEX_STREAMED))
+    assert talk.request_field("x-request-id") == "7"
+    assert talk.request_field("x-other") == ""
+
+
+def test_a_field_that_is_no_header_value_is_not_there():
+    talk = Exchange(Policy(Replies()), Registry(identity=True))
+    broken = b"\x0a\x0cx-request-id" + b"\xff"
+    headers = HttpHeaders(headers=HeaderMap(headers=[broken]))
+    talk.receive(ProcessingRequest(request_headers=headers).SerializeToString())
+    assert talk.request_field("x-request-id") == ""

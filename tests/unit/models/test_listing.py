@@ -1,0 +1,119 @@
+import dataclasses
+import json
+
+import pytest
+
+from bbr.models.listing import ModelsList, asked_for, in_order
+from bbr.models.registry import Alias, BaseModel, Declaration, Origin, Registry, finish, merging
+from bbr.refusal import Refusal
+
+QWEN = "Qwen/Qwen2.5-3B-Instruct"
+OBJECT = Origin("ConfigMap", "qwen", "default", 1_700_000_000.5)
+TABLE, _ = finish(
+    merging(
+        [
+            Declaration(
+                OBJECT,
+                (BaseModel(QWEN, ("sql", "chat")), BaseModel("phi")),
+                (Alias("gpt-4", QWEN), Alias("db", "sql"), Alias("é", "phi")),
+            )
+        ]
+    )
+)
+
+ASKED = {
+    "all": (b"GET", b"/v1/models", ""),
+    "all, with a query": (b"GET", b"/v1/models?limit=1", ""),
+    "one": (b"GET", b"/v1/models/phi", "phi"),
+    "one with a slash": (b"GET", b"/v1/models/Qwen/Qwen2.5-3B-Instruct", QWEN),
+    "one with an escaped slash": (b"GET", b"/v1/models/Qwen%2FQwen2.5-3B-Instruct?x", QWEN),
+    "one beyond ASCII": (b"GET", b"/v1/models/%C3%A9", "é"),
+    "a POST": (b"POST", b"/v1/models", None),
+    "a HEAD": (b"HEAD", b"/v1/models", None),
+    "another path": (b"GET", b"/v1/modelsx", None),
+    "above it": (b"GET", b"/v1", None),
+    "behind a prefix": (b"GET", b"/openai/v1/models", None),
+    "no name": (b"GET", b"/v1/models/", None),
+    "not UTF-8": (b"GET", b"/v1/models/%E9", None),
+}
+
+
+@pytest.mark.parametrize(("method", "path", "expected"), ASKED.values(), ids=ASKED)
+def test_asked_for(method, path, expected):
+    assert asked_for(method, path) == expected
+
+
+def model(name, root=None, parent=None):
+    return {
+        "id": name,
+        "object": "model",
+        "created": 1_700_000_000,
+        "owned_by": "bbr",
+        "root": root or name,
+        "parent": parent,
+    }
+
+
+EXPECTED = [
+    model(QWEN),
+    model("chat", parent=QWEN),
+    model("sql", parent=QWEN),
+    model("db", root="sql", parent=QWEN),
+    model("gpt-4", root=QWEN),
+    model("phi"),
+    model("é", root="phi"),
+]
+
+
+def test_the_list_holds_base_models_adapters_and_aliases():
+    assert json.loads(ModelsList().answer(TABLE, "")) == {"object": "list", "data": EXPECTED}
+    assert [name for name, _ in in_order(TABLE)] == [each["id"] for each in EXPECTED]
+
+
+@pytest.mark.parametrize("expected", EXPECTED, ids=lambda each: each["id"])
+def test_one_model(expected):
+    assert json.loads(ModelsList().answer(TABLE, expected["id"])) == expected
+
+
+def test_an_unknown_model_is_a_404():
+    with pytest.raises(Refusal) as caught:
+        ModelsList().answer(TABLE, "x")
+    assert (caught.value.status, caught.value.reason) == (404, "model-not-found")
+
+
+@pytest.mark.parametrize("name", ["", "phi"])
+def test_before_the_table_is_complete_there_is_no_list(name):
+    with pytest.raises(Refusal) as caught:
+        ModelsList().answer(dataclasses.replace(TABLE, complete=False), name)
+    assert caught.value.status == 503
+
+
+def test_the_list_follows_the_table():
+    models = ModelsList()
+    assert models.answer(TABLE, "") is models.answer(TABLE, "")
+    other, _ = Registry.merge([BaseModel("llama")])
+    assert [each["id"] for each in json.loads(models.answer(other, ""))["data"]] == ["llama"]
+    assert json.loads(models.answer(TABLE, ""))["data"] == EXPECTED
+
+
+def test_a_list_of_nothing():
+    assert json.loads(ModelsList().answer(Registry.merge([])[0], "")) == {"object": "list", "data": []}
+
+
+def test_an_answer_that_is_too_long_is_none():
+    size = len(ModelsList().answer(TABLE, ""))
+    assert ModelsList(size).answer(TABLE, "")
+    assert ModelsList(size - 1).answer(TABLE, "") is None
+    assert ModelsList(50).answer(TABLE, "phi") is None
+
+
+def test_a_large_table_is_too_long_at_once():
+    large, _ = Registry.merge([BaseModel("a", tuple(str(i) for i in range(1000)))])
+    assert ModelsList(70_000).answer(large, "") is None
+    assert ModelsList(1 << 20).answer(large, "")
+
+
+def test_no_list_is_longer_than_estimated():
+    shortest, _ = Registry.merge([BaseModel("a", tuple("bcdefghij"))])
+    size = len(ModelsList().answer(shortest, ""))
+    assert shortest.size * 75 < size

@@ -1,0 +1,331 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bbr.models.registry import Alias, BaseModel, Conflict, Declaration, Entry, Kind, Origin, Registry, finish, merging
+
+
+def table(*models):
+    registry, conflicts = Registry.merge(models)
+    assert conflicts == []
+    return registry
+
+
+def merge(*declarations):
+    return finish(merging(declarations))
+
+
+def meanings(registry):
+    return {name: entry.base_model for name, entry in registry.items()}
+
+
+QWEN = BaseModel("qwen", ("sql-lora", "1"))
+LLAMA = BaseModel("llama", ("chat-lora",))
+
+RESOLVED = [
+    pytest.param("qwen", "qwen", id="a base model is its own"),
+    pytest.param("llama", "llama", id="a second base model is its own"),
+    pytest.param("sql-lora", "qwen", id="an adapter is its base model's"),
+    pytest.param("1", "qwen", id="a name of digits is a name"),
+    pytest.param("chat-lora", "llama", id="an adapter of the second"),
+    pytest.param("other", None, id="an unknown name is nobody's"),
+    pytest.param("", None, id="nor is the empty name"),
+    pytest.param("Qwen", None, id="letter case counts"),
+    pytest.param(" qwen", None, id="blanks count"),
+]
+
+
+@pytest.mark.parametrize(("model", "base_model"), RESOLVED)
+def test_resolve(model, base_model):
+    registry = table(QWEN, LLAMA)
+    assert registry.resolve(model) == base_model
+    entry = registry.find(model)
+    assert (entry and entry.base_model) == base_model
+
+
+@pytest.mark.parametrize("model", ["qwen", "", " qwen", "模型"], ids=repr)
+def test_without_a_table_every_model_is_its_own_base_model(model):
+    registry = Registry()
+    assert registry.identity
+    assert registry.resolve(model) == model
+    assert registry.find(model) is None
+    assert (registry.base_models, registry.size, [*registry.items()]) == ((), 0, [])
+
+
+def test_a_table_of_nothing_is_a_table():
+    registry = table()
+    assert not registry.identity
+    assert registry.resolve("qwen") is None
+    assert registry.base_models == ()
+
+
+def test_size_and_items_hold_every_name_once():
+    registry = table(QWEN, LLAMA)
+    assert registry.size == 5
+    assert sum(map(len, registry.parts())) == 5
+    assert sorted(name for name, _ in registry.items()) == ["1", "chat-lora", "llama", "qwen", "sql-lora"]
+
+
+A, B, C = (Entry(name, Kind.ADAPTER, Origin()) for name in "abc")
+BASE_A, BASE_B = (Entry(name, Kind.BASE_MODEL, Origin()) for name in "ab")
+
+MERGED = [
+    pytest.param([QWEN, LLAMA], ("qwen", "llama"), [], id="two"),
+    pytest.param([LLAMA, QWEN], ("llama", "qwen"), [], id="two, the other way round"),
+    pytest.param([QWEN, BaseModel("qwen", ("more",))], ("qwen",), [], id="one in two parts"),
+    pytest.param([BaseModel("a", ("a", "x", "x"))], ("a",), [], id="repeats within one"),
+    pytest.param(
+        [BaseModel("a", ("x",)), BaseModel("b", ("x",))],
+        ("a", "b"),
+        [Conflict("x", A, B)],
+        id="an adapter belongs to the first that claims it",
+    ),
+    pytest.param(
+        [BaseModel("b", ("x",)), BaseModel("a", ("x",))],
+        ("b", "a"),
+        [Conflict("x", B, A)],
+        id="precedence is order, not name",
+    ),
+    pytest.param(
+        [BaseModel("a", ("b",)), BaseModel("b")],
+        ("a", "b"),
+        [Conflict("b", BASE_B, A)],
+        id="a base model means itself, though claimed before",
+    ),
+    pytest.param(
+        [BaseModel("a", ("b",)), BaseModel("b", ("a",))],
+        ("a", "b"),
+        [Conflict("b", BASE_B, A), Conflict("a", BASE_A, B)],
+        id="base models that claim each other",
+    ),
+    pytest.param(
+        [BaseModel("a", ("x", "y")), BaseModel("b", ("y", "x")), BaseModel("c", ("x",))],
+        ("a", "b", "c"),
+        [Conflict("y", A, B), Conflict("x", A, B), Conflict("x", A, C)],
+        id="conflicts in the order found",
+    ),
+]
+
+
+@pytest.mark.parametrize(("models", "base_models", "conflicts"), MERGED)
+def test_merge(models, base_models, conflicts):
+    registry, found = Registry.merge(models)
+    assert registry.base_models == base_models
+    assert found == conflicts
+    for conflict in conflicts:
+        assert registry.find(conflict.name) == conflict.kept
+
+
+def config_map(name, model, *adapters, created=0.0, namespace="default"):
+    return Declaration(Origin("ConfigMap", name, namespace, created), (BaseModel(model, adapters),))
+
+
+CLAIMANTS = [
+    pytest.param(("b", 1.0, "ns"), ("a", 2.0, "ns"), id="the older object wins"),
+    pytest.param(("b", 1.0, "a"), ("a", 1.0, "b"), id="of one age: the first namespace"),
+    pytest.param(("a", 1.0, "ns"), ("b", 1.0, "ns"), id="of one namespace: the first name"),
+]
+
+
+@pytest.mark.parametrize(("winner", "loser"), CLAIMANTS)
+@pytest.mark.parametrize("turned", [False, True], ids=["given first", "given last"])
+def test_precedence_of_objects(winner, loser, turned):
+    declarations = [
+        config_map(name, model, "x", created=created, namespace=namespace)
+        for model, (name, created, namespace) in (("wins", winner), ("loses", loser))
+    ]
+    registry, conflicts = merge(*(reversed(declarations) if turned else declarations))
+    assert registry.resolve("x") == "wins"
+    assert registry.base_models == ("wins", "loses")
+    assert [(conflict.kept.base_model, conflict.refused.base_model) for conflict in conflicts] == [("wins", "loses")]
+
+
+def test_files_come_before_all_other_objects_and_lines_before_later_lines():
+    young = config_map("a", "of-map", "x", created=1.0)
+    first = Declaration(Origin("file", "z.yaml", line=2), (BaseModel("line-2", ("x",)),))
+    second = Declaration(Origin("file", "z.yaml", line=10), (BaseModel("line-10", ("x",)),))
+    registry, conflicts = merge(second, young, first)
+    assert registry.base_models == ("line-2", "line-10", "of-map")
+    assert registry.resolve("x") == "line-2"
+    assert len(conflicts) == 2
+
+
+def test_each_entry_knows_the_object_that_declares_it():
+    registry, conflicts = merge(
+        config_map("two", "qwen", "x", "y", created=2.0), config_map("one", "qwen", "x", created=1.0)
+    )
+    assert conflicts == []
+    origins = {name: (entry.kind, entry.origin.name) for name, entry in registry.items()}
+    assert origins == {
+        "qwen": (Kind.BASE_MODEL, "one"),
+        "x": (Kind.ADAPTER, "one"),
+        "y": (Kind.ADAPTER, "two"),
+    }
+    assert not any(entry.alias_of for _, entry in registry.items())
+
+
+def aliases(*pairs, models=(QWEN, LLAMA), origin=Origin()):  # noqa: B008 (a constant)
+    return Declaration(origin, models, tuple(Alias(*pair) for pair in pairs))
+
+
+def test_an_alias_stands_for_a_base_model_or_an_adapter():
+    registry, conflicts = merge(aliases(("gpt-4", "llama"), ("sql", "sql-lora")))
+    assert conflicts == []
+    assert registry.find("gpt-4") == Entry("llama", Kind.ALIAS, Origin(), "llama")
+    assert registry.find("sql") == Entry("qwen", Kind.ALIAS, Origin(), "sql-lora")
+    assert registry.resolve("sql") == "qwen"
+    assert registry.base_models == ("qwen", "llama")
+
+
+ALIAS_CONFLICTS = [
+    pytest.param([("llama", "qwen")], "llama", "llama", id="an alias does not hide a base model"),
+    pytest.param([("chat-lora", "qwen")], "chat-lora", "llama", id="nor an adapter"),
+    pytest.param([("x", "qwen"), ("x", "llama")], "x", "qwen", id="of two aliases the first counts"),
+    pytest.param([("x", "nobody")], "x", None, id="an alias of an unknown model is none"),
+    pytest.param([("x", "y"), ("y", "qwen")], "x", None, id="an alias of an alias is none"),
+    pytest.param([("y", "qwen"), ("x", "y")], "x", None, id="whichever comes first"),
+    pytest.param([("x", "x")], "x", None, id="an alias of itself is none"),
+]
+
+
+@pytest.mark.parametrize(("pairs", "name", "base_model"), ALIAS_CONFLICTS)
+def test_alias_conflicts(pairs, name, base_model):
+    registry, conflicts = merge(aliases(*pairs))
+    assert registry.resolve(name) == base_model
+    assert [conflict.name for conflict in conflicts] == [name]
+    assert conflicts[0].kept == registry.find(name)
+
+
+NO_CONFLICT = [
+    pytest.param([("x", "qwen"), ("x", "qwen")], id="an alias twice"),
+    pytest.param([("qwen", "qwen")], id="a base model's own name"),
+    pytest.param([("sql-lora", "sql-lora")], id="an adapter's own name"),
+    pytest.param([("x", "nobody"), ("x", "qwen")], id="a name that an impossible alias does not claim"),
+]
+
+
+@pytest.mark.parametrize("pairs", NO_CONFLICT)
+def test_aliases_that_do_not_contradict(pairs):
+    _, conflicts = merge(aliases(*pairs))
+    assert all(conflict.kept is None for conflict in conflicts)
+
+
+def test_a_conflict_tells_people_who_and_why():
+    at = Origin("file", "m.yaml", line=3)
+    declared = aliases(("llama", "qwen"), ("chat-lora", "qwen"), ("x", "qwen"), ("x", "llama"), ("y", "z"), origin=at)
+    _, conflicts = merge(declared, config_map("mine", "phi", "sql-lora", "qwen", created=1.0))
+    mine, file = "ConfigMap default/mine", "file m.yaml, line 3"
+    assert [str(conflict) for conflict in conflicts] == [
+        f"sql-lora can't be an adapter of phi ({mine}): it is an adapter of qwen ({file})",
+        f"qwen can't be an adapter of phi ({mine}): it is a base model itself ({file})",
+        f"llama can't be an alias of qwen ({file}): it is a base model itself ({file})",
+        f"chat-lora can't be an alias of qwen ({file}): it is an adapter of llama ({file})",
+        f"x can't be an alias of llama ({file}): it is an alias of qwen ({file})",
+        f"y can't be an alias of z ({file}): z is no base model and no adapter",
+    ]
+
+
+def test_origin_for_people():
+    assert str(Origin("file", "models.yaml")) == "file models.yaml"
+    assert str(Origin("ConfigMap", "qwen", "default", 3.0)) == "ConfigMap default/qwen"
+
+
+def test_merge_takes_any_iterable():
+    assert Registry.merge(iter([QWEN, LLAMA])) == Registry.merge([QWEN, LLAMA])
+    assert finish(merging(iter([aliases(("x", "qwen"))]))) == merge(aliases(("x", "qwen")))
+
+
+def test_a_snapshot_does_not_change():
+    registry = table(QWEN)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        registry.base_models = ()
+    with pytest.raises(AttributeError):
+        registry.find("qwen").base_model = "x"
+
+
+MANY = {
+    "one object of many adapters": [config_map("one", "qwen", *map(str, range(10_000)))],
+    "many base models without adapters": [config_map(str(i), f"m{i}") for i in range(10_000)],
+    "many objects without models": [Declaration(Origin(name=str(i))) for i in range(10_000)],
+    "many aliases": [aliases(*((f"a{i}", "qwen") for i in range(10_000)))],
+}
+
+
+@pytest.mark.parametrize("declarations", MANY.values(), ids=MANY)
+def test_merging_pauses_at_least_every_thousand_names(declarations):
+    steps = sum(1 for _ in merging(declarations))
+    assert 10 <= steps <= 70
+
+
+def test_merging_sees_what_there_was_when_it_began():
+    declarations = [config_map("one", "qwen")]
+    steps = merging(declarations)
+    next(steps)
+    declarations.append(config_map("two", "llama"))
+    registry, _ = finish(steps)
+    assert registry.base_models == ("qwen",)
+
+
+NAMES = st.sampled_from("abcdefgh")
+MODELS = st.lists(st.builds(BaseModel, NAMES, st.lists(NAMES, max_size=6).map(tuple)), max_size=6)
+ORIGINS = st.builds(
+    Origin, st.just("ConfigMap"), NAMES, st.sampled_from(["n", "m"]), st.sampled_from([1.0, 2.0]), st.just(0)
+)
+DECLARATIONS = st.lists(
+    st.builds(
+        Declaration,
+        ORIGINS,
+        MODELS.map(tuple),
+        st.lists(st.builds(Alias, NAMES, NAMES), max_size=3).map(tuple),
+    ),
+    max_size=6,
+    unique_by=lambda declaration: declaration.origin,
+)
+
+
+@given(MODELS)
+def test_every_name_is_known_and_every_base_model_its_own(models):
+    registry, conflicts = Registry.merge(models)
+    bases = {model.name for model in models}
+    assert set(registry.base_models) == bases
+    assert set(meanings(registry)) == bases | {name for model in models for name in model.adapters}
+    assert all(registry.resolve(base) == base for base in bases)
+    lost = {(conflict.name, conflict.refused.base_model) for conflict in conflicts}
+    for model in models:
+        for adapter in model.adapters:
+            assert ((adapter, model.name) in lost) == (registry.resolve(adapter) != model.name)
+
+
+@given(DECLARATIONS.flatmap(lambda declared: st.tuples(st.just(declared), st.permutations(declared))))
+def test_the_order_in_which_objects_come_does_not_matter(pair):
+    declared, shuffled = pair
+    assert merge(*declared) == merge(*shuffled)
+
+
+@given(DECLARATIONS)
+def test_aliases_change_no_model(declared):
+    with_aliases, _ = merge(*declared)
+    without, _ = merge(*(declaration._replace(aliases=()) for declaration in declared))
+    assert {n: e for n, e in with_aliases.items() if e.kind is not Kind.ALIAS} == dict(without.items())
+    for _, entry in with_aliases.items():
+        if entry.alias_of:
+            assert without.find(entry.alias_of).base_model == entry.base_model
+
+
+@given(MODELS, st.randoms())
+def test_order_and_repeats_within_a_base_model_do_not_matter(models, random):
+    shuffled = [
+        BaseModel(model.name, tuple(random.sample(model.adapters * 2, len(model.adapters) * 2))) for model in models
+    ]
+    registry, conflicts = Registry.merge(models)
+    other, found = Registry.merge(shuffled)
+    assert registry == other
+    assert set(conflicts) == set(found)
+
+
+@given(MODELS)
+def test_splitting_a_base_model_does_not_matter(models):
+    parts = [BaseModel(model.name, (adapter,)) for model in models for adapter in model.adapters or (model.name,)]
+    assert Registry.merge(models)[0] == Registry.merge(parts)[0]

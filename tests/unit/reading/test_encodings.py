@@ -1,0 +1,289 @@
+import functools
+import gzip
+import random
+import zlib
+
+import brotli
+import pytest
+from backports import zstd
+
+from bbr.reading import encodings
+from bbr.reading.encodings import MAX_LAYERS, STEP_BYTES, Decoder, Limits, parse
+from bbr.refusal import Refusal
+from tests.support.bodies import decoded, pieces
+
+SKIPPABLE = b"\x50\x2a\x4d\x18\x05\x00\x00\x00abcde"
+
+
+def raw_deflate(octets: bytes) -> bytes:
+    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return deflate.compress(octets) + deflate.flush()
+
+
+def with_window(octets: bytes, log: int) -> bytes:
+    compressor = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: log})
+    return compressor.compress(octets) + compressor.flush()
+
+
+ENCODE = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "raw deflate": raw_deflate,
+    "br": functools.partial(brotli.compress, quality=5),
+    "zstd": zstd.compress,
+}
+SIZES = (1, 9, 5000, 1 << 20)
+DATA = {
+    "chat": b'{"model":"qwen","messages":[{"role":"user","content":"hello"}]}',
+    "nothing": b"",
+    "noise": random.Random(1).randbytes(12_000),
+    "zeros": bytes(70_000),
+    "text": (random.Random(2).randbytes(6_000).hex() * 3).encode(),
+}
+
+
+def decode(octets: bytes, *codings: str, size: int = 1 << 20, limits: Limits | None = None) -> bytes:
+    return b"".join(decoded(pieces(octets, size), codings, limits))
+
+
+def refused(octets: bytes, *codings: str, size: int = 1 << 20, limits: Limits | None = None) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        decode(octets, *codings, size=size, limits=limits)
+    return caught.value
+
+
+def fed_only(octets: bytes, size: int) -> Refusal:
+    """Return the refusal of octets that no decoder has seen yet."""
+    decoder = Decoder(["br"])
+    for piece in pieces(octets, size):
+        try:
+            decoder.feed(piece)
+        except Refusal as error:
+            return error
+    raise AssertionError("it was not refused")
+
+
+class TestParse:
+    @pytest.mark.parametrize(
+        ("values", "codings"),
+        [
+            ([], ()),
+            ([b""], ()),
+            ([b"identity"], ()),
+            ([b"gzip"], ("gzip",)),
+            ([b"GZip"], ("gzip",)),
+            ([b"x-gzip"], ("gzip",)),
+            ([b" br ,\tzstd"], ("br", "zstd")),
+            ([b"deflate", b"identity, ,gzip,"], ("deflate", "gzip")),
+        ],
+    )
+    def test_codings(self, values: list[bytes], codings: tuple[str, ...]) -> None:
+        assert parse(values) == codings
+
+    @pytest.mark.parametrize("value", [b"compress", b"gzip;q=1", b"x-br", b"aws-chunked", b"gzip br", b"\xff"])
+    def test_unknown(self, value: bytes) -> None:
+        with pytest.raises(Refusal) as caught:
+            parse([b"gzip", value])
+        assert (caught.value.status, caught.value.reason) == (415, "encoding-unknown")
+        assert caught.value.headers == (("accept-encoding", b"gzip, deflate, br, zstd"),)
+
+    def test_too_many(self) -> None:
+        assert parse([b"gzip"] * MAX_LAYERS + [b"identity"]) == ("gzip",) * MAX_LAYERS
+        with pytest.raises(Refusal) as caught:
+            parse([b"gzip"] * (MAX_LAYERS + 1))
+        assert (caught.value.status, caught.value.reason) == (415, "encoding-layers")
+        assert caught.value.headers
+
+
+class TestDecoded:
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("data", DATA.values(), ids=DATA)
+    @pytest.mark.parametrize("coding", ENCODE)
+    def test_one_coding(self, coding: str, data: bytes, size: int) -> None:
+        assert decode(ENCODE[coding](data), coding.removeprefix("raw "), size=size) == data
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_stacked(self, size: int) -> None:
+        body = zstd.compress(ENCODE["br"](gzip.compress(DATA["text"])))
+        assert decode(body, "gzip", "br", "zstd", size=size) == DATA["text"]
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_gzip_members(self, size: int) -> None:
+        assert (
+            decode(gzip.compress(b"one") + gzip.compress(b"") + gzip.compress(b"two"), "gzip", size=size) == b"onetwo"
+        )
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_zstd_frames(self, size: int) -> None:
+        body = SKIPPABLE + zstd.compress(b"one") + SKIPPABLE + zstd.compress(b"two") + SKIPPABLE
+        assert decode(body, "zstd", size=size) == b"onetwo"
+
+    def test_no_body(self) -> None:
+        assert decode(b"", "gzip", "zstd") == b""
+        decoder = Decoder(["br"])
+        decoder.feed(b"")
+        assert not decoder.pending
+        assert decoder.read() == b""
+
+    def test_fed_before_it_was_read(self) -> None:
+        body = gzip.compress(DATA["noise"])
+        decoder = Decoder(["gzip"])
+        out = []
+        for piece in pieces(body, 3000):
+            decoder.feed(piece)
+            out.append(decoder.read())
+        while decoder.pending:
+            out.append(decoder.read())
+        decoder.end()
+        assert b"".join(out) == DATA["noise"]
+
+    def test_one_step_takes_no_more_than_it_may(self) -> None:
+        decoder = Decoder(["gzip"])
+        decoder.feed(gzip.compress(DATA["noise"]))
+        assert 0 < len(decoder.read()) <= STEP_BYTES
+
+    def test_largest_window_of_zstd(self) -> None:
+        assert decode(with_window(b"x" * 100, 23), "zstd") == b"x" * 100
+
+    def test_largest_window_of_brotli(self) -> None:
+        for log in range(10, 23):
+            assert decode(brotli.compress(DATA["noise"], lgwin=log), "br") == DATA["noise"]
+
+
+class TestRefused:
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("coding", ENCODE)
+    def test_cut_off(self, coding: str, size: int) -> None:
+        body = ENCODE[coding](DATA["chat"])
+        error = refused(body[:-1], coding.removeprefix("raw "), size=size)
+        assert (error.status, error.reason) == (400, "encoding-cut-off")
+
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("rest", [b"\x00", b"{}", b"\x1f\x8b\x07", b"garbage!"])
+    @pytest.mark.parametrize("coding", ENCODE)
+    def test_something_behind_the_end(self, coding: str, rest: bytes, size: int) -> None:
+        error = refused(ENCODE[coding](DATA["chat"]) + rest, coding.removeprefix("raw "), size=size)
+        # Of zstd's next frame and gzip's next member there may be too little to know better.
+        assert (error.status, error.reason) in {(400, "encoding-corrupt"), (400, "encoding-cut-off")}
+
+    def test_two_streams_of_a_coding_that_has_but_one(self) -> None:
+        for coding in ("deflate", "br"):
+            assert refused(ENCODE[coding](b"one") * 2, coding, size=1).reason == "encoding-corrupt"
+
+    @pytest.mark.parametrize("coding", ENCODE)
+    def test_spoilt(self, coding: str) -> None:
+        body = bytearray(ENCODE[coding](DATA["text"]))
+        body[len(body) // 2 : len(body) // 2 + 64] = bytes(64)
+        if coding in ("raw deflate", "br", "zstd"):  # they have no checksum here
+            body.append(0)
+        error = refused(bytes(body), coding.removeprefix("raw "))
+        assert error.reason in {"encoding-corrupt", "encoding-cut-off"}
+
+    @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+    def test_not_encoded_at_all(self, coding: str) -> None:
+        assert refused(b"\xffplain text", coding).reason in {"encoding-corrupt", "encoding-cut-off"}
+
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b'{"model":"a"}',
+            b' \r\n\t{"model":"a"}',
+            b'\xef\xbb\xbf{"model":"a"}',
+            '{"model":"a"}'.encode("utf-16"),
+            '{"model":"a"}'.encode("utf-16-be"),
+            b"\xfe\xff" + '{"model":"a"}'.encode("utf-16-be"),
+            '{"model":"a"}'.encode("utf-32"),
+            b" " * 64,
+            b" " * 200 + b"x",
+        ],
+    )
+    def test_could_be_json_as_it_stands(self, body: bytes, size: int) -> None:
+        assert refused(body, "br", size=size).reason in {"encoding-ambiguous", "encoding-corrupt"}
+        assert fed_only(body, size).reason == "encoding-ambiguous"
+
+    def test_brotli_that_is_json_as_well(self) -> None:
+        # A blank, then metadata blocks that hold the document: a decoder passes over them.
+        assert refused(b'\x09{"model":"a"}', "br").reason == "encoding-ambiguous"
+
+    def test_between_two_layers_as_well(self) -> None:
+        assert refused(gzip.compress(b'\x09{"model":"a"}'), "br", "gzip").reason == "encoding-ambiguous"
+
+    def test_window_too_large(self) -> None:
+        for log in (24, 27):
+            assert refused(with_window(b"x" * 100, log), "zstd").reason == "encoding-corrupt"
+
+    def test_large_windows_of_brotli(self) -> None:
+        for log in (23, 24):
+            assert refused(brotli.compress(DATA["noise"], lgwin=log), "br").reason == "encoding-corrupt"
+        assert refused(b"\x11\x1e" + bytes(20), "br").reason == "encoding-corrupt"
+
+    def test_zlib_with_a_dictionary(self) -> None:
+        deflate = zlib.compressobj(zdict=b"hello world")
+        body = deflate.compress(b"hello world") + deflate.flush()
+        assert refused(body, "deflate").reason == "encoding-corrupt"
+
+    def test_inner_layer_missing(self) -> None:
+        assert refused(gzip.compress(b""), "zstd", "gzip").reason == "encoding-cut-off"
+        assert refused(gzip.compress(b"no zstd"), "zstd", "gzip").reason == "encoding-corrupt"
+
+
+class TestLimits:
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+    def test_ratio(self, coding: str, size: int) -> None:
+        error = refused(ENCODE[coding](bytes(8 << 20)), coding, size=size)
+        assert (error.status, error.reason) == (413, "decoded-ratio")
+
+    def test_what_is_free_has_no_ratio(self) -> None:
+        limits = Limits(max_ratio=1)
+        free = limits.free_bytes + STEP_BYTES
+        assert len(decode(gzip.compress(bytes(free)), "gzip", limits=limits)) == free
+        assert refused(gzip.compress(bytes(free + 1)), "gzip", limits=limits).reason == "decoded-ratio"
+
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+    def test_bomb_behind_noise(self, coding: str, size: int) -> None:
+        limits = Limits(burst_bytes=1 << 20)
+        body = ENCODE[coding](DATA["noise"] + bytes(900 << 10) + DATA["noise"])
+        assert len(decode(body, coding, size=size, limits=limits)) == 24_000 + (900 << 10)
+        body = ENCODE[coding](DATA["noise"] + bytes(2 << 20))
+        assert decode(body, coding, size=size)
+        assert refused(body, coding, size=size, limits=limits).reason == "decoded-ratio"
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_bomb_in_a_bomb(self, size: int) -> None:
+        body = gzip.compress(gzip.compress(bytes(64 << 20)))
+        assert len(body) < 1000
+        assert refused(body, "gzip", "gzip", size=size).reason == "decoded-ratio"
+
+    def test_growth_that_a_layer_takes_back(self) -> None:
+        empty = gzip.compress(gzip.compress(b"") * 500_000)
+        assert refused(empty, "gzip", "gzip", limits=Limits(max_members=1 << 30)).reason == "decoded-ratio"
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_size(self, size: int) -> None:
+        limits = Limits(max_decoded_bytes=12_000)
+        assert decode(gzip.compress(DATA["noise"]), "gzip", size=size, limits=limits) == DATA["noise"]
+        error = refused(gzip.compress(DATA["noise"] + b"x"), "gzip", size=size, limits=limits)
+        assert (error.status, error.reason) == (413, "decoded-too-large")
+
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("coding", ["gzip", "zstd"])
+    def test_members(self, coding: str, size: int) -> None:
+        limits = Limits(max_members=3)
+        assert decode(ENCODE[coding](b"a") * 3, coding, size=size, limits=limits) == b"aaa"
+        error = refused(ENCODE[coding](b"a") * 4, coding, size=size, limits=limits)
+        assert (error.status, error.reason) == (413, "encoding-members")
+
+    def test_memory_is_told(self) -> None:
+        decoder = Decoder(["gzip", "zstd"])
+        assert decoder.memory_bytes == 0
+        body = zstd.compress(gzip.compress(DATA["noise"]))
+        decoder.feed(body)
+        assert decoder.memory_bytes == len(body)
+        while decoder.pending:
+            decoder.read()
+            assert decoder.memory_bytes < 2 * len(body) + (700 << 10)
+        whole = sum(member.window_bytes + member.state_bytes for member in (encodings._Brotli, encodings._Zstd))
+        assert whole < 15 << 20

@@ -1,0 +1,106 @@
+import orjson
+import pytest
+
+from bbr.reading import go_model
+from bbr.reading.go_model import text_of
+from bbr.refusal import Refusal
+from tests.corpus.nasty_bodies import TWIN
+
+# What Go 1.26 prints: fmt.Sprintf("%v", v) of what encoding/json makes of each.
+PRINTED = {
+    "1": "1",
+    "-1": "-1",
+    "0": "0",
+    "-0.0": "-0",
+    "1.5": "1.5",
+    "1.0": "1",
+    "100000": "100000",
+    "123456": "123456",
+    "999999": "999999",
+    "1000000": "1e+06",
+    "1234567": "1.234567e+06",
+    "-123456789": "-1.23456789e+08",
+    "1e5": "100000",
+    "1e20": "1e+20",
+    "1e21": "1e+21",
+    "1.25e100": "1.25e+100",
+    "0.1": "0.1",
+    "0.0001": "0.0001",
+    "0.00001": "1e-05",
+    "0.00012345": "0.00012345",
+    "1e-7": "1e-07",
+    "12345678901234567890": "1.2345678901234567e+19",
+    "9007199254740993": "9.007199254740992e+15",
+    "5e-324": "5e-324",
+    "1.7976931348623157e308": "1.7976931348623157e+308",
+    "true": "true",
+    "false": "false",
+    "null": "<nil>",
+    '""': "",
+    '" a "': " a ",
+    "[]": "[]",
+    "{}": "map[]",
+    '["a",1,null,[true]]': "[a 1 <nil> [true]]",
+    '{"b":1,"a":"x y","c":{"d":[]}}': "map[a:x y b:1 c:map[d:[]]]",
+    '{"é":1,"z":2,"Z":3}': "map[Z:3 z:2 é:1]",
+    "[-0.0,1e6]": "[-0 1e+06]",
+}
+
+
+@pytest.mark.parametrize(("value", "printed"), PRINTED.items(), ids=PRINTED)
+def test_value(value: str, printed: str) -> None:
+    assert text_of(orjson.loads(value)) == printed
+
+
+def test_what_no_json_value_is() -> None:
+    with pytest.raises(TypeError, match="bytes is no JSON value"):
+        text_of(b"")
+
+
+def test_nesting_has_an_end() -> None:
+    nested: list[object] = []
+    for _ in range(10_000):
+        nested = [nested]
+    with pytest.raises(RecursionError):
+        text_of(nested)
+
+
+UNUSABLE = {
+    "a control character": (b'"a\\n"', "model-illegal"),
+    "a control character in an array": (b'["a\\n"]', "model-illegal"),
+    "too long": (b'"%s"' % (b"x" * 10), "model-too-long"),
+    "too long a number": (b"1234567891", "model-too-long"),
+}
+
+
+@pytest.mark.parametrize(("model", "reason"), UNUSABLE.values(), ids=UNUSABLE)
+def test_what_can_not_stand_in_a_header_is_refused(model, reason):
+    with pytest.raises(Refusal) as caught:
+        go_model.read_model(b'{"model": %s}' % model, 9)
+    assert caught.value.reason == reason
+    assert caught.value.message.endswith("(At byte 10 of the body.)")
+
+
+def test_two_models_are_refused():
+    with pytest.raises(Refusal, match="stands twice"):
+        go_model.read_model(b'{"model":"a","model":"b"}', 256)
+
+
+def test_what_is_nested_too_deep_is_refused(monkeypatch):
+    def too_deep(_value):
+        raise RecursionError
+
+    monkeypatch.setattr(go_model, "text_of", too_deep)
+    with pytest.raises(Refusal, match="it is nested too deep"):
+        go_model.read_model(b'{"model":[[]]}', 256)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"null"])
+def test_no_model(body):
+    assert go_model.read_model(body, 256) is None
+
+
+def test_the_keys_of_a_model_are_those_of_the_body():
+    orjson.loads(b'{"%s":1}' % TWIN)  # from now on orjson may take `model` for it
+    assert go_model.read_model(b'{"model":{"model":1,"x":[{"model":2}]}}', 256) == "map[model:1 x:[map[model:2]]]"
+    assert go_model.read_model(b'{"model":[{"%s":1}]}' % TWIN, 256) == f"[map[{TWIN.decode()}:1]]"

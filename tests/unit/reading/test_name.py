@@ -1,0 +1,126 @@
+import pytest
+
+from bbr.reading.name import MAX_MODEL_BYTES, BodyKind, begins_as_json_object, body_kind, check_model, read_model
+from bbr.refusal import Refusal
+
+
+@pytest.mark.parametrize(
+    ("body", "model"),
+    [
+        (b'{"model":"qwen"}', "qwen"),
+        (b'{"messages":[{"model":"inner"}],"model":"outer"}', "outer"),
+        (b'{"tools":{"model":"inner"}}', None),
+        (b'{"MODEL":"qwen"}', None),
+        (b' \t\r\n{ "model" : "qwen" } \n', "qwen"),
+        (b'{"model":"Qwen\\/Qwen2.5-3B-Instruct"}', "Qwen/Qwen2.5-3B-Instruct"),
+        ('{"model":"モデル"}'.encode(), "モデル"),
+        (b'{"model":"a b"}', "a b"),
+        (b"", None),
+        (b"{}", None),
+        (b"[]", None),
+        (b"null", None),
+        (b'"model"', None),
+        (b"17", None),
+    ],
+)
+def test_model_of_a_body(body: bytes, model: str | None) -> None:
+    assert read_model(body) == model
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "offset"),
+    [
+        (b'{"a":"model","model":1}', "model-not-string", 21),
+        (b' {"x":{"model":"y"},"model" : null}', "model-not-string", 30),
+        (b'{"model":""}', "model-empty", 9),
+        (b'{"model":"a\\n"}', "model-illegal", 9),
+        (b'{"mod\\u0065l" :\t" a"}', "model-illegal", 16),
+        (b'{"model":"%s"}' % (b"x" * 257), "model-too-long", 9),
+        (b'{"model":"a","model":"b"}', "model-duplicate", 13),
+    ],
+)
+def test_refused_models_name_their_place(body: bytes, reason: str, offset: int) -> None:
+    with pytest.raises(Refusal, match=f"At byte {offset} of the body") as caught:
+        read_model(body)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [(None, "null"), (True, "a boolean"), (1, "a number"), (1.5, "a number"), ([], "an array"), ({}, "an object")],
+)
+def test_model_must_be_a_string(value: object, says: str) -> None:
+    with pytest.raises(Refusal, match=says) as caught:
+        check_model(value)
+    assert (caught.value.status, caught.value.reason) == (400, "model-not-string")
+
+
+@pytest.mark.parametrize("octet", [*range(0x20), 0x7F])
+def test_control_characters_are_refused_wherever_they_stand(octet: int) -> None:
+    for name in (f"a{chr(octet)}b", f"{chr(octet)}b", f"a{chr(octet)}"):
+        with pytest.raises(Refusal) as caught:
+            check_model(name)
+        assert caught.value.reason == "model-illegal"
+
+
+@pytest.mark.parametrize("name", [" a", "a ", "\N{NO-BREAK SPACE}a", "a\N{EM SPACE}", " "])
+def test_blanks_at_the_ends_are_refused(name: str) -> None:
+    with pytest.raises(Refusal, match="begins or ends with a blank"):
+        check_model(name)
+
+
+def test_length_counts_octets() -> None:
+    assert check_model("é" * (MAX_MODEL_BYTES // 2)) == "é" * (MAX_MODEL_BYTES // 2)
+    with pytest.raises(Refusal, match="257 bytes") as caught:
+        check_model("é" * (MAX_MODEL_BYTES // 2) + "x")
+    assert caught.value.reason == "model-too-long"
+    with pytest.raises(Refusal, match="at most 4"):
+        check_model("abcde", 4)
+
+
+def test_empty_model_is_refused() -> None:
+    with pytest.raises(Refusal) as caught:
+        read_model(b'{"model":""}')
+    assert caught.value.reason == "model-empty"
+
+
+JSON, FORM, OTHER = BodyKind.JSON, BodyKind.FORM, BodyKind.OTHER
+
+
+@pytest.mark.parametrize(
+    ("content_types", "kind"),
+    [
+        ([], JSON),
+        ([b"application/json"], JSON),
+        ([b"application/json;charset=utf-8"], JSON),
+        ([b" Application/JSON ; x=y"], JSON),
+        ([b"text/json"], JSON),
+        ([b"application/problem+json"], JSON),
+        ([b"text/plain", b"application/json"], JSON),
+        ([b"application/x-www-form-urlencoded", b"application/json"], JSON),
+        ([b"application/x-www-form-urlencoded"], FORM),
+        ([b"Application/X-WWW-Form-URLEncoded; charset=utf-8"], FORM),
+        ([b"text/plain", b"application/x-www-form-urlencoded"], FORM),
+        ([b"text/plain, application/json"], JSON),
+        ([b"application/json, application/json"], JSON),
+        ([b"application/grpc+json"], OTHER),
+        ([b"application/grpc-web+json"], OTHER),
+        ([b"application/connect+json"], OTHER),
+        ([b"application/jsonl"], OTHER),
+        ([b"application/x-ndjson"], OTHER),
+        ([b"text/plain; a=application/json"], OTHER),
+        ([b"multipart/form-data; boundary=+json"], BodyKind.MULTIPART),
+        ([b"multipart/mixed; boundary=x"], OTHER),
+        ([b""], OTHER),
+    ],
+)
+def test_kinds_of_bodies(content_types: list[bytes], kind: BodyKind) -> None:
+    assert body_kind(content_types) is kind
+
+
+@pytest.mark.parametrize(
+    ("octets", "expected"),
+    [(b"{", True), (b' \t\r\n{"a', True), (b"a={", False), (b"[", False), (b"", None), (b" \n", None)],
+)
+def test_form_that_is_json(octets: bytes, expected: bool | None) -> None:
+    assert begins_as_json_object(octets) is expected

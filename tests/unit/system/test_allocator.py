@@ -1,0 +1,108 @@
+import asyncio
+import ctypes
+import itertools
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from bbr.system import allocator
+from bench import rig
+
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is not glibc's here")
+
+HOLD = 24 << 20
+# Two bodies' worth of blocks below the mmap threshold's first value, and something above them that stays.
+PROGRAM = f"""
+import os, sys
+from bbr.system import allocator
+give_back = allocator.keep(os.environ)
+def fill():
+    blocks = [bytearray(100_000) for _ in range({HOLD // 100_000})]
+    return len(blocks)
+def say(): print(flush=True); sys.stdin.readline()
+fill(); say()
+if give_back: give_back()
+say()
+"""
+
+
+def resident_mib(environment):
+    """Return what a program has after it freed 24 MiB, and what after it gave all back."""
+    found = []
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if "MALLOC" not in name} | environment,
+    ) as process:
+        for _ in range(2):
+            process.stdout.readline()
+            found.append(rig.memory_kib(process.pid) / 1024)
+            process.stdin.write("\n")
+            process.stdin.flush()
+    assert process.returncode == 0
+    return found
+
+
+@glibc
+def test_freed_memory_is_kept_until_it_is_given_back():
+    kept, given_back = resident_mib({})
+    assert kept - given_back > HOLD / (1 << 20) * 0.8
+
+
+@glibc
+def test_the_environment_has_the_say():
+    first, second = resident_mib({"MALLOC_TRIM_THRESHOLD_": "131072"})
+    assert abs(first - second) < 2
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"MALLOC_TRIM_THRESHOLD_": "131072"},
+        {"MALLOC_MMAP_THRESHOLD_": "131072"},
+        {"MALLOC_TOP_PAD_": "0"},
+        {"GLIBC_TUNABLES": "glibc.rtld.nns=4:glibc.malloc.trim_threshold=131072"},
+    ],
+)
+def test_malloc_is_left_alone(monkeypatch, environment):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("malloc is touched"))
+    assert allocator.keep(environment) is None
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    assert allocator.keep({"GLIBC_TUNABLES": "glibc.rtld.nns=4"}) is None
+
+
+def test_memory_is_given_back_again_and_again_until_the_end(monkeypatch):
+    async def run():
+        turns, three = itertools.count(1), asyncio.Event()
+
+        def give_back():
+            if next(turns) == 3:
+                three.set()
+
+        monkeypatch.setattr(allocator, "keep", lambda environment: give_back)
+        before = asyncio.all_tasks()
+        with allocator.keeping(0.001):
+            await three.wait()
+            (task,) = asyncio.all_tasks() - before
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+
+
+def test_nothing_runs_where_nothing_can_be_given_back(monkeypatch):
+    async def run():
+        monkeypatch.setattr(allocator, "keep", lambda environment: None)
+        before = asyncio.all_tasks()
+        with allocator.keeping():
+            assert asyncio.all_tasks() == before
+
+    asyncio.run(run())

@@ -1,0 +1,159 @@
+import pytest
+
+from bbr.exchange.policy import BodyMode, Policy
+from bbr.exchange.replies import Replies
+from bbr.exchange.verdict import Outcome
+from bbr.models.registry import BaseModel, Registry
+from bbr.models.routing import MissingModel, Route, Rule, Rules, UnknownModel
+from bbr.telemetry import metrics
+from bbr.telemetry.metrics import Histogram, Metrics
+from bbr.telemetry.observed import ObservedExchange
+from tests.support import messages
+
+TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",)), BaseModel("phi")])
+HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
+
+
+def run(counted, body, registry=TABLE, **policy):
+    exchange = ObservedExchange(Policy(Replies(), **policy), registry)
+    exchange.receive(HEADERS)
+    if body is not None:
+        exchange.receive(messages.request_body(body, end_of_stream=True))
+    exchange.abandon()
+    counted.count(exchange)
+    return exchange
+
+
+def outcomes(counted):
+    return {
+        name: {str(outcome): number for outcome, number in each.outcomes.items()}
+        for name, each in counted.models.items()
+    }
+
+
+def test_requests_are_counted_by_outcome_and_base_model():
+    counted = Metrics()
+    for body in (
+        b'{"model": "sql-lora"}',
+        b'{"model": "qwen"}',
+        b'{"model": "phi"}',
+        b"{}",
+        b'{"model": "x"}',
+        b"[",
+        None,
+    ):
+        run(counted, body)
+    assert outcomes(counted) == {
+        "": {"no-model": 1, "refused": 2, "pending": 1},
+        "qwen": {"routed": 2},
+        "phi": {"routed": 1},
+    }
+    assert counted.reasons == {("refused", "model-not-found"): 1, ("refused", "invalid-json"): 1}
+    assert counted.outcome_total(Outcome.ROUTED) == 3
+    assert counted.duration.count == 6
+    assert counted.busy.count == 6  # the one that never came is in neither
+    assert counted.body.count == 7
+    assert (
+        counted.body.total
+        == sum(map(len, (b'{"model": "sql-lora"}', b'{"model": "qwen"}', b'{"model": "phi"}'))) + 2 + 14 + 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("registry", "policy"),
+    [
+        (Registry(identity=True), {}),
+        (TABLE, {"rules": Rules(UnknownModel.PASSTHROUGH)}),
+        (TABLE, {"rules": Rules(UnknownModel.EMPTY)}),
+    ],
+    ids=["no table", "passthrough", "empty"],
+)
+def test_a_name_that_only_the_client_knows_becomes_no_label(registry, policy):
+    counted = Metrics()
+    for number in range(100):
+        run(counted, b'{"model": "made-up-%d"}' % number, registry, **policy)
+    assert outcomes(counted) == {"": {"routed": 100}}
+
+
+@pytest.mark.parametrize("unknown", UnknownModel)
+def test_an_unknown_model_is_noted_whatever_becomes_of_its_request(unknown):
+    counted = Metrics()
+    exchange = run(counted, b'{"model": "x"}', rules=Rules(unknown, default_model="phi"))
+    run(counted, b'{"model": "phi"}', rules=Rules(unknown, default_model="phi"))
+    assert [(each.name, each.times) for each in counted.unknown.since(exchange.began)] == [("x", 1)]
+
+
+def test_without_a_table_or_a_name_no_model_is_unknown():
+    counted = Metrics()
+    exchange = run(counted, b'{"model": "x"}', Registry(identity=True))
+    run(counted, b"{}", rules=Rules(missing_model=MissingModel.DEFAULT, default_model="phi"))
+    assert counted.models["phi"].outcomes == {Outcome.ROUTED: 1}
+    assert counted.unknown.since(exchange.began) == []
+
+
+def test_a_default_model_is_one_of_the_table():
+    counted = Metrics()
+    run(counted, b'{"model": "x"}', rules=Rules(UnknownModel.DEFAULT, default_model="phi"))
+    assert outcomes(counted) == {"": {}, "phi": {"routed": 1}}
+
+
+def test_a_table_that_never_stops_changing_is_bounded(monkeypatch):
+    monkeypatch.setattr(metrics, "MAX_BASE_MODELS", 3)
+    counted = Metrics()
+    for number in range(10):
+        table, _ = Registry.merge([BaseModel(f"m{number}")])
+        run(counted, b'{"model": "m%d"}' % number, table)
+    assert outcomes(counted) == {"": {"routed": 7}, **{f"m{number}": {"routed": 1} for number in range(3)}}
+
+
+def test_what_few_requests_have():
+    counted = Metrics()
+    run(counted, b'{"model": "x"}')
+    run(counted, b'{"model": "x"}')
+    exchange = ObservedExchange(Policy(Replies()), TABLE)
+    exchange.receive(HEADERS)
+    exchange.receive(messages.request_body(b'{"model": "phi"}', end_of_stream=True))
+    exchange.receive(messages.request_body(b"", end_of_stream=True))
+    exchange.verdict.early = True
+    counted.count(exchange)
+    assert (counted.early, counted.late_bodies) == (1, 1)
+    ((name, times, _),) = counted.unknown.since(exchange.began)
+    assert (name, times) == ("x", 2)
+
+
+def test_a_refused_model_of_which_no_name_is_known_is_not_noted():
+    counted = Metrics()
+    exchange = run(counted, b"{}")
+    exchange.verdict.reason = "model-not-found"
+    counted.count(exchange)
+    assert counted.unknown.since(exchange.began) == []
+
+
+def test_buckets_include_their_bound():
+    histogram = Histogram((1.0, 2.0))
+    for value in (0.5, 1.0, 1.5, 2.0, 2.5):
+        histogram.add(value)
+    assert (histogram.buckets, histogram.total, histogram.count) == ([2, 2, 1], 7.5, 5)
+
+
+@pytest.mark.parametrize(
+    ("share", "bound"), [(0.0, 1.0), (0.5, 1.0), (0.51, 2.0), (0.9, 2.0), (0.91, float("inf")), (1.0, float("inf"))]
+)
+def test_quantiles_are_bounds(share, bound):
+    histogram = Histogram((1.0, 2.0))
+    histogram.buckets = [5, 4, 1]
+    assert histogram.quantile(share) == bound
+
+
+def test_nothing_has_no_quantile():
+    assert Histogram((1.0,)).quantile(0.5) is None
+
+
+def test_a_route_by_the_table_is_counted_for_its_base_model_and_no_rule_is_forgotten():
+    by_name = {Rule.NO_TABLE, Rule.UNKNOWN_PASSTHROUGH, Rule.UNKNOWN_EMPTY}
+    for rule in Rule:
+        counted = Metrics()
+        exchange = ObservedExchange(Policy(Replies()), TABLE)
+        exchange.verdict.route = Route("asked", "base", rule)
+        counted.count(exchange)
+        assert ("base" in counted.models) == (rule not in by_name), rule

@@ -1,0 +1,232 @@
+import contextlib
+import dataclasses
+import datetime
+import ssl
+
+import pytest
+
+from bbr.tls.client_names import AllowedName
+from bbr.tls.credentials import Clients, self_signed, server_context
+from bbr.tls.session import TlsError, TlsSession
+from tests.support.certificates import YEAR, Authority, client_context
+from tests.support.h2cases import CHUNKS
+
+CREDENTIALS = self_signed(["localhost"], datetime.datetime.now(datetime.UTC))
+CONTEXT = server_context(CREDENTIALS)
+
+
+class Client:
+    """A TLS client joined to a session; what it sends arrives in reads of `chunk` octets."""
+
+    def __init__(
+        self,
+        *alpn: str,
+        chunk: int | None = None,
+        context: ssl.SSLContext | None = None,
+        session: TlsSession | None = None,
+    ) -> None:
+        self.session = session or TlsSession(CONTEXT)
+        self.received = b""
+        self._chunk = chunk
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = context or client_context(CREDENTIALS.chain_pem, *alpn)
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+
+    def shake_hands(self) -> None:
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self.deliver()
+            else:
+                self.deliver()
+                return
+
+    def deliver(self) -> None:
+        """Carry what the client has written to the session, and what that calls for back."""
+        sent = self._outgoing.read()
+        step = self._chunk or max(len(sent), 1)
+        for start in range(0, len(sent), step):
+            self.received += self.session.receive(sent[start : start + step])
+            self._incoming.write(self.session.send(b""))
+
+    def read(self, octets: bytes) -> bytes:
+        """Read all of the application's octets in what the session wrote."""
+        self._incoming.write(octets)
+        found = []
+        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+            while piece := self.tls.read(1 << 20):
+                found.append(piece)
+        return b"".join(found)
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_both_directions_in_reads_of_any_size(chunk):
+    client = Client("h2", chunk=chunk)
+    assert not client.session.ready
+    client.shake_hands()
+    assert client.session.ready
+    client.session.check_peer()
+    sent = bytes(range(256)) * 400
+    for start in range(0, len(sent), 40_000):
+        client.tls.write(sent[start : start + 40_000])
+        client.deliver()
+    assert client.received == sent
+    assert client.read(client.session.send(sent)) == sent
+
+
+def test_octets_for_the_application_wait_for_the_handshake():
+    client = Client("h2")
+    assert client.session.send(b"settings") == b""
+    assert client.session.send(b", goaway") == b""
+    client.shake_hands()
+    assert client.read(client.session.send(b", more")) == b"settings, goaway, more"
+
+
+def test_ten_megabytes_are_one_send():
+    client = Client("h2")
+    client.shake_hands()
+    octets = bytes(10 << 20)
+    assert client.read(client.session.send(octets)) == octets
+
+
+@pytest.mark.parametrize("offered", [(), ("http/1.1",)], ids=["no ALPN", "another protocol"])
+def test_client_that_does_not_offer_h2_is_refused(offered):
+    client = Client(*offered)
+    client.shake_hands()
+    with pytest.raises(TlsError, match=r"^the client did not offer HTTP/2 \(ALPN h2\)$"):
+        client.session.check_peer()
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "wrong version number", id="plaintext HTTP/2"),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", "http request", id="plaintext HTTP/1.1"),
+        pytest.param(bytes(64), "", id="octets"),
+        pytest.param(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", "", id="a broken ClientHello"),
+    ],
+)
+def test_what_is_no_tls_is_an_error_with_its_reason(sent, reason):
+    session = TlsSession(CONTEXT)
+    with pytest.raises(TlsError) as caught:
+        session.receive(sent)
+    assert reason in str(caught.value)
+    assert str(caught.value) == str(caught.value).lower() != ""
+    assert session.close()[:1] in (b"", b"\x15")  # nothing, or an alert
+
+
+def test_client_that_does_not_trust_us_is_an_error_that_says_so():
+    client = Client(context=ssl.create_default_context())
+    with pytest.raises(ssl.SSLCertVerificationError):
+        client.shake_hands()
+    with pytest.raises(TlsError, match="unknown ca"):
+        client.deliver()
+
+
+def test_record_that_was_changed_on_its_way_is_an_error():
+    client = Client("h2")
+    client.shake_hands()
+    client.tls.write(b"octets")
+    record = client._outgoing.read()
+    with pytest.raises(TlsError):
+        client.session.receive(record[:-1] + bytes([record[-1] ^ 1]))
+
+
+def test_end_of_the_clients_sending_is_told_after_its_last_octets():
+    client = Client("h2")
+    client.shake_hands()
+    client.tls.write(b"last")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.tls.unwrap()
+    assert not client.session.ended
+    client.deliver()
+    assert (client.received, client.session.ended) == (b"last", True)
+
+
+def test_close_tells_the_client_and_needs_no_answer():
+    client = Client("h2")
+    client.shake_hands()
+    octets = client.session.send(b"goaway") + client.session.close()
+    assert client.read(octets) == b"goaway"
+    client.tls.unwrap()  # would raise if no close_notify had come
+
+
+def test_close_before_the_handshake_says_nothing():
+    assert TlsSession(CONTEXT).close() == b""
+
+
+AUTHORITY = Authority()
+CLIENTS = Clients(AUTHORITY.root_pem, (AllowedName("gateway.example"),))
+
+
+def asking_client(*alpn, shows=None, version=ssl.TLSVersion.TLSv1_3):
+    """Return a client of a session that demands a certificate for gateway.example."""
+    context = client_context(CREDENTIALS.chain_pem, *alpn, shows=shows)
+    context.maximum_version = version
+    server = server_context(dataclasses.replace(CREDENTIALS, clients=CLIENTS))
+    return Client(context=context, session=TlsSession(server, CLIENTS.refusal))
+
+
+versions = pytest.mark.parametrize(
+    "version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda each: each.name
+)
+REFUSED = {
+    "no certificate": (lambda: None, "the client showed no certificate"),
+    "of another authority": (
+        lambda: Authority().issue("gateway.example"),
+        "the client's certificate: unable to get local issuer certificate",
+    ),
+    "expired": (
+        lambda: AUTHORITY.issue("gateway.example", not_after=datetime.datetime.now(datetime.UTC)),
+        "the client's certificate: certificate has expired",
+    ),
+    "not yet valid": (
+        lambda: AUTHORITY.issue("gateway.example", life=YEAR / 2),
+        "the client's certificate: certificate is not yet valid",
+    ),
+    "a server's": (lambda: AUTHORITY.issue("gateway.example", server_only=True), "the client's certificate: un"),
+}
+
+
+@versions
+@pytest.mark.parametrize(("issue", "reason"), REFUSED.values(), ids=REFUSED)
+def test_a_client_that_is_not_verified_never_gets_an_octet(version, issue, reason):
+    client = asking_client("h2", shows=issue(), version=version)
+    assert client.session.send(b"settings") == b""
+    with pytest.raises(TlsError, match=f"^{reason}"):
+        client.shake_hands()  # by TLS 1.3 the client is done with it as soon as it has sent its certificate
+    assert not client.session.ready
+    client._incoming.write(client.session.close())
+    with pytest.raises(ssl.SSLError, match=r"(?i)alert"):
+        client.read(b"")
+
+
+@versions
+def test_a_client_is_let_in_by_its_certificates_name(version):
+    client = asking_client("h2", shows=AUTHORITY.issue("gateway.example"), version=version)
+    assert client.session.send(b"settings") == b""
+    client.shake_hands()
+    client.session.check_peer()
+    assert client.read(client.session.send(b"")) == b"settings"
+
+
+@versions
+def test_a_client_with_another_name_is_closed_without_an_octet(version):
+    client = asking_client("h2", shows=AUTHORITY.issue("a.example", "spiffe://b/c"), version=version)
+    assert client.session.send(b"settings") == b""
+    # No `deliver`, which sends: the connection checks before it does.
+    while not client.session.ready:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.tls.do_handshake()
+        assert client.session.receive(client._outgoing.read()) == b""
+        if not client.session.ready:
+            client._incoming.write(client.session.send(b""))
+    why = "--tls-client-san allows none of the names in the client's certificate: DNS:a.example, URI:spiffe://b/c"
+    with pytest.raises(TlsError) as caught:
+        client.session.check_peer()
+    assert str(caught.value) == why
+    client._incoming.write(client.session.close())
+    with contextlib.suppress(ssl.SSLZeroReturnError):
+        client.tls.do_handshake()
+        assert client.tls.read(100) == b""
