@@ -15,7 +15,7 @@ _MAX_ENTRIES: Final = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Limits of one connection; DESIGN.md has the formula of the memory that follows from them.
+    """Limits of one connection; docs/design/http2.md has the formula of the memory that follows from them.
 
     Attributes:
         stream_window_bytes: what a peer may send on a stream before it is read, 65,535 to 2^31-1.

@@ -6,7 +6,7 @@ what it costs is a few steps, not what it would have become.
 
 Two readers that see different bodies are a security hole, and many model servers do not decode a request at all. gzip,
 zlib and zstd begin with octets that no JSON document can begin with; brotli and raw deflate have no such mark, so what
-begins as JSON before it is decoded is refused. Forms are another matter: DESIGN.md says what must be watched there.
+begins as JSON before it is decoded is refused. docs/design/reading.md says what must be watched in forms.
 
 | coding | decoder | memory at most | further members or frames |
 |---|---|---|---|

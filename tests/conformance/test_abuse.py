@@ -56,7 +56,7 @@ BAD_LENGTH = POST_BLOCK + literal(b"content-length", b"1")
 
 
 # What a peer can make a connection hold, at most, in a case that does not state a ceiling of its own: live streams,
-# octets of output, octets of input that is not whole. DESIGN.md has the formula of what Settings allow.
+# octets of output, octets of input that is not whole. docs/design/http2.md has the formula of what Settings allow.
 CEILING = Held(streams=2, queued=2 << 10, input=9 + (16 << 10))
 
 

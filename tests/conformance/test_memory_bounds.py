@@ -1,4 +1,4 @@
-"""The memory of one connection at its worst, measured, against the formula in DESIGN.md."""
+"""The memory of one connection at its worst, measured, against the formula in docs/design/http2.md."""
 
 import pytest
 
