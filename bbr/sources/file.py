@@ -10,11 +10,9 @@
 a table would answer 404 for models that exist.
 """
 
-import errno
 import hashlib
-import importlib.resources
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -24,21 +22,20 @@ from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import Refusal
 from bbr.sources.table import FILE, SourceError, SourceObject, Table
 from bbr.sources.yaml_tree import Mapping, Node, Scalar, Sequence, tree
-from bbr.system.watch import POLL_SECONDS, Poll, in_thread, metadata
+from bbr.system import files
+from bbr.system.watch import POLL_SECONDS, Poll, in_thread, metadata, size
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 # 100,000 adapters take 3 MB. A larger file is some other file.
 MAX_FILE_BYTES: Final = 32 << 20
+
+# Of a directory: its files, and their sizes together.
 MAX_FILES: Final = 1000
+MAX_DIRECTORY_BYTES: Final = 64 << 20
 
 # Names checked in one step, 0.2 to 0.4 ms.
 _STEP_NAMES: Final = 200
-
-
-def schema() -> str:
-    """Return the format's JSON Schema, as a text."""
-    return importlib.resources.files("bbr.sources").joinpath("models.schema.json").read_text(encoding="utf-8")
 
 
 class FileSource:
@@ -74,7 +71,7 @@ class FileSource:
         """Read everything and publish it at once.
 
         Raises:
-            SourceError: the directory can't be read, or has too many files. Errors of a file are in `Table.broken`.
+            SourceError: the directory can't be read, or holds too much. Errors of a file are in `Table.broken`.
         """
         changed, _ = self._look(forced=True)
         self._table.replace(FILE, changed)
@@ -103,6 +100,7 @@ class FileSource:
     def _look(self, *, forced: bool) -> tuple[list[SourceObject], list[str]]:
         """Return the files that have changed since the last look, all if `forced`, and the names of those that went."""
         before, now = self._seen, {path: metadata(path) for path in self._paths()}
+        self._check_sizes(now.values())
         changed = [_object(path, self._max_model_bytes) for path in now if forced or now[path] != before.get(path)]
         self._seen = now
         return changed, [path for path in before if path not in now]
@@ -115,10 +113,17 @@ class FileSource:
             with os.scandir(self._path) as entries:
                 found = sorted(entry.path for entry in entries if _is_table(entry))
         except OSError as error:
-            raise SourceError(_why(error)) from None
+            raise SourceError(files.reason(error)) from None
         if len(found) > MAX_FILES:
             raise SourceError(f"the directory has {len(found)} files; at most {MAX_FILES} are read")
         return found
+
+    def _check_sizes(self, seen: Iterable[tuple[int, ...]]) -> None:
+        total = sum(map(size, seen))
+        if self._directory and total > MAX_DIRECTORY_BYTES:
+            raise SourceError(
+                f"the directory's files have {total:,} bytes together; at most {MAX_DIRECTORY_BYTES:,} are read"
+            )
 
 
 def _is_table(entry: os.DirEntry[str]) -> bool:
@@ -127,18 +132,11 @@ def _is_table(entry: os.DirEntry[str]) -> bool:
 
 def _object(path: str, max_model_bytes: int) -> SourceObject:
     try:
-        with open(path, "rb") as file:
-            octets = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        return _unusable(path, SourceError(_why(error)))
-    if len(octets) > MAX_FILE_BYTES:
-        return _unusable(path, SourceError(f"the file is larger than {MAX_FILE_BYTES >> 20} MiB"))
+        octets = files.read(path, MAX_FILE_BYTES)
+    except files.FileError as error:
+        return _unusable(path, SourceError(str(error)))
     digest = hashlib.blake2b(octets, digest_size=16).digest()
     return SourceObject(path, digest, partial(_parse_octets, octets, Origin("file", path), max_model_bytes))
-
-
-def _why(error: OSError) -> str:
-    return os.strerror(error.errno or errno.EIO)
 
 
 def _unusable(key: str, error: SourceError) -> SourceObject:

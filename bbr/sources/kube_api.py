@@ -7,16 +7,20 @@ than a newline for the end of a line, so that U+0085 in an object breaks it.
 
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import msgspec
 import yaml
 
+from bbr.models.registry import finish
 from bbr.sources.table import SourceError
+from bbr.sources.yaml_tree import tree
+from bbr.system import files
 
 if TYPE_CHECKING:
     import httpx2
@@ -27,6 +31,9 @@ MAX_LINE_BYTES: Final = 16 << 20
 
 # A page of 100 such objects, written without waste.
 MAX_ANSWER_BYTES: Final = 160 << 20
+
+# A kubeconfig, and each file that it names: certificates, keys, a token.
+MAX_KUBECONFIG_BYTES: Final = 1 << 20
 
 _CONNECT_SECONDS: Final = 10.0
 _MAX_REASON: Final = 300  # characters of an error's text that are shown
@@ -208,8 +215,14 @@ def _config(kubeconfig: Path | None) -> "SingleConfig":
     except ImportError:
         raise SourceError("lightkube is not installed: pip install 'bbr[kubernetes]'") from None
     try:
-        found = (KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()).get()
-    except ConfigError as error:
+        try:
+            known = None if kubeconfig else KubeConfig.from_service_account()
+        except ConfigError:
+            known = None
+        found = (known or KubeConfig.from_dict(*_kubeconfig(kubeconfig))).get()
+        assert found is not None  # noqa: S101 (get returns None only if it is told to)
+        _check_files(found)
+    except (ConfigError, _KubeconfigError) as error:
         if kubeconfig:
             raise SourceError(_short(str(error))) from None
         raise SourceError(
@@ -218,8 +231,38 @@ def _config(kubeconfig: Path | None) -> "SingleConfig":
         ) from None
     except Exception as error:  # a file of any content
         raise SourceError(_unusable(error)) from None
-    assert found is not None  # noqa: S101 (get returns None only if it is told to)
     return found
+
+
+class _KubeconfigError(Exception):
+    """The kubeconfig, or a file that it names, can't be read; the message names it."""
+
+
+def _kubeconfig(path: Path | None) -> tuple[dict[str, Any], Path]:
+    """Return what a kubeconfig holds, and where it is."""
+    where = (path or Path(os.environ.get("KUBECONFIG") or "~/.kube/config")).expanduser()
+    try:
+        text = files.read(where, MAX_KUBECONFIG_BYTES).decode()
+        finish(tree(text))  # for its limits
+    except UnicodeDecodeError as error:
+        raise _KubeconfigError(f"{where}: not UTF-8 at byte {error.start}") from None
+    except (files.FileError, SourceError) as error:
+        raise _KubeconfigError(f"{where}: {error}") from None
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)), where  # noqa: S506
+
+
+def _check_files(config: "SingleConfig") -> None:
+    """Check the files that a kubeconfig names: whoever reads them later waits for ever at a FIFO."""
+    user = config.user
+    relative = [config.cluster.certificate_auth, *((user.client_cert, user.client_key) if user else ())]
+    named = [config.abs_file(name) for name in relative if name]
+    if user and user.token_file:
+        named.append(user.token_file)
+    for path in map(Path, named):
+        try:
+            files.check(path, MAX_KUBECONFIG_BYTES)
+        except files.FileError as error:
+            raise _KubeconfigError(f"{path}: {error}") from None
 
 
 def _client(config: "SingleConfig") -> "httpx2.AsyncClient":

@@ -74,3 +74,8 @@ def metadata(path: str | Path) -> tuple[int, ...]:
     except OSError as error:
         return (error.errno or errno.EIO,)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def size(metadata: tuple[int, ...]) -> int:
+    """Return how many bytes a file had, by its `metadata`; 0 if it could not be looked at."""
+    return metadata[2] if len(metadata) > 1 else 0

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from bbr.system import files
 from bbr.tls import client_names
 from bbr.tls.client_names import AllowedName, SubjectName
 from bbr.tls.session import ALPN
@@ -32,6 +33,9 @@ _CLOCK_SKEW: Final = datetime.timedelta(hours=1)
 # The forward-secret AEAD suites for TLS 1.2: RFC 9113's appendix A forbids all others to HTTP/2. Those of TLS 1.3 are
 # OpenSSL's own choice.
 _TLS12_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+# All authorities that a system trusts take 250 KB. A larger file is some other file.
+MAX_PEM_BYTES: Final = 1 << 20
 
 # What `cryptography` raises for a certificate that it can't read, or not all of it; two of them are no ValueError.
 _UNREADABLE: Final = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion)
@@ -217,9 +221,9 @@ def _pem(certificates: list[x509.Certificate]) -> bytes:
 
 def _read(flag: str, path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CredentialsError(f"{flag}: {path}: {error.strerror}") from None
+        return files.read(path, MAX_PEM_BYTES)
+    except files.FileError as error:
+        raise CredentialsError(f"{flag}: {path}: {error}") from None
 
 
 def _private_key(path: Path, pem: bytes) -> PrivateKeyTypes:

@@ -1,6 +1,7 @@
 """Whatever a model file holds: it is read, or refused with a sentence; never another error, never half."""
 
 import contextlib
+import importlib.resources
 import json
 
 import jsonschema
@@ -15,7 +16,8 @@ from bbr.sources.table import SourceError
 from bbr.sources.yaml_tree import Mapping, Scalar, Sequence, tree
 
 AT = Origin("file", "models.yaml")
-SCHEMA = jsonschema.Draft202012Validator(json.loads(file.schema()))
+SCHEMA_TEXT = importlib.resources.files("bbr.sources").joinpath("models.schema.json").read_text("utf-8")
+SCHEMA = jsonschema.Draft202012Validator(json.loads(SCHEMA_TEXT))
 
 # Texts in which YAML's own marks are as frequent as anything else.
 MARKS = [

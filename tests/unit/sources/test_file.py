@@ -1,5 +1,5 @@
 import asyncio
-import builtins
+import importlib.resources
 import json
 import logging
 import os
@@ -24,7 +24,8 @@ models:
 """
 
 
-SCHEMA = jsonschema.Draft202012Validator(json.loads(file.schema()))
+SCHEMA_TEXT = importlib.resources.files("bbr.sources").joinpath("models.schema.json").read_text("utf-8")
+SCHEMA = jsonschema.Draft202012Validator(json.loads(SCHEMA_TEXT))
 AT = Origin("file", "models.yaml")
 
 
@@ -344,7 +345,8 @@ def test_a_file_that_may_not_be_read_is_broken(tmp_path, monkeypatch):
     def refuse(*_args, **_kwargs):
         raise PermissionError(13, os.strerror(13))
 
-    monkeypatch.setattr(builtins, "open", refuse)  # file modes don't stop a test that runs as root
+    (tmp_path / "models.yaml").touch()
+    monkeypatch.setattr(os, "open", refuse)  # file modes don't stop a test that runs as root
     assert set(loading(tmp_path / "models.yaml").broken.values()) == {"Permission denied"}
 
 
@@ -352,7 +354,33 @@ def test_a_file_of_any_size_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(file, "MAX_FILE_BYTES", 2 << 20)
     path = tmp_path / "models.yaml"
     path.write_bytes(b"#" * (2 << 20) + b"\n")
-    assert set(loading(path).broken.values()) == {"the file is larger than 2 MiB"}
+    assert set(loading(path).broken.values()) == {"is larger than 2 MiB"}
+
+
+def test_a_directory_of_any_size_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(file, "MAX_DIRECTORY_BYTES", 2 << 20)
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_bytes(b"#" * (1 << 20))
+    (tmp_path / "c.yaml").write_bytes(b"")
+    assert len(loading(tmp_path).broken) == 3
+    (tmp_path / "c.yaml").write_bytes(b"#")
+    why = r"^the directory's files have 2,097,153 bytes together; at most 2,097,152 are read$"
+    with pytest.raises(SourceError, match=why):
+        loading(tmp_path)
+
+
+def test_a_file_of_a_directory_that_is_none_is_named(tmp_path):
+    one_model(tmp_path / "a.yaml", "qwen")
+    os.mkfifo(tmp_path / "b.yaml")
+    (tmp_path / "c.yaml").symlink_to("/dev/zero")
+    (tmp_path / "d.yaml").symlink_to("nowhere")
+    followed = loading(tmp_path)
+    assert bases(followed) == ["qwen"]
+    assert followed.broken == {
+        ("file", str(tmp_path / "b.yaml")): "is a FIFO (a named pipe), not a regular file",
+        ("file", str(tmp_path / "c.yaml")): "is a character device, not a regular file",
+        ("file", str(tmp_path / "d.yaml")): "is a link to a file that does not exist",
+    }
 
 
 def test_a_directory_is_all_its_tables(tmp_path):
@@ -484,6 +512,21 @@ async def test_a_file_that_goes_keeps_its_last_good_table(tmp_path):
         one_model(path, "qwen")
         await until(lambda: not followed.broken)
         assert bases(followed) == ["qwen"]
+
+
+@in_loop
+async def test_a_fifo_in_the_files_place_keeps_its_last_good_table(tmp_path):
+    path = tmp_path / "models.yaml"
+    one_model(path, "qwen")
+    async with following(path) as (_, followed):
+        path.unlink()
+        os.mkfifo(path)
+        fifo = "is a FIFO (a named pipe), not a regular file"
+        await until(lambda: followed.broken == {("file", str(path)): fifo})
+        assert bases(followed) == ["qwen"]
+        path.unlink()
+        one_model(path, "phi")
+        await until(lambda: bases(followed) == ["phi"])
 
 
 @in_loop

@@ -1,5 +1,6 @@
 import builtins
 import json
+import os
 import ssl
 from functools import partial
 
@@ -76,7 +77,7 @@ async def test_refusals_tell_status_reason_and_patience(tmp_path):
 
 def config(tmp_path, text):
     path = tmp_path / "config"
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
 
 
@@ -106,8 +107,11 @@ def test_a_kubeconfig_without_a_user_will_do(tmp_path):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("token: secret\n  - secret: [", "the kubeconfig is not YAML: line 2"),
-        ("secret \x01", "the kubeconfig is not YAML: line 1"),
+        ("token: secret\n  - secret: [", "CONFIG: line 2: not YAML: mapping values are not allowed in this context"),
+        ("secret \x01", "CONFIG: line 1: not YAML: control characters are not allowed"),
+        ("x: !!python/object:secret {}", "the kubeconfig is not YAML: line 1"),
+        ("[" * 17, "CONFIG: line 1: lists and mappings are nested more than 16 deep"),
+        (b"secret \xff", "CONFIG: not UTF-8 at byte 7"),
         ("[]", "the credentials for the API server can't be used: "),
         ("{}", "the credentials for the API server can't be used: KeyError: 'clusters'"),
         (json.dumps({**GOOD, "current-context": "y"}), "Context 'y' not found"),
@@ -121,25 +125,58 @@ def test_a_kubeconfig_without_a_user_will_do(tmp_path):
             "the credentials for the API server can't be used: SSLError: ",
         ),
     ],
-    ids=["not YAML", "a control character", "a list", "empty", "no such context", "no certificate"],
+    ids=[
+        "not YAML",
+        "a control character",
+        "a tag",
+        "nested",
+        "not UTF-8",
+        "a list",
+        "empty",
+        "no such context",
+        "no certificate",
+    ],
 )
 def test_a_kubeconfig_that_is_of_no_use(tmp_path, text, why):
     with pytest.raises(SourceError) as caught:
         KubeApi(config(tmp_path, text))
-    assert str(caught.value).startswith(why)
+    assert str(caught.value).startswith(why.replace("CONFIG", str(tmp_path / "config")))
     assert "secret" not in str(caught.value)
 
 
 def test_nothing_that_tells_where_the_server_is(tmp_path, monkeypatch):
-    def no_pod(service_account):
-        raise ConfigError(f"nothing in {service_account}")
+    def no_pod():
+        raise ConfigError("no service account")
 
     monkeypatch.setattr(KubeConfig, "from_service_account", no_pod)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     with pytest.raises(SourceError, match="no API server is known: this is no pod with a service account, and neither"):
         KubeApi()
-    with pytest.raises(SourceError, match="none not found"):
+    with pytest.raises(SourceError, match=r"/none: No such file or directory$"):
         KubeApi(tmp_path / "none")
+
+
+def test_a_kubeconfig_that_is_no_regular_file(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(SourceError, match=r"/fifo: is a FIFO \(a named pipe\), not a regular file$"):
+        KubeApi(tmp_path / "fifo")
+
+
+@pytest.mark.parametrize("field", ["certificate-authority", "client-certificate", "client-key", "tokenFile"])
+def test_a_file_of_a_kubeconfig_that_is_no_regular_file(tmp_path, field):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    cluster, user = {"server": "https://x"}, {}
+    (cluster if field == "certificate-authority" else user)[field] = str(fifo) if field == "tokenFile" else "fifo"
+    known = {
+        "current-context": "x",
+        "clusters": [{"name": "x", "cluster": cluster}],
+        "users": [{"name": "x", "user": user}],
+        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+    }
+    with pytest.raises(SourceError) as caught:
+        KubeApi(config(tmp_path, json.dumps(known)))
+    assert str(caught.value) == f"{fifo}: is a FIFO (a named pipe), not a regular file"
 
 
 @in_loop
@@ -178,7 +215,7 @@ async def test_a_pod_trusts_its_clusters_authority_and_no_other(tmp_path, monkey
     (tmp_path / "namespace").write_text("default")
     (tmp_path / "ca.crt").write_bytes((authority if trusted else Authority()).root_pem)
     in_pod = partial(KubeConfig.from_service_account, tmp_path)
-    monkeypatch.setattr(KubeConfig, "from_env", in_pod)
+    monkeypatch.setattr(KubeConfig, "from_service_account", in_pod)
     async with FakeKubernetes(context) as server:
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "localhost")
         monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))

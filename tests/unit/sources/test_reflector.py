@@ -313,7 +313,7 @@ async def test_credentials_that_are_gone_are_told_and_read_anew(tmp_path, caplog
         text = path.read_text()
         path.unlink()
         it.server.each_watch(Watch.abandon)
-        await until(lambda: "not found" in it.reflector.failing)
+        await until(lambda: "No such file" in it.reflector.failing)
         path.write_text(text)
         await it.watching()
 

@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import os
 
 import pytest
 
@@ -66,6 +67,15 @@ def test_a_wrong_file_of_a_directory_does_not_load(models):
     with pytest.raises(SourceError) as caught:
         loaded(models.parent)
     assert str(caught.value) == f"--models: {other}: line 1: models must be a list"
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["as --models", "in the directory"])
+def test_a_fifo_does_not_load(tmp_path, inside):
+    path = tmp_path / "fifo.yaml"
+    os.mkfifo(path)
+    with pytest.raises(SourceError) as caught:
+        loaded(tmp_path if inside else path)
+    assert str(caught.value) == f"--models: {path}: is a FIFO (a named pipe), not a regular file"
 
 
 def test_a_directory_that_can_not_be_read_does_not_load(models, monkeypatch):
@@ -165,5 +175,5 @@ async def test_a_cluster_that_says_nothing_is_not_awaited_for_ever(tmp_path):
 
 
 def test_a_cluster_that_nothing_tells_of_does_not_load(tmp_path):
-    with pytest.raises(SourceError, match=r"--kubernetes: Configuration file .*none not found"):
+    with pytest.raises(SourceError, match=r"--kubernetes: /.*/none: No such file or directory"):
         loaded(None, kubernetes=True, kubeconfig=tmp_path / "none")

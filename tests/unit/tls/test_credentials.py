@@ -153,7 +153,13 @@ def test_a_file_that_can_not_be_read_is_named(tmp_path, authority, which):
     files[which] = tmp_path / "none"
     assert refusal(*files.values()) == f"{which}: {tmp_path / 'none'}: No such file or directory"
     files[which] = tmp_path
-    assert refusal(*files.values()) == f"{which}: {tmp_path}: Is a directory"
+    assert refusal(*files.values()) == f"{which}: {tmp_path}: is a directory, not a regular file"
+    files[which] = tmp_path / "fifo"
+    os.mkfifo(files[which])
+    assert refusal(*files.values()) == f"{which}: {files[which]}: is a FIFO (a named pipe), not a regular file"
+    files[which] = tmp_path / "large"
+    files[which].write_bytes(b"#" * (tls.MAX_PEM_BYTES + 1))
+    assert refusal(*files.values()) == f"{which}: {files[which]}: is larger than 1 MiB"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
@@ -345,6 +351,8 @@ def authority_refusal(path):
 def test_authorities_that_can_not_be_used_are_named(tmp_path, authority, monkeypatch):
     path = tmp_path / "ca.crt"
     assert authority_refusal(path) == f"--tls-client-ca: {path}: No such file or directory"
+    os.mkfifo(tmp_path / "fifo")
+    assert authority_refusal(tmp_path / "fifo").endswith("/fifo: is a FIFO (a named pipe), not a regular file")
     for kind in NO_PEM.values():
         path.write_bytes(kind(authority.root_pem))
         assert authority_refusal(path) == f"--tls-client-ca: {path}: holds no certificate in PEM, or a broken one"
