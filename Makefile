@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE ?=
 export PATH := $(CURDIR)/.cache/kube/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image image-test screenshots accuracy spoofing bench bench-guard bench-parts soak exchanges rolling hostile abuse mutants dashboard histories helm manifests validate test check format protos lock clean
+.PHONY: help setup demo image image-test screenshots accuracy spoofing bench bench-guard bench-parts soak exchanges rolling hostile abuse mutants dashboard histories helm manifests validate test check format protos reference lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,7 @@ check: $(READY)  ## lint, types, import rules, generated code and lock files up 
 	$(BIN)/mypy
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python -m deploy.dashboards.build --check
+	$(BIN)/python -m docs.reference.build --check
 	$(BIN)/python -m pytest --quiet --no-header tests/unit/test_imports.py
 
 format: $(READY)  ## format the code and apply the linter's safe fixes
@@ -111,6 +112,9 @@ format: $(READY)  ## format the code and apply the linter's safe fixes
 
 protos: $(READY)  ## regenerate bbr/pb from protos/
 	$(BIN)/python protos/generate.py
+
+reference: $(READY)  ## write docs/reference/flags.md anew from the declared options
+	$(BIN)/python -m docs.reference.build
 
 lock: $(READY)  ## resolve the dependencies anew into requirements*.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \

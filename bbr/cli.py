@@ -13,6 +13,8 @@ from bbr import __version__
 from bbr.config import go_flags as dropin
 from bbr.config import options
 from bbr.config import settings as config
+from bbr.config.arguments import HelpFormatter, add_settings, given_settings, unknown_argument
+from bbr.config.options import Group
 
 if TYPE_CHECKING:
     from bbr.commands.explain import Asked
@@ -94,11 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = arguments.pop("command")
     try:
         if unknown:
-            raise config.ConfigError(f"{unknown[0]} is not a flag of `bbr {command}`; see `bbr {command} --help`")
+            raise unknown_argument(command, unknown[0])
         if command == "probe":  # which takes nothing from the environment
             return _probe(arguments)
-        given = {name: _joined(text) for name, text in arguments.items() if text is not None and name in config.OPTIONS}
-        settings = config.load(given | line.settings, os.environ)
+        settings = config.load(given_settings(arguments) | line.settings, os.environ)
     except config.ConfigError as error:
         return _fail(command, EXIT_USAGE, error)
     if command == "serve":
@@ -232,10 +233,6 @@ def _body(name: str | None) -> bytes | None:
         raise config.ConfigError(f"{name}: {error.strerror}") from None
 
 
-def _joined(text: str | list[str]) -> str:
-    return text if isinstance(text, str) else ",".join(text)
-
-
 def _print(text: str) -> None:
     """Write to stdout; what its encoding does not have, or is no text in a file's name, is spelled out."""
     encoding = sys.stdout.encoding or "utf-8"
@@ -258,37 +255,46 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="bbr",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"bbr {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, help: str, description: str, epilog: str = "") -> argparse.ArgumentParser:  # noqa: A002
+    def command(
+        name: str,
+        help: str,  # noqa: A002
+        description: str,
+        epilog: str = "",
+        arguments: str = "",
+    ) -> argparse.ArgumentParser:
         return commands.add_parser(
             name,
             help=help,
             description=description,
+            usage=f"%(prog)s [OPTION...]{arguments}",
             epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
             allow_abbrev=False,
         )
 
     serve = "Serve ext_proc to a gateway until SIGTERM."
-    _add_settings(command("serve", "serve ext_proc to a gateway until SIGTERM", serve, _SERVE_EPILOG))
+    add_settings(
+        command("serve", "serve ext_proc to a gateway until SIGTERM", serve, _SERVE_EPILOG), hidden=[Group.RARE]
+    )
     models = command("models", "print the model table that serve would have", _MODELS, _LOOK_EPILOG)
     models.add_argument("--json", action="store_true", help="print JSON")
-    _add_settings(models)
-    explain = command("explain", "tell what would become of a request, and why", _EXPLAIN)
+    add_settings(models, hidden=set(Group) - {Group.TABLE})
+    explain = command("explain", "tell what would become of a request, and why", _EXPLAIN, arguments=" [FILE|-]")
     explain.add_argument("body", metavar="FILE|-", nargs="?", help="the request's body, - for stdin (default: none)")
     explain.add_argument("--header", action="append", metavar="NAME:VALUE", help="a header; may be given several times")
     explain.add_argument("--path", default="/v1/chat/completions", help="URL path (default: /v1/chat/completions)")
     explain.add_argument("--method", help="HTTP method (default: POST, or GET without a body)")
     explain.add_argument("--json", action="store_true", help="print JSON")
-    _add_settings(explain)
-    check = command("check", "validate a model file", _CHECK)
+    add_settings(explain, hidden={Group.PORTS, Group.LIFE, Group.LOGS, Group.RARE})
+    check = command("check", "validate a model file", _CHECK, arguments=" FILE|DIR")
     check.add_argument("models", metavar="FILE|DIR", help="the file, or a directory of them")
-    _add_settings(check, ("max_model_length",))
+    add_settings(check, ("max_model_length",))
     _add_doctor(command("doctor", "tell what is wrong with a gateway", _DOCTOR, _DOCTOR_EPILOG))
     _add_probe(command("probe", "ask a running ext_proc server for its health and an exchange", _PROBE))
     return parser
@@ -302,7 +308,7 @@ def _add_doctor(doctor: argparse.ArgumentParser) -> None:
     source.add_argument("--from", metavar="DIR|FILE", type=Path, help=saved)
     doctor.add_argument("--filter", metavar="NAME", default="", help="the filter that calls bbr (default: a guess)")
     doctor.add_argument("--json", action="store_true", help="print JSON")
-    _add_settings(doctor, _DOCTOR_SETTINGS)
+    add_settings(doctor, _DOCTOR_SETTINGS)
 
 
 def _add_probe(parser: argparse.ArgumentParser) -> None:
@@ -318,18 +324,3 @@ def _add_probe(parser: argparse.ArgumentParser) -> None:
     add("--mode", choices=("full-duplex", "buffered"), default="full-duplex", help="body mode (default: full-duplex)")
     add("--timeout", metavar="SECONDS", default="5", help="for all of it (default: 5)")
     add("--json", action="store_true", help="print JSON")
-
-
-def _add_settings(parser: argparse.ArgumentParser, names: Iterable[str] = config.OPTIONS) -> None:
-    for name in names:
-        option = config.OPTIONS[name]
-        default = f" (default: {option.default})" if option.default else ""
-        parser.add_argument(
-            config.flag_of(name),
-            dest=name,
-            metavar=option.metavar,
-            help=(option.help + default).replace("%", "%%"),
-            action="append" if option.repeatable else "store",
-            nargs="?" if option.switch else None,
-            const="true" if option.switch else None,
-        )

@@ -214,9 +214,9 @@ def _admin(vitals: Vitals) -> AdminServer:
 
 def access_log(settings: Settings, later: Later) -> AccessLog | None:
     """Return what writes the records of requests; None if the settings call for none."""
-    if settings.access_log == "off":
+    share = settings.access_log_share
+    if share is None:
         return None
-    share = 1.0 if settings.access_log == "all" else settings.access_log_sample
     return AccessLog(share, settings.access_log_rate, settings.max_model_length, later)
 
 
@@ -303,7 +303,7 @@ class Listening(Protocol):
 
 def _transport(settings: Settings) -> Callable[..., Transport]:
     if settings.transport == "uv":
-        waits = (settings.duplex_idle_seconds, settings.buffered_wait_seconds, settings.max_connection_age)
+        waits = (settings.body_idle_seconds, settings.max_connection_age)
         return partial(UvServer, tick_seconds=min(filter(None, waits)) / 8, busy_poll_seconds=settings.busy_poll)
     from bbr.transports.grpcio import GrpcioServer  # 0.1 s and 20 MB that the native transport does not need
 

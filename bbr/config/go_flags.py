@@ -1,30 +1,33 @@
 """The Go routers' command lines, as ours.
 
-Their image is started by its entry and flags alone, without a command: that is `bbr serve` here, on the terms of one
-who has changed nothing but the image. Flags of theirs that mean nothing here are told of, and so are flags that nobody
-knows; with the command given, an unknown flag stays an error, since it is a typing error.
+Their image is started with flags only, without a command. That is `bbr serve` here, for an operator who has changed
+nothing but the image: flags of theirs that mean nothing here, and flags that nobody knows, are logged and left out.
+With the command given, an unknown flag is an error, since it is a typing error.
 
-Flags are spelled as in pflag (--x=v, --x v, a bare --x for a truth) or in Go's flag package (the same with one dash).
+Flags are spelled as in pflag (--x=v, --x v, a bare --x for true) or in Go's flag package (the same with one dash).
+--streaming, --v and --plugin stand for settings of ours that have other names. They are known here and nowhere else.
 """
 
 import logging
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from bbr.config import go_plugins as plugins
-from bbr.config import options
+from bbr.config import options, removed
 from bbr.config import settings as config
 from bbr.config.settings import ConfigError
 from bbr.exchange.policy import Compat
+
+Value = TypeVar("Value")
 
 COMMAND: Final = "serve"
 
 _HELP: Final = ("-h", "--help")
 _FLAG: Final = re.compile(r"--?([A-Za-z][A-Za-z0-9_.-]*)(?:=(.*))?", re.DOTALL)
-_VERBOSITY: Final = re.compile(r"-v(-?[0-9]+)")
+_SHORT_VERBOSITY: Final = re.compile(r"-v(-?[0-9]+)")
 _SETTINGS: Final = {config.flag_of(name).removeprefix("--"): name for name in config.OPTIONS}
 
 # Set by Kubernetes in every container.
@@ -42,6 +45,12 @@ IDLE_VALUES: Final[Mapping[str, str]] = dict.fromkeys(
     ("zap-encoder", "zap-log-level", "zap-stacktrace-level", "zap-time-encoding"), _OTHER_LOG_FLAGS
 )
 PLUGIN: Final = "plugin"
+STREAMING: Final = "streaming"
+VERBOSITY: Final = "v"
+
+# From these verbosities on, the Go routers debug and trace.
+_DEBUG_VERBOSITY: Final = 4
+_TRACE_VERBOSITY: Final = 5
 
 
 class Note(NamedTuple):
@@ -74,29 +83,33 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> CommandLin
         environment: the process environment.
 
     Raises:
-        ConfigError: a flag of the Go routers' has an unusable value.
+        ConfigError: a flag of the Go routers' has an unusable value or contradicts one of ours, or a flag was removed.
     """
     first = arguments[0] if arguments else ""
     if first == COMMAND:
-        return _Translation(arguments[1:], lenient=False).line()
+        return _Translation(arguments[1:], environment, lenient=False).line()
     if first in (*_HELP, "--version") or (first and not first.startswith("-")):
         return CommandLine([*arguments])
     if not first and not environment.get(_POD_VARIABLE):  # someone who wonders what this is
         return CommandLine([])
-    translation = _Translation(arguments, lenient=True)
-    return translation.line(_defaults(translation.given, environment))
+    translation = _Translation(arguments, environment, lenient=True)
+    return translation.line(_defaults(translation, environment))
 
 
 class _Translation:
     """Reads the arguments behind the command, or those of a command line without one.
 
     Attributes:
-        given: the settings that flags have given, with their texts; None where our own parser has to see.
+        given: the settings that flags have given, with their texts; None where our own parser finds the text missing.
+        streaming: what --streaming says of the body mode, or None.
     """
 
-    def __init__(self, arguments: Sequence[str], *, lenient: bool) -> None:
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], *, lenient: bool) -> None:
         self.given: dict[str, str | None] = {}
+        self.streaming: str | None = None
+        self._environment = environment
         self._lenient = lenient
+        self._verbosity = 0
         self._rest = deque(arguments)
         self._count = len(arguments)
         self._out: list[str] = []
@@ -107,6 +120,12 @@ class _Translation:
 
     def line(self, defaults: tuple[list[str], Note] | None = None) -> CommandLine:
         """Return the whole command line; `defaults` are flags besides, and what there is to say of them."""
+        settings = self._plugged() | self._streamed() | self._verbose()
+        flags, note = defaults or ([], None)
+        notes = [note] if note else []
+        return CommandLine([COMMAND, *flags, *self._out], settings, [*notes, *self._notes.values()])
+
+    def _plugged(self) -> dict[str, str]:
         found = plugins.settings(self._plugins)
         for name in found:
             if name in self.given:
@@ -116,14 +135,27 @@ class _Translation:
                 self._note(
                     PLUGIN, f"type {plugins.DEFAULT} stands for the two default plugins; its parameters are unread"
                 )
-        flags, note = defaults or ([], None)
-        notes = [note] if note else []
-        return CommandLine([COMMAND, *flags, *self._out], found, [*notes, *self._notes.values()])
+        return found
+
+    def _streamed(self) -> dict[str, str]:
+        if self.streaming is None:
+            return {}
+        if self.given.setdefault("assume_body_mode", self.streaming) != self.streaming:
+            raise ConfigError("--streaming and --assume-body-mode contradict each other: leave one out")
+        return {"assume_body_mode": self.streaming}
+
+    def _verbose(self) -> dict[str, str]:
+        """Return how much is logged, as far as neither a flag nor a variable of ours says it."""
+        meant = {"log_level": "debug"} if self._verbosity >= _DEBUG_VERBOSITY else {}
+        if self._verbosity >= _TRACE_VERBOSITY:
+            meant["access_log"] = "all"
+        said = self.given.keys() | {name for name in meant if self._environment.get(config.variable_of(name))}
+        return {name: text for name, text in meant.items() if name not in said}
 
     def _read(self, word: str) -> None:
-        verbosity = _VERBOSITY.fullmatch(word)
+        verbosity = _SHORT_VERBOSITY.fullmatch(word)
         if verbosity:
-            word = f"--v={verbosity[1]}"
+            word = f"--{VERBOSITY}={verbosity[1]}"
         flag = _FLAG.fullmatch(word)
         if not flag:
             self._stray(word)
@@ -131,6 +163,11 @@ class _Translation:
         name, value = flag.groups()
         if name == PLUGIN:
             self._plugins.append(self._value(name, value))
+        elif name == STREAMING:
+            streaming = _parsed(name, self._truth(name, value), options.boolean)
+            self.streaming = "full-duplex" if streaming else "buffered"
+        elif name == VERBOSITY:
+            self._verbosity = _parsed(name, self._value(name, value), _count)
         elif name in IDLE_SWITCHES:
             self._idle_switch(name, value)
         elif name in IDLE_VALUES:
@@ -138,6 +175,8 @@ class _Translation:
             self._note(name, IDLE_VALUES[name])
         elif name in _SETTINGS:
             self._setting(name, value)
+        elif sentence := removed.of_flag(f"--{name}"):
+            raise ConfigError(sentence)
         elif self._lenient and word not in _HELP:
             self._unknown(name, value)
         else:
@@ -146,16 +185,12 @@ class _Translation:
     def _setting(self, name: str, value: str | None) -> None:
         if self._lenient:
             value = self._truth(name, value) if config.OPTIONS[_SETTINGS[name]].switch else self._value(name, value)
-        self.given[_SETTINGS[name]] = value
+        text = value if value is not None or not self._rest or self._rest[0].startswith("-") else self._rest[0]
+        self.given[_SETTINGS[name]] = text
         self._out.append(f"--{name}" if value is None else f"--{name}={value}")
 
     def _idle_switch(self, name: str, value: str | None) -> None:
-        text = self._truth(name, value)
-        try:
-            wanted = options.boolean(text)
-        except ValueError as error:
-            raise ConfigError(f"--{name}: {text!r} {error}") from None
-        if wanted:
+        if _parsed(name, self._truth(name, value), options.boolean):
             self._note(name, IDLE_SWITCHES[name])
 
     def _truth(self, name: str, value: str | None) -> str:
@@ -201,6 +236,20 @@ class _Translation:
         self._notes[name] = Note(level, f"--{name}: {text}")
 
 
+def _parsed(name: str, text: str, parse: Callable[[str], Value]) -> Value:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ConfigError(f"--{name}: {text!r} {error}") from None
+
+
+def _count(text: str) -> int:
+    """Return a verbosity as klog counts it; less than nothing is nothing."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
+        raise ValueError("is not a verbosity (a whole number)")
+    return max(0, int(text))
+
+
 def _is_truth(word: str) -> bool:
     try:
         options.boolean(word)
@@ -209,11 +258,11 @@ def _is_truth(word: str) -> bool:
     return True
 
 
-def _defaults(given: Mapping[str, str | None], environment: Mapping[str, str]) -> tuple[list[str], Note]:
+def _defaults(translation: _Translation, environment: Mapping[str, str]) -> tuple[list[str], Note]:
     """Return what the Go routers' defaults are, where ours differ, and a sentence about it."""
 
     def text(name: str) -> str:
-        return given.get(name) or environment.get(config.variable_of(name)) or ""
+        return translation.given.get(name) or environment.get(config.variable_of(name)) or ""
 
     flags, told = [], ["started without a command, as the Go routers are: this is `bbr serve`"]
     cluster = text("kubernetes") in options.TRUE
@@ -227,7 +276,8 @@ def _defaults(given: Mapping[str, str | None], environment: Mapping[str, str]) -
     if cluster and not text("metrics_endpoint_auth"):
         flags.append("--metrics-endpoint-auth=true")
         told.append("/metrics is for those whom the cluster allows (--metrics-endpoint-auth)")
-    if not text("streaming") and not text("assume_body_mode") and text("compat") != Compat.IPP.value:
-        flags.append("--streaming=false")
+    mode_said = translation.streaming or text("assume_body_mode")
+    if not mode_said and text("compat") != Compat.IPP.value:
+        flags.append("--assume-body-mode=buffered")
         told.append("without --streaming a gateway that does not tell its body mode is taken for a buffering one")
     return flags, Note(logging.INFO, "; ".join(told))

@@ -4,13 +4,15 @@ A parser returns the value, or raises ValueError whose message completes a sente
 """
 
 import dataclasses
+import enum
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from bbr.exchange.policy import BodyMode
 from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
 from bbr.reading import uri
@@ -31,15 +33,40 @@ _BYTE_UNITS: Final = {
 TRUE: Final = ("true", "1", "t", "T", "TRUE", "True")
 _FALSE: Final = ("false", "0", "f", "F", "FALSE", "False")
 
+# What --access-log says in a word -> the share of requests that are no errors; None logs no errors either.
+_LOGGED_SHARES: Final[Mapping[str, float | None]] = {"off": None, "errors": 0.0, "all": 1.0}
+
+
+class Group(enum.Enum):
+    """A group of options in `--help` and in docs/reference/flags.md, with its heading."""
+
+    PORTS = "Ports and TLS"
+    TABLE = "Model table"
+    READING = "Where the model stands in a request"
+    ANSWERS = "Answers to the gateway"
+    BODIES = "Bodies"
+    LIFE = "Shutdown and connections"
+    LOGS = "Logs and traces"
+    RARE = "Rarely needed"
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """How a field of Settings is written on a command line."""
+    """How a field of Settings is written on a command line.
 
+    Attributes:
+        default: as it is written; "" for None.
+    """
+
+    group: Group
     parse: Callable[[str], Any]
-    help: str
-    metavar: str
     default: str
+    help: str
+
+    @property
+    def metavar(self) -> str:
+        """What stands for a value in `--help`."""
+        return _METAVARS[self.parse]
 
     @property
     def switch(self) -> bool:
@@ -52,12 +79,31 @@ class Option:
         return self.parse in (client_names, header_names, path_patterns, query_paths, routing_headers, templates)
 
 
-def setting(parse: Callable[[str], Any], default: str, metavar: str, help: str) -> Any:  # noqa: A002
+def setting(group: Group, parse: Callable[[str], Any], default: str, help: str) -> Any:  # noqa: A002
     """Declare a field of Settings; its default is written as on a command line, "" for None."""
     value = parse(default) if default else None
-    return dataclasses.field(default=value, metadata={"option": Option(parse, help, metavar, default)})
+    return dataclasses.field(default=value, metadata={"option": Option(group, parse, default, help)})
 
 
+Parse = TypeVar("Parse", bound=Callable[[str], Any])
+Choice = TypeVar("Choice", bound=enum.Enum)
+Value = TypeVar("Value")
+
+# The parser of a value -> what stands for the value in `--help`.
+_METAVARS: Final[dict[Callable[[str], Any], str]] = {}
+
+
+def written(metavar: str) -> Callable[[Parse], Parse]:
+    """Tell what stands for a parser's texts in `--help`."""
+
+    def note(parse: Parse) -> Parse:
+        _METAVARS[parse] = metavar
+        return parse
+
+    return note
+
+
+@written("BOOL")
 def boolean(text: str) -> bool:
     """Return a truth as Go's flag package writes it."""
     if text in TRUE:
@@ -67,6 +113,7 @@ def boolean(text: str) -> bool:
     raise ValueError("is neither true nor false")
 
 
+@written("PORT")
 def port(text: str) -> int:
     """Return a TCP port."""
     if text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= 65535:
@@ -74,11 +121,13 @@ def port(text: str) -> int:
     raise ValueError("is not a port (1 to 65535)")
 
 
+@written("PORT")
 def port_or_none(text: str) -> int:
     """Return a TCP port, or 0 for none."""
     return 0 if text == "0" else port(text)
 
 
+@written("SIZE")
 def size(text: str) -> int:
     """Return a number of bytes, from 1 to 2 GiB."""
     match = re.fullmatch(r"([0-9]{1,15})([KMG]i?B?)?", text)
@@ -90,6 +139,7 @@ def size(text: str) -> int:
     return found
 
 
+@written("SIZE")
 def single_reply(text: str) -> int:
     """Return a number of bytes that fits in one message back to a gateway, or 0."""
     found = 0 if text == "0" else size(text)
@@ -98,6 +148,7 @@ def single_reply(text: str) -> int:
     return found
 
 
+@written("SECONDS")
 def seconds(text: str) -> float:
     """Return a time in seconds, 0 allowed."""
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
@@ -105,6 +156,7 @@ def seconds(text: str) -> float:
     return float(text)
 
 
+@written("SECONDS")
 def positive_seconds(text: str) -> float:
     """Return a time in seconds of more than 0."""
     found = seconds(text)
@@ -113,6 +165,7 @@ def positive_seconds(text: str) -> float:
     return found
 
 
+@written("SECONDS")
 def busy_poll(text: str) -> float:
     """Return a time in seconds, 0 allowed, for which a processor may be kept busy for nothing."""
     found = seconds(text)
@@ -121,6 +174,7 @@ def busy_poll(text: str) -> float:
     return found
 
 
+@written("NUMBER")
 def count(text: str) -> int:
     """Return a number from 1 to a million."""
     if text.isascii() and text.isdigit() and len(text) < 8 and 1 <= int(text) <= 1_000_000:
@@ -128,18 +182,26 @@ def count(text: str) -> int:
     raise ValueError("is not a number from 1 to 1000000")
 
 
+@written("LINES")
 def lines(text: str) -> int:
     """Return a number of lines, up to a million, 0 for no bound."""
     return 0 if text == "0" else count(text)
 
 
-def ratio(text: str) -> float:
-    """Return a share of all, from 0 to 1."""
-    if not re.fullmatch(r"[01](\.[0-9]{1,9})?", text) or float(text) > 1:
-        raise ValueError("is not a ratio from 0 to 1, as in 0.01")
-    return float(text)
+@written("off|errors|RATIO|all")
+def logged_requests(text: str) -> str:
+    """Return which requests to log: a word of _LOGGED_SHARES, or a share from 0 to 1."""
+    if text in _LOGGED_SHARES or (re.fullmatch(r"[01](\.[0-9]{1,9})?", text) and float(text) <= 1):
+        return text
+    raise ValueError("is not one of off, errors, all, or a ratio from 0 to 1, as in 0.01")
 
 
+def logged_share(text: str) -> float | None:
+    """Return the share of requests that are no errors, 0 to 1, of a text that logged_requests took; None for off."""
+    return _LOGGED_SHARES[text] if text in _LOGGED_SHARES else float(text)
+
+
+@written("BYTES")
 def model_length(text: str) -> int:
     """Return a length in bytes, up to the longest name that the router can carry."""
     if text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= LONGEST_MODEL_BYTES:
@@ -147,13 +209,7 @@ def model_length(text: str) -> int:
     raise ValueError(f"is not a length from 1 to {LONGEST_MODEL_BYTES} bytes")
 
 
-def verbosity(text: str) -> int:
-    """Return how much to log, as klog counts it; less than nothing is nothing."""
-    if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
-        raise ValueError("is not a verbosity (a whole number)")
-    return max(0, int(text))
-
-
+@written("NAME")
 def routing_headers(text: str) -> tuple[str, ...]:
     """Return names of headers for the router to set, as they are written; none for the word none."""
     names = [name.strip(" ") for name in text.split(",")]
@@ -172,6 +228,7 @@ def _check_header_name(name: str) -> None:
         raise ValueError(f"names {name}, without which a request is another one")
 
 
+@written("NAME")
 def header_names(text: str) -> tuple[str, ...]:
     """Return names of headers that may be removed from a request, in small letters."""
     names = [name.strip(" ").lower() for name in text.split(",")]
@@ -182,11 +239,13 @@ def header_names(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+@written("NAME")
 def client_names(text: str) -> tuple[AllowedName, ...]:
     """Return rules for the names in clients' certificates."""
     return tuple(AllowedName(name.strip(" ")) for name in text.split(","))
 
 
+@written("PATH")
 def query_paths(text: str) -> frozenset[bytes]:
     """Return URL paths, as octets; none for the word none."""
     paths = text.split(",")
@@ -200,6 +259,7 @@ def query_paths(text: str) -> frozenset[bytes]:
     return frozenset(path.encode() for path in paths)
 
 
+@written("TEMPLATE")
 def templates(text: str) -> tuple[uri.Template, ...]:
     """Return templates of URL paths that name a model."""
     templates = uri.parse_templates(text)
@@ -208,6 +268,7 @@ def templates(text: str) -> tuple[uri.Template, ...]:
     return templates
 
 
+@written("PATTERN")
 def path_patterns(text: str) -> tuple[PathPattern, ...]:
     """Return patterns of URL paths."""
     patterns = tuple(PathPattern(pattern.strip(" ")) for pattern in text.split(","))
@@ -216,6 +277,7 @@ def path_patterns(text: str) -> tuple[PathPattern, ...]:
     return patterns
 
 
+@written("NAME")
 def model_name(text: str) -> str:
     """Return a model's name."""
     try:
@@ -225,6 +287,7 @@ def model_name(text: str) -> str:
         raise ValueError(f"is not a model's name: {why}") from None
 
 
+@written("NAMESPACE")
 def metadata_namespace(text: str) -> str:
     """Return the name of a namespace of Envoy's dynamic metadata."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,128}", text):
@@ -232,6 +295,7 @@ def metadata_namespace(text: str) -> str:
     return text
 
 
+@written("NAMESPACE")
 def namespace(text: str) -> str:
     """Return the name of a Kubernetes namespace."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text):
@@ -239,17 +303,27 @@ def namespace(text: str) -> str:
     return text
 
 
-def choice(choices: Mapping[str, Any]) -> Callable[[str], Any]:
+def words(*known: str) -> Callable[[str], str]:
     """Return a parser that takes these words only."""
+    return _one_of({word: word for word in known})
 
-    def parse(text: str) -> Any:
-        if text in choices:
-            return choices[text]
-        raise ValueError(f"is not one of {', '.join(choices)}")
+
+def choice(kind: type[Choice]) -> Callable[[str], Choice]:
+    """Return a parser that takes the values of an enumeration, which are words."""
+    return _one_of({each.value: each for each in kind})
+
+
+def _one_of(known: Mapping[str, Value]) -> Callable[[str], Value]:
+    @written("|".join(known))
+    def parse(text: str) -> Value:
+        if text in known:
+            return known[text]
+        raise ValueError(f"is not one of {', '.join(known)}")
 
     return parse
 
 
+@written("ADDRESS")
 def address(text: str) -> str:
     """Return an IP address in its usual form."""
     try:
@@ -258,8 +332,18 @@ def address(text: str) -> str:
         raise ValueError("is not an IP address") from None
 
 
+@written("FILE")
 def file(text: str) -> Path:
     """Return the path of a file, which need not exist."""
     if not text:
         raise ValueError("is not the name of a file")
     return Path(text)
+
+
+@written("FILE|DIR")
+def file_or_directory(text: str) -> Path:
+    """Return the path of a file or a directory, which need not exist."""
+    return file(text)
+
+
+body_mode: Final = _one_of({"full-duplex": BodyMode.FULL_DUPLEX_STREAMED, "buffered": BodyMode.BUFFERED})

@@ -1,5 +1,7 @@
 """What an operator's settings make every exchange do."""
 
+from typing import Final
+
 from bbr.config.settings import Settings
 from bbr.exchange.convention import CompatExchange, CompatReplies
 from bbr.exchange.exchange import Exchange
@@ -10,6 +12,10 @@ from bbr.headers import DESTINATION_HEADER
 from bbr.models.listing import ModelsList
 from bbr.models.routing import Rules
 from bbr.reading.paths import PathFilter
+
+# A gateway that collects a body before it sends it shows no progress. The wait for such a body covers all of it, so it
+# is longer than that for the next piece of a body, by this factor.
+UNSEEN_PATIENCE: Final = 5
 
 
 def policy(settings: Settings) -> Policy:
@@ -28,8 +34,8 @@ def policy(settings: Settings) -> Policy:
         path_templates=settings.path_template or (),
         max_model_bytes=settings.max_model_length,
         on_invalid_json=settings.on_invalid_json,
-        duplex_idle_seconds=settings.duplex_idle_seconds,
-        buffered_wait_seconds=settings.buffered_wait_seconds,
+        duplex_idle_seconds=settings.body_idle_seconds,
+        buffered_wait_seconds=settings.body_idle_seconds * UNSEEN_PATIENCE,
         single_reply_bytes=settings.single_reply_bytes,
         rules=Rules(settings.unknown_model, settings.missing_model, settings.default_model or ""),
         paths=paths,

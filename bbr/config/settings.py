@@ -1,4 +1,4 @@
-"""Flags and environment -> one frozen Settings.
+"""Flags and environment variables -> one frozen Settings.
 
 Each setting is declared once, as a field of Settings: its flag is `--field-name`, its environment variable
 BBR_FIELD_NAME. A flag wins over the environment, the environment over the default.
@@ -8,11 +8,12 @@ import dataclasses
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from bbr.config import options
-from bbr.config.options import Option
+from bbr.config import options, removed
+from bbr.config.options import Group, Option
 from bbr.exchange.policy import BodyMode, Compat, InvalidJson, OverLimit
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
 from bbr.models.routing import MissingModel, UnknownModel
@@ -26,11 +27,15 @@ NAMESPACE_VARIABLE: Final = "NAMESPACE"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("auto", "json", "text")
 
-_BODY_MODES: Final = {"full-duplex": BodyMode.FULL_DUPLEX_STREAMED, "buffered": BodyMode.BUFFERED}
-
-# The Go routers' levels of debugging and tracing.
-_DEBUG_VERBOSITY: Final = 4
-_TRACE_VERBOSITY: Final = 5
+# Declare a setting in one of the groups of `--help`.
+_port = partial(options.setting, Group.PORTS)
+_table = partial(options.setting, Group.TABLE)
+_reading = partial(options.setting, Group.READING)
+_answer = partial(options.setting, Group.ANSWERS)
+_body = partial(options.setting, Group.BODIES)
+_life = partial(options.setting, Group.LIFE)
+_log = partial(options.setting, Group.LOGS)
+_rare = partial(options.setting, Group.RARE)
 
 
 class ConfigError(Exception):
@@ -39,346 +44,289 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All that an operator can decide, checked."""
+    """All that an operator can decide, checked. `bbr serve --help` groups the settings and keeps their order."""
 
-    transport: str = options.setting(
-        options.choice({"uv": "uv", "grpcio": "grpcio"}),
-        "uv",
-        "NAME",
-        "what speaks gRPC with the gateway: uv, our own HTTP/2, or grpcio, the reference, at many times the cost",
-    )
-    bind_address: str | None = options.setting(
-        options.address, "", "ADDRESS", "IP address to listen on (default: every interface)"
-    )
-    grpc_port: int = options.setting(options.port, "9004", "PORT", "port for ext_proc, and for gRPC health checks")
-    grpc_health_port: int = options.setting(
-        options.port, "9005", "PORT", "port for gRPC health checks alone, always plaintext"
-    )
-    metrics_port: int = options.setting(
+    bind_address: str | None = _port(options.address, "", "IP address to listen on (default: all)")
+    grpc_port: int = _port(options.port, "9004", "port for ext_proc and for gRPC health checks")
+    grpc_health_port: int = _port(options.port, "9005", "port for gRPC health checks only; it is always plaintext")
+    metrics_port: int = _port(
         options.port_or_none,
         "9090",
-        "PORT",
-        "port for metrics, health, debug pages and the status page, plaintext HTTP; 0 for none",
+        "port for metrics, health checks, debug pages and the status page; it is plaintext HTTP; 0 turns it off",
     )
-    metrics_endpoint_auth: bool = options.setting(
+    metrics_endpoint_auth: bool = _port(
         options.boolean,
         "false",
-        "BOOL",
-        "show /metrics, the status page and /debug to those alone whose bearer token the cluster allows to get them "
+        "show /metrics, /debug and the status page only to clients whose bearer token the cluster allows to get them "
         "(TokenReview and SubjectAccessReview; the router's service account needs create on both). Needs --kubernetes",
     )
-    secure_serving: bool = options.setting(
-        options.boolean, "true", "BOOL", "serve TLS on the ext_proc port; with false it is plaintext"
-    )
-    tls_cert: Path | None = options.setting(
+    secure_serving: bool = _port(options.boolean, "true", "serve TLS on the ext_proc port; false makes it plaintext")
+    tls_cert: Path | None = _port(
         options.file,
         "",
-        "FILE",
-        "PEM file with the server's certificate and chain, followed as it changes (default: a self-signed one, made at "
-        "start)",
+        "PEM file with the server's certificate and chain; it is read again when it changes (default: a self-signed "
+        "certificate, made at the start)",
     )
-    tls_key: Path | None = options.setting(
-        options.file, "", "FILE", "PEM file with the key of --tls-cert, not encrypted, followed as it changes"
+    tls_key: Path | None = _port(
+        options.file, "", "PEM file with the unencrypted key of --tls-cert; it is read again when it changes"
     )
-    tls_client_ca: Path | None = options.setting(
+    tls_client_ca: Path | None = _port(
         options.file,
         "",
-        "FILE",
-        "PEM file with the authorities of clients' certificates, followed as it changes; a client without one of their "
-        "certificates is refused (default: none is asked for)",
+        "PEM file with the authorities that sign client certificates; it is read again when it changes. Clients "
+        "without such a certificate are refused (default: clients are asked for none)",
     )
-    tls_client_san: tuple[AllowedName, ...] | None = options.setting(
+    tls_client_san: tuple[AllowedName, ...] | None = _port(
         options.client_names,
         "",
-        "NAME",
-        "a name that a client's certificate must be issued for (subject alternative name): a DNS name, where a first "
-        "label * stands for any one label, or a URI, where /* at its end stands for whatever follows; may be given "
-        "several times, or with commas (default: any certificate of --tls-client-ca)",
+        "a name that a client certificate must have as a subject alternative name: a DNS name, whose first label may "
+        "be * for any label, or a URI, which may end with /* for any rest; may be given several times, or with commas "
+        "(default: any certificate that --tls-client-ca signed)",
     )
-    max_connections: int = options.setting(
-        options.count,
-        "10000",
-        "NUMBER",
-        "how many connections the ext_proc port has at a time; more are closed as they come",
-    )
-    max_connection_age: float = options.setting(
-        options.seconds,
-        "0",
-        "SECONDS",
-        "a connection older than this, give or take a tenth, takes no new requests and is closed after its last one, "
-        "within --drain-seconds, so that its gateway connects anew, perhaps to another replica; 0 for no limit",
-    )
-    models: Path | None = options.setting(
-        options.file,
+
+    models: Path | None = _table(
+        options.file_or_directory,
         "",
-        "FILE|DIR",
-        "the model table: a YAML or JSON file, or a directory of them, followed as they change (default: none; every "
-        "model is its own base model)",
+        "the model table: a YAML or JSON file, or a directory of such files; they are read again when they change "
+        "(default: no table; every model is its own base model)",
     )
-    kubernetes: bool = options.setting(
+    kubernetes: bool = _table(
         options.boolean,
         "false",
-        "BOOL",
-        "take the model table from the cluster's ConfigMaps whose label inference.networking.k8s.io/bbr-managed or "
-        'inference.llm-d.ai/ipp-managed is "true", followed as they change; together with --models, if that is given. '
+        "read the model table from the cluster's ConfigMaps whose label inference.networking.k8s.io/bbr-managed or "
+        'inference.llm-d.ai/ipp-managed is "true", and follow their changes; may be combined with --models. '
         "Needs bbr[kubernetes]",
     )
-    namespace: str | None = options.setting(
+    namespace: str | None = _table(
         options.namespace,
         "",
-        "NAMESPACE",
-        "with --kubernetes, look in this namespace only (default: the variable NAMESPACE, or all namespaces)",
+        "with --kubernetes, read this namespace only (default: the variable NAMESPACE, or all namespaces)",
     )
-    kubeconfig: Path | None = options.setting(
+    kubeconfig: Path | None = _table(
         options.file,
         "",
-        "FILE",
-        "with --kubernetes, where the API server is and how to be let in (default: a pod's service account, the "
-        "variable KUBECONFIG, or ~/.kube/config)",
+        "with --kubernetes, the file that names the API server and the credentials for it (default: the pod's service "
+        "account, the variable KUBECONFIG, or ~/.kube/config)",
     )
-    sync_timeout: float = options.setting(
-        options.seconds,
-        "120",
-        "SECONDS",
-        "with --kubernetes, how long the first complete list of the ConfigMaps may take. Until then health checks say "
-        "NOT_SERVING; when it is over, the router ends with exit status 1, so that its pod is seen to fail. 0 waits "
-        "without end",
-    )
-    discover_routes: bool = options.setting(
+    discover_routes: bool = _table(
         options.boolean,
         "false",
-        "BOOL",
-        "with --kubernetes, read HTTPRoutes too, and tell of base models that no route names and of model headers in "
-        "routes that no model has",
+        "with --kubernetes, read HTTPRoutes too, and report base models that no route names and routes for models that "
+        "are not in the table",
     )
-    unknown_model: UnknownModel = options.setting(
-        options.choice({each.value: each for each in UnknownModel}),
+    unknown_model: UnknownModel = _table(
+        options.choice(UnknownModel),
         "reject",
-        "ACTION",
-        "what becomes of a request for a model that the table does not hold: reject answers 404; passthrough takes it "
-        "for a base model; empty sets X-Gateway-Base-Model-Name to nothing, as the Go routers do; default routes it as "
-        "one for --default-model",
+        "what happens to a request for a model that is not in the table: reject answers 404; passthrough takes the "
+        "name for a base model; empty sets an empty X-Gateway-Base-Model-Name, as the Go routers do; default routes it "
+        "like a request for --default-model",
     )
-    missing_model: MissingModel = options.setting(
-        options.choice({each.value: each for each in MissingModel}),
+    missing_model: MissingModel = _table(
+        options.choice(MissingModel),
         "pass",
-        "ACTION",
-        "what becomes of a request whose body was read and names no model: pass sends it on without routing headers, "
-        "reject answers 400, default routes it as one for --default-model",
+        "what happens to a request whose body was read and names no model: pass sends it on without routing headers; "
+        "reject answers 400; default routes it like a request for --default-model",
     )
-    default_model: str | None = options.setting(
+    default_model: str | None = _table(
         options.model_name,
         "",
-        "NAME",
-        "base model, adapter or alias for --unknown-model=default and --missing-model=default",
+        "the base model, adapter or alias for --unknown-model=default and --missing-model=default",
     )
-    include_path: tuple[PathPattern, ...] | None = options.setting(
-        options.path_patterns,
-        "",
-        "PATTERN",
-        "read bodies of these URL paths only, as in /v1/chat/completions or /v1/**; all others pass unread, without "
-        "routing headers. * stands for characters of one segment, ** for any segments; may be given several times, or "
-        "with commas (default: every path)",
-    )
-    exclude_path: tuple[PathPattern, ...] | None = options.setting(
-        options.path_patterns,
-        "",
-        "PATTERN",
-        "read no bodies of these URL paths, even if they are included: they pass unread, without routing headers",
-    )
-    serve_models_list: bool = options.setting(
+    serve_models_list: bool = _table(
         options.boolean,
         "false",
-        "BOOL",
-        "answer GET /v1/models and GET /v1/models/{id} from the table. Whoever reaches the router can read it, perhaps "
-        "before any authentication",
+        "answer GET /v1/models and GET /v1/models/{id} from the table. Everybody who reaches the router can read the "
+        "list, perhaps before any authentication",
     )
-    models_list_max_bytes: int = options.setting(
-        options.size,
-        "60000",
-        "SIZE",
-        "a longer list is not answered; the request passes. Google's gateways take at most 64 KB",
-    )
-    assume_body_mode: BodyMode = options.setting(
-        options.choice(_BODY_MODES),
-        "full-duplex",
-        "MODE",
-        "body mode of a gateway that does not tell: full-duplex or buffered",
-    )
-    streaming: bool | None = options.setting(
-        options.boolean,
+
+    include_path: tuple[PathPattern, ...] | None = _reading(
+        options.path_patterns,
         "",
-        "BOOL",
-        "the Go routers' spelling: true is --assume-body-mode=full-duplex, false is buffered",
+        "read only the bodies of these URL paths, as in /v1/chat/completions or /v1/**; other requests pass without "
+        "routing headers. * matches characters within one segment, ** matches any segments; may be given several "
+        "times, or with commas (default: every path)",
     )
-    max_body_bytes: int = options.setting(
-        options.size,
-        "64MiB",
-        "SIZE",
-        "a larger JSON body or form is refused with 413 (see --over-limit), as it comes and decoded; bodies of other "
-        "kinds are not bounded",
+    exclude_path: tuple[PathPattern, ...] | None = _reading(
+        options.path_patterns,
+        "",
+        "do not read the bodies of these URL paths, even if --include-path matches; such requests pass without routing "
+        "headers",
     )
-    over_limit: OverLimit = options.setting(
-        options.choice({action.value: action for action in OverLimit}),
-        "reject",
-        "ACTION",
-        "what becomes of a body over --max-body-bytes that has named no model so far: reject answers 413, pass sends "
-        "it on without routing headers",
-    )
-    stream_threshold_bytes: int = options.setting(
-        options.size,
-        "256KiB",
-        "SIZE",
-        "a longer JSON body is read piece by piece, and in full duplex goes on upstream once its model is known",
-    )
-    max_buffered_bytes: int = options.setting(
-        options.size,
-        "512MiB",
-        "SIZE",
-        "how much of bodies the process holds in all; without room a body is refused with 503 and Retry-After",
-    )
-    query_model_path: frozenset[bytes] = options.setting(
+    query_model_path: frozenset[bytes] = _reading(
         options.query_paths,
         "/v1/realtime",
-        "PATH",
-        "a URL path on which ?model= names the model, compared exactly; may be given several times, or with commas; "
-        "none for none",
+        "a URL path, compared exactly, on which ?model= names the model; may be given several times, or with commas; "
+        "none turns it off",
     )
-    path_template: tuple[uri.Template, ...] | None = options.setting(
+    path_template: tuple[uri.Template, ...] | None = _reading(
         options.templates,
         "",
-        "TEMPLATE",
         "URL paths that name the model, as in /openai/deployments/{model}/**, /**/models/{model}:* or "
         "/model/{model}/invoke; may be given several times, or with commas",
     )
-    max_model_length: int = options.setting(
-        options.model_length, "256", "BYTES", "a longer model name is refused with 400"
-    )
-    on_invalid_json: InvalidJson = options.setting(
-        options.choice({action.value: action for action in InvalidJson}),
+    on_invalid_json: InvalidJson = _reading(
+        options.choice(InvalidJson),
         "reject",
-        "ACTION",
-        "what becomes of a body that is no strict JSON (NaN, a lone surrogate, a byte order mark, broken): reject "
-        "answers 400, pass-stripped sends it on without routing headers",
+        "what happens to a body that is not strict JSON (broken, NaN, a lone surrogate, a byte order mark): reject "
+        "answers 400; pass-stripped sends it on without routing headers",
     )
-    duplex_idle_seconds: float = options.setting(
-        options.positive_seconds, "60", "SECONDS", "how long a body may stand still in full duplex; then 408"
-    )
-    buffered_wait_seconds: float = options.setting(
-        options.positive_seconds, "300", "SECONDS", "how long a body may take to come in the other body modes; then 408"
-    )
-    model_header: tuple[str, ...] = options.setting(
+
+    model_header: tuple[str, ...] = _answer(
         options.routing_headers,
         MODEL_HEADER,
-        "NAME",
-        "header that gets the requested model; may be given several times, or with commas; none for none",
+        "the header that gets the requested model; may be given several times, or with commas; none sets no header",
     )
-    base_model_header: tuple[str, ...] = options.setting(
+    base_model_header: tuple[str, ...] = _answer(
         options.routing_headers,
         BASE_MODEL_HEADER,
-        "NAME",
-        "header that gets the base model; may be given several times, or with commas; none for none. A client's own "
-        "are removed, and so are the two default names whatever names are set",
+        "the header that gets the base model; may be given several times, or with commas; none sets no header. A "
+        "client's own routing headers are removed, under the two default names too",
     )
-    strip_header: tuple[str, ...] | None = options.setting(
+    strip_header: tuple[str, ...] | None = _answer(
         options.header_names,
         "",
-        "NAME",
-        "a header of the client's to remove from every request, besides the routing headers and "
+        "a client's header to remove from every request, besides the routing headers and "
         "x-gateway-destination-endpoint; may be given several times, or with commas",
     )
-    trust_client_headers: bool = options.setting(
-        options.boolean,
-        "false",
-        "BOOL",
-        "DANGEROUS: leave a client's own routing headers in requests that name no model. Whoever can reach the gateway "
-        "can then pick any pool, past whatever authorises models by these headers",
-    )
-    dynamic_metadata: str | None = options.setting(
+    dynamic_metadata: str | None = _answer(
         options.metadata_namespace,
         "",
-        "NAMESPACE",
-        "also tell the gateway requested model, base model and outcome as dynamic metadata under this name, for its "
-        "access log and rate limits (Envoy: metadata_options.receiving_namespaces.untyped)",
+        "also give the gateway the requested model, the base model and the outcome as dynamic metadata in this "
+        "namespace, for its access log and rate limits (Envoy: metadata_options.receiving_namespaces.untyped)",
     )
-    single_reply_bytes: int = options.setting(
-        options.single_reply,
-        "0",
-        "SIZE",
-        "in full duplex, give bodies up to SIZE back in one message with the headers (CONTINUE_AND_REPLACE), at less "
-        "cost for Envoy. Not every gateway takes it; 0 is off",
+    compat: Compat = _answer(
+        options.choice(Compat),
+        "none",
+        "DANGEROUS: answer like a Go router where bbr differs on purpose: gie (the body-based router of the Gateway "
+        "API Inference Extension) or ipp (llm-d's payload processor). Requests that name no model then keep a client's "
+        "own routing headers",
     )
-    busy_poll: float = options.setting(
-        options.busy_poll,
-        "0",
-        "SECONDS",
-        "keep the processor from sleeping for so long after anything has come, at most 1: a request alone is answered "
-        "faster, and while requests come more often than that, it takes a whole processor. Needs --transport=uv",
-    )
-    tracing: bool = options.setting(
+    trust_client_headers: bool = _answer(
         options.boolean,
         "false",
-        "BOOL",
-        "send a span for each request to an OpenTelemetry collector, as the OTEL_* variables say: where, under which "
-        "name, of which traces. Needs bbr[otel]",
+        "DANGEROUS: keep a client's own routing headers in requests that name no model. Everybody who reaches the "
+        "gateway can then choose any pool, past every rule that authorises models by these headers",
     )
-    drain_delay_seconds: float = options.setting(
+
+    max_body_bytes: int = _body(
+        options.size,
+        "64MiB",
+        "the largest JSON body or form, before and after decoding; larger ones get 413 (see --over-limit); bodies of "
+        "other types have no limit",
+    )
+    over_limit: OverLimit = _body(
+        options.choice(OverLimit),
+        "reject",
+        "what happens to a body over --max-body-bytes that has named no model up to there: reject answers 413; pass "
+        "sends it on without routing headers",
+    )
+    max_buffered_bytes: int = _body(
+        options.size,
+        "512MiB",
+        "the memory for all bodies together; when it is used up, further bodies get 503 with Retry-After",
+    )
+    body_idle_seconds: float = _body(
+        options.positive_seconds,
+        "60",
+        "how long a body may make no progress; then the client gets 408. Where the gateway collects the whole body "
+        "before it sends it, the router sees no progress and waits five times as long",
+    )
+    assume_body_mode: BodyMode = _body(
+        options.body_mode,
+        "full-duplex",
+        "the body mode of a gateway that does not tell its mode: full-duplex or buffered",
+    )
+
+    drain_delay_seconds: float = _life(
         options.seconds,
         "3",
-        "SECONDS",
-        "how long to go on after SIGTERM while health checks say NOT_SERVING already, so that gateways send nothing "
-        "more here by the time that the port is closed; over at once when no gateway is connected any more",
+        "how long to serve as before after SIGTERM while health checks say NOT_SERVING, so that gateways stop sending "
+        "requests before the port closes; ends early when no gateway is connected",
     )
-    compat: Compat = options.setting(
-        options.choice({each.value: each for each in Compat}),
-        "none",
-        "PEER",
-        "DANGEROUS: answer as a Go router does where we differ on purpose: gie (the Gateway API Inference Extension's "
-        "body-based router) or ipp (llm-d's payload processor). A client's own routing headers are then left in "
-        "requests that name no model",
-    )
-    v: int | None = options.setting(
-        options.verbosity,
-        "",
-        "NUMBER",
-        "the Go routers' spelling: 4 is --log-level=debug, 5 and more is --access-log=all as well",
-    )
-    drain_seconds: float = options.setting(
+    drain_seconds: float = _life(
         options.seconds,
         "25",
-        "SECONDS",
-        "how long running requests may take to finish after SIGTERM (and --drain-delay-seconds), or on a connection "
-        "past --max-connection-age",
+        "how long running requests may take to finish after SIGTERM and --drain-delay-seconds, or on a connection that "
+        "is older than --max-connection-age",
     )
-    log_level: str = options.setting(
-        options.choice({level: level for level in LOG_LEVELS}),
+    max_connection_age: float = _life(
+        options.seconds,
+        "0",
+        "a connection older than this (give or take a tenth) accepts no new requests and closes after its last one, at "
+        "most --drain-seconds later, so that the gateway connects again, perhaps to another replica; 0 turns it off",
+    )
+
+    log_level: str = _log(
+        options.words(*LOG_LEVELS),
         "info",
-        "LEVEL",
-        "what is written to stderr: debug, info, warning or error, and what is worse. Requests have --access-log",
+        "the least severe level to log: debug, info, warning or error. Requests have --access-log",
     )
-    log_format: str = options.setting(
-        options.choice({form: form for form in LOG_FORMATS}),
+    log_format: str = _log(
+        options.words(*LOG_FORMATS),
         "auto",
-        "FORMAT",
-        "json, one object a line; text, for people; auto is text if stderr is a terminal, else json",
+        "json writes one object per line; text is for people; auto is text if stderr is a terminal, else json",
     )
-    access_log: str = options.setting(
-        options.choice({"off": "off", "errors": "errors", "all": "all"}),
+    access_log: str = _log(
+        options.logged_requests,
         "errors",
-        "REQUESTS",
-        "which requests are logged, at every --log-level: off for none; errors for those that were refused or broke "
-        "the protocol, and --access-log-sample of the others; all",
+        "the requests to log, at every --log-level: off; errors (requests that were refused or broke the protocol); a "
+        "share from 0 to 1, as in 0.01, which logs errors and that share of the other requests, chosen at random; all",
     )
-    access_log_sample: float = options.setting(
-        options.ratio, "0", "RATIO", "with --access-log=errors, the share of other requests to log, 0 to 1, at random"
-    )
-    access_log_rate: int = options.setting(
+    access_log_rate: int = _log(
         options.lines,
         "100",
-        "LINES",
-        "at most so many refused requests are logged in a second, and as many others; a line tells how many more there "
-        "were. 0 for no bound",
+        "the most lines per second for refused requests, and for other requests; a line tells how many more there "
+        "were; 0 sets no limit",
     )
+    tracing: bool = _log(
+        options.boolean,
+        "false",
+        "send a span for each request to an OpenTelemetry collector; the OTEL_* variables name the collector, the "
+        "service and the sampler. Needs bbr[otel]",
+    )
+
+    sync_timeout: float = _rare(
+        options.seconds,
+        "120",
+        "with --kubernetes, how long the first complete list of ConfigMaps may take. Health checks say NOT_SERVING "
+        "until then; after this time the router exits with status 1, so that the pod is seen to fail; 0 waits forever",
+    )
+    max_connections: int = _rare(
+        options.count, "10000", "the most connections of the ext_proc port; further ones are closed at once"
+    )
+    max_model_length: int = _rare(options.model_length, "256", "the longest model name; a longer one gets 400")
+    models_list_max_bytes: int = _rare(
+        options.size,
+        "60000",
+        "the longest answer of --serve-models-list; requests for a longer one pass. Google's gateways take 64 KB",
+    )
+    stream_threshold_bytes: int = _rare(
+        options.size,
+        "256KiB",
+        "a longer JSON body is read piece by piece, and in full duplex goes on upstream as soon as its model is known",
+    )
+    single_reply_bytes: int = _rare(
+        options.single_reply,
+        "0",
+        "in full duplex, give bodies up to SIZE back in one message with the headers (CONTINUE_AND_REPLACE), at less "
+        "cost for Envoy. Not every gateway takes it; 0 turns it off",
+    )
+    busy_poll: float = _rare(
+        options.busy_poll,
+        "0",
+        "poll for this long, at most 1, after each event instead of sleeping: single requests are answered faster, and "
+        "a whole processor is used while requests come more often than that. Needs --transport=uv",
+    )
+    transport: str = _rare(
+        options.words("uv", "grpcio"),
+        "uv",
+        "the gRPC server: uv, our own HTTP/2, or grpcio, the reference, at many times the cost",
+    )
+
+    @property
+    def access_log_share(self) -> float | None:
+        """The share of requests to log besides errors, 0 to 1; None if not even errors are logged."""
+        return options.logged_share(self.access_log)
 
 
 OPTIONS: Final[Mapping[str, Option]] = {field.name: field.metadata["option"] for field in dataclasses.fields(Settings)}
@@ -402,8 +350,9 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
         environment: the process environment; an empty variable counts as absent.
 
     Raises:
-        ConfigError: a value is unusable, or two settings contradict each other.
+        ConfigError: a value is unusable, two settings contradict each other, or a variable is of a removed setting.
     """
+    _refuse_removed(environment)
     values: dict[str, Any] = {}
     for name, option in OPTIONS.items():
         variable = variable_of(name)
@@ -416,47 +365,30 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
         values.setdefault(
             "namespace", _parse(NAMESPACE_VARIABLE, environment[NAMESPACE_VARIABLE], OPTIONS["namespace"])
         )
-    if "streaming" in values:
-        _apply_streaming(values, flags)
     _apply_compat(values)
-    _apply_verbosity(values)
     settings = Settings(**values)
     _check(settings)
     return settings
 
 
+def _refuse_removed(environment: Mapping[str, str]) -> None:
+    for name in removed.REPLACEMENTS:
+        if environment.get(variable_of(name)):
+            raise ConfigError(f"{variable_of(name)}: {removed.sentence(name)}")
+
+
 def _is_service_link(option: Option, text: str) -> bool:
-    """Tell whether Kubernetes has set a port's variable, for a Service called bbr-grpc, say: no operator's word."""
+    """Tell whether Kubernetes set a port's variable (for a Service called bbr-grpc, say), and not an operator."""
     return option.parse in (options.port, options.port_or_none) and text.startswith("tcp://")
 
 
-def _apply_streaming(values: dict[str, Any], flags: Mapping[str, str]) -> None:
-    """Let the Go routers' spelling stand for --assume-body-mode; of two that differ, a flag wins over a variable."""
-    meant = BodyMode.FULL_DUPLEX_STREAMED if values["streaming"] else BodyMode.BUFFERED
-    if values.setdefault("assume_body_mode", meant) == meant:
-        return
-    if ("streaming" in flags) == ("assume_body_mode" in flags):
-        raise ConfigError("--streaming and --assume-body-mode contradict each other: leave one out")
-    if "streaming" in flags:
-        values["assume_body_mode"] = meant
-
-
 def _apply_compat(values: dict[str, Any]) -> None:
-    """Give what is not set the value that it has in the router whose answers are wanted."""
+    """Give settings that nobody has set the defaults of the Go router whose answers are wanted."""
     compat = values.get("compat", Compat.NONE)
     if compat is not Compat.NONE:
         values.setdefault("unknown_model", UnknownModel.EMPTY)
     if compat is Compat.GIE:
         values.setdefault("assume_body_mode", BodyMode.BUFFERED)
-
-
-def _apply_verbosity(values: dict[str, Any]) -> None:
-    """Let the Go routers' spelling stand for how much is logged, where that is not said in ours."""
-    verbosity = values.get("v", 0)
-    if verbosity >= _DEBUG_VERBOSITY:
-        values.setdefault("log_level", "debug")
-    if verbosity >= _TRACE_VERBOSITY:
-        values.setdefault("access_log", "all")
 
 
 def _parse(source: str, text: str, option: Option) -> Any:
@@ -482,8 +414,6 @@ def _check(settings: Settings) -> None:
     for name in ("namespace", "kubeconfig", "discover_routes", "metrics_endpoint_auth"):
         if getattr(settings, name) and not settings.kubernetes:
             raise ConfigError(f"{flag_of(name)} needs --kubernetes")
-    if settings.access_log_sample and settings.access_log != "errors":
-        raise ConfigError(f"--access-log-sample needs --access-log=errors, and not {settings.access_log}")
     if settings.busy_poll and settings.transport != "uv":
         raise ConfigError(f"--busy-poll needs --transport=uv, and not {settings.transport}")
     _check_headers(settings)

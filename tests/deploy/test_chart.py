@@ -170,8 +170,8 @@ def test_half_of_the_memory_is_for_bodies(memory, flag):
 
 
 def test_flags_keep_their_numbers(tmp_path):
-    (file := tmp_path / "values.yaml").write_text("bbr: {flags: {max-body-bytes: 33554432, access-log-sample: 0.5}}")
-    assert router(documents([file]))["args"][-2:] == ["--access-log-sample=0.5", "--max-body-bytes=33554432"]
+    (file := tmp_path / "values.yaml").write_text("bbr: {flags: {max-body-bytes: 33554432, access-log: 0.5}}")
+    assert router(documents([file]))["args"][-2:] == ["--access-log=0.5", "--max-body-bytes=33554432"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from bbr.commands.doctor.finding import RULES
 from bbr.config import go_flags as dropin
 from bbr.config import settings as config
 from bbr.reading import json_body
+from docs.reference import build
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -19,13 +20,20 @@ def reference(page: str) -> str:
     return (ROOT / "docs/reference" / f"{page}.md").read_text("utf-8")
 
 
-def test_flags_table_is_what_help_says() -> None:
-    rows = re.findall(r"^\| `--([a-z-]+)` \| (.*) \| (.*) \|$", reference("flags"), re.MULTILINE)
-    expected = [
-        (name.replace("_", "-"), f"`{option.default}`" if option.default else "", option.help)
-        for name, option in config.OPTIONS.items()
-    ]
-    assert rows == expected
+def test_the_page_of_options_is_generated() -> None:
+    assert reference("flags") == build.page()
+
+
+def test_the_page_of_options_is_checked_and_written(tmp_path, monkeypatch, capsys) -> None:
+    file = tmp_path / "flags.md"
+    file.write_text("old")
+    monkeypatch.setattr(build, "FILE", file)
+    assert build.main(["--check"]) == 1
+    assert "run `make reference`" in capsys.readouterr().err
+    assert build.main([]) == 0
+    assert build.main(["--check"]) == 0
+    for name in config.OPTIONS:
+        assert file.read_text("utf-8").count(f"| `{config.flag_of(name)}` |") == 1
 
 
 def test_every_refusal_is_listed() -> None:
@@ -53,6 +61,10 @@ def test_the_go_routers_flags_are_what_is_made_of_them() -> None:
             assert (line.arguments, told) == (["serve"], {f"--{name}: {said}"})
         elif name == dropin.PLUGIN:
             assert line.settings.keys() == {"model_header", "base_model_header"}
+        elif name == dropin.STREAMING:
+            assert line.settings == {"assume_body_mode": "full-duplex"}
+        elif name == dropin.VERBOSITY:
+            assert dropin.read(["serve", "--v=5"], {}).settings == {"log_level": "debug", "access_log": "all"}
         else:
             assert line.arguments == ["serve", f"--{name}=1"]
             assert name.replace("-", "_") in config.OPTIONS

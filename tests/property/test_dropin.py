@@ -1,10 +1,13 @@
 """Whatever an image's arguments are: what starts without a command never fails by a flag that nobody knows."""
 
+import re
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bbr import cli
 from bbr.config import go_flags as dropin
+from bbr.config import removed
 from bbr.config import settings as config
 from bbr.config.settings import ConfigError
 
@@ -12,8 +15,10 @@ FLAGS = [
     *(config.flag_of(name).removeprefix("--") for name in config.OPTIONS),
     *dropin.IDLE_SWITCHES,
     *dropin.IDLE_VALUES,
+    *(name.replace("_", "-") for name in removed.REPLACEMENTS),
     dropin.PLUGIN,
 ]
+THEIRS = (*dropin.IDLE_SWITCHES, *dropin.IDLE_VALUES, dropin.PLUGIN, dropin.STREAMING, dropin.VERBOSITY)
 names = st.sampled_from(FLAGS) | st.text(max_size=12)
 values = st.sampled_from(["true", "false", "3", "-1", "", "-", "--", "--help", "x:y:{}"]) | st.text(max_size=12)
 flags = st.builds("{}{}{}{}".format, st.sampled_from(["-", "--", "---"]), names, st.sampled_from(["", "="]), values)
@@ -46,8 +51,5 @@ def test_with_the_command_nothing_but_flags_of_theirs_is_taken_away(arguments: l
     except ConfigError as error:
         assert_a_known_flag_is_named(str(error))
         return
-    theirs = sum(
-        word.lstrip("-").partition("=")[0] in (*dropin.IDLE_SWITCHES, *dropin.IDLE_VALUES, "plugin")
-        for word in arguments
-    )
+    theirs = sum(re.split("=|(?<=^v)-?[0-9]", word.lstrip("-"))[0] in THEIRS for word in arguments)
     assert len(arguments) - 2 * theirs <= len(line.arguments) - 1 <= len(arguments)

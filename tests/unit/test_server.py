@@ -364,7 +364,7 @@ def converse(port, *sent):
 
 def test_settings_reach_the_exchanges():
     flags = ["--max-body-bytes=100", "--max-model-length=4", "--on-invalid-json=pass-stripped", "--streaming=false"]
-    flags += ["--strip-header=x-tenant", "--dynamic-metadata=bbr", "--buffered-wait-seconds=0.05"]
+    flags += ["--strip-header=x-tenant", "--dynamic-metadata=bbr", "--body-idle-seconds=0.01"]
     with serving(*flags) as process:
         buffered = messages.request_headers()  # without a protocol_config
         stripped = converse(process.port, buffered).request_headers.response.header_mutation.remove_headers
@@ -386,8 +386,8 @@ def test_settings_reach_the_exchanges():
             assert stream.finish() == grpc.StatusCode.OK
 
 
-def test_full_duplex_idle_seconds_reach_the_exchanges():
-    with serving("--duplex-idle-seconds=0.05") as process:
+def test_idle_seconds_of_full_duplex_reach_the_exchanges():
+    with serving("--body-idle-seconds=0.05") as process:
         assert converse(process.port, HEADERS).immediate_response.details == "bbr:body-timeout"
 
 

@@ -111,7 +111,7 @@ def test_config_shows_every_setting(tmp_path):
         "query_model_path": "/a,/b",
         "path_template": "/m/{model}/x",
         "unknown_model": "empty",
-        "streaming": "false",
+        "assume_body_mode": "buffered",
     }
     found = json.loads(get(vitals(**flags), "/debug/config")[2])
     assert (found["version"], found["started"]) == (__version__, 1_700_000_000.0)

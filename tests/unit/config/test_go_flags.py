@@ -3,8 +3,10 @@ import logging
 import pytest
 
 from bbr.config import go_flags as dropin
+from bbr.config import removed
 from bbr.config import settings as config
 from bbr.config.settings import ConfigError
+from bbr.exchange.policy import BodyMode
 
 POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 STARTED = "started without a command, as the Go routers are: this is `bbr serve`"
@@ -26,9 +28,10 @@ def serve(*arguments, **environment):
 def bare(*arguments):
     """Return what a command line without a command is, less what every such one has."""
     line = dropin.read(["--streaming", "--kubernetes=false", *arguments], {})
-    assert line.arguments[:3] == ["serve", "--streaming=true", "--kubernetes=false"]
+    assert line.arguments[:2] == ["serve", "--kubernetes=false"]
+    assert line.settings["assume_body_mode"] == "full-duplex"
     assert line.notes[0].text == STARTED
-    return line.arguments[3:], [(note.level, note.text) for note in line.notes[1:]]
+    return line.arguments[2:], [(note.level, note.text) for note in line.notes[1:]]
 
 
 NOT_OURS = [
@@ -48,7 +51,12 @@ def test_what_is_not_for_serve_stays(arguments):
 
 def test_nothing_at_all_is_a_go_router_in_a_pod_only():
     line = dropin.read([], POD)
-    assert line.arguments == ["serve", "--kubernetes=true", "--metrics-endpoint-auth=true", "--streaming=false"]
+    assert line.arguments == [
+        "serve",
+        "--kubernetes=true",
+        "--metrics-endpoint-auth=true",
+        "--assume-body-mode=buffered",
+    ]
     assert texts(line) == [f"{STARTED}; {CLUSTER}; {GUARDED}; {BUFFERING}"]
 
 
@@ -57,14 +65,13 @@ WITH_COMMAND = [
     pytest.param(["--grpc-port", "7"], ["--grpc-port", "7"], [], id="--x v"),
     pytest.param(["-grpc-port", "7"], ["--grpc-port", "7"], [], id="-x v"),
     pytest.param(["-grpc-port=7"], ["--grpc-port=7"], [], id="-x=v"),
-    pytest.param(["--streaming"], ["--streaming"], [], id="a bare truth"),
-    pytest.param(["-streaming"], ["--streaming"], [], id="a bare truth with one dash"),
-    pytest.param(["--streaming", "false"], ["--streaming", "false"], [], id="a truth, our way"),
-    pytest.param(["--v=3"], ["--v=3"], [], id="--v=3"),
-    pytest.param(["-v=3"], ["--v=3"], [], id="-v=3"),
-    pytest.param(["-v", "3"], ["--v", "3"], [], id="-v 3"),
-    pytest.param(["-v3"], ["--v=3"], [], id="-v3"),
-    pytest.param(["-v-1"], ["--v=-1"], [], id="-v-1"),
+    pytest.param(["--tracing"], ["--tracing"], [], id="a bare truth"),
+    pytest.param(["-tracing"], ["--tracing"], [], id="a bare truth with one dash"),
+    pytest.param(["--tracing", "false"], ["--tracing", "false"], [], id="a truth, our way"),
+    *(
+        pytest.param(words, [], [], id=" ".join(words))
+        for words in (["--v=3"], ["-v=3"], ["-v", "3"], ["-v3"], ["-v-1"])
+    ),
     pytest.param(["--metrics-port=7"], ["--metrics-port=7"], [], id="the metrics port"),
     pytest.param(["--port=7", "now", "-x", "--", "-h"], ["--port=7", "now", "-x", "--", "-h"], [], id="unknown"),
     pytest.param(
@@ -74,14 +81,15 @@ WITH_COMMAND = [
         id="zap",
     ),
     pytest.param(["--zap-devel", "--zap-devel"], [], [f"--zap-devel: {OTHER_FLAGS}"], id="one line for one flag"),
-    pytest.param(["--zap-devel", "false", "--v=3"], ["--v=3"], [], id="a truth of theirs, our way"),
+    pytest.param(
+        ["--zap-devel", "false", "--metrics-port=3"], ["--metrics-port=3"], [], id="a truth of theirs, our way"
+    ),
     pytest.param(
         ["--zap-devel=false", "--enable-pprof=0"],
         [],
         [],
         id="what is not wanted",
     ),
-    pytest.param(["--tracing"], ["--tracing"], [], id="tracing"),
     pytest.param(
         ["--enable-pprof=true"],
         [],
@@ -104,29 +112,30 @@ IN_A_POD = [
     pytest.param({}, ["--kubernetes=false"], False, False, id="no cluster"),
     pytest.param({"BBR_KUBERNETES": "false"}, [], False, False, id="no cluster in a variable"),
     pytest.param({}, ["--streaming"], True, True, id="streaming"),
-    pytest.param({"BBR_STREAMING": "true"}, [], True, True, id="streaming in a variable"),
+    pytest.param({}, ["--streaming=false"], True, True, id="no streaming, said aloud"),
+    pytest.param({"BBR_ASSUME_BODY_MODE": "full-duplex"}, [], True, True, id="a body mode in a variable"),
     pytest.param({}, ["--assume-body-mode", "full-duplex"], True, True, id="a body mode"),
     pytest.param({}, ["--compat", "ipp"], True, True, id="IPP has no unary mode"),
     pytest.param({}, ["--compat=gie"], True, False, id="GIE has one"),
 ]
 
 
-@pytest.mark.parametrize(("variables", "arguments", "kubernetes", "streaming"), IN_A_POD)
-def test_defaults_are_theirs(variables, arguments, kubernetes, streaming):
+@pytest.mark.parametrize(("variables", "arguments", "kubernetes", "mode_said"), IN_A_POD)
+def test_defaults_are_theirs(variables, arguments, kubernetes, mode_said):
     line = dropin.read([*arguments, "--v=3"], POD | variables)
     assert ("--kubernetes=true" in line.arguments) == kubernetes
-    assert ("--streaming=false" in line.arguments) == (not streaming)
+    assert ("--assume-body-mode=buffered" in line.arguments) == (not mode_said)
     assert ("--metrics-endpoint-auth=true" in line.arguments) == kubernetes
-    told = [STARTED] + [CLUSTER, GUARDED] * kubernetes + [BUFFERING] * (not streaming)
+    told = [STARTED] + [CLUSTER, GUARDED] * kubernetes + [BUFFERING] * (not mode_said)
     assert line.notes[0] == dropin.Note(logging.INFO, "; ".join(told))
 
 
 def test_without_a_pod_there_is_no_cluster_unless_one_is_named():
     line = dropin.read(["--streaming"], {})
-    assert line.arguments == ["serve", "--streaming=true"]
+    assert (line.arguments, line.settings) == (["serve"], {"assume_body_mode": "full-duplex"})
     assert texts(line) == [f"{STARTED}; {NO_POD}"]
     line = dropin.read(["--streaming", "--kubeconfig", "config", "--metrics-endpoint-auth=false"], {})
-    given = ["--streaming=true", "--kubeconfig=config", "--metrics-endpoint-auth=false"]
+    given = ["--kubeconfig=config", "--metrics-endpoint-auth=false"]
     assert line.arguments == ["serve", "--kubernetes=true", *given]
 
 
@@ -143,7 +152,7 @@ def warned(text):
 WITHOUT_COMMAND = [
     pytest.param(["--grpc-port", "7"], ["--grpc-port=7"], [], id="--x v"),
     pytest.param(["-grpc-port", "7"], ["--grpc-port=7"], [], id="-x v"),
-    pytest.param(["-v", "-1"], ["--v=-1"], [], id="a negative value"),
+    pytest.param(["-v", "-1"], [], [], id="a negative value"),
     pytest.param(["--models", "--v"], ["--models=--v"], [], id="whatever stands behind a flag is its value"),
     pytest.param(["--secure-serving"], ["--secure-serving=true"], [], id="a bare truth"),
     pytest.param(
@@ -158,15 +167,13 @@ WITHOUT_COMMAND = [
     pytest.param(["--foo"], [], warned("--foo: not a flag that is known here: left out"), id="unknown"),
     pytest.param(["--foo=s3cret"], [], warned("--foo: not a flag that is known here: left out"), id="with a value"),
     pytest.param(
-        ["--foo", "s3cret", "--v=3"],
-        ["--v=3"],
+        ["--foo", "s3cret", "--metrics-port=3"],
+        ["--metrics-port=3"],
         warned("--foo: not a flag that is known here: left out, and the word behind it"),
         id="with a value in a second word",
     ),
     pytest.param(["-x"], [], warned("--x: not a flag that is known here: left out"), id="one letter"),
-    pytest.param(
-        ["--v=3", "now"], ["--v=3"], warned("argument 4 is no flag: left out, as in the Go routers"), id="a word"
-    ),
+    pytest.param(["--v=3", "now"], [], warned("argument 4 is no flag: left out, as in the Go routers"), id="a word"),
     pytest.param(["-"], [], warned("argument 3 is no flag: left out, as in the Go routers"), id="a dash"),
     pytest.param(["---x=1"], [], warned("argument 3 is no flag: left out, as in the Go routers"), id="three dashes"),
     pytest.param([""], [], warned("argument 3 is no flag: left out, as in the Go routers"), id="an empty word"),
@@ -187,7 +194,8 @@ class TestPlugins:
     @pytest.mark.parametrize("spelling", [["--plugin", MODEL], [f"--plugin={MODEL}"], ["-plugin", MODEL]])
     def test_is_a_setting(self, read, spelling):
         line = read("--v=3", *spelling)
-        assert line.settings == {"model_header": "X-M", "base_model_header": "none"}
+        headers = {name: text for name, text in line.settings.items() if name.endswith("header")}
+        assert headers == {"model_header": "X-M", "base_model_header": "none"}
         assert MODEL_TEXT not in " ".join(line.arguments)
         assert not [text for text in texts(line) if "plugin" in text]
 
@@ -228,6 +236,83 @@ def test_a_known_flag_needs_its_value():
         dropin.read(["--grpc-port"], {})
 
 
+STREAMING = [
+    pytest.param(["--streaming"], "full-duplex", id="bare"),
+    pytest.param(["-streaming"], "full-duplex", id="one dash"),
+    pytest.param(["--streaming=T"], "full-duplex", id="as Go writes a truth"),
+    pytest.param(["--streaming=false"], "buffered", id="=false"),
+    pytest.param(["--streaming=false", "--streaming"], "full-duplex", id="the last wins"),
+    pytest.param(["--streaming", "--assume-body-mode=full-duplex"], "full-duplex", id="both say the same"),
+    pytest.param(["--assume-body-mode", "buffered", "--streaming=0"], "buffered", id="both say the same, in two words"),
+]
+
+
+@pytest.mark.parametrize("read", [serve, lambda *arguments: dropin.read(arguments, {})], ids=["serve", "bare"])
+class TestStreaming:
+    @pytest.mark.parametrize(("arguments", "mode"), STREAMING)
+    def test_is_a_body_mode(self, read, arguments, mode):
+        assert read(*arguments).settings["assume_body_mode"] == mode
+
+    @pytest.mark.parametrize("mode", ["--assume-body-mode=buffered", "--assume-body-mode buffered"])
+    def test_and_another_body_mode_contradict(self, read, mode):
+        with pytest.raises(ConfigError, match=r"^--streaming and --assume-body-mode contradict each other: leave one"):
+            read("--streaming", *mode.split())
+
+    def test_is_a_truth(self, read):
+        with pytest.raises(ConfigError, match=r"^--streaming: 'on' is neither true nor false$"):
+            read("--streaming=on")
+
+
+def test_streaming_in_two_words_is_ours_alone():
+    assert serve("--streaming", "false").settings == {"assume_body_mode": "buffered"}
+    line = dropin.read(["--streaming", "false"], {})
+    assert line.settings == {"assume_body_mode": "full-duplex"}
+    assert "write --streaming=false" in texts(line, logging.WARNING)[0]
+
+
+def test_a_flag_of_streaming_wins_over_a_variable_of_the_body_mode():
+    line = serve("--streaming=false", BBR_ASSUME_BODY_MODE="full-duplex")
+    assert config.load(line.settings, {"BBR_ASSUME_BODY_MODE": "full-duplex"}).assume_body_mode is BodyMode.BUFFERED
+
+
+VERBOSITY = [
+    pytest.param(["--v=3"], {}, {}, id="3"),
+    pytest.param(["--v=+4"], {}, {"log_level": "debug"}, id="4"),
+    pytest.param(["-v5"], {}, {"log_level": "debug", "access_log": "all"}, id="5"),
+    pytest.param(["-v", "9"], {}, {"log_level": "debug", "access_log": "all"}, id="9"),
+    pytest.param(["--v=-3"], {}, {}, id="less than nothing"),
+    pytest.param(["--v=5", "--v=0"], {}, {}, id="the last wins"),
+    pytest.param(["--v=5", "--log-level=info"], {}, {"access_log": "all"}, id="ours wins"),
+    pytest.param(["--access-log", "off", "--v=5"], {}, {"log_level": "debug"}, id="ours wins, in two words"),
+    pytest.param(["--v=5"], {"BBR_LOG_LEVEL": "info"}, {"access_log": "all"}, id="our variable wins"),
+]
+
+
+@pytest.mark.parametrize("command", [["serve"], ["--streaming"]], ids=["serve", "bare"])
+@pytest.mark.parametrize(("arguments", "environment", "meant"), VERBOSITY)
+def test_a_verbosity_is_a_level_and_an_access_log(command, arguments, environment, meant):
+    settings = dropin.read([*command, *arguments], environment).settings
+    settings.pop("assume_body_mode", None)
+    assert settings == meant
+
+
+@pytest.mark.parametrize("text", ["", "debug", "1.5", "--1", "9999999999"])
+def test_a_verbosity_is_a_whole_number(text):
+    with pytest.raises(ConfigError, match=f"^--v: {text!r} is not a verbosity \\(a whole number\\)$"):
+        serve(f"--v={text}")
+    with pytest.raises(ConfigError, match=r"^--v: expected one argument$"):
+        serve("--v")
+
+
+@pytest.mark.parametrize("command", [["serve"], []], ids=["serve", "bare"])
+@pytest.mark.parametrize("flag", ["--access-log-sample=0.1", "--duplex-idle-seconds", "-buffered-wait-seconds=1"])
+def test_a_removed_flag_of_ours_is_refused_by_the_name_of_what_takes_its_place(command, flag):
+    name = flag.strip("-").partition("=")[0].replace("-", "_")
+    with pytest.raises(ConfigError) as refused:
+        dropin.read([*command, flag, "1"], {})
+    assert str(refused.value) == removed.sentence(name)
+
+
 def test_no_flag_of_theirs_is_one_of_ours_and_of_nobody():
-    theirs = {*dropin.IDLE_SWITCHES, *dropin.IDLE_VALUES, dropin.PLUGIN}
+    theirs = {*dropin.IDLE_SWITCHES, *dropin.IDLE_VALUES, dropin.PLUGIN, dropin.STREAMING, dropin.VERBOSITY}
     assert not theirs & {config.flag_of(name).removeprefix("--") for name in config.OPTIONS}

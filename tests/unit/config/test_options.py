@@ -1,17 +1,21 @@
+import enum
+
 import pytest
 
 from bbr.config import options
+from bbr.config.options import Group
 
 
 def test_a_setting_knows_its_text_and_has_its_value():
-    field = options.setting(options.size, "2KiB", "SIZE", "how much")
+    field = options.setting(Group.BODIES, options.size, "2KiB", "how much")
     declared = field.metadata["option"]
     assert field.default == 2048
-    assert (declared.default, declared.metavar, declared.help) == ("2KiB", "SIZE", "how much")
+    assert (declared.group, declared.default, declared.help) == (Group.BODIES, "2KiB", "how much")
+    assert declared.metavar == "SIZE"
 
 
 def test_a_setting_without_a_default_is_none():
-    assert options.setting(options.port, "", "PORT", "where").default is None
+    assert options.setting(Group.PORTS, options.port, "", "where").default is None
 
 
 @pytest.mark.parametrize(
@@ -25,12 +29,13 @@ def test_a_setting_without_a_default_is_none():
     ],
 )
 def test_how_a_flag_may_be_given(parse, switch, repeatable):
-    declared = options.setting(parse, "", "X", "x").metadata["option"]
+    declared = options.setting(Group.RARE, parse, "", "x").metadata["option"]
     assert (declared.switch, declared.repeatable) == (switch, repeatable)
 
 
 def test_a_choice_names_what_there_is():
-    parse = options.choice({"a": 1, "b": 2})
-    assert parse("b") == 2
+    parse = options.choice(enum.Enum("Letter", {"ONE": "a", "TWO": "b"}))
+    assert parse("b").name == "TWO"
+    assert options.Option(Group.RARE, parse, "a", "x").metavar == "a|b"
     with pytest.raises(ValueError, match="is not one of a, b"):
         parse("c")

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from bbr.config import removed
 from bbr.config import settings as config
 from bbr.config.settings import ConfigError, Settings
 from bbr.exchange.policy import BodyMode, Compat, InvalidJson, OverLimit
@@ -72,7 +73,6 @@ def test_defaults():
         "serve_models_list": False,
         "models_list_max_bytes": 60_000,
         "assume_body_mode": DUPLEX,
-        "streaming": None,
         "max_body_bytes": 64 << 20,
         "over_limit": OverLimit.REJECT,
         "stream_threshold_bytes": 256 << 10,
@@ -81,8 +81,7 @@ def test_defaults():
         "path_template": None,
         "max_model_length": 256,
         "on_invalid_json": InvalidJson.REJECT,
-        "duplex_idle_seconds": 60.0,
-        "buffered_wait_seconds": 300.0,
+        "body_idle_seconds": 60.0,
         "model_header": ("X-Gateway-Model-Name",),
         "base_model_header": ("X-Gateway-Base-Model-Name",),
         "strip_header": None,
@@ -93,12 +92,10 @@ def test_defaults():
         "tracing": False,
         "drain_delay_seconds": 3.0,
         "compat": Compat.NONE,
-        "v": None,
         "drain_seconds": 25.0,
         "log_level": "info",
         "log_format": "auto",
         "access_log": "errors",
-        "access_log_sample": 0.0,
         "access_log_rate": 100,
     }
 
@@ -123,7 +120,7 @@ USABLE = {
     "metrics_endpoint_auth": {"true": True, "false": False},
     "secure_serving": {
         **dict.fromkeys(("false", "0", "f", "F", "FALSE", "False"), False),
-        **dict.fromkeys(("true", "1"), True),
+        **dict.fromkeys(("true", "1", "t", "T", "TRUE", "True"), True),
     },
     "tls_cert": {"/etc/tls/tls.crt": Path("/etc/tls/tls.crt")},
     "tls_key": {"/etc/tls/tls.key": Path("/etc/tls/tls.key")},
@@ -163,10 +160,6 @@ USABLE = {
     "serve_models_list": {"true": True, "false": False},
     "models_list_max_bytes": {"60000": 60_000, "1MiB": 1 << 20},
     "assume_body_mode": {"full-duplex": DUPLEX, "buffered": BUFFERED},
-    "streaming": {
-        **dict.fromkeys(("true", "1", "t", "T", "TRUE", "True"), True),
-        **dict.fromkeys(("false", "0", "f", "F", "FALSE", "False"), False),
-    },
     "max_body_bytes": {
         "1": 1,
         "1000": 1000,
@@ -192,8 +185,7 @@ USABLE = {
     },
     "max_model_length": {"1": 1, "256": 256, "4096": 4096},
     "on_invalid_json": {"reject": InvalidJson.REJECT, "pass-stripped": InvalidJson.PASS_STRIPPED},
-    "duplex_idle_seconds": {"0.001": 0.001, "60": 60.0},
-    "buffered_wait_seconds": {"300": 300.0, "999999": 999999.0},
+    "body_idle_seconds": {"0.001": 0.001, "60": 60.0, "999999": 999999.0},
     "model_header": {
         "X-Model": ("X-Model",),
         "none": (),
@@ -217,12 +209,10 @@ USABLE = {
     "tracing": {"true": True, "false": False},
     "drain_delay_seconds": {"0": 0.0, "2.5": 2.5},
     "compat": {"none": Compat.NONE, "gie": Compat.GIE, "ipp": Compat.IPP},
-    "v": {"0": 0, "3": 3, "5": 5, "-1": 0, "+4": 4},
     "drain_seconds": {"0": 0.0, "0.5": 0.5, "25": 25.0, "999999.999999": 999999.999999},
     "log_level": {level: level for level in ("debug", "info", "warning", "error")},
     "log_format": {form: form for form in ("auto", "json", "text")},
-    "access_log": {which: which for which in ("off", "errors", "all")},
-    "access_log_sample": {"0": 0.0, "0.01": 0.01, "0.000000001": 1e-9, "1": 1.0, "1.0": 1.0},
+    "access_log": {which: which for which in ("off", "errors", "all", "0", "0.01", "0.000000001", "1", "1.0")},
     "access_log_rate": {"0": 0, "1": 1, "1000000": 1_000_000},
 }
 
@@ -281,7 +271,6 @@ UNUSABLE = {
     "assume_body_mode": dict.fromkeys(
         ("", "BUFFERED", "full_duplex", "streamed", "none"), "is not one of full-duplex, buffered"
     ),
-    "streaming": dict.fromkeys(("", "on"), "is neither true nor false"),
     "max_body_bytes": {
         **dict.fromkeys(("", "-1", "1.5MiB", "8MB", "8M", "8 MiB", "8mib", "8B", "1e6", "9" * 16), NOT_A_SIZE),
         **dict.fromkeys(("0", "0MiB", "2147483649", "3GiB", "9" * 15), "is not between 1 byte and 2GiB"),
@@ -300,8 +289,10 @@ UNUSABLE = {
     },
     "max_model_length": dict.fromkeys(("", "0", "4097", "-1", "1KiB", "٩"), "is not a length from 1 to 4096 bytes"),
     "on_invalid_json": dict.fromkeys(("", "pass", "REJECT"), "is not one of reject, pass-stripped"),
-    "duplex_idle_seconds": {"0": "is not more than 0 seconds", "1m": NOT_SECONDS},
-    "buffered_wait_seconds": {"0.0": "is not more than 0 seconds", "": NOT_SECONDS},
+    "body_idle_seconds": {
+        **dict.fromkeys(("0", "0.0"), "is not more than 0 seconds"),
+        **dict.fromkeys(("", "1m"), NOT_SECONDS),
+    },
     "model_header": {
         **dict.fromkeys(("", "x y", "x-a,", ",", "x:y", ":path"), NOT_A_HEADER),
         "Content-Length": "names content-length, without which a request is another one",
@@ -329,15 +320,14 @@ UNUSABLE = {
     "tracing": dict.fromkeys(("", "otlp"), "is neither true nor false"),
     "drain_delay_seconds": {"-1": NOT_SECONDS},
     "compat": dict.fromkeys(("", "go", "GIE"), "is not one of none, gie, ipp"),
-    "v": dict.fromkeys(("", "debug", "1.5", "--1", "9999999999"), "is not a verbosity (a whole number)"),
     "drain_seconds": dict.fromkeys(
         ("", "-1", "1e3", "nan", "inf", "5s", ".5", "1.", "1000000", "0.0000001"), NOT_SECONDS
     ),
     "log_level": dict.fromkeys(("", "DEBUG", "trace", "10"), "is not one of debug, info, warning, error"),
     "log_format": dict.fromkeys(("", "JSON", "logfmt"), "is not one of auto, json, text"),
-    "access_log": dict.fromkeys(("", "on", "true", "sampled"), "is not one of off, errors, all"),
-    "access_log_sample": dict.fromkeys(
-        ("", "-0.1", "1.1", "2", "1%", "1e-3", "nan", ".5", "0.0000000001"), "is not a ratio from 0 to 1, as in 0.01"
+    "access_log": dict.fromkeys(
+        ("", "on", "true", "ALL", "-0.1", "1.1", "2", "1%", "1e-3", "nan", ".5", "0.0000000001", "0,01"),
+        "is not one of off, errors, all, or a ratio from 0 to 1, as in 0.01",
     ),
     "access_log_rate": dict.fromkeys(("", "-1", "00", "1.5", "1000001"), "is not a number from 1 to 1000000"),
 }
@@ -396,7 +386,7 @@ def test_default_is_what_the_help_says(name):
 
 @pytest.mark.parametrize("name", config.OPTIONS)
 def test_only_booleans_are_switches(name):
-    switches = {"secure_serving", "metrics_endpoint_auth", "streaming", "trust_client_headers"}
+    switches = {"secure_serving", "metrics_endpoint_auth", "trust_client_headers"}
     switches |= {"kubernetes", "discover_routes", "serve_models_list", "tracing"}
     assert config.OPTIONS[name].switch == (name in switches)
 
@@ -433,34 +423,19 @@ def test_precedence(flags, environment, port):
     assert config.load({**PLAINTEXT, **flags}, environment).grpc_port == port
 
 
-STREAMING = [
-    pytest.param({"streaming": "true"}, DUPLEX, id="true is full-duplex"),
-    pytest.param({"streaming": "false"}, BUFFERED, id="false is buffered"),
-    pytest.param({"streaming": "true", "assume_body_mode": "full-duplex"}, DUPLEX, id="both say full-duplex"),
-    pytest.param({"streaming": "false", "assume_body_mode": "buffered"}, BUFFERED, id="both say buffered"),
-]
+SHARES = [("off", None), ("errors", 0.0), ("0", 0.0), ("0.01", 0.01), ("1", 1.0), ("all", 1.0)]
 
 
-@pytest.mark.parametrize(("flags", "mode"), STREAMING)
-def test_streaming(flags, mode):
-    assert config.load({**PLAINTEXT, **flags}, {}).assume_body_mode == mode
-    variables = {config.variable_of(name): text for name, text in flags.items()}
-    assert config.load(PLAINTEXT, variables).assume_body_mode == mode
+@pytest.mark.parametrize(("text", "share"), SHARES)
+def test_the_share_of_requests_to_log(text, share):
+    assert config.load({"access_log": text}, {}).access_log_share == share
 
 
-@pytest.mark.parametrize(("streaming", "mode"), [("true", "buffered"), ("false", "full-duplex")])
-def test_streaming_and_assume_body_mode_may_not_contradict(streaming, mode):
-    sentence = "--streaming and --assume-body-mode contradict each other: leave one out"
-    assert refusal({**PLAINTEXT, "streaming": streaming, "assume_body_mode": mode}) == sentence
-    variables = {"BBR_STREAMING": streaming, "BBR_ASSUME_BODY_MODE": mode}
-    assert refusal(PLAINTEXT, variables) == sentence
-
-
-def test_a_flag_wins_over_the_other_spellings_variable():
-    settings = config.load({**PLAINTEXT, "streaming": "false"}, {"BBR_ASSUME_BODY_MODE": "full-duplex"})
-    assert settings.assume_body_mode == BUFFERED
-    settings = config.load({**PLAINTEXT, "assume_body_mode": "full-duplex"}, {"BBR_STREAMING": "false"})
-    assert settings.assume_body_mode == DUPLEX
+@pytest.mark.parametrize("name", removed.REPLACEMENTS)
+def test_a_variable_of_a_removed_setting_is_refused(name):
+    variable = config.variable_of(name)
+    assert refusal({}, {variable: "1"}) == f"{variable}: {removed.sentence(name)}"
+    config.load({}, {variable: ""})
 
 
 @pytest.mark.parametrize(
@@ -517,11 +492,6 @@ CONTRADICTIONS = [
         {"busy_poll": "0.001", "transport": "grpcio"},
         "--busy-poll needs --transport=uv, and not grpcio",
         id="busy polling by grpcio",
-    ),
-    pytest.param(
-        {"access_log_sample": "0.1", "access_log": "off"},
-        "--access-log-sample needs --access-log=errors, and not off",
-        id="a sample of no access log",
     ),
     pytest.param(
         {"model_header": "X-M", "base_model_header": "x-a,x-m"},

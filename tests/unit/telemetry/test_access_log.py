@@ -81,7 +81,7 @@ def test_off(later):
 def test_a_sample(written, later, monkeypatch):
     draws = iter((0.3, 0.1, 0.25, 0.2))
     monkeypatch.setattr(access_log.random, "random", lambda: next(draws))
-    log = log_of(later, access_log_sample="0.25")
+    log = log_of(later, access_log="0.25")
     for body in (ROUTED, ROUTED, REFUSED, NO_MODEL, NO_MODEL):
         log.ended(ended(body))
     assert written() == ["routed", "refused", "no-model"]
@@ -90,7 +90,7 @@ def test_a_sample(written, later, monkeypatch):
 def test_a_sample_is_as_large_as_it_is_said_to_be(written, later, monkeypatch):
     generator = access_log.random.Random(7)
     monkeypatch.setattr(access_log.random, "random", generator.random)
-    log = log_of(later, access_log_sample="0.1", access_log_rate="0")
+    log = log_of(later, access_log="0.1", access_log_rate="0")
     exchange = ended()
     for _ in range(5000):
         log.ended(exchange)

@@ -1,0 +1,84 @@
+"""The settings as arguments of a command line: groups for `--help`, the rare ones for `--help-all`."""
+
+import argparse
+import textwrap
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from bbr.config import removed
+from bbr.config import settings as config
+from bbr.config.options import Group, Option
+
+_HELP_ALL: Final = "show this help with all options, and exit"
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Wraps help at blanks only, so that the name of an option is never broken."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
+
+
+class _HelpAll(argparse.Action):
+    """Prints the help with the options that `--help` leaves out."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **_: Any) -> None:
+        super().__init__(option_strings, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, nargs=0, help=_HELP_ALL)
+        self.hidden: list[tuple[argparse.Action, str]] = []
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        for action, text in self.hidden:
+            action.help = text
+        parser.print_help()
+        parser.exit()
+
+
+def add_settings(
+    parser: argparse.ArgumentParser,
+    names: Iterable[str] = config.OPTIONS,
+    hidden: Collection[Group] = (),
+) -> None:
+    """Add the flags of settings.
+
+    Args:
+        names: the settings, as fields of Settings are called.
+        hidden: groups that `--help` leaves out; `--help-all` has them too.
+    """
+    help_all: argparse.Action | None = parser.add_argument("--help-all", action=_HelpAll) if hidden else None
+    chosen = list(names)
+    for group in Group:
+        section = parser.add_argument_group(group.value)
+        for name in chosen:
+            option = config.OPTIONS[name]
+            if option.group is group:
+                action = section.add_argument(config.flag_of(name), **_declared(name, option))
+                if isinstance(help_all, _HelpAll) and group in hidden:
+                    help_all.hidden.append((action, action.help or ""))
+                    action.help = argparse.SUPPRESS
+
+
+def _declared(name: str, option: Option) -> dict[str, Any]:
+    default = f" (default: {option.default})" if option.default else ""
+    return {
+        "dest": name,
+        "metavar": option.metavar,
+        "help": (option.help + default).replace("%", "%%"),
+        "action": "append" if option.repeatable else "store",
+        "nargs": "?" if option.switch else None,
+        "const": "true" if option.switch else None,
+    }
+
+
+def given_settings(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """Return the texts of the settings among parsed arguments, as bbr.config.settings.load takes them."""
+    return {
+        name: ",".join(text) if isinstance(text, list) else text
+        for name, text in arguments.items()
+        if text is not None and name in config.OPTIONS
+    }
+
+
+def unknown_argument(command: str, word: str) -> config.ConfigError:
+    """Return the error for a word of a command line that is no argument of a command."""
+    sentence = removed.of_flag(word)
+    return config.ConfigError(sentence or f"{word} is not a flag of `bbr {command}`; see `bbr {command} --help`")
