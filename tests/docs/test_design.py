@@ -16,7 +16,18 @@ TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text("utf-8") for page in 
 MAX_LINES = 150
 ROOTS = ("bbr", "bench", "deploy", "docs", "protos", "tests")
 # Flags of other programs, or what only looks like a flag.
-NOT_OURS = {"boundary", "list", "served-model-name", "verbosity", "rounds", "plugin"}
+NOT_OURS = {
+    "boundary",
+    "help",
+    "help-all",
+    "list",
+    "served-model-name",
+    "verbosity",
+    "rounds",
+    "plugin",
+    "streaming",
+    "v",
+}
 
 
 @pytest.fixture(params=sorted(TEXTS))
