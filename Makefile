@@ -36,41 +36,41 @@ screenshots: $(READY)  ## take the picture of the status page in docs/ anew (nee
 	@$(BIN)/python -m deploy.local.screenshot
 
 accuracy: $(READY)  ## send N (50000) mixed requests through Envoy, half in each mode, and verify each reply
-	@$(BIN)/python -m bench.accuracy --requests $(or $(N),50000)
+	@$(BIN)/python -m bench.trials.accuracy --requests $(or $(N),50000)
 
 spoofing: $(READY)  ## attack the router through Envoy with N (20000) requests that try to route themselves
-	@$(BIN)/python -m bench.spoofing --requests $(or $(N),20000)
+	@$(BIN)/python -m bench.trials.spoofing --requests $(or $(N),20000)
 
 bench: $(READY)  ## measure all that docs/performance.md publishes, in 20 minutes, and write it anew (QUICK=1: 2 minutes, writes nothing)
-	$(BIN)/python -m bench.suite $(if $(QUICK),--quick)
-	$(if $(QUICK),,$(BIN)/python -m bench.report --write)
+	$(BIN)/python -m bench.published.suite $(if $(QUICK),--quick)
+	$(if $(QUICK),,$(BIN)/python -m bench.render.report --write)
 
 bench-guard: $(READY)  ## compare what uv costs against grpcio with the committed figures, and name what got worse by 15%
-	@$(BIN)/python -m bench.guard
+	@$(BIN)/python -m bench.published.guard
 
 bench-parts: $(READY)  ## measure long bodies, the table, start, scrapes and the cluster's source; figures in .cache/bench (ROUNDS=5)
 	@mkdir -p .cache/bench
-	$(BIN)/python -m bench.growth --rounds $(or $(ROUNDS),5) --json .cache/bench/growth.json
-	$(BIN)/python -m bench.bodies --rounds $(or $(ROUNDS),5) --json .cache/bench/bodies.json
-	$(BIN)/python -m bench.table --rounds $(or $(ROUNDS),5) --json .cache/bench/table.json
-	$(BIN)/python -m bench.start --json .cache/bench/start.json
-	$(BIN)/python -m bench.scrape --rounds $(or $(ROUNDS),5) --json .cache/bench/scrape.json
-	$(BIN)/python -m bench.cluster --rounds $(or $(ROUNDS),5) --json .cache/bench/cluster.json
+	$(BIN)/python -m bench.parts.growth --rounds $(or $(ROUNDS),5) --json .cache/bench/growth.json
+	$(BIN)/python -m bench.parts.bodies --rounds $(or $(ROUNDS),5) --json .cache/bench/bodies.json
+	$(BIN)/python -m bench.parts.table --rounds $(or $(ROUNDS),5) --json .cache/bench/table.json
+	$(BIN)/python -m bench.parts.start --json .cache/bench/start.json
+	$(BIN)/python -m bench.parts.scrape --rounds $(or $(ROUNDS),5) --json .cache/bench/scrape.json
+	$(BIN)/python -m bench.parts.cluster --rounds $(or $(ROUNDS),5) --json .cache/bench/cluster.json
 
 soak: $(READY)  ## SECONDS (900) of all kinds of requests, faults and disconnects at 70% of capacity: nothing lost or left
-	@$(BIN)/python -m bench.soak --seconds $(or $(SECONDS),900)
+	@$(BIN)/python -m bench.trials.soak --seconds $(or $(SECONDS),900)
 
 exchanges: $(READY)  ## N (1000000) exchanges on one connection, twice: nothing lost, memory flat
-	@$(BIN)/python -m bench.exchanges --exchanges $(or $(N),1000000)
+	@$(BIN)/python -m bench.trials.exchanges --exchanges $(or $(N),1000000)
 
 hostile: $(READY)  ## what one bad connection adds to the p99 of others, at most 5 ms
-	@$(BIN)/python -m bench.hostile --rounds $(or $(ROUNDS),5)
+	@$(BIN)/python -m bench.trials.hostile --rounds $(or $(ROUNDS),5)
 
 rolling: $(READY)  ## restart, kill and change two routers under load behind Envoy, SECONDS (60) each: nothing is lost
-	@$(BIN)/python -m bench.rolling --seconds $(or $(SECONDS),60)
+	@$(BIN)/python -m bench.trials.rolling --seconds $(or $(SECONDS),60)
 
 abuse: $(READY)  ## what each attack on HTTP/2 costs in CPU and memory, against its ceiling
-	@$(BIN)/python -m bench.abuse
+	@$(BIN)/python -m bench.trials.abuse
 
 mutants: $(READY)  ## take N (40) conditions out of bbr/http2 and bbr/rpc and list those that no test misses
 	@$(BIN)/python -m tests.mutants --count $(or $(N),40)

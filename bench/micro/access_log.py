@@ -17,7 +17,7 @@ from bbr.models.registry import BaseModel, Registry
 from bbr.telemetry import logs
 from bbr.telemetry.access_log import AccessLog
 from bbr.telemetry.observed import ObservedExchange
-from tests.support import messages
+from bench.harness import messages
 
 ROUNDS = 9
 SECONDS_PER_ROUND = 0.05

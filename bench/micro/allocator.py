@@ -1,8 +1,8 @@
 """What keeping freed memory saves (bbr/system/allocator.py), by body size. Run: python -m bench.micro.allocator
 
 Two routers, one with malloc as glibc has it: a setting of GLIBC_TUNABLES that changes nothing leaves it alone. They
-take turns under h2load, with up to 64 exchanges at a time (bench.direct). What glibc does by itself depends on how the
-heap of a process has come to lie: run it several times.
+take turns under h2load, with up to 64 exchanges at a time (bench.published.direct). What glibc does by itself depends
+on how the heap of a process has come to lie: run it several times.
 """
 
 import argparse
@@ -10,9 +10,10 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from bench import direct, rig
-from bench.direct import Case, Server
-from bench.figures import Variant, compare, heading
+from bench.harness import machine
+from bench.harness.figures import Variant, compare, heading
+from bench.published import direct
+from bench.published.direct import Case, Server
 
 SIZES = (1_000, 100_000, 1_000_000, 4_000_000)
 VARIABLE = "GLIBC_TUNABLES"
@@ -36,13 +37,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
-    rig.require("h2load", "taskset")
-    os.sched_setaffinity(0, {rig.LOAD_CPU})
+    machine.require("h2load", "taskset")
+    os.sched_setaffinity(0, {machine.LOAD_CPU})
     print(heading())
     with ExitStack() as stack:
         with left_alone():
-            default = stack.enter_context(rig.router("uv"))
-        kept = stack.enter_context(rig.router("uv"))
+            default = stack.enter_context(machine.router("uv"))
+        kept = stack.enter_context(machine.router("uv"))
         servers = [Server("as glibc has it", default.port, default.pid), Server("kept", kept.port, kept.pid)]
         variants = [Variant("as glibc has it"), Variant("kept", "as glibc has it")]
         for size in SIZES:

@@ -16,8 +16,7 @@ from bbr.exchange.replies import Replies
 from bbr.models.registry import BaseModel, Registry
 from bbr.telemetry.metrics import Metrics
 from bbr.telemetry.observed import ObservedExchange
-from bench import workload
-from tests.support import messages
+from bench.harness import messages, workload
 
 ROUNDS: Final = 15
 EXCHANGES: Final = 5_000

@@ -19,7 +19,7 @@ from bbr.admin.vitals import Vitals
 from bbr.admin.window import Window
 from bbr.models.registry import BaseModel, Registry
 from bbr.telemetry.metrics import ModelCounts
-from tests.support.vitals import vitals
+from bench.harness.vitals import vitals
 
 ROUNDS: Final = 7
 BASE_MODELS: Final = 10_000

@@ -23,8 +23,8 @@ from bbr.models.registry import Registry
 from bbr.telemetry.observed import ObservedExchange
 from bbr.telemetry.tracing import SWITCH_SECONDS, Tracing
 from bbr.transports import uv
+from bench.harness import messages
 from bench.micro.fields import blocks
-from tests.support import messages
 
 ROUNDS = 9
 CALLS = 2_000

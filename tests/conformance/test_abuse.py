@@ -11,7 +11,7 @@ from bbr.http2 import huffman
 from bbr.http2.connection import Connection
 from bbr.http2.events import ConnectionFailed, DataReceived, RequestReceived, StreamReset
 from bbr.http2.settings import Settings
-from tests.support.frames import (
+from bench.harness.h2_frames import (
     ACK,
     CANCEL,
     CONTINUATION,
@@ -44,8 +44,8 @@ from tests.support.frames import (
     settings,
     window_update,
 )
-from tests.support.h2cases import assert_alive, assert_conserved, assert_failed
-from tests.support.measure import Held, held
+from tests.support.connection_memory import Held, held
+from tests.support.h2_cases import assert_alive, assert_conserved, assert_failed
 
 Test = TypeVar("Test", bound=Callable[..., None])
 

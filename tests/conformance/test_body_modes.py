@@ -4,7 +4,7 @@ from bbr.exchange.policy import BodyMode
 from bbr.exchange.verdict import Outcome
 from bbr.pb.ext_proc_pb2 import ProcessingRequest
 from bbr.rpc.status import OK
-from tests.support.exchanges import (
+from bench.harness.conversation import (
     BODY,
     FDS,
     NO_MODEL_BODY,
@@ -15,7 +15,7 @@ from tests.support.exchanges import (
     exchange,
     kinds,
 )
-from tests.support.messages import request_body, request_headers, request_trailers
+from bench.harness.messages import request_body, request_headers, request_trailers
 
 
 class TestStreamed:

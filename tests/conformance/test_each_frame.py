@@ -4,7 +4,7 @@ import pytest
 
 from bbr.http2.events import DataReceived, RequestReceived, StreamReset, TrailersReceived
 from bbr.http2.settings import Settings
-from tests.support.frames import (
+from bench.harness.h2_frames import (
     ACK,
     CONTINUATION,
     DATA,
@@ -41,7 +41,7 @@ from tests.support.frames import (
     settings,
     window_update,
 )
-from tests.support.h2cases import CHUNKS, Case, assert_alive, assert_conserved, assert_failed, play, rows
+from tests.support.h2_cases import CHUNKS, Case, assert_alive, assert_conserved, assert_failed, play, rows
 
 OPEN = headers(1, POST_BLOCK)
 ON_ITSELF = struct.pack(">IB", 1, 15)

@@ -8,13 +8,13 @@ from contextlib import ExitStack
 import pytest
 
 from bbr.http2.frames import ErrorCode
-from tests.support import envoy
-from tests.support.background import Background
-from tests.support.envoy import needs_envoy
-from tests.support.h2client import H2Client
-from tests.support.measure import octets_held
-from tests.support.router import QWEN, Router
-from tests.support.upstream import Upstreams
+from bench.harness import envoy
+from bench.harness.background import Background
+from bench.harness.envoy import needs_envoy
+from bench.harness.in_process_router import QWEN, Router
+from bench.harness.recording import Upstreams
+from tests.support.connection_memory import octets_held
+from tests.support.h2_client import H2Client
 
 pytestmark = needs_envoy
 

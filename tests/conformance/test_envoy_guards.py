@@ -17,9 +17,10 @@ from bbr.http2.settings import Settings
 from bbr.rpc import calls
 from bbr.rpc.messages import COMPRESSED
 from bbr.rpc.status import Status, StatusCode
-from tests.support import messages
-from tests.support.exchanges import TABLE
-from tests.support.frames import (
+from bench.harness import messages
+from bench.harness.conversation import TABLE
+from bench.harness.grpc_client import framed
+from bench.harness.h2_frames import (
     CONTINUATION,
     DATA,
     HEADERS,
@@ -39,9 +40,8 @@ from tests.support.frames import (
     settings,
     window_update,
 )
-from tests.support.grpc_frames import framed
-from tests.support.h2cases import CHUNKS
-from tests.support.rpc_peer import RpcPeer, Talk, fields
+from bench.harness.rpc_client import RpcPeer, Talk, fields
+from tests.support.h2_cases import CHUNKS
 
 # Envoy's defaults, and the smallest windows that the RFC knows.
 ENVOY = ((INITIAL_WINDOW_SIZE, 16 << 20), (3, 1024))

@@ -5,7 +5,7 @@ import pytest
 from bbr.http2.events import DataReceived, StreamReset
 from bbr.http2.frames import ErrorCode
 from bbr.http2.settings import Settings
-from tests.support.frames import (
+from bench.harness.h2_frames import (
     DATA,
     END_STREAM,
     FLOW_CONTROL_ERROR,
@@ -25,7 +25,7 @@ from tests.support.frames import (
     settings,
     window_update,
 )
-from tests.support.h2cases import CHUNKS, Case, assert_alive, assert_conserved, assert_failed, play, rows
+from tests.support.h2_cases import CHUNKS, Case, assert_alive, assert_conserved, assert_failed, play, rows
 
 OPEN = headers(1, POST_BLOCK)
 TOP = 2**31 - 1

@@ -12,6 +12,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
 from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListResponse
+from bench.harness.background import Background
+from bench.harness.fake_kubernetes import FakeKubernetes
+from bench.harness.grpc_client import PROCESS
+from bench.harness.messages import parse, request_body
+from bench.harness.ports import free_port
+from bench.harness.processes import DEADLINE_SECONDS, Bbr, bbr, serving
 from tests.conformance.test_go_routers import (
     H1_BODY,
     H5_BODY,
@@ -22,12 +28,6 @@ from tests.conformance.test_go_routers import (
     theirs_in_body,
     words,
 )
-from tests.support.background import Background
-from tests.support.fake_kubernetes import FakeKubernetes
-from tests.support.grpc_frames import PROCESS
-from tests.support.messages import parse, request_body
-from tests.support.ports import free_port
-from tests.support.processes import DEADLINE_SECONDS, Bbr, bbr, serving
 
 TOKEN = "a-scrapers"  # noqa: S105 (of a fake cluster)
 V1_4 = ["--streaming", "--v=3", "--plugin", 'default-bbr:default-bbr:{"name":"default","fields":["model"]}']

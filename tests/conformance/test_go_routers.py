@@ -35,10 +35,10 @@ from bbr.pb.ext_proc_pb2 import (
     StreamedBodyResponse,
     TrailersResponse,
 )
+from bench.harness import messages
+from bench.harness.conversation import converse
+from bench.harness.messages import request_body, request_headers, set_headers
 from tests.conformance import test_go_store
-from tests.support import messages
-from tests.support.exchanges import converse
-from tests.support.messages import request_body, request_headers, set_headers
 
 # The fixture of the hermetic tests: one ConfigMap.
 TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora-sheddable", "foo", "1"))])

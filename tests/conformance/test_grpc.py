@@ -8,7 +8,8 @@ import pytest
 
 from bbr.http2.settings import Settings
 from bbr.rpc.status import Status, StatusCode
-from tests.support.frames import (
+from bench.harness.grpc_client import framed
+from bench.harness.h2_frames import (
     CANCEL,
     DATA,
     HEADERS,
@@ -20,9 +21,8 @@ from tests.support.frames import (
     headers,
     rst_stream,
 )
-from tests.support.grpc_frames import framed
-from tests.support.h2cases import CHUNKS
-from tests.support.rpc_peer import MAX_MESSAGE_BYTES, REFUSED, RpcPeer, Talk
+from bench.harness.rpc_client import MAX_MESSAGE_BYTES, REFUSED, RpcPeer, Talk
+from tests.support.h2_cases import CHUNKS
 
 CODES = StatusCode
 

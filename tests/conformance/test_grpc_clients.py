@@ -13,11 +13,11 @@ from bbr.exchange.verdict import Outcome
 from bbr.http2 import frames as wire
 from bbr.pb.health_pb2 import HealthCheckResponse
 from bbr.rpc import health
-from tests.support import messages
-from tests.support.frames import cut
-from tests.support.grpc_frames import PROCESS
+from bench.harness import messages
+from bench.harness.grpc_client import PROCESS
+from bench.harness.h2_frames import cut
+from bench.harness.raw_client import HEAD, WHOLE, UvRig
 from tests.support.loops import in_loop
-from tests.support.uv_rig import HEAD, WHOLE, UvRig
 
 CHECK = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"

@@ -7,7 +7,7 @@ import pytest
 from bbr.http2.events import RequestReceived, StreamReset
 from bbr.http2.fields import FieldDecoder, encode
 from bbr.http2.settings import Settings
-from tests.support.frames import (
+from bench.harness.h2_frames import (
     COMPRESSION_ERROR,
     END_HEADERS,
     ENHANCE_YOUR_CALM,
@@ -27,7 +27,7 @@ from tests.support.frames import (
     rst_stream,
     settings,
 )
-from tests.support.h2cases import CHUNKS, Case, assert_alive, assert_failed, play, rows
+from tests.support.h2_cases import CHUNKS, Case, assert_alive, assert_failed, play, rows
 
 # Before our SETTINGS are acknowledged the hpack library reads every block, after it our own reader most of them.
 TABLES = {"table of 4,096": Settings(header_table_size=4096), "no table": Settings()}

@@ -3,7 +3,7 @@ import pytest
 from bbr.http2.events import DataReceived, RequestReceived, StreamReset, TrailersReceived
 from bbr.http2.fields import encode
 from bbr.http2.settings import Settings
-from tests.support.frames import (
+from bench.harness.h2_frames import (
     GET,
     POST_BLOCK,
     PROTOCOL_ERROR,
@@ -16,7 +16,7 @@ from tests.support.frames import (
     headers,
     literal,
 )
-from tests.support.h2cases import CHUNKS, Case, assert_alive, play, rows
+from tests.support.h2_cases import CHUNKS, Case, assert_alive, play, rows
 
 OPEN = headers(1, POST_BLOCK)
 MALFORMED = ((1, PROTOCOL_ERROR),)

@@ -11,10 +11,10 @@ from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
 from bbr.http2 import frames as wire
 from bbr.transports import uv_connection
-from tests.conformance import test_each_frame
-from tests.support import messages, rig
-from tests.support.exchanges import said
-from tests.support.frames import (
+from bench.harness import messages
+from bench.harness.conversation import said
+from bench.harness.grpc_client import GrpcFrames, framed
+from bench.harness.h2_frames import (
     ACK,
     DATA,
     GOAWAY,
@@ -33,11 +33,12 @@ from tests.support.frames import (
     settings,
     window_update,
 )
-from tests.support.grpc_frames import GrpcFrames, framed
-from tests.support.h2cases import CHUNKS
+from bench.harness.raw_client import CALL_BLOCK, HEAD, REQUEST, TABLE, WHOLE, RawClient, UvRig
+from tests.conformance import test_each_frame
+from tests.support import transports
+from tests.support.connection_memory import octets_held
+from tests.support.h2_cases import CHUNKS
 from tests.support.loops import in_loop
-from tests.support.measure import octets_held
-from tests.support.uv_rig import CALL_BLOCK, HEAD, REQUEST, TABLE, WHOLE, RawClient, UvRig
 
 GREETING = PREFACE + settings((4, 2**31 - 1)) + SETTINGS_ACK + window_update(0, 2**30)
 HIGH_WATER = 64 << 10  # asyncio's and uvloop's
@@ -312,15 +313,15 @@ SCRIPTS = {
 @in_loop
 async def test_j7_both_transports_give_equal_answers(script, monkeypatch, caplog):
     caplog.set_level(logging.ERROR)
-    talk = Exchange(Policy(Replies()), rig.TABLE)
+    talk = Exchange(Policy(Replies()), transports.TABLE)
     direct: list[bytes] = []
     for message in script:
         direct += said(talk, message) if talk.end is None else ()
     end = talk.end or talk.finish()
     answers = {}
-    for name in rig.TRANSPORTS:
-        monkeypatch.setattr(rig.transport, "name", name)
-        async with rig.Rig() as server:
+    for name in transports.TRANSPORTS:
+        monkeypatch.setattr(transports.transport, "name", name)
+        async with transports.Rig() as server:
             client = await GrpcFrames.connect(server.port)
             client.open_windows()
             call = client.call()

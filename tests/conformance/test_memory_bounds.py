@@ -3,7 +3,8 @@
 import pytest
 
 from bbr.http2.settings import Settings
-from tests.support.frames import (
+from bench.harness.grpc_client import framed
+from bench.harness.h2_frames import (
     DATA,
     INITIAL_WINDOW_SIZE,
     POST_BLOCK,
@@ -15,9 +16,8 @@ from tests.support.frames import (
     rst_stream,
     window_update,
 )
-from tests.support.grpc_frames import framed
-from tests.support.measure import octets_held
-from tests.support.rpc_peer import MAX_MESSAGE_BYTES, RpcPeer, Talk, block, fields
+from bench.harness.rpc_client import MAX_MESSAGE_BYTES, RpcPeer, Talk, block, fields
+from tests.support.connection_memory import octets_held
 
 STREAMS = 10
 WINDOW = 65_535

@@ -12,7 +12,7 @@ from bbr.models.listing import ModelsList
 from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Registry, finish, merging
 from bbr.models.routing import MissingModel, Rule, Rules, UnknownModel
 from bbr.reading.paths import PathFilter, PathPattern
-from tests.support.exchanges import (
+from bench.harness.conversation import (
     BASE,
     BUFFERED,
     FDS,
@@ -25,7 +25,7 @@ from tests.support.exchanges import (
     exchange,
     kinds,
 )
-from tests.support.messages import request_body, request_headers, set_headers
+from bench.harness.messages import request_body, request_headers, set_headers
 
 OBJECT = Origin("ConfigMap", "qwen", "default", 1.0)
 TABLE, _ = finish(merging([Declaration(OBJECT, (BaseModel("qwen", ("lora",)),), (Alias("gpt", "lora"),))]))

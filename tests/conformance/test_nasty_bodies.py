@@ -7,9 +7,9 @@ from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
 from bbr.models.registry import Registry
+from bench.harness.conversation import converse
+from bench.harness.messages import request_body, request_headers
 from tests.corpus.nasty_bodies import BODIES, Nasty
-from tests.support.exchanges import converse
-from tests.support.messages import request_body, request_headers
 
 
 @pytest.mark.parametrize("nasty", BODIES, ids=lambda nasty: nasty.id)

@@ -13,11 +13,11 @@ from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
 from bbr.models.registry import Registry
 from bbr.rpc import health
-from tests.support.grpc_frames import PROCESS, framed
-from tests.support.h2client import H2Client
-from tests.support.processes import Bbr, serving
+from bench.harness.grpc_client import PROCESS, framed
+from bench.harness.processes import Bbr, serving
+from bench.harness.raw_client import HEAD, REQUEST, WHOLE
+from tests.support.h2_client import H2Client
 from tests.support.tools import needs
-from tests.support.uv_rig import HEAD, REQUEST, WHOLE
 
 DEADLINE_SECONDS = 120
 FIELDS = ("content-type: application/grpc", "te: trailers")

@@ -6,7 +6,7 @@ import pytest
 
 from bbr.http2.events import ConnectionFailed, DataReceived, RequestReceived
 from bbr.http2.settings import Settings
-from tests.support.frames import (
+from bench.harness.h2_frames import (
     ACK,
     CONTINUATION,
     DATA,
@@ -33,7 +33,7 @@ from tests.support.frames import (
     headers,
     settings,
 )
-from tests.support.h2cases import CHUNKS, Case, assert_alive, assert_failed, play, rows
+from tests.support.h2_cases import CHUNKS, Case, assert_alive, assert_failed, play, rows
 
 OPEN = headers(1, POST_BLOCK)
 BIG = bytes(16_385)

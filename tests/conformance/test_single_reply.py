@@ -8,8 +8,8 @@ from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
 from bbr.models.registry import Registry
 from bbr.rpc.status import OK
-from tests.support.exchanges import BODY, FDS, TABLE, assert_routes, assert_strips, converse, exchange, kinds
-from tests.support.messages import request_body, request_headers, request_trailers
+from bench.harness.conversation import BODY, FDS, TABLE, assert_routes, assert_strips, converse, exchange, kinds
+from bench.harness.messages import request_body, request_headers, request_trailers
 
 
 @pytest.mark.parametrize("size", [0, 100, 200, 20_000, 61_900])

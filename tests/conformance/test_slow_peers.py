@@ -7,8 +7,9 @@ import pytest
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
-from tests.support import messages
-from tests.support.frames import (
+from bench.harness import messages
+from bench.harness.grpc_client import framed
+from bench.harness.h2_frames import (
     CONTINUATION,
     INITIAL_WINDOW_SIZE,
     PING_FRAME,
@@ -19,9 +20,8 @@ from tests.support.frames import (
     headers,
     window_update,
 )
-from tests.support.grpc_frames import framed
-from tests.support.rpc_peer import RpcPeer, fields
-from tests.support.uv_rig import HEAD, TABLE, WHOLE
+from bench.harness.raw_client import HEAD, TABLE, WHOLE
+from bench.harness.rpc_client import RpcPeer, fields
 
 # A body's patience and then, if its refusal is not read either, an answer's: a minute each, and a step to notice it.
 DEADLINE_SECONDS = 135

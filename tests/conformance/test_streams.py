@@ -5,7 +5,7 @@ import pytest
 from bbr.http2.events import RequestReceived, StreamReset
 from bbr.http2.frames import ErrorCode
 from bbr.http2.settings import Settings
-from tests.support.frames import (
+from bench.harness.h2_frames import (
     CANCEL,
     CONTINUATION,
     DATA,
@@ -31,7 +31,7 @@ from tests.support.frames import (
     rst_stream,
     window_update,
 )
-from tests.support.h2cases import CHUNKS, Case, assert_alive, assert_conserved, assert_failed, play, rows
+from tests.support.h2_cases import CHUNKS, Case, assert_alive, assert_conserved, assert_failed, play, rows
 
 OPEN = headers(1, POST_BLOCK)
 ENDED = headers(1, POST_BLOCK, end=True)

@@ -18,11 +18,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from bbr.exchange.policy import BodyMode
+from bench.harness import messages
+from bench.harness.grpc_client import PROCESS
+from bench.harness.ports import free_port
+from bench.harness.processes import serving
 from deploy.dashboards import build
-from tests.support import messages
-from tests.support.grpc_frames import PROCESS
-from tests.support.ports import free_port
-from tests.support.processes import serving
 from tests.support.prometheus import Prometheus, prometheus
 
 SECONDS = 120

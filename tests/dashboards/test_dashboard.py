@@ -10,11 +10,11 @@ import pytest
 
 from bbr.admin import exposition
 from bbr.exchange.policy import BodyMode
+from bench.harness import messages
+from bench.harness.grpc_client import PROCESS
+from bench.harness.ports import free_port
+from bench.harness.processes import serving
 from deploy.dashboards import build
-from tests.support import messages
-from tests.support.grpc_frames import PROCESS
-from tests.support.ports import free_port
-from tests.support.processes import serving
 from tests.support.prometheus import prometheus
 from tests.support.tools import needs
 

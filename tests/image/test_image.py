@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from bbr import cli
+from bench.harness.ports import free_port
 from tests.image import check
-from tests.support.ports import free_port
 
 ROOT = check.ROOT
 DOCKERFILES = ["Dockerfile", "deploy/local/Dockerfile"]

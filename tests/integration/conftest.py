@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.support import envoy
-from tests.support.background import Background
-from tests.support.router import PHI, QWEN, TRANSPORTS, Router
-from tests.support.upstream import Upstreams
+from bench.harness import envoy
+from bench.harness.background import Background
+from bench.harness.in_process_router import PHI, QWEN, TRANSPORTS, Router
+from bench.harness.recording import Upstreams
 
 
 @dataclass

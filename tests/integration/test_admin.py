@@ -9,12 +9,12 @@ import pytest
 from prometheus_client import parser
 
 from bbr.exchange.policy import BodyMode
-from tests.support import messages
-from tests.support.fake_kubernetes import FakeKubernetes
-from tests.support.grpc_frames import PROCESS
+from bench.harness import messages
+from bench.harness.fake_kubernetes import FakeKubernetes
+from bench.harness.grpc_client import PROCESS
+from bench.harness.ports import free_port
+from bench.harness.processes import bbr, serving
 from tests.support.loops import in_loop
-from tests.support.ports import free_port
-from tests.support.processes import bbr, serving
 
 BODIES = {
     b'{"model": "qwen"}': ("routed", "qwen"),

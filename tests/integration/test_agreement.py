@@ -12,11 +12,11 @@ from prometheus_client import parser
 
 from bbr.exchange.policy import BodyMode
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
-from tests.support import messages
+from bench.harness import messages
+from bench.harness.grpc_client import PROCESS
+from bench.harness.ports import free_port
+from bench.harness.processes import serving
 from tests.support.collector import Collector
-from tests.support.grpc_frames import PROCESS
-from tests.support.ports import free_port
-from tests.support.processes import serving
 
 # By grpcio fewer, since it takes longer; what is compared is the same code.
 REQUESTS = {"uv": 10_000, "grpcio": 2_000}

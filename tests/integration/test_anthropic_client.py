@@ -8,9 +8,9 @@ from typing import Any
 import anthropic
 import pytest
 
+from bench.harness.envoy import needs_envoy
 from deploy.local.stack import Stack
 from deploy.local.topology import POOLS
-from tests.support.envoy import needs_envoy
 from tests.support.stack import running
 
 pytestmark = needs_envoy

@@ -17,13 +17,13 @@ from backports import zstd
 from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
+from bench.harness import http1
+from bench.harness.background import Background
+from bench.harness.envoy import needs_envoy
+from bench.harness.in_process_router import QWEN, Router
 from tests.integration.conftest import TRANSPORTS, Setup
 from tests.integration.test_edges import UPGRADE, ended, until
-from tests.support import h1client
-from tests.support.background import Background
-from tests.support.envoy import needs_envoy
-from tests.support.h2client import H2Client
-from tests.support.router import QWEN, Router
+from tests.support.h2_client import H2Client
 
 pytestmark = needs_envoy
 
@@ -90,7 +90,7 @@ def test_compressed_chat(setup: Setup, protocol: str, coding: str) -> None:
 )
 def test_refused(setup: Setup, coding: str, body: bytes, status: int, reason: str) -> None:
     headers = [JSON, ("content-encoding", coding)]
-    reply = h1client.request(setup.port, "POST", "/v1/chat/completions", headers, body)
+    reply = http1.request(setup.port, "POST", "/v1/chat/completions", headers, body)
     assert reply.status == status
     assert ("accept-encoding" in reply.headers) == (status == 415)
     (verdict,) = setup.router.verdicts()
@@ -101,7 +101,7 @@ def test_refused(setup: Setup, coding: str, body: bytes, status: int, reason: st
 def test_form(setup: Setup) -> None:
     body = b"x=1&model=sql%2Dlora&y=2"
     headers = [("content-type", "application/x-www-form-urlencoded")]
-    assert h1client.request(setup.port, "POST", "/v1/completions", headers, body).status == 200
+    assert http1.request(setup.port, "POST", "/v1/completions", headers, body).status == 200
     assert_routed(setup, body)
 
 
@@ -136,13 +136,13 @@ def test_a_body_of_64_mib(gateways: Callable[..., Setup], model_first: bool) -> 
     setup = gateways("FULL_DUPLEX_STREAMED")
     text = b'"x":"' + b"y" * ((64 << 20) - 100) + b'"'
     body = b'{"model":"sql-lora",%b}' % text if model_first else b'{%b,"model":"sql-lora"}' % text
-    assert h1client.request(setup.port, "POST", "/v1/completions", [JSON], body).status == 200
+    assert http1.request(setup.port, "POST", "/v1/completions", [JSON], body).status == 200
     assert_routed(setup, body)
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_sent(setup: Setup) -> None:
     headers = [JSON, ("content-length", str((64 << 20) + 1))]
-    reply = h1client.exchange(setup.port, h1client.head("POST", "/v1/completions", headers))
+    reply = http1.exchange(setup.port, http1.head("POST", "/v1/completions", headers))
     assert reply.status == 413
     assert setup.upstreams.received == []
 
@@ -165,8 +165,8 @@ def test_a_client_that_leaves_in_mid_body_leaves_nothing(gateways: Callable[...,
 def test_a_websocket_is_routed_by_its_query(gateways: Callable[..., Setup]) -> None:
     setup = gateways("FULL_DUPLEX_STREAMED")
     with socket.create_connection(("127.0.0.1", setup.port), 20) as connection:
-        connection.sendall(h1client.head("GET", "/v1/realtime?model=sql-lora", UPGRADE))
-        assert h1client.read(connection).status == 101
+        connection.sendall(http1.head("GET", "/v1/realtime?model=sql-lora", UPGRADE))
+        assert http1.read(connection).status == 101
     assert_routed(setup)
 
 
@@ -175,5 +175,5 @@ def test_a_transcription_whose_model_stands_behind_its_file(setup: Setup) -> Non
     request = httpx.Request("POST", "http://x/", files=[*file, ("model", (None, b"sql-lora"))])
     body = request.read()
     headers = [("content-type", request.headers["content-type"])]
-    assert h1client.request(setup.port, "POST", "/v1/audio/transcriptions", headers, body).status == 200
+    assert http1.request(setup.port, "POST", "/v1/audio/transcriptions", headers, body).status == 200
     assert_routed(setup, body)

@@ -14,11 +14,12 @@ import pytest
 import yaml
 
 from bbr.commands.doctor.finding import Severity
+from bench.harness import envoy, http1
+from bench.harness.in_process_router import PHI, QWEN, TABLE
 from deploy.local import stack as local
 from deploy.local.stack import Stack
 from deploy.render import helm
-from tests.support import doctor, envoy, h1client
-from tests.support.router import PHI, QWEN, TABLE
+from tests.support import doctor
 from tests.support.stack import running
 from tests.support.tools import needs
 
@@ -129,7 +130,7 @@ def edited(monkeypatch: pytest.MonkeyPatch) -> Callable[[Edit], None]:
 def ask(stack: Stack, model: str, size: int = 0, *headers: tuple[str, str]) -> tuple[int, str]:
     """Return the status, and the model that answered, or the code of an error."""
     body = json.dumps({"messages": [{"role": "user", "content": "x" * size}], "model": model}).encode()
-    reply = h1client.request(stack.ports["gateway"], "POST", PATH, [JSON, *headers], body)
+    reply = http1.request(stack.ports["gateway"], "POST", PATH, [JSON, *headers], body)
     answer = json.loads(reply.body or b"{}")
     return reply.status, answer.get("model") or answer.get("error", {}).get("code", "")
 

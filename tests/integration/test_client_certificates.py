@@ -12,10 +12,10 @@ import pytest
 
 from bbr.exchange.policy import BodyMode
 from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from tests.support import messages
-from tests.support.certificates import YEAR, Authority, client_context, credentials, shown
-from tests.support.grpc_frames import PROCESS
-from tests.support.router import TRANSPORTS, Router
+from bench.harness import messages
+from bench.harness.certificates import YEAR, Authority, client_context, credentials, shown
+from bench.harness.grpc_client import PROCESS
+from bench.harness.in_process_router import TRANSPORTS, Router
 
 DEADLINE_SECONDS = 30.0
 HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)

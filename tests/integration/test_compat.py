@@ -7,11 +7,11 @@ import pytest
 
 from bbr.config import policies
 from bbr.config import settings as config
+from bench.harness import http1
+from bench.harness.background import Background
+from bench.harness.envoy import needs_envoy
+from bench.harness.in_process_router import PHI, QWEN, Router
 from tests.integration.conftest import TRANSPORTS, Setup
-from tests.support import h1client
-from tests.support.background import Background
-from tests.support.envoy import needs_envoy
-from tests.support.router import PHI, QWEN, Router
 
 pytestmark = needs_envoy
 
@@ -44,8 +44,8 @@ def setup(mode: str, gateways: Callable[..., Setup]) -> Setup:
     return gateways(mode)
 
 
-def post(setup: Setup, octets: bytes, *headers: tuple[str, str]) -> h1client.Reply:
-    return h1client.request(setup.port, "POST", "/v1/chat/completions", [JSON, *headers], octets)
+def post(setup: Setup, octets: bytes, *headers: tuple[str, str]) -> http1.Reply:
+    return http1.request(setup.port, "POST", "/v1/chat/completions", [JSON, *headers], octets)
 
 
 ROUTED = {

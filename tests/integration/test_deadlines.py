@@ -12,14 +12,14 @@ import pytest
 from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
+from bench.harness import envoy, http1
+from bench.harness.background import Background
+from bench.harness.envoy import needs_envoy
+from bench.harness.in_process_router import QWEN, TRANSPORTS, Router
+from bench.harness.recording import Upstreams
 from tests.integration.conftest import Setup
 from tests.integration.test_edges import RESPONSE_EVENTS, UPGRADE, ended
-from tests.support import envoy, h1client
-from tests.support.background import Background
-from tests.support.envoy import needs_envoy
-from tests.support.h2client import H2Client, Response
-from tests.support.router import QWEN, TRANSPORTS, Router
-from tests.support.upstream import Upstreams
+from tests.support.h2_client import H2Client, Response
 
 pytestmark = needs_envoy
 
@@ -80,7 +80,7 @@ def test_body_that_stands_still_over_http1(gateways: Callable[..., Setup], mode:
     path = f"/v1/completions?{uuid.uuid4()}"
     framing = ("transfer-encoding", "chunked") if chunked else ("content-length", str(len(BODY)))
     part = b"%x\r\n%s\r\n" % (sent, BODY[:sent]) if chunked and sent else BODY[:sent]
-    reply = h1client.exchange(setup.port, h1client.head("POST", path, [JSON, framing]) + part)
+    reply = http1.exchange(setup.port, http1.head("POST", path, [JSON, framing]) + part)
     assert reply.status == 408
     assert_timed_out(setup, path, reply.body)
 
@@ -106,7 +106,7 @@ def test_form_of_blanks_alone_that_stands_still(gateways: Callable[..., Setup]) 
     setup = gateways("FULL_DUPLEX_STREAMED")
     path = f"/v1/completions?{uuid.uuid4()}"
     headers = [("content-type", "application/x-www-form-urlencoded"), ("content-length", "100")]
-    reply = h1client.exchange(setup.port, h1client.head("POST", path, headers) + b"  \r\n")
+    reply = http1.exchange(setup.port, http1.head("POST", path, headers) + b"  \r\n")
     assert reply.status == 408
     assert_timed_out(setup, path, reply.body)
 
@@ -119,7 +119,7 @@ def test_form_of_blanks_alone_that_stands_still(gateways: Callable[..., Setup]) 
 def test_websocket_may_stand_still(gateways: Callable[..., Setup], mode: str, fields: dict[str, bool]) -> None:
     setup = gateways(mode, **fields)
     with socket.create_connection(("127.0.0.1", setup.port), 20) as connection:
-        connection.sendall(h1client.head("GET", "/v1/realtime", UPGRADE))
+        connection.sendall(http1.head("GET", "/v1/realtime", UPGRADE))
         assert read_until(connection, b"\r\n\r\n").split()[1] == b"101"
         assert_silent(connection)
         connection.sendall(b"\x81\x85" + bytes(4) + b"hello")
@@ -129,7 +129,7 @@ def test_websocket_may_stand_still(gateways: Callable[..., Setup], mode: str, fi
 def test_unread_body_may_stand_still(gateways: Callable[..., Setup]) -> None:
     setup = gateways("FULL_DUPLEX_STREAMED")
     with socket.create_connection(("127.0.0.1", setup.port), 20) as connection:
-        connection.sendall(h1client.head("POST", "/echo", [TEXT, ("transfer-encoding", "chunked")]))
+        connection.sendall(http1.head("POST", "/echo", [TEXT, ("transfer-encoding", "chunked")]))
         read_until(connection, b"\r\n\r\n")
         for _ in range(2):
             assert_silent(connection)
@@ -144,7 +144,7 @@ def test_unread_body_may_stand_still(gateways: Callable[..., Setup]) -> None:
 @pytest.mark.parametrize("events", [False, True], ids=["response events off", "response events on"])
 def test_answer_may_take_longer(gateways: Callable[..., Setup], mode: str, events: bool) -> None:
     setup = gateways(mode, **({"response": RESPONSE_EVENTS[mode]} if events else {}))
-    request = h1client.head("POST", "/events", [JSON, ("content-length", str(len(BODY)))]) + BODY
+    request = http1.head("POST", "/events", [JSON, ("content-length", str(len(BODY)))]) + BODY
     with socket.create_connection(("127.0.0.1", setup.port), 20) as connection:
         connection.sendall(request)
         read_until(connection, b"data: first\n\n\r\n")

@@ -22,9 +22,12 @@ from bbr.commands.doctor import admin
 from bbr.commands.doctor.finding import RULES, Severity
 from bbr.models.registry import BaseModel, Registry
 from bbr.tls.credentials import self_signed
+from bench.harness import envoy, http1
+from bench.harness.background import Background
+from bench.harness.in_process_router import PHI, QWEN, TABLE, Router
+from bench.harness.ports import free_port
+from bench.harness.recording import Upstreams
 from deploy.local.topology import MODELS
-from tests.support import envoy, h1client
-from tests.support.background import Background
 from tests.support.doctor import (
     EXT_PROC,
     HTTP_OPTIONS,
@@ -47,9 +50,6 @@ from tests.support.doctor import (
     per_route,
     routes,
 )
-from tests.support.ports import free_port
-from tests.support.router import PHI, QWEN, TABLE, Router
-from tests.support.upstream import Upstreams
 
 pytestmark = envoy.needs_envoy
 
@@ -395,7 +395,7 @@ def test_what_becomes_of_requests(
 def send(gateway: envoy.Gateway, *headers: tuple[str, str]) -> str:
     """Return the pool that a request for sql-lora got to, or the status."""
     fields = [("content-type", "application/json"), *headers]
-    reply = h1client.request(gateway.port, "POST", "/v1/completions", fields, b'{"model": "sql-lora"}')
+    reply = http1.request(gateway.port, "POST", "/v1/completions", fields, b'{"model": "sql-lora"}')
     return reply.headers["x-pool"] if reply.status == 200 else str(reply.status)
 
 
@@ -452,7 +452,7 @@ def test_what_requests_leave_behind(
     with envoy.gateway(config) as gateway:
         for model in ("sql-lora", "nobody"):
             body = json.dumps({"model": model}).encode()
-            h1client.request(gateway.port, "POST", "/", [("content-type", "application/json")], body)
+            http1.request(gateway.port, "POST", "/", [("content-type", "application/json")], body)
         assert bad(diagnose(gateway)) == set(ids.split())
     if secure:
         used.stop()
@@ -463,7 +463,7 @@ def test_more_requests_at_once_than_a_circuit_breaker_allows(router: Router, ups
     few_at_a_time(config)
     with envoy.gateway(config) as gateway:
         asking = [threading.Thread(target=send, args=[gateway]) for _ in range(20)]
-        half = h1client.head("POST", "/", [("content-type", "application/json"), ("content-length", "20")]) + b"{"
+        half = http1.head("POST", "/", [("content-type", "application/json"), ("content-length", "20")]) + b"{"
         with socket.create_connection(("127.0.0.1", gateway.port)) as first:
             first.sendall(half)
             while not gateway.stats("cluster.bbr.upstream_rq_active").get("cluster.bbr.upstream_rq_active"):
@@ -479,7 +479,7 @@ def test_a_request_that_found_no_route(router: Router, upstreams: Upstreams) -> 
     config = plain(router, upstreams)
     routes(config).pop()
     with envoy.gateway(config) as gateway:
-        h1client.request(gateway.port, "GET", "/", [])
+        http1.request(gateway.port, "GET", "/", [])
         found = diagnose(gateway)
     assert [each.id for each in found] == ["no-catch-all", "unrouted-requests"]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.support import envoy, h1client
-from tests.support.background import Background
+from bench.harness import envoy, http1
+from bench.harness.background import Background
+from bench.harness.in_process_router import PHI, QWEN, TABLE, Router
+from bench.harness.recorder import Recorder
 from tests.support.doctor import HTTP_OPTIONS, LIMIT, Config, bad, bbr, cluster, diagnose, found_in, hcm, routes
-from tests.support.h2client import H2Client
-from tests.support.recorder import Recorder
-from tests.support.router import PHI, QWEN, TABLE, Router
+from tests.support.h2_client import H2Client
 from tests.support.stack import running
 
 pytestmark = envoy.needs_envoy
@@ -70,7 +70,7 @@ def test_routing_fields_in_trailers(
 
 
 def post(gateway: envoy.Gateway, body: bytes, *headers: tuple[str, str]) -> int:
-    return h1client.request(gateway.port, "POST", "/", [JSON, *headers], body).status
+    return http1.request(gateway.port, "POST", "/", [JSON, *headers], body).status
 
 
 def test_the_buffer_of_a_listener(router: Router, recorder: Recorder) -> None:
@@ -116,7 +116,7 @@ def test_headers_that_are_not_forwarded(router: Router, recorder: Recorder) -> N
 def half_sent(gateway: envoy.Gateway, seconds: float) -> int | None:
     """Return the status that an upload gets which stands still, or None if there is none within `seconds`."""
     with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
-        connection.sendall(h1client.head("POST", "/", [JSON, ("content-length", "1000")]) + b"{")
+        connection.sendall(http1.head("POST", "/", [JSON, ("content-length", "1000")]) + b"{")
         connection.settimeout(seconds)
         began = time.monotonic()
         try:
@@ -148,7 +148,7 @@ def test_what_ends_a_stream(router: Router, recorder: Recorder, bound: str, stat
 @pytest.mark.parametrize(("allowed", "answered"), [(False, False), (True, True)])
 def test_upgrades_in_buffered(router: Router, recorder: Recorder, allowed: bool, answered: bool) -> None:
     config = plain(router, recorder, BUFFERED, allow_mode_override=allowed)
-    head = h1client.head("GET", "/", [("connection", "upgrade"), ("upgrade", "websocket")])
+    head = http1.head("GET", "/", [("connection", "upgrade"), ("upgrade", "websocket")])
     with envoy.gateway(config) as gateway:
         assert [each.id for each in diagnose(gateway)] == ["mode-override-off"] * (not allowed)
         with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
@@ -166,7 +166,7 @@ def test_a_stack_in_use_gives_no_finding(tmp_path: Path, body_mode: str) -> None
     with running(tmp_path, body_mode=body_mode) as stack:
         for model in (QWEN, PHI, "sql-lora", "nobody"):
             body = json.dumps({"model": model, "messages": []}).encode()
-            reply = h1client.request(stack.ports["gateway"], "POST", "/v1/chat/completions", [JSON], body)
+            reply = http1.request(stack.ports["gateway"], "POST", "/v1/chat/completions", [JSON], body)
             assert reply.status == (404 if model == "nobody" else 200)
         found = [each.id for each in found_in(stack, TABLE)]
         assert found == ["mode-override-off"] * (body_mode == BUFFERED)

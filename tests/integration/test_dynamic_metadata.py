@@ -8,12 +8,12 @@ import pytest
 
 from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
+from bench.harness import envoy, http1
+from bench.harness.background import Background
+from bench.harness.envoy import needs_envoy
+from bench.harness.in_process_router import PHI, QWEN, TRANSPORTS, Router
+from bench.harness.recording import Upstreams
 from tests.integration.conftest import Setup
-from tests.support import envoy, h1client
-from tests.support.background import Background
-from tests.support.envoy import needs_envoy
-from tests.support.router import PHI, QWEN, TRANSPORTS, Router
-from tests.support.upstream import Upstreams
 
 pytestmark = needs_envoy
 
@@ -45,7 +45,7 @@ def setup(request: pytest.FixtureRequest, router: Router, upstreams: Upstreams) 
 
 def facts(setup: Setup, method: str, headers: list[tuple[str, str]], body: bytes | None) -> list[str | None]:
     path = f"/v1/chat/completions?{uuid.uuid4()}"
-    h1client.request(setup.port, method, path, headers, body)
+    http1.request(setup.port, method, path, headers, body)
     line = setup.gateway.logged(path)
     return [line[fact] for fact in FACTS]
 

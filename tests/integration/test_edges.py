@@ -12,11 +12,11 @@ import pytest
 
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.verdict import Outcome
+from bench.harness import http1
+from bench.harness.envoy import needs_envoy
+from bench.harness.in_process_router import PHI, QWEN
 from tests.integration.conftest import Setup
-from tests.support import h1client
-from tests.support.envoy import needs_envoy
-from tests.support.h2client import H2Client, Response
-from tests.support.router import PHI, QWEN
+from tests.support.h2_client import H2Client, Response
 
 pytestmark = needs_envoy
 
@@ -54,7 +54,7 @@ def ended(setup: Setup) -> Exchange:
 @pytest.mark.parametrize("events", [False, True], ids=["response events off", "response events on"])
 def test_sse_is_not_held(gateways: Callable[..., Setup], mode: str, events: bool) -> None:
     setup = gateways(mode, **({"response": RESPONSE_EVENTS[mode]} if events else {}))
-    request = h1client.head("POST", "/events", [JSON, ("content-length", str(len(BODY)))]) + BODY
+    request = http1.head("POST", "/events", [JSON, ("content-length", str(len(BODY)))]) + BODY
     with socket.create_connection(("127.0.0.1", setup.port), 20) as connection:
         connection.sendall(request)
         seen = b""
@@ -76,7 +76,7 @@ def test_sse_is_not_held(gateways: Callable[..., Setup], mode: str, events: bool
 def test_response_events_are_answered(gateways: Callable[..., Setup], mode: str, method: str) -> None:
     setup = gateways(mode, response=RESPONSE_EVENTS[mode])
     body = BODY if method == "POST" else None
-    reply = h1client.request(setup.port, method, "/v1/models", [JSON, SPOOFED], body)
+    reply = http1.request(setup.port, method, "/v1/models", [JSON, SPOOFED], body)
     assert (reply.status, reply.body.decode()) == (200, QWEN if body else "default")
 
 
@@ -88,7 +88,7 @@ def test_response_events_are_answered(gateways: Callable[..., Setup], mode: str,
 def test_websocket_passes_stripped(gateways: Callable[..., Setup], mode: str, fields: dict[str, bool]) -> None:
     setup = gateways(mode, **fields)
     with socket.create_connection(("127.0.0.1", setup.port), 20) as connection:
-        connection.sendall(h1client.head("GET", "/v1/realtime", [*UPGRADE, SPOOFED]))
+        connection.sendall(http1.head("GET", "/v1/realtime", [*UPGRADE, SPOOFED]))
         stream = connection.makefile("rb")
         assert stream.readline().split()[1] == b"101"
         while stream.readline().rstrip():
@@ -124,7 +124,7 @@ def test_unread_body_has_no_limit(gateways: Callable[..., Setup], mode: str, pro
     body = bytes(size)
     audio = [("content-type", "audio/wav"), SPOOFED]
     if protocol == "h1":
-        reply = h1client.request(setup.port, "POST", "/upload", audio, body)
+        reply = http1.request(setup.port, "POST", "/upload", audio, body)
         assert reply.status == 200
     else:
         with H2Client(setup.port) as client:
@@ -187,7 +187,7 @@ def test_buffered_partial_routes(gateways: Callable[..., Setup], pieces: int) ->
 def test_buffered_partial_names_the_buffer_that_was_too_small(gateways: Callable[..., Setup]) -> None:
     setup = gateways("BUFFERED_PARTIAL", buffer_limit=65_536)
     body = json.dumps({"messages": "x" * 300_000, "model": "sql-lora"}).encode()
-    reply = h1client.request(setup.port, "POST", "/v1/completions", [JSON, SPOOFED], body)
+    reply = http1.request(setup.port, "POST", "/v1/completions", [JSON, SPOOFED], body)
     assert reply.status == 413
     assert "larger buffer" in json.loads(reply.body)["error"]["message"]
     assert not any(got.complete for got in setup.upstreams.received)
@@ -195,7 +195,7 @@ def test_buffered_partial_names_the_buffer_that_was_too_small(gateways: Callable
 
 def test_streamed_routes_a_body_that_comes_with_its_headers(gateways: Callable[..., Setup]) -> None:
     setup = gateways("STREAMED")
-    reply = h1client.request(setup.port, "POST", "/v1/completions", [JSON, SPOOFED], BODY)
+    reply = http1.request(setup.port, "POST", "/v1/completions", [JSON, SPOOFED], BODY)
     assert reply.status == 200
     (got,) = setup.upstreams.received
     assert (got.pool, got.digest) == (QWEN, hashlib.sha256(BODY).hexdigest())
@@ -221,7 +221,7 @@ def test_streamed_says_that_it_can_not_route_pieces(gateways: Callable[..., Setu
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_body_mode_none_is_stripped(gateways: Callable[..., Setup], method: str) -> None:
     setup = gateways("NONE")
-    reply = h1client.request(setup.port, method, "/v1/models", [JSON, SPOOFED], BODY if method == "POST" else None)
+    reply = http1.request(setup.port, method, "/v1/models", [JSON, SPOOFED], BODY if method == "POST" else None)
     assert (reply.status, reply.body.decode()) == (200, "default")
     assert setup.upstreams.received[0].header("x-gateway-base-model-name") == []
 
@@ -229,7 +229,7 @@ def test_body_mode_none_is_stripped(gateways: Callable[..., Setup], method: str)
 @pytest.mark.parametrize("mode", MODES)
 def test_observability_mode_gets_no_answer_and_needs_none(gateways: Callable[..., Setup], mode: str) -> None:
     setup = gateways(mode if mode == "BUFFERED" else "STREAMED", observability_mode=True)
-    reply = h1client.request(setup.port, "POST", "/v1/completions", [JSON], BODY)
+    reply = http1.request(setup.port, "POST", "/v1/completions", [JSON], BODY)
     assert (reply.status, reply.body.decode()) == (200, "default")
     assert ended(setup).verdict.outcome is Outcome.OBSERVED
 
@@ -242,7 +242,7 @@ def test_headers_not_sent_is_named(gateways: Callable[..., Setup]) -> None:
         "response_header_mode": "SKIP",
     }
     setup = gateways("FULL_DUPLEX_STREAMED", processing_mode=mode)
-    reply = h1client.request(setup.port, "POST", "/v1/completions", [JSON, SPOOFED], BODY)
+    reply = http1.request(setup.port, "POST", "/v1/completions", [JSON, SPOOFED], BODY)
     assert reply.status == 500
     assert "request_header_mode SEND" in json.loads(reply.body)["error"]["message"]
     assert not any(got.complete for got in setup.upstreams.received)

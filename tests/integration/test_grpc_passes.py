@@ -10,10 +10,10 @@ import grpc
 import pytest
 
 from bbr.exchange.verdict import Outcome
-from tests.support import envoy
-from tests.support.background import Background
-from tests.support.envoy import needs_envoy
-from tests.support.router import PHI, QWEN, Router
+from bench.harness import envoy
+from bench.harness.background import Background
+from bench.harness.envoy import needs_envoy
+from bench.harness.in_process_router import PHI, QWEN, Router
 
 pytestmark = needs_envoy
 

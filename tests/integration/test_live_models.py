@@ -5,9 +5,9 @@ from pathlib import Path
 
 import openai
 
+from bench.harness.envoy import needs_envoy
 from deploy.local.gateway import TEMPLATE
 from deploy.local.topology import POOLS
-from tests.support.envoy import needs_envoy
 from tests.support.stack import DEADLINE_SECONDS, POLL_SECONDS, running
 
 pytestmark = needs_envoy

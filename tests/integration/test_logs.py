@@ -15,11 +15,11 @@ import pytest
 from prometheus_client import parser
 
 from bbr.exchange.policy import BodyMode
-from tests.support import messages
+from bench.harness import messages
+from bench.harness.grpc_client import PROCESS
+from bench.harness.ports import free_port
+from bench.harness.processes import DEADLINE_SECONDS, READY, bbr, serving
 from tests.support.canaries import CANARY, canary, planted
-from tests.support.grpc_frames import PROCESS
-from tests.support.ports import free_port
-from tests.support.processes import DEADLINE_SECONDS, READY, bbr, serving
 
 DUPLEX = BodyMode.FULL_DUPLEX_STREAMED
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

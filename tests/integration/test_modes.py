@@ -10,12 +10,12 @@ import pytest
 from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
+from bench.harness import http1
+from bench.harness.background import Background
+from bench.harness.envoy import needs_envoy
+from bench.harness.in_process_router import PHI, QWEN, Router
 from tests.integration.conftest import TRANSPORTS, Setup
-from tests.support import h1client
-from tests.support.background import Background
-from tests.support.envoy import needs_envoy
-from tests.support.h2client import H2Client
-from tests.support.router import PHI, QWEN, Router
+from tests.support.h2_client import H2Client
 
 pytestmark = needs_envoy
 
@@ -47,7 +47,7 @@ def send(
     setup: Setup, protocol: str, method: str, headers: list[tuple[str, str]], body: bytes | None, path: str = PATH
 ) -> tuple[int, bytes]:
     if protocol == "h1":
-        reply = h1client.request(setup.port, method, path, headers, body)
+        reply = http1.request(setup.port, method, path, headers, body)
         return reply.status, reply.body
     with H2Client(setup.port) as client:
         lower = [(key.lower(), value) for key, value in headers]
@@ -172,8 +172,8 @@ def test_empty_data_frame_ends_the_request(setup: Setup) -> None:
 def test_chunked_body_over_http1(setup: Setup) -> None:
     body = chat("sql-lora", 100_000, last=True)
     pieces = [body[start : start + 7_000] for start in range(0, len(body), 7_000)]
-    head = h1client.head("POST", PATH, [JSON, ("transfer-encoding", "chunked")])
-    reply = h1client.exchange(setup.port, head + h1client.chunked(*pieces))
+    head = http1.head("POST", PATH, [JSON, ("transfer-encoding", "chunked")])
+    reply = http1.exchange(setup.port, head + http1.chunked(*pieces))
     assert (reply.status, reply.body.decode()) == (200, QWEN)
     assert setup.upstreams.received[0].digest == hashlib.sha256(body).hexdigest()
 

@@ -18,14 +18,14 @@ import pytest
 
 from bbr.exchange.verdict import Outcome
 from bbr.tls.credentials import self_signed
+from bench.harness import envoy, http1
+from bench.harness.background import Background
+from bench.harness.envoy import TYPES, needs_envoy
+from bench.harness.in_process_router import PHI, QWEN, Router
+from bench.harness.ports import free_port
+from bench.harness.recording import Upstreams
 from deploy.local.endpoint_picker import Endpoints, Picker, build_server
-from tests.support import envoy, h1client
-from tests.support.background import Background
 from tests.support.doctor import EXT_PROC, OFF, ON, cluster, hcm, host, per_route, routes
-from tests.support.envoy import TYPES, needs_envoy
-from tests.support.ports import free_port
-from tests.support.router import PHI, QWEN, Router
-from tests.support.upstream import Upstreams
 
 pytestmark = needs_envoy
 
@@ -205,8 +205,8 @@ class Setup:
     gateway: envoy.Gateway
     parts: Parts
 
-    def ask(self, body: bytes, *headers: tuple[str, str], path: str = PATH) -> h1client.Reply:
-        return h1client.request(self.gateway.port, "POST", path, [JSON, *headers], body)
+    def ask(self, body: bytes, *headers: tuple[str, str], path: str = PATH) -> http1.Reply:
+        return http1.request(self.gateway.port, "POST", path, [JSON, *headers], body)
 
     def verdicts(self) -> list[Outcome]:
         return [verdict.outcome for router in self.parts.routers.values() for verdict in router.verdicts()]

@@ -12,10 +12,10 @@ import pytest
 
 from bbr.config import settings as config
 from bbr.transports.serving import ConnectionLimits
-from tests.support import envoy
-from tests.support.certificates import Authority, certificates_of, client_context, shown
-from tests.support.envoy import TYPES, needs_envoy
-from tests.support.router import PHI, QWEN, TRANSPORTS, Router
+from bench.harness import envoy
+from bench.harness.certificates import Authority, certificates_of, client_context, shown
+from bench.harness.envoy import TYPES, needs_envoy
+from bench.harness.in_process_router import PHI, QWEN, TRANSPORTS, Router
 
 pytestmark = needs_envoy
 

@@ -8,12 +8,12 @@ import pytest
 
 from bbr.exchange.policy import Policy
 from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES, Replies
+from bench.harness import http1
+from bench.harness.background import Background
+from bench.harness.envoy import needs_envoy
+from bench.harness.in_process_router import PHI, QWEN, TRANSPORTS, Router
 from tests.integration.conftest import Setup
-from tests.support import h1client
-from tests.support.background import Background
-from tests.support.envoy import needs_envoy
-from tests.support.h2client import H2Client
-from tests.support.router import PHI, QWEN, TRANSPORTS, Router
+from tests.support.h2_client import H2Client
 
 pytestmark = needs_envoy
 
@@ -42,7 +42,7 @@ def test_routed_and_unaltered(setup: Setup, protocol: str, size: int, model: str
     document = {"prompt": "x" * size} | ({} if model is None else {"model": model})
     body = json.dumps(document).encode()
     if protocol == "h1":
-        reply = h1client.request(setup.port, "POST", PATH, [JSON, *SPOOFED], body)
+        reply = http1.request(setup.port, "POST", PATH, [JSON, *SPOOFED], body)
         status, answer = reply.status, reply.body
     else:
         with H2Client(setup.port) as client:
@@ -56,5 +56,5 @@ def test_routed_and_unaltered(setup: Setup, protocol: str, size: int, model: str
 
 
 def test_an_error_is_an_error(setup: Setup) -> None:
-    reply = h1client.request(setup.port, "POST", PATH, [JSON], b'{"model": "unknown"}')
+    reply = http1.request(setup.port, "POST", PATH, [JSON], b'{"model": "unknown"}')
     assert (reply.status, setup.upstreams.received) == (404, [])

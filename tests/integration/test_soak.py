@@ -2,8 +2,8 @@
 
 import uvloop
 
-from bench import mixture, soak
-from tests.support.envoy import needs_envoy
+from bench.harness.envoy import needs_envoy
+from bench.trials import soak, soak_requests
 
 pytestmark = needs_envoy
 
@@ -15,5 +15,5 @@ SECONDS = 20.0
 def test_nothing_is_lost_reset_or_left():
     outcome = uvloop.run(soak.run(SECONDS, RATE))
     assert outcome.faults() == [], "\n".join(outcome.lines())
-    assert outcome.report.sent.keys() == mixture.WEIGHTS.keys()
+    assert outcome.report.sent.keys() == soak_requests.WEIGHTS.keys()
     assert outcome.misdeeds.keys() == soak.MISDEEDS.keys()

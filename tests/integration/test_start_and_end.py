@@ -10,9 +10,9 @@ import pytest
 
 from bbr import server
 from bbr.server import StartError
-from tests.support.fake_kubernetes import FakeKubernetes
+from bench.harness.fake_kubernetes import FakeKubernetes
+from bench.harness.processes import bbr, serving
 from tests.support.loops import in_loop
-from tests.support.processes import bbr, serving
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from bbr.admin import page as page_module
 from bbr.admin import pages
 from bbr.telemetry.metrics import ModelCounts
 from bbr.telemetry.observed import clock
+from bench.harness.ports import free_port
+from bench.harness.processes import serving
+from bench.harness.vitals import vitals
 from deploy.local.chromium import Chromium
 from tests.integration.test_admin import exchange
-from tests.support.ports import free_port
-from tests.support.processes import serving
 from tests.support.status_page import FORMED, HOSTILE, shown
 from tests.support.tools import needs
-from tests.support.vitals import vitals
 
 pytestmark = needs("chromium")
 

@@ -10,9 +10,9 @@ import pytest
 
 from bbr.tls.credentials import Credentials, self_signed
 from bbr.transports.serving import ConnectionLimits
-from tests.support import envoy
-from tests.support.envoy import TYPES, needs_envoy
-from tests.support.router import PHI, QWEN, TRANSPORTS, Router
+from bench.harness import envoy
+from bench.harness.envoy import TYPES, needs_envoy
+from bench.harness.in_process_router import PHI, QWEN, TRANSPORTS, Router
 
 pytestmark = needs_envoy
 

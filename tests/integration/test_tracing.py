@@ -12,13 +12,13 @@ import pytest
 from prometheus_client import parser
 
 from bbr.exchange.policy import BodyMode
-from tests.support import envoy, h1client, messages
-from tests.support.background import Background
+from bench.harness import envoy, http1, messages
+from bench.harness.background import Background
+from bench.harness.grpc_client import PROCESS
+from bench.harness.ports import free_port
+from bench.harness.processes import bbr, serving
+from bench.harness.recording import Upstreams
 from tests.support.collector import Collector
-from tests.support.grpc_frames import PROCESS
-from tests.support.ports import free_port
-from tests.support.processes import bbr, serving
-from tests.support.upstream import Upstreams
 
 OF_ENVOY = {
     "provider": {
@@ -248,7 +248,7 @@ def test_behind_envoy_it_is_a_child_of_the_gateways_span(transport, collector, c
         with envoy.gateway(config) as gateway:
             fields = [("content-type", "application/json")]
             fields += [("traceparent", f"00-{client}-01")] if client else []
-            reply = h1client.request(gateway.port, "POST", "/v1/chat/completions", fields, b'{"model": "qwen"}')
+            reply = http1.request(gateway.port, "POST", "/v1/chat/completions", fields, b'{"model": "qwen"}')
             assert reply.status == 200
             received = {each.span.span_id: each for each in collector.wait_for(3)}
         upstreams.stop()

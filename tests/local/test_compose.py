@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.harness.envoy import binary, needs_envoy
+from bench.harness.ports import free_port
 from deploy.local import ready, tour
 from deploy.local.gateway import TEMPLATE, render
 from deploy.local.part import ROOT
@@ -17,8 +19,6 @@ from deploy.local.stack import Stack, StackOptions
 from deploy.local.topology import DEFAULT_PORTS, MODELS
 from tests.support import compose
 from tests.support.compose import needs_compose
-from tests.support.envoy import binary, needs_envoy
-from tests.support.ports import free_port
 from tests.support.tools import needs
 
 OBSERVERS = {"prometheus", "grafana"}

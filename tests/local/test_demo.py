@@ -8,12 +8,12 @@ import urllib.request
 
 import pytest
 
+from bench.harness.envoy import needs_envoy
 from deploy.local import demo, tour
 from deploy.local.gateway import TEMPLATE
 from deploy.local.part import ROOT
 from deploy.local.stack import StackOptions
 from deploy.local.topology import free_ports
-from tests.support.envoy import needs_envoy
 from tests.support.stack import clean_environment
 
 COMMAND = [sys.executable, "-m", "deploy.local.demo", "--free-ports"]

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.harness.envoy import binary
 from deploy.local.gateway import TEMPLATE, find_envoy, render
 from deploy.local.part import StackError
 from deploy.local.topology import DEFAULT_PORTS, POOLS, free_ports, load_adapters
-from tests.support.envoy import binary
 
 MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED"]
 

@@ -1,7 +1,7 @@
 import struct
 
+from bench.harness.envoy import needs_envoy
 from deploy.local import chromium, screenshot
-from tests.support.envoy import needs_envoy
 from tests.support.tools import needs
 
 PNG = b"\x89PNG\r\n\x1a\n"

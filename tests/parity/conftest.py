@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.support import rig
+from tests.support import transports
 
 
-@pytest.fixture(params=[f"{name}{tls}" for name in rig.TRANSPORTS for tls in ("", " over TLS")], autouse=True)
+@pytest.fixture(params=[f"{name}{tls}" for name in transports.TRANSPORTS for tls in ("", " over TLS")], autouse=True)
 def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     name, _, tls = request.param.partition(" ")
-    monkeypatch.setattr(rig.transport, "name", name)
-    monkeypatch.setattr(rig.transport, "tls", rig.CREDENTIALS if tls else None)
+    monkeypatch.setattr(transports.transport, "name", name)
+    monkeypatch.setattr(transports.transport, "tls", transports.CREDENTIALS if tls else None)

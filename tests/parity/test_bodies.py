@@ -9,10 +9,10 @@ from backports import zstd
 
 from bbr.exchange.ledger import Ledger
 from bbr.exchange.policy import BodyMode
-from tests.support import messages
-from tests.support.grpc_frames import framed
+from bench.harness import messages
+from bench.harness.grpc_client import framed
 from tests.support.loops import in_loop
-from tests.support.rig import Rig
+from tests.support.transports import Rig
 
 DUPLEX, BUFFERED = BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED
 SET = {"X-Gateway-Model-Name": b"sql-lora", "X-Gateway-Base-Model-Name": b"qwen"}

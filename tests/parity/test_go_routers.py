@@ -12,12 +12,12 @@ from bbr.models.routing import Rules, UnknownModel
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
 from bbr.sources import configmap
 from bbr.sources.table import SourceObject, Table
+from bench.harness.background import Background
+from bench.harness.grpc_client import PROCESS
+from bench.harness.in_process_router import Router
+from bench.harness.messages import parse
 from tests.conformance.test_go_routers import CASES, H1_BODY, Case, as_they_do, in_order, unary, words
-from tests.support.background import Background
-from tests.support.grpc_frames import PROCESS
-from tests.support.messages import parse
-from tests.support.rig import transport
-from tests.support.router import Router
+from tests.support.transports import transport
 
 DATA = {"baseModel": "qwen", "adapters": "- sql-lora-sheddable\n- foo\n- 1\n"}
 

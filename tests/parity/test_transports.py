@@ -14,10 +14,10 @@ from bbr.exchange.verdict import Outcome
 from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListResponse
 from bbr.rpc import health
 from bbr.transports.serving import ConnectionLimits, Serving
-from tests.support import messages
-from tests.support.grpc_frames import PROCESS, GrpcFrames, framed
+from bench.harness import messages
+from bench.harness.grpc_client import PROCESS, GrpcFrames, framed
 from tests.support.loops import in_loop
-from tests.support.rig import HEADERS, TABLE, WHOLE, Rig, Watched, connect, new_channel, new_server, transport
+from tests.support.transports import HEADERS, TABLE, WHOLE, Rig, Watched, connect, new_channel, new_server, transport
 
 DUPLEX, BUFFERED = BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED
 BODY = b'{"model": "sql-lora", "prompt": "hi"}'

@@ -12,10 +12,10 @@ from bbr.models.registry import BaseModel, Registry
 from bbr.models.routing import Rules, UnknownModel
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
 from bbr.rpc.status import Status
+from bench.harness.conversation import said
+from bench.harness.messages import parse, request_body, request_headers, request_trailers
 from tests.property.test_never_raises import message
 from tests.property.test_splits import ENDINGS, assert_body_goes_back
-from tests.support.exchanges import said
-from tests.support.messages import parse, request_body, request_headers, request_trailers
 
 TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora", "1"))])
 WHOLE, PIECES = 1 << 20, 16

@@ -21,7 +21,7 @@ from bbr.sources.kube_api import KubeApi
 from bbr.sources.kubernetes import KUBERNETES, KubernetesSource
 from bbr.sources.reflector import Pace
 from bbr.sources.table import Table
-from tests.support.fake_kubernetes import BBR, IPP, FakeKubernetes, Fault, Watch
+from bench.harness.fake_kubernetes import BBR, IPP, FakeKubernetes, Fault, Watch
 from tests.support.loops import DEADLINE_SECONDS
 
 STEPS = int(os.environ.get("BBR_HISTORY_STEPS", "2000"))

@@ -13,8 +13,8 @@ from bbr.models.registry import Registry
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
 from bbr.reading.uri import parse_templates
 from bbr.rpc.status import OK, Status
-from tests.support import messages
-from tests.support.exchanges import said
+from bench.harness import messages
+from bench.harness.conversation import said
 
 policies = st.builds(
     lambda ledger_bytes, **fields: Policy(Replies(), Ledger(ledger_bytes), **fields),

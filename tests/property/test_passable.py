@@ -20,8 +20,8 @@ from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
 from bbr.models.registry import Registry
-from tests.support.exchanges import said
-from tests.support.messages import parse, request_body, request_headers
+from bench.harness.conversation import said
+from bench.harness.messages import parse, request_body, request_headers
 
 POLICY = Policy(Replies(), stream_threshold_bytes=16)
 

@@ -14,8 +14,8 @@ from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES, Replies
 from bbr.exchange.verdict import Outcome
 from bbr.models.registry import BaseModel, Registry
-from tests.support.exchanges import said
-from tests.support.messages import parse, request_body, request_headers, request_trailers
+from bench.harness.conversation import said
+from bench.harness.messages import parse, request_body, request_headers, request_trailers
 
 FDS = BodyMode.FULL_DUPLEX_STREAMED
 # Bodies of the second are all long: read piece by piece.

@@ -10,7 +10,7 @@ import brotli
 from backports import zstd
 
 from bbr.exchange.policy import BodyMode
-from tests.support import messages
+from bench.harness import messages
 
 CANARY = "canary0"
 

@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.support.processes import DEADLINE_SECONDS
+from bench.harness.processes import DEADLINE_SECONDS
 
 
 @dataclass

@@ -14,10 +14,10 @@ from bbr.commands.doctor.finding import Finding, Severity
 from bbr.commands.doctor.gateway import Gateway, read
 from bbr.commands.doctor.node import Evidence
 from bbr.models.registry import Registry
+from bench.harness import envoy
 from deploy.local.gateway import render
 from deploy.local.stack import Stack
 from deploy.local.topology import DEFAULT_PORTS
-from tests.support import envoy
 from tests.support.stack import DEADLINE_SECONDS
 
 Config = dict[str, Any]

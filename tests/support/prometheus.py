@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.support.ports import free_port
-from tests.support.processes import DEADLINE_SECONDS
+from bench.harness.ports import free_port
+from bench.harness.processes import DEADLINE_SECONDS
 
 CONFIGURATION = """\
 global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.harness.background import Background
 from deploy.local.stack import Stack, StackOptions
 from deploy.local.topology import free_ports
-from tests.support.background import Background
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ from bbr.models.registry import Registry
 from bbr.tls.credentials import self_signed
 from bbr.transports.serving import ConnectionLimits, Serving
 from bbr.transports.uv import UvServer
-from tests.support.certificates import client_context
-from tests.support.grpc_frames import GrpcFrames
+from bench.harness.certificates import client_context
+from bench.harness.grpc_client import GrpcFrames
 
 CREDENTIALS = self_signed(["localhost"], datetime.datetime.now(datetime.UTC))
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -19,14 +19,14 @@ from bbr.config import settings as config
 from bbr.exchange.policy import BodyMode
 from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from bbr.server import Server, StartError
-from tests.support import messages
-from tests.support.background import Background
-from tests.support.certificates import Authority
-from tests.support.fake_kubernetes import FakeKubernetes, Fault
-from tests.support.grpc_frames import PROCESS
+from bench.harness import messages
+from bench.harness.background import Background
+from bench.harness.certificates import Authority
+from bench.harness.fake_kubernetes import FakeKubernetes, Fault
+from bench.harness.grpc_client import PROCESS
+from bench.harness.ports import free_port, free_ports
+from bench.harness.processes import DEADLINE_SECONDS, bbr, serving
 from tests.support.loops import in_loop
-from tests.support.ports import free_port, free_ports
-from tests.support.processes import DEADLINE_SECONDS, bbr, serving
 
 HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING

@@ -11,8 +11,8 @@ from bbr.sources.routes import Mismatches, Unknown
 from bbr.telemetry.metrics import ModelCounts
 from bbr.telemetry.observed import ObservedExchange
 from bbr.transports.serving import TransportCounts
-from tests.support import messages
-from tests.support.vitals import NOT_AFTER, vitals
+from bench.harness import messages
+from bench.harness.vitals import NOT_AFTER, vitals
 
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
 MODELS = "models:\n  - {name: qwen, adapters: [sql-lora]}\n  - {name: phi}\n"

@@ -9,8 +9,8 @@ from bbr.admin import page
 from bbr.admin.status import Status
 from bbr.admin.window import Window
 from bbr.telemetry.observed import clock
+from bench.harness.vitals import vitals
 from tests.support.status_page import FORMED, HOSTILE, shown
-from tests.support.vitals import vitals
 
 
 class Texts(HTMLParser):

@@ -10,8 +10,8 @@ from bbr.admin.pages import pages
 from bbr.admin.window import Window
 from bbr.config import settings as config
 from bbr.sources.routes import Mismatches, Unknown
-from tests.support.certificates import Authority
-from tests.support.vitals import vitals
+from bench.harness.certificates import Authority
+from bench.harness.vitals import vitals
 
 
 def ask(of, path, headers=None, query=None):

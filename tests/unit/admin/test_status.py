@@ -12,7 +12,7 @@ from bbr.sources.routes import Mismatches, Unknown
 from bbr.telemetry.metrics import ModelCounts
 from bbr.telemetry.observed import clock
 from bbr.transports.serving import TransportCounts
-from tests.support.vitals import vitals
+from bench.harness.vitals import vitals
 
 MODELS = "models:\n  - {name: qwen, adapters: [sql-lora, Art]}\n  - {name: phi}\naliases: {best: qwen, zip: art}\n"
 

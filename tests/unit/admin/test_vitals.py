@@ -1,4 +1,4 @@
-from tests.support.vitals import vitals
+from bench.harness.vitals import vitals
 
 
 def test_a_router_that_takes_requests_is_ready():

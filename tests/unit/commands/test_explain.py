@@ -7,8 +7,8 @@ from bbr.config.settings import Settings
 from bbr.exchange.policy import BodyMode, Compat, InvalidJson
 from bbr.models.routing import MissingModel, UnknownModel
 from bbr.sources.table import SourceError
-from tests.support.background import Background
-from tests.support.fake_kubernetes import FakeKubernetes
+from bench.harness.background import Background
+from bench.harness.fake_kubernetes import FakeKubernetes
 
 JSON = ("content-type", "application/json")
 STRIPPED = (

@@ -7,8 +7,8 @@ from bbr.commands import table as commands
 from bbr.config.settings import Settings
 from bbr.sources import file
 from bbr.sources.table import SourceError
-from tests.support.background import Background
-from tests.support.fake_kubernetes import FakeKubernetes
+from bench.harness.background import Background
+from bench.harness.fake_kubernetes import FakeKubernetes
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import Compat
 from bbr.models.routing import MissingModel, Rules, UnknownModel
 from bbr.reading.paths import PathPattern
-from tests.support.messages import parse, set_headers
+from bench.harness.messages import parse, set_headers
 
 
 def test_by_default_every_path_is_read_and_no_list_is_served():

@@ -3,7 +3,7 @@ import pytest
 from bbr.exchange.policy import BodyMode, InvalidJson, OverLimit
 from bbr.exchange.verdict import Outcome
 from bbr.rpc.status import StatusCode
-from tests.support.exchanges import (
+from bench.harness.conversation import (
     BUFFERED,
     assert_refused,
     assert_routes,
@@ -12,7 +12,7 @@ from tests.support.exchanges import (
     exchange,
     kinds,
 )
-from tests.support.messages import request_body, request_headers, request_trailers, response_headers
+from bench.harness.messages import request_body, request_headers, request_trailers, response_headers
 
 LONG = b'{"model":"qwen","x":"' + b"y" * 200 + b'"}'
 PARTIAL, STREAMED = BodyMode.BUFFERED_PARTIAL, BodyMode.STREAMED

@@ -9,9 +9,9 @@ from bbr.exchange.policy import InvalidJson, OverLimit, Policy
 from bbr.models.registry import Alias, BaseModel, Declaration, Origin, Registry, finish, merging
 from bbr.models.routing import Rules, UnknownModel
 from bbr.pb.ext_proc_pb2 import HeadersResponse, ProcessingResponse, TrailersResponse
-from tests.support import messages
-from tests.support.exchanges import BASE, BUFFERED, FDS, MODEL, converse, echoed, kinds
-from tests.support.messages import parse, request_body, request_headers, request_trailers, set_headers
+from bench.harness import messages
+from bench.harness.conversation import BASE, BUFFERED, FDS, MODEL, converse, echoed, kinds
+from bench.harness.messages import parse, request_body, request_headers, request_trailers, set_headers
 
 TABLE, _ = finish(
     merging([Declaration(Origin(), (BaseModel("qwen", ("foo",)),), (Alias("gpt-4", "qwen"), Alias("gpt-3", "foo")))])

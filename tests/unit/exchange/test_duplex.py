@@ -5,7 +5,7 @@ import pytest
 from bbr.exchange.policy import InvalidJson, OverLimit
 from bbr.exchange.verdict import Outcome
 from bbr.rpc.status import StatusCode
-from tests.support.exchanges import (
+from bench.harness.conversation import (
     FDS,
     assert_refused,
     assert_routes,
@@ -15,7 +15,7 @@ from tests.support.exchanges import (
     exchange,
     kinds,
 )
-from tests.support.messages import JSON_POST, request_body, request_headers, request_trailers
+from bench.harness.messages import JSON_POST, request_body, request_headers, request_trailers
 
 FIRST = b'{"model":"qwen","x":"' + b"y" * 200 + b'"}'
 LAST = b'{"x":"' + b"y" * 200 + b'","model":"qwen"}'

@@ -13,8 +13,8 @@ from bbr.exchange.verdict import Outcome
 from bbr.models.registry import Registry
 from bbr.pb.ext_proc_pb2 import ProcessingMode
 from bbr.rpc.status import OK, StatusCode
-from tests.support import messages
-from tests.support.exchanges import (
+from bench.harness import messages
+from bench.harness.conversation import (
     BASE,
     BODY,
     BUFFERED,
@@ -30,7 +30,7 @@ from tests.support.exchanges import (
     exchange,
     kinds,
 )
-from tests.support.messages import parse, request_body, request_headers, request_trailers
+from bench.harness.messages import parse, request_body, request_headers, request_trailers
 
 
 class TestFullDuplex:

@@ -14,7 +14,7 @@ from bbr.pb.ext_proc_pb2 import (
     StreamedBodyResponse,
 )
 from bbr.reading.head import Dialect
-from tests.support.messages import parse, set_headers
+from bench.harness.messages import parse, set_headers
 
 
 def by_protobuf(octets: bytes, *, end_of_stream: bool, response: bool) -> bytes:

@@ -8,7 +8,7 @@ from bbr.exchange.verdict import Outcome
 from bbr.models.registry import Registry
 from bbr.pb.ext_proc_pb2 import HeaderMap, HttpHeaders, ProcessingRequest
 from bbr.reading.uri import parse_templates
-from tests.support.exchanges import (
+from bench.harness.conversation import (
     BODY,
     BUFFERED,
     FDS,
@@ -20,7 +20,7 @@ from tests.support.exchanges import (
     echoed,
     exchange,
 )
-from tests.support.messages import JSON_POST, request_body, request_headers, set_headers
+from bench.harness.messages import JSON_POST, request_body, request_headers, set_headers
 
 URLS = {
     "query_model_paths": frozenset([b"/v1/realtime"]),

@@ -5,7 +5,7 @@ from bbr.http2.events import ConnectionFailed, DataReceived, RequestReceived, St
 from bbr.http2.fields import encode
 from bbr.http2.frames import ErrorCode
 from bbr.http2.settings import Settings
-from tests.support.frames import (
+from bench.harness.h2_frames import (
     ACK,
     CANCEL,
     CONTINUATION,

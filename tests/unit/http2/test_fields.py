@@ -6,7 +6,7 @@ from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from bbr.http2.faults import ConnectionFault
 from bbr.http2.fields import Coded, FieldDecoder, FieldSection, encode
 from bbr.http2.frames import ErrorCode
-from tests.support.frames import GET, GET_BLOCK, POST_BLOCK, block, literal
+from bench.harness.h2_frames import GET, GET_BLOCK, POST_BLOCK, block, literal
 
 
 @pytest.fixture

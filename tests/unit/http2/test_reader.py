@@ -2,7 +2,7 @@ import pytest
 
 from bbr.http2.faults import ConnectionFault
 from bbr.http2.reader import FrameReader, Wait
-from tests.support.frames import CONTINUATION, DATA, PING, PING_FRAME, PREFACE, data, frame, settings
+from bench.harness.h2_frames import CONTINUATION, DATA, PING, PING_FRAME, PREFACE, data, frame, settings
 
 SENT = PREFACE + settings((1, 0)) + data(1, b"abc") + frame(0xFA, 3, 5, b"skipped") + PING_FRAME + frame(0xFB) + data(3)
 FRAMES = [

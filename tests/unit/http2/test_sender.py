@@ -3,7 +3,7 @@ import pytest
 from bbr.http2.frames import ErrorCode
 from bbr.http2.sender import Sender
 from bbr.http2.streams import Stream
-from tests.support.frames import DATA, HEADERS, RST_STREAM, parse
+from bench.harness.h2_frames import DATA, HEADERS, RST_STREAM, parse
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from google.protobuf.message import DecodeError
 from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue
 from bbr.reading.head import Dialect, Head, read_head
 from bbr.reading.name import BodyKind
-from tests.support.messages import header_map
+from bench.harness.messages import header_map
 
 JSON, FORM, OTHER = BodyKind.JSON, BodyKind.FORM, BodyKind.OTHER
 

@@ -12,7 +12,7 @@ from bbr.rpc.calls import Handler
 from bbr.rpc.connection import RpcConnection, Services
 from bbr.rpc.messages import PREFIX, frame
 from bbr.rpc.status import OK, Status, StatusCode
-from tests.support.rpc_peer import Simple
+from bench.harness.rpc_client import Simple
 
 PATH = "/test.Echo/Talk"
 DATA_ON_1 = b"\x00\x00\x01\x00\x00\x00\x00\x00\x01x"

@@ -11,8 +11,8 @@ from lightkube.core.exceptions import ConfigError
 from bbr.sources import kube_api
 from bbr.sources.kube_api import KubeApi, KubernetesError, Status, split_lines
 from bbr.sources.table import SourceError
-from tests.support.certificates import Authority
-from tests.support.fake_kubernetes import CONFIG_MAPS, FakeKubernetes, Fault
+from bench.harness.certificates import Authority
+from bench.harness.fake_kubernetes import CONFIG_MAPS, FakeKubernetes, Fault
 from tests.support.loops import in_loop
 
 

@@ -11,7 +11,7 @@ from bbr.sources.kubernetes import KUBERNETES, ConfigMap, ConfigMaps, Kubernetes
 from bbr.sources.reflector import Pace
 from bbr.sources.routes import Mismatches
 from bbr.sources.table import Table
-from tests.support.fake_kubernetes import BBR, HTTP_ROUTES, IPP, FakeKubernetes, Fault, Watch
+from bench.harness.fake_kubernetes import BBR, HTTP_ROUTES, IPP, FakeKubernetes, Fault, Watch
 from tests.support.loops import in_loop
 from tests.support.stack import until
 

@@ -6,7 +6,7 @@ import pytest
 from bbr.sources.kube_api import KubeApi
 from bbr.sources.kubernetes import ConfigMap
 from bbr.sources.reflector import Pace, Reflector
-from tests.support.fake_kubernetes import BBR, CONFIG_MAPS, IPP, FakeKubernetes, Fault, Watch
+from bench.harness.fake_kubernetes import BBR, CONFIG_MAPS, IPP, FakeKubernetes, Fault, Watch
 from tests.support.loops import in_loop
 from tests.support.stack import until
 

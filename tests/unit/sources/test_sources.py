@@ -8,7 +8,7 @@ from bbr.config.settings import Settings
 from bbr.sources import file
 from bbr.sources.sources import Sources
 from bbr.sources.table import SourceError
-from tests.support.fake_kubernetes import BBR, IPP, FakeKubernetes, Fault
+from bench.harness.fake_kubernetes import BBR, IPP, FakeKubernetes, Fault
 from tests.support.loops import in_loop
 from tests.support.stack import until
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from bbr.system import allocator
-from bench import rig
+from bench.harness import machine
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is not glibc's here")
 
@@ -41,7 +41,7 @@ def resident_mib(environment):
     ) as process:
         for _ in range(2):
             process.stdout.readline()
-            found.append(rig.memory_kib(process.pid) / 1024)
+            found.append(machine.memory_kib(process.pid) / 1024)
             process.stdin.write("\n")
             process.stdin.flush()
     assert process.returncode == 0

@@ -10,7 +10,7 @@ from bbr.models.registry import BaseModel, Registry
 from bbr.telemetry import access_log, observed
 from bbr.telemetry.access_log import AccessLog, trace_id
 from bbr.telemetry.observed import ObservedExchange
-from tests.support import messages
+from bench.harness import messages
 
 TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",))])
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

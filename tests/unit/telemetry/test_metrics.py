@@ -8,7 +8,7 @@ from bbr.models.routing import MissingModel, Route, Rule, Rules, UnknownModel
 from bbr.telemetry import metrics
 from bbr.telemetry.metrics import Histogram, Metrics
 from bbr.telemetry.observed import ObservedExchange
-from tests.support import messages
+from bench.harness import messages
 
 TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",)), BaseModel("phi")])
 HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)

@@ -7,7 +7,7 @@ from bbr.exchange.verdict import Outcome
 from bbr.models.registry import BaseModel, Registry
 from bbr.telemetry import observed
 from bbr.telemetry.observed import ObservedExchange
-from tests.support import messages
+from bench.harness import messages
 
 TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",))])
 HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)

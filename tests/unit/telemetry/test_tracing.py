@@ -27,7 +27,7 @@ from bbr.models.registry import BaseModel, Registry
 from bbr.telemetry import observed, tracing
 from bbr.telemetry.observed import ObservedExchange
 from bbr.telemetry.tracing import Tracing, TracingError, open_tracing
-from tests.support import messages
+from bench.harness import messages
 from tests.support.canaries import CANARY, planted
 
 TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",))])

@@ -11,7 +11,7 @@ from bbr.config import settings as config
 from bbr.tls import certificates
 from bbr.tls.client_names import AllowedName
 from bbr.tls.credentials import Clients, CredentialsError
-from tests.support.certificates import YEAR, Authority, certificates_of
+from bench.harness.certificates import YEAR, Authority, certificates_of
 from tests.support.loops import in_loop
 
 DAY = datetime.timedelta(days=1)

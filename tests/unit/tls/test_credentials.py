@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from bbr.tls import credentials as tls
 from bbr.tls.client_names import AllowedName, SubjectName
 from bbr.tls.credentials import Clients, CredentialsError
-from tests.support.certificates import Authority, client_context
+from bench.harness.certificates import Authority, client_context
 
 NOW = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
 

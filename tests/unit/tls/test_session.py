@@ -8,8 +8,8 @@ import pytest
 from bbr.tls.client_names import AllowedName
 from bbr.tls.credentials import Clients, self_signed, server_context
 from bbr.tls.session import TlsError, TlsSession
-from tests.support.certificates import YEAR, Authority, client_context
-from tests.support.h2cases import CHUNKS
+from bench.harness.certificates import YEAR, Authority, client_context
+from tests.support.h2_cases import CHUNKS
 
 CREDENTIALS = self_signed(["localhost"], datetime.datetime.now(datetime.UTC))
 CONTEXT = server_context(CREDENTIALS)

@@ -6,7 +6,7 @@ import pytest
 
 from bbr.transports.grpcio import GrpcioServer
 from bbr.transports.serving import Serving
-from tests.support.certificates import Authority, client_context, credentials, shown
+from bench.harness.certificates import Authority, client_context, credentials, shown
 from tests.support.loops import in_loop
 
 

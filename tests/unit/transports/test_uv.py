@@ -8,9 +8,9 @@ import pytest
 
 from bbr.exchange.policy import BodyMode
 from bbr.transports import uv
-from tests.support import messages
-from tests.support.certificates import Authority, client_context, credentials
-from tests.support.grpc_frames import GrpcFrames, framed
+from bench.harness import messages
+from bench.harness.certificates import Authority, client_context, credentials
+from bench.harness.grpc_client import GrpcFrames, framed
 from tests.support.loops import in_loop
 from tests.support.uv_server import PREFACE, SETTINGS, Uv, frames
 

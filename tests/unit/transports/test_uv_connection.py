@@ -10,8 +10,8 @@ import pytest
 
 from bbr.exchange.policy import BodyMode
 from bbr.transports import uv_connection
-from tests.support import messages
-from tests.support.grpc_frames import GrpcFrames, framed
+from bench.harness import messages
+from bench.harness.grpc_client import GrpcFrames, framed
 from tests.support.loops import in_loop
 from tests.support.uv_server import PREFACE, SETTINGS, Uv, frames
 

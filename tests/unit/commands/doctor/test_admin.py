@@ -7,7 +7,7 @@ import pytest
 
 from bbr.commands.doctor import admin
 from bbr.commands.doctor.admin import AdminError
-from tests.support.ports import free_port
+from bench.harness.ports import free_port
 
 GOOD = {"configs": []}
 

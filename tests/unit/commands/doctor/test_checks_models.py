@@ -4,8 +4,8 @@ import pytest
 
 from bbr.commands.doctor import checks_models
 from bbr.models.registry import BaseModel, Declaration, Origin, Registry, finish, merging
+from bench.harness.in_process_router import PHI, QWEN
 from tests.support.doctor import demo, hcm, routes, saved
-from tests.support.router import PHI, QWEN
 
 CONFIG = demo()
 

@@ -6,8 +6,8 @@ from bbr.commands.doctor.admin import AdminError
 from bbr.commands.doctor.diagnose import diagnose
 from bbr.config.settings import Settings
 from bbr.sources.table import SourceError
+from bench.harness.in_process_router import PHI, QWEN
 from tests.support.doctor import answers, bbr, demo, hcm
-from tests.support.router import PHI, QWEN
 
 
 @pytest.fixture

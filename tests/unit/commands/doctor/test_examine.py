@@ -2,8 +2,8 @@ import copy
 
 from bbr.commands.doctor.examine import examine
 from bbr.commands.doctor.finding import Severity
+from bench.harness.in_process_router import TABLE
 from tests.support.doctor import LIMIT, bbr, demo, mode, saved
-from tests.support.router import TABLE
 
 
 def found(config, registry=None):

@@ -5,16 +5,16 @@ import pytest
 
 from bbr.commands.probe.client import Address, CallEndedError, Client, Deadline, ProbeError, Tls, plain
 from bbr.tls import credentials as tls
-from tests.support import frames
-from tests.support.background import Background
-from tests.support.certificates import Authority
-from tests.support.grpc_frames import framed
-from tests.support.peers import speaking
-from tests.support.ports import free_port
-from tests.support.router import Router
+from bench.harness import h2_frames
+from bench.harness.background import Background
+from bench.harness.certificates import Authority
+from bench.harness.grpc_client import framed
+from bench.harness.in_process_router import Router
+from bench.harness.ports import free_port
+from tests.support.scripted_servers import speaking
 from tests.support.uv_server import CREDENTIALS
 
-SETTINGS = frames.frame(frames.SETTINGS)
+SETTINGS = h2_frames.frame(h2_frames.SETTINGS)
 OK = [(":status", "200"), ("content-type", "application/grpc")]
 DONE = [("grpc-status", "0")]
 
@@ -23,12 +23,12 @@ def block(fields):
     return hpack.Encoder().encode(fields)
 
 
-def headers(fields, flags=frames.END_HEADERS):
-    return frames.frame(frames.HEADERS, flags, 1, block(fields))
+def headers(fields, flags=h2_frames.END_HEADERS):
+    return h2_frames.frame(h2_frames.HEADERS, flags, 1, block(fields))
 
 
 def ended(fields):
-    return headers(fields, frames.END_HEADERS | frames.END_STREAM)
+    return headers(fields, h2_frames.END_HEADERS | h2_frames.END_STREAM)
 
 
 def to(port, seconds=20.0, tls=None, host="127.0.0.1"):
@@ -43,27 +43,29 @@ def ask(octets, sent=b"ping", *, ends=False):
         return call.receive()
 
 
-ANSWER = headers(OK) + frames.data(1, framed(b"pong")) + ended(DONE)
-PADDED = frames.frame(frames.DATA, frames.PADDED, 1, b"\x03" + framed(b"pong") + bytes(3))
-IN_PARTS = frames.frame(frames.HEADERS, 0, 1, block(OK)[:3]) + frames.frame(
-    frames.CONTINUATION, frames.END_HEADERS, 1, block(OK)[3:]
+ANSWER = headers(OK) + h2_frames.data(1, framed(b"pong")) + ended(DONE)
+PADDED = h2_frames.frame(h2_frames.DATA, h2_frames.PADDED, 1, b"\x03" + framed(b"pong") + bytes(3))
+IN_PARTS = h2_frames.frame(h2_frames.HEADERS, 0, 1, block(OK)[:3]) + h2_frames.frame(
+    h2_frames.CONTINUATION, h2_frames.END_HEADERS, 1, block(OK)[3:]
 )
-WITH_PRIORITY = frames.frame(frames.HEADERS, frames.END_HEADERS | frames.PRIORITY_FLAG, 1, bytes(5) + block(OK))
-GOODBYE = frames.frame(frames.GOAWAY, 0, 0, b"\x7f\xff\xff\xff" + bytes(4))
+WITH_PRIORITY = h2_frames.frame(
+    h2_frames.HEADERS, h2_frames.END_HEADERS | h2_frames.PRIORITY_FLAG, 1, bytes(5) + block(OK)
+)
+GOODBYE = h2_frames.frame(h2_frames.GOAWAY, 0, 0, b"\x7f\xff\xff\xff" + bytes(4))
 
 ANSWERS = {
     "in one go": SETTINGS + ANSWER,
     "with padding": SETTINGS + headers(OK) + PADDED,
-    "headers in parts": SETTINGS + IN_PARTS + frames.data(1, framed(b"pong")),
-    "headers with a priority": SETTINGS + WITH_PRIORITY + frames.data(1, framed(b"pong")),
-    "a message in parts": SETTINGS + headers(OK) + frames.data(1, framed(b"pong")[:7]) + frames.data(1, b"ng"),
+    "headers in parts": SETTINGS + IN_PARTS + h2_frames.data(1, framed(b"pong")),
+    "headers with a priority": SETTINGS + WITH_PRIORITY + h2_frames.data(1, framed(b"pong")),
+    "a message in parts": SETTINGS + headers(OK) + h2_frames.data(1, framed(b"pong")[:7]) + h2_frames.data(1, b"ng"),
     "between frames of other kinds": SETTINGS
-    + frames.frame(frames.SETTINGS, frames.ACK)
-    + frames.frame(frames.PING, 0, 0, bytes(8))
-    + frames.frame(frames.PING, frames.ACK, 0, bytes(8))
-    + frames.frame(0x42, 0, 0, b"of a later day")
-    + frames.data(7, b"of no call of ours")
-    + frames.frame(frames.CONTINUATION, frames.END_HEADERS, 1, b"of nothing")
+    + h2_frames.frame(h2_frames.SETTINGS, h2_frames.ACK)
+    + h2_frames.frame(h2_frames.PING, 0, 0, bytes(8))
+    + h2_frames.frame(h2_frames.PING, h2_frames.ACK, 0, bytes(8))
+    + h2_frames.frame(0x42, 0, 0, b"of a later day")
+    + h2_frames.data(7, b"of no call of ours")
+    + h2_frames.frame(h2_frames.CONTINUATION, h2_frames.END_HEADERS, 1, b"of nothing")
     + ANSWER,
     "a goodbye that lets calls end": SETTINGS + GOODBYE + ANSWER,
 }
@@ -75,14 +77,14 @@ def test_answer(octets):
 
 
 def test_small_windows_are_honoured():
-    small = frames.frame(frames.SETTINGS, 0, 0, b"\x00\x04" + (3).to_bytes(4, "big"))
-    more = frames.frame(frames.WINDOW_UPDATE, 0, 1, (99_000).to_bytes(4, "big"))
-    for_all = frames.frame(frames.WINDOW_UPDATE, 0, 0, (99_000).to_bytes(4, "big"))
+    small = h2_frames.frame(h2_frames.SETTINGS, 0, 0, b"\x00\x04" + (3).to_bytes(4, "big"))
+    more = h2_frames.frame(h2_frames.WINDOW_UPDATE, 0, 1, (99_000).to_bytes(4, "big"))
+    for_all = h2_frames.frame(h2_frames.WINDOW_UPDATE, 0, 0, (99_000).to_bytes(4, "big"))
     assert ask(small + small + more + for_all + ANSWER, bytes(90_000)) == b"pong"
 
 
 def test_an_answer_that_does_not_wait_for_the_request_is_taken():
-    nothing = frames.frame(frames.SETTINGS, 0, 0, b"\x00\x04" + bytes(4))
+    nothing = h2_frames.frame(h2_frames.SETTINGS, 0, 0, b"\x00\x04" + bytes(4))
     assert ask(nothing + ANSWER, bytes(99)) == b"pong"
 
 
@@ -93,28 +95,37 @@ FAULTS = {
         "it does not speak HTTP/2: its answer begins with SSH-2",
     ),
     "a TLS alert": (b"\x15\x03\x01\x00\x02\x02\x16\x00\x00", "it speaks TLS here: give --tls"),
-    "another frame first": (frames.frame(frames.PING, 0, 0, bytes(8)), "it does not speak HTTP/2"),
+    "another frame first": (h2_frames.frame(h2_frames.PING, 0, 0, bytes(8)), "it does not speak HTTP/2"),
     "a frame too long": (SETTINGS + b"\xff\xff\xff" + bytes(6), "it broke HTTP/2: a frame of 16777215 bytes"),
     "a goodbye": (
-        SETTINGS + frames.frame(frames.GOAWAY, 0, 0, bytes(7) + b"\x0benough\x1b"),
+        SETTINGS + h2_frames.frame(h2_frames.GOAWAY, 0, 0, bytes(7) + b"\x0benough\x1b"),
         r"it closes the connection: GOAWAY ENHANCE_YOUR_CALM (enough\x1b)",
     ),
     "a goodbye without words": (
-        SETTINGS + frames.frame(frames.GOAWAY, 0, 0, bytes(8)),
+        SETTINGS + h2_frames.frame(h2_frames.GOAWAY, 0, 0, bytes(8)),
         "it closes the connection: GOAWAY NO_ERROR",
     ),
-    "a reset": (SETTINGS + frames.frame(frames.RST_STREAM, 0, 1, bytes(3) + b"\x07"), "it reset the call: REFUSED"),
-    "a reset of its own kind": (SETTINGS + frames.frame(frames.RST_STREAM, 0, 1, b"\xff" * 4), "the call: 4294967295"),
-    "a short reset": (SETTINGS + frames.frame(frames.RST_STREAM, 0, 1, b"\x07"), "an unusable frame of type 3"),
-    "padding of nothing": (SETTINGS + frames.frame(frames.DATA, frames.PADDED, 1), "an unusable frame of type 0"),
+    "a reset": (
+        SETTINGS + h2_frames.frame(h2_frames.RST_STREAM, 0, 1, bytes(3) + b"\x07"),
+        "it reset the call: REFUSED",
+    ),
+    "a reset of its own kind": (
+        SETTINGS + h2_frames.frame(h2_frames.RST_STREAM, 0, 1, b"\xff" * 4),
+        "the call: 4294967295",
+    ),
+    "a short reset": (SETTINGS + h2_frames.frame(h2_frames.RST_STREAM, 0, 1, b"\x07"), "an unusable frame of type 3"),
+    "padding of nothing": (
+        SETTINGS + h2_frames.frame(h2_frames.DATA, h2_frames.PADDED, 1),
+        "an unusable frame of type 0",
+    ),
     "an undecodable section": (
-        SETTINGS + frames.frame(frames.HEADERS, frames.END_HEADERS, 1, b"\xff\xff\xff\xff"),
+        SETTINGS + h2_frames.frame(h2_frames.HEADERS, h2_frames.END_HEADERS, 1, b"\xff\xff\xff\xff"),
         "it broke HTTP/2: a header section that can't be decoded",
     ),
     "a section without end": (
         SETTINGS
-        + frames.frame(frames.HEADERS, 0, 1, bytes(9))
-        + 5 * frames.frame(frames.CONTINUATION, 0, 1, bytes(16_384)),
+        + h2_frames.frame(h2_frames.HEADERS, 0, 1, bytes(9))
+        + 5 * h2_frames.frame(h2_frames.CONTINUATION, 0, 1, bytes(16_384)),
         "its header section is longer than 65536 bytes",
     ),
     "another status": (
@@ -122,7 +133,7 @@ FAULTS = {
         "it is no gRPC server: it answered with HTTP status 404",
     ),
     "a message too long": (
-        SETTINGS + headers(OK) + frames.data(1, b"\x00\xff\xff\xff\xff"),
+        SETTINGS + headers(OK) + h2_frames.data(1, b"\x00\xff\xff\xff\xff"),
         "it broke gRPC: a message of 4294967295 bytes is larger than 1048576",
     ),
     "a status": (
@@ -131,7 +142,7 @@ FAULTS = {
     ),
     "a status that is none": (SETTINGS + ended([*OK, ("grpc-status", "-")]), "the call ended with gRPC status 2"),
     "an end without a status": (
-        SETTINGS + headers(OK) + frames.data(1, b"", end=True),
+        SETTINGS + headers(OK) + h2_frames.data(1, b"", end=True),
         "gRPC status 2: the call ended without a gRPC status",
     ),
 }
@@ -197,7 +208,7 @@ def test_a_deadline_that_has_passed():
 
 
 def test_a_server_that_reads_nothing_does_not_hold_up_the_end():
-    window = frames.frame(frames.SETTINGS, 0, 0, b"\x00\x04\x00\xff\xff\xff")
+    window = h2_frames.frame(h2_frames.SETTINGS, 0, 0, b"\x00\x04\x00\xff\xff\xff")
     with pytest.raises(ProbeError, match="no answer within"), speaking(window) as port, to(port, 0.2) as client:
         client.open("/service/Method").send(bytes(1 << 20))
 
@@ -326,8 +337,10 @@ def test_text_of_a_peer_is_plain():
 
 
 def test_a_call_may_be_reset_behind_its_end():
-    ending = ended([*OK, ("grpc-status", "12")]) + frames.frame(frames.RST_STREAM, 0, 1, bytes(4))
-    answer = frames.frame(frames.HEADERS, frames.END_HEADERS, 3, block(OK)) + frames.data(3, framed(b"pong"))
+    ending = ended([*OK, ("grpc-status", "12")]) + h2_frames.frame(h2_frames.RST_STREAM, 0, 1, bytes(4))
+    answer = h2_frames.frame(h2_frames.HEADERS, h2_frames.END_HEADERS, 3, block(OK)) + h2_frames.data(
+        3, framed(b"pong")
+    )
     with speaking(SETTINGS + ending + answer) as port, to(port) as client:
         with pytest.raises(CallEndedError):
             client.open("/service/Method").receive()

@@ -21,11 +21,11 @@ from bbr.pb.ext_proc_pb2 import (
     ProcessingResponse,
     StreamedBodyResponse,
 )
-from tests.support.background import Background
-from tests.support.peers import grpc_server, speaking
-from tests.support.ports import free_port
-from tests.support.processes import serving
-from tests.support.router import QWEN, Router
+from bench.harness.background import Background
+from bench.harness.in_process_router import QWEN, Router
+from bench.harness.ports import free_port
+from bench.harness.processes import serving
+from tests.support.scripted_servers import grpc_server, speaking
 from tests.support.uv_server import CREDENTIALS
 
 

@@ -1,0 +1,252 @@
+"""The Go body-based router beside ours.
+
+    python -m bench.harness.go_router build
+    python -m bench.harness.go_router -- COMMAND...
+
+`build` gets cmd/bbr of kubernetes-sigs/gateway-api-inference-extension from the Go module proxy, checks it against the
+checksum database as Go does, and compiles it into .cache/go-router (it needs Go, 1.25 or later, and a few minutes).
+Then COMMAND, a benchmark such as `python -m bench.published.direct`, is run with two processes of it as peers
+(bench.harness.peer): one process serves one body mode, so one has --streaming and one has not.
+
+How they run, so that whoever doubts the comparison can judge it:
+
+- in plaintext, without pprof, tracing and authorization of scrapes, none of which our router does there either;
+- on one processor, bound to it before the start, so that Go's runtime sees one and starts no more threads than that;
+- with --v=0. Its chart gives --v=3, which writes several lines for each request and costs it more: --verbosity=3;
+- with a table of one base model, as ConfigMap, from a scripted API server on loopback; ours has no table, so that the
+  model is its own base in both, and both set the same two headers.
+
+They count as running when each has answered an exchange with both headers, which takes its ConfigMaps.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from bbr.exchange.policy import BodyMode
+from bench.harness import machine, messages, workload
+from bench.harness.background import Background
+from bench.harness.fake_kubernetes import CONFIG_MAPS, FakeKubernetes
+from bench.harness.figures import COMMAND_VARIABLE
+from bench.harness.peer import Peer
+from bench.harness.ports import free_ports
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+MODULE: Final = "sigs.k8s.io/gateway-api-inference-extension"
+VERSION: Final = "v1.5.0"
+NAME: Final = f"Go {VERSION}"
+
+_START_SECONDS: Final = 30.0
+_END_SECONDS: Final = 10.0
+# client-go opens its list as a watch by default, which the scripted server does not know.
+_ENVIRONMENT: Final = {"KUBE_FEATURE_WatchListClient": "false", "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
+_DISCOVERY: Final[dict[str, dict[str, Any]]] = {
+    "/api": {"kind": "APIVersions", "versions": ["v1"]},
+    "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
+    "/api/v1": {
+        "kind": "APIResourceList",
+        "groupVersion": "v1",
+        "resources": [
+            {
+                "name": "configmaps",
+                "singularName": "configmap",
+                "namespaced": True,
+                "kind": "ConfigMap",
+                "verbs": ["get", "list", "watch"],
+            }
+        ],
+    },
+}
+
+
+class GoRouterError(Exception):
+    """The Go router can't be had or does not start; the message says why."""
+
+
+def binary(version: str = VERSION) -> Path:
+    """Return where the built program is, or would be."""
+    return ROOT / ".cache" / "go-router" / version / "bbr"
+
+
+def built(version: str = VERSION) -> bool:
+    """Return whether the program has been built."""
+    return binary(version).is_file()
+
+
+def build(version: str = VERSION) -> Path:
+    """Get and compile the program.
+
+    Raises:
+        GoRouterError: there is no Go, or it failed; with what it said.
+    """
+    if shutil.which("go") is None:
+        raise GoRouterError("the Go router is built by Go, which is not installed here")
+    with tempfile.TemporaryDirectory() as scratch:
+        told = _go(["mod", "download", "-json", f"{MODULE}@{version}"], Path(scratch))
+    folder = Path(json.loads(told)["Dir"])
+    # By name, not `go install`: that asks the proxy for all versions first, which not every proxy tells.
+    _go(["build", "-o", str(binary(version)), "./cmd/bbr"], folder)
+    return binary(version)
+
+
+def _go(words: Sequence[str], folder: Path) -> str:
+    done = subprocess.run(
+        ["go", *words],
+        cwd=folder,
+        env=os.environ | {"GOWORK": "off", "GOFLAGS": "-mod=mod" if words[0] == "mod" else ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise GoRouterError(f"go {shlex.join(words)} failed: {(done.stderr or done.stdout).strip()[-2000:]}")
+    return done.stdout
+
+
+def flags(ports: Sequence[int], *, streaming: bool, verbosity: int) -> list[str]:
+    """Return the program's arguments: ports for ext_proc, health and metrics, and how it runs."""
+    names = ("grpc-port", "grpc-health-port", "metrics-port")
+    found = [f"--{name}={port}" for name, port in zip(names, ports, strict=True)]
+    off = ("secure-serving", "metrics-endpoint-auth", "enable-pprof", "tracing")
+    return [*found, f"--streaming={str(streaming).lower()}", *(f"--{name}=false" for name in off), f"--v={verbosity}"]
+
+
+@contextmanager
+def api_server() -> Iterator[Path]:
+    """Run an API server with the table as one ConfigMap; give a kube config for it."""
+    with tempfile.TemporaryDirectory() as scratch, Background() as background:
+        server = FakeKubernetes()
+        server.documents = dict(_DISCOVERY)
+        background.run(server.start())
+        server.put("bbr-benchmark", data={"baseModel": workload.MODEL}, kind="ConfigMap", apiVersion="v1")
+        (table,) = server.objects()
+        version = {"resourceVersion": str(server.version)}
+        server.documents[CONFIG_MAPS] = {
+            "kind": "ConfigMapList",
+            "apiVersion": "v1",
+            "metadata": version,
+            "items": [table],
+        }
+        server.documents[f"{CONFIG_MAPS}/bbr-benchmark"] = table
+        try:
+            yield server.kubeconfig(Path(scratch))
+        finally:
+            background.run(server.stop())
+
+
+@contextmanager
+def process(kube_config: Path, *, streaming: bool = True, version: str = VERSION, verbosity: int = 0) -> Iterator[Peer]:
+    """Run one process until it answers an exchange rightly.
+
+    Raises:
+        GoRouterError: it ended, or did not answer so in 30 s.
+    """
+    ports = free_ports(3)
+    command = ["taskset", "-c", str(machine.SERVER_CPU), str(binary(version))]
+    command += flags(ports, streaming=streaming, verbosity=verbosity)
+    environment = _ENVIRONMENT | {"KUBECONFIG": str(kube_config)}
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as started:
+        try:
+            deadline = time.monotonic() + _START_SECONDS
+            while not answers(ports[0], streaming=streaming):
+                if started.poll() is not None:
+                    raise GoRouterError(f"the Go router has ended with status {started.returncode}")
+                if time.monotonic() > deadline:
+                    raise GoRouterError(f"the Go router sets no model's headers after {_START_SECONDS:g} s")
+                time.sleep(0.1)
+            yield Peer(f"Go {version}", ports[0], started.pid)
+        finally:
+            started.terminate()
+            try:
+                started.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                started.kill()
+
+
+def answers(port: int, *, streaming: bool) -> bool:
+    """Tell whether a router answers an exchange with the model in both headers."""
+    if streaming:
+        sent = workload.exchange(100)
+    else:
+        head = messages.request_headers(workload.HEADERS, mode=BodyMode.BUFFERED)
+        sent = [head, messages.request_body(workload.body(100), end_of_stream=True)]
+    try:
+        came = [messages.parse(each) for each in machine.ask(port, sent)]
+    except grpc.RpcError:
+        return False
+    if not came:
+        return False
+    part = came[0].request_headers if streaming else came[-1].request_body
+    return workload.routed(part.response.header_mutation)
+
+
+@contextmanager
+def running(version: str = VERSION, verbosity: int = 0) -> Iterator[list[Peer]]:
+    """Run the Go router for full duplex and for buffered bodies, as two peers.
+
+    Raises:
+        GoRouterError: it is not built, or does not start.
+    """
+    if not built(version):
+        raise GoRouterError(f"the Go router {version} is not built: python -m bench.harness.go_router build")
+    with ExitStack() as stack:
+        kube_config = stack.enter_context(api_server())
+        yield [
+            stack.enter_context(process(kube_config, streaming=streaming, version=version, verbosity=verbosity))
+            for streaming in (True, False)
+        ]
+
+
+def arguments(peers: Sequence[Peer]) -> list[str]:
+    """Return the peers as a benchmark's arguments (bench.harness.peer)."""
+    return [
+        word
+        for peer in peers
+        for word in (f"--peer=127.0.0.1:{peer.port}", f"--peer-pid={peer.pid}", f"--peer-name={peer.name}")
+    ]
+
+
+def main(words: list[str] | None = None) -> int:
+    """Build the Go router, or run a command beside it and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.harness.go_router",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", default=VERSION, help=f"of the Go router ({VERSION})")
+    parser.add_argument("--verbosity", type=int, default=0, help="its --v (0; its chart gives 3)")
+    parser.add_argument("command", nargs="+", metavar="build | -- COMMAND", help="what to do")
+    given = parser.parse_args(words)
+    try:
+        if given.command == ["build"]:
+            print(build(given.version))
+            return 0
+        with running(given.version, given.verbosity) as peers:
+            options = [f"--version={given.version}"] if given.version != VERSION else []
+            options += [f"--verbosity={given.verbosity}"] if given.verbosity else []
+            shown = [word for word in given.command if not word.startswith("--json=")]
+            said = shlex.join(["python", "-m", "bench.harness.go_router", *options, "--", *shown])
+            environment = os.environ | {COMMAND_VARIABLE: said}
+            command = [sys.executable if given.command[0] == "python" else given.command[0], *given.command[1:]]
+            return subprocess.run([*command, *arguments(peers)], env=environment, check=False).returncode
+    except GoRouterError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,61 @@
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+
+from bbr.models.registry import BaseModel, Registry
+from bench.harness import go_router, workload
+from bench.harness.background import Background
+from bench.harness.in_process_router import Router
+from bench.harness.peer import Peer
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize(("base", "right"), [(workload.MODEL, True), ("another", False)])
+def test_it_runs_once_both_headers_are_its_models(streaming, base, right):
+    table, _ = Registry.merge([BaseModel(base, () if right else (workload.MODEL,))])
+    with Background() as background:
+        router = Router(background, table)
+        try:
+            assert go_router.answers(router.port, streaming=streaming) is right
+        finally:
+            router.stop()
+
+
+def test_the_api_server_tells_what_a_controller_asks_for():
+    with go_router.api_server() as kube_config:
+        (cluster,) = json.loads(kube_config.read_text())["clusters"]
+
+        def get(path):
+            with urllib.request.urlopen(cluster["cluster"]["server"] + path, timeout=10) as reply:  # noqa: S310
+                return json.load(reply)
+
+        assert get("/api")["versions"] == ["v1"]
+        assert get("/apis")["groups"] == []
+        assert [each["name"] for each in get("/api/v1")["resources"]] == ["configmaps"]
+        listed = get("/api/v1/configmaps")
+        assert listed["kind"] == "ConfigMapList"
+        assert listed["metadata"]["resourceVersion"]
+        (table,) = listed["items"]
+        assert table["data"] == {"baseModel": workload.MODEL}
+        assert get(f"/api/v1/configmaps/{table['metadata']['name']}") == table
+
+
+def test_how_it_is_started():
+    found = go_router.flags([1, 2, 3], streaming=True, verbosity=3)
+    assert found[:4] == ["--grpc-port=1", "--grpc-health-port=2", "--metrics-port=3", "--streaming=true"]
+    assert {"--secure-serving=false", "--tracing=false", "--v=3"} <= set(found)
+
+
+def test_peers_are_given_as_arguments():
+    assert go_router.arguments([Peer("Go", 1, 2)]) == ["--peer=127.0.0.1:1", "--peer-pid=2", "--peer-name=Go"]
+
+
+def test_without_go_or_a_build_it_says_what_to_do(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(go_router, "ROOT", tmp_path)
+    assert go_router.main(["--", "true"]) == 1
+    assert "is not built: python -m bench.harness.go_router build" in capsys.readouterr().err
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert go_router.main(["build"]) == 1
+    assert "built by Go, which is not installed here" in capsys.readouterr().err

@@ -1,0 +1,26 @@
+from collections import Counter
+
+from bench.harness.steady_load import Report
+from bench.trials import soak
+
+
+def test_a_soak_that_loses_resets_or_leaves_fails():
+    samples = soak.Samples(
+        [each * 1.0 for each in range(600)], [10_000_000 + 10_000 * each for each in range(600)], [9]
+    )
+    report = Report(seconds=600.0, failed=Counter({("chat", "status 500"): 2}))
+    outcome = soak.Outcome(report, None, Counter(), samples, ["Call 1, 0 before"], {"upstream_rq_rx_reset": 3}, 0.1)
+    assert outcome.faults() == [
+        "2 requests failed",
+        "upstream_rq_rx_reset is 3",
+        "left: Call 1, 0 before",
+        "memory grows by 6.00 MB in ten minutes",
+    ]
+
+
+def test_the_slope_of_memory_has_its_spread():
+    seconds = [float(each) for each in range(100)]
+    slope, error = soak.fit(seconds, [5e7 + 1e6 / 600 * each for each in seconds])
+    assert (round(slope, 6), round(error, 6)) == (1.0, 0.0)
+    slope, error = soak.fit(seconds, [5e7 + 1e6 / 600 * each + (each % 2) * 1e5 for each in seconds])
+    assert 0 < abs(slope - 1) < error < 1
