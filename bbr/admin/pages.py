@@ -17,10 +17,10 @@ from bbr.admin.http import HTML, JSON, AdminServer, Answer, Asked, Page, text
 from bbr.admin.status import Status
 from bbr.admin.vitals import Vitals
 from bbr.admin.window import Window
-from bbr.commands import table as commands
 from bbr.models.registry import Steps
 from bbr.reading.paths import PathPattern
 from bbr.reading.uri import Template
+from bbr.sources import description
 from bbr.sources.sources import Sources
 from bbr.text import dumps
 from bbr.tls.client_names import AllowedName
@@ -110,13 +110,13 @@ def _models(sources: Sources) -> Iterator[bytes]:
         "age_seconds": round(table.age_seconds, 3),
         "unrouted_base_models": mismatches.unrouted if mismatches else (),
         "unknown_models_in_routes": [str(each) for each in mismatches.unknown] if mismatches else (),
-        **commands.described(table),
+        **description.described(table),
     }
     yield dumps(found, option=orjson.OPT_INDENT_2).removesuffix(b"\n}") + b',\n  "models": ['
     entries = table.registry.items()
     separator = b"\n    "
     while some := list(itertools.islice(entries, _MODELS_AT_ONCE)):
-        yield separator + b",\n    ".join(dumps(commands.model(*each)) for each in some)
+        yield separator + b",\n    ".join(dumps(description.model(*each)) for each in some)
         separator = b",\n    "
     yield b"\n  ]\n}\n"
 

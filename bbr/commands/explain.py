@@ -1,17 +1,23 @@
-"""What `bbr explain` prints: what would become of one request, and why.
+"""`bbr explain`: what would happen to one request, and why.
 
-It asks a real Exchange, with the policy and the table that `bbr serve` would have, and says what that answers.
+It asks a real Exchange, with the policy and the table that `bbr serve` would have, and tells what that answers.
 """
 
+import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from bbr.commands import table as commands
+from bbr.commands import output
+from bbr.commands.exits import EXIT_FAILED, EXIT_OK, CommandError
 from bbr.config import policies
-from bbr.config.settings import Settings
+from bbr.config.arguments import Arguments, add_settings
+from bbr.config.options import Group
+from bbr.config.settings import ConfigError, Settings
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.verdict import Outcome, Verdict
 from bbr.pb.ext_proc_pb2 import (
@@ -24,8 +30,21 @@ from bbr.pb.ext_proc_pb2 import (
     ProcessingRequest,
     ProcessingResponse,
 )
+from bbr.sources import description
 from bbr.sources.sources import Sources
+from bbr.sources.table import SourceError
 from bbr.text import dumps
+
+ARGUMENTS: Final = "[OPTION...] [FILE|-]"
+DESCRIPTION: Final = """\
+Tell what `bbr serve` would do with a request, with the same options and variables: which headers it would set and
+remove, or what it would answer, by which rule, and which object declares the model. A body without a content-type
+counts as JSON."""
+EPILOG: Final = """\
+Exit status: 0; 1 if the table can't be used; 2 if the body, an option or a variable is unusable."""
+
+# Groups of settings that do not matter to a single request.
+_BESIDE: Final = (Group.PORTS, Group.LIFE, Group.LOGS, Group.RARE)
 
 _PASSED: Final = {
     Outcome.NO_BODY: "it has no body, and nothing else that names a model",
@@ -36,7 +55,7 @@ _PASSED: Final = {
 }
 
 
-class Asked(NamedTuple):
+class SampleRequest(NamedTuple):
     """A request to explain.
 
     Attributes:
@@ -69,8 +88,59 @@ class Effect:
     answer: ImmediateResponse | None = None
 
 
-def explain(settings: Settings, asked: Asked, *, as_json: bool = False) -> tuple[str, int]:
-    """Return what would become of a request, as text or as JSON, and the exit status.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `bbr explain`."""
+    parser.add_argument("body", metavar="FILE|-", nargs="?", help="the request's body, - for stdin (default: none)")
+    parser.add_argument("--header", action="append", metavar="NAME:VALUE", help="a header; may be given several times")
+    parser.add_argument("--path", default="/v1/chat/completions", help="URL path (default: /v1/chat/completions)")
+    parser.add_argument("--method", help="HTTP method (default: POST, or GET without a body)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_settings(parser, hidden=_BESIDE)
+
+
+def run(arguments: Arguments) -> int:
+    """Print what would happen to the request, and return the exit status.
+
+    Raises:
+        ConfigError: a setting, a header or the body is unusable.
+        CommandError: the table is.
+    """
+    settings, request = arguments.settings(), _request(arguments)
+    output.answer_only()
+    try:
+        output.write(explain(settings, request, as_json=arguments["json"]))
+    except SourceError as error:
+        raise CommandError(EXIT_FAILED, error) from None
+    return EXIT_OK
+
+
+def _request(arguments: Arguments) -> SampleRequest:
+    headers = []
+    for text in arguments["header"] or ():
+        name, colon, value = text.partition(":")
+        if not colon or not name.strip():
+            raise ConfigError(f"--header: {text!r} is not NAME:VALUE")
+        headers.append((name.strip(), value.strip()))
+    body = _body(arguments["body"])
+    if body is not None and not any(name.lower() == "content-type" for name, _ in headers):
+        headers.append(("content-type", "application/json"))
+    method = arguments["method"] or ("GET" if body is None else "POST")
+    return SampleRequest(method, arguments["path"], headers, body)
+
+
+def _body(name: str | None) -> bytes | None:
+    if name is None:
+        return None
+    if name == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{name}: {error.strerror}") from None
+
+
+def explain(settings: Settings, request: SampleRequest, *, as_json: bool = False) -> str:
+    """Return what would happen to a request, as text or as JSON.
 
     Raises:
         SourceError: the model table can't be read.
@@ -78,16 +148,16 @@ def explain(settings: Settings, asked: Asked, *, as_json: bool = False) -> tuple
     sources = Sources(settings)
     sources.load()  # as serve does it: a broken file is an error
     sources.read_all()
-    effect = _effect(policies.exchange_type(settings)(policies.policy(settings), sources.table.registry), asked)
+    effect = _effect(policies.exchange_type(settings)(policies.policy(settings), sources.table.registry), request)
     if as_json:
-        return dumps(_facts(effect), option=orjson.OPT_INDENT_2).decode() + "\n", commands.EXIT_OK
-    return "".join(f"{line}\n" for line in _lines(effect)), commands.EXIT_OK
+        return dumps(_facts(effect), option=orjson.OPT_INDENT_2).decode() + "\n"
+    return "".join(f"{line}\n" for line in _lines(effect))
 
 
-def _effect(exchange: Exchange, asked: Asked) -> Effect:
+def _effect(exchange: Exchange, request: SampleRequest) -> Effect:
     effect = Effect(exchange.verdict)
     removed: dict[str, None] = {}
-    for message in _messages(asked):
+    for message in _messages(request):
         for answer in map(ProcessingResponse.FromString, _answers(exchange, message)):
             if answer.HasField("immediate_response"):
                 effect.answer = answer.immediate_response
@@ -112,15 +182,15 @@ def _common(answer: ProcessingResponse) -> CommonResponse:
     return kind.response
 
 
-def _messages(asked: Asked) -> Iterator[bytes]:
+def _messages(request: SampleRequest) -> Iterator[bytes]:
     """Give the request as a gateway sends it that does not tell its body mode, which --assume-body-mode then does."""
-    fields = [(":method", asked.method), (":path", asked.path), (":scheme", "https"), (":authority", "localhost")]
-    fields += [(name.lower(), value) for name, value in asked.headers]
+    fields = [(":method", request.method), (":path", request.path), (":scheme", "https"), (":authority", "localhost")]
+    fields += [(name.lower(), value) for name, value in request.headers]
     values = (HeaderValue(key=key, raw_value=value.encode()).SerializeToString() for key, value in fields)
-    headers = HttpHeaders(headers=HeaderMap(headers=values), end_of_stream=asked.body is None)
+    headers = HttpHeaders(headers=HeaderMap(headers=values), end_of_stream=request.body is None)
     yield ProcessingRequest(request_headers=headers).SerializeToString()
-    if asked.body is not None:
-        yield ProcessingRequest(request_body=HttpBody(body=asked.body, end_of_stream=True)).SerializeToString()
+    if request.body is not None:
+        yield ProcessingRequest(request_body=HttpBody(body=request.body, end_of_stream=True)).SerializeToString()
 
 
 def _lines(effect: Effect) -> Iterator[str]:
@@ -154,7 +224,7 @@ def _facts(effect: Effect) -> dict[str, Any]:
         "reason": verdict.reason or None,
         "requested_model": verdict.model,
         "rule": route.why if route else None,
-        "declared_by": commands.origin(route.origin) if route and route.origin else None,
+        "declared_by": description.origin(route.origin) if route and route.origin else None,
         "set_headers": effect.set_headers,
         "removed_headers": effect.removed_headers,
         "answer": None,

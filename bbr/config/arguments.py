@@ -1,11 +1,12 @@
 """The settings as arguments of a command line: groups for `--help`, the rare ones for `--help-all`."""
 
 import argparse
+import os
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from bbr.config import removed
+from bbr.config import go_flags, removed
 from bbr.config import settings as config
 from bbr.config.options import Group, Option
 
@@ -69,16 +70,38 @@ def _declared(name: str, option: Option) -> dict[str, Any]:
     }
 
 
-def given_settings(arguments: Mapping[str, Any]) -> dict[str, str]:
-    """Return the texts of the settings among parsed arguments, as bbr.config.settings.load takes them."""
-    return {
-        name: ",".join(text) if isinstance(text, list) else text
-        for name, text in arguments.items()
-        if text is not None and name in config.OPTIONS
-    }
+class Arguments:
+    """The arguments of a command line, parsed.
+
+    Attributes:
+        notes: what the log has to say of the command line, in its order.
+    """
+
+    def __init__(self, values: Mapping[str, Any], line: go_flags.CommandLine | None = None) -> None:
+        """Take what the parser has found, and the command line that it had to read, if that was `bbr serve`'s."""
+        self._values = values
+        self._translated = line.settings if line else {}
+        self.notes = line.notes if line else []
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the value of an argument, None if it was not given and has no default."""
+        return self._values[name]
+
+    def settings(self) -> config.Settings:
+        """Return the settings of the arguments and of this process's environment.
+
+        Raises:
+            ConfigError: one of them is unusable.
+        """
+        given = {
+            name: ",".join(text) if isinstance(text, list) else text
+            for name, text in self._values.items()
+            if text is not None and name in config.OPTIONS
+        }
+        return config.load(given | self._translated, os.environ)
 
 
 def unknown_argument(command: str, word: str) -> config.ConfigError:
     """Return the error for a word of a command line that is no argument of a command."""
-    sentence = removed.of_flag(word)
-    return config.ConfigError(sentence or f"{word} is not a flag of `bbr {command}`; see `bbr {command} --help`")
+    sentence = removed.of_flag(word) or f"{word} is not a flag of `bbr {command}`; see `bbr {command} --help`"
+    return config.ConfigError(sentence)

@@ -9,7 +9,7 @@ _MAX_NAMES: Final = 200
 _SECONDS: Final = 3600.0
 
 
-class Asked(NamedTuple):
+class RecentName(NamedTuple):
     """How often a name was asked for since it was first noted, and when it was last, in seconds."""
 
     name: str
@@ -37,7 +37,7 @@ class RecentNames:
         if len(self._names) > self._max_names:
             del self._names[next(iter(self._names))]
 
-    def since(self, now: float) -> list[Asked]:
+    def since(self, now: float) -> list[RecentName]:
         """Return the names of the last hour, those asked for most often first."""
-        found = [Asked(name, *known) for name, known in self._names.items() if now - known[1] <= self._seconds]
+        found = [RecentName(name, *known) for name, known in self._names.items() if now - known[1] <= self._seconds]
         return sorted(found, key=lambda each: (-each.times, each.name))

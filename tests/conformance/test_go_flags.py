@@ -21,11 +21,12 @@ def run(monkeypatch, capsys):
         monkeypatch.delenv(config.variable_of(name), raising=False)
     found = []
 
-    def serve(settings, notes):
-        found.append((settings, [note.text for note in notes if note.level == logging.WARNING]))
+    def serve(arguments):
+        notes = [note.text for note in arguments.notes if note.level == logging.WARNING]
+        found.append((arguments.settings(), notes))
         return 0
 
-    monkeypatch.setattr(cli, "_serve", serve)
+    monkeypatch.setattr("bbr.commands.serve.run", serve)
 
     def run(*arguments):
         code = cli.main(arguments)

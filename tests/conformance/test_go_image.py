@@ -67,7 +67,11 @@ def talk(process: Bbr, sent: list[bytes]) -> list[ProcessingResponse]:
 
 def notes(process: Bbr) -> list[str]:
     """Return what was said of the command line."""
-    return [line.partition(" bbr.cli: ")[2] for line in process.stderr.splitlines() if " bbr.cli: " in line]
+    return [
+        line.partition(" bbr.commands.serve: ")[2]
+        for line in process.stderr.splitlines()
+        if " bbr.commands.serve: " in line
+    ]
 
 
 STARTED = (
@@ -128,7 +132,7 @@ def test_what_nobody_knows_is_warned_of(pod: dict[str, str]) -> None:
             "--enable-pprof: has no effect: there is no pprof in a Python process",
             "argument 5 is no flag: left out, as in the Go routers",
         ]
-        assert process.stderr.count(" WARNING bbr.cli: ") == 2
+        assert process.stderr.count(" WARNING bbr.commands.serve: ") == 2
         assert process.stop() == 0
 
 

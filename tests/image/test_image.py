@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from bbr import cli
+from bbr.commands.exits import EXIT_FAILED
 from bench.harness.ports import free_port
 from tests.image import check
 
@@ -50,7 +51,7 @@ def test_health_check_is_a_command_of_ours(capsys):
     program, *flags = json.loads(arguments.partition("CMD ")[2])
     assert program == "/bbr"
     port = free_port()
-    assert cli.main([each.replace(":9005", f":{port}") for each in flags]) == cli.EXIT_FAILED
+    assert cli.main([each.replace(":9005", f":{port}") for each in flags]) == EXIT_FAILED
     assert "Connection refused" in capsys.readouterr().out
 
 

@@ -150,7 +150,7 @@ def test_a_start_that_fails_is_a_record():
     with bbr("--log-format=json", "--models=none.yaml") as process:
         assert process.wait() == 1
         (record,) = records(process)
-        assert (record["level"], record["logger"]) == ("critical", "bbr.cli")
+        assert (record["level"], record["logger"]) == ("critical", "bbr.commands.serve")
         assert record["message"] == "bbr serve: --models: none.yaml: No such file or directory."
 
 

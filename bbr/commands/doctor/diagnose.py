@@ -1,18 +1,15 @@
 """What `bbr doctor` does: get the answers, read the gateway, check it, report."""
 
 from pathlib import Path
-from typing import Final
 
 from bbr.commands.doctor import admin, report
 from bbr.commands.doctor.examine import examine
 from bbr.commands.doctor.finding import Severity
 from bbr.commands.doctor.gateway import read
+from bbr.commands.exits import EXIT_FAILED, EXIT_OK
 from bbr.config.settings import Settings
 from bbr.sources.sources import Sources
 from bbr.sources.table import SourceError
-
-EXIT_OK: Final = 0
-EXIT_FOUND: Final = 1
 
 
 def diagnose(
@@ -44,4 +41,4 @@ def diagnose(
     )
     told = report.as_json(gateway, findings) if as_json else report.as_text(gateway, findings)
     bad = any(each.severity is not Severity.INFO for each in findings)
-    return told, EXIT_FOUND if bad else EXIT_OK
+    return told, EXIT_FAILED if bad else EXIT_OK

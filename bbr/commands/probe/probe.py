@@ -29,9 +29,6 @@ from bbr.pb.ext_proc_pb2 import (
 from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from bbr.rpc.health import EXT_PROC_SERVICE, SERVICE
 
-EXIT_OK: Final = 0
-EXIT_FAILED: Final = 1
-
 MODES: Final = {"full-duplex": ProcessingMode.FULL_DUPLEX_STREAMED, "buffered": ProcessingMode.BUFFERED}
 
 # Asked for if no model is given: a name that no table has, so that the answer is a 404 or an identity.
@@ -47,7 +44,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ProbeOptions:
     """What to probe.
 
     Attributes:
@@ -100,7 +97,7 @@ class Report:
         problems: why the router is not healthy, one sentence each; empty if it is.
     """
 
-    asked: Asked
+    options: ProbeOptions
     handshake: Handshake | None = None
     connect_milliseconds: float | None = None
     health: str | None = None
@@ -109,17 +106,17 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
 
-def probe(asked: Asked) -> Report:
+def probe(options: ProbeOptions) -> Report:
     """Do a health check and an exchange, as far as they come.
 
     Raises:
-        OSError: a file of `asked.tls` can't be used.
+        OSError: a file of `options.tls` can't be used.
     """
-    report = Report(asked)
-    deadline = Deadline(asked.timeout_seconds)
-    if asked.health_address is not None:
-        _at(report, asked.health_address, lambda: _health_elsewhere(report, deadline))
-    if (address := asked.address) is not None:
+    report = Report(options)
+    deadline = Deadline(options.timeout_seconds)
+    if options.health_address is not None:
+        _at(report, options.health_address, lambda: _health_elsewhere(report, deadline))
+    if (address := options.address) is not None:
         _at(report, address, lambda: _all_else(report, address, deadline))
     return report
 
@@ -132,21 +129,21 @@ def _at(report: Report, address: Address, ask: Callable[[], None]) -> None:
 
 
 def _health_elsewhere(report: Report, deadline: Deadline) -> None:
-    assert report.asked.health_address is not None  # noqa: S101 (the caller's condition)
-    with Client(report.asked.health_address, None, deadline) as client:
+    assert report.options.health_address is not None  # noqa: S101 (the caller's condition)
+    with Client(report.options.health_address, None, deadline) as client:
         _ask_health(report, client)
 
 
 def _all_else(report: Report, address: Address, deadline: Deadline) -> None:
-    asked = report.asked
-    client, report.connect_milliseconds = _timed(lambda: Client(address, asked.tls, deadline))
+    options = report.options
+    client, report.connect_milliseconds = _timed(lambda: Client(address, options.tls, deadline))
     with client:
         report.handshake = client.handshake
-        if asked.health_address is None:
+        if options.health_address is None:
             _ask_health(report, client)
-        model = asked.model or UNLIKELY_MODEL
+        model = options.model or UNLIKELY_MODEL
         exchange = Exchange(_chat(model))
-        _, exchange.milliseconds = _timed(lambda: _converse(exchange, client, asked.mode))
+        _, exchange.milliseconds = _timed(lambda: _converse(exchange, client, options.mode))
         report.exchange = exchange
         _judge(report, exchange, model)
 
@@ -158,14 +155,14 @@ def _timed(call: Callable[[], T]) -> tuple[T, float]:
 
 
 def _ask_health(report: Report, client: Client) -> None:
-    asked = report.asked
-    address = asked.health_address or asked.address
+    options = report.options
+    address = options.health_address or options.address
     try:
         answer, report.health_milliseconds = _timed(lambda: _check(client))
     except CallEndedError as error:
         # The Go routers offer health on a port of its own only; the exchange tells more than it would anyway.
         report.health = "not offered" if error.code == _UNIMPLEMENTED else "failed"
-        if error.code != _UNIMPLEMENTED or asked.health_address is not None:
+        if error.code != _UNIMPLEMENTED or options.health_address is not None:
             report.problems.append(f"{address}: the health check failed: {error}")
         return
     try:
@@ -295,7 +292,7 @@ def _kind(answer: ProcessingResponse) -> str:
 
 def _judge(report: Report, exchange: Exchange, model: str) -> None:
     """Hold a complete exchange against what was asked for."""
-    where, wanted, immediate = report.asked.address, report.asked.model, exchange.immediate
+    where, wanted, immediate = report.options.address, report.options.model, exchange.immediate
     if immediate is not None:
         if wanted is not None or immediate.status.code != _NOT_FOUND:
             code, details = immediate.status.code, plain(immediate.details)
@@ -311,21 +308,24 @@ def _judge(report: Report, exchange: Exchange, model: str) -> None:
 
 def text(report: Report) -> str:
     """Return a report for people."""
-    asked, exchange = report.asked, report.exchange
+    options, exchange = report.options, report.exchange
     rows = [("connected", f"{report.connect_milliseconds:.1f} ms")] if report.connect_milliseconds is not None else []
     if (shaken := report.handshake) is not None:
-        verified = "verified" if asked.tls and asked.tls.ca else "NOT VERIFIED, since no --tls-ca is given"
+        verified = "verified" if options.tls and options.tls.ca else "NOT VERIFIED, since no --tls-ca is given"
         rows.append(("TLS", f"{shaken.version}, ALPN {shaken.alpn or 'none'}; the certificate is {verified}"))
         rows.append(("certificate", f"SHA-256 {shaken.fingerprint}"))
     if report.health is not None:
-        where = f" at {asked.health_address}" if asked.address and asked.health_address else ""
+        where = f" at {options.health_address}" if options.address and options.health_address else ""
         rows.append(("health", f"{report.health}{where} ({report.health_milliseconds:.1f} ms)"))
     if exchange is not None:
-        model = plain(asked.model or UNLIKELY_MODEL)
-        rows.append(("exchange", f"{asked.mode}, for model {model} ({exchange.milliseconds:.1f} ms)"))
+        model = plain(options.model or UNLIKELY_MODEL)
+        rows.append(("exchange", f"{options.mode}, for model {model} ({exchange.milliseconds:.1f} ms)"))
         rows += _exchange_rows(exchange)
     verdict = "unhealthy" if report.problems else "healthy"
-    lines = [f"{asked.address or asked.health_address}: {verdict}", *(f"  {name:<12}{value}" for name, value in rows)]
+    lines = [
+        f"{options.address or options.health_address}: {verdict}",
+        *(f"  {name:<12}{value}" for name, value in rows),
+    ]
     return "\n".join([*lines, *(f"  {problem}." for problem in report.problems)]) + "\n"
 
 
@@ -344,9 +344,9 @@ def _exchange_rows(exchange: Exchange) -> list[tuple[str, str]]:
 
 def as_json(report: Report) -> str:
     """Return a report for programs."""
-    asked, exchange, shaken = report.asked, report.exchange, report.handshake
+    options, exchange, shaken = report.options, report.exchange, report.handshake
     found: dict[str, Any] = {
-        "address": str(asked.address or asked.health_address),
+        "address": str(options.address or options.health_address),
         "healthy": not report.problems,
         "problems": report.problems,
         "connect_milliseconds": _rounded(report.connect_milliseconds),
@@ -359,24 +359,24 @@ def as_json(report: Report) -> str:
             "version": shaken.version,
             "alpn": shaken.alpn,
             "certificate_sha256": shaken.fingerprint,
-            "verified": bool(asked.tls and asked.tls.ca),
+            "verified": bool(options.tls and options.tls.ca),
         }
     if report.health is not None:
         found["health"] = {
-            "address": str(asked.health_address or asked.address),
+            "address": str(options.health_address or options.address),
             "status": report.health,
             "milliseconds": _rounded(report.health_milliseconds),
         }
     if exchange is not None:
-        found["exchange"] = _exchange_as_json(exchange, asked)
+        found["exchange"] = _exchange_as_json(exchange, options)
     return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
 
 
-def _exchange_as_json(exchange: Exchange, asked: Asked) -> dict[str, Any]:
+def _exchange_as_json(exchange: Exchange, options: ProbeOptions) -> dict[str, Any]:
     immediate = exchange.immediate
     return {
-        "mode": asked.mode,
-        "model": asked.model or UNLIKELY_MODEL,
+        "mode": options.mode,
+        "model": options.model or UNLIKELY_MODEL,
         "milliseconds": _rounded(exchange.milliseconds),
         "set_headers": [[name, value.decode("utf-8", "replace")] for name, value in exchange.sets],
         "remove_headers": exchange.removes,

@@ -1,14 +1,19 @@
+import io
 import json
+import sys
 
 import pytest
 
-from bbr.commands.explain import Asked, explain
+import bbr.commands.explain
+from bbr import cli
+from bbr.commands.explain import SampleRequest, explain
 from bbr.config.settings import Settings
 from bbr.exchange.policy import BodyMode, Compat, InvalidJson
 from bbr.models.routing import MissingModel, UnknownModel
 from bbr.sources.table import SourceError
 from bench.harness.background import Background
 from bench.harness.fake_kubernetes import FakeKubernetes
+from tests.support.commands import failure
 
 JSON = ("content-type", "application/json")
 STRIPPED = (
@@ -24,7 +29,7 @@ def models(tmp_path):
 
 
 def chat(body, *headers):
-    return Asked("POST", "/v1/chat/completions", headers or (JSON,), body)
+    return SampleRequest("POST", "/v1/chat/completions", headers or (JSON,), body)
 
 
 BOTH = pytest.mark.parametrize("mode", [BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED], ids=lambda mode: mode.name)
@@ -32,8 +37,7 @@ BOTH = pytest.mark.parametrize("mode", [BodyMode.FULL_DUPLEX_STREAMED, BodyMode.
 
 @BOTH
 def test_a_routed_request(models, mode):
-    text, status = explain(Settings(models=models, assume_body_mode=mode), chat(b'{"model": "gpt"}'))
-    assert status == 0
+    text = explain(Settings(models=models, assume_body_mode=mode), chat(b'{"model": "gpt"}'))
     assert text == (
         f"Routed gpt: it is an alias (file {models}, line 2).\n"
         "  set     X-Gateway-Model-Name: sql\n"
@@ -44,8 +48,7 @@ def test_a_routed_request(models, mode):
 
 @BOTH
 def test_a_refused_request(models, mode):
-    text, status = explain(Settings(models=models, assume_body_mode=mode), chat(b'{"model": "x"}'))
-    assert status == 0
+    text = explain(Settings(models=models, assume_body_mode=mode), chat(b'{"model": "x"}'))
     first, second = text.splitlines()
     assert first == "The router answers itself: 404, bbr:model-not-found."
     assert json.loads(second)["error"]["code"] == "model_not_found"
@@ -53,7 +56,7 @@ def test_a_refused_request(models, mode):
 
 PASSED = {
     "no model": (chat(b"{}"), "its body names no model"),
-    "no body": (Asked("GET", "/x"), "it has no body, and nothing else that names a model"),
+    "no body": (SampleRequest("GET", "/x"), "it has no body, and nothing else that names a model"),
     "not read": (
         chat(b"x", ("Content-Type", "audio/wav")),
         "its body is not read: by its method or content type, or by --include-path and --exclude-path",
@@ -66,16 +69,16 @@ PASSED = {
 @pytest.mark.parametrize(("asked", "why"), PASSED.values(), ids=PASSED)
 def test_a_request_that_passes(models, mode, asked, why):
     settings = Settings(models=models, assume_body_mode=mode, on_invalid_json=InvalidJson.PASS_STRIPPED)
-    assert explain(settings, asked) == (f"Passed on without routing headers: {why}.\n{STRIPPED}", 0)
+    assert explain(settings, asked) == f"Passed on without routing headers: {why}.\n{STRIPPED}"
 
 
 def test_a_request_by_a_rule_of_the_settings(models):
     settings = Settings(models=models, missing_model=MissingModel.DEFAULT, default_model="sql")
-    assert explain(settings, chat(b"{}"))[0].startswith(
+    assert explain(settings, chat(b"{}")).startswith(
         f"Routed: the request names no model: --missing-model=default (file {models}, line 1).\n"
     )
     settings = Settings(models=models, unknown_model=UnknownModel.EMPTY)
-    assert explain(settings, chat(b'{"model": "x"}'))[0] == (
+    assert explain(settings, chat(b'{"model": "x"}')) == (
         "Routed x: the table does not hold it: --unknown-model=empty.\n"
         "  set     X-Gateway-Model-Name: x\n"
         "  set     X-Gateway-Base-Model-Name: \n"
@@ -85,13 +88,13 @@ def test_a_request_by_a_rule_of_the_settings(models):
 
 def test_the_answers_of_a_go_router(models):
     settings = Settings(models=models, compat=Compat.GIE, unknown_model=UnknownModel.EMPTY)
-    text, _ = explain(settings, chat(b'{"model": 1}'))
+    text = explain(settings, chat(b'{"model": 1}'))
     assert text.splitlines()[1:] == [
         "  set     X-Gateway-Model-Name: 1",
         "  set     X-Gateway-Base-Model-Name: ",
         "  set     Content-Length: 12",
     ]
-    assert explain(settings, chat(b"{"))[0] == (
+    assert explain(settings, chat(b"{")) == (
         "The router answers itself: 400, bbr:invalid-json.\n"
         "inference error: BadRequest - failed to parse request body: unexpected end of data at byte 1.\n"
     )
@@ -99,12 +102,11 @@ def test_the_answers_of_a_go_router(models):
 
 def test_a_long_body(models):
     body = b'{"prompt": "%s", "model": "sql"}' % (b"x" * 300_000)
-    assert explain(Settings(models=models), chat(body))[0].startswith("Routed sql: ")
+    assert explain(Settings(models=models), chat(body)).startswith("Routed sql: ")
 
 
 def test_as_json(models):
-    text, status = explain(Settings(models=models), chat(b'{"model": "sql"}'), as_json=True)
-    assert status == 0
+    text = explain(Settings(models=models), chat(b'{"model": "sql"}'), as_json=True)
     assert json.loads(text) == {
         "outcome": "routed",
         "reason": None,
@@ -118,7 +120,7 @@ def test_as_json(models):
 
 
 def test_a_refusal_as_json(models):
-    found = json.loads(explain(Settings(models=models), chat(b'{"model": 1}'), as_json=True)[0])
+    found = json.loads(explain(Settings(models=models), chat(b'{"model": 1}'), as_json=True))
     assert (found["outcome"], found["reason"], found["rule"]) == ("refused", "model-not-string", None)
     assert (found["answer"]["status"], found["answer"]["details"]) == (400, "bbr:model-not-string")
     assert json.loads(found["answer"]["body"])["error"]["param"] == "model"
@@ -130,7 +132,7 @@ def test_a_model_of_a_cluster(tmp_path):
         fake.put("a", data={"baseModel": "gemma", "adapters": "- gemma-lora"})
         background.run(fake.start())
         settings = Settings(kubernetes=True, kubeconfig=fake.kubeconfig(tmp_path))
-        text, _ = explain(settings, chat(b'{"model": "gemma-lora"}'))
+        text = explain(settings, chat(b'{"model": "gemma-lora"}'))
         background.run(fake.stop())
     assert text.startswith("Routed gemma-lora: it is an adapter (ConfigMap default/a).\n")
 
@@ -139,3 +141,52 @@ def test_a_table_that_can_not_be_used(models):
     models.write_text("models: x", encoding="utf-8")
     with pytest.raises(SourceError, match="line 1: models must be a list"):
         explain(Settings(models=models), chat(b"{}"))
+
+
+BODY = b'{"model": "sql"}'
+
+
+def test_explain_reads_the_body_from_a_file(capsys, models, tmp_path):
+    (tmp_path / "body").write_bytes(BODY)
+    assert cli.main(["explain", str(tmp_path / "body"), f"--models={models}"]) == 0
+    assert capsys.readouterr().out.startswith("Routed sql: it is an adapter")
+
+
+def test_explain_reads_the_body_from_stdin(capsys, models, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(BODY)))
+    assert cli.main(["explain", "-", f"--models={models}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["set_headers"]["X-Gateway-Base-Model-Name"] == "qwen"
+
+
+ASKED = [
+    pytest.param([], ("GET", "/v1/chat/completions", [], None), id="nothing"),
+    pytest.param(["--path=/x", "--method=PUT"], ("PUT", "/x", [], None), id="path and method"),
+    pytest.param(["BODY"], ("POST", "/v1/chat/completions", [("content-type", "application/json")], BODY), id="a body"),
+    pytest.param(
+        ["BODY", "--header=Content-Type: text/plain", "--header", "a:b:c"],
+        ("POST", "/v1/chat/completions", [("Content-Type", "text/plain"), ("a", "b:c")], BODY),
+        id="headers",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "asked"), ASKED)
+def test_explain_takes_a_request(monkeypatch, tmp_path, arguments, asked):
+    found = []
+    monkeypatch.setattr(bbr.commands.explain, "explain", lambda *args, **_: found.append(args[1]) or "")
+    (tmp_path / "body").write_bytes(BODY)
+    assert cli.main(["explain", *[each.replace("BODY", str(tmp_path / "body")) for each in arguments]]) == 0
+    assert found == [asked]
+
+
+EXPLAIN_MISUSES = {
+    "a header without a colon": (["--header=x"], "bbr explain: --header: 'x' is not NAME:VALUE.\n"),
+    "a header without a name": (["--header= :x"], "bbr explain: --header: ' :x' is not NAME:VALUE.\n"),
+    "a body that is not there": (["/none/such"], "bbr explain: /none/such: No such file or directory.\n"),
+    "a wrong setting": (["--grpc-port=0"], "bbr explain: --grpc-port: '0' is not a port (1 to 65535).\n"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), EXPLAIN_MISUSES.values(), ids=EXPLAIN_MISUSES)
+def test_explain_misuse_is_one_sentence(capsys, arguments, sentence):
+    assert failure(capsys, "explain", *arguments) == (2, sentence)

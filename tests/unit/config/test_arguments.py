@@ -1,13 +1,15 @@
 """The settings on a command line: which options a help shows, and what is made of them."""
 
 import argparse
+import logging
 import re
 
 import pytest
 
 from bbr import cli
-from bbr.config import arguments
+from bbr.config import arguments, go_flags
 from bbr.config import settings as config
+from bbr.config.arguments import Arguments
 from bbr.config.options import Group
 
 
@@ -16,7 +18,7 @@ def shown(capsys, *arguments):
     with pytest.raises(SystemExit) as exit_:
         cli.main(arguments)
     assert exit_.value.code == 0
-    parts = re.split(r"^(\w.*):\n", capsys.readouterr().out.partition("Every flag")[0], flags=re.MULTILINE)
+    parts = re.split(r"^(\w.*):\n", capsys.readouterr().out.partition("Every option")[0], flags=re.MULTILINE)
     return {
         heading: [" ".join(entry.split()) for entry in re.split(r"^  (?=-)", text, flags=re.MULTILINE)[1:]]
         for heading, text in zip(parts[1::2], parts[2::2], strict=True)
@@ -62,16 +64,34 @@ def test_no_option_is_broken_in_two_by_help(capsys, monkeypatch):
     assert not re.search(r"[a-z]-$", capsys.readouterr().out, flags=re.MULTILINE)
 
 
-def parsed(*words):
+def parsed(*words, line=None):
     parser = argparse.ArgumentParser()
     arguments.add_settings(parser)
-    return arguments.given_settings(vars(parser.parse_args(words)) | {"json": True, "path": "/"})
+    parser.add_argument("--json", action="store_true")
+    return Arguments(vars(parser.parse_args(words)), line)
 
 
-def test_what_is_given_is_text_by_the_names_of_settings():
-    assert parsed() == {}
-    assert parsed("--tracing", "--grpc-port=7") == {"tracing": "true", "grpc_port": "7"}
-    assert parsed("--strip-header=a,b", "--strip-header", "c") == {"strip_header": "a,b,c"}
+@pytest.fixture
+def no_variables(monkeypatch):
+    for name in config.OPTIONS:
+        monkeypatch.delenv(config.variable_of(name), raising=False)
+
+
+def test_settings_of_arguments(no_variables, monkeypatch):
+    assert parsed().settings() == config.Settings()
+    assert parsed("--tracing", "--grpc-port=7").settings() == config.Settings(tracing=True, grpc_port=7)
+    assert parsed("--strip-header=a,b", "--strip-header", "c").settings().strip_header == ("a", "b", "c")
+    monkeypatch.setenv("BBR_GRPC_PORT", "8")
+    assert parsed().settings().grpc_port == 8
+
+
+def test_settings_and_notes_of_a_go_routers_command_line(no_variables):
+    line = go_flags.CommandLine([], {"log_level": "debug"}, [go_flags.Note(logging.INFO, "so it is")])
+    found = parsed("--json", line=line)
+    assert found.settings() == config.Settings(log_level="debug")
+    assert found.notes == line.notes
+    assert found["json"] is True
+    assert parsed().notes == []
 
 
 def test_some_settings_alone():

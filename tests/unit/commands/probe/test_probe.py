@@ -7,7 +7,7 @@ import pytest
 
 from bbr.commands.probe import probe
 from bbr.commands.probe.client import Address, Tls
-from bbr.commands.probe.probe import Asked
+from bbr.commands.probe.probe import ProbeOptions
 from bbr.models.registry import Registry
 from bbr.pb.ext_proc_pb2 import (
     BodyMutation,
@@ -48,7 +48,7 @@ def router(background, transport):
 
 
 def at(port, **more):
-    return Asked(address=Address("127.0.0.1", port), **more)
+    return ProbeOptions(address=Address("127.0.0.1", port), **more)
 
 
 @pytest.mark.parametrize("mode", probe.MODES)
@@ -221,8 +221,8 @@ def test_health_at_an_address_of_its_own():
 
 def test_health_alone():
     with grpc_server(answering([]), "SERVING") as port, grpc_server(answering([]), "NOT_SERVING") as sick:
-        report = probe.probe(Asked(health_address=Address("127.0.0.1", port)))
-        other = probe.probe(Asked(health_address=Address("127.0.0.1", sick)))
+        report = probe.probe(ProbeOptions(health_address=Address("127.0.0.1", port)))
+        other = probe.probe(ProbeOptions(health_address=Address("127.0.0.1", sick)))
     assert (report.health, report.problems, report.exchange) == ("SERVING", [], None)
     lines = [line.split(" (")[0] for line in probe.text(report).splitlines()]
     assert lines == [f"127.0.0.1:{port}: healthy", "  health      SERVING"]

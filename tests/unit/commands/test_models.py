@@ -3,12 +3,14 @@ import os
 
 import pytest
 
-from bbr.commands import table as commands
+import bbr.sources.file
+from bbr import cli
+from bbr.commands import models as commands
 from bbr.config.settings import Settings
-from bbr.sources import file
 from bbr.sources.table import SourceError
 from bench.harness.background import Background
 from bench.harness.fake_kubernetes import FakeKubernetes
+from tests.support.commands import failure
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ def test_models_as_json_without_a_table():
 
 
 def test_models_of_a_directory_that_can_not_be_read(models, monkeypatch):
-    monkeypatch.setattr(file, "MAX_FILES", 0)
+    monkeypatch.setattr(bbr.sources.file, "MAX_FILES", 0)
     with pytest.raises(SourceError):
         commands.models(of(models.parent))
 
@@ -122,28 +124,29 @@ def test_models_of_a_cluster_that_is_not_known(tmp_path):
         commands.models(Settings(kubernetes=True, kubeconfig=tmp_path / "none"))
 
 
-def test_check_asks_no_cluster(models, tmp_path):
-    text, status = commands.check(Settings(models=models, kubernetes=True, kubeconfig=tmp_path / "none"))
-    assert (status, "ConfigMaps" in text) == (0, False)
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "models.yaml"
+    path.write_text("models: [{name: qwen, adapters: [sql]}]", encoding="utf-8")
+    return path
 
 
-def test_check_of_a_valid_file(models):
-    assert commands.check(of(models)) == (f"1 base model, 1 adapter and 1 alias from {models}.\n", 0)
+def test_models_prints_the_table(capsys, table):
+    assert cli.main(["models", f"--models={table}"]) == 0
+    out, err = capsys.readouterr()
+    assert "1 base model and 1 adapter from" in out
+    assert err == ""
 
 
-def test_check_of_a_broken_file(models):
-    write(models, "models: x")
-    assert commands.check(of(models)) == (f"--models: {models}: line 1: models must be a list.\n", 1)
+def test_models_prints_json(capsys, table, monkeypatch):
+    monkeypatch.setenv("BBR_MODELS", str(table))
+    assert cli.main(["models", "--json"]) == 0
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)["models"]] == ["qwen", "sql"]
 
 
-def test_check_of_a_file_that_is_not_there(tmp_path):
-    assert commands.check(of(tmp_path / "x")) == (f"--models: {tmp_path / 'x'}: No such file or directory.\n", 1)
-
-
-def test_check_of_a_file_with_an_alias_of_nothing(models):
-    write(models, "models: []\naliases: {x: y}\n")
-    text, status = commands.check(of(models))
-    assert status == 1
-    assert text.endswith(
-        f"Ignored:\n  x can't be an alias of y (file {models}, line 2): y is no base model and no adapter\n"
+def test_models_of_a_directory_that_can_not_be_read_is_one_sentence(capsys, table, monkeypatch):
+    monkeypatch.setattr(bbr.sources.file, "MAX_FILES", 0)
+    assert failure(capsys, "models", f"--models={table.parent}") == (
+        1,
+        f"bbr models: --models: {table.parent}: the directory has 1 files; at most 0 are read.\n",
     )

@@ -1,0 +1,83 @@
+"""`bbr models`: the model table as it would be served, and what is wrong with it."""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import orjson
+
+from bbr.commands import output
+from bbr.commands.exits import EXIT_FAILED, EXIT_OK, CommandError
+from bbr.config.arguments import Arguments, add_settings
+from bbr.config.options import Group
+from bbr.config.settings import Settings
+from bbr.models.listing import in_order
+from bbr.models.registry import Entry, Kind
+from bbr.sources import description
+from bbr.sources.sources import Sources
+from bbr.sources.table import SourceError
+from bbr.text import dumps
+
+ARGUMENTS: Final = "[OPTION...]"
+DESCRIPTION: Final = """\
+Print the model table that `bbr serve` would have with the same options and variables: each name, what it stands for,
+and the object that declares it; claims that are ignored because they contradict others; objects that can't be used."""
+EPILOG: Final = """\
+Exit status: 0; 1 if an object can't be used; 2 if an option or a variable is unusable."""
+
+_HEADINGS: Final = ("NAME", "KIND", "BASE MODEL", "DECLARED BY")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `bbr models`."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_settings(parser, hidden=set(Group) - {Group.TABLE})
+
+
+def run(arguments: Arguments) -> int:
+    """Print the table and return the exit status.
+
+    Raises:
+        ConfigError: a setting is unusable.
+        CommandError: a source can't be read at all.
+    """
+    settings = arguments.settings()
+    output.answer_only()
+    try:
+        text, status = models(settings, as_json=arguments["json"])
+    except SourceError as error:
+        raise CommandError(EXIT_FAILED, error) from None
+    output.write(text)
+    return status
+
+
+def models(settings: Settings, *, as_json: bool = False) -> tuple[str, int]:
+    """Return the table as text, or as JSON, and the exit status: 1 if an object can't be used.
+
+    Raises:
+        SourceError: a source can't be read at all.
+    """
+    sources = Sources(settings)
+    sources.read_all()
+    table = sources.table
+    status = EXIT_FAILED if table.broken else EXIT_OK
+    if as_json:
+        entries = [description.model(name, entry) for name, entry in in_order(table.registry)]
+        found = description.described(table) | {"models": entries}
+        return dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n", status
+    lines = []
+    if table.registry.size:
+        rows = [(name, _kind(entry), entry.base_model, str(entry.origin)) for name, entry in in_order(table.registry)]
+        lines += [*_columns([_HEADINGS, *rows]), ""]
+    lines += [f"{sources}.", *description.wrong(table)]
+    return "\n".join(lines) + "\n", status
+
+
+def _kind(entry: Entry) -> str:
+    return f"alias of {entry.alias_of}" if entry.kind is Kind.ALIAS else str(entry.kind)
+
+
+def _columns(rows: Iterable[Sequence[str]]) -> list[str]:
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,27 @@
+"""Where the answer of a command goes."""
+
+import logging
+import os
+import sys
+
+
+def answer_only() -> None:
+    """Keep logs off stderr: what is wrong stands in the answer of a command that looks, and need not be said twice."""
+    logging.getLogger("bbr").addHandler(logging.NullHandler())
+
+
+def write(text: str) -> None:
+    """Write to stdout. Characters that its encoding lacks, and bytes of a file's name that are no text, are escaped.
+
+    Raises:
+        SystemExit: stdout can't be written to; a reader that has closed it is no error.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would be tried again, and fail again, when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # whoever reads has seen enough
+            raise SystemExit(f"bbr: stdout can't be written to: {error.strerror}.") from None

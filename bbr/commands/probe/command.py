@@ -1,0 +1,91 @@
+"""`bbr probe`: its arguments, and what it prints. It takes nothing from the environment."""
+
+import argparse
+from typing import Final
+
+from bbr.commands import output
+from bbr.commands.exits import EXIT_FAILED, EXIT_OK
+from bbr.commands.probe import probe
+from bbr.commands.probe.client import Address, Tls
+from bbr.commands.probe.probe import MODES, ProbeOptions
+from bbr.config import options
+from bbr.config.arguments import Arguments
+from bbr.config.settings import ConfigError
+
+ARGUMENTS: Final = "[OPTION...]"
+DESCRIPTION: Final = """\
+Ask an ext_proc server, bbr or another, for its health and for one real exchange, as a gateway would, and print the
+answers. It suits a container's health check."""
+EPILOG: Final = """\
+Exit status: 0 the server is healthy, and routes --model if that is given; 1 it is not healthy, does not route, or can't
+be reached; 2 an option is unusable."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `bbr probe`."""
+    add = parser.add_argument
+    add("--addr", metavar="HOST:PORT", help="where ext_proc is served (without it: only health, at --health-addr)")
+    add("--tls", action="store_true", help="speak TLS at --addr; only --tls-ca makes it verify the certificate")
+    add("--tls-ca", metavar="FILE", help="PEM file with the authorities that may have signed the certificate")
+    add("--tls-cert", metavar="FILE", help="PEM file with a client certificate to show")
+    add("--tls-key", metavar="FILE", help="PEM file with its key")
+    add("--server-name", metavar="NAME", help="name to ask for and to verify (default: the host of --addr)")
+    add("--health-addr", metavar="HOST:PORT", help="ask for health there, in plaintext (default: at --addr)")
+    add("--model", metavar="NAME", help="must be routed (default: an unlikely name, for which a 404 is healthy too)")
+    add("--mode", choices=MODES, default="full-duplex", help="body mode (default: full-duplex)")
+    add("--timeout", metavar="SECONDS", default="5", help="for all of it (default: 5)")
+    add("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: Arguments) -> int:
+    """Print what the probe found and return the exit status.
+
+    Raises:
+        ConfigError: an argument is unusable.
+    """
+    try:
+        report = probe.probe(_options(arguments))
+    except OSError as error:  # what the network does is in the report
+        raise ConfigError(f"--tls-ca, --tls-cert or --tls-key can't be used: {error.strerror or error}") from None
+    output.write(probe.as_json(report) if arguments["json"] else probe.text(report))
+    return EXIT_FAILED if report.problems else EXIT_OK
+
+
+def _options(arguments: Arguments) -> ProbeOptions:
+    address, health_address = _address("--addr", arguments["addr"]), _address("--health-addr", arguments["health_addr"])
+    if not address and (not health_address or arguments["tls"] or arguments["model"]):
+        raise ConfigError("--addr is missing; --health-addr alone is enough for health, which is plaintext")
+    return ProbeOptions(
+        address=address,
+        tls=_tls(arguments),
+        health_address=health_address,
+        model=arguments["model"],
+        mode=arguments["mode"],
+        timeout_seconds=_seconds(arguments["timeout"]),
+    )
+
+
+def _address(flag: str, text: str | None) -> Address | None:
+    if not text:
+        return None
+    host, _, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not bare or (":" in bare) != (bare != host) or not (port.isdecimal() and 0 < int(port) < 1 << 16):
+        raise ConfigError(f"{flag}: {text!r} is not HOST:PORT")
+    return Address(bare, int(port))
+
+
+def _tls(arguments: Arguments) -> Tls | None:
+    files = {name: arguments[f"tls_{name}"] for name in ("ca", "cert", "key")}
+    if not arguments["tls"] and (any(files.values()) or arguments["server_name"]):
+        raise ConfigError("--tls-ca, --tls-cert, --tls-key and --server-name need --tls")
+    if bool(files["cert"]) != bool(files["key"]):
+        raise ConfigError("--tls-cert and --tls-key belong together: a certificate and its key")
+    return Tls(**files, server_name=arguments["server_name"]) if arguments["tls"] else None
+
+
+def _seconds(text: str) -> float:
+    try:
+        return options.positive_seconds(text)
+    except ValueError as error:
+        raise ConfigError(f"--timeout: {text!r} {error}") from None

@@ -1,0 +1,54 @@
+"""The model table as JSON and as sentences, for `bbr models`, `bbr check`, `bbr explain` and the admin port."""
+
+from typing import Any
+
+from bbr.models.registry import Conflict, Entry, Origin
+from bbr.sources.table import Table
+
+
+def described(table: Table) -> dict[str, Any]:
+    """Return what JSON says of a table besides its entries."""
+    return {
+        "identity": table.registry.identity,
+        "conflicts": [_conflict(conflict) for conflict in table.conflicts],
+        "broken": [{"source": source, "object": key, "why": why} for (source, key), why in table.broken.items()],
+    }
+
+
+def model(name: str, entry: Entry) -> dict[str, Any]:
+    """Return an entry of the table for JSON."""
+    return {"name": name, **_meaning(entry)}
+
+
+def origin(origin: Origin) -> dict[str, Any]:
+    """Return an object's origin for JSON."""
+    return {"kind": origin.kind, "namespace": origin.namespace, "name": origin.name, "line": origin.line or None}
+
+
+def wrong(table: Table) -> list[str]:
+    """Return lines that tell which claims are ignored and which objects can't be used; none if all is well."""
+    lines = []
+    if table.conflicts:
+        lines += ["", "Ignored:", *(f"  {conflict}" for conflict in table.conflicts)]
+    if table.broken:
+        lines += ["", "Can't be used:", *(f"  {source} {key}: {why}" for (source, key), why in table.broken.items())]
+    return lines
+
+
+def _meaning(entry: Entry) -> dict[str, Any]:
+    return {
+        "kind": str(entry.kind),
+        "base_model": entry.base_model,
+        "alias_of": entry.alias_of,
+        "declared_by": origin(entry.origin),
+    }
+
+
+def _conflict(conflict: Conflict) -> dict[str, Any]:
+    kept = conflict.kept
+    return {
+        "name": conflict.name,
+        "kept": _meaning(kept) if kept else None,
+        "ignored": _meaning(conflict.refused),
+        "why": str(conflict),
+    }

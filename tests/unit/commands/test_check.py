@@ -1,0 +1,68 @@
+import pytest
+
+from bbr import cli
+from bbr.commands import check as commands
+from bbr.config.settings import Settings
+from tests.support.commands import PYTHON_M, run
+
+
+@pytest.fixture
+def models(tmp_path):
+    return write(
+        tmp_path / "a.yaml",
+        "models:\n- name: org/qwen\n  adapters: [sql]\naliases:\n  gpt: sql\n",
+    )
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def of(path, **settings):
+    return Settings(models=path, **settings)
+
+
+def test_check_asks_no_cluster(models, tmp_path):
+    text, status = commands.check(Settings(models=models, kubernetes=True, kubeconfig=tmp_path / "none"))
+    assert (status, "ConfigMaps" in text) == (0, False)
+
+
+def test_check_of_a_valid_file(models):
+    assert commands.check(of(models)) == (f"1 base model, 1 adapter and 1 alias from {models}.\n", 0)
+
+
+def test_check_of_a_broken_file(models):
+    write(models, "models: x")
+    assert commands.check(of(models)) == (f"--models: {models}: line 1: models must be a list.\n", 1)
+
+
+def test_check_of_a_file_that_is_not_there(tmp_path):
+    assert commands.check(of(tmp_path / "x")) == (f"--models: {tmp_path / 'x'}: No such file or directory.\n", 1)
+
+
+def test_check_of_a_file_with_an_alias_of_nothing(models):
+    write(models, "models: []\naliases: {x: y}\n")
+    text, status = commands.check(of(models))
+    assert status == 1
+    assert text.endswith(
+        f"Ignored:\n  x can't be an alias of y (file {models}, line 2): y is no base model and no adapter\n"
+    )
+
+
+def test_check_in_a_process(tmp_path):
+    models = write(tmp_path / "models.yaml", "models: [{name: qwen, adapters: [sql]}]")
+    done = run(PYTHON_M, "check", str(models))
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"1 base model and 1 adapter from {models}.\n", "")
+    models.write_text("models:\n- nam: x\n", encoding="utf-8")
+    done = run(PYTHON_M, "check", str(models))
+    sentence = "line 2: an entry of models can't hold nam; known: adapters, name"
+    assert (done.returncode, done.stdout, done.stderr) == (1, f"--models: {models}: {sentence}.\n", "")
+    done = run(PYTHON_M, "check", "--grpc-port=1", str(models))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "bbr check: --grpc-port=1 is not a flag of `bbr check`; see `bbr check --help`.\n"
+
+
+def test_check_knows_the_longest_name(capsys, models):
+    assert cli.main(["check", str(models), "--max-model-length=3"]) == 1
+    assert "at most 3 are allowed" in capsys.readouterr().out
