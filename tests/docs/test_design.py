@@ -1,11 +1,13 @@
 """DESIGN.md and the pages of design stay true: what they point to exists, and their tables are those of the code."""
 
+import importlib
 import re
+from functools import reduce
 from pathlib import Path
 
 import pytest
 
-from bbr.config.settings import OPTIONS
+from bbr.config.settings import OPTIONS, load
 from tests.unit.test_imports import ROOMS
 
 ROOT = Path(__file__).parents[2]
@@ -91,3 +93,71 @@ def test_links_lead_somewhere(page):
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+LIMITS = TEXTS["docs/design/limits.md"]
+# A flag, or a file and the names in it that a row of the page of limits points to.
+POINTERS = re.compile(r"`--([a-z-]+)`|`(bbr/[\w/]+)\.py`((?: `[A-Za-z_][\w.]*`)*)")
+DEFAULTS = load({}, {})
+
+
+def named(text: str) -> list[tuple[str, object]]:
+    """Return what a text points to, in its order: the name, and the flag's default or the object."""
+    found: list[tuple[str, object]] = []
+    for flag, path, names in POINTERS.findall(text):
+        if flag:
+            found.append((flag, getattr(DEFAULTS, flag.replace("-", "_"))))
+            continue
+        module = importlib.import_module(path.replace("/", "."))
+        for name in re.findall(r"`([^`]+)`", names):
+            holder, _, field = name.rpartition(".")
+            owner = reduce(getattr, holder.split("."), module) if holder else module
+            declared = getattr(owner, "__dataclass_fields__", {}).get(field)
+            default = getattr(owner, "_field_defaults", {}).get(field)
+            found.append((name, declared.default if declared else default or getattr(owner, field)))
+    return found
+
+
+def spellings(value: int | float) -> set[str]:
+    """Return how a bound may be written, its unit aside unless it is part of the figure."""
+    found = {f"{value:,g}" if isinstance(value, float) else f"{value:,}", f"{value * 1000:g} ms"}
+    for unit, octets in (("KiB", 1 << 10), ("MiB", 1 << 20)):
+        if value >= octets and value % octets == 0:
+            found.add(f"{value // octets:g} {unit}")
+    return found
+
+
+def wrong(row: str) -> list[str]:
+    """Return the names in a row of limits whose values are not the bounds that it says, one after another."""
+    _, bound, where, *_ = row.split(" | ")
+    values = named(where)
+    bounds = [re.match(r"[\d,.]+(?: (?:KiB|MiB|ms)\b)?", each)[0] for each in bound.split("; ")]
+    assert len(values) in (0, len(bounds)), row
+    return [name for (name, value), said in zip(values, bounds, strict=False) if said not in spellings(value)]
+
+
+def rows(heading: str) -> list[str]:
+    """Return the rows of the tables one of whose columns is called so."""
+    found = []
+    for table in re.findall(r"(?:^\|.*\n)+", LIMITS, re.MULTILINE):
+        head, _, *body = table.splitlines()
+        if heading in head.split(" | "):
+            found += body
+    return found
+
+
+@pytest.mark.parametrize("row", rows("enforced by"))
+def test_a_limit_is_what_the_code_has(row):
+    assert wrong(row) == []
+
+
+def test_a_wrong_limit_is_found():
+    where = "`bbr/reading/multipart.py` `MAX_PARTS` `MAX_PART_FIELDS` | |"
+    assert wrong(f"| parts; fields | 1,000; 8 | {where}") == []
+    assert wrong(f"| parts; fields | 8; 1,000 | {where}") == ["MAX_PARTS", "MAX_PART_FIELDS"]
+    assert wrong("| a body | 63 MiB | `--max-body-bytes` | |") == ["max-body-bytes"]
+
+
+@pytest.mark.parametrize("row", rows("bound of the input"))
+def test_a_place_that_reads_a_clients_bytes_is_there(row):
+    assert len(named(row.split(" | ")[0])) == 1
