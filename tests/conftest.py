@@ -1,7 +1,10 @@
 """Settings for the whole suite."""
 
 import os
+from collections.abc import Generator
+from typing import Any
 
+import pytest
 from hypothesis import settings
 
 # Machines are noisy: how long an example takes is not what a property says. print_blob: how to repeat a failure.
@@ -11,3 +14,20 @@ settings.load_profile("bbr")
 
 # As `bbr serve` does: grpcio's C core tells of refused binds and resets on stderr, in a format of its own.
 os.environ["GRPC_VERBOSITY"] = "NONE"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Spell out lone surrogates in reports: a worker of pytest-xdist sends them as UTF-8, and would end by one."""
+    return encodable((yield))
+
+
+def encodable(value: Any) -> Any:
+    """Return a report's data with every text as one that UTF-8 can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {encodable(key): encodable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(encodable(each) for each in value)
+    return value
