@@ -9,12 +9,18 @@ from bbr.exchange.verdict import Outcome
 from bbr.models.registry import Registry
 from bench.harness.conversation import converse
 from bench.harness.messages import request_body, request_headers
-from tests.corpus.nasty_bodies import BODIES, Nasty
+from tests.corpus.nasty_bodies import BODIES, TWINS, Nasty
+
+MODES = [BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED, BodyMode.STREAMED]
 
 
 @pytest.mark.parametrize("nasty", BODIES, ids=lambda nasty: nasty.id)
-@pytest.mark.parametrize("mode", [BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED, BodyMode.STREAMED])
+@pytest.mark.parametrize("mode", MODES)
 def test_verdict(nasty: Nasty, mode: BodyMode) -> None:
+    check(nasty, mode)
+
+
+def check(nasty: Nasty, mode: BodyMode) -> None:
     talk = Exchange(Policy(Replies()), Registry())
     converse(talk, request_headers(mode=mode), request_body(nasty.body, end_of_stream=True))
     verdict = talk.verdict
@@ -27,4 +33,4 @@ def test_verdict(nasty: Nasty, mode: BodyMode) -> None:
 
 
 def test_ids_are_distinct() -> None:
-    assert len({nasty.id for nasty in BODIES}) == len(BODIES)
+    assert len({nasty.id for nasty in TWINS + BODIES}) == len(TWINS + BODIES)

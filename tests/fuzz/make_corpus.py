@@ -9,7 +9,7 @@ import brotli
 import hpack
 from backports import zstd
 
-from tests.corpus.nasty_bodies import BODIES
+from tests.corpus.nasty_bodies import BODIES, TWINS
 from tests.fuzz import frames
 from tests.fuzz.run import CORPUS
 from tests.support import h2_scripts as scripts
@@ -123,7 +123,7 @@ def encoded() -> dict[str, bytes]:
 
 def documents() -> dict[str, bytes]:
     """Return the nasty bodies that are not long, each after an octet that cuts it into pieces."""
-    short = [nasty.body for nasty in BODIES if len(nasty.body) < 200]
+    short = [nasty.body for nasty in TWINS + BODIES if len(nasty.body) < 200]
     seeds = {f"nasty-{number}": bytes((number % 7,)) + body for number, body in enumerate(short)}
     seeds["tower"] = b'\x05{"a":[1,[[],[{"b":[[2],{"":{"":[[[3]],4]}},5]},6]],7],"model":"m"}'
     seeds["cut-off-deep"] = b"\x06" + b"[" * 950

@@ -1,7 +1,7 @@
 """No other parser reads a model out of a body that differs from ours, and what is refused is refused for a true reason.
 
 Judges: the standard library with a hook that sees every pair, and msgspec. orjson is no judge of keys: it can be made
-to take another one for `model` (see bbr/reading/json_body.py), and the corpus does that here.
+to take another one for `model` (see bbr/reading/json_body.py), and tests/corpus/twins.py does that.
 """
 
 import json

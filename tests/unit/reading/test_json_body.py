@@ -3,7 +3,6 @@ import pytest
 from bbr.reading import json_body
 from bbr.reading.json_body import ABSENT, find_model, model_keys, model_value_offset
 from bbr.refusal import Refusal
-from tests.corpus.nasty_bodies import TWIN
 
 DEEP = 300
 
@@ -136,12 +135,3 @@ def test_everyday_documents_are_not_walked(monkeypatch: pytest.MonkeyPatch) -> N
     text = b'{"messages":[{"content":"caf\\u00e9 \\u2028 \\"model\\": \\"x\\""}],"model":"a"}'
     assert find_model(tools) == "a"
     assert find_model(text) == "a"
-
-
-def test_one_clients_keys_mean_nothing_for_another() -> None:
-    # Fill orjson's key cache, so that the twin takes the place that `model` had.
-    find_model(b"{%s}" % b",".join(b'"%d":0' % number for number in range(20_000)))
-    find_model(b'{"%s":0}' % TWIN)
-    assert find_model(b'{"model":"a"}') == "a"
-    assert find_model(b'{"model":"a","required":["model"],"%s":0}' % TWIN) == "a"
-    assert find_model(b'{"%s":"b"}' % TWIN) is ABSENT
