@@ -56,13 +56,13 @@ def with_fields(flag: str = "-H") -> list[str]:
 
 
 @needs("h2load")
-def test_l5_h2load_has_no_errors_in_20000_exchanges(router, body):
+def test_l5_h2load_has_no_errors_in_2000_exchanges(router, body):
     url = f"http://127.0.0.1:{router.port}{PROCESS}"
-    output = run("h2load", "-n", 20_000, "-c", 4, "-m", 32, "-d", body, *with_fields(), url)
-    assert "20000 total, 20000 started, 20000 done, 20000 succeeded, 0 failed, 0 errored, 0 timeout" in output
-    assert "status codes: 20000 2xx" in output
+    output = run("h2load", "-n", 2000, "-c", 4, "-m", 32, "-d", body, *with_fields(), url)
+    assert "2000 total, 2000 started, 2000 done, 2000 succeeded, 0 failed, 0 errored, 0 timeout" in output
+    assert "status codes: 2000 2xx" in output
     # Every answer was a whole one.
-    assert re.search(r"\((\d+)\) data", output)[1] == str(20_000 * len(answer()))
+    assert re.search(r"\((\d+)\) data", output)[1] == str(2000 * len(answer()))
 
 
 @needs("h2load")
@@ -101,10 +101,22 @@ def test_l5_curl(router, body, tmp_path):
 
 @needs("curl")
 def test_l5_curl_asks_for_what_is_no_call(router):
+    # Without a body: if an answer overtakes one, RST_STREAM(NO_ERROR) follows it (RFC 9113 section 8.1), and curl 7.88.1
+    # forgets the answer, whoever the server is. If none follows, it waits for ever. The next test has a body.
     base = f"http://127.0.0.1:{router.port}"
     command = ["curl", "--silent", "--show-error", "--http2-prior-knowledge", "--write-out", "%{http_code}"]
     assert run(*command, f"{base}/").endswith("405")
-    assert run(*command, "--data", "x=y", f"{base}/").endswith("415")
+    assert run(*command, "--data", "", f"{base}/").endswith("415")
+
+
+@needs("nghttp")
+def test_l5_nghttp_uploads_what_is_no_call(router, tmp_path):
+    body = tmp_path / "body"
+    with body.open("wb") as file:
+        file.truncate(64 << 20)  # more than all windows: the answer comes before its end
+    output = run("nghttp", "-nv", "--no-dep", "-d", body, f"http://127.0.0.1:{router.port}/")
+    assert re.search(r"recv \(stream_id=1\) :status: 415", output)
+    assert re.search(r"recv RST_STREAM frame .*\n *\(error_code=NO_ERROR", output)
 
 
 @pytest.fixture
