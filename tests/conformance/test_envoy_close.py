@@ -1,8 +1,7 @@
 """K5 of the cases: what a real Envoy makes of a GOAWAY and of a close of ours in the middle of a body."""
 
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -15,19 +14,12 @@ from bench.harness.in_process_router import QWEN, Router
 from bench.harness.recording import Upstreams
 from tests.support.connection_memory import octets_held
 from tests.support.h2_client import H2Client
+from tests.support.waiting import until
 
 pytestmark = needs_envoy
 
-DEADLINE_SECONDS = 20.0
 HEADERS = [("content-type", "application/json")]
 BODY = b'{"model": "%s", "prompt": "%s"}' % (QWEN.encode(), b"x" * 300_000)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 class Setup:

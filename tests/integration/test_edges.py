@@ -4,8 +4,6 @@ import base64
 import hashlib
 import json
 import socket
-import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -17,6 +15,7 @@ from bench.harness.envoy import needs_envoy
 from bench.harness.in_process_router import PHI, QWEN
 from tests.integration.conftest import Setup
 from tests.support.h2_client import H2Client, Response
+from tests.support.waiting import until
 
 pytestmark = needs_envoy
 
@@ -35,13 +34,6 @@ RESPONSE_EVENTS = {
     "FULL_DUPLEX_STREAMED": ("SEND", "FULL_DUPLEX_STREAMED", "SEND"),
     "BUFFERED": ("SEND", "STREAMED", "SEND"),
 }
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the awaited state did not come"
-        threading.Event().wait(0.005)
 
 
 def ended(setup: Setup) -> Exchange:

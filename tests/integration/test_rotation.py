@@ -16,6 +16,7 @@ from bench.harness import envoy
 from bench.harness.certificates import Authority, certificates_of, client_context, shown
 from bench.harness.envoy import TYPES, needs_envoy
 from bench.harness.in_process_router import PHI, QWEN, TRANSPORTS, Router
+from tests.support.waiting import until
 
 pytestmark = needs_envoy
 
@@ -159,13 +160,6 @@ class Load:
         """Await some more answers."""
         wanted = len(self.statuses) + count
         until(lambda: len(self.statuses) >= wanted)
-
-
-def until(condition):
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.01)
 
 
 def gateway_for(router, upstreams, secrets):
