@@ -7,8 +7,17 @@ export PYTHONDONTWRITEBYTECODE ?=
 # What `make helm` gets.
 export PATH := $(CURDIR)/.cache/kube/bin:$(PATH)
 
+HELM := .cache/kube/bin/helm
+
+# The tests of one file stay together: they share what they start. More workers than processors, since many tests wait.
+WORKERS ?= 4
+AT_ONCE = --numprocesses=$(WORKERS) --dist=loadfile
+# What `make cover` measures: together they reach all that must be reached.
+COVERING := tests/unit tests/conformance tests/parity
+QUICK_SUITES := tests/unit tests/conformance tests/property
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image image-test screenshots accuracy spoofing bench bench-guard bench-parts soak exchanges rolling hostile abuse mutants dashboard histories helm manifests validate test check format protos reference lock clean
+.PHONY: help setup demo image image-test screenshots accuracy spoofing bench bench-guard bench-parts soak exchanges rolling hostile abuse mutants dashboard histories helm manifests validate test cover quick check format protos reference lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,20 +91,29 @@ dashboard: $(READY)  ## write the Grafana dashboard anew, and draw its panels fr
 histories: $(READY)  ## N (10000) random steps of ConfigMaps and of an API server that fails: the table follows
 	@BBR_HISTORY_STEPS=$(or $(N),10000) $(BIN)/python -m pytest --quiet -s tests/property/test_kubernetes_histories.py
 
-helm: $(READY)  ## get Helm 3, Helm 4 and kubectl, which make manifests and make validate need, into .cache/kube
-	@$(BIN)/python -m deploy.render.tools
+helm: $(HELM)  ## get Helm 3, Helm 4 and kubectl, which the chart and its tests need, into .cache/kube
 
-manifests: helm  ## render deploy/manifests from the chart
+$(HELM): deploy/render/tools.py | $(READY)
+	@$(BIN)/python -m deploy.render.tools
+	@touch $@
+
+manifests: $(READY) $(HELM)  ## render deploy/manifests from the chart
 	@$(BIN)/python -m deploy.render.manifests
 
-validate: helm  ## render the chart and the manifests for every gateway, and hold them against schemas and each other
+validate: $(READY) $(HELM)  ## render the chart and the manifests for every gateway, and hold them against schemas and each other
 	@$(BIN)/python -m deploy.render.validate
 
-test: $(READY)  ## run all tests with coverage, and hold coverage to its gates
+test: $(READY) $(if $(ARGS),,$(HELM))  ## run all tests, WORKERS (4) at once, in 4 minutes (ARGS="tests/unit -k NAME": these, one at a time)
+	$(BIN)/python -m pytest $(or $(ARGS),$(AT_ONCE))
+
+cover: $(READY)  ## run the tests that start no gateway with coverage, in 2 minutes, and hold coverage to its gates
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m pytest --quiet $(AT_ONCE) $(COVERING)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/python tests/coverage_gate.py
+
+quick: $(READY)  ## run the tests of what was touched since BASE (main), in 10 s (ALL=1: unit, conformance, property, in 1 minute)
+	@$(if $(ALL),$(BIN)/python -m pytest --quiet $(AT_ONCE) $(QUICK_SUITES),$(BIN)/python -m tests.quick --base $(or $(BASE),main))
 
 check: $(READY)  ## lint, types, import rules, generated code and lock files up to date
 	$(BIN)/ruff format --check .
