@@ -101,7 +101,7 @@ def test_l5_curl(router, body, tmp_path):
 
 @needs("curl")
 def test_l5_curl_asks_for_what_is_no_call(router):
-    # Without a body: if an answer overtakes one, RST_STREAM(NO_ERROR) follows it (RFC 9113 section 8.1), and curl 7.88.1
+    # Without a body. If an answer overtakes one, RST_STREAM(NO_ERROR) follows (RFC 9113 section 8.1), and curl 7.88.1
     # forgets the answer, whoever the server is. If none follows, it waits for ever. The next test has a body.
     base = f"http://127.0.0.1:{router.port}"
     command = ["curl", "--silent", "--show-error", "--http2-prior-knowledge", "--write-out", "%{http_code}"]
