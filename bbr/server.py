@@ -17,14 +17,15 @@ from bbr.admin.http import AdminServer
 from bbr.admin.vitals import Vitals
 from bbr.config import policies
 from bbr.config.settings import Settings
+from bbr.exchange.exchange import CallFields, Exchange
 from bbr.exchange.policy import Compat
 from bbr.exchange.verdict import Outcome
 from bbr.sources.sources import Sources
 from bbr.sources.table import SourceError
 from bbr.system import allocator, descriptors
+from bbr.telemetry import observed
 from bbr.telemetry.access_log import AccessLog, Later
 from bbr.telemetry.metrics import Metrics
-from bbr.telemetry.observed import ObservedCompatExchange, ObservedExchange
 from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts
 from bbr.transports.uv import UvServer
 
@@ -58,7 +59,7 @@ class Server:
         self.certificates = _certificates(settings)
         self.sources = _sources(settings)
         self._policy = policies.policy(settings)
-        self._exchange_type = ObservedExchange if settings.compat is Compat.NONE else ObservedCompatExchange
+        self._exchange_type = policies.exchange_type(settings)
         self.metrics = Metrics()
         self._access = access_log(settings, lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call))
         self._tracing = _tracing(settings)
@@ -80,8 +81,6 @@ class Server:
             serving,
             max_body_bytes=limit,
             new_exchange=self._new_exchange,
-            ended=self._ended,
-            begun=None if self._tracing is None else _begun,
             limits=_limits(settings),
             credentials=self.certificates and self.certificates.credentials,
         )
@@ -173,10 +172,15 @@ class Server:
         if settings.metrics_endpoint_auth and not settings.metrics_port:
             log.warning("--metrics-endpoint-auth: there are no metrics to guard, by --metrics-port=0")
 
-    def _new_exchange(self) -> ObservedExchange:
-        return self._exchange_type(self._policy, self.sources.table.registry)
+    def _new_exchange(self, call: CallFields) -> Exchange:
+        kept = call if self._tracing is not None else None
+        registry = self.sources.table.registry
+        exchange = self._exchange_type(self._policy, registry, observed.clock, call=kept, ended=self._ended)
+        self.metrics.running += 1
+        return exchange
 
-    def _ended(self, exchange: ObservedExchange) -> None:
+    def _ended(self, exchange: Exchange) -> None:
+        self.metrics.running -= 1
         self.metrics.count(exchange)
         if self._access is not None:
             self._access.ended(exchange)
@@ -218,10 +222,6 @@ def access_log(settings: Settings, later: Later) -> AccessLog | None:
     if share is None:
         return None
     return AccessLog(share, settings.access_log_rate, settings.max_model_length, later)
-
-
-def _begun(exchange: ObservedExchange, field: Callable[[str], str]) -> None:
-    exchange.call_field = field
 
 
 def _certificates(settings: Settings) -> "Certificates | None":

@@ -89,6 +89,7 @@ def families(vitals: Vitals) -> Iterator[Metric]:
     """Give all metric families, their samples as they are now; a large one as several, one after the other."""
     yield from _requests(vitals)
     yield from _bodies(vitals)
+    yield _gauge("bbr_streams", "ext_proc calls that run now", vitals.metrics.running)
     yield from _transport(vitals.main.counts())
     yield from _table(vitals)
     yield from _process(vitals)
@@ -141,7 +142,6 @@ def _bodies(vitals: Vitals) -> Iterator[Metric]:
 
 
 def _transport(counts: TransportCounts) -> Iterator[Metric]:
-    yield _gauge("bbr_streams", "ext_proc calls that run now", counts.streams)
     if counts.connections is None:
         return  # grpcio does not tell
     yield _gauge("bbr_connections", "Connections to the ext_proc port that are open now", counts.connections)

@@ -299,7 +299,7 @@ def _first(rows: Iterable[Row], total: int | None = None) -> Row:
 def _connections(vitals: Vitals) -> Row:
     counts = vitals.main.counts()
     return {
-        "streams": counts.streams,
+        "streams": vitals.metrics.running,
         "open": counts.connections,
         "accepted": counts.connections_total,
         "turned_away": counts.turned_away_total,

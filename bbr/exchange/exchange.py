@@ -17,8 +17,8 @@ if its URL names a model; its body goes back piece by piece. "Strip" removes the
 sent. DESIGN.md tells which behaviour of Envoy makes each answer what it is.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 from google.protobuf.message import DecodeError
 
@@ -27,10 +27,12 @@ from bbr.exchange import replies
 from bbr.exchange.awaited import AwaitedRequest
 from bbr.exchange.duplex import DuplexRequest
 from bbr.exchange.long_body import LongBody
-from bbr.exchange.policy import BodyMode, OverLimit
+from bbr.exchange.policy import BodyMode, OverLimit, Policy
 from bbr.exchange.request import DUPLEX, NOTHING, Phase
+from bbr.exchange.times import Clock, stopped
 from bbr.exchange.verdict import Outcome
 from bbr.models.listing import ModelsList, asked_for
+from bbr.models.registry import Registry
 from bbr.pb.ext_proc_pb2 import HttpBody, HttpHeaders, ProcessingRequest
 from bbr.reading.head import Head, read_head
 from bbr.reading.kinds import open_reading
@@ -41,6 +43,7 @@ from bbr.rpc.status import OK, Status, StatusCode
 # Looked up once: to look up a member of an enum takes long.
 _JSON: Final = BodyKind.JSON
 _OTHER: Final = BodyKind.OTHER
+_PENDING: Final = Outcome.PENDING
 
 _KNOWN_MODES: Final = frozenset(BodyMode)
 
@@ -48,16 +51,45 @@ _KNOWN_MODES: Final = frozenset(BodyMode)
 _MESSAGE_OVERHEAD_BYTES: Final = 64 << 10
 
 
+class CallFields(Protocol):
+    """The header section of a gRPC call."""
+
+    def get(self, name: bytes) -> bytes | None:
+        """Return the value of the first field with a name, in small letters; None without one."""
+
+
 class Exchange(DuplexRequest, AwaitedRequest):
     """One ext_proc stream.
 
+    Args:
+        policy: what all exchanges of a server have in common.
+        registry: the model table as it is now.
+        clock: tells the time, for `times`.
+        call: the fields of the call itself, for whoever looks at the exchange afterwards.
+        ended: called with the exchange once its stream is over, however it ended.
+
     Attributes:
         verdict: what is known of the request's fate so far.
+        times: when it began and was decided.
+        call: see above.
         end: once set, the status to end the RPC with, after the messages already returned; later messages are ignored.
         pending: `work` has something to do.
     """
 
-    __slots__ = ()
+    __slots__ = ("_ended", "call")
+
+    def __init__(
+        self,
+        policy: Policy,
+        registry: Registry,
+        clock: Clock = stopped,
+        *,
+        call: CallFields | None = None,
+        ended: "Callable[[Exchange], None] | None" = None,
+    ) -> None:
+        super().__init__(policy, registry, clock)
+        self.call = call
+        self._ended = ended
 
     def receive(self, message: bytes) -> Sequence[bytes]:
         """Take the next ProcessingRequest and return the ProcessingResponses it calls for, in order.
@@ -67,6 +99,16 @@ class Exchange(DuplexRequest, AwaitedRequest):
         """
         if self.end is not None:
             return NOTHING  # Envoy may have sent more before it saw our ImmediateResponse
+        times = self.times
+        if times.decided is not None:
+            return self._receive(message)
+        times.start()
+        answers = self._receive(message)
+        if self.verdict.outcome is not _PENDING:
+            times.decide()
+        return answers
+
+    def _receive(self, message: bytes) -> Sequence[bytes]:
         try:
             request = ProcessingRequest.FromString(message)
             if self._mode is None:
@@ -86,11 +128,24 @@ class Exchange(DuplexRequest, AwaitedRequest):
         Not to be called while the answers that it has given wait for a slow peer: what they carry is then held here,
         within the bounds of the ledger.
         """
-        if not self.pending or self._long is None:
+        long = self._long
+        if not self.pending or long is None:
             return NOTHING
+        times = self.times
+        if times.decided is not None:
+            return self._work(long)
+        times.start()
+        answers = self._work(long)
+        if self.verdict.outcome is _PENDING:
+            times.pause()
+        else:
+            times.decide()
+        return answers
+
+    def _work(self, long: LongBody) -> Sequence[bytes]:
         try:
             work = self._duplex_work if self._mode == DUPLEX else self._awaited_work
-            answers = work(self._long)
+            answers = work(long)
             self._settle()
             return answers
         except Refusal as refused:
@@ -115,9 +170,11 @@ class Exchange(DuplexRequest, AwaitedRequest):
             return self._refuse(refused)
         return NOTHING
 
-    def abandon(self) -> None:
-        """Let go of everything: the stream is over, however it ended. May be called twice."""
+    def over(self) -> None:
+        """Let go of everything, and report: the stream is over, however it ended. Called once."""
         self._drop()
+        if self._ended is not None:
+            self._ended(self)
 
     @property
     def patience_seconds(self) -> float | None:
@@ -137,9 +194,15 @@ class Exchange(DuplexRequest, AwaitedRequest):
 
     def expire(self) -> Sequence[bytes]:
         """Answer for a message that did not come in time: 408, or an error status if there never was a request."""
+        self.times.start()
+        answers: Sequence[bytes]
         if self._phase in (Phase.READING, Phase.STREAMING):
-            return self._refuse(refusal.body_timeout(self.patience_seconds or 0))
-        return self._fault(StatusCode.DEADLINE_EXCEEDED, "silent-stream", "no message came in time")
+            answers = self._refuse(refusal.body_timeout(self.patience_seconds or 0))
+        else:
+            answers = self._fault(StatusCode.DEADLINE_EXCEEDED, "silent-stream", "no message came in time")
+        if self.times.decided is None:
+            self.times.decide()
+        return answers
 
     def finish(self) -> Status:
         """Return the status for a stream that the gateway has half-closed.

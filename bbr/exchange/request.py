@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from bbr import refusal
 from bbr.exchange.long_body import LongBody
 from bbr.exchange.policy import BodyMode, InvalidJson, OverLimit, Policy
+from bbr.exchange.times import Clock, Times, stopped
 from bbr.exchange.verdict import Outcome, Verdict
 from bbr.models import routing
 from bbr.models.registry import Registry
@@ -79,10 +80,12 @@ class Request:
         "_url_model",
         "end",
         "pending",
+        "times",
         "verdict",
     )
 
-    def __init__(self, policy: Policy, registry: Registry) -> None:
+    def __init__(self, policy: Policy, registry: Registry, clock: Clock = stopped) -> None:
+        self.times = Times(clock)
         self._policy = policy
         self._replies = policy.replies
         self._registry = registry

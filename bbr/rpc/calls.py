@@ -55,6 +55,9 @@ class Handler(Protocol):
     def finish(self) -> Status | None:
         """Return the status for a call that the client has half-closed; None if it goes on until ended from outside."""
 
+    def over(self) -> None:
+        """Let go of everything: the call is over, however it ended. Called once."""
+
 
 class Call:
     """A running call.

@@ -29,8 +29,11 @@ _OUR_FAULT: Final = Status(StatusCode.INTERNAL, "the router failed on this reque
 # Of a message that is longer and not complete its handler is told.
 _LONG_MESSAGE_BYTES: Final = 64 << 10
 
+# Makes the handler of a new call, whose header section it is given.
+NewHandler = Callable[[FieldSection], Handler]
+
 # How a call begins: the block that refuses it, or else its handler's maker, its timeout in seconds and its encoding.
-_Opening = tuple[bytes, Callable[[], Handler] | None, float | None, bytes | None]
+_Opening = tuple[bytes, NewHandler | None, float | None, bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +43,14 @@ class Services:
     Attributes:
         methods: path -> what makes a new call's handler.
         max_message_bytes: a longer message is refused.
-        ended: called with each handler once its call is over, however it ended.
         failed: called with an exception of ours; its call ends with INTERNAL, and no other notices.
         reset: called with the reason of each stream that is reset for a fault of its peer's, or for a slow one.
-        begun: called with each handler and the header section of its call, if anybody cares.
     """
 
-    methods: Mapping[bytes, Callable[[], Handler]]
+    methods: Mapping[bytes, NewHandler]
     max_message_bytes: int
-    ended: Callable[[Handler], None]
     failed: Callable[[Exception], None]
     reset: Callable[[str], None] = lambda reason: None
-    begun: Callable[[Handler, FieldSection], None] | None = None
 
 
 class RpcConnection:
@@ -221,9 +220,7 @@ class RpcConnection:
             self._http2.send_headers(stream_id, refusal, end_stream=True)
             return
         try:
-            handler = new_handler()
-            if self._services.begun is not None:
-                self._services.begun(handler, section)
+            handler = new_handler(section)
         except Exception as error:
             self._services.failed(error)
             self._http2.send_headers(stream_id, calls.trailers(_OUR_FAULT, alone=True), end_stream=True)
@@ -328,11 +325,11 @@ class RpcConnection:
         self._end(call, _OUR_FAULT)
 
     def _forget(self, call: Call) -> bool:
-        """Let a call go; False if its owner failed at it."""
+        """Let a call go; False if its handler failed at it."""
         del self.calls[call.stream_id]
         self._stuck.pop(call.stream_id, None)
         try:
-            self._services.ended(call.handler)
+            call.handler.over()
         except Exception as error:
             self._services.failed(error)
             return False

@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
+from bbr.exchange.exchange import Exchange
 from bbr.exchange.verdict import Outcome
 from bbr.telemetry import logs, observed
 from bbr.telemetry.allowance import Allowance
-from bbr.telemetry.observed import ObservedExchange
 
 log = logging.getLogger(logs.ACCESS)
 
@@ -55,7 +55,7 @@ class AccessLog:
         self._others = Allowance(rate, 1.0) if rate else None
         self._telling = False
 
-    def ended(self, exchange: ObservedExchange) -> None:
+    def ended(self, exchange: Exchange) -> None:
         """Write the record of an exchange that is over, or not."""
         outcome = exchange.verdict.outcome
         if outcome is _REFUSED or outcome is _FAULT:
@@ -71,7 +71,7 @@ class AccessLog:
                 words = "%d records of %s requests were left out: more than --access-log-rate in a second"
                 log.warning(words, left_out, what, extra={"left_out": left_out})
 
-    def _write(self, exchange: ObservedExchange, allowance: Allowance | None) -> None:
+    def _write(self, exchange: Exchange, allowance: Allowance | None) -> None:
         if allowance is not None and not allowance.take(observed.clock()):
             if not self._telling:
                 self._telling = True
@@ -82,7 +82,7 @@ class AccessLog:
         log.log(level, "request %s", outcome.value, extra=record(exchange, self._max_model))
 
 
-def record(exchange: ObservedExchange, max_model: int) -> dict[str, Any]:
+def record(exchange: Exchange, max_model: int) -> dict[str, Any]:
     """Return the fields of a request's record; those that nothing is known of are left out."""
     verdict = exchange.verdict
     fields: dict[str, Any] = {"outcome": verdict.outcome.value}
@@ -96,11 +96,12 @@ def record(exchange: ObservedExchange, max_model: int) -> dict[str, Any]:
     fields["path"] = shown_path(exchange.request_field(":path"))
     fields["body_bytes"] = verdict.body_bytes
     fields["early"] = verdict.early
-    if exchange.decided is not None:
-        fields["duration_ms"] = round((exchange.decided - exchange.began) * 1e3, 3)
-        fields["busy_us"] = round(exchange.busy_seconds * 1e6, 1)
+    times = exchange.times
+    if times.decided is not None:
+        fields["duration_ms"] = round((times.decided - times.began) * 1e3, 3)
+        fields["busy_us"] = round(times.busy_seconds * 1e6, 1)
     fields["request_id"] = exchange.request_field("x-request-id")[:_MAX_REQUEST_ID]
-    fields["trace_id"] = trace_id(exchange.traced()[0])
+    fields["trace_id"] = trace_id(observed.traced(exchange)[0])
     return {name: value for name, value in fields.items() if value != ""}
 
 

@@ -10,8 +10,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
 
+from bbr.exchange.exchange import Exchange
 from bbr.models.routing import Route, Rule
-from bbr.telemetry.observed import ObservedExchange
 from bbr.telemetry.recent import RecentNames
 
 # Upper bounds of buckets. Seconds from a request's first message to its decision; a slow client's upload is in it.
@@ -88,6 +88,7 @@ class Metrics:
     """The counts of one process.
 
     Attributes:
+        running: exchanges that have begun and are not over.
         models: base model -> its counts. "" is for requests of which none is known from the table: without a model,
             refused, or by a policy that takes the client's word.
         reasons: (outcome, reason) -> requests, for outcomes that have reasons: the `bbr:<reason>` of a refusal.
@@ -100,6 +101,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
+        self.running = 0
         self.models: dict[str, ModelCounts] = {"": ModelCounts()}
         self.reasons: dict[tuple[str, str], int] = {}
         self.duration = Histogram(DURATION_BOUNDS)
@@ -109,7 +111,7 @@ class Metrics:
         self.late_bodies = 0
         self.unknown = RecentNames()
 
-    def count(self, exchange: ObservedExchange) -> None:
+    def count(self, exchange: Exchange) -> None:
         """Count an exchange that is over."""
         verdict = exchange.verdict
         route = verdict.route
@@ -128,9 +130,9 @@ class Metrics:
         body = self.body
         body.buckets[bisect_left(BODY_BOUNDS, size)] += 1
         body.total += size
-        decided = exchange.decided
-        if decided is not None:
-            took = decided - exchange.began
+        times = exchange.times
+        if times.decided is not None:
+            took = times.decided - times.began
             bucket = bisect_left(DURATION_BOUNDS, took)
             duration = counts.duration
             duration.buckets[bucket] += 1
@@ -139,7 +141,7 @@ class Metrics:
             duration = self.duration
             duration.buckets[bucket] += 1
             duration.total += took
-            took = exchange.busy_seconds
+            took = times.busy_seconds
             busy = self.busy
             busy.buckets[bisect_left(BUSY_BOUNDS, took)] += 1
             busy.total += took
@@ -154,14 +156,14 @@ class Metrics:
             counts = self.models[base_model] = ModelCounts()
         return counts
 
-    def _by_rule(self, route: Route, exchange: ObservedExchange) -> ModelCounts:
+    def _by_rule(self, route: Route, exchange: Exchange) -> ModelCounts:
         """Return the counts for a request whose model the table does not hold, or that names none."""
         model = exchange.verdict.model
         if route.rule in _UNKNOWN and model is not None:
-            self.unknown.add(model, exchange.began)
+            self.unknown.add(model, exchange.times.began)
         return self.models[""] if route.rule in _OF_CLIENTS else self._of(route.base_model)
 
-    def _count_more(self, exchange: ObservedExchange) -> None:
+    def _count_more(self, exchange: Exchange) -> None:
         """Count what few requests have."""
         verdict = exchange.verdict
         self.early += verdict.early
@@ -170,7 +172,7 @@ class Metrics:
             key = (str(verdict.outcome), verdict.reason)
             self.reasons[key] = self.reasons.get(key, 0) + 1
         if verdict.reason == "model-not-found" and verdict.model is not None:
-            self.unknown.add(verdict.model, exchange.began)
+            self.unknown.add(verdict.model, exchange.times.began)
 
     def outcome_total(self, outcome: str) -> int:
         """Return how many requests ended so, whatever their model."""

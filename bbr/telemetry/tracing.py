@@ -22,12 +22,12 @@ from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from bbr import __version__
+from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode
 from bbr.exchange.verdict import Outcome
 from bbr.telemetry import observed
 from bbr.telemetry.access_log import shown_path
 from bbr.telemetry.allowance import RareLog
-from bbr.telemetry.observed import ObservedExchange
 
 log = logging.getLogger(__name__)
 
@@ -90,12 +90,12 @@ class Tracing:
         sampler = self._provider.sampler.get_description()
         return f"traces go to {', '.join(self._exporters)} as those of {service}, sampled by {sampler}"
 
-    def ended(self, exchange: ObservedExchange) -> None:
+    def ended(self, exchange: Exchange) -> None:
         """Make the span of an exchange that is over, if its trace is sampled.
 
         Its parent is the gateway's span for its call to us; without one, whatever the request itself names.
         """
-        traceparent, field = exchange.traced()
+        traceparent, field = observed.traced(exchange)
         if self._heeds_parents and _NOT_SAMPLED.fullmatch(traceparent):
             return  # as the SDK would find too, at ten times the cost
         carrier = {}
@@ -108,7 +108,7 @@ class Tracing:
             SPAN_NAME,
             self._extract(carrier),
             SpanKind.SERVER,
-            start_time=wall - _nanoseconds(now - exchange.began),
+            start_time=wall - _nanoseconds(now - exchange.times.began),
         )
         if not span.is_recording():
             return
@@ -158,7 +158,7 @@ def open_tracing() -> Tracing | None:
     return tracing
 
 
-def attributes(exchange: ObservedExchange) -> dict[str, str | int | float | bool]:
+def attributes(exchange: Exchange) -> dict[str, str | int | float | bool]:
     """Return what a span tells of its request: by OpenTelemetry's semantic conventions, or else as `bbr.*`."""
     verdict = exchange.verdict
     found: dict[str, str | int | float | bool] = {
@@ -166,7 +166,7 @@ def attributes(exchange: ObservedExchange) -> dict[str, str | int | float | bool
         "http.request.body.size": verdict.body_bytes,
         "bbr.outcome": verdict.outcome.value,
         "bbr.early": verdict.early,
-        "bbr.busy_seconds": exchange.busy_seconds,
+        "bbr.busy_seconds": exchange.times.busy_seconds,
     }
     mode = exchange.body_mode
     if mode is not None:
@@ -182,15 +182,16 @@ def attributes(exchange: ObservedExchange) -> dict[str, str | int | float | bool
     return found
 
 
-def _end(exchange: ObservedExchange, now: float) -> float:
+def _end(exchange: Exchange, now: float) -> float:
     """Return when the request ceased to wait for the router, in seconds of `observed.clock`.
 
     Gateways may keep a stream open until the response has ended, which is no time of ours.
     """
     verdict = exchange.verdict
-    if exchange.decided is None or (verdict.early and verdict.outcome is not _ROUTED):
+    decided = exchange.times.decided
+    if decided is None or (verdict.early and verdict.outcome is not _ROUTED):
         return now  # a fault in the rest of a body that was routed ends the stream
-    return exchange.decided
+    return decided
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 import grpc
 import grpc.aio
 
-from bbr.exchange.exchange import Exchange
+from bbr.exchange.exchange import CallFields, Exchange
 from bbr.rpc import health
 from bbr.rpc.status import Status, StatusCode
 from bbr.telemetry.allowance import RareLog
@@ -45,9 +45,7 @@ class GrpcioServer:
         serving: Serving,
         *,
         max_body_bytes: int,
-        new_exchange: Callable[[], Exchange] | None = None,
-        ended: Callable[[Exchange], None] = lambda exchange: None,
-        begun: Callable[[Exchange, Callable[[str], str]], None] | None = None,
+        new_exchange: Callable[[CallFields], Exchange] | None = None,
         limits: ConnectionLimits | None = None,
         credentials: "Credentials | None" = None,
     ) -> None:
@@ -56,20 +54,14 @@ class GrpcioServer:
         Args:
             serving: what health checks answer.
             max_body_bytes: the largest body that an exchange reads; messages may be somewhat larger.
-            new_exchange: called for each ext_proc stream; None serves health alone.
-            ended: called with each exchange once its stream is over, however it ended.
-            begun: called with each new exchange, and what returns a field of its call's headers (not of its request's)
-                by its name in small letters, or "".
+            new_exchange: called for each ext_proc stream, with the header section of its call; None serves health
+                alone.
             limits: of all connections together.
             credentials: for TLS, which grpcio serves with ALPN h2 only; None for plaintext. A client without a
                 certificate that they demand is refused by grpcio, which does not tell; one whose certificate is for
                 other names gets PERMISSION_DENIED for each call.
         """
         self._serving = serving
-        self._new_exchange = new_exchange
-        self._ended = ended
-        self._begun = begun
-        self._streams = 0
         self._working = asyncio.Lock()
         self._clients = credentials.clients if credentials else None
         self._certificates = _Certificates(credentials) if credentials else None
@@ -77,7 +69,7 @@ class GrpcioServer:
         self._server = grpc.aio.server(options=_options(max_body_bytes, limits or ConnectionLimits()))
         handlers = [_health_handlers(self, self._let_in)]
         if new_exchange is not None:
-            process = grpc.stream_stream_rpc_method_handler(self._let_in(self._process))
+            process = grpc.stream_stream_rpc_method_handler(self._let_in(partial(self._process, new_exchange)))
             handlers.append(grpc.method_handlers_generic_handler(health.EXT_PROC_SERVICE, {"Process": process}))
         self._server.add_generic_rpc_handlers(tuple(handlers))
 
@@ -116,8 +108,8 @@ class GrpcioServer:
         await self._server.stop(drain_seconds)
 
     def counts(self) -> TransportCounts:
-        """Return what has been counted so far: grpcio tells nothing of its connections."""
-        return TransportCounts(streams=self._streams)
+        """Return no counts: grpcio tells nothing of its connections."""
+        return TransportCounts()
 
     def _let_in(self, call: _Call) -> _Call:
         """Return a call that is refused unless its client's certificate has a name that is let in."""
@@ -134,19 +126,15 @@ class GrpcioServer:
 
         return checked
 
-    async def _process(self, _messages: AsyncIterator[bytes], context: Any) -> None:
-        assert self._new_exchange is not None  # noqa: S101 (registered only with it)
+    async def _process(
+        self, new_exchange: Callable[[CallFields], Exchange], _messages: AsyncIterator[bytes], context: Any
+    ) -> None:
         try:
-            exchange = _core(self._new_exchange)
-            if self._begun is not None:
-                _core(self._begun, exchange, partial(_field, context.invocation_metadata()))
-            self._streams += 1
+            exchange = _core(new_exchange, _CallFields(context.invocation_metadata()))
             try:
                 code, details = await self._converse(exchange, context)
             finally:  # also when the peer resets the stream, which cancels this task
-                self._streams -= 1
-                exchange.abandon()
-                _core(self._ended, exchange)
+                _core(exchange.over)
         except _CoreError:
             code, details = StatusCode.INTERNAL, "the router failed on this request"
         context.set_code(_CODES[code])
@@ -235,9 +223,17 @@ def _core(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         raise _CoreError from error
 
 
-def _field(metadata: Iterable[tuple[str, str | bytes]], name: str) -> str:
-    value = next((value for key, value in metadata if key == name), "")
-    return value if isinstance(value, str) else ""  # octets are what a -bin field holds
+class _CallFields:
+    """The metadata of a call, as exchanges want it."""
+
+    def __init__(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        self._metadata = metadata
+
+    def get(self, name: bytes) -> bytes | None:
+        """See CallFields. Octets are what a -bin field holds."""
+        wanted = name.decode()
+        value = next((value for key, value in self._metadata if key == wanted), None)
+        return value.encode() if isinstance(value, str) else None
 
 
 def _health_handlers(server: GrpcioServer, let_in: Callable[[_Call], _Call]) -> Any:

@@ -46,6 +46,9 @@ class Answer:
         """A unary call without a message is none."""
         return Status(StatusCode.INTERNAL, "a unary call needs one message")
 
+    def over(self) -> None:
+        """Hold nothing that would have to be let go."""
+
 
 class Check(Answer):
     """Health.Check: the state now."""

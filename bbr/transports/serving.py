@@ -42,7 +42,6 @@ class TransportCounts:
         connections: open now.
         connections_total: accepted since the start.
         turned_away_total: closed at once, over the limit.
-        streams: running ext_proc calls.
         failures: (layer, reason) -> connections that ended for a fault: of TLS, or of HTTP/2 by its name.
         resets: reason -> streams that we reset for a fault.
     """
@@ -50,7 +49,6 @@ class TransportCounts:
     connections: int | None = None
     connections_total: int | None = None
     turned_away_total: int | None = None
-    streams: int = 0
     failures: dict[tuple[str, str], int] = dataclasses.field(default_factory=dict)
     resets: dict[str, int] = dataclasses.field(default_factory=dict)
 

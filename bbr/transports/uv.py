@@ -12,12 +12,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from bbr.exchange.exchange import Exchange
-from bbr.http2.fields import FieldSection
+from bbr.exchange.exchange import CallFields, Exchange
 from bbr.http2.settings import Settings
 from bbr.rpc import health
-from bbr.rpc.calls import Handler
-from bbr.rpc.connection import RpcConnection, Services
+from bbr.rpc.connection import NewHandler, RpcConnection, Services
 from bbr.telemetry.allowance import RareLog
 from bbr.tls.session import TlsSession
 from bbr.transports.busy_poll import BusyPoll
@@ -56,9 +54,7 @@ class UvServer:
         serving: Serving,
         *,
         max_body_bytes: int,
-        new_exchange: Callable[[], Exchange] | None = None,
-        ended: Callable[[Exchange], None] = lambda exchange: None,
-        begun: Callable[[Exchange, Callable[[str], str]], None] | None = None,
+        new_exchange: Callable[[CallFields], Exchange] | None = None,
         tick_seconds: float = _MAX_TICK_SECONDS,
         settings: Settings | None = None,
         limits: ConnectionLimits | None = None,
@@ -71,10 +67,8 @@ class UvServer:
         Args:
             serving: what health checks answer.
             max_body_bytes: the largest body that an exchange reads; messages may be somewhat larger.
-            new_exchange: called for each ext_proc stream; None serves health alone.
-            ended: called with each exchange once its stream is over, however it ended.
-            begun: called with each new exchange, and what returns a field of its call's headers (not of its request's)
-                by its name in small letters, or "".
+            new_exchange: called for each ext_proc stream, with the header section of its call; None serves health
+                alone.
             tick_seconds: how late an overdue call may be noticed.
             settings: of each connection.
             limits: of all connections together.
@@ -85,8 +79,6 @@ class UvServer:
         Raises:
             ssl.SSLError: the credentials can't be used.
         """
-        self._ended = ended
-        self._begun = begun
         self._settings = settings or Settings()
         self._limits = limits or ConnectionLimits()
         self.grace_seconds = self._limits.grace_seconds
@@ -97,20 +89,18 @@ class UvServer:
             self.use(credentials)
         self._serving = serving
         self._tick_seconds = min(max(tick_seconds, _MIN_TICK_SECONDS), _MAX_TICK_SECONDS)
-        methods: dict[bytes, Callable[[], Handler]] = {
-            _HEALTH + b"Check": lambda: Check(serving),
-            _HEALTH + b"List": lambda: Answer(health.list_services(serving=serving.now)),
-            _HEALTH + b"Watch": lambda: Watch(serving),
+        methods: dict[bytes, NewHandler] = {
+            _HEALTH + b"Check": lambda call: Check(serving),
+            _HEALTH + b"List": lambda call: Answer(health.list_services(serving=serving.now)),
+            _HEALTH + b"Watch": lambda call: Watch(serving),
         }
         if new_exchange is not None:
             methods[_PROCESS] = new_exchange
         self._services = Services(
             methods=methods,
             max_message_bytes=max_message_bytes(max_body_bytes),
-            ended=self._call_ended,
             failed=self._call_failed,
             reset=self._count_reset,
-            begun=None if begun is None else self._call_begun,
         )
         self._connections_total = 0
         self._failed: dict[tuple[str, str], int] = {}
@@ -189,7 +179,6 @@ class UvServer:
             connections=len(self._connections),
             connections_total=self._connections_total,
             turned_away_total=self._turned_away.total,
-            streams=sum(connection.running(Exchange) for connection in self._connections),
             failures=self._failed,
             resets=self._resets,
         )
@@ -238,15 +227,6 @@ class UvServer:
         if self._busy:
             asyncio.get_running_loop().call_soon(self._work)
 
-    def _call_begun(self, handler: Handler, section: FieldSection) -> None:
-        if self._begun is not None and isinstance(handler, Exchange):
-            self._begun(handler, partial(_field, section))
-
-    def _call_ended(self, handler: Handler) -> None:
-        if isinstance(handler, Exchange):
-            handler.abandon()
-            self._ended(handler)
-
     def _count_reset(self, reason: str) -> None:
         self._resets[reason] = self._resets.get(reason, 0) + 1
 
@@ -293,7 +273,3 @@ class UvServer:
         self._connections.discard(connection)
         if not self._connections:
             self._all_gone.set()
-
-
-def _field(section: FieldSection, name: str) -> str:
-    return (section.get(name.encode()) or b"").decode("ascii", "backslashreplace")

@@ -154,10 +154,6 @@ class UvConnection(asyncio.Protocol):
         """How many calls run."""
         return len(self._rpc.calls)
 
-    def running(self, kind: type) -> int:
-        """Return how many calls of a kind run, by the class of their handlers."""
-        return sum(isinstance(call.handler, kind) for call in self._rpc.calls.values())
-
     @property
     def busy(self) -> bool:
         """Whether a call runs, or an answer still waits for the peer's credit."""

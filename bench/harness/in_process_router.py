@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from bbr.exchange.exchange import Exchange
+from bbr.exchange.exchange import CallFields, Exchange
 from bbr.exchange.ledger import Ledger
 from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
@@ -49,12 +49,12 @@ class Router:
     async def _start(self) -> int:
         limit = self._policy.max_body_bytes
         self._server = TRANSPORTS[self._transport](
-            Serving(), max_body_bytes=limit, new_exchange=self._new_exchange, ended=self.ended.append, **self._options
+            Serving(), max_body_bytes=limit, new_exchange=self._new_exchange, **self._options
         )
         return await self._server.start("127.0.0.1", 0)
 
-    def _new_exchange(self) -> Exchange:
-        exchange = self._exchange_type(self._policy, self._registry)
+    def _new_exchange(self, call: CallFields) -> Exchange:
+        exchange = self._exchange_type(self._policy, self._registry, call=call, ended=self.ended.append)
         self.exchanges.append(exchange)
         return exchange
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from bbr.exchange.exchange import Exchange
+from bbr.exchange.exchange import CallFields, Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.http2.settings import Settings
@@ -40,22 +40,21 @@ class UvRig:
         ended: those whose stream is over.
     """
 
-    def __init__(self, new_exchange: Callable[[], Exchange] | None = None, **limits: float) -> None:
+    def __init__(self, new_exchange: Callable[..., Exchange] = Exchange, **limits: float) -> None:
         self.started = 0
         self.ended: list[Exchange] = []
-        self._new = new_exchange or (lambda: Exchange(Policy(Replies()), TABLE))
+        self._new = new_exchange
         self.server = UvServer(
             Serving(),
             max_body_bytes=8 << 20,
             new_exchange=self._begin,
-            ended=self.ended.append,
             tick_seconds=0.01,
             settings=Settings(**limits),
         )
 
-    def _begin(self) -> Exchange:
+    def _begin(self, call: CallFields) -> Exchange:
         self.started += 1
-        return self._new()
+        return self._new(Policy(Replies()), TABLE, call=call, ended=self.ended.append)
 
     async def __aenter__(self) -> "UvRig":
         self.port = await self.server.start("127.0.0.1", 0)

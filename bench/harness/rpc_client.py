@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from bbr.http2.fields import FieldSection
 from bbr.http2.settings import Settings
 from bbr.rpc.calls import Handler
 from bbr.rpc.connection import RpcConnection, Services
@@ -15,10 +16,15 @@ REFUSED = Status(StatusCode.FAILED_PRECONDITION, "no more")
 
 
 class Simple:
-    """What a handler is that answers at once, whatever comes."""
+    """What a handler is that answers at once, whatever comes.
+
+    Attributes:
+        overs: how often it was told that its call is over.
+    """
 
     pending = False
     patience_seconds: float | None = None
+    overs = 0
 
     def work(self) -> Sequence[bytes]:
         """Never asked: nothing is pending."""
@@ -27,6 +33,10 @@ class Simple:
     def expect(self, size: int) -> Sequence[bytes]:
         """Let it come."""
         return ()
+
+    def over(self) -> None:
+        """Count."""
+        self.overs += 1
 
 
 class Talk(Simple):
@@ -62,7 +72,6 @@ class RpcPeer(Peer):
 
     Attributes:
         handlers: of all calls that began, in order.
-        ended: those whose call is over.
         failed: exceptions that the connection reported as faults of ours.
     """
 
@@ -75,7 +84,6 @@ class RpcPeer(Peer):
         new_handler: Callable[[], Handler] = Talk,
     ) -> None:
         self.handlers: list[Handler] = []
-        self.ended: list[Handler] = []
         self.failed: list[Exception] = []
         self._new_handler = new_handler
         super().__init__(limits, chunk=chunk, own=own)
@@ -83,15 +91,19 @@ class RpcPeer(Peer):
     def connect(self) -> RpcConnection:  # type: ignore[override]
         """Return a connection that offers PATH."""
         methods = {PATH.encode(): self._begin}
-        return RpcConnection(
-            self.limits, Services(methods, MAX_MESSAGE_BYTES, self.ended.append, self.failed.append), self.now
-        )
+        return RpcConnection(self.limits, Services(methods, MAX_MESSAGE_BYTES, self.failed.append), self.now)
 
     def deliver(self, octets: bytes) -> None:
         """Hand over what one read brings."""
         self.connection.receive(octets, self.now)
 
-    def _begin(self) -> Handler:
+    @property
+    def ended(self) -> list[Simple]:
+        """Return the handlers whose call is over, which each of them was told once."""
+        assert all(each.overs <= 1 for each in self.handlers if isinstance(each, Simple))
+        return [each for each in self.handlers if isinstance(each, Simple) and each.overs]
+
+    def _begin(self, call: FieldSection) -> Handler:
         self.handlers.append(self._new_handler())
         return self.handlers[-1]
 

@@ -42,7 +42,7 @@ def vitals(models: Path | None = None, *, counts: TransportCounts | None = None,
         "sources": sources,
         "serving": Serving(ready=sources.table.synced),
         "ledger": Ledger(1000),
-        "main": Port(counts or TransportCounts(1, 2, 3, 4, {("HTTP/2", "preface"): 5}, {"refused": 6})),
+        "main": Port(counts or TransportCounts(1, 2, 3, {("HTTP/2", "preface"): 5}, {"refused": 6})),
         "certificates": _certificates(settings) if settings.secure_serving else None,
     }
     return Vitals(**parts, started=1_700_000_000.0)

@@ -11,22 +11,22 @@ import timeit
 from collections.abc import Callable
 from typing import Any
 
+from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.models.registry import BaseModel, Registry
-from bbr.telemetry import logs
+from bbr.telemetry import logs, observed
 from bbr.telemetry.access_log import AccessLog
-from bbr.telemetry.observed import ObservedExchange
 from bench.harness import messages
 
 ROUNDS = 9
 SECONDS_PER_ROUND = 0.05
 
 
-def exchange(model: str) -> ObservedExchange:
+def exchange(model: str) -> Exchange:
     """Return an exchange that is over, of a request as Envoy sends it."""
     table, _ = Registry.merge([BaseModel("qwen", ("sql-lora",))])
-    made = ObservedExchange(Policy(Replies()), table)
+    made = Exchange(Policy(Replies()), table, observed.clock)
     headers = {f"x-header-{number}": "value" for number in range(10)} | dict(messages.JSON_POST)
     headers["x-request-id"] = "8c3d7e0a-5a3f-4a57-9a0b-5f0f7f3e1c2d"
     headers["traceparent"] = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -38,7 +38,7 @@ def exchange(model: str) -> ObservedExchange:
 class Nothing:
     """The same call, for its own cost."""
 
-    def ended(self, _exchange: ObservedExchange) -> None:
+    def ended(self, _exchange: Exchange) -> None:
         """Do nothing."""
 
 
@@ -56,7 +56,7 @@ def main() -> None:
     def later(_seconds: float, _call: Callable[[], None]) -> None:
         return None
 
-    cases: dict[str, tuple[Callable[[Any], object], ObservedExchange, str]] = {
+    cases: dict[str, tuple[Callable[[Any], object], Exchange, str]] = {
         "an empty call": (Nothing().ended, routed, "json"),
         "not wanted": (AccessLog(0.0, 100, 256, later).ended, routed, "json"),
         "not picked (1 in a million is)": (AccessLog(1e-6, 100, 256, later).ended, routed, "json"),

@@ -14,8 +14,8 @@ from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.models.registry import BaseModel, Registry
+from bbr.telemetry import observed
 from bbr.telemetry.metrics import Metrics
-from bbr.telemetry.observed import ObservedExchange
 from bench.harness import messages, workload
 
 ROUNDS: Final = 15
@@ -47,10 +47,10 @@ def main() -> None:
     plain, timed, counted = [], [], []
     for _ in range(ROUNDS):
         plain.append(microseconds(Exchange, lambda exchange: None))
-        timed.append(microseconds(ObservedExchange, lambda exchange: None))
-        counted.append(microseconds(ObservedExchange, metrics.count))
+        timed.append(microseconds(Exchange, lambda exchange: None))
+        counted.append(microseconds(Exchange, metrics.count))
     assert metrics.outcome_total("routed") == ROUNDS * EXCHANGES
-    exchange = ObservedExchange(POLICY, TABLE)
+    exchange = Exchange(POLICY, TABLE, observed.clock)
     for message in SENT:
         exchange.receive(message)
     alone = min(timeit.repeat(lambda: metrics.count(exchange), number=EXCHANGES, repeat=ROUNDS)) / EXCHANGES * 1e6

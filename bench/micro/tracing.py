@@ -16,11 +16,12 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON, ParentBasedTraceIdRatio
 
+from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.http2.fields import FieldDecoder
 from bbr.models.registry import Registry
-from bbr.telemetry.observed import ObservedExchange
+from bbr.telemetry import observed
 from bbr.telemetry.tracing import SWITCH_SECONDS, Tracing
 from bbr.transports import uv
 from bench.harness import messages
@@ -47,16 +48,16 @@ class Nowhere(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
-def exchange(traceparent: str) -> ObservedExchange:
+def exchange(traceparent: str) -> Exchange:
     """Return an exchange that is over."""
-    found = ObservedExchange(Policy(Replies()), Registry())
+    found = Exchange(Policy(Replies()), Registry(), observed.clock)
     fields = [*FIELDS, ("traceparent", traceparent)] if traceparent else FIELDS
     found.receive(messages.request_headers(fields, mode=BodyMode.FULL_DUPLEX_STREAMED))
     found.receive(messages.request_body(b'{"model": "sql-lora"}', end_of_stream=True))
     return found
 
 
-def of_call(flags: bytes) -> ObservedExchange:
+def of_call(flags: bytes) -> Exchange:
     """Return one whose gateway has named its span in the headers of its call, Huffman coded as Envoy sends them."""
     decoder = FieldDecoder(0, 8192, 128)
     decoder.settings_acknowledged()
@@ -98,11 +99,11 @@ def main() -> None:
     never = Tracing(TracerProvider(ParentBasedTraceIdRatio(0.0), shutdown_on_exit=False), {"nowhere": nowhere})
     off: Tracing | None = None
 
-    def ask(over: ObservedExchange) -> None:
+    def ask(over: Exchange) -> None:
         if off is not None:
             off.ended(over)
 
-    cases: dict[str, tuple[Callable[[ObservedExchange], None], ObservedExchange]] = {
+    cases: dict[str, tuple[Callable[[Exchange], None], Exchange]] = {
         "off": (ask, exchange("")),
         "the request's parent is not sampled": (always.ended, exchange(f"{TRACE}00")),
         "the call's parent is not sampled": (always.ended, of_call(b"00")),

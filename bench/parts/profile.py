@@ -138,6 +138,9 @@ class Canned:
         """Never asked."""
         return ()
 
+    def over(self) -> None:
+        """Hold nothing."""
+
     def finish(self) -> Status:
         """All is answered."""
         return OK
@@ -207,7 +210,7 @@ def run_http2(octets: Wire) -> dict[str, float]:
 
 def run_rpc(octets: Wire, new_handler: Callable[[], Handler], name: str) -> dict[str, float]:
     """Run calls."""
-    services = Services({PROCESS.encode(): new_handler}, 1 << 30, lambda handler: None, _raise)
+    services = Services({PROCESS.encode(): lambda call: new_handler()}, 1 << 30, _raise)
     connection = RpcConnection(settings(), services, 0.0)
     connection.receive(octets.greeting, 0.0)
     connection.take_output()

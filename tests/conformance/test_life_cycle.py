@@ -33,7 +33,7 @@ from bench.harness.h2_frames import (
     settings,
     window_update,
 )
-from bench.harness.raw_client import CALL_BLOCK, HEAD, REQUEST, TABLE, WHOLE, RawClient, UvRig
+from bench.harness.raw_client import CALL_BLOCK, HEAD, REQUEST, WHOLE, RawClient, UvRig
 from tests.conformance import test_each_frame
 from tests.support import transports
 from tests.support.connection_memory import octets_held
@@ -224,7 +224,7 @@ class Broken(Exchange):
 @in_loop
 async def test_j5_an_exception_of_an_exchange_ends_its_call_alone(caplog):
     kinds = iter((Exchange, Broken, Exchange))
-    async with UvRig(lambda: next(kinds)(Policy(Replies()), TABLE)) as server:
+    async with UvRig(lambda *arguments, **more: next(kinds)(*arguments, **more)) as server:
         client = await GrpcFrames.connect(server.port)
         good, bad = client.call(), client.call()
         client.send(good, framed(HEAD))

@@ -63,7 +63,11 @@ PEERS = {
 @pytest.mark.parametrize("window", [0, 65_535], ids="window={}".format)
 @pytest.mark.parametrize("slow", PEERS.values(), ids=PEERS)
 def test_nothing_is_held_for_a_peer_that_never_gets_done(slow, window):
-    peer = RpcPeer(own=((INITIAL_WINDOW_SIZE, window),), new_handler=lambda: Exchange(Policy(Replies()), TABLE))
+    over = []
+    peer = RpcPeer(
+        own=((INITIAL_WINDOW_SIZE, window),),
+        new_handler=lambda: Exchange(Policy(Replies()), TABLE, ended=over.append),
+    )
     peer.send(slow.first)
     assert peer.handlers or slow.ends
     for _ in range(0, DEADLINE_SECONDS, STEP_SECONDS):
@@ -72,6 +76,6 @@ def test_nothing_is_held_for_a_peer_that_never_gets_done(slow, window):
             peer.send(slow.then)
     assert peer.connection.calls == {}
     assert peer.connection.idle
-    assert peer.ended == peer.handlers
+    assert over == peer.handlers
     assert peer.failed == []
     assert peer.connection.closed or not slow.ends

@@ -323,12 +323,12 @@ def test_no_canary_sings(transport, form, tmp_path):
 
 # A router with a fault that quotes what it was given.
 FAULTY = """
-import bbr.telemetry.observed
+from bbr.exchange.exchange import Exchange
 
 def fail(exchange, message):
     raise ValueError(f"what is {message!r}?")
 
-bbr.telemetry.observed._receive = fail
+Exchange.receive = fail
 from bbr.cli import main
 raise SystemExit(main())
 """

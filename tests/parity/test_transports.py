@@ -78,21 +78,16 @@ async def test_buffered_awaits_an_answer_to_each_message():
 
 
 @in_loop
-async def test_who_wants_them_gets_the_fields_of_a_call():
-    told = []
-
-    def begun(exchange, field):
-        told.append((exchange, [field(name) for name in ("traceparent", "tracestate", "x-odd", "x-octets-bin")]))
-
-    async with Rig(begun=begun) as rig:
+async def test_an_exchange_has_the_fields_of_its_call():
+    async with Rig() as rig:
         assert await rig.works()
         fields = [("traceparent", "00-1-2-01"), ("x-odd", "first"), ("x-odd", "second"), ("x-octets-bin", b"\xff\x00")]
         stream = rig.channel.stream_stream(PROCESS)(iter((HEADERS, WHOLE)), metadata=fields)
         assert len([answer async for answer in stream]) == 2
         assert await rig.unary("Check", HealthCheckRequest().SerializeToString())
         await rig.all_ended()
-        assert [exchange for exchange, _ in told] == rig.ended
-    assert [fields[:3] for _, fields in told] == [["", "", ""], ["00-1-2-01", "", "first"]]
+        told = [[each.call.get(name) for name in (b"traceparent", b"tracestate", b"x-odd")] for each in rig.ended]
+    assert told == [[None, None, None], [b"00-1-2-01", None, b"first"]]
 
 
 # Blanks stand in front: not many may follow.
@@ -200,7 +195,7 @@ class BrokenAtItsEnd(Exchange):
         raise OurError
 
 
-def broken_from_the_start(_policy, _registry):
+def broken_from_the_start(_policy, _registry, **_more):
     raise OurError
 
 
@@ -209,9 +204,9 @@ def broken_from_the_start(_policy, _registry):
 async def test_an_exchange_that_raises_is_internal_and_logged_once(broken, caplog):
     kinds = iter((Watched, broken, Watched))
 
-    def new_exchange():
+    def new_exchange(call):
         kind = next(kinds)
-        return rig.new_exchange() if kind is Watched else kind(rig.policy, TABLE)
+        return rig.new_exchange(call) if kind is Watched else kind(rig.policy, TABLE)
 
     async with Rig(new_exchange=new_exchange) as rig:
         other = rig.process()
@@ -406,18 +401,18 @@ async def test_one_that_is_not_ready_yet_lives_and_tells_its_watchers_when_it_is
 
 
 @in_loop
-async def test_streams_are_counted_and_health_watches_are_none():
+async def test_each_stream_is_an_exchange_and_health_watches_are_none():
     async with Rig() as rig:
         client, _stream = await watching(rig)
-        assert rig.server.counts().streams == 0
+        assert rig.events == []
         running = rig.process()
         await running.write(HEADERS)
         await rig.until("message", 1)
-        assert rig.server.counts().streams == 1
+        assert (rig.events.count("stream"), rig.ended) == (1, [])
         running.cancel()
         client.abort()
         await rig.all_ended()
-        assert rig.server.counts().streams == 0
+        assert (rig.events.count("stream"), len(rig.ended)) == (1, 1)
         rig.serving.stop()
 
 

@@ -74,7 +74,7 @@ def test_any_messages(policy: Policy, sent: list[bytes]) -> None:
     assert isinstance(talk.finish(), Status)
     if talk.end is not None and talk.end != OK:
         assert talk.verdict.reason
-    talk.abandon()
+    talk.over()
     assert policy.ledger.held_bytes == 0
 
 

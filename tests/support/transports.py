@@ -35,8 +35,8 @@ CREDENTIALS = self_signed(["localhost"], datetime.datetime.now(datetime.UTC))
 class Watched(Exchange):
     """An exchange that tells its rig of each message."""
 
-    def __init__(self, rig: "Rig", policy: Policy) -> None:
-        super().__init__(policy, TABLE)
+    def __init__(self, rig: "Rig", policy: Policy, **more) -> None:
+        super().__init__(policy, TABLE, **more)
         self._rig = rig
 
     def receive(self, message: bytes):
@@ -75,26 +75,24 @@ class Rig:
         ended=None,
         limits=None,
         serving=None,
-        begun=None,
         **policy: float,
     ) -> None:
         self.policy = Policy(Replies(), max_body_bytes=max_body_bytes, **policy)
         self.serving = serving or Serving()
         self.ended: list[Exchange] = []
+        self._tell_end = ended or self.ended.append
         self.events: list[str] = []
         self.news = asyncio.Event()
         self.server = new_server(
             self.serving,
             max_body_bytes=max_body_bytes,
             new_exchange=new_exchange or self.new_exchange,
-            ended=ended or self.ended.append,
-            begun=begun,
             limits=limits,
         )
 
-    def new_exchange(self) -> Exchange:
+    def new_exchange(self, call) -> Exchange:
         self.tell("stream")
-        return Watched(self, self.policy)
+        return Watched(self, self.policy, call=call, ended=self._tell_end)
 
     def tell(self, event: str) -> None:
         self.events.append(event)

@@ -46,8 +46,7 @@ class Uv:
         self.server = UvServer(
             Serving(),
             max_body_bytes=64 << 20,
-            new_exchange=lambda: Exchange(policy, Registry()),
-            ended=self.ended.append,
+            new_exchange=lambda call: Exchange(policy, Registry(), ended=self.ended.append),
             tick_seconds=0.01,
             settings=Settings(**settings),
             limits=ConnectionLimits(**(limits or {})),

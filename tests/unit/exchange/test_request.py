@@ -111,8 +111,7 @@ class TestLedger:
         )
         assert answers[-1].immediate_response.details == "bbr:no-room"
         assert ledger.held_bytes == 900
-        talk.abandon()
-        talk.abandon()
+        talk.over()
         assert ledger.held_bytes == 0
 
     def test_a_routed_body_finishes_though_there_is_no_room(self) -> None:

@@ -7,6 +7,7 @@ import h2.connection
 import h2.events
 import pytest
 
+from bbr.http2.fields import FieldSection
 from bbr.http2.settings import Settings
 from bbr.rpc.calls import Handler
 from bbr.rpc.connection import RpcConnection, Services
@@ -54,23 +55,28 @@ class Echo(Simple):
 class Peers:
     """A client and a server joined without sockets, on a clock that only the test moves."""
 
-    def __init__(
-        self, new_handler: Callable[[], Handler] = Echo, ended: Callable[[Handler], None] | None = None
-    ) -> None:
-        self.ended: list[Handler] = []
+    def __init__(self, new_handler: Callable[[], Simple] = Echo) -> None:
+        self.begun: list[tuple[Simple, FieldSection]] = []
         self.failed: list[Exception] = []
-        services = Services(
-            methods={PATH.encode(): new_handler},
-            max_message_bytes=100_000,
-            ended=ended or self.ended.append,
-            failed=self.failed.append,
-        )
+        self._new_handler = new_handler
+        services = Services({PATH.encode(): self._begin}, max_message_bytes=100_000, failed=self.failed.append)
         self.now = 100.0
         self.server = RpcConnection(Settings(), services, self.now)
         self.client = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self.client.initiate_connection()
         self.got: list[h2.events.Event] = []
         self.exchange()
+
+    def _begin(self, call: FieldSection) -> Handler:
+        handler = self._new_handler()
+        self.begun.append((handler, call))
+        return handler
+
+    @property
+    def ended(self) -> list[Simple]:
+        """Return the handlers whose call is over, which each of them was told once."""
+        assert all(each.overs <= 1 for each, _ in self.begun)
+        return [each for each, _ in self.begun if each.overs]
 
     def exchange(self) -> None:
         """Carry octets both ways until neither side has any."""
@@ -327,16 +333,17 @@ def test_fault_of_ours_after_the_end_is_told_and_no_more(monkeypatch: pytest.Mon
 
 
 def test_fault_of_ours_at_the_beginning_and_at_the_end() -> None:
-    def broken() -> Handler:
+    def broken() -> Simple:
         raise RuntimeError("ours")
 
     peers = Peers(broken)
     assert peers.answer(peers.call(b"a", end=True)) == (b"", "13")
 
-    def bad_end(handler: Handler) -> None:
-        raise RuntimeError("ours")
+    class BadEnd(Echo):
+        def over(self) -> None:
+            raise RuntimeError("ours")
 
-    peers = Peers(ended=bad_end)
+    peers = Peers(BadEnd)
     assert peers.answer(peers.call(b"a", end=True)) == (frame([b"a"]), "13")
     assert len(peers.failed) == 1
 
@@ -359,30 +366,16 @@ def test_failed_connection_ends_all_calls_and_says_why() -> None:
     assert len(peers.ended) == 1
 
 
-def test_who_wants_it_gets_the_header_section_of_each_call() -> None:
+def test_a_handler_is_made_with_the_header_section_of_its_call() -> None:
     peers = Peers()
-    begun: list[tuple[Handler, bytes | None]] = []
-    peers.server = RpcConnection(
-        Settings(),
-        Services(
-            {PATH.encode(): Echo},
-            10,
-            ended=peers.ended.append,
-            failed=peers.failed.append,
-            begun=lambda handler, section: begun.append((handler, section.get(b"content-type"))),
-        ),
-        peers.now,
-    )
-    peers.client = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
-    peers.client.initiate_connection()
     peers.call(b"hi")
-    (found,) = begun
-    assert found == (peers.server.calls[1].handler, b"application/grpc")
-    assert peers.failed == []
+    ((handler, section),) = peers.begun
+    assert handler is peers.server.calls[1].handler
+    assert section.get(b"content-type") == b"application/grpc"
 
 
 def test_connection_that_never_begins() -> None:
-    services = Services({}, 10, ended=lambda handler: None, failed=lambda error: None)
+    services = Services({}, 10, failed=lambda error: None)
     server = RpcConnection(Settings(preface_seconds=5), services, 0.0)
     server.expire(6.0)
     assert (server.closed, server.fault) == (True, "preface-timeout")

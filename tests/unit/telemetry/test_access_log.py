@@ -4,12 +4,12 @@ import pytest
 
 from bbr import server
 from bbr.config import settings as config
+from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.models.registry import BaseModel, Registry
 from bbr.telemetry import access_log, observed
 from bbr.telemetry.access_log import AccessLog, trace_id
-from bbr.telemetry.observed import ObservedExchange
 from bench.harness import messages
 
 TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",))])
@@ -19,13 +19,13 @@ ROUTED, REFUSED, NO_MODEL = b'{"model": "sql-lora"}', b'{"model": "made-up"}', b
 
 
 def ended(body=ROUTED, **fields):
-    exchange = ObservedExchange(Policy(Replies()), TABLE)
+    exchange = Exchange(Policy(Replies()), TABLE, observed.clock)
     headers = {**messages.JSON_POST, **{name.replace("_", "-"): value for name, value in fields.items()}}
     headers[":path"] = headers.pop("path", headers[":path"])
     exchange.receive(messages.request_headers(headers, mode=BodyMode.FULL_DUPLEX_STREAMED))
     if body is not None:
         exchange.receive(messages.request_body(body, end_of_stream=True))
-    exchange.abandon()
+    exchange.over()
     return exchange
 
 
@@ -99,16 +99,16 @@ def test_a_sample_is_as_large_as_it_is_said_to_be(written, later, monkeypatch):
 
 def test_the_trace_is_the_gateways_if_it_names_one():
     exchange = ended(traceparent=TRACEPARENT)
-    exchange.call_field = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-00"}.get
+    exchange.call = {b"traceparent": b"00-%s-%s-00" % (b"1" * 32, b"2" * 16)}
     assert access_log.record(exchange, 256)["trace_id"] == "1" * 32
-    exchange.call_field = {}.get
+    exchange.call = {}
     assert access_log.record(exchange, 256)["trace_id"] == TRACE
 
 
 def test_record_of_a_routed_request(caplog, later):
     caplog.set_level(logging.INFO)
     exchange = ended(x_request_id="1b9d-7", traceparent=TRACEPARENT, path="/v1/chat/completions?api_key=secret")
-    exchange.began, exchange.decided, exchange.busy_seconds = 5.0, 5.0123456, 0.00002345
+    exchange.times.began, exchange.times.decided, exchange.times.busy_seconds = 5.0, 5.0123456, 0.00002345
     log_of(later, access_log="all").ended(exchange)
     (record,) = caplog.records
     assert (record.levelname, record.name, record.getMessage()) == ("INFO", "bbr.access", "request routed")

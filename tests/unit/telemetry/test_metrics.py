@@ -1,13 +1,13 @@
 import pytest
 
+from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
 from bbr.models.registry import BaseModel, Registry
 from bbr.models.routing import MissingModel, Route, Rule, Rules, UnknownModel
-from bbr.telemetry import metrics
+from bbr.telemetry import metrics, observed
 from bbr.telemetry.metrics import Histogram, Metrics
-from bbr.telemetry.observed import ObservedExchange
 from bench.harness import messages
 
 TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",)), BaseModel("phi")])
@@ -15,11 +15,11 @@ HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
 
 
 def run(counted, body, registry=TABLE, **policy):
-    exchange = ObservedExchange(Policy(Replies(), **policy), registry)
+    exchange = Exchange(Policy(Replies(), **policy), registry, observed.clock)
     exchange.receive(HEADERS)
     if body is not None:
         exchange.receive(messages.request_body(body, end_of_stream=True))
-    exchange.abandon()
+    exchange.over()
     counted.count(exchange)
     return exchange
 
@@ -80,7 +80,7 @@ def test_an_unknown_model_is_noted_whatever_becomes_of_its_request(unknown):
     counted = Metrics()
     exchange = run(counted, b'{"model": "x"}', rules=Rules(unknown, default_model="phi"))
     run(counted, b'{"model": "phi"}', rules=Rules(unknown, default_model="phi"))
-    assert [(each.name, each.times) for each in counted.unknown.since(exchange.began)] == [("x", 1)]
+    assert [(each.name, each.times) for each in counted.unknown.since(exchange.times.began)] == [("x", 1)]
 
 
 def test_without_a_table_or_a_name_no_model_is_unknown():
@@ -88,7 +88,7 @@ def test_without_a_table_or_a_name_no_model_is_unknown():
     exchange = run(counted, b'{"model": "x"}', Registry(identity=True))
     run(counted, b"{}", rules=Rules(missing_model=MissingModel.DEFAULT, default_model="phi"))
     assert counted.models["phi"].outcomes == {Outcome.ROUTED: 1}
-    assert counted.unknown.since(exchange.began) == []
+    assert counted.unknown.since(exchange.times.began) == []
 
 
 def test_a_default_model_is_one_of_the_table():
@@ -110,14 +110,14 @@ def test_what_few_requests_have():
     counted = Metrics()
     run(counted, b'{"model": "x"}')
     run(counted, b'{"model": "x"}')
-    exchange = ObservedExchange(Policy(Replies()), TABLE)
+    exchange = Exchange(Policy(Replies()), TABLE, observed.clock)
     exchange.receive(HEADERS)
     exchange.receive(messages.request_body(b'{"model": "phi"}', end_of_stream=True))
     exchange.receive(messages.request_body(b"", end_of_stream=True))
     exchange.verdict.early = True
     counted.count(exchange)
     assert (counted.early, counted.late_bodies) == (1, 1)
-    ((name, times, _),) = counted.unknown.since(exchange.began)
+    ((name, times, _),) = counted.unknown.since(exchange.times.began)
     assert (name, times) == ("x", 2)
 
 
@@ -126,7 +126,7 @@ def test_a_refused_model_of_which_no_name_is_known_is_not_noted():
     exchange = run(counted, b"{}")
     exchange.verdict.reason = "model-not-found"
     counted.count(exchange)
-    assert counted.unknown.since(exchange.began) == []
+    assert counted.unknown.since(exchange.times.began) == []
 
 
 def test_buckets_include_their_bound():
@@ -153,7 +153,7 @@ def test_a_route_by_the_table_is_counted_for_its_base_model_and_no_rule_is_forgo
     by_name = {Rule.NO_TABLE, Rule.UNKNOWN_PASSTHROUGH, Rule.UNKNOWN_EMPTY}
     for rule in Rule:
         counted = Metrics()
-        exchange = ObservedExchange(Policy(Replies()), TABLE)
+        exchange = Exchange(Policy(Replies()), TABLE, observed.clock)
         exchange.verdict.route = Route("asked", "base", rule)
         counted.count(exchange)
         assert ("base" in counted.models) == (rule not in by_name), rule

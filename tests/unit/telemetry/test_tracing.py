@@ -20,12 +20,12 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import SpanKind, StatusCode
 
 from bbr import __version__
+from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.models.listing import ModelsList
 from bbr.models.registry import BaseModel, Registry
 from bbr.telemetry import observed, tracing
-from bbr.telemetry.observed import ObservedExchange
 from bbr.telemetry.tracing import Tracing, TracingError, open_tracing
 from bench.harness import messages
 from tests.support.canaries import CANARY, planted
@@ -54,14 +54,14 @@ def as_before(monkeypatch):
 
 def exchange(body=b'{"model": "sql-lora"}', headers=(), *, mode=DUPLEX, ended=True, **policy):
     """Return an exchange that has got its request."""
-    found = ObservedExchange(Policy(Replies(), **policy), TABLE)
+    found = Exchange(Policy(Replies(), **policy), TABLE, observed.clock)
     fields = [*messages.JSON_POST.items(), *headers]
     found.receive(messages.request_headers(fields, mode=mode, end_of_stream=body is None))
     if body is not None and ended:
         found.receive(messages.request_body(body, end_of_stream=True))
         while found.pending:
             found.work()
-    found.abandon()
+    found.over()
     return found
 
 
@@ -124,7 +124,7 @@ ATTRIBUTES = [
         id="a mode of the future",
     ),
     pytest.param(
-        ObservedExchange(Policy(Replies()), TABLE),
+        Exchange(Policy(Replies()), TABLE, observed.clock),
         {"bbr.outcome": "pending", "url.path": ""},
         {"bbr.body_mode", "gen_ai.request.model"},
         id="a stream without a message",
@@ -143,7 +143,7 @@ def test_attributes(ended, told, untold):
 
 
 def test_an_answer_of_the_routers_own():
-    asked = ObservedExchange(Policy(Replies(), models_list=ModelsList()), TABLE)
+    asked = Exchange(Policy(Replies(), models_list=ModelsList()), TABLE, observed.clock)
     asked.receive(messages.request_headers({":method": "GET", ":path": "/v1/models"}, mode=DUPLEX, end_of_stream=True))
     (found,) = spans(asked)
     assert (found.attributes["bbr.outcome"], found.attributes["http.response.status_code"]) == ("answered", 200)
@@ -185,7 +185,7 @@ PATHS = {
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_path_tells_no_secret(path):
-    asked = ObservedExchange(Policy(Replies()), TABLE)
+    asked = Exchange(Policy(Replies()), TABLE, observed.clock)
     asked.receive(messages.request_headers({":path": path}, mode=DUPLEX, end_of_stream=True))
     (found,) = spans(asked)
     assert found.attributes["url.path"] == PATHS[path]
@@ -195,12 +195,12 @@ def test_times_are_those_of_the_wall(monkeypatch):
     clock = iter((100.0, 100.5, 101.0, 103.0, 107.0))
     monkeypatch.setattr(observed, "clock", lambda: next(clock))
     monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_000_000_000)
-    asked = ObservedExchange(Policy(Replies()), TABLE)  # at 100
+    asked = Exchange(Policy(Replies()), TABLE, observed.clock)  # at 100
     asked.receive(messages.request_headers(mode=DUPLEX, end_of_stream=True))  # decided at 101
     memory = InMemorySpanExporter()
     traced = Tracing(TracerProvider(ALWAYS_ON, shutdown_on_exit=False), {"memory": memory})
     traced.ended(asked)  # at 103: the gateway may have kept its stream open for the response
-    asked.decided = None
+    asked.times.decided = None
     traced.ended(asked)  # at 107
     traced.close()
     now = 1_700_000_000_000_000_000
@@ -224,14 +224,16 @@ def test_a_fault_behind_an_early_route_ends_the_span():
     assert (routed.verdict.early, str(routed.verdict.outcome)) == (True, "routed")
     (found,) = spans(asked)
     (other,) = spans(routed)
-    assert (found.end_time - found.start_time) * 1e-9 > asked.decided - asked.began
-    assert (other.end_time - other.start_time) * 1e-9 == pytest.approx(routed.decided - routed.began, abs=1e-6)
+    assert (found.end_time - found.start_time) * 1e-9 > asked.times.decided - asked.times.began
+    assert (other.end_time - other.start_time) * 1e-9 == pytest.approx(
+        routed.times.decided - routed.times.began, abs=1e-6
+    )
 
 
 def test_no_span_holds_a_secret():
     ended = []
     for sent in planted():
-        asked = ObservedExchange(Policy(Replies(), stream_threshold_bytes=1000), TABLE)
+        asked = Exchange(Policy(Replies(), stream_threshold_bytes=1000), TABLE, observed.clock)
         for message in sent:
             asked.receive(message)
             while asked.pending:
@@ -253,7 +255,7 @@ CALLS = [
 @pytest.mark.parametrize(("fields", "trace", "state"), CALLS)
 def test_the_gateways_span_is_the_parent(fields, trace, state):
     asked = exchange(headers=[("traceparent", THEIRS), ("tracestate", "b=2")])
-    asked.call_field = lambda name: fields.get(name, "")
+    asked.call = {name.encode(): value.encode() for name, value in fields.items()}
     (found,) = spans(asked)
     assert f"{found.context.trace_id:032x}" == trace
     assert found.context.trace_state.to_header() == state
@@ -261,7 +263,7 @@ def test_the_gateways_span_is_the_parent(fields, trace, state):
 
 def test_a_gateway_that_does_not_sample_is_heeded():
     asked = exchange(headers=[("traceparent", THEIRS)])
-    asked.call_field = {"traceparent": NOT_SAMPLED}.get
+    asked.call = {b"traceparent": NOT_SAMPLED.encode()}
     assert spans(asked) == ()
 
 

@@ -1,0 +1,46 @@
+"""When an exchange began and was decided, and what the router took for it.
+
+Pure: the clock is given, since this room reads none.
+"""
+
+from collections.abc import Callable
+
+# Returns seconds, from any beginning.
+Clock = Callable[[], float]
+
+
+def stopped() -> float:
+    """Be a Clock that stands still, for an exchange whose times nobody looks at."""
+    return 0.0
+
+
+class Times:
+    """The times of one exchange, in seconds of a Clock. It is not looked at any more after the decision.
+
+    Attributes:
+        began: when the stream began.
+        decided: when the request was routed, stripped, refused or answered; None if it never was.
+        busy_seconds: what the router itself took, from the last message that was needed until the decision. For a body
+            that is read as it comes: all bits of work until then.
+    """
+
+    __slots__ = ("_clock", "_since", "began", "busy_seconds", "decided")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.began = self._since = clock()
+        self.decided: float | None = None
+        self.busy_seconds = 0.0
+
+    def start(self) -> None:
+        """Take note that the router begins to do something for the exchange."""
+        self._since = self._clock()
+
+    def pause(self) -> None:
+        """Take note that it has done a bit of work, and nothing is decided."""
+        self.busy_seconds += self._clock() - self._since
+
+    def decide(self) -> None:
+        """Take note that the request is decided."""
+        self.decided = now = self._clock()
+        self.busy_seconds += now - self._since
