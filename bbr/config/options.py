@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from bbr.exchange.policy import BodyMode
-from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
 from bbr.reading import uri
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
@@ -136,15 +135,6 @@ def size(text: str) -> int:
     found = int(match[1]) * _BYTE_UNITS[match[2] or ""]
     if not 1 <= found <= 1 << 31:
         raise ValueError("is not between 1 byte and 2GiB")
-    return found
-
-
-@written("SIZE")
-def single_reply(text: str) -> int:
-    """Return a number of bytes that fits in one message back to a gateway, or 0."""
-    found = 0 if text == "0" else size(text)
-    if found > MAX_BODY_CHUNK_BYTES:
-        raise ValueError(f"is more than {MAX_BODY_CHUNK_BYTES} bytes, the most that a gateway takes in one message")
     return found
 
 

@@ -305,12 +305,6 @@ class Settings:
         "256KiB",
         "a longer JSON body is read piece by piece, and in full duplex goes on upstream as soon as its model is known",
     )
-    single_reply_bytes: int = _rare(
-        options.single_reply,
-        "0",
-        "in full duplex, give bodies up to SIZE back in one message with the headers (CONTINUE_AND_REPLACE), at less "
-        "cost for Envoy. Not every gateway takes it; 0 turns it off",
-    )
     busy_poll: float = _rare(
         options.busy_poll,
         "0",

@@ -76,8 +76,6 @@ class DuplexRequest(Request):
         body = self._take_body()
         route = self._resolve(lambda: model.read_model(body, self._policy.max_model_bytes))
         self._phase = Phase.DONE
-        if end_of_stream and 0 < len(body) <= self._policy.single_reply_bytes:
-            return [self._replies.single(body, self.verdict.outcome, *(route or ()))]
         headers = self._replies.route(*route) if route else self._replies.stripped(self.verdict.outcome)
         return [headers, *replies.request_body(body, end_of_stream=end_of_stream)]
 

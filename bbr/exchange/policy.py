@@ -64,8 +64,6 @@ class Policy:
         on_invalid_json: see InvalidJson.
         duplex_idle_seconds: how long a body may stand still in FULL_DUPLEX_STREAMED.
         buffered_wait_seconds: how long a body may take to come in the other modes.
-        single_reply_bytes: bodies up to this go back in one message with the header answer, in FULL_DUPLEX_STREAMED;
-            at most MAX_BODY_CHUNK_BYTES. 0: none.
         query_model_paths: URL paths on which `?model=` names the model.
         path_templates: URL paths that name the model themselves.
         rules: what becomes of models that are unknown or missing.
@@ -83,7 +81,6 @@ class Policy:
     on_invalid_json: InvalidJson = InvalidJson.REJECT
     duplex_idle_seconds: float = 60.0
     buffered_wait_seconds: float = 300.0
-    single_reply_bytes: int = 0
     query_model_paths: frozenset[bytes] = frozenset()
     path_templates: Sequence[Template] = ()
     rules: Rules = field(default_factory=Rules)

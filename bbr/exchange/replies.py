@@ -37,7 +37,7 @@ _ANTHROPIC_TYPES: Final = {404: "not_found_error", 413: "request_too_large", 504
 MAX_BODY_CHUNK_BYTES: Final = 62_000
 
 # Distinct routes kept as bytes. In identity mode a client chooses the names, so this bounds the cache: about 400 octets
-# an entry with ordinary names, 1.2 KB with the longest. There are four such caches.
+# an entry with ordinary names, 1.2 KB with the longest. There are three such caches.
 _CACHED_ROUTES: Final = 4096
 _CACHED_NAME_CHARACTERS: Final = 256
 
@@ -83,7 +83,6 @@ class Replies:
         self._cached_route = lru_cache(_CACHED_ROUTES)(self._route)
         self._cached_route_unbuffered = lru_cache(_CACHED_ROUTES)(self._route_unbuffered)
         self._cached_route_body = lru_cache(_CACHED_ROUTES)(self._route_body)
-        self._cached_single = lru_cache(_CACHED_ROUTES)(self._single)
 
     @property
     def tells_metadata(self) -> bool:
@@ -109,29 +108,6 @@ class Replies:
         """Answer request_body and set the routing headers."""
         answer = self._route_body if _is_long(model, requested) else self._cached_route_body
         return answer(model, base_model, requested)
-
-    def single(
-        self,
-        body: bytes,
-        outcome: str,
-        model: str | None = None,
-        base_model: str | None = None,
-        requested: str | None = None,
-    ) -> bytes:
-        """Answer request_headers and give the whole body back in the same message: the exchange's only answer.
-
-        With a base model it sets the routing headers, without one it removes them. For bodies that ended without
-        trailers, of at most MAX_BODY_CHUNK_BYTES, in FULL_DUPLEX_STREAMED.
-        """
-        answer = self._single if _is_long(model, requested) else self._cached_single
-        common, rest = answer(outcome, model, base_model, requested)
-        size = len(body)
-        mutation = _FIELD_1 + _varint(size)
-        mutation = _FIELD_3 + _varint(len(mutation) + size) + mutation
-        length = len(common) + len(mutation) + size
-        response = _FIELD_1 + _varint(length)
-        headers = _REQUEST_HEADERS + _varint(len(response) + length) + response
-        return b"".join((headers, common, mutation, body, rest))
 
     def refuse(self, refusal: Refusal, dialect: Dialect = Dialect.OPENAI, model: str | None = None) -> bytes:
         """Return the ImmediateResponse for a refusal: an error in the client's dialect, `bbr:<reason>` as details."""
@@ -184,15 +160,6 @@ class Replies:
     def _route_body(self, model: str, base_model: str, requested: str | None) -> bytes:
         answer = ProcessingResponse(request_body=BodyResponse(response=self._routing(model, base_model)))
         return self._encode(answer, "routed", requested or model, base_model)
-
-    def _single(
-        self, outcome: str, model: str | None, base_model: str | None, requested: str | None
-    ) -> tuple[bytes, bytes]:
-        """Return a CommonResponse that lacks its body_mutation, and what follows the request_headers."""
-        common = self._stripping() if model is None or base_model is None else self._routing(model, base_model)
-        common.status = CommonResponse.CONTINUE_AND_REPLACE
-        rest = self._encode(ProcessingResponse(), outcome, requested or model, base_model)
-        return common.SerializeToString(deterministic=True), rest
 
     def _stripping(self) -> CommonResponse:
         routing = (*self._model_headers, *self._base_model_headers, *self._unset_headers)
@@ -280,7 +247,6 @@ def response_body(body: bytes, *, end_of_stream: bool) -> list[bytes]:
 
 # Protobuf by hand, for the one message whose size grows with the body: building and encoding the five nested messages
 # costs ten times as much (3.8 against 0.36 us at 1 KB, 23 against 1.7 us at 62,000 bytes; bench/micro/replies.py).
-_REQUEST_HEADERS: Final = bytes((1 << 3 | 2,))
 _REQUEST_BODY: Final = 3 << 3 | 2
 _RESPONSE_BODY: Final = 4 << 3 | 2
 _FIELD_1: Final = b"\x0a"

@@ -115,11 +115,10 @@ TOLD = {
 
 
 @BOTH
-@pytest.mark.parametrize("single", [0, 1000], ids=["", "single reply"])
 @pytest.mark.parametrize(("body", "requested"), TOLD.values(), ids=TOLD)
-def test_metadata_tell_the_requested_model(mode, single, body, requested):
+def test_metadata_tell_the_requested_model(mode, body, requested):
     rules = Rules(UnknownModel.DEFAULT, MissingModel.DEFAULT, "gpt")
-    talk = exchange_of(Replies(metadata_namespace="bbr"), mode, rules, single)
+    talk = exchange_of(Replies(metadata_namespace="bbr"), mode, rules)
     answers = converse(
         talk, request_headers({"content-type": "application/json"}), request_body(body, end_of_stream=True)
     )
@@ -132,8 +131,8 @@ def test_metadata_tell_the_requested_model(mode, single, body, requested):
     }
 
 
-def exchange_of(replies, mode, rules, single):
-    policy = Policy(replies, assume_body_mode=mode, rules=rules, single_reply_bytes=single, max_model_bytes=4096)
+def exchange_of(replies, mode, rules):
+    policy = Policy(replies, assume_body_mode=mode, rules=rules, max_model_bytes=4096)
     return Exchange(policy, TABLE)
 
 

@@ -23,7 +23,6 @@ policies = st.builds(
     stream_threshold_bytes=st.sampled_from([1, 8, 1 << 20]),
     over_limit=st.sampled_from(OverLimit),
     on_invalid_json=st.sampled_from(InvalidJson),
-    single_reply_bytes=st.sampled_from([0, 20]),
     query_model_paths=st.sampled_from([frozenset(), frozenset([b"/q"])]),
     path_templates=st.sampled_from([(), parse_templates("/m/{model}/**")]),
 )

@@ -87,7 +87,6 @@ def test_defaults():
         "strip_header": None,
         "trust_client_headers": False,
         "dynamic_metadata": None,
-        "single_reply_bytes": 0,
         "busy_poll": 0.0,
         "tracing": False,
         "drain_delay_seconds": 3.0,
@@ -204,7 +203,6 @@ USABLE = {
     },
     "trust_client_headers": {"true": True, "false": False},
     "dynamic_metadata": {"bbr": "bbr", "com.example.bbr_2-x": "com.example.bbr_2-x"},
-    "single_reply_bytes": {"0": 0, "1": 1, "60KiB": 61_440, "62000": 62_000},
     "busy_poll": {"0": 0.0, "0.0005": 0.0005, "1": 1.0},
     "tracing": {"true": True, "false": False},
     "drain_delay_seconds": {"0": 0.0, "2.5": 2.5},
@@ -311,11 +309,6 @@ UNUSABLE = {
     "dynamic_metadata": dict.fromkeys(
         ("", "a b", "é", "x" * 129), "is not a metadata namespace (letters, digits, points, dashes, underscores)"
     ),
-    "single_reply_bytes": {
-        "": NOT_A_SIZE,
-        "-1": NOT_A_SIZE,
-        "62001": "is more than 62000 bytes, the most that a gateway takes in one message",
-    },
     "busy_poll": {"": NOT_SECONDS, "-1": NOT_SECONDS, "1.000001": "is more than 1 second"},
     "tracing": dict.fromkeys(("", "otlp"), "is neither true nor false"),
     "drain_delay_seconds": {"-1": NOT_SECONDS},
