@@ -15,12 +15,11 @@ from bbr import __version__
 from bbr.admin import pages
 from bbr.admin.http import AdminServer
 from bbr.admin.vitals import Vitals
-from bbr.config import policies
 from bbr.config.settings import Settings
 from bbr.exchange.exchange import CallFields, Exchange
 from bbr.exchange.policy import Compat
 from bbr.exchange.verdict import Outcome
-from bbr.sources.sources import Sources
+from bbr.router import Router
 from bbr.sources.table import SourceError
 from bbr.system import allocator, descriptors
 from bbr.telemetry import observed
@@ -57,9 +56,10 @@ class Server:
         """
         self._settings = settings
         self.certificates = _certificates(settings)
-        self.sources = _sources(settings)
-        self._policy = policies.policy(settings)
-        self._exchange_type = policies.exchange_type(settings)
+        router = _router(settings)
+        self.sources = router.sources
+        self._policy = router.policy
+        self._exchange_type = router.exchange_type
         self.metrics = Metrics()
         self._access = access_log(settings, lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call))
         self._tracing = _tracing(settings)
@@ -266,13 +266,13 @@ def _limits(settings: Settings) -> ConnectionLimits:
     )
 
 
-def _sources(settings: Settings) -> Sources:
-    sources = Sources(settings)
+def _router(settings: Settings) -> Router:
+    router = Router(settings)
     try:
-        sources.load()
+        router.sources.load()
     except SourceError as error:
         raise StartError(str(error)) from None
-    return sources
+    return router
 
 
 class Transport(Protocol):

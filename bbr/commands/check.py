@@ -8,8 +8,8 @@ from bbr.commands import output
 from bbr.commands.exits import EXIT_FAILED, EXIT_OK
 from bbr.config.arguments import Arguments, add_settings
 from bbr.config.settings import Settings
+from bbr.router import Router
 from bbr.sources import description
-from bbr.sources.sources import Sources
 from bbr.sources.table import SourceError
 
 ARGUMENTS: Final = "[OPTION...] FILE|DIR"
@@ -40,7 +40,7 @@ def run(arguments: Arguments) -> int:
 
 def check(settings: Settings) -> tuple[str, int]:
     """Return what is to be said of the files that the settings name, and the exit status: 1 if anything is wrong."""
-    sources = Sources(dataclasses.replace(settings, kubernetes=False))
+    sources = Router(dataclasses.replace(settings, kubernetes=False)).sources
     try:
         sources.load()
     except SourceError as error:

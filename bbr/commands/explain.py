@@ -14,7 +14,6 @@ import orjson
 
 from bbr.commands import output
 from bbr.commands.exits import EXIT_FAILED, EXIT_OK, CommandError
-from bbr.config import policies
 from bbr.config.arguments import Arguments, add_settings
 from bbr.config.options import Group
 from bbr.config.settings import ConfigError, Settings
@@ -30,8 +29,8 @@ from bbr.pb.ext_proc_pb2 import (
     ProcessingRequest,
     ProcessingResponse,
 )
+from bbr.router import Router
 from bbr.sources import description
-from bbr.sources.sources import Sources
 from bbr.sources.table import SourceError
 from bbr.text import dumps
 
@@ -145,10 +144,10 @@ def explain(settings: Settings, request: SampleRequest, *, as_json: bool = False
     Raises:
         SourceError: the model table can't be read.
     """
-    sources = Sources(settings)
-    sources.load()  # as serve does it: a broken file is an error
-    sources.read_all()
-    effect = _effect(policies.exchange_type(settings)(policies.policy(settings), sources.table.registry), request)
+    router = Router(settings)
+    router.sources.load()  # as serve does it: a broken file is an error
+    router.sources.read_all()
+    effect = _effect(router.exchange(), request)
     if as_json:
         return dumps(_facts(effect), option=orjson.OPT_INDENT_2).decode() + "\n"
     return "".join(f"{line}\n" for line in _lines(effect))

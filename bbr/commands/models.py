@@ -13,8 +13,8 @@ from bbr.config.options import Group
 from bbr.config.settings import Settings
 from bbr.models.listing import in_order
 from bbr.models.registry import Entry, Kind
+from bbr.router import Router
 from bbr.sources import description
-from bbr.sources.sources import Sources
 from bbr.sources.table import SourceError
 from bbr.text import dumps
 
@@ -57,7 +57,7 @@ def models(settings: Settings, *, as_json: bool = False) -> tuple[str, int]:
     Raises:
         SourceError: a source can't be read at all.
     """
-    sources = Sources(settings)
+    sources = Router(settings).sources
     sources.read_all()
     table = sources.table
     status = EXIT_FAILED if table.broken else EXIT_OK

@@ -8,7 +8,7 @@ from typing import Any
 from bbr.admin.vitals import Vitals
 from bbr.config import settings as config
 from bbr.exchange.ledger import Ledger
-from bbr.sources.sources import Sources
+from bbr.router import Router
 from bbr.telemetry.metrics import Metrics
 from bbr.tls.certificates import Certificates
 from bbr.transports.serving import Serving, TransportCounts
@@ -34,7 +34,7 @@ def vitals(models: Path | None = None, *, counts: TransportCounts | None = None,
     if models is not None:
         flags["models"] = str(models)
     settings = config.load(flags, {})
-    sources = Sources(settings)
+    sources = Router(settings).sources
     sources.load()
     parts: dict[str, Any] = {
         "settings": settings,

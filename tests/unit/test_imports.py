@@ -35,6 +35,8 @@ ROOMS = {
     "sources": {"config", "models", "reading", "system"},
     "telemetry": {"exchange", "models", "system"},
     "transports": {"exchange", "http2", "rpc", "system", "telemetry", "tls"},
+    # One file: settings to a model table and a policy.
+    "router": {"config", "exchange", "sources"},
     "admin": {
         "config",
         "exchange",
@@ -52,6 +54,7 @@ ROOMS = {
         "config",
         "exchange",
         "models",
+        "router",
         "rpc",
         "sources",
         "system",
@@ -59,7 +62,7 @@ ROOMS = {
         "tls",
         "transports",
     },
-    "commands": {"config", "exchange", "http2", "models", "rpc", "server", "sources", "telemetry"},
+    "commands": {"config", "exchange", "http2", "models", "router", "rpc", "server", "sources", "telemetry"},
 }
 # What stands above the rooms.
 ROOF = ("__main__", "cli")

@@ -8,7 +8,7 @@ from bbr.commands.doctor.finding import Severity
 from bbr.commands.doctor.gateway import read
 from bbr.commands.exits import EXIT_FAILED, EXIT_OK
 from bbr.config.settings import Settings
-from bbr.sources.sources import Sources
+from bbr.router import Router
 from bbr.sources.table import SourceError
 
 
@@ -29,7 +29,7 @@ def diagnose(
     """
     registry = None
     if settings.models or settings.kubernetes:
-        sources = Sources(settings)
+        sources = Router(settings).sources
         sources.read_all()
         for (source, name), why in sources.table.broken.items():
             raise SourceError(f"{source} {name}: {why}")  # half a table would call good routes wrong

@@ -37,6 +37,7 @@ def add(of, name, outcome, times, seconds=0.002):
 
 def test_a_router_that_is_ready(model_file):
     of = vitals(model_file)
+    of.metrics.running = 4
     found = gather(of)
     assert (found["version"], found["transport"]) == (__version__, "uv")
     assert (found["ready"], found["why_not_ready"]) == (True, "")

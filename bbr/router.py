@@ -1,0 +1,27 @@
+"""What settings make of a router: its model table with all that feeds it, and what every exchange has in common.
+
+The server and the commands put both together here, so that a command says what the server would do.
+"""
+
+from bbr.config import policies
+from bbr.config.settings import Settings
+from bbr.exchange.exchange import Exchange
+from bbr.sources.sources import Sources
+
+
+class Router:
+    """The parts of a router that need no network of their own.
+
+    Attributes:
+        sources: the model table, and what keeps it up to date; nothing is read yet.
+        policy: of all exchanges.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.sources = Sources(settings)
+        self.policy = policies.policy(settings)
+        self.exchange_type = policies.exchange_type(settings)
+
+    def exchange(self) -> Exchange:
+        """Return an exchange over the table as it is now, whose times nobody looks at."""
+        return self.exchange_type(self.policy, self.sources.table.registry)
