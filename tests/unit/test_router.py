@@ -1,10 +1,9 @@
-from tests.support.exchanges import FDS, assert_routes, converse
-from tests.support.messages import request_body, request_headers
-
 from bbr.config.settings import Settings
 from bbr.exchange.policy import Compat
 from bbr.models.routing import Rules, UnknownModel
 from bbr.router import Router
+from bench.harness.conversation import FDS, assert_routes, converse
+from bench.harness.messages import request_body, request_headers
 
 
 def test_an_exchange_has_the_table_and_the_policy_of_the_settings(tmp_path):
