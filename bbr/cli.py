@@ -12,6 +12,7 @@ from bbr.commands.exits import EXIT_USAGE, CommandError
 from bbr.config import go_flags
 from bbr.config.arguments import Arguments, HelpFormatter, unknown_argument
 from bbr.config.settings import ConfigError
+from bbr.text import printable
 
 _DESCRIPTION: Final = """\
 bbr is a body-based router for Envoy: an external processor (ext_proc) that reads the model named in a request's body
@@ -63,7 +64,7 @@ COMMANDS: Final = {
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]  # ours does not return either: it exits
         """Exit with one sentence; the usage of all options would bury it."""
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}. See `{self.prog} --help`.\n")
+        self.exit(EXIT_USAGE, printable(f"{self.prog}: {message}. See `{self.prog} --help`.") + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise unknown_argument(name, unknown[0])
         return _module(name).run(Arguments(vars(known), line))
     except (ConfigError, CommandError) as error:
-        print(f"bbr {name}: {error}.", file=sys.stderr)
+        print(printable(f"bbr {name}: {error}."), file=sys.stderr)
         return error.status if isinstance(error, CommandError) else EXIT_USAGE
 
 

@@ -3,10 +3,19 @@
 Python holds octets that are no UTF-8 as lone surrogates, which can't be encoded; here they become escapes.
 """
 
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import orjson
+
+# What str.isprintable takes for printable although nothing is to be seen: letters and marks that are
+# Default_Ignorable_Code_Point (Unicode's DerivedCoreProperties.txt), and the blank pattern of Braille.
+_UNSEEN: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+
+_NOT_ASCII: Final = re.compile("[^ -~]")
 
 
 def encodable(text: str) -> str:
@@ -14,9 +23,30 @@ def encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def is_visible(text: str) -> bool:
+    """Return whether each character of a text is one that people can see, or an ASCII blank."""
+    return text.isprintable() and (text.isascii() or not _UNSEEN.search(text))
+
+
 def printable(text: str) -> str:
-    """Return a text for a terminal: what that would obey, or could not show, is spelled out."""
-    return text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    """Return a text for a terminal: what that would obey, or nobody could see, is spelled out as Python does it."""
+    return text if is_visible(text) else _NOT_ASCII.sub(lambda found: _python_escape(found[0]), text)
+
+
+def printable_json(text: str) -> str:
+    """Return JSON on one line for a terminal: what nobody could see becomes an escape of JSON's."""
+    return text if is_visible(text) else _NOT_ASCII.sub(lambda found: _json_escape(found[0]), text)
+
+
+def _python_escape(character: str) -> str:
+    return character if is_visible(character) else ascii(character)[1:-1]
+
+
+def _json_escape(character: str) -> str:
+    if is_visible(character):
+        return character
+    octets = character.encode("utf-16-be", "surrogatepass")  # of two for a character beyond U+FFFF
+    return "".join(f"\\u{octets[i : i + 2].hex()}" for i in range(0, len(octets), 2))
 
 
 def dumps(value: Any, *, option: int = 0, default: Callable[[Any], Any] | None = None) -> bytes:

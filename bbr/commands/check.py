@@ -11,6 +11,7 @@ from bbr.config.settings import Settings
 from bbr.router import Router
 from bbr.sources import description
 from bbr.sources.table import SourceError
+from bbr.text import printable
 
 ARGUMENTS: Final = "[OPTION...] FILE|DIR"
 DESCRIPTION: Final = """\
@@ -44,6 +45,6 @@ def check(settings: Settings) -> tuple[str, int]:
     try:
         sources.load()
     except SourceError as error:
-        return f"{error}.\n", EXIT_FAILED
+        return printable(f"{error}.") + "\n", EXIT_FAILED
     wrong = description.wrong(sources.table)
-    return "\n".join([f"{sources}.", *wrong]) + "\n", EXIT_FAILED if wrong else EXIT_OK
+    return "\n".join([printable(f"{sources}."), *wrong]) + "\n", EXIT_FAILED if wrong else EXIT_OK

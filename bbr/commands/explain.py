@@ -107,7 +107,7 @@ def run(arguments: Arguments) -> int:
     settings, request = arguments.settings(), _request(arguments)
     output.answer_only()
     try:
-        output.write(explain(settings, request, as_json=arguments["json"]))
+        output.write(explain(settings, request, as_json=arguments["json"]), as_json=arguments["json"])
     except SourceError as error:
         raise CommandError(EXIT_FAILED, error) from None
     return EXIT_OK

@@ -16,7 +16,7 @@ from bbr.models.registry import Entry, Kind
 from bbr.router import Router
 from bbr.sources import description
 from bbr.sources.table import SourceError
-from bbr.text import dumps
+from bbr.text import dumps, printable
 
 ARGUMENTS: Final = "[OPTION...]"
 DESCRIPTION: Final = """\
@@ -47,7 +47,7 @@ def run(arguments: Arguments) -> int:
         text, status = models(settings, as_json=arguments["json"])
     except SourceError as error:
         raise CommandError(EXIT_FAILED, error) from None
-    output.write(text)
+    output.write(text, as_json=arguments["json"])
     return status
 
 
@@ -69,7 +69,7 @@ def models(settings: Settings, *, as_json: bool = False) -> tuple[str, int]:
     if table.registry.size:
         rows = [(name, _kind(entry), entry.base_model, str(entry.origin)) for name, entry in in_order(table.registry)]
         lines += [*_columns([_HEADINGS, *rows]), ""]
-    lines += [f"{sources}.", *description.wrong(table)]
+    lines += [printable(f"{sources}."), *description.wrong(table)]
     return "\n".join(lines) + "\n", status
 
 
@@ -78,6 +78,6 @@ def _kind(entry: Entry) -> str:
 
 
 def _columns(rows: Iterable[Sequence[str]]) -> list[str]:
-    rows = list(rows)
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -4,18 +4,25 @@ import logging
 import os
 import sys
 
+from bbr.text import printable, printable_json
+
 
 def answer_only() -> None:
     """Keep logs off stderr: what is wrong stands in the answer of a command that looks, and need not be said twice."""
     logging.getLogger("bbr").addHandler(logging.NullHandler())
 
 
-def write(text: str) -> None:
-    """Write to stdout. Characters that its encoding lacks, and bytes of a file's name that are no text, are escaped.
+def write(text: str, *, as_json: bool = False) -> None:
+    """Write to stdout. What a terminal would obey, nobody could see, or its encoding lacks, is escaped.
+
+    Args:
+        text: lines.
+        as_json: they are JSON, and so are the escapes.
 
     Raises:
         SystemExit: stdout can't be written to; a reader that has closed it is no error.
     """
+    text = "\n".join(map(printable_json if as_json else printable, text.split("\n")))
     encoding = sys.stdout.encoding or "utf-8"
     try:
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))

@@ -4,6 +4,7 @@ from typing import Any
 
 from bbr.models.registry import Conflict, Entry, Origin
 from bbr.sources.table import Table
+from bbr.text import printable
 
 
 def described(table: Table) -> dict[str, Any]:
@@ -29,9 +30,10 @@ def wrong(table: Table) -> list[str]:
     """Return lines that tell which claims are ignored and which objects can't be used; none if all is well."""
     lines = []
     if table.conflicts:
-        lines += ["", "Ignored:", *(f"  {conflict}" for conflict in table.conflicts)]
+        lines += ["", "Ignored:", *(printable(f"  {conflict}") for conflict in table.conflicts)]
     if table.broken:
-        lines += ["", "Can't be used:", *(f"  {source} {key}: {why}" for (source, key), why in table.broken.items())]
+        broken = (f"  {source} {key}: {why}" for (source, key), why in table.broken.items())
+        lines += ["", "Can't be used:", *map(printable, broken)]
     return lines
 
 

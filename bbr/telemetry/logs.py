@@ -1,8 +1,8 @@
 """What the process writes to stderr: one JSON object a line, or text for a person at a terminal.
 
 `set_up` is all that anybody needs; who has something to say uses the standard library's loggers. Whatever a record
-holds, it is one line of JSON, and no octet of it reaches a terminal as a control character. What goes wrong outside of
-any request (warnings, uncaught errors) comes in the same form.
+holds, it is one line, and each character that a terminal would obey or nobody could see is spelled out. What goes wrong
+outside of any request (warnings, uncaught errors) comes in the same form.
 
 Errors tell where they came about. Their own words are left out wherever they may quote what a client sent.
 """
@@ -23,7 +23,7 @@ from typing import Any, Final, TextIO, TypeVar
 
 from bbr.system.writer import UnblockedWriter
 from bbr.telemetry.allowance import Allowance, more
-from bbr.text import dumps
+from bbr.text import dumps, printable, printable_json
 
 T = TypeVar("T")
 
@@ -40,11 +40,6 @@ SAME_LINES_SECONDS: Final = 10.0
 
 # Loggers of code that holds what clients sent: an error's words could quote it.
 _PRIVATE: Final = ("bbr.transports", "bbr.admin", "grpc", "asyncio")
-
-# What is no character of a line: C0 and C1 controls, separators of lines, marks that turn the direction of writing.
-_CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-# The same without what JSON escapes anyway.
-_JSON_CONTROLS: Final = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "private"}
 _PLAIN: Final = re.compile(r"[^\s\"=\\]+")
@@ -172,7 +167,7 @@ def as_json(record: logging.LogRecord, tail: str) -> str:
     stack = _stack(record)
     if stack:
         fields["stack"] = stack
-    return _JSON_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", _dumped(fields))
+    return printable_json(_dumped(fields))
 
 
 def as_text(record: logging.LogRecord, tail: str) -> str:
@@ -182,9 +177,9 @@ def as_text(record: logging.LogRecord, tail: str) -> str:
     for name, value in vars(record).items():
         if name not in _STANDARD:
             line += f" {name}={_word(value)}"
-    line = _printable(line)
+    line = printable(line)
     for each in _stack(record).splitlines():
-        line += f"\n    {_printable(each)}"
+        line += f"\n    {printable(each)}"
     return line
 
 
@@ -198,10 +193,6 @@ def _word(value: object) -> str:
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def _printable(text: str) -> str:
-    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _cut(text: str, limit: int) -> str:

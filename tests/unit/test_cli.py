@@ -163,3 +163,11 @@ def test_a_flag_wins_over_its_variable(served, monkeypatch):
     monkeypatch.setenv("BBR_GRPC_PORT", "8")
     cli.main(["serve", "--secure-serving=false", "--grpc-port=7"])
     assert served[0].grpc_port == 7
+
+
+def test_what_nobody_could_see_in_an_error_is_spelled_out(capsys):
+    assert failure(capsys, "models", "--mo\u200bdels=x") == (
+        2,
+        "bbr models: --mo\\u200bdels=x is not a flag of `bbr models`; see `bbr models --help`.\n",
+    )
+    assert failure(capsys, "mo\u200bdels")[1].startswith("bbr: argument COMMAND: invalid choice: 'mo\\u200bdels' (")

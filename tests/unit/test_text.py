@@ -1,9 +1,10 @@
 import json
+import unicodedata
 
 import orjson
 import pytest
 
-from bbr.text import dumps, encodable, printable
+from bbr.text import dumps, encodable, is_visible, printable, printable_json
 
 
 @pytest.mark.parametrize(("text", "found"), [("é\n", "é\n"), ("a\udcffb", "a\\udcffb"), ("", "")])
@@ -11,11 +12,57 @@ def test_a_text(text, found):
     assert encodable(text) == found
 
 
-@pytest.mark.parametrize(
-    ("text", "found"), [("é x", "é x"), ("\x1b[31m\u202e\udcff", "\\x1b[31m\\u202e\\udcff"), ("", "")]
-)
-def test_a_text_for_a_terminal(text, found):
+# Every character that is not to be seen, by Unicode's categories and its property Default_Ignorable_Code_Point
+# (DerivedCoreProperties.txt of 15.0, of which these are the assigned ones that are neither Cf nor Cn).
+INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
+IGNORABLE = [
+    *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x3164, *range(0xFE00, 0xFE10), 0xFFA0),
+    *range(0xE0100, 0xE01F0),
+]
+
+SEEN = ["", "é x", "模型", "модель", "😀", "a\u0301", "नमस्ते", "\\u200b"]
+
+
+@pytest.mark.parametrize("text", SEEN)
+def test_a_text_that_can_be_seen_stays(text):
+    assert is_visible(text)
+    assert printable(text) == text
+    assert json.loads(printable_json(json.dumps(text))) == text
+
+
+UNSEEN = {
+    "\n": "\\n",
+    "\x1b[31m\u202e\udcff": "\\x1b[31m\\u202e\\udcff",
+    "a\u200bb": "a\\u200bb",
+    "\ufeffa": "\\ufeffa",
+    "a\u2060\u00ad": "a\\u2060\\xad",
+    "a\u2028b\u2029": "a\\u2028b\\u2029",
+    "a\u200e\u061c": "a\\u200e\\u061c",
+    "a\u00a0b\u3000": "a\\xa0b\\u3000",
+    "❤\ufe0f": "❤\\ufe0f",
+    "a\u3164": "a\\u3164",
+    "a\U000e0041\U000e0100": "a\\U000e0041\\U000e0100",
+    "é\u2800": "é\\u2800",
+}
+
+
+@pytest.mark.parametrize(("text", "found"), UNSEEN.items(), ids=map(ascii, UNSEEN))
+def test_what_can_not_be_seen_is_spelled_out(text, found):
+    assert not is_visible(text)
     assert printable(text) == found
+    assert is_visible(found)
+    escaped = printable_json(json.dumps(text, ensure_ascii=False))
+    assert is_visible(escaped)
+    assert json.loads(escaped) == text
+
+
+def test_no_character_that_can_not_be_seen_is_left_out():
+    unseen = {code for code in range(0x110000) if unicodedata.category(chr(code)) in INVISIBLE_CATEGORIES}
+    unseen = (unseen | {*IGNORABLE, 0x2800}) - {0x20}
+    assert {code for code in range(0x110000) if not is_visible(chr(code))} == unseen
+    # Those that Python would not spell out by itself, each between letters.
+    for code in (*IGNORABLE, 0x2800):
+        assert printable(f"é{chr(code)}é") == f"é{ascii(chr(code))[1:-1]}é"
 
 
 @pytest.mark.parametrize(

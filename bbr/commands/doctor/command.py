@@ -52,5 +52,5 @@ def run(arguments: Arguments) -> int:
         text, status = diagnose(settings, **asked, as_json=arguments["json"])
     except (AdminError, SourceError) as error:
         raise CommandError(EXIT_USAGE, error) from None
-    output.write(text)
+    output.write(text, as_json=arguments["json"])
     return status

@@ -47,7 +47,8 @@ def run(arguments: Arguments) -> int:
         report = probe.probe(_options(arguments))
     except OSError as error:  # what the network does is in the report
         raise ConfigError(f"--tls-ca, --tls-cert or --tls-key can't be used: {error.strerror or error}") from None
-    output.write(probe.as_json(report) if arguments["json"] else probe.text(report))
+    as_json = arguments["json"]
+    output.write(probe.as_json(report) if as_json else probe.text(report), as_json=as_json)
     return EXIT_FAILED if report.problems else EXIT_OK
 
 

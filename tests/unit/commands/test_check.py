@@ -50,6 +50,17 @@ def test_check_of_a_file_with_an_alias_of_nothing(models):
     )
 
 
+def test_what_nobody_could_see_in_a_name_is_spelled_out(tmp_path):
+    path = write(tmp_path / "od\u200bd\n.yaml", "models: [{name: phi}]")
+    assert commands.check(Settings(models=path)) == (
+        f"1 base model and 0 adapters from {tmp_path}/od\\u200bd\\n.yaml.\n",
+        0,
+    )
+    write(path, "models: x")
+    sentence = f"--models: {tmp_path}/od\\u200bd\\n.yaml: line 1: models must be a list.\n"
+    assert commands.check(Settings(models=path)) == (sentence, 1)
+
+
 def test_check_in_a_process(tmp_path):
     models = write(tmp_path / "models.yaml", "models: [{name: qwen, adapters: [sql]}]")
     done = run(PYTHON_M, "check", str(models))

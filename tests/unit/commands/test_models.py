@@ -8,6 +8,7 @@ from bbr import cli
 from bbr.commands import models as commands
 from bbr.config.settings import Settings
 from bbr.sources.table import SourceError
+from bbr.text import is_visible
 from bench.harness.background import Background
 from bench.harness.fake_kubernetes import FakeKubernetes
 from tests.support.commands import failure
@@ -62,6 +63,21 @@ def test_models_tells_what_is_ignored_and_what_is_broken(models):
         "Can't be used:\n"
         f"  file {broken}: line 1: models must be a list\n"
     )
+
+
+ODD = "od\u200bd\n\u202e.yaml"
+SPELLED_OUT = "od\\u200bd\\n\\u202e.yaml"
+
+
+def test_what_nobody_could_see_in_a_name_is_spelled_out(models):
+    """A line's end in a file's name begins no line of the table."""
+    write(models.parent / ODD, "models: [{name: phi, adapters: [sql]}]")
+    odd, _ = models.parent / SPELLED_OUT, write(models.parent / f"x{ODD}", "models: x")
+    text, _ = commands.models(of(models.parent))
+    assert f"  file {models.parent}/x{SPELLED_OUT}: line 1: models must be a list\n" in text
+    (row,) = [line.split(maxsplit=4) for line in text.split("\n") if line.startswith("phi ")]
+    assert row == ["phi", "base", "model", "phi", f"file {odd}, line 1"]
+    assert all(map(is_visible, text.split("\n")))
 
 
 def test_models_as_json(models):

@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 
+import orjson
 import pytest
+
+from bbr.commands import output
 
 
 @pytest.fixture
@@ -39,3 +42,13 @@ def test_a_full_disk_behind_stdout_is_one_sentence(models):
     with open("/dev/full", "w") as full:
         ended = run_models(models, stdout=full)
     assert (ended.returncode, ended.stderr) == (1, "bbr: stdout can't be written to: No space left on device.\n")
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "JSON"])
+def test_what_nobody_could_see_is_spelled_out(capsys, as_json):
+    text = orjson.dumps({"name": "a\u200b\ufeff\U000e0041é"}, option=orjson.OPT_INDENT_2).decode()
+    output.write(text, as_json=as_json)
+    out = capsys.readouterr().out
+    beyond = "\\udb40\\udc41" if as_json else "\\U000e0041"
+    assert out == '{\n  "name": "a\\u200b\\ufeff' + beyond + 'é"\n}'
+    assert not as_json or orjson.loads(out) == orjson.loads(text)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from bbr.system import writer as unblocked
 from bbr.telemetry import logs
+from bbr.text import is_visible
 
 log = logging.getLogger("bbr.test_logs")
 
@@ -95,6 +96,10 @@ NASTY = [
     pytest.param("a\r\x1b[31m\x00b", "a\r\x1b[31m\x00b", "a\\r\\x1b[31m\\x00b", id="escape sequences"),
     pytest.param("a\x7f\x85\u2028b", "a\x7f\x85\u2028b", "a\\x7f\\x85\\u2028b", id="line ends of Unicode's"),
     pytest.param("a\u202eb", "a\u202eb", "a\\u202eb", id="a change of direction"),
+    pytest.param("a\u200b\ufeff\u2060b", "a\u200b\ufeff\u2060b", "a\\u200b\\ufeff\\u2060b", id="no width"),
+    pytest.param("a\u200e\u061cb", "a\u200e\u061cb", "a\\u200e\\u061cb", id="marks of direction"),
+    pytest.param("a\u3164\ufe0fb", "a\u3164\ufe0fb", "a\\u3164\\ufe0fb", id="letters that are not to be seen"),
+    pytest.param("a\U000e0041b", "a\U000e0041b", "a\\U000e0041b", id="a tag beyond U+FFFF"),
     pytest.param("a\udcffb", "a\\udcffb", "a\\udcffb", id="a lone surrogate"),
     pytest.param("模型 é 😀", "模型 é 😀", "模型 é 😀", id="letters of the world"),
 ]
@@ -107,6 +112,7 @@ def test_whatever_a_record_holds_is_one_line(give_back, text, in_json, in_text):
         logs.set_up("info", form, stream)
         log.info("%s", text, extra={"model": text})
         (line,) = stream.lines
+        assert is_visible(line)
         if form == "json":
             assert json.loads(line)["message"] == json.loads(line)["model"] == in_json
         else:
@@ -118,6 +124,7 @@ def test_no_text_breaks_a_line_or_is_lost(text):
     for make in (logs.as_json, logs.as_text):
         line = make(made("%s", text, model=text), "")
         assert line.splitlines() == [line]
+        assert is_visible(line)
         line.encode("utf-8", "backslashreplace")
     found = json.loads(logs.as_json(made("x", model=text), ""))["model"]
     assert found == text.encode("utf-8", "backslashreplace").decode()
