@@ -20,7 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bbr.commands.probe.client import Address, Client, Deadline, ProbeError, Tls
+from bbr.commands.probe.client import Client
+from bbr.commands.probe.wire import Address, Deadline, ProbeError, Tls, Wire
 from bbr.pb.health_pb2 import HealthCheckResponse
 from bbr.rpc.health import SERVICE
 from bench.harness import machine
@@ -61,7 +62,7 @@ def _await_serving(address: Address, tls: Tls | None) -> None:
     serving = HealthCheckResponse(status=HealthCheckResponse.SERVING).SerializeToString()
     end = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < end:
-        with contextlib.suppress(ProbeError), Client(address, tls, Deadline(_PATIENCE_SECONDS)) as client:
+        with contextlib.suppress(ProbeError), Client(Wire(address, tls, Deadline(_PATIENCE_SECONDS))) as client:
             call = client.open(f"/{SERVICE}/Check")
             call.send(b"", end=True)
             if call.receive() == serving:

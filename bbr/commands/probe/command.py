@@ -6,8 +6,8 @@ from typing import Final
 from bbr.commands import output
 from bbr.commands.exits import EXIT_FAILED, EXIT_OK
 from bbr.commands.probe import probe
-from bbr.commands.probe.client import Address, Tls
 from bbr.commands.probe.probe import MODES, ProbeOptions
+from bbr.commands.probe.wire import Address, Tls
 from bbr.config import options
 from bbr.config.arguments import Arguments
 from bbr.config.settings import ConfigError

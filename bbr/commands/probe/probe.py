@@ -12,7 +12,8 @@ from typing import Any, Final, TypeVar
 
 from google.protobuf.message import DecodeError
 
-from bbr.commands.probe.client import Address, Call, CallEndedError, Client, Deadline, Handshake, ProbeError, Tls, plain
+from bbr.commands.probe.client import Call, CallEndedError, Client
+from bbr.commands.probe.wire import Address, Deadline, Handshake, ProbeError, Tls, Wire, plain
 from bbr.pb.ext_proc_pb2 import (
     CommonResponse,
     HeaderMap,
@@ -130,15 +131,14 @@ def _at(report: Report, address: Address, ask: Callable[[], None]) -> None:
 
 def _health_elsewhere(report: Report, deadline: Deadline) -> None:
     assert report.options.health_address is not None  # noqa: S101 (the caller's condition)
-    with Client(report.options.health_address, None, deadline) as client:
+    with Client(Wire(report.options.health_address, None, deadline)) as client:
         _ask_health(report, client)
 
 
 def _all_else(report: Report, address: Address, deadline: Deadline) -> None:
     options = report.options
-    client, report.connect_milliseconds = _timed(lambda: Client(address, options.tls, deadline))
+    client, report.connect_milliseconds = _timed(lambda: _connected(report, address, deadline))
     with client:
-        report.handshake = client.handshake
         if options.health_address is None:
             _ask_health(report, client)
         model = options.model or UNLIKELY_MODEL
@@ -146,6 +146,12 @@ def _all_else(report: Report, address: Address, deadline: Deadline) -> None:
         _, exchange.milliseconds = _timed(lambda: _converse(exchange, client, options.mode))
         report.exchange = exchange
         _judge(report, exchange, model)
+
+
+def _connected(report: Report, address: Address, deadline: Deadline) -> Client:
+    wire = Wire(address, report.options.tls, deadline)
+    report.handshake = wire.handshake
+    return Client(wire)
 
 
 def _timed(call: Callable[[], T]) -> tuple[T, float]:

@@ -4,8 +4,8 @@ import pytest
 
 import bbr.commands.probe.probe
 from bbr import cli
-from bbr.commands.probe.client import Address, Tls
 from bbr.commands.probe.probe import ProbeOptions, Report
+from bbr.commands.probe.wire import Address, Tls
 from tests.support.commands import failure
 
 

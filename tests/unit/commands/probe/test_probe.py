@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from bbr.commands.probe import probe
-from bbr.commands.probe.client import Address, Tls
 from bbr.commands.probe.probe import ProbeOptions
+from bbr.commands.probe.wire import Address, Tls
 from bbr.models.registry import Registry
 from bbr.pb.ext_proc_pb2 import (
     BodyMutation,
