@@ -46,6 +46,18 @@ def test_a_page_can_be_read_in_one_go(text):
     assert text.count("\n") <= MAX_LINES
 
 
+def test_each_decision_has_its_evidence(text):
+    """A test, a command that prints the figure, or a page that has it; what was not done can have none."""
+    points = [point for point in re.split(r"\n(?=- |\n|#)", text) if point.strip().startswith("- **")]
+    without = [
+        point
+        for point in points
+        if not re.search(r"`(tests/|python -m bench|make )|\]\(", " ".join(point.split()))
+        and not re.match(r"- \*\*Not (built|expressed|tried)", point.strip())
+    ]
+    assert without == []
+
+
 def test_rooms_are_those_that_the_code_has():
     rows = re.findall(r"^\| `([a-z0-9]+)` \| .+ \| (.*?) ?\|$", TEXTS["DESIGN.md"], re.MULTILINE)
     assert {room: {name for name in allowed.split(", ") if name} for room, allowed in rows} == ROOMS
