@@ -106,6 +106,14 @@ def model_duplicate(where: str = "request body") -> Refusal:
     return Refusal(400, "model-duplicate", message, param="model", code="duplicate_key")
 
 
+def model_spelling() -> Refusal:
+    """Refuse a document with a key that only some parsers take for `model`: without letter case, or up to a NUL."""
+    message = (
+        "A key of the request body is `model` in other letters, which only some servers read. Write it as `model`."
+    )
+    return Refusal(400, "model-spelling", message, param="model", code="invalid_value")
+
+
 # What can be wrong with a body that is no JSON document.
 INVALID_JSON_REASONS: Final = frozenset(
     (
@@ -187,6 +195,12 @@ def path_ambiguous(why: str) -> Refusal:
     return Refusal(400, "path-ambiguous", message, param="model", code="invalid_value")
 
 
+def url_too_long(part: str, limit: int) -> Refusal:
+    """Refuse a URL whose path or query is looked at for a model, and is longer than `limit` bytes."""
+    message = f"The {part} of the URL is longer than {limit} bytes, the most in which this gateway looks for a model."
+    return Refusal(414, "url-too-long", message, code="url_too_long")
+
+
 def multipart_boundary(why: str) -> Refusal:
     """Refuse a multipart/form-data content type whose boundary parameter is unusable."""
     message = f"The Content-Type of the multipart body can not be used: {why}."
@@ -221,6 +235,21 @@ def form_model(where: str, why: str) -> Refusal:
     """Refuse a form, or a query, of which not all parsers would read the same `model`."""
     message = f"Not all servers would read the same `model` from the {where}: {why}."
     return Refusal(400, "form-model", message, param="model", code="invalid_form")
+
+
+def content_type_too_long(limit: int) -> Refusal:
+    """Refuse a body whose Content-Type fields are longer than `limit` bytes."""
+    message = f"The Content-Type is longer than {limit} bytes, the most that are read of it."
+    return Refusal(400, "content-type-too-long", message, code="invalid_content_type")
+
+
+def content_type_ambiguous(why: str) -> Refusal:
+    """Refuse a body whose Content-Type servers take for different types, in which it does not name the same model."""
+    message = (
+        "Servers could take the Content-Type for several types, in which they would not read the same `model` from the "
+        f"request body: {why}."
+    )
+    return Refusal(400, "content-type-ambiguous", message, code="invalid_content_type")
 
 
 def charset_unknown(charset: str) -> Refusal:

@@ -178,7 +178,7 @@ class CompatExchange(Exchange):
         return [headers, *replies.request_body(body, end_of_stream=end_of_stream)]
 
     def _duplex_read(self, long: LongBody) -> bytes | None:
-        if not long.work():
+        if not (long.work() or long.settled):
             return self._over_limit(long)
         route = self._resolve(long.result)
         long.open()

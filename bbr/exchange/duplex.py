@@ -96,7 +96,7 @@ class DuplexRequest(Request):
     def _duplex_read(self, long: LongBody) -> bytes | None:
         """Read on, and return the answer to the headers if that is known now and was not before."""
         policy = self._policy
-        if long.work():
+        if long.work() or long.settled:
             known = self._phase == Phase.STREAMING
             route = self._resolve(long.result)
             long.open()

@@ -263,7 +263,9 @@ class Exchange(DuplexRequest, AwaitedRequest):
         mode = self._mode
         if mode not in _KNOWN_MODES:
             raise refusal.body_mode_unknown(mode or 0)
-        if head.kind is _OTHER or excluded or mode in (BodyMode.NONE, BodyMode.GRPC):
+        # A body of another type is looked at if its URL names a model: a server may read another one from it.
+        unread = head.kind is _OTHER and (self._url_model is None or head.bodyless)
+        if unread or excluded or mode in (BodyMode.NONE, BodyMode.GRPC):
             unbuffered = mode in (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL)
             return (self._headers_answer(Phase.PASSING, Outcome.NOT_READ, unbuffered=unbuffered),)
         self._begin_body(head)

@@ -54,6 +54,11 @@ class LongBody:
         return not self.read and self._reading.pending
 
     @property
+    def settled(self) -> bool:
+        """Whether nothing that may follow matters."""
+        return self._reading.settled
+
+    @property
     def held_bytes(self) -> int:
         """What is held in memory."""
         if self.read:

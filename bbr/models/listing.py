@@ -15,6 +15,7 @@ from bbr.models.registry import Entry, Kind, Registry
 MAX_BYTES: Final = 60_000
 
 _PATH: Final = b"/v1/models"
+_MAX_PATH_BYTES: Final = 4 << 10
 _OWNER: Final = "bbr"
 
 # No entry of a list is shorter: this tells at once that a large table is too large.
@@ -24,11 +25,14 @@ _SHORTEST_ENTRY_BYTES: Final = 75
 def asked_for(method: bytes, path: bytes) -> str | None:
     """Tell what of the list a request asks for: "" for all of it, a model's name, or None if it is another request.
 
-    A name may hold slashes, escaped or not. Other spellings of the path than the API's own are other requests.
+    A name may hold slashes, escaped or not. Other spellings of the path than the API's own are other requests, and so
+    are paths of more than 4 KiB.
     """
     if method != b"GET" or not path.startswith(_PATH):
         return None
     path = path.partition(b"?")[0]
+    if len(path) > _MAX_PATH_BYTES:
+        return None
     if path == _PATH:
         return ""
     if not path.startswith(_PATH + b"/"):

@@ -19,10 +19,17 @@ class Reading(Protocol):
         pending: `work` has something to do. Once the body is closed and nothing is pending, there is a result.
         model: what is known of the model so far: its name, the refusal that it calls for, or None. A fault in the rest
             of the body goes before it.
+        settled: nothing that may follow matters: the body needs to be read no further.
     """
 
-    pending: bool
-    model: str | Refusal | None
+    @property
+    def pending(self) -> bool: ...
+
+    @property
+    def model(self) -> str | Refusal | None: ...
+
+    @property
+    def settled(self) -> bool: ...
 
     @property
     def passable_bytes(self) -> int:

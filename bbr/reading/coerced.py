@@ -3,11 +3,11 @@
 from typing import Final
 
 from bbr.reading.document import DocumentReading
-from bbr.reading.go_model import text_at
+from bbr.reading.go_model import looked_at, text_at
 from bbr.refusal import Refusal
 
-# What is looked at of a value that is no plain name: far more than any that could be one.
-_VALUE_BYTES: Final = 64 << 10
+# What is wrong with keys is no matter of the value's type.
+_KEYS_AT_FAULT: Final = ("model-duplicate", "model-spelling")
 
 # Pieces of fewer octets are joined to the one before, unless that is long; see bbr.exchange.long_body.
 _TINY_PIECE_BYTES: Final = 512
@@ -46,7 +46,7 @@ class CoercedReading(DocumentReading):
             super().work()
         except Refusal as refused:
             scanner = self._scanner
-            if scanner is None or scanner.model is not refused or refused.reason == "model-duplicate":
+            if scanner is None or scanner.model is not refused or refused.reason in _KEYS_AT_FAULT:
                 raise  # the document's own fault
             self.model = self._text_at(scanner.value_offset)
             self.pending = False
@@ -64,7 +64,7 @@ class CoercedReading(DocumentReading):
     def _from(self, offset: int) -> list[bytes]:
         """Return what is kept from an offset on, as much as is looked at."""
         found = []
-        start, end = offset, offset + _VALUE_BYTES
+        start, end = offset, offset + looked_at(self._max_model_bytes)
         at = 0
         for piece in self._kept:
             if at >= end:

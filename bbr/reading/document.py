@@ -20,6 +20,8 @@ class DocumentReading:
             known as soon as it has come.
     """
 
+    settled: Final = False
+
     def __init__(self, max_model_bytes: int, whole_bytes: int) -> None:
         self.pending = False
         self.model: str | Refusal | None = None

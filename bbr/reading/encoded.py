@@ -2,24 +2,14 @@
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from bbr import refusal
 from bbr.reading.base import Pieces, Reading
 from bbr.reading.encodings import Decoder, Limits
 from bbr.reading.form import FormReader
+from bbr.reading.several import Watch
 from bbr.refusal import Refusal
-
-
-class Watch(Protocol):
-    """Looks at the encoded octets, for what a server that does not decode them would find there."""
-
-    def feed(self, octets: bytes) -> None:
-        """Look at the next ones.
-
-        Raises:
-            Refusal: 400; they could be read without decoding them.
-        """
 
 
 class FormWatch:
@@ -40,8 +30,8 @@ class FormWatch:
             raise refusal.encoding_ambiguous()
 
 
-# What is looked at and handed to a decoder at once: half a millisecond of a FormWatch.
-_STEP_BYTES: Final = 8 << 10
+# What is looked at and handed to a decoder at once.
+_STEP_BYTES: Final = 2 << 10
 
 
 class EncodedReading:
@@ -69,6 +59,11 @@ class EncodedReading:
         self._passable_bytes = 0
         # Encoded octets, and what they decode to, where the decoder had nothing more to give.
         self._marks: deque[tuple[int, int]] = deque()
+
+    @property
+    def settled(self) -> bool:
+        """See Reading."""
+        return self._inner.settled
 
     @property
     def passable_bytes(self) -> int:

@@ -32,6 +32,9 @@ ACCEPT_ENCODING: Final = "gzip, deflate, br, zstd"
 # More are refused. Nobody is known to send more than one; CVE-2022-32206 is what happens without a limit.
 MAX_LAYERS: Final = 3
 
+# Of all Content-Encoding fields together.
+MAX_FIELD_BYTES: Final = 256
+
 # One step takes at most so many encoded octets. What a dense one can cost: `python -m bench.micro.bodies`.
 STEP_BYTES: Final = 4 << 10
 
@@ -352,8 +355,10 @@ def parse(values: Sequence[bytes]) -> tuple[str, ...]:
     `identity` is left out, `x-gzip` is gzip (RFC 9110, section 8.4.1.3).
 
     Raises:
-        Refusal: 415; a coding is not known, or there are more than MAX_LAYERS.
+        Refusal: 415; a coding is not known, there are more than MAX_LAYERS, or the fields are too long.
     """
+    if sum(map(len, values)) > MAX_FIELD_BYTES:
+        raise refusal.encoding_unknown(values[0].decode("ascii", "replace"), ACCEPT_ENCODING)
     codings = []
     for value in values:
         for element in value.split(b","):

@@ -1,30 +1,93 @@
 """The `model` of an application/x-www-form-urlencoded body, or of a URL's query, read as it comes.
 
 Pure. A key may be spelled with percent escapes. What servers read in different ways is refused: several `model` fields,
-a semicolon that separates for some, keys such as `model[]` that some take for `model`.
+a semicolon that separates for some, keys such as `model[]` that some take for `model` (see `bbr.reading.spelling`).
+
+Octets from 0x80 on should be escaped in a form, but people send texts in UTF-8 as they are. Some servers clear the
+eighth bit (formidable: 0xA6 is `&`), some read Latin-1 (Starlette), some drop what is no UTF-8. So a form that has such
+octets is read without the eighth bit as well, and has to have the same `model` then; the model itself may have none.
 """
 
+import copy
 import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from bbr import refusal
 from bbr.reading import name as model
+from bbr.reading import spelling
 from bbr.refusal import Refusal
 
-# What one call of `feed` reads: 0.2 ms of text, 0.9 ms of nothing but separators.
-BYTES_PER_CALL: Final = 16 << 10
+# What one call of `feed` reads: half a millisecond of nothing but keys that must be looked at.
+BYTES_PER_CALL: Final = 512
 
-# `model` behind a separator, however it is spelled, and what follows. Some servers drop blanks before a key, those in
-# JavaScript a byte order mark (TextDecoder) and a question mark (URLSearchParams) before the first.
-_BLANK: Final = rb"(?:\+|%20|%09|%0[aAdD]|[ \t\r\n])"
-_KEY: Final = re.compile(
-    rb"([&;])((?:\?|\xef\xbb\xbf|" + _BLANK + rb"){0,8}+)(?:m|%6[dD])(?:o|%6[fF])(?:d|%64)(?:e|%65)(?:l|%6[cC])(=|[&;]|"
-    rb"\[|%5[bB]|%00|" + _BLANK + rb")"
+# What may stand before a name that some servers take for `model`, and the beginning of such a name, or of one that has
+# escapes: all else is passed over. What follows may come later, so the end of what is there is a match as well.
+_BLANKS: Final = rb"[\x00-\x20\x7f\[\].?!+]*+"
+_ODD: Final = rb"[%\\\x80-\xff]|\Z"
+_CANDIDATE: Final = re.compile(
+    rb"[&;](" + _BLANKS + rb")(?:" + _ODD + rb"|[mM](?:" + _ODD + rb"|[oO](?:" + _ODD + rb"|[dD](?:" + _ODD + rb""
+    rb"|[eE](?:" + _ODD + rb"|[lL](?![0-9A-Za-z_-]))))))"
 )
-_LONGEST_KEY: Final = 1 + 8 * 3 + 5 * 3 + 3
-_END: Final = re.compile(rb"[&;]")
+_KEY_END: Final = re.compile(rb"[=&;]")
+_VALUE_END: Final = re.compile(rb"[&;]")
 _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9a-fA-F]{2})")
+# Without the eighth bit: what could be a key, its escapes and its brackets; all else is an underscore. Those who clear
+# the bit do not trim.
+_SEVEN_BITS: Final = bytes(
+    octet & 0x7F if octet & 0x7F in b"&=%[]" or chr(octet & 0x7F).isalnum() else ord("_") for octet in range(256)
+)
+
+
+class Keys:
+    """The keys of a form that are `model`, in one way to read it.
+
+    Attributes:
+        carry: octets that can't be judged before more have come.
+        count: how many there were so far.
+        judged: how many keys had to be looked at, which is what takes time.
+    """
+
+    __slots__ = ("carry", "count", "judged")
+
+    def __init__(self) -> None:
+        self.carry = b"&"
+        self.count = 0
+        self.judged = 0
+
+    def find(self, text: bytes, at: int, *, final: bool) -> int:
+        """Return the place behind the next key that is `model`, or -1: then `carry` has what to read again.
+
+        Raises:
+            ValueError: a key is `model` for some servers only; the message says so, for a client to read.
+        """
+        while True:
+            candidate = _CANDIDATE.search(text, at)
+            if not candidate:
+                self.carry = b""
+                return -1
+            start = candidate.end(1)
+            end = _KEY_END.search(text, start, start + spelling.MAX_BYTES + 1)
+            if not end and len(text) - start <= spelling.MAX_BYTES and not final:
+                # Blanks are many in texts; that there were some is all that matters.
+                self.carry = candidate[0][:1] + candidate[1][:1] + text[start:]
+                return -1
+            at = end.start() if end else min(start + spelling.MAX_BYTES + 1, len(text))
+            if self._is_model(candidate, text[start:at]):
+                self.count += 1
+                return at
+
+    def _is_model(self, candidate: re.Match[bytes], key: bytes) -> bool:
+        self.judged += 1
+        if not candidate[1] and unquote_to_bytes(key) == b"model":
+            if candidate[0].startswith(b";"):
+                raise ValueError("`model` stands behind a semicolon, which separates fields for some")
+            return True
+        if spelling.is_alike(key):
+            raise ValueError(
+                "some take keys such as `Model`, `model[]`, `[model]`, or with blanks around it for `model`"
+            )
+        return False
 
 
 class FormReader:
@@ -41,12 +104,13 @@ class FormReader:
         model: the model's name once it is known. Another one may follow, which `feed` or `end` then refuses.
     """
 
-    __slots__ = ("_carry", "_fed", "_in_value", "_max_model_bytes", "_where", "model")
+    __slots__ = ("_fed", "_in_value", "_keys", "_max_model_bytes", "_seven_bits", "_where", "model")
 
     def __init__(self, max_model_bytes: int = model.MAX_MODEL_BYTES, where: str = "form") -> None:
         self._max_model_bytes = max_model_bytes
         self._where = where
-        self._carry = b"&"
+        self._keys = Keys()
+        self._seven_bits: Keys | None = None  # while no octet has the eighth bit, both ways are one
         self._fed = 0
         self._in_value = False
         self.model: str | None = None
@@ -59,6 +123,11 @@ class FormReader:
         """
         return max(0, self._fed - 1)
 
+    @property
+    def judged(self) -> int:
+        """How many keys had to be looked at so far."""
+        return self._keys.judged + (self._seven_bits.judged if self._seven_bits is not None else 0)
+
     def feed(self, octets: bytes, start: int = 0) -> int:
         """Add octets from `start` on, and return up to where they are read: at most BYTES_PER_CALL, so call again.
 
@@ -67,7 +136,7 @@ class FormReader:
         """
         piece = octets[start : start + BYTES_PER_CALL]
         self._fed += len(piece)
-        self._read(self._carry + piece, _LONGEST_KEY)
+        self._read_all(piece, final=False)
         return start + len(piece)
 
     def end(self) -> str | None:
@@ -76,45 +145,58 @@ class FormReader:
         Raises:
             Refusal: as `feed`.
         """
-        self._read(self._carry + b"&", 0)
+        self._read_all(b"&", final=True)
         return self.model
 
-    def _read(self, text: bytes, ahead: int) -> None:
-        """Read what can be read for sure: keys whose last octet may be `ahead` octets before the end."""
+    def _read_all(self, piece: bytes, *, final: bool) -> None:
+        try:
+            if self._seven_bits is None and not piece.isascii():
+                self._seven_bits = copy.copy(self._keys)
+                self._seven_bits.judged = 0
+                if self._in_value:
+                    self._seven_bits.carry = b""
+            self._read(self._keys.carry + piece, final=final)
+            if self._seven_bits is not None:
+                self._read_seven_bits(self._seven_bits, piece, final=final)
+        except ValueError as why:
+            raise self._ambiguous(str(why)) from None
+
+    def _read_seven_bits(self, keys: Keys, piece: bytes, *, final: bool) -> None:
+        text = keys.carry + piece.translate(_SEVEN_BITS)
+        at = 0
+        while at >= 0:
+            at = keys.find(text, at, final=final)
+        if keys.count > self._keys.count:
+            raise self._ambiguous("some clear the eighth bit of each byte; write what is not ASCII as %XX")
+
+    def _read(self, text: bytes, *, final: bool) -> None:
         at = 0
         while True:
             if self._in_value:
-                end = _END.search(text, at, at + 3 * self._max_model_bytes + 1)
+                end = _VALUE_END.search(text, at, at + 3 * self._max_model_bytes + 1)
                 if not end:
                     if len(text) - at > 3 * self._max_model_bytes:
                         raise refusal.model_too_long(None, self._max_model_bytes)
-                    self._carry = text[at:]
+                    self._keys.carry = text[at:]
                     return
                 self._take(text[at : end.start()], end[0])
                 self._in_value = False
                 at = end.start()
-            key = _KEY.search(text, at)
-            last = len(text) - ahead
-            if not key or key.start() > last:
-                self._carry = text[max(at, last) :]
+            at = self._keys.find(text, at, final=final)
+            if at < 0:
                 return
-            self._check_key(key)
+            if self._keys.count > 1:
+                raise refusal.model_duplicate(self._where)
             self._in_value = True
-            at = key.start(3) + (key[3] == b"=")
-
-    def _check_key(self, key: re.Match[bytes]) -> None:
-        if key[2] or key[3] not in b"=&;":
-            raise self._ambiguous("some take keys such as `model[]`, `?model`, or with blanks around it for `model`")
-        if key[1] == b";":
-            raise self._ambiguous("`model` stands behind a semicolon, which separates fields for some")
-        if self.model is not None:
-            raise refusal.model_duplicate(self._where)
+            at += text.startswith(b"=", at)
 
     def _take(self, value: bytes, separator: bytes) -> None:
         if separator == b";":
             raise self._ambiguous("a semicolon follows `model`, which separates fields for some; write it as %3B")
         if _BROKEN_ESCAPE.search(value):
             raise self._ambiguous("it has a % without two hexadecimal digits")
+        if not value.isascii():
+            raise self._ambiguous("its value has bytes from 0x80 on, which servers read differently; write them as %XX")
         try:
             name = unquote_to_bytes(value.replace(b"+", b" ")).decode()
         except UnicodeDecodeError:

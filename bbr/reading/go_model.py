@@ -18,6 +18,9 @@ _DECODER: Final = json.JSONDecoder(parse_int=float)
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
+# Of a value that is no plain name so much is looked at, beside six bytes (as in \u0041) for each of the longest name.
+_MORE_BYTES: Final = 1 << 10
+
 # Numbers from this power of ten on, and those below the other, are printed with an exponent.
 _LARGE: Final = 6
 _SMALL: Final = -4
@@ -49,13 +52,19 @@ def text_at(octets: bytes, offset: int, max_model_bytes: int) -> str:
     Raises:
         Refusal: as `header_text`, and if the value does not end.
     """
+    text = octets[offset : offset + looked_at(max_model_bytes)]
     try:
-        value, _ = _DECODER.raw_decode(octets[offset:].decode(errors="ignore"))  # a character may be cut off at the end
+        value, _ = _DECODER.raw_decode(text.decode(errors="ignore"))  # a character may be cut off at the end
     except RecursionError:
         raise refusal.model_illegal("it is nested too deep") from None
     except json.JSONDecodeError:
         raise refusal.model_too_long(None, max_model_bytes) from None
     return header_text(value, max_model_bytes)
+
+
+def looked_at(max_model_bytes: int) -> int:
+    """Return how many bytes of a value are looked at; a longer one is too long for a name, or has none of its own."""
+    return 6 * max_model_bytes + _MORE_BYTES
 
 
 def header_text(value: object, max_model_bytes: int) -> str:

@@ -10,12 +10,13 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue
-from bbr.reading import name as model
+from bbr.reading.content_type import body_kind
 from bbr.reading.name import BodyKind
 
 # Anthropic's Messages API and what hangs below it, behind any prefix that a gateway may rewrite away.
 _ANTHROPIC_ENDPOINT: Final = b"/v1/messages"
-_ANTHROPIC_PATH: Final = re.compile(rb"[^?#]*/v1/messages(?:[/?#]|$)")
+_ANTHROPIC_PATH: Final = re.compile(rb"/v1/messages(?:[/?#]|\Z)")
+_QUERY: Final = re.compile(rb"[?#]")
 
 # How the encoding of a field that matters begins: its key, field 1 of HeaderValue, and the key's length. Every protobuf
 # encoder writes fields in the order of their numbers.
@@ -52,6 +53,7 @@ class Head(NamedTuple):
         method: the :method pseudo-header.
         content_types: the Content-Type fields.
         content_encodings: the Content-Encoding fields.
+        bodyless: an upgrade or CONNECT: what follows is no body.
     """
 
     kind: BodyKind
@@ -61,6 +63,7 @@ class Head(NamedTuple):
     method: bytes = b""
     content_types: Sequence[bytes] = ()
     content_encodings: Sequence[bytes] = ()
+    bodyless: bool = False
 
 
 def read_head(headers: HeaderMap) -> Head:
@@ -86,7 +89,7 @@ def read_head(headers: HeaderMap) -> Head:
                 length = int(value) if len(value) <= _LENGTH_DIGITS else _TOO_LONG
         elif key == ":path":
             path = value
-            if _ANTHROPIC_ENDPOINT in value and _ANTHROPIC_PATH.match(value):
+            if _ANTHROPIC_ENDPOINT in value and _is_anthropic(value):
                 dialect = Dialect.ANTHROPIC
         elif key == "content-encoding":
             encodings.append(value)
@@ -96,7 +99,7 @@ def read_head(headers: HeaderMap) -> Head:
         elif key == "upgrade":
             bodyless = True
     kind = BodyKind.OTHER if bodyless else _kind(content_types)
-    return Head(kind, length, dialect, path, method, content_types, encodings)
+    return Head(kind, length, dialect, path, method, content_types, encodings, bodyless)
 
 
 def find_field(headers: HeaderMap, name: str) -> bytes | None:
@@ -113,15 +116,20 @@ def find_field(headers: HeaderMap, name: str) -> bytes | None:
     return None
 
 
+def _is_anthropic(path: bytes) -> bool:
+    found = _ANTHROPIC_PATH.search(path)
+    return found is not None and not _QUERY.search(path, 0, found.start())
+
+
 def _kind(content_types: list[bytes]) -> BodyKind:
     if len(content_types) == 1 and len(content_types[0]) <= _CACHED_BYTES:
         return _cached_kind(content_types[0])
-    return model.body_kind(content_types)
+    return body_kind(content_types)
 
 
 @lru_cache(_CACHED)
 def _cached_kind(content_type: bytes) -> BodyKind:
-    return model.body_kind((content_type,))
+    return body_kind((content_type,))
 
 
 def _field(encoded: bytes) -> tuple[str, bytes]:

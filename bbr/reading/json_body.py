@@ -8,25 +8,31 @@ a cache by a hash that anyone can find a second key for, so that one client's ke
 else's documents (seen in 3.13.0; tests/corpus has such a key). The field is found by msgspec, which compares keys.
 """
 
+import itertools
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import orjson
 
 from bbr import refusal
+from bbr.reading import spelling
 from bbr.refusal import Refusal
 
 # The `model` field is not there; told apart from None, which is JSON's null.
 ABSENT: Final = object()
 
-_KEY: Final = b'"model"'
+# What parsers that compare without regard to letter case take for it: Go's encoding/json among them.
+_ALIKE: Final = frozenset(
+    "".join(letters) for letters in itertools.product(*zip("model", "MODEL", strict=True)) if letters != tuple("model")
+)
 
 # A string, or a bracket, of a document known to be valid. Possessive quantifiers: no backtracking, no stack.
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]]', re.DOTALL)
 _BLANKS: Final = re.compile(rb"[ \t\r\n]*+")
 _COLON: Final = re.compile(rb"[ \t\r\n]*+:[ \t\r\n]*+")
 _AFTER_MEMBER: Final = re.compile(rb"[ \t\r\n]*+[,}]")
+_KEY_BYTES: Final = len('"model"')
 _QUOTE: Final = ord('"')
 _CLOSING_BRACE: Final = ord("}")
 
@@ -36,8 +42,8 @@ _BOM: Final = b"\xef\xbb\xbf"
 # A document's top-level members; their values are passed over and kept as they stand.
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
-# The fewest octets that a second `model` takes.
-_SHORTEST_MEMBER_BYTES: Final = len(b',"model":1')
+# A second `model` takes at least 10 octets, and a NUL behind it that is written as an escape 5 more than it means.
+_UNACCOUNTED_BYTES: Final = len(rb"\u0000") - 1
 
 
 def find_model(body: bytes) -> object:
@@ -46,7 +52,8 @@ def find_model(body: bytes) -> object:
     ABSENT too if the document is no object. The value is not checked; it is whatever JSON has there.
 
     Raises:
-        Refusal: 400; the body is no strict JSON document, or has several top-level `model` keys.
+        Refusal: 400; the body is no strict JSON document, or has a top-level key that is `model` for some parsers only,
+            or several.
     """
     try:
         is_object = type(orjson.loads(body)) is dict
@@ -59,15 +66,22 @@ def find_model(body: bytes) -> object:
     except RecursionError:  # msgspec goes as deep as Python's own limit, orjson a little deeper
         raise refusal.invalid_json("too-deep", "nested too deep", 0) from None
     value = members.get("model")
-    if value is None:
-        return ABSENT
     # Two braces; for each member two quotes and a colon; the commas between them.
     accounted = sum(map(len, members)) + sum(map(len, members.values())) + 4 * len(members) + 1
-    if len(body) - accounted >= _SHORTEST_MEMBER_BYTES and not _as_written(body, members):
-        offsets = model_keys(body)
-        if len(offsets) > 1:
-            raise refusal.model_duplicate().at(offsets[1])
-    return orjson.loads(memoryview(value))
+    if not _ALIKE.isdisjoint(members) or (
+        len(body) - accounted >= _UNACCOUNTED_BYTES and not _as_written(body, members)
+    ):
+        _check_keys(body)
+    return ABSENT if value is None else orjson.loads(memoryview(value))
+
+
+def _check_keys(body: bytes) -> None:
+    """Refuse a valid document in which more than one top-level key is `model`, or one that is not for all parsers."""
+    keys = model_keys(body)
+    if len(keys) > 1:
+        raise refusal.model_duplicate().at(keys[1].offset)
+    if keys and not keys[0].exact:
+        raise refusal.model_spelling().at(keys[0].offset)
 
 
 def _as_written(body: bytes, members: dict[str, msgspec.Raw]) -> bool:
@@ -95,35 +109,52 @@ def _end(pattern: re.Pattern[bytes], body: bytes, position: int) -> int:
     return match.end() if match else 0
 
 
-def model_keys(body: bytes) -> list[int]:
-    """Return the byte offsets of the first two top-level `model` keys of a valid document, however they are spelled."""
+class ModelKey(NamedTuple):
+    """A top-level key that is `model`, at least for some parsers.
+
+    Attributes:
+        offset: where it begins, in bytes.
+        exact: it is for all.
+    """
+
+    offset: int
+    exact: bool
+
+
+def model_keys(body: bytes) -> list[ModelKey]:
+    """Return the first two top-level `model` keys of a valid document, however they are spelled."""
     depth = 0
-    offsets = []
+    keys: list[ModelKey] = []
     for token in _TOKEN.finditer(body):
         start = token.start()
         first = body[start]
         if first == _QUOTE:
-            if depth == 1 and _is_model(token[0]) and _COLON.match(body, token.end()):
-                offsets.append(start)
-                if len(offsets) == 2:
+            name = depth == 1 and _alike(token[0])
+            if name and _COLON.match(body, token.end()):
+                keys.append(ModelKey(start, name == "model"))
+                if len(keys) == 2:
                     break
         elif first in b"{[":
             depth += 1
         else:
             depth -= 1
-    return offsets
+    return keys
 
 
 def model_value_offset(body: bytes) -> int:
     """Return the byte offset of the top-level `model`'s value, in a valid document that has one."""
-    start = model_keys(body)[0]
+    start = model_keys(body)[0].offset
     key = _TOKEN.match(body, start)
     colon = key and _COLON.match(body, key.end())
     return colon.end() if colon else start
 
 
-def _is_model(token: bytes) -> bool:
-    return token == _KEY or (b"\\" in token and orjson.loads(token) == "model")  # a value: orjson caches keys only
+def _alike(token: bytes) -> str:
+    """Return what a string means if that is `model` for some parser, else nothing."""
+    if len(token) == _KEY_BYTES or b"\\" in token:
+        name: str = orjson.loads(token)  # a value: orjson caches keys only
+        return name if spelling.is_folded(name) else ""
+    return ""
 
 
 def invalid_json(body: bytes, error: orjson.JSONDecodeError) -> Refusal:

@@ -1,20 +1,24 @@
 """Which Reading a request's body gets."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-from bbr.reading import encodings, multipart, parameters
+from bbr import refusal
+from bbr.reading import content_type, encodings, multipart, parameters
 from bbr.reading.base import Reading
 from bbr.reading.document import DocumentReading
-from bbr.reading.encoded import EncodedReading, FormWatch, Watch
+from bbr.reading.encoded import EncodedReading, FormWatch
 from bbr.reading.encodings import Limits
 from bbr.reading.forms import FormReading, MultipartReading
 from bbr.reading.head import Head
 from bbr.reading.multipart import BoundaryWatch
 from bbr.reading.name import BodyKind
+from bbr.reading.several import ByBeginning, DashWatch, NameWatch, Together, Unread, Watch, WatchReading
 
 
 def open_reading(head: Head, *, max_model_bytes: int, whole_bytes: int, max_decoded_bytes: int) -> Reading:
-    """Return what reads the body that a header section announces; its kind is not OTHER.
+    """Return what reads the body that a header section announces.
+
+    A body of the kind OTHER is only looked at, for a model that a server could read in spite of its type.
 
     Args:
         head: of the request.
@@ -24,29 +28,73 @@ def open_reading(head: Head, *, max_model_bytes: int, whole_bytes: int, max_deco
 
     Raises:
         Refusal: 400 or 415; the header section says what can't be read: an unknown Content-Encoding or charset, no
-            usable boundary.
+            usable boundary, a Content-Type that is too long.
     """
     codings = encodings.parse(head.content_encodings)
-    reading: Reading
-    watch: Watch | None = None
-    members = Limits().max_members
-    if head.kind is BodyKind.JSON:
-        reading = DocumentReading(max_model_bytes, whole_bytes)
-    elif head.kind is BodyKind.MULTIPART:
-        boundary = multipart.boundary(head.content_types)
-        reading = MultipartReading(boundary, max_model_bytes)
-        watch = BoundaryWatch(boundary)
-    else:
-        _check_charsets(head.content_types)
-        reading = FormReading(max_model_bytes, whole_bytes)
-        watch = FormWatch(max_model_bytes)
-        members = 1  # of several gzip members or zstd frames aiohttp reads the first, Go all
+    if content_type.is_too_long(head.content_types):
+        raise refusal.content_type_too_long(content_type.MAX_BYTES)
+    if head.kind is not BodyKind.OTHER:
+        for value in head.content_types:
+            parameters.check_charset(value)
+    opener = _Opener(head, max_model_bytes, whole_bytes)
+    reading = opener.reading()
     if not codings:
         return reading
+    # Of several gzip members or zstd frames of a form aiohttp reads the first, Go all.
+    members = 1 if head.kind is BodyKind.FORM else Limits().max_members
     limits = Limits(max_decoded_bytes=max_decoded_bytes, max_members=members)
-    return EncodedReading(codings, limits, reading, watch)
+    return EncodedReading(codings, limits, reading, opener.watch())
 
 
-def _check_charsets(content_types: Sequence[bytes]) -> None:
-    for value in content_types:
-        parameters.check_charset(value)
+@dataclass(frozen=True, slots=True)
+class _Opener:
+    head: Head
+    max_model_bytes: int
+    whole_bytes: int
+
+    def reading(self) -> Reading:
+        match self.head.kind:
+            case BodyKind.JSON:
+                return self._document()
+            case BodyKind.FORM:
+                return self._form()
+            case BodyKind.MULTIPART:
+                return self._multipart()
+            case BodyKind.OTHER:
+                return ByBeginning(self._document, self._other)
+        kinds = content_type.kinds(self.head.content_types)
+        if self.head.content_encodings:
+            raise refusal.content_type_ambiguous("it has a Content-Encoding as well")
+        return ByBeginning(lambda: self._object_of(kinds), lambda: self._no_object_of(kinds))
+
+    def watch(self) -> Watch | None:
+        """Return what looks at the octets before they are decoded: a server may not decode them."""
+        if self.head.kind is BodyKind.MULTIPART:
+            return BoundaryWatch(multipart.boundary(self.head.content_types))
+        return FormWatch(self.max_model_bytes) if self.head.kind is BodyKind.FORM else None
+
+    def _document(self) -> Reading:
+        return DocumentReading(self.max_model_bytes, self.whole_bytes)
+
+    def _form(self) -> Reading:
+        return FormReading(self.max_model_bytes, self.whole_bytes)
+
+    def _multipart(self) -> Reading:
+        return MultipartReading(multipart.boundary(self.head.content_types), self.max_model_bytes)
+
+    def _object_of(self, kinds: frozenset[BodyKind]) -> Reading:
+        """Return what reads a JSON object that could be taken for something else."""
+        reading = self._form() if BodyKind.FORM in kinds else self._document()
+        return Together((reading, WatchReading(DashWatch()))) if BodyKind.MULTIPART in kinds else reading
+
+    def _no_object_of(self, kinds: frozenset[BodyKind]) -> Reading:
+        if BodyKind.MULTIPART not in kinds:
+            return self._form()
+        return Together((self._multipart(), self._form())) if BodyKind.FORM in kinds else self._multipart()
+
+    def _other(self) -> Reading:
+        """Return what looks at a body of another type that is no JSON object."""
+        kinds = content_type.kinds(self.head.content_types)
+        if BodyKind.FORM in kinds:
+            return self._form()
+        return WatchReading(NameWatch()) if BodyKind.MULTIPART in kinds else Unread()

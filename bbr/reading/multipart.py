@@ -24,7 +24,7 @@ The part called `model` must be there once, its value as model.check_model wants
 
 | on a part whose name is or might be `model` | why it is refused |
 |---|---|
-| another spelling: `mo\\del`, `%6dodel`, ` model`, `model[]`, `model%00` | some unescape, trim, or read an array |
+| another spelling: `Model`, `mo\\del`, `%6dodel`, `model[]`, U+FEFF before it | see `bbr.reading.spelling` |
 | `filename`, `filename*`, any parameter with a `*` | a file, and no field; nothing at all for busboy |
 | Content-Transfer-Encoding, but for 7bit, 8bit and binary | Go decodes quoted-printable |
 | Content-Type, but for text/plain | a file for busboy, JSON for Spring |
@@ -35,11 +35,10 @@ import enum
 import re
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 from bbr import refusal
+from bbr.reading import content_type, parameters, spelling
 from bbr.reading import name as model
-from bbr.reading import parameters
 from bbr.refusal import Refusal
 
 # Starlette takes 1,000 fields and 1,000 files, Go 1,000 parts.
@@ -47,18 +46,18 @@ MAX_PARTS: Final = 1000
 # Of one part. python-multipart takes 8 fields of 4 KiB; curl and browsers send three at most.
 MAX_PART_FIELDS: Final = 8
 MAX_PART_HEADER_BYTES: Final = 8 << 10
-# One call of `feed` begins at most so many parts: about 0.5 ms.
+# Of a part's name. Longer ones are refused before they are unescaped in every way.
+MAX_PART_NAME_BYTES: Final = 1 << 10
+# One call of `feed` begins at most so many parts, or reads so much of their header sections: about 0.5 ms.
 PARTS_PER_CALL: Final = 32
+HEADER_BYTES_PER_CALL: Final = 4 << 10
 # Octets around the parts: CRLFs before them, blanks behind them.
 MAX_BLANKS: Final = 64
 
 # RFC 2046, section 5.1.1.
 _BOUNDARY: Final = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*+)")
-_HOLDS_NAME: Final = re.compile(rb"(?<![0-9A-Za-z_-])name[ \t]*(?:\*[0-9*]*)?[ \t]*=", re.IGNORECASE)
-# What PHP, multer or a C string would take for `model`.
-_MODEL_ALIKE: Final = re.compile(rb"[\s\0]*model[\s\0]*(?:[\[\0].*)?", re.DOTALL)
-_ESCAPED: Final = re.compile(rb"\\(.)", re.DOTALL)
+_HOLDS_NAME: Final = re.compile(rb"(?<![0-9A-Za-z_-])name[ \t]*+(?:\*[0-9*]*+)?+[ \t]*+=", re.IGNORECASE)
 _ASCII_SUPERSETS: Final = (b"iso-8859-1", b"windows-1252", b"latin1", b"iso-8859-15")
 _CRLF: Final = b"\r\n"
 
@@ -68,10 +67,12 @@ def boundary(content_types: Sequence[bytes]) -> bytes:
 
     Raises:
         Refusal: 400; it is missing, illegal (RFC 2046, section 5.1.1: 1 to 70 characters of a few kinds), or could be
-            read in several ways. 415; the charset is not UTF-8.
+            read in several ways.
     """
     if len(content_types) != 1:
         raise refusal.multipart_boundary(f"there are {len(content_types)} of it")
+    if len(content_types[0]) > content_type.MAX_BYTES:
+        raise refusal.content_type_too_long(content_type.MAX_BYTES)
     try:
         main, found = parameters.parse(content_types[0])
     except ValueError as error:
@@ -84,7 +85,6 @@ def boundary(content_types: Sequence[bytes]) -> bytes:
         raise refusal.multipart_boundary("it has no parameter `boundary`")
     if not _BOUNDARY.fullmatch(found[b"boundary"]):
         raise refusal.multipart_boundary("its boundary is not 1 to 70 of the characters that RFC 2046 allows")
-    parameters.check_charset(content_types[0])
     return found[b"boundary"]
 
 
@@ -119,6 +119,7 @@ class MultipartReader:
         "_dashes",
         "_delimiter",
         "_end",
+        "_header_bytes",
         "_max_model_bytes",
         "_parts",
         "_state",
@@ -137,6 +138,7 @@ class MultipartReader:
         self._delimiter = 0  # where in the body the last delimiter begins
         self._end = 0  # where in the body the closing delimiter ends
         self._parts = 0
+        self._header_bytes = 0  # of header sections, read by the call
         self._wide = True  # whether the model may have other characters than ASCII's
         self.model: str | None = None
 
@@ -150,16 +152,19 @@ class MultipartReader:
     def feed(self, octets: bytes, start: int = 0) -> int:
         """Add octets from `start` on, and return up to where they are read.
 
-        That is their length, unless they begin more than PARTS_PER_CALL parts: then call again with what is returned.
+        That is their length, unless they begin more than PARTS_PER_CALL parts, or these have long header sections: then
+        call again with what is returned.
 
         Raises:
             Refusal: 400; see the tables above.
         """
         self._buffer += octets[start:]
         enough = self._parts + PARTS_PER_CALL
-        while self._parts < enough and _STEPS[self._state](self):
+        self._header_bytes = 0
+        while self._parts < enough and self._header_bytes < HEADER_BYTES_PER_CALL and _STEPS[self._state](self):
             pass
-        unread = len(self._buffer) - self._at if self._parts >= enough else 0
+        stopped = self._parts >= enough or self._header_bytes >= HEADER_BYTES_PER_CALL
+        unread = len(self._buffer) - self._at if stopped else 0
         self._buffer = self._buffer[self._at : len(self._buffer) - unread]
         self._base += self._at
         self._at = 0
@@ -216,6 +221,7 @@ class MultipartReader:
                 raise self._invalid(f"a part's header section is longer than {MAX_PART_HEADER_BYTES} bytes")
             return False
         is_model = self._read_header(self._buffer[self._at : end])
+        self._header_bytes += end + 4 - self._at
         self._at = end + 4
         self._content = 0
         self._state = _State.MODEL if is_model else _State.CONTENT
@@ -285,12 +291,12 @@ class MultipartReader:
                 raise self._invalid("a part has a header field twice")
             fields[name] = match[2]
         disposition = self._disposition(fields.get(b"content-disposition"))
-        content_type = fields.get(b"content-type", b"")
-        if content_type.lower().startswith(b"multipart/"):
+        part_type = fields.get(b"content-type", b"")
+        if part_type.lower().startswith(b"multipart/"):
             raise self._invalid("a part is a multipart body itself")
         if not self._is_model(disposition[b"name"]):
             return False
-        self._check_model_part(disposition, content_type, fields.get(b"content-transfer-encoding", b""))
+        self._check_model_part(disposition, part_type, fields.get(b"content-transfer-encoding", b""))
         if self.model is not None:
             raise refusal.model_duplicate("multipart body").at(self._base + self._at)
         return True
@@ -304,6 +310,8 @@ class MultipartReader:
             raise self._invalid(f"a part's Content-Disposition can not be read: {error}") from None
         if main != b"form-data" or b"name" not in found:
             raise self._invalid("a part's Content-Disposition is not `form-data` with a name")
+        if len(found[b"name"]) > MAX_PART_NAME_BYTES:
+            raise self._invalid(f"a part's name is longer than {MAX_PART_NAME_BYTES} bytes")
         if any(name.startswith(b"name*") for name in found):
             raise self._invalid("a part's Content-Disposition has a parameter `name*`")
         if any(map(_HOLDS_NAME.search, found.values())):
@@ -315,21 +323,20 @@ class MultipartReader:
             return True
         if name == b"_charset_":
             raise self._invalid("a part is called `_charset_`")
-        unescaped = (name, _ESCAPED.sub(rb"\1", name), name.replace(b"\\", b""))
-        if any(_MODEL_ALIKE.fullmatch(unquote_to_bytes(each)) for each in unescaped) or b"=?" in name:
+        if spelling.is_alike(name) or b"=?" in name:
             raise self._unsure("a part's name is `model` only for some")
         return False
 
-    def _check_model_part(self, disposition: dict[bytes, bytes], content_type: bytes, encoding: bytes) -> None:
+    def _check_model_part(self, disposition: dict[bytes, bytes], part_type: bytes, encoding: bytes) -> None:
         if any(name.startswith(b"filename") or b"*" in name for name in disposition):
             raise self._unsure("its part has a filename, or a parameter with a *")
         if encoding.strip().lower() not in (b"", b"7bit", b"8bit", b"binary"):
             raise self._unsure("its part has a Content-Transfer-Encoding")
         self._wide = True
-        if not content_type:
+        if not part_type:
             return
         try:
-            main, found = parameters.parse(content_type, allow_empty=False)
+            main, found = parameters.parse(part_type, allow_empty=False)
         except ValueError as error:
             raise self._unsure(f"its part's Content-Type can not be read: {error}") from None
         charset = found.get(b"charset", b"utf-8").lower()

@@ -5,11 +5,10 @@ Pure. A name that leaves this module is a legal header value as it stands.
 
 import enum
 import re
-from collections.abc import Sequence
 from typing import Final
 
 from bbr import refusal
-from bbr.reading import json_body
+from bbr.reading import json_body, spelling
 from bbr.refusal import Refusal
 
 # Longer names are refused. The longest known public model ids have about 100 characters; Kubernetes caps a label at 63.
@@ -33,31 +32,7 @@ class BodyKind(enum.Enum):
     FORM = enum.auto()  # application/x-www-form-urlencoded; curl -d sends JSON under this name too
     MULTIPART = enum.auto()  # multipart/form-data
     OTHER = enum.auto()  # none of the router's business
-
-
-def body_kind(content_types: Sequence[bytes]) -> BodyKind:
-    """Classify a body by its Content-Type fields.
-
-    Without any it is read: JSON is what such a body holds in practice. Of several fields one that names JSON is enough,
-    since the model server may go by any of them.
-    """
-    if not content_types:
-        return BodyKind.JSON
-    joined = [
-        part for value in content_types for part in value.split(b",")
-    ]  # one field may hold two, joined on the way
-    media_types = [value.partition(b";")[0].strip().lower() for value in joined]
-    if any(map(_is_json, media_types)):
-        return BodyKind.JSON
-    if b"multipart/form-data" in media_types:
-        return BodyKind.MULTIPART
-    return BodyKind.FORM if b"application/x-www-form-urlencoded" in media_types else BodyKind.OTHER
-
-
-def _is_json(media_type: bytes) -> bool:
-    if media_type.startswith((b"application/grpc", b"application/connect")):
-        return False  # frames that hold JSON: a stream, of which no part is a document
-    return media_type in (b"application/json", b"text/json") or media_type.endswith(b"+json")  # RFC 6839
+    UNSURE = enum.auto()  # servers could take it for several of these, or it is to be refused
 
 
 def begins_as_json_object(octets: bytes) -> bool | None:
@@ -90,9 +65,10 @@ def read_model(body: bytes, max_model_bytes: int = MAX_MODEL_BYTES) -> str | Non
 def check_model(value: object, max_model_bytes: int = MAX_MODEL_BYTES) -> str:
     """Return `value` if it is a usable model name.
 
-    Usable is a non-empty string of at most `max_model_bytes` octets in UTF-8, without control characters and without
-    blanks at either end. Other non-ASCII text is allowed and goes into the header as its UTF-8 octets (obs-text in
-    RFC 9110), unnormalised: a route must spell it the same way.
+    Usable is a non-empty string of at most `max_model_bytes` octets in UTF-8, without control characters, without
+    characters that nobody sees (blanks but the ASCII one, joiners, marks of direction, variation selectors, U+FEFF) and
+    without blanks at either end. Other non-ASCII text is allowed and goes into the header as its UTF-8 octets (obs-text
+    in RFC 9110), unnormalised: a route must spell it the same way.
 
     Raises:
         Refusal: 400, and which rule is broken.
@@ -106,6 +82,8 @@ def check_model(value: object, max_model_bytes: int = MAX_MODEL_BYTES) -> str:
         raise refusal.model_too_long(length, max_model_bytes)
     if _CONTROL.search(value):
         raise refusal.model_illegal("it holds a control character")
+    if not value.isascii() and (found := spelling.INVISIBLE.search(value)):
+        raise refusal.model_illegal(f"it holds U+{ord(found[0]):04X}, which can't be seen")
     if value != value.strip():
         raise refusal.model_illegal("it begins or ends with a blank")
     return value

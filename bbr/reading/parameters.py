@@ -15,10 +15,16 @@ _PARAMETER: Final = re.compile(
     rb";[ \t]*+(?:(" + _TOKEN + rb')=(?:"((?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t\x20-\x7e\x80-\xff])*+)"|('
     rb"" + _TOKEN + rb"))[ \t]*+)?"
 )
-_CHARSET: Final = re.compile(rb"""charset[ \t]*\*?=[ \t]*["']?([^ \t"';,]*)""", re.IGNORECASE)
+# Wherever it stands: some servers look for it in the whole field. With a star it is spelled in another charset yet.
+_CHARSET: Final = re.compile(rb"""charset[ \t]*+(\*?+)=[ \t]*+["']?+([^ \t"';,]*+)""", re.IGNORECASE)
 
 # Charsets in which octets mean what they mean in UTF-8.
 UTF8: Final = frozenset((b"utf-8", b"utf8", b"us-ascii", b"ascii"))
+
+_UTF8_OR_NONE: Final = UTF8 | {b""}
+
+# More are refused: they would have to be compared with each other.
+MAX_PARAMETERS: Final = 16
 
 
 class Value(NamedTuple):
@@ -56,6 +62,8 @@ def parse(value: bytes, *, allow_empty: bool = True) -> Value:
             name = match[1].lower()
             if name in parameters:
                 raise ValueError(f"its parameter {refusal.quoted(name.decode())} stands twice")
+            if len(parameters) == MAX_PARAMETERS:
+                raise ValueError(f"it has more than {MAX_PARAMETERS} parameters")
             parameters[name] = match[3] if match[2] is None else match[2]
     return Value(main, parameters)
 
@@ -68,6 +76,11 @@ def check_charset(content_type: bytes) -> None:
     Raises:
         Refusal: 415.
     """
-    for charset in _CHARSET.findall(content_type):
-        if charset and charset.lower() not in UTF8:
+    for star, charset in _CHARSET.findall(content_type):
+        if star or charset.lower() not in _UTF8_OR_NONE:
             raise refusal.charset_unknown(charset.decode("ascii", "replace"))
+
+
+def is_utf8(content_type: bytes) -> bool:
+    """Tell whether a Content-Type names no charset but UTF-8, or its part US-ASCII."""
+    return all(not star and charset.lower() in _UTF8_OR_NONE for star, charset in _CHARSET.findall(content_type))

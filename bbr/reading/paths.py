@@ -1,21 +1,22 @@
 """Which request paths the router reads bodies of: the operator's --include-path and --exclude-path.
 
-Pure. The gateway and the servers may each read a path in another way (see `bbr.reading.uri`), so a body is left unread
-only if the path is out of scope in each of these ways: no spelling of a path that is read makes it one that is not.
+Pure. The gateway and the servers may each read a path in another way (see `bbr.reading.path_readings`), so a body is
+left unread only if the path is out of scope in each of these ways: no spelling of a path that is read makes it one that
+is not.
 """
 
 import re
 from functools import lru_cache
 from typing import Final
 
-from bbr.reading import uri
+from bbr.reading import globs, path_readings
 
 MAX_PATTERNS: Final = 64
 MAX_PATTERN_CHARACTERS: Final = 256
 
-_SEGMENT: Final = re.compile(r"[0-9A-Za-z._~!$&'()+=:@*-]+")
+_SEGMENT: Final = re.compile(r"[0-9A-Za-z._~!$&'()+=:@*-]++")
 
-_SLASHES: Final = re.compile(rb"//+")
+_SLASHES: Final = re.compile(rb"//++")
 
 # Paths that are known again: 300 KB at most.
 _CACHED: Final = 1024
@@ -41,19 +42,17 @@ class PathPattern:
             raise ValueError(f"has a path pattern of more than {MAX_PATTERN_CHARACTERS} characters")
         if not text.startswith("/"):
             raise ValueError(f"has the path pattern {text!r}, which does not begin with a slash")
-        expression = ""
-        for segment in text.rstrip("/").split("/")[1:]:
+        segments = text.rstrip("/").split("/")[1:]
+        for segment in segments:
             if segment == "**":
-                expression += "(?:/[^/]*)*"
                 continue
             if segment in (".", "..") or "**" in segment or not _SEGMENT.fullmatch(segment):
                 raise ValueError(
                     f"has the path pattern {text!r}, which has an empty segment, a dot segment, ** beside other "
                     "characters, or a character that a path does not have"
                 )
-            expression += "/" + re.escape(segment).replace(r"\*", "[^/]*")
         self.text = text
-        self._match = re.compile(expression.encode()).fullmatch
+        self._match = re.compile(globs.path(segments).encode()).fullmatch
 
     def matches(self, path: bytes) -> bool:
         """Tell whether a path, without a slash at its end, is one of the pattern's."""
@@ -85,14 +84,16 @@ class PathFilter:
     def reads(self, path: bytes) -> bool:
         """Tell whether the body of a request for `path`, the :path pseudo-header, is read."""
         path = path.partition(b"?")[0]
+        if len(path) > path_readings.MAX_PATH_BYTES:
+            return True  # to look at it takes too long
         return self._reads(path) if len(path) > _CACHED_BYTES else self._cached(path)
 
     def _reads(self, path: bytes) -> bool:
-        if not uri.is_odd(path):
+        if not path_readings.is_odd(path):
             return self._in_scope({path.rstrip(b"/")})
-        if len(path) > uri.MAX_PATH_BYTES:
-            return True  # to read it in every way takes too long
-        readings = {reading for reading, _ in uri.readings(path)}
+        if len(path) > path_readings.MAX_ODD_PATH_BYTES:
+            return True
+        readings = {reading for reading, _ in path_readings.readings(path)}
         readings |= {_SLASHES.sub(b"/", reading) for reading in readings}  # after the dots, as Envoy does it
         return self._in_scope({reading.rstrip(b"/") for reading in readings})
 

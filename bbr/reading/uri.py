@@ -1,44 +1,112 @@
 """The model outside the body: in a URL's query, and in its path by an operator's templates.
 
-Pure. The gateway, the router and the server may each read a path in another way: Envoy does not normalise paths unless
-told to (normalize_path, merge_slashes and path_with_escaped_slashes_action are off or "keep" by default; Istio and
-Envoy Gateway turn some on), servers decode before or after they match, and Tomcat cuts path parameters off. So a path
-is read in each of these ways, and taken only if it names the same model, or none, in all of them.
+Pure. The gateway, the router and the server may each read a path in another way (see `bbr.reading.path_readings`). So a
+path is read in each of these ways, and taken only if it names the same model, or none, in all of them.
 """
 
-import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from bbr import refusal
+from bbr.reading import globs, path_readings
 from bbr.reading import name as model
 from bbr.reading.form import FormReader
 
 MAX_TEMPLATES: Final = 32
 MAX_TEMPLATE_CHARACTERS: Final = 512
-# Longer paths are refused if there is more than one way to read them: reading one in every way takes a millisecond.
-MAX_PATH_BYTES: Final = 1 << 10
+# A longer query is not looked at: a form is read in steps, a query at once.
+MAX_QUERY_BYTES: Final = 8 << 10
 
 _PLACEHOLDER: Final = "{model}"
-_LITERAL: Final = re.compile(r"[0-9A-Za-z._~!$&'()+,=:@-]*")
+_LITERAL: Final = re.compile(r"[0-9A-Za-z._~!$&'()+,=:@-]*+")
 _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9a-fA-F]{2})")
-# A path in which there is none of these reads the same in every way: escapes, doubled slashes, dot segments, and so on.
-_ODD: Final = re.compile(rb"[%\\;#]|//|/\.\.?(?:/|$)")
 _ESCAPED_SLASH: Final = re.compile(rb"%(?:2[fF]|5[cC])")
 
 
-class Template(NamedTuple):
+class Template:
     """A pattern of paths that name a model.
+
+    It is compared segment by segment: a place where it could begin is tried once, and of the model's segment only the
+    longest and the shortest name that fit. So the time is in proportion to the path's.
 
     Attributes:
         text: as the operator wrote it.
-        patterns: for the same paths, taking as much and as little as possible for the model.
     """
 
-    text: str
-    patterns: tuple[re.Pattern[bytes], re.Pattern[bytes]]
+    __slots__ = ("_anywhere", "_literals", "_model_index", "_model_parts", "_open_end", "_patterns", "text")
+
+    def __init__(self, text: str) -> None:
+        """Read a template.
+
+        Raises:
+            ValueError: the message names the template and the rule.
+        """
+        segments = _checked_segments(text)
+        self.text = text
+        self._anywhere = segments[0] == "**"
+        self._open_end = segments[-1] == "**"
+        segments = [segment for segment in segments if segment != "**"]
+        self._model_index = next(index for index, segment in enumerate(segments) if _PLACEHOLDER in segment)
+        before, _, behind = segments[self._model_index].partition(_PLACEHOLDER)
+        behind, star, end = behind.partition("*")
+        self._model_parts = (before.encode(), behind.encode(), bool(star), end.encode())
+        self._literals = [
+            None if "*" in segment or _PLACEHOLDER in segment else segment.encode() for segment in segments
+        ]
+        self._patterns = [
+            re.compile(globs.segment("*" if _PLACEHOLDER in segment else segment).encode()) for segment in segments
+        ]
+
+    def models(self, path: bytes) -> set[bytes]:
+        """Return the names that a path gives by this template, as they stand in it: none, one, or several."""
+        first, *segments = path.split(b"/")
+        if first:
+            return set()
+        found = set()
+        for start in self._starts(segments):
+            if all(map(self._fits, range(len(self._literals)), segments[start:])):
+                found |= self._names(segments[start + self._model_index])
+        return found
+
+    def _starts(self, segments: list[bytes]) -> Sequence[int]:
+        room = len(segments) - len(self._literals)
+        if room < 0:
+            return ()
+        if not self._anywhere:
+            return (0,) if self._open_end or not room else ()
+        if not self._open_end:
+            return (room,)
+        index, literal = next(filter(itemgetter(1), enumerate(self._literals)), (0, None))
+        return [start for start in range(room + 1) if literal in (None, segments[start + index])]
+
+    def _fits(self, index: int, segment: bytes) -> bool:
+        literal = self._literals[index]
+        return segment == literal if literal is not None else self._patterns[index].fullmatch(segment) is not None
+
+    def _names(self, segment: bytes) -> set[bytes]:
+        """Return the longest and the shortest name that a segment gives."""
+        before, behind, star, end = self._model_parts
+        first = len(before)
+        last = len(segment) - len(end)  # behind what a star stands for
+        if not (segment.startswith(before) and segment.endswith(end) and first < last):
+            return set()
+        if not star:
+            name = segment[first:last].removesuffix(behind)
+            return {name} if name and segment.endswith(behind + end) else set()
+        ends = (segment.find(behind, first + 1, last), segment.rfind(behind, first + 1, last))
+        return {segment[first:place] for place in ends if place >= 0}
+
+    def __repr__(self) -> str:
+        return f"Template({self.text!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Template) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
 
 
 def parse_templates(text: str) -> tuple[Template, ...]:
@@ -55,7 +123,7 @@ def parse_templates(text: str) -> tuple[Template, ...]:
     texts = text.replace(",", " ").split()
     if len(texts) > MAX_TEMPLATES:
         raise ValueError(f"has {len(texts)} path templates; at most {MAX_TEMPLATES} are allowed")
-    return tuple(map(_template, texts))
+    return tuple(map(Template, texts))
 
 
 def model_in_query(path: bytes, max_model_bytes: int = model.MAX_MODEL_BYTES) -> str | None:
@@ -66,11 +134,13 @@ def model_in_query(path: bytes, max_model_bytes: int = model.MAX_MODEL_BYTES) ->
         max_model_bytes: a longer name is refused.
 
     Raises:
-        Refusal: 400; the model is not usable, or not all servers would read the same one.
+        Refusal: 400; the model is not usable, or not all servers would read the same one. 414; the query is too long.
     """
     _, mark, query = path.partition(b"?")
     if not mark:
         return None
+    if len(query) > MAX_QUERY_BYTES:
+        raise refusal.url_too_long("query", MAX_QUERY_BYTES)
     reader = FormReader(max_model_bytes, "query of the URL")
     at = 0
     while at < len(query):
@@ -92,17 +162,19 @@ def model_in_path(
         max_model_bytes: a longer name is refused.
 
     Raises:
-        Refusal: 400; the model is not usable, or it depends on how the path is read.
+        Refusal: 400; the model is not usable, or it depends on how the path is read. 414; the path is too long.
     """
     if not templates:
         return None
     path = path.partition(b"?")[0]
-    odd = is_odd(path)
-    if odd and len(path) > MAX_PATH_BYTES:
+    if len(path) > path_readings.MAX_PATH_BYTES:
+        raise refusal.url_too_long("path", path_readings.MAX_PATH_BYTES)
+    odd = path_readings.is_odd(path)
+    if odd and len(path) > path_readings.MAX_ODD_PATH_BYTES:
         raise refusal.path_ambiguous(
-            f"it is longer than {MAX_PATH_BYTES} bytes, with escapes, dots or slashes to resolve"
+            f"it is longer than {path_readings.MAX_ODD_PATH_BYTES} bytes, with escapes, dots or slashes to resolve"
         )
-    ways = readings(path) if odd else {(path, False)}
+    ways = path_readings.readings(path) if odd else {(path, False)}
     found = {name for reading, decoded in ways for name in _named(reading, templates, decoded=decoded)}
     if found == {None}:
         return None
@@ -119,59 +191,11 @@ def model_in_path(
 
 def _named(path: bytes, templates: Sequence[Template], *, decoded: bool) -> set[bytes | None]:
     """Return the models that the templates find in one reading of a path; only None if there is none."""
-    return {name if decoded else unquote_to_bytes(name) for name in _models(path, templates)} or {None}
+    names = {name for template in templates for name in template.models(path)}
+    return {name if decoded else unquote_to_bytes(name) for name in names} or {None}
 
 
-def _models(path: bytes, templates: Sequence[Template]) -> Iterator[bytes]:
-    for template in templates:
-        for pattern in template.patterns:
-            match = pattern.fullmatch(path)
-            if match:
-                yield match[1]
-
-
-def is_odd(path: bytes) -> bool:
-    """Tell whether a path can be read in more ways than one."""
-    return _ODD.search(path) is not None
-
-
-def readings(path: bytes) -> set[tuple[bytes, bool]]:
-    """Return a path as gateways and servers may see it, each with whether escapes are decoded in it.
-
-    Every choice of: escapes decoded, what follows a # cut off, backslashes taken for slashes, path parameters cut off,
-    slashes merged, dot segments resolved; in this order.
-    """
-    found = {(path, False), (unquote_to_bytes(path), True)}
-    for normalise in _NORMALISERS:
-        found |= {(normalise(reading), decoded) for reading, decoded in found}
-    return found
-
-
-def _resolve_dots(path: bytes) -> bytes:
-    """Remove dot segments, escaped ones too (RFC 3986, section 5.2.4)."""
-    out: list[bytes] = []
-    segments = path.split(b"/")
-    for segment in segments[1:]:
-        plain = segment.replace(b"%2e", b".").replace(b"%2E", b".")
-        if plain == b"..":
-            del out[-1:]
-        elif plain != b".":
-            out.append(segment)
-    if segments[-1] in (b".", b".."):
-        out.append(b"")
-    return b"/" + b"/".join(out)
-
-
-_NORMALISERS: Final[tuple[Callable[[bytes], bytes], ...]] = (
-    lambda path: path.partition(b"#")[0],
-    lambda path: path.replace(b"\\", b"/"),
-    functools.partial(re.compile(rb";[^/]*").sub, b""),
-    functools.partial(re.compile(rb"//+").sub, b"/"),
-    _resolve_dots,
-)
-
-
-def _template(text: str) -> Template:
+def _checked_segments(text: str) -> list[str]:
     def wrong(rule: str) -> ValueError:
         return ValueError(f"has the path template {text[:MAX_TEMPLATE_CHARACTERS]!r}, which {rule}")
 
@@ -182,19 +206,14 @@ def _template(text: str) -> Template:
     if text.count(_PLACEHOLDER) != 1:
         raise wrong(f"does not hold {_PLACEHOLDER} once")
     segments = text[1:].split("/")
-    greedy = lazy = ""
     for index, segment in enumerate(segments):
         if segment == "**":
             if 0 < index < len(segments) - 1:
                 raise wrong("has ** between other segments; it may stand first or last")
-            greedy, lazy = greedy + "(?:/[^/]*)*", lazy + "(?:/[^/]*)*?"
             continue
         if segment.count("*") > 1 or ("*" in segment and segment.index("*") < segment.find(_PLACEHOLDER)):
             raise wrong(f"has more than one * in a segment, or one before {_PLACEHOLDER}")
         literals = segment.replace(_PLACEHOLDER, "").replace("*", "")
         if segment in ("", ".", "..") or not _LITERAL.fullmatch(literals):
             raise wrong("has an empty segment, a dot segment, or a character that a path does not have")
-        pattern = "/" + re.escape(segment).replace(re.escape(_PLACEHOLDER), _PLACEHOLDER).replace(r"\*", "[^/]*")
-        greedy += pattern.replace(_PLACEHOLDER, "([^/]+)")
-        lazy += pattern.replace(_PLACEHOLDER, "([^/]+?)")
-    return Template(text, (re.compile(greedy.encode()), re.compile(lazy.encode())))
+    return segments

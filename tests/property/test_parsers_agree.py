@@ -24,7 +24,7 @@ blanks = st.sampled_from(["", "", "", " ", "\n\t", "\r "])
 def model_keys(draw: st.DrawFn) -> str:
     """Return a spelling of the key `model`."""
     if draw(st.integers(0, 3)):
-        return '"model"'
+        return draw(st.sampled_from(['"model"', '"model"', '"model"', '"Model"', '"model\\u0000x"']))
     return '"' + "".join(draw(st.sampled_from(LETTERS[letter])) for letter in "model") + '"'
 
 
@@ -84,7 +84,9 @@ def by_pairs(body: bytes) -> list[Any] | None:
         document = json.loads(body.decode(), object_pairs_hook=Pairs)
     except (ValueError, RecursionError):
         return None
-    return [value for key, value in document if key == "model"] if isinstance(document, Pairs) else None
+    if not isinstance(document, Pairs):
+        return None
+    return [value for key, value in document if key.split("\0")[0].lower() == "model"]
 
 
 def check(body: bytes) -> None:
@@ -109,6 +111,9 @@ def check_refusal(body: bytes, refused: Refusal) -> None:
     match refused.reason:
         case "model-duplicate":
             assert len(by_pairs(body) or []) > 1
+        case "model-spelling":
+            assert len(by_pairs(body) or []) == 1
+            assert "model" not in msgspec.json.decode(body)
         case "invalid-utf8":
             assert not is_utf8(body)
         case "byte-order-mark":

@@ -40,6 +40,7 @@ _NUMBERS_COST: Final = 25
 
 _OBJECT: Final = ord("{")
 _COMMA: Final = ord(",")
+_CLOSING_BRACKETS: Final = b"]}"
 _MARK: Final = b"!"  # stands nowhere outside a string
 _CLOSING: Final = bytes.maketrans(b"[{", b"]}")
 _ALIKE: Final = bytes.maketrans(b"}", b"]")
@@ -110,8 +111,8 @@ def read(octets: bytes, plain: bytes, most: int, stack: bytearray, begun: bytes,
         if lowest > 0:
             room = _room(size, brackets, len(stack), highest, highest - lowest)
         else:  # the root's last bracket is not the fragment's, nor is what would follow it
-            room = size - 1 if lowest == 0 and not behind and outside[-1] != _COMMA else 0
-        if room == size and until_model and lowest == 1 and (b'model"' in plain or b"\\u00" in plain):
+            room = size - 1 if lowest == 0 and not behind and outside[-1] in _CLOSING_BRACKETS else 0
+        if room == size and until_model and lowest == 1 and grammar.MODEL_END.search(plain):
             cost += _MODEL_COST * size
             room = _before_root_model(plain[:size], len(stack))
         if room == size:

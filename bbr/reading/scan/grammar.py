@@ -15,8 +15,8 @@ class Eager(Protocol):
         """Return how much of it stands at `pos`."""
 
 
-# The longest spelling of the key `model`: every letter as \u006X, and two quotes.
-LONGEST_MODEL_KEY: Final = 32
+# The longest beginning of a key that tells whether it is `model`: a quote, every letter as \u006X, a NUL as \u0000.
+LONGEST_MODEL_KEY: Final = 37
 
 # Real requests have 10 levels; Python's own parser, in most model servers, ends at about 990.
 MAX_DEPTH: Final = 900
@@ -34,7 +34,11 @@ _ESCAPE: Final = (
 )
 _TEXT: Final = rf"{_PLAIN}(?:{_ESCAPE}{_PLAIN})*+"
 _STRING: Final = rf'"{_TEXT}"'
-_MODEL: Final = r'"(?:m|\\u006[dD])(?:o|\\u006[fF])(?:d|\\u0064)(?:e|\\u0065)(?:l|\\u006[cC])"'
+# `model` in any letters, up to its end or to a NUL: see `spelling.is_folded`.
+_LETTERS: Final = (
+    r'"(?:[mM]|\\u00[46][dD])(?:[oO]|\\u00[46][fF])(?:[dD]|\\u00[46]4)(?:[eE]|\\u00[46]5)(?:[lL]|\\u00[46][cC])'
+)
+_MODEL: Final = rf'{_LETTERS}(?:"|\\u0000)'
 _NUMBER: Final = r"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][-+]?+[0-9]++)?+"
 _OTHER_KEY: Final = rf"(?!{_MODEL}){_STRING}"
 
@@ -52,7 +56,9 @@ TEXT: Final = _eager(_TEXT)
 KEY_AND_COLON: Final = _compile(rf"{_W}{_STRING}{_W}:{_W}")
 OTHER_KEY_AND_COLON: Final = _compile(rf"{_W}{_OTHER_KEY}{_W}:{_W}")
 MODEL_KEY: Final = _compile(_MODEL)
-MODEL_BEFORE_COLON: Final = _compile(rf"{_MODEL}(?={_W}:)")
+MODEL_BEFORE_COLON: Final = _compile(rf'{_LETTERS}(?:\\u0000{_TEXT})?+"(?={_W}:)')
+# Stands in every text that has such a key.
+MODEL_END: Final = _compile(r'[lL]"|\\u00')
 NUMBER: Final = _compile(_NUMBER)
 # What could be a part of a number, as far as it goes.
 NUMBER_OCTETS: Final = _eager(r"[-+.0-9eE]*+")

@@ -22,6 +22,7 @@ Where they differ, on purpose:
 """
 
 import math
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -79,8 +80,8 @@ class Scanner:
 
     Attributes:
         model: what is known of the top-level `model`: None if there was none so far, its value, or the refusal that it
-            calls for. A second `model` key makes a refusal of a value, and a fault of the document, which `scan` and
-            `finish` raise, goes before both.
+            calls for, as does a key that is `model` for some parsers only. A second `model` key makes a refusal of a
+            value, and a fault of the document, which `scan` and `finish` raise, goes before both.
         closing: the offset of the document's last octet, its closing brace, once that has been scanned.
         unspent: what the last call of `scan` has left of its budget; none if less than nothing.
     """
@@ -318,8 +319,7 @@ class Scanner:
         if in_root:
             model_key = grammar.MODEL_KEY.match(piece, start)
             if model_key:
-                self._count_model_key(start)
-                return model_key.end()
+                return self._model_key(model_key)
             if len(piece) - start < grammar.LONGEST_MODEL_KEY and piece.find(b'"', start + 1) < 0 and not self._final:
                 return start
         return self._open_string(start, Scanner._colon)
@@ -456,11 +456,19 @@ class Scanner:
 
     # The model.
 
-    def _count_model_key(self, start: int) -> None:
+    def _model_key(self, key: re.Match[bytes]) -> int:
+        """Take note of a key that is `model` at least for some parsers."""
         self._model_keys += 1
+        whole = key[0].endswith(b'"')
+        exact = whole and orjson.loads(key[0]) == "model"
         if self._model_keys == 2:
-            self.model = refusal.model_duplicate().at(self._offset + start)
-        self._step = Scanner._model_colon if self._model_keys == 1 else Scanner._colon
+            self.model = refusal.model_duplicate().at(self._offset + key.start())
+        elif self._model_keys == 1 and not exact:
+            self.model = refusal.model_spelling().at(self._offset + key.start())
+        if not whole:  # up to a NUL
+            return self._open_string(key.end() - 1, Scanner._colon)
+        self._step = Scanner._model_colon if exact and self._model_keys == 1 else Scanner._colon
+        return key.end()
 
     def _model_value(self, piece: bytes, position: int) -> int:
         start = grammar.BLANKS.match(piece, position).end()

@@ -49,16 +49,36 @@ class TestUrl:
         assert echoed(rest) == (b"frame", [False])
 
     def test_buffering_gateway_is_asked_to_send_no_body(self) -> None:
-        fields = at("/v1/realtime?model=qwen", content_type="audio/wav")
+        fields = at("/v1/realtime?model=qwen", upgrade="websocket")
         (answer,) = converse(exchange(**URLS), request_headers(fields, mode=BUFFERED))
         assert_routes(answer, "qwen", "qwen")
         assert answer.HasField("mode_override")
         long = "x" * 256
         (answer,) = converse(
             exchange(**URLS, max_model_bytes=300),
-            request_headers(at(f"/v1/realtime?model={long}", content_type="audio/wav"), mode=BUFFERED),
+            request_headers(at(f"/v1/realtime?model={long}", upgrade="websocket"), mode=BUFFERED),
         )
         assert_refused([answer], 404, "model-not-found")
+
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED])
+    @pytest.mark.parametrize("content_type", ["text/plain", "application/octet-stream", "application/grpc", "x"])
+    def test_a_body_of_another_type_has_to_agree_if_it_could_be_json(self, mode, content_type: str) -> None:
+        headers = request_headers(at("/model/foo/invoke", content_type=content_type), mode=mode)
+        assert_refused(
+            converse(exchange(**URLS), headers, request_body(BODY, end_of_stream=True)), 400, "model-disagrees"
+        )
+        headers = request_headers(at("/model/qwen/invoke", content_type=content_type), mode=mode)
+        for body in (BODY, NO_MODEL_BODY, b"RIFF"):
+            answers = converse(exchange(**URLS), headers, request_body(body, end_of_stream=True))
+            assert_routes(answers[0 if mode == FDS else 1], "qwen", "qwen")
+
+    def test_a_body_of_another_type_passes_as_soon_as_it_is_no_json(self) -> None:
+        talk = exchange(**URLS, max_body_bytes=1000)
+        headers = request_headers(at("/model/qwen/invoke", content_type="audio/wav"), mode=FDS)
+        first, *rest = converse(talk, headers, request_body(b" RIFF"))
+        assert_routes(first, "qwen", "qwen")
+        assert echoed(rest) == (b" RIFF", [False])
+        assert echoed(converse(talk, request_body(b"x" * 2000))) == (b"x" * 2000, [False])
 
     def test_a_body_that_names_none_or_the_same(self) -> None:
         for body in (NO_MODEL_BODY, BODY):

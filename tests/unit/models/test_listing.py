@@ -35,6 +35,8 @@ ASKED = {
     "behind a prefix": (b"GET", b"/openai/v1/models", None),
     "no name": (b"GET", b"/v1/models/", None),
     "not UTF-8": (b"GET", b"/v1/models/%E9", None),
+    "the longest": (b"GET", b"/v1/models/" + b"x" * 4085, "x" * 4085),
+    "too long": (b"GET", b"/v1/models/" + b"x" * 4086, None),
 }
 
 

@@ -95,6 +95,13 @@ class TestParse:
         assert caught.value.headers
 
 
+@pytest.mark.parametrize("values", [[b"," * 257], [b"gzip"] * 65])
+def test_long_fields_are_refused(values: list[bytes]) -> None:
+    with pytest.raises(Refusal) as caught:
+        parse(values)
+    assert (caught.value.status, caught.value.reason) == (415, "encoding-unknown")
+
+
 class TestDecoded:
     @pytest.mark.parametrize("size", SIZES)
     @pytest.mark.parametrize("data", DATA.values(), ids=DATA)

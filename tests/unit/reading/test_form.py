@@ -22,9 +22,11 @@ LONG = b"x" * 3000
         (b"m%6fde%6c=a+b%2Bc", "a b+c"),
         (b"model=a=b", "a=b"),
         (b"model=caf%C3%A9", "café"),
-        (b"model=caf\xc3\xa9", "café"),
-        (b"Model=a&MODEL=b", None),
-        (b"models=a&xmodel=b&model2=c&model.x=d&model_id=e", None),
+        (b"models=a&xmodel=b&model2=c&model-x=d&model_id=e&modell=f&x[model]=g", None),
+        ("model=a&x=größe&並=効&名model=b&model名=c".encode(), "a"),
+        ('{"x":"如 model 並 model; 類model=1 &Größe"}'.encode(), None),
+        (b"x=\xa6modex=b&\xed\xef=c&model=a", "a"),
+        (b"&%20%20models\xff%zzx=b&messages%5B0%5D=c&%=d&m%=e&m%6fdels=f&model=a", "a"),
         (b"model%3Da", None),
         (b"prompt=model=a", None),
         (b"prompt=%26model=a", None),
@@ -57,6 +59,29 @@ def test_model(form: bytes, model: str | None, size: int) -> None:
         (b"model=" + b"a" * 5000, "model-too-long"),
         (b"model=%C3%A9%C3", "form-model"),
         (b"model=\xff", "form-model"),
+        (b"model=caf\xc3\xa9", "form-model"),
+        (b"Model=a", "form-model"),
+        (b"model=a&MODEL=b", "form-model"),
+        (b"model=a&[model]=b", "form-model"),
+        (b"[[model]=b", "form-model"),
+        (b".model=b", "form-model"),
+        (b"model.x=b", "form-model"),
+        (b"model]=b", "form-model"),
+        (b"%5Bmodel%5D=b", "form-model"),
+        (b"%256dodel=b", "form-model"),
+        (b"%25%36%64odel=b", "form-model"),
+        (b"%u006dodel=b", "form-model"),
+        (b"mo\\del=b", "form-model"),
+        (b"%EF%BB%BFmodel=b", "form-model"),
+        (b"mo%E2%80%8Bdel=b", "form-model"),
+        (b"mo\xffdel=b", "form-model"),
+        (b"mo%ffdel=b", "form-model"),
+        (b"x=\xa6model=b", "form-model"),
+        (b"x=\xa6[mo\xe4el]=b", "form-model"),
+        (b"model=a&x=\xa6model\xbdb", "form-model"),
+        (b"\xed\xef\xe4\xe5\xec=b", "form-model"),
+        (b"&" + b" [" * 2000 + b"model=b", "form-model"),
+        (b"&" + b"%20" * 2000 + b"model=b", "form-model"),
         (b"model=100%", "form-model"),
         (b"model=%6g", "form-model"),
         (b"model=a;b", "form-model"),
@@ -92,10 +117,27 @@ def test_longest_name() -> None:
 
 def test_known_before_the_end() -> None:
     reader = FormReader()
-    reader.feed(b"model=qwen&" + LONG)
+    reader.feed(b"model=qwen&x=1")
     assert reader.model == "qwen"
-    assert reader.passable_bytes == 10 + len(LONG)
-    assert len(reader._carry) < 100
+    assert reader.passable_bytes == 13
+
+
+@pytest.mark.parametrize("unit", [b"x", b" ", b"%61", b"&", b"m", b"\xe4\xb8\xa6", b"model"])
+def test_little_is_kept(unit: bytes) -> None:
+    reader = FormReader()
+    body = b"x&" + unit * 1000
+    at = 0
+    while at < len(body):
+        at = reader.feed(body, at)
+        assert len(reader._keys.carry) <= 150
+
+
+def test_keys_that_are_looked_at_are_counted() -> None:
+    reader = FormReader()
+    reader.feed(b"a=1&b=2&%=3&m%=4")
+    assert reader.judged == 2
+    reader.feed(b"&\xff=5&%=6&")
+    assert reader.judged == 5  # the last one both ways
 
 
 def test_one_call_reads_no_more_than_it_may() -> None:

@@ -44,6 +44,85 @@ def test_what_headers_alone_refuse(kind: BodyKind, content_type: bytes, encoding
     assert caught.value.reason == why
 
 
+UNSURE, OTHER = BodyKind.UNSURE, BodyKind.OTHER
+BOTH = FORM + b", application/json"
+ALL = b"multipart/form-data; x=json; y=urlencoded; boundary=b"
+PART = b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "model"),
+    [
+        (BOTH, b'{"model":"a"}', "a"),
+        (BOTH, b"model=a", "a"),
+        (b"application/json; x=multipart", b'{"model":"a"}', "a"),
+        (b"multipart/form-data; boundary=json", PART.replace(b"--b", b"--json") % (b"model", b"a") + b"--json--", "a"),
+        (ALL, PART % (b"model", b"a") + b"--b--", "a"),
+        (ALL, b'{"model":"a"}', "a"),
+    ],
+)
+def test_a_body_that_is_the_same_as_each_type(content_type: bytes, body: bytes, model: str) -> None:
+    assert read(open_reading(head(UNSURE, content_type), **LIMITS), [body]) == model
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "why"),
+    [
+        (BOTH, b'{"model":"a","x":"&model=b&y="}', "form-model"),
+        (b"application/json; x=multipart", b'{"model":"a","x":"--b"}', "content-type-ambiguous"),
+        (b"application/json; x=multipart", b"--b", "multipart-boundary"),
+        (ALL, PART % (b"model", b"a") + PART % (b"x", b"&model=b&") + b"--b--", "content-type-ambiguous"),
+        (ALL, b"model=a", "multipart-invalid"),
+    ],
+)
+def test_a_body_that_is_not(content_type: bytes, body: bytes, why: str) -> None:
+    try:
+        reading = open_reading(head(UNSURE, content_type), **LIMITS)
+        assert reason(reading, body) == why
+    except Refusal as refused:
+        assert refused.reason == why  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("kind", "content_type", "why"),
+    [
+        (UNSURE, b"application/json; charset=utf-7", "charset-unknown"),
+        (UNSURE, b"application/json; x=" + b"y" * 1024, "content-type-too-long"),
+        (OTHER, b"text/plain; x=" + b"y" * 1024, "content-type-too-long"),
+    ],
+)
+def test_types_that_are_refused(kind: BodyKind, content_type: bytes, why: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        open_reading(head(kind, content_type), **LIMITS)
+    assert caught.value.reason == why
+
+
+def test_an_encoded_body_of_several_types_is_refused() -> None:
+    with pytest.raises(Refusal) as caught:
+        open_reading(head(UNSURE, BOTH, b"gzip"), **LIMITS)
+    assert caught.value.reason == "content-type-ambiguous"
+
+
+def test_bodies_of_another_type_are_looked_at() -> None:
+    for content_type, body, model in (
+        (b"text/plain; charset=utf-16", b'{"model":"a"}', "a"),
+        (b"text/plain", b"model=a", None),
+        (b"text/x-urlencoded", b"model=a", "a"),
+        (b"multipart/mixed; boundary=b", PART % (b"x", b"a") + b"--b--", None),
+        (b"application/octet-stream", b"RIFF", None),
+    ):
+        reading = open_reading(head(OTHER, content_type), **LIMITS)
+        assert read(reading, [body]) == model
+        assert reading.settled == (content_type in (b"text/plain", b"application/octet-stream"))
+    body = PART % (b"Model", b"a") + b"--b--"
+    assert reason(open_reading(head(OTHER, b"multipart/mixed"), **LIMITS), body) == "multipart-model"
+    encoded = open_reading(head(OTHER, b"text/plain", b"gzip"), **LIMITS)
+    assert read(encoded, [gzip.compress(b'{"model":"m"}')]) == "m"
+    encoded = open_reading(head(OTHER, b"text/plain", b"gzip"), **LIMITS)
+    assert read(encoded, [gzip.compress(b"RIFF")]) is None
+    assert encoded.settled
+
+
 def test_encoded_bodies_are_bounded_and_watched() -> None:
     assert read(open_reading(head(BodyKind.JSON, b"", b"gzip"), **LIMITS), [gzip.compress(b'{"model":"m"}')]) == "m"
     large = gzip.compress(b'{"x":"' + bytes(range(35, 90)) * 30)

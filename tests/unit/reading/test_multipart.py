@@ -78,10 +78,10 @@ class TestBoundary:
             boundary(content_types)
         assert (caught.value.status, caught.value.reason) == (400, "multipart-boundary")
 
-    def test_charset(self) -> None:
+    def test_length(self) -> None:
         with pytest.raises(Refusal) as caught:
-            boundary([b"multipart/form-data; boundary=a; charset=utf-16"])
-        assert caught.value.reason == "charset-unknown"
+            boundary([b"multipart/form-data; boundary=a; x=" + b"y" * 1024])
+        assert caught.value.reason == "content-type-too-long"
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -104,7 +104,8 @@ class TestBoundary:
         (named(b'filename="model.wav"; name="file"') + END, None),
         (named(b'name="file"; filename="a\\"b.wav"; filename*=utf-8\'\'a%22b.wav') + END, None),
         (named(b'name="file"; filename="my name is model.wav"') + END, None),
-        (named(b'name="Model"') + named(b'name="models"') + named(b'name="my model"') + END, None),
+        (named(b'name="modell"') + named(b'name="models"') + named(b'name="my model"') + END, None),
+        (named('name="größe"'.encode()) + named('name="model名"'.encode()) + named(b'name="m\xffdel"') + END, None),
         (named(b'name=""') + named(b'name="a[model]"') + named(b'name="timestamp_granularities[]"') + END, None),
         (part(b"content-disposition:form-data; name=model\r\nX-Y: z \r\n") + END, "whisper-1"),
         (part(NAMED + b"Content-Type: text/plain\r\n") + END, "whisper-1"),
@@ -168,6 +169,9 @@ def test_model(body: bytes, model: str | None, size: int) -> None:
         (named(b"name*0=mo; name*1=del; name=x") + END, "a parameter `name\\*`"),
         (named(b'name="file"; filename="\\"; name=\\"model"') + END, "holds `name=`"),
         (named(b'name="file"; filename="x; name*=model"') + END, "holds `name=`"),
+        (named(b'name="file"; filename="name \t*0 = model"') + END, "holds `name=`"),
+        (named(b'name="' + b"x" * 1025 + b'"') + END, "a part's name is longer than 1024 bytes"),
+        (named(b'name="x"' + b"".join(b"; p%d=x" % number for number in range(16))) + END, "more than 16 parameters"),
         (part(FILE.replace(b"audio/wav", b"Multipart/Mixed; boundary=abc")) + END, "a multipart body itself"),
         (named(b"name=_charset_", content=b"utf-16") + END, "called `_charset_`"),
     ],

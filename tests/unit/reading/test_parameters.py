@@ -1,6 +1,6 @@
 import pytest
 
-from bbr.reading.parameters import check_charset, parse
+from bbr.reading.parameters import check_charset, is_utf8, parse
 from bbr.refusal import Refusal
 
 
@@ -39,6 +39,7 @@ def test_read(value: bytes, main: bytes, found: dict[bytes, bytes]) -> None:
         (b'a/b; c="\n"', "not name=value"),
         (b"a/b; c=d/e", "not name=value"),
         (b"a/b; c=d; C=e", "`c` stands twice"),
+        (b"a/b" + b"".join(b";p%d=x" % number for number in range(17)), "more than 16 parameters"),
     ],
 )
 def test_no_value(value: bytes, why: str) -> None:
@@ -51,15 +52,23 @@ def test_no_value(value: bytes, why: str) -> None:
 )
 def test_charsets_that_are_read(value: bytes) -> None:
     check_charset(value)
+    assert is_utf8(value)
 
 
 @pytest.mark.parametrize(
-    "value", [b"a/b; charset=utf-16", b"a/b; charset=utf-8; charset='utf-7'", b"a/b; charset*=x''y"]
+    "value",
+    [
+        b"a/b; charset=utf-16",
+        b"a/b; charset=utf-8; charset='utf-7'",
+        b"a/b; charset*=utf-8''y",
+        b'a/b; x="charset=utf-7"',
+    ],
 )
 def test_charsets_that_are_not(value: bytes) -> None:
     with pytest.raises(Refusal) as caught:
         check_charset(value)
     assert (caught.value.status, caught.value.reason) == (415, "charset-unknown")
+    assert not is_utf8(value)
 
 
 def test_empty_parameters_need_not_be_taken() -> None:

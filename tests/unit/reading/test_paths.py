@@ -90,6 +90,7 @@ READ = {
     "an odd path that is excluded in every way": (EXCLUDING, b"/v1/files/a;b", False),
     "an odd path too long to look at": (INCLUDING, b"/x//" + b"a" * 1024, True),
     "a long path": (INCLUDING, b"/x/" + b"a" * 1024, False),
+    "a path too long to look at": (INCLUDING, b"/x/" + b"a" * 4096, True),
     "no path at all": (INCLUDING, b"", False),
 }
 

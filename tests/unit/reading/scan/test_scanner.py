@@ -17,7 +17,7 @@ VALID = [
     (b'{"model":"a\\"b\\\\c\\/"}', 'a"b\\c/'),
     ('{"é":"é","model":"模型","":"\N{LLAMA}"}'.encode(), "模型"),
     (b'{"x":{"model":1,"model":2},"model":"a","y":[{"model":3}]}', "a"),
-    (b'{"mode":1,"models":2,"Model":3,"\\"model":4,"\\u006dode":5,"model ":6}', None),
+    (b'{"mode":1,"models":2,"Modell":3,"\\"model":4,"\\u006dode":5,"model ":6}', None),
     (b'{"x":{"model":"a"}}', None),
     (b'[{"model":"a"},{"model":"b"}]', None),
     (b'{"x":[1e300,-1e300 , 1E+308,2e-999,0e999,12345678901234567890123,1],"model":"a"}', "a"),

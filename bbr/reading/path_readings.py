@@ -1,0 +1,61 @@
+"""How gateways and servers may read the path of a URL, each in its own way.
+
+Pure. Envoy does not normalise paths unless told to (normalize_path, merge_slashes and path_with_escaped_slashes_action
+are off or "keep" by default; Istio and Envoy Gateway turn some on), servers decode before or after they match, and
+Tomcat cuts path parameters off.
+"""
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+# Longer paths are not looked at. gunicorn takes request lines of 4,094 bytes, nginx and Apache of 8 KiB.
+MAX_PATH_BYTES: Final = 4 << 10
+# Longer ones are not read in every way if there is more than one: that takes a millisecond.
+MAX_ODD_PATH_BYTES: Final = 1 << 10
+
+# A path in which there is none of these reads the same in every way: escapes, doubled slashes, dot segments, and so on.
+_ODD: Final = re.compile(rb"[%\\;#]|//|/\.\.?(?:/|\Z)")
+
+
+def is_odd(path: bytes) -> bool:
+    """Tell whether a path can be read in more ways than one."""
+    return _ODD.search(path) is not None
+
+
+def readings(path: bytes) -> set[tuple[bytes, bool]]:
+    """Return a path as gateways and servers may see it, each with whether escapes are decoded in it.
+
+    Every choice of: escapes decoded, what follows a # cut off, backslashes taken for slashes, path parameters cut off,
+    slashes merged, dot segments resolved; in this order.
+    """
+    found = {(path, False), (unquote_to_bytes(path), True)}
+    for normalise in _NORMALISERS:
+        found |= {(normalise(reading), decoded) for reading, decoded in found}
+    return found
+
+
+def _resolve_dots(path: bytes) -> bytes:
+    """Remove dot segments, escaped ones too (RFC 3986, section 5.2.4)."""
+    out: list[bytes] = []
+    segments = path.split(b"/")
+    for segment in segments[1:]:
+        plain = segment.replace(b"%2e", b".").replace(b"%2E", b".")
+        if plain == b"..":
+            del out[-1:]
+        elif plain != b".":
+            out.append(segment)
+    if segments[-1] in (b".", b".."):
+        out.append(b"")
+    return b"/" + b"/".join(out)
+
+
+_NORMALISERS: Final[tuple[Callable[[bytes], bytes], ...]] = (
+    lambda path: path.partition(b"#")[0],
+    lambda path: path.replace(b"\\", b"/"),
+    functools.partial(re.compile(rb";[^/]*+").sub, b""),
+    functools.partial(re.compile(rb"//++").sub, b"/"),
+    _resolve_dots,
+)

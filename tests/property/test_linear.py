@@ -1,0 +1,289 @@
+"""Whatever a client sends is read in time that grows as its length does, and in steps that are short.
+
+Two measures. Lines of our own code are counted: they are the same in every run, so that any text may be tried. What the
+libraries' C code does in a line (regular expressions above all) shows in the processor's time alone, which is measured
+for texts that have once taken time by their square, or might: four times the text may take ten times as long at most,
+where the square would be sixteen times. tests/property/test_patterns.py holds that no expression can go back over text.
+"""
+
+import gzip
+import itertools
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import brotli
+import pytest
+from backports import zstd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue
+from bbr.reading import content_type, encodings, multipart, name, parameters, spelling
+from bbr.reading.base import Reading
+from bbr.reading.coerced import CoercedReading
+from bbr.reading.head import Dialect, Head, read_head
+from bbr.reading.kinds import open_reading
+from bbr.reading.name import BodyKind
+from bbr.reading.paths import PathFilter, PathPattern
+from bbr.reading.uri import model_in_path, model_in_query, parse_templates
+from bbr.refusal import Refusal
+from tests.support.steps import lines, seconds
+
+FORM = b"application/x-www-form-urlencoded"
+MULTIPART = b"multipart/form-data; boundary=b"
+TEMPLATES = parse_templates("/openai/deployments/{model}/** /**/models/{model}:* /model/{model}/x /**/a/{model}/**")
+PATTERNS = ("/**/models/**/generate", "/**/a*b*c/**", "/v1/*", "/**/*x*y/**/z", "/**")
+PATHS = PathFilter(tuple(map(PathPattern, PATTERNS[:3])), tuple(map(PathPattern, PATTERNS[1:])))
+
+
+def field(key: str) -> Callable[[bytes], object]:
+    return lambda octets: read_head(HeaderMap(headers=[HeaderValue(key=key, raw_value=octets).SerializeToString()]))
+
+
+def part(octets: bytes) -> object:
+    reader = multipart.MultipartReader(b"b")
+    body = b"--b\r\nContent-Disposition: form-data; name=x; " + octets + b"\r\n\r\nx\r\n--b--"
+    at = 0
+    while at < len(body):
+        at = reader.feed(body, at)
+    return reader.end()
+
+
+class Kind(NamedTuple):
+    """A kind of body."""
+
+    kind: BodyKind
+    content_types: list[bytes]
+    encodings: tuple[bytes, ...] = ()
+
+    def open(self, whole_bytes: int = 0) -> Reading:
+        head = Head(self.kind, 0, Dialect.OPENAI, b"", b"", self.content_types, self.encodings)
+        return open_reading(head, max_model_bytes=256, whole_bytes=whole_bytes, max_decoded_bytes=1 << 22)
+
+
+KINDS = {
+    "JSON": Kind(BodyKind.JSON, []),
+    "a form": Kind(BodyKind.FORM, [FORM]),
+    "multipart": Kind(BodyKind.MULTIPART, [MULTIPART]),
+    "several": Kind(BodyKind.UNSURE, [FORM + b", application/json, " + MULTIPART]),
+    "JSON or a form": Kind(BodyKind.UNSURE, [FORM, b"application/json"]),
+    "another": Kind(BodyKind.OTHER, [b"text/plain"]),
+    "multipart of another kind": Kind(BodyKind.OTHER, [b"multipart/mixed"]),
+    "a form by its word": Kind(BodyKind.OTHER, [b"text/urlencoded"]),
+    "gzip": Kind(BodyKind.JSON, [], (b"gzip",)),
+    "deflate": Kind(BodyKind.MULTIPART, [MULTIPART], (b"deflate",)),
+    "br": Kind(BodyKind.FORM, [FORM], (b"br",)),
+    "zstd": Kind(BodyKind.FORM, [FORM], (b"zstd",)),
+}
+
+
+def steps(reading: Reading, body: bytes) -> Iterator[Callable[[], object]]:
+    """Give what is to be called to read a body as it comes."""
+    for start in range(0, len(body), 16 << 10):
+        reading.feed(body[start : start + (16 << 10)])
+        while reading.pending:
+            yield reading.work
+    reading.close()
+    while reading.pending:
+        yield reading.work
+
+
+def body(kind: Kind) -> Callable[[bytes], object]:
+    def read(octets: bytes) -> object:
+        reading = kind.open()
+        for step in steps(reading, octets):
+            step()
+        return reading.result()
+
+    return read
+
+
+def coerced(octets: bytes) -> object:
+    reading = CoercedReading(256)
+    for step in steps(reading, octets):
+        step()
+    return reading.result()
+
+
+PARSERS: dict[str, Callable[[bytes], object]] = {
+    "content-type": field("content-type"),
+    "content-encoding": field("content-encoding"),
+    "content-length": field("content-length"),
+    "path": field(":path"),
+    "codings": lambda octets: encodings.parse([octets]),
+    "the boundary": lambda octets: multipart.boundary([octets]),
+    "a value": parameters.parse,
+    "a charset": parameters.is_utf8,
+    "types": lambda octets: content_type.body_kind([octets]),
+    "a part's header section": part,
+    "a name": spelling.is_alike,
+    "the query": lambda octets: model_in_query(b"/?" + octets),
+    "templates": lambda octets: model_in_path(b"/" + octets, TEMPLATES),
+    "path patterns": lambda octets: PathFilter(PATHS._include, PATHS._exclude).reads(b"/" + octets),
+    "a whole document": name.read_model,
+    "a document of another kind of model": coerced,
+    **{f"a body: {which}": body(kind) for which, kind in KINDS.items()},
+}
+
+
+def quietly(read: Callable[[bytes], object], octets: bytes) -> Callable[[], object]:
+    def call() -> None:
+        try:
+            read(octets)
+        except Refusal:
+            return
+        except ValueError:  # parameters.parse, as it says
+            assert read is parameters.parse
+
+    return call
+
+
+TOKENS = [
+    *(
+        b";",
+        b",",
+        b"=",
+        b'"',
+        b"\\",
+        b" ",
+        b"\t",
+        b"&",
+        b"%",
+        b"/",
+        b":",
+        b"*",
+        b".",
+        b"#",
+        b"-",
+        b"+",
+        b"[",
+        b"]",
+        b"{",
+    ),
+    *(b"}", b"'", b"?", b"\0", b"a", b"m", b"0", b"\xff", b"\xc3\xa9", b"\xa6", b"\xef\xbb\xbf", b"\r\n", b"\n"),
+    *(
+        b"model",
+        b"name",
+        b"name=",
+        b"filename=",
+        b"charset",
+        b"boundary=",
+        b"--b",
+        b"--",
+        b"models/",
+        b"application/json",
+    ),
+    *(b"%25", b"%6d", b"%2e", b"%20", b"&model=", b"&model", b'"model"', b'"model":', b'{"a":', b"\\u006d", b"\\u0000"),
+    *(
+        b"[1,",
+        b'"x",',
+        b"1e9,",
+        b'{"Model":1},',
+        b"gzip,",
+        b"multipart",
+        b"json",
+        b"\r\n--b\r\n",
+        b"Content-Type: a\r\n",
+    ),
+    b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n',
+]
+texts = st.lists(st.sampled_from(TOKENS), max_size=4).map(b"".join)
+
+
+@pytest.mark.parametrize("parser", PARSERS.values(), ids=PARSERS)
+@settings(max_examples=30)
+@given(begin=texts, unit=texts.filter(bool), end=texts)
+def test_twice_the_text_goes_through_about_twice_the_lines(
+    parser: Callable[[bytes], object], begin: bytes, unit: bytes, end: bytes
+) -> None:
+    sizes = [begin + unit * count + end for count in (200, 400, 800)]
+    counts = [lines(quietly(parser, octets)) for octets in sizes]
+    for once, twice in itertools.pairwise(counts):
+        assert twice <= 2.2 * once + 200, counts
+
+
+# Texts that have taken time by the square of their length somewhere, or might.
+HOSTILE = {
+    "blanks behind a name": ("a part's header section", b'filename="name', b" ", b'x"'),
+    "many parameters": ("a part's header section", b"", b"a=b;", b""),
+    "escapes in a name": ("a name", b"", b"%25", b""),
+    "many colons": ("templates", b"models/", b":", b"/x"),
+    "many models": ("templates", b"", b"models/", b":x"),
+    "every place is one to begin at": ("templates", b"", b"a/", b""),
+    "many segments": ("path patterns", b"", b"models/", b"x"),
+    "stars that could end anywhere": ("path patterns", b"", b"aabbc/", b""),
+    "commas": ("types", b"", b",", b""),
+    "semicolons": ("types", b"a/b", b";", b""),
+    "charsets without a value": ("types", b"a/b;", b"charset ", b""),
+    "many codings": ("codings", b"", b",", b""),
+    "an odd path": ("path patterns", b"", b"%2e;/", b""),
+    "separators": ("a body: a form", b"", b"&", b""),
+    "blanks before a key": ("a body: a form", b"&", b" ", b"x"),
+    "odd keys": ("a body: a form", b"", b"&%", b""),
+    "keys without the eighth bit": ("a body: a form", b"", b"\xa6\xa5", b""),
+    "a form in JSON": ("a body: JSON or a form", b'{"x":"', b"&%6d;", b'"}'),
+    "brackets": ("a body: JSON", b'{"a":', b"[", b""),
+    "escapes": ("a body: JSON", b'{"a":"', b"\\u006d", b'"}'),
+    "keys": ("a body: JSON", b"{", b'"m\\u006f":1,', b'"model":"a"}'),
+    "keys of a short document": ("a whole document", b"{", b'"mode\\u006c\\u0000":1,', b'"x":1}'),
+    "dashes": ("a body: multipart", b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n', b"\r\n--", b""),
+    "names": ("a body: multipart of another kind", b"", b"name ", b""),
+    "names that are cut": ("a body: multipart of another kind", b"", b"name*'", b""),
+}
+MOST_BYTES = {"templates": 4000, "path patterns": 4000, "types": 1000, "codings": 250, "a name": 120}
+MOST_BYTES["a part's header section"] = 8000
+
+
+def grows_by_its_length(read: Callable[[bytes], object], begin: bytes, unit: bytes, end: bytes, most: int) -> bool:
+    count = max(1, (most - len(begin + end)) // len(unit) // 4)
+    small, large = (quietly(read, begin + unit * many + end) for many in (count, 4 * count))
+    repeated = max(1, int(0.002 / max(seconds(small, 1), 1e-6)))
+
+    def many(call: Callable[[], object]) -> Callable[[], object]:
+        return lambda: [call() for _ in range(repeated)]
+
+    return seconds(many(large)) <= 10 * seconds(many(small))
+
+
+@pytest.mark.parametrize(("parser", "begin", "unit", "end"), HOSTILE.values(), ids=HOSTILE)
+def test_four_times_the_text_takes_about_four_times_as_long(parser: str, begin: bytes, unit: bytes, end: bytes) -> None:
+    most = MOST_BYTES.get(parser, 64 << 10)
+    assert any(grows_by_its_length(PARSERS[parser], begin, unit, end, most) for _ in range(3))
+
+
+@pytest.mark.parametrize("size", [60_000, 1 << 20])
+@pytest.mark.parametrize("octets", [b",", b";", b"/", b":", b"%", b"a/", b"model=", b" "])
+@pytest.mark.parametrize(
+    "parser",
+    ["content-type", "content-encoding", "path", "codings", "the boundary", "templates", "path patterns", "the query"],
+)
+def test_what_is_longer_than_its_limit_is_not_looked_at(parser: str, octets: bytes, size: int) -> None:
+    assert lines(quietly(PARSERS[parser], octets * (size // len(octets)))) < 60
+
+
+# The most lines of ours that may be gone through at once: some 0.1 us each, so less than a millisecond.
+MOST_LINES = 8000
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@settings(max_examples=30)
+@given(begin=texts, unit=texts.filter(bool), end=texts)
+def test_no_step_is_long(kind: Kind, begin: bytes, unit: bytes, end: bytes) -> None:
+    octets = begin + unit * (100_000 // len(unit)) + end
+    for coding in kind.encodings:
+        octets = COMPRESS[coding](octets)
+    reading = kind.open()
+    try:
+        for step in steps(reading, octets):
+            assert lines(step) < MOST_LINES
+    except Refusal:
+        pass
+
+
+COMPRESS: dict[bytes, Callable[[bytes], Any]] = {
+    b"gzip": gzip.compress,
+    b"deflate": zlib.compress,
+    b"br": lambda octets: brotli.compress(octets, quality=5),
+    b"zstd": zstd.compress,
+}
