@@ -122,7 +122,7 @@ check: $(READY)  ## lint, types, import rules, generated code and lock files up 
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python -m deploy.dashboards.build --check
 	$(BIN)/python -m docs.reference.build --check
-	$(BIN)/python -m pytest --quiet --no-header tests/unit/test_imports.py
+	$(BIN)/python -m pytest --quiet --no-header tests/unit/test_imports.py tests/bench/test_imports.py
 
 format: $(READY)  ## format the code and apply the linter's safe fixes
 	$(BIN)/ruff format .

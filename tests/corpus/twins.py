@@ -8,7 +8,7 @@ import pytest
 from bbr.exchange.policy import BodyMode
 from bbr.reading import go_model
 from bbr.reading.json_body import ABSENT, find_model
-from tests.conformance import test_nasty_bodies as exchanges
+from tests.conformance.ext_proc import test_nasty_bodies as exchanges
 from tests.corpus.nasty_bodies import TWIN, TWINS, Nasty
 from tests.fuzz import test_corpus as fuzz
 from tests.property import test_parsers_agree as parsers

@@ -8,10 +8,10 @@ from typing import Any
 import anthropic
 import pytest
 
-from bench.harness.envoy import needs_envoy
 from deploy.local.stack import Stack
 from deploy.local.topology import POOLS
 from tests.support.stack import running
+from tests.support.tools import needs_envoy
 
 pytestmark = needs_envoy
 

@@ -19,11 +19,11 @@ from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
 from bench.harness import http1
 from bench.harness.background import Background
-from bench.harness.envoy import needs_envoy
 from bench.harness.in_process_router import QWEN, Router
 from tests.integration.conftest import TRANSPORTS, Setup
 from tests.integration.test_edges import UPGRADE, ended, until
 from tests.support.h2_client import H2Client
+from tests.support.tools import needs_envoy
 
 pytestmark = needs_envoy
 

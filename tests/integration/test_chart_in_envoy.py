@@ -14,16 +14,16 @@ import pytest
 import yaml
 
 from bbr.commands.doctor.finding import Severity
-from bench.harness import envoy, http1
+from bench.harness import http1
 from bench.harness.in_process_router import PHI, QWEN, TABLE
 from deploy.local import stack as local
 from deploy.local.stack import Stack
 from deploy.render import helm
 from tests.support import doctor
 from tests.support.stack import running
-from tests.support.tools import needs
+from tests.support.tools import needs, needs_envoy
 
-pytestmark = [*envoy.needs_envoy, needs("helm")]
+pytestmark = [*needs_envoy, needs("helm")]
 
 Config = dict[str, Any]
 Edit = Callable[[Config], object]

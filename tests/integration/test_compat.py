@@ -9,9 +9,9 @@ from bbr.config import policies
 from bbr.config import settings as config
 from bench.harness import http1
 from bench.harness.background import Background
-from bench.harness.envoy import needs_envoy
 from bench.harness.in_process_router import PHI, QWEN, Router
 from tests.integration.conftest import TRANSPORTS, Setup
+from tests.support.tools import needs_envoy
 
 pytestmark = needs_envoy
 

@@ -14,12 +14,12 @@ from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
 from bench.harness import envoy, http1
 from bench.harness.background import Background
-from bench.harness.envoy import needs_envoy
 from bench.harness.in_process_router import QWEN, TRANSPORTS, Router
 from bench.harness.recording import Upstreams
 from tests.integration.conftest import Setup
 from tests.integration.test_edges import RESPONSE_EVENTS, UPGRADE, ended
 from tests.support.h2_client import H2Client, Response
+from tests.support.tools import needs_envoy
 
 pytestmark = needs_envoy
 

@@ -50,8 +50,9 @@ from tests.support.doctor import (
     per_route,
     routes,
 )
+from tests.support.tools import needs_envoy
 
-pytestmark = envoy.needs_envoy
+pytestmark = needs_envoy
 
 Edit = Callable[[Config], object]
 

@@ -17,8 +17,9 @@ from bench.harness.recorder import Recorder
 from tests.support.doctor import HTTP_OPTIONS, LIMIT, Config, bad, bbr, cluster, diagnose, found_in, hcm, routes
 from tests.support.h2_client import H2Client
 from tests.support.stack import running
+from tests.support.tools import needs_envoy
 
-pytestmark = envoy.needs_envoy
+pytestmark = needs_envoy
 
 BUFFERED = "BUFFERED"
 JSON = ("content-type", "application/json")

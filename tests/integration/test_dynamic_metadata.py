@@ -10,10 +10,10 @@ from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
 from bench.harness import envoy, http1
 from bench.harness.background import Background
-from bench.harness.envoy import needs_envoy
 from bench.harness.in_process_router import PHI, QWEN, TRANSPORTS, Router
 from bench.harness.recording import Upstreams
 from tests.integration.conftest import Setup
+from tests.support.tools import needs_envoy
 
 pytestmark = needs_envoy
 

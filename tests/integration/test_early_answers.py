@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.harness.envoy import needs_envoy
 from tests.integration.conftest import Setup
 from tests.support.h2_client import H2Client
+from tests.support.tools import needs_envoy
 
 pytestmark = needs_envoy
 

@@ -11,10 +11,10 @@ import pytest
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.verdict import Outcome
 from bench.harness import http1
-from bench.harness.envoy import needs_envoy
 from bench.harness.in_process_router import PHI, QWEN
 from tests.integration.conftest import Setup
 from tests.support.h2_client import H2Client, Response
+from tests.support.tools import needs_envoy
 from tests.support.waiting import until
 
 pytestmark = needs_envoy

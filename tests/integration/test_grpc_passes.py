@@ -12,8 +12,8 @@ import pytest
 from bbr.exchange.verdict import Outcome
 from bench.harness import envoy
 from bench.harness.background import Background
-from bench.harness.envoy import needs_envoy
 from bench.harness.in_process_router import PHI, QWEN, Router
+from tests.support.tools import needs_envoy
 
 pytestmark = needs_envoy
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import openai
 
-from bench.harness.envoy import needs_envoy
 from deploy.local.gateway import TEMPLATE
 from deploy.local.topology import POOLS
 from tests.support.stack import DEADLINE_SECONDS, POLL_SECONDS, running
+from tests.support.tools import needs_envoy
 
 pytestmark = needs_envoy
 

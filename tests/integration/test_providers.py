@@ -20,12 +20,13 @@ from bbr.exchange.verdict import Outcome
 from bbr.tls.credentials import self_signed
 from bench.harness import envoy, http1
 from bench.harness.background import Background
-from bench.harness.envoy import TYPES, needs_envoy
+from bench.harness.envoy import TYPES
 from bench.harness.in_process_router import PHI, QWEN, Router
 from bench.harness.ports import free_port
 from bench.harness.recording import Upstreams
 from deploy.local.endpoint_picker import Endpoints, Picker, build_server
 from tests.support.doctor import EXT_PROC, OFF, ON, cluster, hcm, host, per_route, routes
+from tests.support.tools import needs_envoy
 
 pytestmark = needs_envoy
 

@@ -14,8 +14,9 @@ from bbr.config import settings as config
 from bbr.transports.serving import ConnectionLimits
 from bench.harness import envoy
 from bench.harness.certificates import Authority, certificates_of, client_context, shown
-from bench.harness.envoy import TYPES, needs_envoy
+from bench.harness.envoy import TYPES
 from bench.harness.in_process_router import PHI, QWEN, TRANSPORTS, Router
+from tests.support.tools import needs_envoy
 from tests.support.waiting import until
 
 pytestmark = needs_envoy

@@ -11,8 +11,9 @@ import pytest
 from bbr.tls.credentials import Credentials, self_signed
 from bbr.transports.serving import ConnectionLimits
 from bench.harness import envoy
-from bench.harness.envoy import TYPES, needs_envoy
+from bench.harness.envoy import TYPES
 from bench.harness.in_process_router import PHI, QWEN, TRANSPORTS, Router
+from tests.support.tools import needs_envoy
 from tests.support.waiting import until
 
 pytestmark = needs_envoy

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.harness.envoy import needs_envoy
 from bench.harness.in_process_router import PHI, QWEN
 from tests.integration.conftest import Setup
 from tests.support.h2_client import H2Client
+from tests.support.tools import needs_envoy
 
 pytestmark = needs_envoy
 

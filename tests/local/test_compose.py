@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.harness.envoy import binary, needs_envoy
+from bench.harness.envoy import binary
 from bench.harness.ports import free_port
 from deploy.local import ready, tour
 from deploy.local.gateway import TEMPLATE, render
@@ -19,7 +19,7 @@ from deploy.local.stack import Stack, StackOptions
 from deploy.local.topology import DEFAULT_PORTS, MODELS
 from tests.support import compose
 from tests.support.compose import needs_compose
-from tests.support.tools import needs
+from tests.support.tools import needs, needs_envoy
 
 OBSERVERS = {"prometheus", "grafana"}
 PUBLISHED = ("gateway", "gateway-admin", "router-admin")

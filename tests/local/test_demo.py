@@ -8,13 +8,13 @@ import urllib.request
 
 import pytest
 
-from bench.harness.envoy import needs_envoy
 from deploy.local import demo, tour
 from deploy.local.gateway import TEMPLATE
 from deploy.local.part import ROOT
 from deploy.local.stack import StackOptions
 from deploy.local.topology import free_ports
 from tests.support.stack import clean_environment
+from tests.support.tools import needs_envoy
 
 COMMAND = [sys.executable, "-m", "deploy.local.demo", "--free-ports"]
 

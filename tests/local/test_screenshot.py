@@ -1,8 +1,7 @@
 import struct
 
-from bench.harness.envoy import needs_envoy
 from deploy.local import chromium, screenshot
-from tests.support.tools import needs
+from tests.support.tools import needs, needs_envoy
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

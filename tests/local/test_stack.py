@@ -10,11 +10,11 @@ from collections.abc import Callable
 import aiohttp
 import pytest
 
-from bench.harness.envoy import needs_envoy
 from deploy.local.stack import PortInUseError, Stack, StackError, StackOptions
 from deploy.local.topology import DEFAULT_PORTS, POOLS, free_ports, in_use
 from tests.support.h2_client import H2Client
 from tests.support.stack import in_stack
+from tests.support.tools import needs_envoy
 
 QWEN, PHI = POOLS
 CHAT = "/v1/chat/completions"

@@ -1,4 +1,4 @@
-"""The Go routers' cases (tests/conformance/test_go_routers.py) over both transports, with the table of a store."""
+"""The Go routers' cases (tests/conformance/go/test_routers.py) over both transports, with the table of a store."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ from bench.harness.background import Background
 from bench.harness.grpc_client import PROCESS
 from bench.harness.in_process_router import Router
 from bench.harness.messages import parse
-from tests.conformance.test_go_routers import CASES, H1_BODY, Case, as_they_do, in_order, unary, words
+from tests.conformance.go.test_routers import CASES, H1_BODY, Case, as_they_do, in_order, unary, words
 from tests.support.transports import transport
 
 DATA = {"baseModel": "qwen", "adapters": "- sql-lora-sheddable\n- foo\n- 1\n"}

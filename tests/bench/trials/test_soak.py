@@ -1,7 +1,10 @@
 from collections import Counter
 
+import uvloop
+
 from bench.harness.steady_load import Report
-from bench.trials import soak
+from bench.trials import soak, soak_requests
+from tests.support.tools import needs_envoy
 
 
 def test_a_soak_that_loses_resets_or_leaves_fails():
@@ -24,3 +27,19 @@ def test_the_slope_of_memory_has_its_spread():
     assert (round(slope, 6), round(error, 6)) == (1.0, 0.0)
     slope, error = soak.fit(seconds, [5e7 + 1e6 / 600 * each + (each % 2) * 1e5 for each in seconds])
     assert 0 < abs(slope - 1) < error < 1
+
+
+class TestWithEnvoy:
+    """A short form of `make soak`, with its verdict on answers, resets and what is left. Memory needs the long form."""
+
+    pytestmark = needs_envoy
+
+    # Every kind of request comes within so many.
+    RATE = 100.0
+    SECONDS = 20.0
+
+    def test_nothing_is_lost_reset_or_left(self):
+        outcome = uvloop.run(soak.run(self.SECONDS, self.RATE))
+        assert outcome.faults() == [], "\n".join(outcome.lines())
+        assert outcome.report.sent.keys() == soak_requests.WEIGHTS.keys()
+        assert outcome.misdeeds.keys() == soak.MISDEEDS.keys()

@@ -18,7 +18,7 @@ from bench.harness.grpc_client import PROCESS
 from bench.harness.messages import parse, request_body
 from bench.harness.ports import free_port
 from bench.harness.processes import DEADLINE_SECONDS, Bbr, bbr, serving
-from tests.conformance.test_go_routers import (
+from tests.conformance.go.test_routers import (
     H1_BODY,
     H5_BODY,
     H7_BODY,

@@ -1,6 +1,6 @@
 """The HTTP/2 core behind a plain socket, for conformance tools from outside: every request is answered 200 + 16 octets.
 
-    python -m tests.conformance.h2spec_app 8443 &
+    python -m tests.conformance.http2.h2spec_app 8443 &
     h2spec -p 8443 -o 1
 
 h2spec never sends the table size update that a HEADER_TABLE_SIZE of 0 demands, so this one says 4,096; and some of its

@@ -1,11 +1,11 @@
-"""The Go routers' own test cases (H: hermetic, U: unit), as far as they apply: with our deliberate differences, and as
-they stand with --compat, message by message.
+"""The Go routers' own test cases (H: hermetic, U: unit; CONTRACT.md has them all), as far as they apply: with our
+deliberate differences, and as they stand with --compat, message by message.
 
 Different on purpose: no Content-Length in the header answer, OVERWRITE_IF_EXISTS_OR_ADD, routing headers stripped where
 they are not set, an unknown model is a 404, a model that is no string a 400, response events are answered at once, and
 headers without a body are stripped at once rather than answered emptily. H4, H8, H9, U3, U4 and the body-mutating part
-of U7 do not apply: this router alters neither bodies nor responses. U5 is in test_go_store.py, U8 in test_go_flags.py.
-With --compat theirs come back but for the last two: response events are answered at once. U9 is in test_go_image.py.
+of U7 do not apply: this router alters neither bodies nor responses. U5 is in test_store.py, U8 in test_flags.py.
+With --compat theirs come back but for the last two: response events are answered at once. U9 is in test_image.py.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ from bbr.pb.ext_proc_pb2 import (
 from bench.harness import messages
 from bench.harness.conversation import converse
 from bench.harness.messages import request_body, request_headers, set_headers
-from tests.conformance import test_go_store
+from tests.conformance.go import test_store
 
 # The fixture of the hermetic tests: one ConfigMap.
 TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora-sheddable", "foo", "1"))])
@@ -380,8 +380,13 @@ NOT_APPLICABLE = dict.fromkeys(("H4", "H8", "H9", "U3", "U4"), "the router alter
 
 
 def test_every_case_of_theirs_is_here_or_does_not_apply() -> None:
-    here = {case.id.split()[0] for case in CASES} | {test_go_store.ID}
-    for name in ("test_go_flags.py", "test_go_image.py"):
+    here = {case.id.split()[0] for case in CASES} | {test_store.ID}
+    for name in ("test_flags.py", "test_image.py"):
         here |= {found.upper() for found in re.findall(r"def test_(u\d)_", Path(__file__).with_name(name).read_text())}
-    theirs = {*(f"H{number}" for number in range(1, 10)), *(f"U{number}" for number in range(1, 10))}
+    rows = re.findall(
+        r"^\| ([HU]\d) \| .+ \| (.+) \|$", Path(__file__).with_name("CONTRACT.md").read_text(), re.MULTILINE
+    )
+    theirs = {case for case, _ in rows}
+    assert len(theirs) == len(rows) == 18
+    assert {case for case, here in rows if here.startswith("not applicable")} == NOT_APPLICABLE.keys()
     assert theirs - here == NOT_APPLICABLE.keys()

@@ -34,7 +34,7 @@ from bench.harness.h2_frames import (
     window_update,
 )
 from bench.harness.raw_client import CALL_BLOCK, HEAD, REQUEST, WHOLE, RawClient, UvRig
-from tests.conformance import test_each_frame
+from tests.conformance.http2 import test_each_frame
 from tests.support import transports
 from tests.support.connection_memory import octets_held
 from tests.support.h2_cases import CHUNKS

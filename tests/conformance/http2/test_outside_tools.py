@@ -121,7 +121,7 @@ def test_l5_nghttp_uploads_what_is_no_call(router, tmp_path):
 
 @pytest.fixture
 def h2spec_port() -> Iterator[int]:
-    command = [sys.executable, "-m", "tests.conformance.h2spec_app", "0"]
+    command = [sys.executable, "-m", "tests.conformance.http2.h2spec_app", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as app:
         try:
             yield int(app.stdout.readline())

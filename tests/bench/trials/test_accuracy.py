@@ -3,11 +3,11 @@ import json
 
 import pytest
 
-from bench.harness.envoy import needs_envoy
 from bench.trials import accuracy
 from bench.trials.accuracy_requests import Mix, write_table
 from deploy.local.gateway import TEMPLATE
 from deploy.local.stack import StackOptions
+from tests.support.tools import needs_envoy
 
 SEED = 20
 

@@ -9,11 +9,11 @@ import pytest
 from bbr.http2.frames import ErrorCode
 from bench.harness import envoy
 from bench.harness.background import Background
-from bench.harness.envoy import needs_envoy
 from bench.harness.in_process_router import QWEN, Router
 from bench.harness.recording import Upstreams
 from tests.support.connection_memory import octets_held
 from tests.support.h2_client import H2Client
+from tests.support.tools import needs_envoy
 from tests.support.waiting import until
 
 pytestmark = needs_envoy

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from bench.harness.envoy import needs_envoy
 from bench.trials import rolling
 from deploy.local.topology import DEFAULT_PORTS
+from tests.support.tools import needs_envoy
 
 pytestmark = needs_envoy
 

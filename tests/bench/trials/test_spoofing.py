@@ -4,10 +4,10 @@ import pytest
 
 from bbr.exchange.replies import Replies
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
-from bench.harness.envoy import needs_envoy
 from bench.harness.in_process_router import PHI, QWEN
 from bench.trials import spoofing
 from bench.trials.spoofing_attacks import DEFAULT, NOBODY, Attacks, truth
+from tests.support.tools import needs_envoy
 
 SEED = 20
 REQUESTS = 300
