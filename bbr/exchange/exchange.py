@@ -33,7 +33,7 @@ from bbr.exchange.times import Clock, stopped
 from bbr.exchange.verdict import Outcome
 from bbr.models.listing import ModelsList, asked_for
 from bbr.models.registry import Registry
-from bbr.pb.ext_proc_pb2 import HttpBody, HttpHeaders, ProcessingRequest
+from bbr.pb.ext_proc_pb2 import HttpBody, HttpHeaders, HttpTrailers, ProcessingRequest
 from bbr.reading.head import Head, read_head
 from bbr.reading.kinds import open_reading
 from bbr.reading.name import BodyKind
@@ -236,7 +236,7 @@ class Exchange(DuplexRequest, AwaitedRequest):
             case "request_headers":
                 return self._request_headers(request.request_headers)
             case "request_trailers":
-                return self._request_trailers()
+                return self._request_trailers(request.request_trailers)
             case "response_headers":
                 self._request_is_over()
                 return (replies.RESPONSE_HEADERS,)
@@ -251,7 +251,9 @@ class Exchange(DuplexRequest, AwaitedRequest):
         if self._phase != Phase.START:
             return self._fault(StatusCode.FAILED_PRECONDITION, "headers-twice", "request_headers came twice")
         self._headers = headers.headers
-        head = read_head(headers.headers)
+        head = read_head(headers.headers, self._replies.guarded)
+        if head.other_spellings:
+            self._replies = self._replies.stripping_also(head.other_spellings)
         self._dialect = head.dialect
         if self._policy.models_list is not None and (answer := self._models_answer(self._policy.models_list, head)):
             return (answer,)
@@ -312,7 +314,10 @@ class Exchange(DuplexRequest, AwaitedRequest):
             )
             self._long = LongBody(reading, kept=self._mode == DUPLEX)
 
-    def _request_trailers(self) -> Sequence[bytes]:
+    def _request_trailers(self, trailers: HttpTrailers) -> Sequence[bytes]:
+        others = self._replies.guarded.other_spellings(trailers.trailers)
+        if others:
+            self._replies = self._replies.stripping_also(others)
         if self._mode == DUPLEX:
             return self._duplex_trailers()
         return self._awaited_trailers()

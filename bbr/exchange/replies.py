@@ -4,9 +4,10 @@ Pure. What an answer says is fixed by a few facts, so each distinct one is built
 only the messages that carry body bytes are assembled for each request.
 """
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, cached_property, lru_cache
-from typing import Final
+from typing import Final, Self
 
 import orjson
 
@@ -28,6 +29,7 @@ from bbr.pb.ext_proc_pb2 import (
     TrailersResponse,
 )
 from bbr.reading.head import Dialect
+from bbr.reading.header_names import GuardedNames
 from bbr.refusal import Refusal
 
 # Anthropic's error types for the statuses that it gives a name of their own.
@@ -58,6 +60,9 @@ class Replies:
         strip_headers: other headers of the client's that are removed from every request.
         trust_client_headers: leave the client's own routing headers in requests that name no model.
         metadata_namespace: also tell model, base model and outcome as dynamic metadata under this name; "" is off.
+
+    Attributes:
+        guarded: the names of headers that are removed or set.
     """
 
     def __init__(
@@ -77,12 +82,25 @@ class Replies:
         self._unset_headers = tuple(name for name in (MODEL_HEADER, BASE_MODEL_HEADER) if name.lower() not in own)
         self._trust_client_headers = trust_client_headers
         self._metadata_namespace = metadata_namespace
+        routing = () if trust_client_headers else (*own, *self._unset_headers)
+        self.guarded = GuardedNames((*routing, *self._strip_headers))
+        self._keep_answers()
+
+    def _keep_answers(self) -> None:
         self.stripped = cache(self._stripped)
         self.stripped_unbuffered = cache(self._stripped_unbuffered)
         self.stripped_body = cache(self._stripped_body)
         self._cached_route = lru_cache(_CACHED_ROUTES)(self._route)
         self._cached_route_unbuffered = lru_cache(_CACHED_ROUTES)(self._route_unbuffered)
         self._cached_route_body = lru_cache(_CACHED_ROUTES)(self._route_body)
+
+    def stripping_also(self, names: Iterable[str]) -> Self:
+        """Return the same answers, which remove headers by these names too; none of them is kept for long."""
+        other = copy.copy(self)
+        other.__dict__.pop("request_trailers", None)
+        other._strip_headers += tuple(names)
+        other._keep_answers()
+        return other
 
     @property
     def tells_metadata(self) -> bool:

@@ -129,9 +129,7 @@ class Request:
         """Return the model that a URL names, in its path or its query."""
         policy = self._policy
         in_path = uri.model_in_path(path, policy.path_templates, policy.max_model_bytes)
-        if path.partition(b"?")[0] not in policy.query_model_paths:
-            return in_path
-        in_query = uri.model_in_query(path, policy.max_model_bytes)
+        in_query = uri.model_in_query_of(path, policy.query_model_paths, policy.max_model_bytes)
         if in_path and in_query and in_path != in_query:
             raise refusal.model_disagrees("URL's path", "URL's query")
         return in_path or in_query

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue
 from bbr.reading.content_type import body_kind
+from bbr.reading.header_names import BEGINNING_BYTES, NO_NAMES, GuardedNames, beginning
 from bbr.reading.name import BodyKind
 
 # Anthropic's Messages API and what hangs below it, behind any prefix that a gateway may rewrite away.
@@ -18,12 +19,9 @@ _ANTHROPIC_ENDPOINT: Final = b"/v1/messages"
 _ANTHROPIC_PATH: Final = re.compile(rb"/v1/messages(?:[/?#]|\Z)")
 _QUERY: Final = re.compile(rb"[?#]")
 
-# How the encoding of a field that matters begins: its key, field 1 of HeaderValue, and the key's length. Every protobuf
-# encoder writes fields in the order of their numbers.
-_BEGINNING_BYTES: Final = 5
+# How the encodings of fields that matter begin.
 _WANTED: Final = frozenset(
-    HeaderValue(key=key).SerializeToString()[:_BEGINNING_BYTES]
-    for key in ("content-type", "content-length", "content-encoding", ":path", ":method", "upgrade")
+    map(beginning, ("content-type", "content-length", "content-encoding", ":path", ":method", "upgrade"))
 )
 
 # Fields and content types that are known again: most requests of a gateway have the same ones. 300 KB at most.
@@ -54,6 +52,7 @@ class Head(NamedTuple):
         content_types: the Content-Type fields.
         content_encodings: the Content-Encoding fields.
         bodyless: an upgrade or CONNECT: what follows is no body.
+        other_spellings: names of fields that are guarded ones for some servers.
     """
 
     kind: BodyKind
@@ -64,10 +63,15 @@ class Head(NamedTuple):
     content_types: Sequence[bytes] = ()
     content_encodings: Sequence[bytes] = ()
     bodyless: bool = False
+    other_spellings: Sequence[str] = ()
 
 
-def read_head(headers: HeaderMap) -> Head:
+def read_head(headers: HeaderMap, guarded: GuardedNames = NO_NAMES) -> Head:
     """Read a header section; its keys are lower-case, and a field may stand several times.
+
+    Args:
+        headers: of the request.
+        guarded: names that a client may not say.
 
     Raises:
         DecodeError: a field that matters is no HeaderValue.
@@ -78,8 +82,10 @@ def read_head(headers: HeaderMap) -> Head:
     encodings = []
     dialect = Dialect.OPENAI
     bodyless = False
+    others: dict[str, None] = {}
+    wanted = _wanted(guarded)
     for field in headers.headers:
-        if field[:_BEGINNING_BYTES] not in _WANTED:
+        if field[:BEGINNING_BYTES] not in wanted:
             continue
         key, value = _cached_field(field) if len(field) <= _CACHED_BYTES else _field(field)
         if key == "content-type":
@@ -98,8 +104,15 @@ def read_head(headers: HeaderMap) -> Head:
             bodyless = bodyless or value == b"CONNECT"
         elif key == "upgrade":
             bodyless = True
+        elif guarded.is_other_spelling(key):
+            others[key] = None
     kind = BodyKind.OTHER if bodyless else _kind(content_types)
-    return Head(kind, length, dialect, path, method, content_types, encodings, bodyless)
+    return Head(kind, length, dialect, path, method, content_types, encodings, bodyless, tuple(others))
+
+
+@lru_cache(16)
+def _wanted(guarded: GuardedNames) -> frozenset[bytes]:
+    return _WANTED | guarded.beginnings
 
 
 def find_field(headers: HeaderMap, name: str) -> bytes | None:

@@ -1,8 +1,11 @@
 """How gateways and servers may read the path of a URL, each in its own way.
 
 Pure. Envoy does not normalise paths unless told to (normalize_path, merge_slashes and path_with_escaped_slashes_action
-are off or "keep" by default; Istio and Envoy Gateway turn some on), servers decode before or after they match, and
-Tomcat cuts path parameters off.
+are off or "keep" by default; Istio and Envoy Gateway turn some on), servers decode before or after they match, Tomcat
+cuts path parameters off, and Express and IIS match without regard to letter case, which is up to who compares.
+
+These are the spellings that are looked at. Servers have others, which an operator has to name: suffixes that they drop
+(`.json`), characters that Windows folds, dots and blanks at an end, and what a gateway rewrites behind the router.
 """
 
 import functools
@@ -16,6 +19,9 @@ MAX_PATH_BYTES: Final = 4 << 10
 # Longer ones are not read in every way if there is more than one: that takes a millisecond.
 MAX_ODD_PATH_BYTES: Final = 1 << 10
 
+# A gateway may decode, and a server behind it, and a framework there.
+_DECODINGS: Final = 3
+
 # A path in which there is none of these reads the same in every way: escapes, doubled slashes, dot segments, and so on.
 _ODD: Final = re.compile(rb"[%\\;#]|//|/\.\.?(?:/|\Z)")
 
@@ -28,10 +34,16 @@ def is_odd(path: bytes) -> bool:
 def readings(path: bytes) -> set[tuple[bytes, bool]]:
     """Return a path as gateways and servers may see it, each with whether escapes are decoded in it.
 
-    Every choice of: escapes decoded, what follows a # cut off, backslashes taken for slashes, path parameters cut off,
-    slashes merged, dot segments resolved; in this order.
+    Every choice of: escapes decoded, once or several times, what follows a # cut off, backslashes taken for slashes,
+    path parameters cut off, slashes merged, dot segments resolved; in this order. Letter case is as it was.
     """
-    found = {(path, False), (unquote_to_bytes(path), True)}
+    found = {(path, False)}
+    for _ in range(_DECODINGS):
+        decoded = unquote_to_bytes(path)
+        if decoded == path and len(found) > 1:
+            break
+        path = decoded
+        found.add((path, True))
     for normalise in _NORMALISERS:
         found |= {(normalise(reading), decoded) for reading, decoded in found}
     return found

@@ -30,7 +30,7 @@ class PathPattern:
         text: as the operator wrote it.
     """
 
-    __slots__ = ("_match", "text")
+    __slots__ = ("_match", "_match_any_case", "text")
 
     def __init__(self, text: str) -> None:
         """Compile a pattern.
@@ -52,11 +52,13 @@ class PathPattern:
                     "characters, or a character that a path does not have"
                 )
         self.text = text
-        self._match = re.compile(globs.path(segments).encode()).fullmatch
+        expression = globs.path(segments).encode()
+        self._match = re.compile(expression).fullmatch
+        self._match_any_case = re.compile(expression, re.IGNORECASE).fullmatch
 
-    def matches(self, path: bytes) -> bool:
-        """Tell whether a path, without a slash at its end, is one of the pattern's."""
-        return self._match(path) is not None
+    def matches(self, path: bytes, *, any_case: bool = False) -> bool:
+        """Tell whether a path, without a slash at its end, is one of the pattern's, if need be in other letters."""
+        return (self._match_any_case if any_case else self._match)(path) is not None
 
     def __repr__(self) -> str:
         return f"PathPattern({self.text!r})"
@@ -98,9 +100,8 @@ class PathFilter:
         return self._in_scope({reading.rstrip(b"/") for reading in readings})
 
     def _in_scope(self, readings: set[bytes]) -> bool:
-        included = not self._include or any(_any_matches(self._include, reading) for reading in readings)
-        return included and not all(_any_matches(self._exclude, reading) for reading in readings)
-
-
-def _any_matches(patterns: tuple[PathPattern, ...], path: bytes) -> bool:
-    return any(pattern.matches(path) for pattern in patterns)
+        """Tell whether one of the readings is included, in whatever letters, and not all are excluded as they stand."""
+        included = not self._include or any(
+            pattern.matches(reading, any_case=True) for reading in readings for pattern in self._include
+        )
+        return included and not all(any(pattern.matches(reading) for pattern in self._exclude) for reading in readings)

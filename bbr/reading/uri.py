@@ -5,7 +5,8 @@ path is read in each of these ways, and taken only if it names the same model, o
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from operator import itemgetter
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -26,26 +27,15 @@ _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9a-fA-F]{2})")
 _ESCAPED_SLASH: Final = re.compile(rb"%(?:2[fF]|5[cC])")
 
 
-class Template:
-    """A pattern of paths that name a model.
+class _Shape:
+    """The segments of a template, as they stand or in small letters, and how they are compared with a path's.
 
-    It is compared segment by segment: a place where it could begin is tried once, and of the model's segment only the
-    longest and the shortest name that fit. So the time is in proportion to the path's.
-
-    Attributes:
-        text: as the operator wrote it.
+    A place where it could begin is tried once, and of the model's segment only the longest and the shortest name that
+    fit. So the time is in proportion to the path's.
     """
 
-    __slots__ = ("_anywhere", "_literals", "_model_index", "_model_parts", "_open_end", "_patterns", "text")
-
     def __init__(self, text: str) -> None:
-        """Read a template.
-
-        Raises:
-            ValueError: the message names the template and the rule.
-        """
-        segments = _checked_segments(text)
-        self.text = text
+        segments = text[1:].split("/")
         self._anywhere = segments[0] == "**"
         self._open_end = segments[-1] == "**"
         segments = [segment for segment in segments if segment != "**"]
@@ -60,15 +50,13 @@ class Template:
             re.compile(globs.segment("*" if _PLACEHOLDER in segment else segment).encode()) for segment in segments
         ]
 
-    def models(self, path: bytes) -> set[bytes]:
-        """Return the names that a path gives by this template, as they stand in it: none, one, or several."""
-        first, *segments = path.split(b"/")
-        if first:
-            return set()
+    def models(self, segments: list[bytes], originals: list[bytes]) -> set[bytes]:
+        """Return the names that a path's segments give, cut out of `originals`."""
         found = set()
         for start in self._starts(segments):
             if all(map(self._fits, range(len(self._literals)), segments[start:])):
-                found |= self._names(segments[start + self._model_index])
+                index = start + self._model_index
+                found |= {originals[index][name] for name in self._names(segments[index])}
         return found
 
     def _starts(self, segments: list[bytes]) -> Sequence[int]:
@@ -86,18 +74,53 @@ class Template:
         literal = self._literals[index]
         return segment == literal if literal is not None else self._patterns[index].fullmatch(segment) is not None
 
-    def _names(self, segment: bytes) -> set[bytes]:
-        """Return the longest and the shortest name that a segment gives."""
+    def _names(self, segment: bytes) -> Iterator[slice]:
+        """Give the places of the longest and the shortest name in a segment."""
         before, behind, star, end = self._model_parts
         first = len(before)
         last = len(segment) - len(end)  # behind what a star stands for
-        if not (segment.startswith(before) and segment.endswith(end) and first < last):
+        if not (segment.startswith(before) and segment.endswith(end)):
+            return
+        if star:
+            ends = (segment.find(behind, first + 1, last), segment.rfind(behind, first + 1, last))
+            yield from (slice(first, place) for place in ends if place >= 0)
+        elif first < last - len(behind) and segment.endswith(behind + end):
+            yield slice(first, last - len(behind))
+
+
+class Template:
+    """A pattern of paths that name a model.
+
+    Attributes:
+        text: as the operator wrote it.
+    """
+
+    __slots__ = ("_any_case", "_exact", "text")
+
+    def __init__(self, text: str) -> None:
+        """Read a template.
+
+        Raises:
+            ValueError: the message names the template and the rule.
+        """
+        _check(text)
+        self.text = text
+        self._exact = _Shape(text)
+        self._any_case = _Shape(text.lower())
+
+    def models(self, path: bytes, *, any_case: bool = False) -> set[bytes]:
+        """Return the names that a path gives by this template, as they stand in it: none, one, or several.
+
+        Args:
+            path: in one of the ways to read it.
+            any_case: compare letters without regard to case; the names keep theirs.
+        """
+        first, *segments = path.split(b"/")
+        if first:
             return set()
-        if not star:
-            name = segment[first:last].removesuffix(behind)
-            return {name} if name and segment.endswith(behind + end) else set()
-        ends = (segment.find(behind, first + 1, last), segment.rfind(behind, first + 1, last))
-        return {segment[first:place] for place in ends if place >= 0}
+        if not any_case:
+            return self._exact.models(segments, segments)
+        return self._any_case.models([segment.lower() for segment in segments], segments)
 
     def __repr__(self) -> str:
         return f"Template({self.text!r})"
@@ -151,6 +174,44 @@ def model_in_query(path: bytes, max_model_bytes: int = model.MAX_MODEL_BYTES) ->
     return name
 
 
+def model_in_query_of(path: bytes, paths: frozenset[bytes], max_model_bytes: int = model.MAX_MODEL_BYTES) -> str | None:
+    """Return the `model` of a request target's query if its path is one of those on which a query names one.
+
+    Args:
+        path: the :path pseudo-header, with its query.
+        paths: as an operator has named them.
+        max_model_bytes: a longer name is refused.
+
+    Raises:
+        Refusal: as `model_in_query`, and 400 if the path is one of them for some servers only.
+    """
+    bare, mark, _ = path.partition(b"?")
+    if not mark:
+        return None
+    exact = bare in paths
+    if not exact and not _could_be_one_of(bare, paths):
+        return None
+    name = model_in_query(path, max_model_bytes)
+    if name is not None and not exact:
+        raise refusal.path_ambiguous("in another spelling it is one on which the query names the model")
+    return name
+
+
+def _could_be_one_of(path: bytes, paths: frozenset[bytes]) -> bool:
+    if path_readings.is_odd(path):
+        if len(path) > path_readings.MAX_ODD_PATH_BYTES:
+            return bool(paths)
+        ways = {reading for reading, _ in path_readings.readings(path)}
+    else:
+        ways = {path}
+    return not _folded(paths).isdisjoint(way.lower().rstrip(b"/") for way in ways)
+
+
+@lru_cache(16)
+def _folded(paths: frozenset[bytes]) -> frozenset[bytes]:
+    return frozenset(path.lower().rstrip(b"/") for path in paths)
+
+
 def model_in_path(
     path: bytes, templates: Sequence[Template], max_model_bytes: int = model.MAX_MODEL_BYTES
 ) -> str | None:
@@ -190,12 +251,17 @@ def model_in_path(
 
 
 def _named(path: bytes, templates: Sequence[Template], *, decoded: bool) -> set[bytes | None]:
-    """Return the models that the templates find in one reading of a path; only None if there is none."""
-    names = {name for template in templates for name in template.models(path)}
-    return {name if decoded else unquote_to_bytes(name) for name in names} or {None}
+    """Return the models that the templates find in one reading of a path, also in other letters; None for none."""
+    names = {name for template in templates for name in template.models(path, any_case=True)}
+    if not names:
+        return {None}
+    exact = {name for template in templates for name in template.models(path)}
+    return {name if decoded else unquote_to_bytes(name) for name in names | exact} | (set() if exact else {None})
 
 
-def _checked_segments(text: str) -> list[str]:
+def _check(text: str) -> None:
+    """Raise a ValueError about a text that is no template."""
+
     def wrong(rule: str) -> ValueError:
         return ValueError(f"has the path template {text[:MAX_TEMPLATE_CHARACTERS]!r}, which {rule}")
 
@@ -216,4 +282,3 @@ def _checked_segments(text: str) -> list[str]:
         literals = segment.replace(_PLACEHOLDER, "").replace("*", "")
         if segment in ("", ".", "..") or not _LITERAL.fullmatch(literals):
             raise wrong("has an empty segment, a dot segment, or a character that a path does not have")
-    return segments

@@ -9,9 +9,12 @@ from bbr.models.registry import Registry
 from bbr.pb.ext_proc_pb2 import HeaderMap, HttpHeaders, ProcessingRequest
 from bbr.reading.uri import parse_templates
 from bench.harness.conversation import (
+    BASE,
     BODY,
     BUFFERED,
+    DESTINATION,
     FDS,
+    MODEL,
     NO_MODEL_BODY,
     assert_refused,
     assert_routes,
@@ -20,7 +23,7 @@ from bench.harness.conversation import (
     echoed,
     exchange,
 )
-from bench.harness.messages import JSON_POST, request_body, request_headers, set_headers
+from bench.harness.messages import JSON_POST, request_body, request_headers, request_trailers, set_headers
 
 URLS = {
     "query_model_paths": frozenset([b"/v1/realtime"]),
@@ -192,3 +195,46 @@ def test_a_field_that_is_no_header_value_is_not_there():
     headers = HttpHeaders(headers=HeaderMap(headers=[broken]))
     talk.receive(ProcessingRequest(request_headers=headers).SerializeToString())
     assert talk.request_field("x-request-id") == ""
+
+
+STRAYS = ["x_gateway_model_name", "x-gateway_base-model-name", "x.gateway.destination.endpoint"]
+
+
+class TestOtherSpellingsOfRoutingHeaders:
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED])
+    @pytest.mark.parametrize("body", [BODY, NO_MODEL_BODY])
+    def test_they_are_removed_by_every_answer(self, mode: BodyMode, body: bytes) -> None:
+        headers = {**JSON_POST, **dict.fromkeys(STRAYS, "a"), "x-gateway-model": "a", "x_gateway": "a"}
+        talk = exchange()
+        answers = converse(talk, request_headers(headers, mode=mode), request_body(body), request_trailers())
+        mutations = [getattr(each, each.WhichOneof("response") or "") for each in answers]
+        removed = [
+            list(
+                (
+                    each.header_mutation if hasattr(each, "header_mutation") else each.response.header_mutation
+                ).remove_headers
+            )
+            for each in mutations
+            if hasattr(each, "header_mutation") or each.response.HasField("header_mutation")
+        ]
+        assert len(removed) == (2 if mode == FDS else 3)
+        assert all(names[-4:] == [DESTINATION, *STRAYS] for names in removed)
+
+    def test_in_trailers_too(self) -> None:
+        talk = exchange()
+        converse(talk, request_headers(mode=BUFFERED), request_body(BODY, end_of_stream=False))
+        (answer,) = converse(talk, request_trailers([("x_gateway_model_name", "a"), ("grpc-status", "0")]))
+        removed = answer.request_trailers.header_mutation.remove_headers
+        assert list(removed) == [MODEL, BASE, DESTINATION, "x_gateway_model_name"]
+
+    def test_the_next_request_is_answered_as_ever(self) -> None:
+        replies = Replies()
+        other = replies.stripping_also(["x"])
+        assert replies.request_trailers != other.request_trailers
+        assert replies.stripped("") == Replies().stripped("") != other.stripped("")
+        assert replies.guarded is other.guarded
+
+    def test_nothing_is_removed_of_what_a_client_may_say(self) -> None:
+        assert not Replies(trust_client_headers=True, strip_headers=()).guarded.is_other_spelling(STRAYS[0])
+        assert Replies(model_headers=["x-m"]).guarded.is_other_spelling("x_m")
+        assert Replies(model_headers=["x-m"]).guarded.is_other_spelling(STRAYS[0])

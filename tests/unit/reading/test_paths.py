@@ -85,6 +85,12 @@ READ = {
     "two slashes": (INCLUDING, b"/v1//chat/completions", True),
     "an escape for a letter": (INCLUDING, b"/v1/ch%61t/completions", True),
     "a dot segment into an included path": (INCLUDING, b"/x/../v1/chat/completions", True),
+    "an escape for an escape": (INCLUDING, b"/v1/%2563hat/completions", True),
+    "an escape for an escape for an escape": (INCLUDING, b"/v1/%252563hat/completions", True),
+    "other letters": (INCLUDING, b"/V1/Chat/Completions", True),
+    "other letters of an excluded path": (EXCLUDING, b"/V1/Files/x", True),
+    "other letters of an excluded path that is included": (BOTH, b"/V1/Files/x", True),
+    "other letters beside a pattern": (INCLUDING, b"/V1/Chat/Completion", False),
     "a fragment": (INCLUDING, b"/v1/chat/completions#x", True),
     "an odd path that is out of scope in every way": (INCLUDING, b"/v1//embeddings", False),
     "an odd path that is excluded in every way": (EXCLUDING, b"/v1/files/a;b", False),
@@ -101,10 +107,12 @@ def test_reads(paths, path, expected):
     assert paths.reads(path) is expected
 
 
-SPELLINGS = st.sampled_from([b"", b"/.", b"/%2e", b"/x/..", b"/x/%2e%2E", b"/", b";a", b"/;a/.."])
+SPELLINGS = st.sampled_from([b"", b"%2f", b"/.", b"/%2e", b"/x/..", b"/x/%2e%2E", b"/", b";a", b"/;a/.."])
 
 
 @given(st.lists(SPELLINGS, min_size=4, max_size=4))
 def test_no_spelling_of_a_path_that_is_read_makes_it_one_that_is_not(parts):
     path = b"".join(part + extra for part, extra in zip((b"/v1", b"/chat", b"/completions", b""), parts, strict=True))
     assert INCLUDING.reads(path)
+    assert INCLUDING.reads(path.upper())
+    assert INCLUDING.reads(path.replace(b"c", b"%63").replace(b"%", b"%25"))

@@ -3,7 +3,15 @@ from collections.abc import Callable
 import pytest
 
 from bbr.reading.path_readings import MAX_ODD_PATH_BYTES, MAX_PATH_BYTES
-from bbr.reading.uri import MAX_QUERY_BYTES, MAX_TEMPLATES, Template, model_in_path, model_in_query, parse_templates
+from bbr.reading.uri import (
+    MAX_QUERY_BYTES,
+    MAX_TEMPLATES,
+    Template,
+    model_in_path,
+    model_in_query,
+    model_in_query_of,
+    parse_templates,
+)
 from bbr.refusal import Refusal
 
 AZURE, GEMINI, BEDROCK = "/openai/deployments/{model}/**", "/**/models/{model}:*", "/model/{model}/invoke"
@@ -57,7 +65,8 @@ def test_query(path: bytes, model: str | None) -> None:
         (b"/models/x:y", "x"),
         (b"/model/anthropic.claude-3-haiku-20240307-v1%3A0/invoke", "anthropic.claude-3-haiku-20240307-v1:0"),
         (b"/model/anthropic.claude-3-haiku-20240307-v1:0/invoke", "anthropic.claude-3-haiku-20240307-v1:0"),
-        (b"/model/a%2541/invoke", "a%41"),
+        (b"/model/a%2525/invoke", "path-ambiguous"),
+        (b"/model/aB/invoke", "aB"),
         (b"/model/a%3Fb/invoke", "a?b"),
         (b"/model/...a/invoke", "...a"),
         (b"/v1/chat/completions", None),
@@ -66,7 +75,7 @@ def test_query(path: bytes, model: str | None) -> None:
         (b"/v1beta/models", None),
         (b"/v1/models/Qwen%2FQwen3", None),
         (b"/files//a%zz/../b\\c;d", None),
-        (b"/MODEL/x/invoke", None),
+        (b"/MODELS/x/invoke", None),
         (b"/model//invoke", None),
         (b"*", None),
         (b"", None),
@@ -103,6 +112,11 @@ def test_path(path: bytes, model: str | None) -> None:
         b"/openai/deployments/a%/chat",
         b"/openai/deployments/%FF/chat",
         b"/openai/deployments/a/%zz",
+        b"/model/a%2541/invoke",
+        b"/%256dodel/a/invoke",
+        b"/MODEL/a/invoke",
+        b"/model/a/Invoke",
+        b"/OpenAI/Deployments/a/chat",
         b"/models/a:b:c",
         b"/models/a%3Ab",
         b"/models/gemini/models/a:b/%2e./x:y",
@@ -196,6 +210,32 @@ def test_templates_that_are_wrong(text: str, rule: str) -> None:
 
 def test_what_a_template_says_is_kept() -> None:
     assert [template.text for template in ALL] == [AZURE, GEMINI, BEDROCK]
+
+
+PATHS = frozenset([b"/v1/realtime", b"/x/"])
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        (b"/v1/realtime?model=a", "a"),
+        (b"/x/?model=a", "a"),
+        (b"/v1/realtime", None),
+        (b"/v1/realtime?x=1", None),
+        (b"/v1/other?model=a&model=b", None),
+        (b"/v1//other?model=a", None),
+        (b"/V1/Realtime?model=a", "path-ambiguous"),
+        (b"/v1/realtime/?model=a", "path-ambiguous"),
+        (b"/v1//realtime?model=a", "path-ambiguous"),
+        (b"/v1/%2572ealtime?model=a", "path-ambiguous"),
+        (b"/V1/Realtime?MODEL=a", "form-model"),
+        (b"/V1/Realtime?x=1", None),
+        (b"/." * 600 + b"/v1/realtime?model=a", "path-ambiguous"),
+        (b"/x" * 600 + b"?model=a", None),
+    ],
+)
+def test_query_of_some_paths(path: bytes, model: str | None) -> None:
+    assert outcome(lambda: model_in_query_of(path, PATHS)) == (model or "none")
 
 
 def test_a_query_is_called_a_query() -> None:
