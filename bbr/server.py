@@ -22,6 +22,7 @@ from bbr.exchange.verdict import Outcome
 from bbr.router import Router
 from bbr.sources.table import SourceError
 from bbr.system import allocator, descriptors
+from bbr.system.supervisor import Supervisor
 from bbr.telemetry import observed
 from bbr.telemetry.access_log import AccessLog, Later
 from bbr.telemetry.metrics import Metrics
@@ -76,7 +77,8 @@ class Server:
         settings = self._settings
         serving = Serving(ready=self.sources.table.synced)
         limit = settings.max_body_bytes
-        new_server = _transport(settings)
+        supervisor = Supervisor()
+        new_server = _transport(settings, supervisor)
         main = new_server(
             serving,
             max_body_bytes=limit,
@@ -87,18 +89,20 @@ class Server:
         # Always in plaintext: what asks here (a kubelet) has no certificate to check.
         health_limits = ConnectionLimits(max_connections=descriptors.HEALTH_CONNECTIONS)
         checks = new_server(serving, max_body_bytes=limit, limits=health_limits)
-        vitals = Vitals(settings, self.metrics, self.sources, serving, self._policy.ledger, main, self.certificates)
+        vitals = Vitals(
+            settings, self.metrics, self.sources, serving, self._policy.ledger, main, self.certificates, supervisor
+        )
         admin = _admin(vitals)
         try:
-            with _signals(self._reload) as stop, allocator.keeping():
-                self.sources.start()
+            with _signals(self._reload) as stop, allocator.keeping(supervisor):
+                self.sources.start(supervisor)
                 await _listen(main, settings.bind_address, settings.grpc_port, "--grpc-port")
                 await _listen(checks, settings.bind_address, settings.grpc_health_port, "--grpc-health-port")
                 if settings.metrics_port:
                     await _listen(admin, settings.bind_address, settings.metrics_port, "--metrics-port")
                 log.info("%s", self._greeting())
                 if self.certificates is not None:
-                    self.certificates.start(main.use)
+                    self.certificates.start(main.use, supervisor)
                 if self._tracing is not None:
                     log.info("%s", self._tracing)
                 self._warn_of_trust()
@@ -301,10 +305,15 @@ class Listening(Protocol):
         """Listen and serve; return the port."""
 
 
-def _transport(settings: Settings) -> Callable[..., Transport]:
+def _transport(settings: Settings, supervisor: Supervisor) -> Callable[..., Transport]:
     if settings.transport == "uv":
         waits = (settings.body_idle_seconds, settings.max_connection_age)
-        return partial(UvServer, tick_seconds=min(filter(None, waits)) / 8, busy_poll_seconds=settings.busy_poll)
+        return partial(
+            UvServer,
+            supervisor=supervisor,
+            tick_seconds=min(filter(None, waits)) / 8,
+            busy_poll_seconds=settings.busy_poll,
+        )
     from bbr.transports.grpcio import GrpcioServer  # 0.1 s and 20 MB that the native transport does not need
 
     return GrpcioServer

@@ -177,6 +177,7 @@ def _table(vitals: Vitals) -> Iterator[Metric]:
     yield _counter("bbr_table_failures", "How often an object turned out to be broken", table.failures_total)
     yield _gauge("bbr_table_conflicts", "Claims in the table that lost to another", len(table.conflicts))
     yield _counter("bbr_table_conflicts_found", "Conflicts that came up", table.conflicts_total)
+    yield from _sources(vitals)
     mismatches = vitals.sources.mismatches
     if mismatches is not None:
         unfit = GaugeMetricFamily(
@@ -189,8 +190,45 @@ def _table(vitals: Vitals) -> Iterator[Metric]:
         yield unfit
 
 
+def _sources(vitals: Vitals) -> Iterator[Metric]:
+    ages = GaugeMetricFamily(
+        "bbr_source_age_seconds",
+        "How old what is known of a source may be. It stays in use, however old it is",
+        labels=("source",),
+    )
+    for source, age in vitals.ages().items():
+        ages.add_metric((source,), age)
+    yield ages
+    if vitals.sources.kubernetes is None:
+        return
+    lists = CounterMetricFamily("bbr_source_lists", "Complete lists of a Kubernetes collection", labels=("source",))
+    failures = CounterMetricFamily(
+        "bbr_source_failures", "How often a Kubernetes collection could not be listed or watched", labels=("source",)
+    )
+    for each in vitals.sources.kubernetes.reflectors:
+        lists.add_metric((each.what,), each.lists_total)
+        failures.add_metric((each.what,), each.failures_total)
+    yield lists
+    yield failures
+
+
+def _tasks(vitals: Vitals) -> Iterator[Metric]:
+    restarts = CounterMetricFamily(
+        "bbr_task_restarts", "How often a task that never ends has failed and was started again", labels=("task",)
+    )
+    failing = GaugeMetricFamily(
+        "bbr_task_failing", "Whether a task that never ends has failed within its last minute", labels=("task",)
+    )
+    for name, task in vitals.supervisor.failures.items():
+        restarts.add_metric((name,), task.restarts)
+        failing.add_metric((name,), int(bool(task.failing)))
+    yield restarts
+    yield failing
+
+
 def _process(vitals: Vitals) -> Iterator[Metric]:
     yield _gauge("bbr_ready", "Whether health checks are answered with SERVING", int(vitals.serving.now))
+    yield from _tasks(vitals)
     if vitals.certificates is not None:
         yield _gauge(
             "bbr_certificate_expiry_timestamp_seconds",

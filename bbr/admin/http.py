@@ -15,14 +15,15 @@ gateway's requests are served in between.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl
 
 import h11
 
 from bbr.system import descriptors
+from bbr.system.supervisor import Body, Supervised, Supervisor
 from bbr.transports.serving import target
 
 log = logging.getLogger(__name__)
@@ -86,18 +87,21 @@ class AdminServer:
     """Serves pages by their paths; GET and HEAD only.
 
     Args:
-        beside: what runs as long as the port is served, for pages that need it; it never ends by itself.
+        beside: what runs as long as the port is served, for pages that need it, by names; it never ends by itself.
+        supervisor: runs it.
     """
 
     def __init__(
         self,
         pages: Mapping[str, Page],
         *,
-        beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+        beside: Mapping[str, Body] | None = None,
+        supervisor: Supervisor | None = None,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self._pages = pages
-        self._beside = beside
+        self._beside = beside or {}
+        self._supervisor = supervisor or Supervisor()
         self._idle_seconds = idle_seconds
         self._server: asyncio.Server | None = None
         # Each connection's task is in one of these, those that wait for a request or answer one the longest first.
@@ -105,7 +109,7 @@ class AdminServer:
         self._answering: _Tasks = {}
         self._tasks: set[asyncio.Task[None]] = set()  # and those that are being ended
         self._making = asyncio.Lock()
-        self._running: list[asyncio.Task[None]] = []
+        self._running: list[Supervised] = []
 
     async def start(self, address: str | None, port: int) -> int:
         """Listen on an address, or on every interface, and serve; return the port (useful when `port` is 0).
@@ -117,18 +121,19 @@ class AdminServer:
             self._server = await asyncio.start_server(self._accept, address, port, reuse_port=False)
         except OSError as error:
             raise OSError(f"can't listen on {target(address, port)}") from error
-        self._running = [asyncio.create_task(each(), name="beside the admin port") for each in self._beside]
+        self._running = [self._supervisor.start(name, body) for name, body in self._beside.items()]
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """Close the port and all connections, at once."""
         if self._server is not None:
             self._server.close()
-        tasks = [*self._tasks, *self._running]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for running in self._running:
+            await running.stop()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a connection; one too many in place of another: who holds all of them shuts out no health check."""

@@ -35,7 +35,8 @@ _MODELS_AT_ONCE: Final = 500
 def server(vitals: Vitals, guarded: Guarded = lambda page: page) -> AdminServer:
     """Return the admin port of a process; `guarded` decides who may see all but its health."""
     window = Window(vitals.metrics)
-    return AdminServer(pages(vitals, window, guarded), beside=(window.follow,))
+    beside = {"counts of the last minute": window.follow}
+    return AdminServer(pages(vitals, window, guarded), beside=beside, supervisor=vitals.supervisor)
 
 
 def pages(vitals: Vitals, window: Window, guarded: Guarded = lambda page: page) -> Mapping[str, Page]:
@@ -84,7 +85,9 @@ class Pages:
     async def readyz(self, _asked: Asked) -> Answer:
         """Say whether it takes requests."""
         why = self._vitals.why_not_ready()
-        return text(f"not ready: {why}", 503) if why else text("ready")
+        if why:
+            return text(f"not ready: {why}", 503)
+        return text("\n".join(["ready", *self._vitals.troubles()]))
 
     async def debug_models(self, _asked: Asked) -> Answer:
         """Show the model table."""

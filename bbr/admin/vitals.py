@@ -2,17 +2,22 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from bbr.config.settings import Settings
 from bbr.exchange.ledger import Ledger
 from bbr.sources.sources import Sources
+from bbr.system.supervisor import Supervisor
 from bbr.telemetry.metrics import Metrics
 from bbr.telemetry.observed import clock
 from bbr.transports.serving import Serving, TransportCounts
 
 if TYPE_CHECKING:
     from bbr.tls.certificates import Certificates
+
+
+# Files are looked at every second, and an API server that goes is tried again within 30 s.
+STALE_SECONDS: Final = 60.0
 
 
 class Counting(Protocol):
@@ -28,6 +33,7 @@ class Vitals:
 
     Attributes:
         main: the ext_proc port.
+        supervisor: of the tasks that never end.
         started: when the process began to serve, in seconds since the epoch.
         began: the same in seconds of `clock`, which no change of the system's time moves.
     """
@@ -39,6 +45,7 @@ class Vitals:
     ledger: Ledger
     main: Counting
     certificates: "Certificates | None"
+    supervisor: Supervisor = field(default_factory=Supervisor)
     started: float = field(default_factory=time.time)
     began: float = field(default_factory=clock)
 
@@ -49,3 +56,22 @@ class Vitals:
         if not self.serving.now:
             return str(self.sources)
         return ""
+
+    def troubles(self) -> list[str]:
+        """Return sentences about what is not followed as it should be; requests are answered all the same."""
+        stale = [
+            f"{what}: not seen for {age:.0f} s; what is known stays in use"
+            for what, age in self.ages().items()
+            if age > STALE_SECONDS
+        ]
+        failing = [
+            f"{name}: fails ({task.failing}), and is started again and again"
+            for name, task in self.supervisor.failures.items()
+            if task.failing
+        ]
+        return stale + failing
+
+    def ages(self) -> dict[str, float]:
+        """Return how many seconds ago each thing that the process follows was last seen; see Sources.ages."""
+        found = self.sources.ages()
+        return found | {"certificates": self.certificates.age_seconds} if self.certificates else found

@@ -12,10 +12,11 @@ a table would answer 404 for models that exist.
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Steps, merging
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
@@ -38,6 +39,20 @@ MAX_DIRECTORY_BYTES: Final = 64 << 20
 _STEP_NAMES: Final = 200
 
 
+class _Look(NamedTuple):
+    """What a look at the files has found.
+
+    Attributes:
+        seen: the files, and their metadata.
+        changed: those that differ from what was published last.
+        gone: those that are there no longer.
+    """
+
+    seen: dict[str, tuple[int, ...]]
+    changed: list[SourceObject]
+    gone: list[str]
+
+
 class FileSource:
     """Publishes what a file, or a directory's files, hold, and follows their changes.
 
@@ -50,6 +65,7 @@ class FileSource:
         table: published to as source `file`.
         max_model_bytes: a longer name is an error of its file: no request could ever name it.
         poll_seconds: how often to look.
+        clock: seconds that only go forward.
     """
 
     def __init__(
@@ -59,6 +75,7 @@ class FileSource:
         *,
         max_model_bytes: int = LONGEST_MODEL_BYTES,
         poll_seconds: float = POLL_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
         self._directory = path.is_dir()
@@ -66,6 +83,9 @@ class FileSource:
         self._max_model_bytes = max_model_bytes
         self._seen: dict[str, tuple[int, ...]] = {}  # the files, and their metadata at the last look
         self._poll = Poll(poll_seconds)
+        self._clock = clock
+        self._looked_at = clock()
+        self._unsure = False  # whether what the last look found may not have been published, all of it
 
     def load(self) -> None:
         """Read everything and publish it at once.
@@ -73,8 +93,14 @@ class FileSource:
         Raises:
             SourceError: the directory can't be read, or holds too much. Errors of a file are in `Table.broken`.
         """
-        changed, _ = self._look(forced=True)
-        self._table.replace(FILE, changed)
+        found = self._look(forced=True)
+        self._table.replace(FILE, found.changed)
+        self._keep(found)
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago the files were last looked at; a file system that hangs makes it grow."""
+        return self._clock() - self._looked_at
 
     def reload(self) -> None:
         """Read everything anew, whether it seems to have changed or not."""
@@ -83,27 +109,34 @@ class FileSource:
     async def run(self) -> None:
         """Follow the files, until cancelled."""
         while True:
-            forced = await self._poll.wait()
+            forced = await self._poll.wait() or self._unsure
+            self._unsure = True
             directory = str(self._path)
             try:
-                changed, gone = await in_thread(partial(self._look, forced=forced))
+                found = await in_thread(partial(self._look, forced=forced))
             except SourceError as error:  # of the directory itself: what its files declared stays
                 self._table.put(FILE, _unusable(directory, error))
                 continue
-            if self._directory and (FILE, directory) in self._table.broken:
-                gone.append(directory)
-            for each in changed:
+            for each in found.changed:
                 self._table.put(FILE, each)
-            for path in gone:
+            for path in found.gone:
                 self._table.remove(FILE, path)
+            if self._directory and (FILE, directory) in self._table.broken:
+                self._table.remove(FILE, directory)
+            self._keep(found)
 
-    def _look(self, *, forced: bool) -> tuple[list[SourceObject], list[str]]:
-        """Return the files that have changed since the last look, all if `forced`, and the names of those that went."""
+    def _keep(self, found: _Look) -> None:
+        """Take what a look has found for published."""
+        self._seen = found.seen
+        self._unsure = False
+        self._looked_at = self._clock()
+
+    def _look(self, *, forced: bool) -> _Look:
+        """Look at the files; with `forced`, all of them count as changed."""
         before, now = self._seen, {path: metadata(path) for path in self._paths()}
         self._check_sizes(now.values())
         changed = [_object(path, self._max_model_bytes) for path in now if forced or now[path] != before.get(path)]
-        self._seen = now
-        return changed, [path for path in before if path not in now]
+        return _Look(now, changed, [path for path in before if path not in now])
 
     def _paths(self) -> list[str]:
         """Return the files to read."""

@@ -4,7 +4,6 @@ An object is the router's if it has one of two labels. A selector can't say "or"
 its own, and what both see is put together here.
 """
 
-import asyncio
 import hashlib
 import random
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from bbr.sources.kube_api import Api
 from bbr.sources.reflector import Metadata, Pace, Reflector
 from bbr.sources.routes import HTTPRoute, RouteCheck, Wanted
 from bbr.sources.table import KUBERNETES, SourceObject, Table
+from bbr.system.supervisor import Body
 
 
 class ConfigMap(msgspec.Struct):
@@ -195,8 +195,9 @@ class KubernetesSource:
         """What can't be followed just now, and why."""
         return {each.what: each.failing for each in self.reflectors if each.failing}
 
-    async def run(self) -> None:
-        """Follow the cluster, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for each in (*self.reflectors, *filter(None, [self.routes])):
-                group.create_task(each.run())
+    def bodies(self) -> dict[str, Body]:
+        """Return what follows the cluster: coroutines that never end, by their names."""
+        bodies: dict[str, Body] = {each.what: each.run for each in self.reflectors}
+        if self.routes:
+            bodies |= {"comparison with HTTPRoutes": self.routes.run, "table for HTTPRoutes": self.routes.follow_table}
+        return bodies

@@ -168,10 +168,18 @@ class Reflector(Generic[T, K]):
         self.version = ""
         self.failing = ""
         self.failures_total = self.lists_total = 0
+        self._stale_since: float | None = clock()  # since when changes may have been missed; None while none can be
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago the last list or watch ended that told of every change; 0 while one does."""
+        return 0.0 if self._stale_since is None else self._clock() - self._stale_since
 
     async def run(self) -> None:
         """Follow the collection, until cancelled."""
         while True:
+            if self._stale_since is None:  # whatever ended the last try, perhaps without having been noted
+                self._stale_since = self._clock()
             try:
                 async with self._connect() as api:
                     await self._list(api)
@@ -198,6 +206,7 @@ class Reflector(Generic[T, K]):
         self.version = page.metadata.resource_version
         self.listed = True
         self.lists_total += 1
+        self._stale_since = None
 
     async def _watch(self, api: Api) -> None:
         """Hand on each change after `version`; return when the server ends the watch."""
@@ -250,6 +259,8 @@ class Reflector(Generic[T, K]):
     def _fail(self, error: Exception) -> None:
         """Note a failure, and log it unless it is the one that is known."""
         self.failures_total += 1
+        if self._stale_since is None:
+            self._stale_since = self._clock()
         if isinstance(error, KubernetesError) and error.status == GONE:
             log.info("%s: the API server has forgotten version %s: listing anew", self.what, self.version)
             return

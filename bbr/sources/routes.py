@@ -173,18 +173,21 @@ class RouteCheck:
 
     async def run(self) -> None:
         """Compare after each change, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow_table())
-            while True:
-                await self._changed.wait()
-                await asyncio.sleep(self._settle_seconds)
-                self._changed.clear()
-                self.check()
-
-    async def _follow_table(self) -> None:
         while True:
+            await self._changed.wait()
+            await asyncio.sleep(self._settle_seconds)
+            self._changed.clear()
+            try:
+                self.check()
+            except BaseException:
+                self._changed.set()  # for whoever starts this again
+                raise
+
+    async def follow_table(self) -> None:
+        """Let each change of the table be followed by a comparison, until cancelled."""
+        while True:
+            self._changed.set()  # and whatever has changed before this was started, perhaps again
             await self._table.swapped()
-            self._changed.set()
 
     def check(self) -> None:
         """Compare now, and log what is new; nothing before both table and routes are complete."""

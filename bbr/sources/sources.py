@@ -1,20 +1,18 @@
 """The sources that settings name, and the table that they feed."""
 
 import asyncio
-import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
 from bbr.config.settings import Settings
 from bbr.models.registry import Kind
 from bbr.sources.table import FILE, KUBERNETES, SourceError, Table
+from bbr.system.supervisor import Body, Supervised, Supervisor
 
 if TYPE_CHECKING:
     from bbr.sources.file import FileSource
     from bbr.sources.kubernetes import KubernetesSource
     from bbr.sources.routes import Mismatches
-
-log = logging.getLogger(__name__)
 
 
 class Sources:
@@ -27,7 +25,7 @@ class Sources:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[Supervised] = []
         self._file: FileSource | None = None
         self.kubernetes: KubernetesSource | None = None
         names = {FILE: settings.models, KUBERNETES: settings.kubernetes}
@@ -102,13 +100,27 @@ class Sources:
         except SourceError as error:
             raise SourceError(f"--kubernetes: {error}") from None
 
-    def start(self) -> None:
+    def start(self, supervisor: Supervisor | None = None) -> None:
         """Follow the sources from now on; for a running event loop."""
-        followed = [each for each in (self._file, self.kubernetes) if each]
-        if followed:
-            self._follow(asyncio.create_task(self.table.run()))
-        for each in followed:
-            self._follow(asyncio.create_task(each.run()))
+        supervisor = supervisor or Supervisor()
+        bodies: dict[str, Body] = {}
+        if self._file:
+            bodies["model files"] = self._file.run
+        if self.kubernetes:
+            bodies |= self.kubernetes.bodies()
+        if bodies:
+            bodies["model table"] = self.table.run
+        self._tasks = [supervisor.start(name, body) for name, body in bodies.items()]
+
+    def ages(self) -> dict[str, float]:
+        """Return how old what is known of each source may be, in seconds; what is known stays in use however old it is.
+
+        That of the model table is for how long a change that a source has told waits to be put to use.
+        """
+        found = {"model files": self._file.age_seconds} if self._file else {}
+        if self.kubernetes:
+            found |= {each.what: each.age_seconds for each in self.kubernetes.reflectors}
+        return found | {"model table": self.table.lag_seconds} if found else found
 
     async def wait_synced(self) -> None:
         """Return once the table holds what all sources see.
@@ -129,8 +141,8 @@ class Sources:
         """Follow them no longer; the table stays as it is."""
         for task in self._tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        for task in self._tasks:
+            await task.stop()
         self._tasks.clear()
 
     @property
@@ -168,16 +180,6 @@ class Sources:
             )
         return " and ".join(where)
 
-    def _follow(self, task: asyncio.Task[None]) -> None:
-        task.add_done_callback(_report)
-        self._tasks.append(task)
-
 
 def _count(number: int, what: str, plural: str = "s") -> str:
     return f"{number} {what}{'' if number == 1 else plural}"
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    """Tell of a task that ended of itself: an error of ours. The table stays as it is; requests are still routed."""
-    if not task.cancelled():
-        log.critical("the model table is followed no longer; restart the router", exc_info=task.exception())

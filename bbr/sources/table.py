@@ -35,6 +35,9 @@ KUBERNETES: Final = "kubernetes"
 
 COALESCE_SECONDS: Final = 0.05
 
+# When an object is parsed again that an error of the router's own, or want of memory, kept from being parsed.
+RETRY_SECONDS: Final = 30.0
+
 # Of conflicts that come up at once, so many are logged one by one; and so many are looked at in one step.
 _LOGGED_AT_ONCE: Final = 20
 _CONFLICTS_A_STEP: Final = 200
@@ -51,8 +54,8 @@ class SourceObject(NamedTuple):
         key: unique within its source, and what people are shown: `default/qwen-adapters`, a file's path.
         version: equal versions of one key have equal content and are not parsed again: a resourceVersion, a digest.
         parse: begins to parse; each step takes less than a millisecond, the result is all that the object declares.
-            The table calls it at most once, later, and drops it. It may raise SourceError. An object that is there
-            and can't be read is one whose `parse` says so: what it declared last stays in use.
+            The table calls it later, once more if that fails without a SourceError, and drops it. An object that is
+            there and can't be read is one whose `parse` raises SourceError: what it declared last stays in use.
     """
 
     key: str
@@ -93,10 +96,11 @@ class Table:
         self._kept: dict[str, dict[str, _Kept]] = {source: {} for source in sources}
         self._waiting: dict[_Key, SourceObject] = {}
         self._batch: dict[_Key, SourceObject] = {}
-        self._parsing: _Key | None = None
+        self._failed: dict[_Key, SourceObject] = {}  # parsing them failed for no fault of theirs
         self._listed: set[str] = set()  # sources that have called replace
         self._merged: set[str] = set()  # those whose first objects are in the registry
-        self._calls = self._applied = 0  # changes published, and how many of them the registry reflects
+        self._changed_since: float | None = None  # when the first change came that no snapshot under way will hold
+        self._applying_since: float | None = None  # the same for the snapshot that is under way
         self._changed = asyncio.Event()
         self._swapped = asyncio.Event()
         self._known_conflicts: set[Conflict] = set()
@@ -111,9 +115,8 @@ class Table:
     def replace(self, source: str, objects: Iterable[SourceObject]) -> None:
         """Publish all objects that a source sees: what it published before and is not among them is gone."""
         present = {each.key: each for each in objects}
-        known = self._kept[source].keys() | {key for owner, key in (*self._waiting, *self._batch) if owner == source}
-        if self._parsing and self._parsing[0] == source:
-            known.add(self._parsing[1])
+        under_way = (*self._waiting, *self._batch, *self._failed)
+        known = self._kept[source].keys() | {key for owner, key in under_way if owner == source}
         for key in known - present.keys():
             self.remove(source, key)
         for each in present.values():
@@ -126,17 +129,16 @@ class Table:
         """Publish one object that is new or has changed."""
         key = (source, each.key)
         kept = self._kept[source].get(each.key)
-        under_way = key in self._waiting or key in self._batch or key == self._parsing
+        under_way = key in self._waiting or key in self._batch or key in self._failed
         if under_way or kept is None or kept.version != each.version:
+            self._failed.pop(key, None)
             self._waiting[key] = each
             self._note()
 
     def remove(self, source: str, key: str) -> None:
         """Publish that an object is gone, and all that it declared."""
-        self._waiting.pop((source, key), None)
-        self._batch.pop((source, key), None)
-        if self._parsing == (source, key):
-            self._parsing = None
+        for under_way in (self._waiting, self._batch, self._failed):
+            under_way.pop((source, key), None)
         self._kept[source].pop(key, None)
         self.broken.pop((source, key), None)
         self._note()
@@ -149,6 +151,12 @@ class Table:
         return self._clock() - self.changed_at
 
     @property
+    def lag_seconds(self) -> float:
+        """For how long a change has been waiting to be put to use; 0 if all that was published is in the registry."""
+        since = self._applying_since or self._changed_since
+        return 0.0 if since is None else self._clock() - since
+
+    @property
     def synced(self) -> bool:
         """Whether each source has published all its objects once, and the registry holds them."""
         return self._merged == self._kept.keys()
@@ -158,12 +166,6 @@ class Table:
         while not self.synced:
             await self._swapped.wait()
 
-    async def settled(self) -> None:
-        """Return once all that has been published by now is in the registry."""
-        published = self._calls
-        while self._applied < published:
-            await self._swapped.wait()
-
     async def swapped(self) -> None:
         """Return when the next snapshot has been swapped in."""
         await self._swapped.wait()
@@ -171,10 +173,19 @@ class Table:
     async def run(self) -> None:
         """Follow the sources, until cancelled."""
         while True:
-            await self._changed.wait()
+            try:
+                async with asyncio.timeout(RETRY_SECONDS if self._failed else None):
+                    await self._changed.wait()
+            except TimeoutError:
+                self._waiting = self._failed | self._waiting
+                self._failed = {}
             await asyncio.sleep(COALESCE_SECONDS)
-            for _ in self._applying():
-                await asyncio.sleep(0)
+            try:
+                for _ in self._applying():
+                    await asyncio.sleep(0)
+            except BaseException:
+                self._changed.set()  # for whoever starts this again
+                raise
 
     def apply_now(self) -> None:
         """Bring the registry up to date at once, however long it takes; for use without `run`.
@@ -184,7 +195,8 @@ class Table:
         finish(self._applying(tell=False))
 
     def _note(self) -> None:
-        self._calls += 1
+        if self._changed_since is None:
+            self._changed_since = self._clock()
         self._changed.set()
 
     def _applying(self, *, tell: bool = True) -> Steps[None]:
@@ -193,11 +205,18 @@ class Table:
         What is published meanwhile waits for the next time, so that sources that never rest can't put this one off.
         """
         self._changed.clear()
-        published, listed = self._calls, set(self._listed)
-        self._batch, self._waiting = dict(reversed(self._waiting.items())), {}
+        listed = set(self._listed)
+        self._applying_since = self._applying_since or self._changed_since
+        self._changed_since = None
+        # With what is left of a batch that an error has ended. The first that came is the last: to ask for a dict's
+        # first again and again is slow.
+        self._batch, self._waiting = dict(reversed(({**self._batch, **self._waiting}).items())), {}
         while self._batch:
-            key, each = self._batch.popitem()  # the first that came; to ask for a dict's first again and again is slow
+            key = next(reversed(self._batch))
+            each = self._batch[key]
             why = yield from self._parse(key, each)
+            if self._batch.get(key) is each:
+                del self._batch[key]
             if why and tell:
                 log.warning("%s %s: %s; its last good content, if it had any, stays in use", *key, why)
         objects = [kept for source in self._kept.values() for kept in source.values()]
@@ -209,7 +228,7 @@ class Table:
         retired, self.registry = self.registry.parts(), dataclasses.replace(registry, complete=complete)
         self.reloads_total += 1
         self.changed_at = self._clock()
-        self._applied, self._merged = published, listed
+        self._applying_since, self._merged = None, listed
         if tell:
             log.info(
                 "the model table is in use: %d base models, %d names in all", len(registry.base_models), registry.size
@@ -226,22 +245,25 @@ class Table:
         kept = self._kept[source].get(name)
         if kept and kept.version == each.version:
             return ""
-        self._parsing = key
         why = ""
         declarations: tuple[Declaration, ...] = ()
+        failed = False
         try:
             declarations = yield from each.parse()
         except SourceError as error:
             why = str(error)
-        except Exception:  # ours; it must not keep the others from being served
+        except Exception:  # ours, or of the moment; it must not keep the others from being served
             log.exception("%s %s: an error of the router's own", source, name)
-            why = "the router failed to parse it; its log has the details"
+            why = "the router failed to parse it, and will try again; its log has the details"
+            failed = True
         yield
-        if self._parsing != key:
+        if self._batch.get(key) is not each:
             return ""  # removed meanwhile
-        self._parsing = None
         kept = self._kept[source].setdefault(name, _Kept())
-        kept.version = each.version
+        if failed:
+            self._failed[key] = each
+        else:
+            kept.version = each.version
         if not why:
             kept.declarations = declarations
             if self.broken.pop(key, ""):

@@ -13,6 +13,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+from bbr.system.supervisor import Supervisor
+
 # The most that glibc takes for either; a heap's free end beyond it is given back at once.
 KEPT_BYTES: Final = 32 << 20
 # Giving 20 MB back took 2.6 ms, and nothing 0.2: seldom enough for no percentile to show it.
@@ -24,7 +26,7 @@ _SETTINGS: Final = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_
 
 
 @contextlib.contextmanager
-def keeping(seconds: float = RETURN_SECONDS) -> Iterator[None]:
+def keeping(supervisor: Supervisor, seconds: float = RETURN_SECONDS) -> Iterator[None]:
     """Let freed memory be kept for the next request, and give it back every so many seconds; in a running loop.
 
     Nothing is done where malloc is not glibc's, or where the environment says how it is to behave.
@@ -39,7 +41,7 @@ def keeping(seconds: float = RETURN_SECONDS) -> Iterator[None]:
             await asyncio.sleep(seconds)
             give_back()
 
-    task = asyncio.create_task(turns(), name="giving memory back")
+    task = supervisor.start("giving memory back", turns)
     try:
         yield
     finally:

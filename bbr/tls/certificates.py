@@ -3,16 +3,17 @@
 Imported only where TLS is served, as bbr.tls.credentials is.
 """
 
-import asyncio
 import dataclasses
 import datetime
 import logging
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
+from bbr.system.supervisor import Supervised, Supervisor
 from bbr.system.watch import POLL_SECONDS, Poll, in_thread, metadata
 from bbr.tls import credentials as tls
 from bbr.tls.client_names import AllowedName
@@ -83,20 +84,25 @@ class Certificates:
             self._authorities = _Files("file", (client_ca,), partial(tls.load_authorities, client_ca))
         self.credentials = self._current()
         self._told_age = ("", "")  # the certificate and what was said of it
-        self._task: asyncio.Task[None] | None = None
+        self._looked = time.monotonic()
+        self._task: Supervised | None = None
 
-    def start(self, use: Callable[[Credentials], None]) -> None:
+    def start(self, use: Callable[[Credentials], None], supervisor: Supervisor | None = None) -> None:
         """Tell of the certificate in use, and follow the files; `use` is called with each new one."""
         self._tell()
         self._tell_age()
-        self._task = asyncio.create_task(self._follow(use), name="certificates")
-        self._task.add_done_callback(_report)
+        supervisor = supervisor or Supervisor()
+        self._task = supervisor.start("certificates", partial(self._follow, use))
 
     async def stop(self) -> None:
         """Follow the files no longer."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await self._task.stop()
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago the files were last looked at; a file system that hangs makes it grow."""
+        return time.monotonic() - self._looked
 
     def reload(self) -> None:
         """Read the files anew, whether they seem to have changed or not."""
@@ -115,6 +121,7 @@ class Certificates:
             if current.clients != before.clients:
                 log.info("--tls-client-ca: %s: has changed and is in use", self._client_ca)
             self._tell_age()
+            self._looked = time.monotonic()
 
     def _look(self, *, asked: bool) -> bool:
         """Look at the files; True if the certificate's were unusable and no more are."""
@@ -179,10 +186,10 @@ class _Files(Generic[T]):
         seen = self._metadata()
         if not asked and not self._fault and seen == self._seen:
             return False
-        self._seen = seen
         try:
             self.content = self._read()
         except CredentialsError as error:
+            self._seen = seen
             if seen != self._metadata():  # they were being changed under our hands; the next look will tell
                 return False
             fault = str(error)
@@ -190,6 +197,7 @@ class _Files(Generic[T]):
                 log.warning("%s; the last good %s stays in use", fault, self._what)
             self._fault = fault
             return False
+        self._seen = seen  # not before: what failed for want of memory has to be read again
         recovered, self._fault = bool(self._fault), ""
         return recovered
 
@@ -199,9 +207,3 @@ class _Files(Generic[T]):
 
 def _written(time: datetime.datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M} UTC"
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    """Tell of a task that ended of itself: an error of ours. The certificate stays as it is; requests are routed."""
-    if not task.cancelled():
-        log.critical("certificates are followed no longer; restart the router", exc_info=task.exception())

@@ -16,6 +16,7 @@ from bbr.exchange.exchange import CallFields, Exchange
 from bbr.http2.settings import Settings
 from bbr.rpc import health
 from bbr.rpc.connection import NewHandler, RpcConnection, Services
+from bbr.system.supervisor import Supervised, Supervisor
 from bbr.telemetry.allowance import RareLog
 from bbr.tls.session import TlsSession
 from bbr.transports.busy_poll import BusyPoll
@@ -35,6 +36,8 @@ _HEALTH: Final = f"/{health.SERVICE}/".encode()
 _MAX_TICK_SECONDS: Final = 1.0
 _MIN_TICK_SECONDS: Final = 0.01
 _DRAIN_TICK_SECONDS: Final = 0.05
+# The task that does so.
+_TICKS: Final = "deadlines of connections"
 
 # A turn of the event loop reads on in long bodies, half a millisecond at a time, until this is over: a millisecond at
 # most, for which other requests wait.
@@ -60,6 +63,7 @@ class UvServer:
         limits: ConnectionLimits | None = None,
         credentials: "Credentials | None" = None,
         busy_poll_seconds: float = 0.0,
+        supervisor: Supervisor | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """Prepare a server; `start` makes it listen.
@@ -73,6 +77,7 @@ class UvServer:
             settings: of each connection.
             limits: of all connections together.
             credentials: for TLS; None for plaintext.
+            supervisor: runs what the server does by the clock, and for those who watch its health.
             busy_poll_seconds: keep the event loop from waiting for so long after each read; 0 for never.
             jitter: gives the share, from 0 to 1, of the span that a connection's age may vary in.
 
@@ -110,8 +115,8 @@ class UvServer:
         self._turned_away = RareLog(log, logging.WARNING)
         self._failures = RareLog(log, logging.INFO)
         self._server: asyncio.Server | None = None
-        self._ticking: asyncio.TimerHandle | None = None
-        self._telling: asyncio.Task[None] | None = None
+        self._supervisor = supervisor or Supervisor()
+        self._running: list[Supervised] = []
         self._all_gone = asyncio.Event()
         self._stopped = False
         self._refuse_at: float | None = None  # while it drains: when connections are refused that say nothing
@@ -129,8 +134,10 @@ class UvServer:
             )
         except OSError as error:
             raise OSError(f"can't listen on {target(address, port)}") from error
-        self._ticking = loop.call_later(self._tick_seconds, self._tick)
-        self._telling = loop.create_task(self._tell_watchers(), name="health watchers")
+        self._running = [
+            self._supervisor.start(_TICKS, self._ticks, private=True),
+            self._supervisor.start("health watchers", self._tell_watchers, private=True),
+        ]
         return int(self._server.sockets[0].getsockname()[1])
 
     def use(self, credentials: "Credentials") -> None:
@@ -169,9 +176,8 @@ class UvServer:
         self._server = None
         self._stopped = True
         self._each(UvConnection.abort)
-        for running in (self._ticking, self._telling):
-            if running is not None:
-                running.cancel()
+        for running in self._running:
+            running.cancel()
 
     def counts(self) -> TransportCounts:
         """Return what has been counted so far."""
@@ -187,6 +193,8 @@ class UvServer:
         self._each(lambda connection: connection.drain(refuse=False))
         self._refuse_at = asyncio.get_running_loop().time() + GOAWAY_GAP_SECONDS
         self._tick_seconds = min(self._tick_seconds, _DRAIN_TICK_SECONDS)
+        # The one that runs sleeps for as long as it was told to before.
+        self._running.append(self._supervisor.start(_TICKS, self._ticks, private=True))
         self._tick()
         await self.unused()
 
@@ -200,32 +208,42 @@ class UvServer:
             do(connection)
 
     async def _tell_watchers(self) -> None:
-        while not self._serving.stopping:
-            await self._serving.changed()
+        while True:  # what has changed before this was started is told too
             self._each(lambda connection: connection.tell_watchers(last=self._serving.stopping))
+            await self._serving.changed()
+
+    async def _ticks(self) -> None:
+        while True:
+            await asyncio.sleep(self._tick_seconds)
+            self._tick()
 
     def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._ticking is not None:
-            self._ticking.cancel()
-        self._ticking = loop.call_later(self._tick_seconds, self._tick)
-        now = loop.time()
+        now = asyncio.get_running_loop().time()
         self._each(lambda connection: self._refuse(connection, now))
         self._each(lambda connection: connection.tick(now))
 
     def _work(self) -> None:
         """Read on in long bodies, for a moment; then whatever else has come gets its turn."""
         until = time.perf_counter() + _WORK_SECONDS
-        while self._busy:
-            connection = self._busy.popleft()
-            if connection.work():
+        try:
+            while self._busy:
+                self._work_on_one()
+                if time.perf_counter() >= until:
+                    break
+        finally:  # an error that ends one connection's work must not end that of all
+            if self._busy:
+                asyncio.get_running_loop().call_soon(self._work)
+
+    def _work_on_one(self) -> None:
+        connection = self._busy.popleft()
+        more = False
+        try:
+            more = connection.work()
+        finally:
+            if more:
                 self._busy.append(connection)
             else:
                 connection.scheduled = False
-            if time.perf_counter() >= until:
-                break
-        if self._busy:
-            asyncio.get_running_loop().call_soon(self._work)
 
     def _count_reset(self, reason: str) -> None:
         self._resets[reason] = self._resets.get(reason, 0) + 1

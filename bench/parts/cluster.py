@@ -63,7 +63,7 @@ async def follow(directory: Path) -> dict[str, float]:
     turns = Turns()
     await asyncio.sleep(0)
     begun, wall = time.process_time(), time.perf_counter()
-    tasks = [asyncio.create_task(each.run()) for each in (table, source)]
+    tasks = [asyncio.create_task(run()) for run in (table.run, *source.bodies().values())]
     await table.wait_synced()
     found = {"sync": time.process_time() - begun, "wall": time.perf_counter() - wall}
     assert table.registry.size >= OBJECTS * (ADAPTERS + 1), table.registry.size

@@ -46,6 +46,8 @@ HEALTHY = [
     ("bbr_models", B, "5x60"),
     ("bbr_table_broken_objects", A, "0x60"),
     ("bbr_table_conflicts", A, "0x60"),
+    ("bbr_source_age_seconds", {**A, "source": "model files"}, "1x60"),
+    ("bbr_task_restarts_total", {**A, "task": "model files"}, "0+0.1x60"),
     ("bbr_route_mismatches", {**A, "kind": "unrouted-base-model"}, "0x60"),
     ("bbr_certificate_expiry_timestamp_seconds", A, "1000000x60"),
 ]
@@ -72,6 +74,16 @@ SICK = {
         [(REQUESTS, {**A, "outcome": "refused", "base_model": ""}, "0+200x60")],
         {},
         "25% of requests are refused",
+    ),
+    "BbrSourceStale": (
+        [("bbr_source_age_seconds", {**A, "source": "model files"}, "1+60x60")],
+        {**A, "source": "model files"},
+        "a has not seen its model files for 50m 1s",
+    ),
+    "BbrTaskFailing": (
+        [("bbr_task_restarts_total", {**A, "task": "model files"}, "0+2x60")],
+        {**A, "task": "model files"},
+        "a: model files fails again and again",
     ),
     "BbrNoRoomForBodies": (
         [("bbr_buffer_refusals_total", A, "0+1x60")],

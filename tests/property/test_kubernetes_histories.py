@@ -82,7 +82,7 @@ class Histories(RuleBasedStateMachine):
         path = self.server.kubeconfig(directory)
         self.table = Table([KUBERNETES])
         self.source = KubernetesSource(self.table, lambda: KubeApi(path), pace=PACE)
-        self.following = asyncio.create_task(self.source.run())
+        self.following = [asyncio.create_task(run()) for run in self.source.bodies().values()]
 
     @invariant()
     def count(self):
@@ -102,9 +102,10 @@ class Histories(RuleBasedStateMachine):
             self.stack.close()
 
     async def _end(self):
-        self.following.cancel()
-        await asyncio.wait([self.following])
-        assert self.following.cancelled()
+        for task in self.following:
+            task.cancel()
+        await asyncio.wait(self.following)
+        assert all(task.cancelled() for task in self.following)
         await self.server.stop()
 
     # What people do to objects.

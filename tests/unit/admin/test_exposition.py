@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as strict
@@ -9,6 +11,7 @@ from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
 from bbr.sources.routes import Mismatches, Unknown
+from bbr.system.supervisor import Failures
 from bbr.telemetry import observed
 from bbr.telemetry.metrics import ModelCounts
 from bbr.transports.serving import TransportCounts
@@ -61,6 +64,7 @@ def test_everything_is_there_in_either_format(model_file, accept):
     of.metrics.running = 4
     of.ledger.take(100)
     assert not of.ledger.take(1000)
+    of.supervisor.failures |= {"model files": Failures(3, "MemoryError"), "model table": Failures(1)}
     found = scrape(of, accept)
     assert value(found, "bbr_requests_total", outcome="routed", base_model="qwen") == 1
     assert value(found, "bbr_requests_total", outcome="routed", base_model="phi") == 1
@@ -87,12 +91,32 @@ def test_everything_is_there_in_either_format(model_file, accept):
     assert value(found, "bbr_table_age_seconds") >= 0
     assert value(found, "bbr_table_reloads_total") == 1
     assert value(found, "bbr_ready") == 1
+    for source in ("model files", "model table", "certificates"):
+        assert 0 <= value(found, "bbr_source_age_seconds", source=source) < 60
+    assert value(found, "bbr_task_restarts_total", task="model files") == 3
+    assert value(found, "bbr_task_failing", task="model files") == 1
+    assert value(found, "bbr_task_restarts_total", task="model table") == 1
+    assert value(found, "bbr_task_failing", task="model table") == 0
     assert value(found, "bbr_certificate_expiry_timestamp_seconds") == NOT_AFTER.timestamp()
     ((labels, one),) = [(dict(key[1]), each) for key, each in found.items() if key[0] == "bbr_build_info"]
     assert (labels["version"], labels["transport"], one) == (__version__, "uv", 1)
     assert value(found, "process_open_fds") > 0
     assert value(found, "process_resident_memory_bytes") > 1 << 20
     assert value(found, "python_gc_collections_total", generation="0") >= 0
+
+
+def test_what_follows_a_cluster(tmp_path):
+    config = {"current-context": "x", "clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:1"}}]}
+    config["contexts"] = [{"name": "x", "context": {"cluster": "x"}}]
+    (tmp_path / "config").write_text(json.dumps(config))
+    of = vitals(kubernetes="true", kubeconfig=str(tmp_path / "config"), discover_routes="true")
+    source = of.sources.kubernetes.reflectors[0]
+    source.lists_total, source.failures_total = 4, 7
+    found = scrape(of)
+    assert value(found, "bbr_source_lists_total", source=source.what) == 4
+    assert value(found, "bbr_source_failures_total", source=source.what) == 7
+    assert value(found, "bbr_source_lists_total", source="HTTPRoutes") == 0
+    assert value(found, "bbr_source_age_seconds", source="HTTPRoutes") >= 0
 
 
 def test_the_go_routers_names(model_file):

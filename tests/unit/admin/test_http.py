@@ -84,7 +84,7 @@ async def test_what_runs_beside_it_runs_as_long_as_it_does():
         finally:
             ended.set()
 
-    async with serving(beside=[beside]):
+    async with serving(beside={"a task": beside}):
         await running.wait()
         assert not ended.is_set()
     assert ended.is_set()

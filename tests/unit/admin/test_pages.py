@@ -10,6 +10,7 @@ from bbr.admin.pages import pages
 from bbr.admin.window import Window
 from bbr.config import settings as config
 from bbr.sources.routes import Mismatches, Unknown
+from bbr.system.supervisor import Failures
 from bench.harness.certificates import Authority
 from bench.harness.vitals import vitals
 
@@ -56,6 +57,9 @@ def test_health_and_readiness():
     of = vitals()
     assert get(of, "/healthz") == (200, "text/plain; charset=utf-8", "ok\n")
     assert get(of, "/readyz")[::2] == (200, "ready\n")
+    of.supervisor.failures["certificates"] = Failures(1, "MemoryError")
+    trouble = "certificates: fails (MemoryError), and is started again and again"
+    assert get(of, "/readyz")[::2] == (200, f"ready\n{trouble}\n")
     of.serving.stop()
     assert get(of, "/readyz")[::2] == (503, "not ready: it is shutting down: running requests are let finish\n")
     assert get(of, "/healthz")[0] == 200

@@ -1,3 +1,4 @@
+from bbr.system.supervisor import Failures
 from bench.harness.vitals import vitals
 
 
@@ -15,3 +16,24 @@ def test_a_router_that_drains_says_so():
     of = vitals()
     of.serving.stop()
     assert of.why_not_ready() == "it is shutting down: running requests are let finish"
+
+
+def test_troubles_tell_what_is_stale_and_what_fails(tmp_path):
+    path = tmp_path / "models.yaml"
+    path.write_text("models: [{name: qwen}]")
+    of = vitals(path)
+    assert of.troubles() == []
+    assert set(of.ages()) == {"model files", "model table"}
+    of.sources.ages = lambda: {"model files": 61.4, "model table": 60.0}
+    of.supervisor.failures |= {"certificates": Failures(3, "MemoryError"), "model table": Failures(1)}
+    assert of.troubles() == [
+        "model files: not seen for 61 s; what is known stays in use",
+        "certificates: fails (MemoryError), and is started again and again",
+    ]
+    assert of.why_not_ready() == ""
+
+
+def test_certificates_have_an_age_too():
+    of = vitals(secure_serving="true")
+    assert set(of.ages()) == {"certificates"}
+    assert 0 <= of.ages()["certificates"] < 60

@@ -155,7 +155,7 @@ async def following(tmp_path, monkeypatch, server, **options):
     table = Table([KUBERNETES])
     path = server.kubeconfig(tmp_path)
     source = KubernetesSource(table, lambda: KubeApi(path), pace=PACE, jitter=lambda: 0.0, **options)
-    tasks = [asyncio.create_task(each.run()) for each in (table, source)]
+    tasks = [asyncio.create_task(run()) for run in (table.run, *source.bodies().values())]
     try:
         yield table, source
     finally:

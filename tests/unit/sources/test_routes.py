@@ -5,6 +5,7 @@ import msgspec
 import pytest
 
 from bbr.models.registry import Alias, BaseModel, Declaration, Origin, finish, merging
+from bbr.sources import routes
 from bbr.sources.routes import HTTPRoute, Mismatches, RouteCheck, Unknown, Wanted, compare, wanted
 from bbr.sources.table import SourceObject, Table
 from tests.support.loops import in_loop
@@ -140,11 +141,33 @@ def test_nothing_is_compared_before_both_are_complete():
 @in_loop
 async def test_follows_table_and_routes():
     table, check = checking("qwen")
-    task = asyncio.create_task(check.run())
+    tasks = [asyncio.create_task(each()) for each in (check.run, check.follow_table)]
     check.replace({"ns/r": of((BASE, "qwen"))})
     await until(lambda: check.mismatches == Mismatches())
     table.replace("one", [models("qwen", "phi")])
     table.apply_now()
     await until(lambda: check.mismatches == Mismatches(("phi",)))
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+@in_loop
+async def test_a_comparison_that_fails_is_made_again(monkeypatch):
+    _, check = checking("qwen")
+    real, failures = routes.compare, [MemoryError(), MemoryError()]
+
+    def compare(*arguments):
+        if failures:
+            raise failures.pop()
+        return real(*arguments)
+
+    monkeypatch.setattr(routes, "compare", compare)
+    check.replace({"ns/r": of((BASE, "qwen"))})
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            await check.run()
+    task = asyncio.create_task(check.run())
+    await until(lambda: check.mismatches == Mismatches())
     task.cancel()
     await asyncio.wait([task])

@@ -1,6 +1,6 @@
 import asyncio
-import logging
 import os
+import threading
 
 import pytest
 
@@ -8,6 +8,7 @@ from bbr.config.settings import Settings
 from bbr.sources import file
 from bbr.sources.sources import Sources
 from bbr.sources.table import SourceError
+from bbr.system.supervisor import Supervisor
 from bench.harness.fake_kubernetes import BBR, IPP, FakeKubernetes, Fault
 from tests.support.loops import in_loop
 from tests.support.stack import until
@@ -105,18 +106,72 @@ async def test_reload_is_followed_until_stop(models):
 
 
 @in_loop
-async def test_an_error_of_ours_in_a_source_is_told(models, monkeypatch, caplog):
-    async def fail(_self):
-        raise ZeroDivisionError
+async def test_files_are_followed_again_after_a_moment_without_threads_or_memory(models, monkeypatch, caplog):
+    real, failures = threading.Thread.start, [MemoryError(), RuntimeError("can't start new thread")]
 
-    monkeypatch.setattr(file.FileSource, "run", fail)
+    def start(thread):
+        if failures and thread.name == "reading files":
+            raise failures.pop()
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    supervisor = Supervisor()
     sources = loaded(models)
-    sources.start()
-    await until(lambda: caplog.records)
+    sources.start(supervisor)
+    assert set(supervisor.failures) == {"model files", "model table"}
+    write(models, "models: [{name: gemma}]")
+    sources.reload()
+    await until(lambda: sources.table.registry.base_models == ("gemma",))
+    assert supervisor.failures["model files"].restarts == 2
+    assert [record.exc_info[0] for record in caplog.records] == [RuntimeError, MemoryError]
+    assert sources.ages()["model files"] < 10
     await sources.stop()
-    (record,) = caplog.records
-    assert (record.levelno, record.exc_info[0]) == (logging.CRITICAL, ZeroDivisionError)
-    assert record.getMessage() == "the model table is followed no longer; restart the router"
+
+
+@in_loop
+async def test_every_task_of_the_sources_is_started_again(tmp_path, models, monkeypatch):
+    """Whatever ends one of them: the table holds in the end what files and cluster have."""
+    async with FakeKubernetes() as server:
+        server.put("a", data={"baseModel": "gemma"})
+        sources = loaded(
+            models, kubernetes=True, kubeconfig=server.kubeconfig(tmp_path), discover_routes=True, sync_timeout=0
+        )
+        supervisor, failed = Supervisor(), set()
+        start = supervisor.start
+
+        def start_failing(name, body):
+            async def fail_once():
+                if name not in failed:
+                    failed.add(name)
+                    raise MemoryError
+                await body()
+
+            return start(name, fail_once)
+
+        monkeypatch.setattr(supervisor, "start", start_failing)
+        sources.start(supervisor)
+        await sources.wait_synced()
+        assert sorted(sources.table.registry.base_models) == ["gemma", "phi", "qwen"]
+        names = {"model files", "model table", "HTTPRoutes", f"ConfigMaps with {BBR}", f"ConfigMaps with {IPP}"}
+        names |= {"comparison with HTTPRoutes", "table for HTTPRoutes"}
+        assert failed == set(supervisor.failures) == names
+        await until(lambda: all(task.restarts for task in supervisor.failures.values()))
+        await sources.stop()
+
+
+@in_loop
+async def test_ages_tell_what_is_not_followed(tmp_path, models, monkeypatch):
+    async with FakeKubernetes() as server:
+        path = server.kubeconfig(tmp_path)
+        sources = loaded(models, kubernetes=True, kubeconfig=path, sync_timeout=0)
+        assert set(sources.ages()) == {"model files", "model table", f"ConfigMaps with {BBR}", f"ConfigMaps with {IPP}"}
+        sources.start()
+        await sources.wait_synced()
+        await until(lambda: all(age == 0 for what, age in sources.ages().items() if what.startswith("ConfigMaps")))
+        await until(lambda: sources.ages()["model table"] == 0)
+    await until(lambda: all(age > 0 for what, age in sources.ages().items() if what.startswith("ConfigMaps")))
+    await sources.stop()
+    assert loaded(None).ages() == {}
 
 
 @in_loop

@@ -7,6 +7,7 @@ from bbr.models.registry import BaseModel, Declaration, Origin, finish
 from bbr.sources import table as module
 from bbr.sources.table import SourceError, SourceObject, Table
 from tests.support.loops import in_loop
+from tests.support.stack import until
 
 
 def source_object(key, *models, version=1, pauses=0, broken="", parsed=None):
@@ -171,8 +172,82 @@ def test_an_error_of_ours_is_one_objects_trouble(caplog):
     followed.replace("one", [SourceObject("a", 1, parse), source_object("b", ("phi",))])
     followed.apply_now()
     assert bases(followed) == ["phi"]
-    assert followed.broken == {("one", "a"): "the router failed to parse it; its log has the details"}
+    sentence = "the router failed to parse it, and will try again; its log has the details"
+    assert followed.broken == {("one", "a"): sentence}
     assert caplog.records[0].exc_info[0] is ZeroDivisionError
+
+
+def failing(times, key="a", version=1, models=(("qwen", ()),)):
+    """Return an object that can't be parsed the first times, for want of memory."""
+    left = [MemoryError()] * times
+
+    def parse():
+        yield
+        if left:
+            raise left.pop()
+        return tuple(Declaration(Origin("thing", key), (BaseModel(*model),)) for model in models)
+
+    return SourceObject(key, version, parse)
+
+
+@in_loop
+async def test_what_could_not_be_parsed_for_want_of_memory_is_parsed_again(at_once, monkeypatch):
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
+    followed = table()
+    async with Running(followed):
+        followed.replace("one", [failing(3), source_object("b", ("phi",))])
+        await until(lambda: bases(followed) == ["phi"])
+        await until(lambda: bases(followed) == ["phi", "qwen"])
+        assert followed.broken == {}
+        assert followed.failures_total == 1
+
+
+@in_loop
+async def test_what_failed_is_not_parsed_again_once_it_has_changed_or_gone(at_once, monkeypatch):
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
+    followed = table()
+    async with Running(followed):
+        followed.replace("one", [failing(10**6), failing(10**6, "b"), failing(10**6, "c")])
+        await until(lambda: len(followed.broken) == 3)
+        followed.remove("one", "a")
+        followed.put("one", source_object("b", ("phi",), version=2))
+        await until(lambda: bases(followed) == ["phi"])
+        assert list(followed.broken) == [("one", "c")]
+        followed.replace("one", [source_object("b", ("phi",), version=2)])
+        await until(lambda: not followed.broken)
+        assert followed._failed == {}
+
+
+@pytest.mark.parametrize("when", ["parsed", "merged", "reported"])
+@in_loop
+async def test_an_error_while_changes_are_applied_loses_none(at_once, monkeypatch, when):
+    """As if memory ran out at any place: whoever starts `run` again finds all that was published."""
+    followed = table()
+    failures = [MemoryError(), MemoryError()]
+    owner, name = {
+        "parsed": (followed, "_parse"),
+        "merged": (module, "merging"),
+        "reported": (followed, "_report"),
+    }[when]
+    real = getattr(owner, name)
+
+    def fail(*arguments):
+        if failures:
+            raise failures.pop()
+        return real(*arguments)
+
+    monkeypatch.setattr(owner, name, fail)
+    followed.replace("one", [source_object("a", ("qwen",)), source_object("b", ("phi",))])
+    followed.replace("two", [])
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            await followed.run()
+    assert followed.lag_seconds > 0
+    followed.put("one", source_object("b", ("gemma",), version=2))
+    async with Running(followed):
+        await followed.wait_synced()
+        await until(lambda: bases(followed) == ["gemma", "qwen"])
+    assert followed.lag_seconds == 0
 
 
 def test_conflicts_are_logged_and_counted_once(caplog):
@@ -250,9 +325,9 @@ async def test_run_follows_the_sources(at_once):
         await followed.wait_synced()
         assert bases(followed) == ["qwen"]
         followed.put("two", source_object("b", ("phi",)))
-        await followed.settled()
+        await until(lambda: followed.lag_seconds == 0)
         assert bases(followed) == ["phi", "qwen"]
-        await followed.settled()
+        await until(lambda: followed.lag_seconds == 0)
 
 
 @in_loop
@@ -281,7 +356,7 @@ async def test_changes_that_come_together_are_merged_together(monkeypatch):
             followed.put("one", source_object(str(number), (f"m{number}",)))
             await sleep(0)
         over.set()  # the 50 milliseconds for which changes are collected
-        await followed.settled()
+        await followed.swapped()
         assert (followed.reloads_total, len(bases(followed))) == (1, 100)
 
 
@@ -299,7 +374,7 @@ async def test_other_tasks_run_while_objects_are_parsed_and_merged(at_once):
     task = asyncio.create_task(others())
     async with Running(followed):
         followed.put("one", source_object("a", ("qwen", tuple(map(str, range(20_000)))), pauses=30))
-        await followed.settled()
+        await until(lambda: followed.lag_seconds == 0)
     task.cancel()
     assert turns >= 50
 

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from bbr.system import allocator
+from bbr.system.supervisor import Supervisor
 from bench.harness import machine
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is not glibc's here")
@@ -18,6 +19,7 @@ HOLD = 24 << 20
 PROGRAM = f"""
 import os, sys
 from bbr.system import allocator
+from bbr.system.supervisor import Supervisor
 give_back = allocator.keep(os.environ)
 def fill():
     blocks = [bytearray(100_000) for _ in range({HOLD // 100_000})]
@@ -89,7 +91,7 @@ def test_memory_is_given_back_again_and_again_until_the_end(monkeypatch):
 
         monkeypatch.setattr(allocator, "keep", lambda environment: give_back)
         before = asyncio.all_tasks()
-        with allocator.keeping(0.001):
+        with allocator.keeping(Supervisor(), 0.001):
             await three.wait()
             (task,) = asyncio.all_tasks() - before
         with pytest.raises(asyncio.CancelledError):
@@ -102,7 +104,7 @@ def test_nothing_runs_where_nothing_can_be_given_back(monkeypatch):
     async def run():
         monkeypatch.setattr(allocator, "keep", lambda environment: None)
         before = asyncio.all_tasks()
-        with allocator.keeping():
+        with allocator.keeping(Supervisor()):
             assert asyncio.all_tasks() == before
 
     asyncio.run(run())

@@ -305,13 +305,21 @@ def test_a_file_that_can_not_be_used_is_an_error_at_first(files, name):
 
 
 @in_loop
-async def test_a_fault_of_ours_is_told_and_leaves_the_certificate(files, caplog):
+async def test_a_fault_of_the_moment_is_told_and_the_files_are_read_again(files, caplog):
     async with following(files.settings()) as followed:
-        followed.certificates._pair._read = lambda: 1 / 0
-        os.utime(files.folder / "tls.crt", (1, 1))
-        with pytest.raises(ZeroDivisionError):
-            await followed.certificates._task
-    assert warnings(caplog) == ["certificates are followed no longer; restart the router"]
+        pair = followed.certificates._pair
+        read, failures = pair._read, [ZeroDivisionError(), MemoryError()]
+
+        def fail_twice():
+            if failures:
+                raise failures.pop()
+            return read()
+
+        pair._read = fail_twice
+        files.swap(files.authority.issue("localhost"), files.authority.root_pem)
+        await followed.until(lambda: followed.used)
+        assert followed.certificates.age_seconds < 10
+    assert [text.split(" in ")[0] for text in warnings(caplog)] == ["certificates: failed, and is started again"] * 2
 
 
 @in_loop

@@ -296,6 +296,88 @@ async def test_fault_in_one_connections_tick_is_no_other_connections(monkeypatch
     assert [(record.levelno, record.exc_info[0]) for record in caplog.records] == [(logging.ERROR, ValueError)]
 
 
+def failing_at_first(call, *failures):
+    """Return a function that raises these, and then does what `call` does."""
+    left = list(failures)
+
+    def fail(*arguments, **options):
+        if left:
+            raise left.pop(0)
+        return call(*arguments, **options)
+
+    return fail
+
+
+@in_loop
+async def test_deadlines_are_kept_after_ticks_that_failed(monkeypatch):
+    monkeypatch.setattr(uv.UvServer, "_tick", failing_at_first(uv.UvServer._tick, MemoryError(), MemoryError()))
+    async with Uv(duplex_idle_seconds=0.01) as server:
+        client = await server.client()
+        call = client.call()
+        client.send(call, framed(HEADERS))
+        client.flush()
+        await client.messages(call, 1)
+        (exchange,) = server.ended
+        assert exchange.verdict.status == 408
+        assert server.server._supervisor.failures["deadlines of connections"].restarts == 2
+        await client.close()
+
+
+@in_loop
+async def test_watchers_are_told_after_telling_them_has_failed(monkeypatch):
+    async with Uv() as server:
+        client = await server.client()
+        call = client.call("/grpc.health.v1.Health/Watch")
+        client.send(call, framed(b""))
+        client.flush()
+        await client.messages(call, 1)
+        tell = failing_at_first(uv.UvConnection.tell_watchers, MemoryError(), MemoryError())
+        monkeypatch.setattr(uv.UvConnection, "tell_watchers", tell)
+        server.server._serving.stop()
+        stream = await client.ended(call)
+        assert len(stream.messages) == 2
+        assert server.server._supervisor.failures["health watchers"].restarts == 2
+        await client.close()
+
+
+class Working:
+    """A connection with work to do."""
+
+    def __init__(self, work):
+        self.work = work
+        self.scheduled = False
+        self.turns = 0
+
+    def takes(self, turns, done):
+        def work():
+            self.turns += 1
+            if self.turns == turns:
+                done.set()
+            return self.turns < turns
+
+        self.work = work
+        return self
+
+
+@in_loop
+async def test_work_of_others_goes_on_after_work_that_failed():
+    """As if memory ran out where not even the failed connection's end could be seen to."""
+    server, failures, loop = Uv().server, [], asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _loop, context: failures.append(context["exception"]))
+    dones = [asyncio.Event() for _ in range(2)]
+    broken = Working(failing_at_first(lambda: False, MemoryError(), MemoryError()))
+    others = [Working(None).takes(3, done) for done in dones]
+    for each in (others[0], broken, others[1]):
+        server.schedule(each)
+    for done in dones:
+        await done.wait()
+    server.schedule(broken)
+    await asyncio.sleep(0)
+    loop.set_exception_handler(None)
+    assert [type(each) for each in failures] == [MemoryError] * 2
+    assert [each.scheduled for each in (broken, *others)] == [False] * 3
+
+
 @in_loop
 async def test_new_credentials_are_for_the_next_connection_and_others_live_on():
     authority = Authority()
