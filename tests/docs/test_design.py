@@ -107,7 +107,6 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(target), link
 
 
-LIMITS = TEXTS["docs/design/limits.md"]
 # A flag, or a file and the names in it that a row of the page of limits points to.
 POINTERS = re.compile(r"`--([a-z-]+)`|`(bbr/[\w/]+)\.py`((?: `[A-Za-z_][\w.]*`)*)")
 DEFAULTS = load({}, {})
@@ -148,17 +147,17 @@ def wrong(row: str) -> list[str]:
     return [name for (name, value), said in zip(values, bounds, strict=False) if said not in spellings(value)]
 
 
-def rows(heading: str) -> list[str]:
-    """Return the rows of the tables one of whose columns is called so."""
+def rows(page: str, heading: str) -> list[str]:
+    """Return the rows of a page's tables one of whose columns is called so."""
     found = []
-    for table in re.findall(r"(?:^\|.*\n)+", LIMITS, re.MULTILINE):
+    for table in re.findall(r"(?:^\|.*\n)+", TEXTS[f"docs/design/{page}.md"], re.MULTILINE):
         head, _, *body = table.splitlines()
         if heading in head.split(" | "):
             found += body
     return found
 
 
-@pytest.mark.parametrize("row", rows("enforced by"))
+@pytest.mark.parametrize("row", rows("limits", "enforced by"))
 def test_a_limit_is_what_the_code_has(row):
     assert wrong(row) == []
 
@@ -170,6 +169,6 @@ def test_a_wrong_limit_is_found():
     assert wrong("| a body | 63 MiB | `--max-body-bytes` | |") == ["max-body-bytes"]
 
 
-@pytest.mark.parametrize("row", rows("bound of the input"))
+@pytest.mark.parametrize("row", rows("input", "bound of the input"))
 def test_a_place_that_reads_a_clients_bytes_is_there(row):
     assert len(named(row.split(" | ")[0])) == 1
