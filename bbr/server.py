@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -74,60 +75,75 @@ class Server:
         Raises:
             StartError: a port can't be listened on, or the model table is not complete within --sync-timeout.
         """
-        settings = self._settings
         serving = Serving(ready=self.sources.table.synced)
-        limit = settings.max_body_bytes
         supervisor = Supervisor()
+        ports = self._ports(serving, supervisor)
+        try:
+            with _signals(self._reload) as stop, allocator.keeping(supervisor):
+                await self._start(ports, supervisor)
+                ready()
+                reason = await self._until_stopped(stop, serving)
+                log.info("%s: draining for at most %g s", reason, self._settings.drain_seconds)
+                await self._drain(ports, serving)
+        finally:
+            await self._close(ports)
+        log.info("stopped")
+
+    def _ports(self, serving: Serving, supervisor: Supervisor) -> "Ports":
+        """Return what will listen."""
+        settings = self._settings
         new_server = _transport(settings, supervisor)
         main = new_server(
             serving,
-            max_body_bytes=limit,
+            max_body_bytes=settings.max_body_bytes,
             new_exchange=self._new_exchange,
             limits=_limits(settings),
             credentials=self.certificates and self.certificates.credentials,
         )
         # Always in plaintext: what asks here (a kubelet) has no certificate to check.
         health_limits = ConnectionLimits(max_connections=descriptors.HEALTH_CONNECTIONS)
-        checks = new_server(serving, max_body_bytes=limit, limits=health_limits)
+        checks = new_server(serving, max_body_bytes=settings.max_body_bytes, limits=health_limits)
         vitals = Vitals(
             settings, self.metrics, self.sources, serving, self._policy.ledger, main, self.certificates, supervisor
         )
-        admin = _admin(vitals)
-        try:
-            with _signals(self._reload) as stop, allocator.keeping(supervisor):
-                self.sources.start(supervisor)
-                await _listen(main, settings.bind_address, settings.grpc_port, "--grpc-port")
-                await _listen(checks, settings.bind_address, settings.grpc_health_port, "--grpc-health-port")
-                if settings.metrics_port:
-                    await _listen(admin, settings.bind_address, settings.metrics_port, "--metrics-port")
-                log.info("%s", self._greeting())
-                if self.certificates is not None:
-                    self.certificates.start(main.use, supervisor)
-                if self._tracing is not None:
-                    log.info("%s", self._tracing)
-                self._warn_of_trust()
-                # What the start has made stays: looking through it for garbage, 7 ms each time, would hold up requests.
-                gc.freeze()
-                ready()
-                reason = await self._until_stopped(stop, serving)
-                log.info("%s: draining for at most %g s", reason, settings.drain_seconds)
-                # Health first, so that whoever asks sends nothing more here; its own port outlives the requests.
-                serving.stop()
-                await self._let_gateways_notice(main)
-                await main.stop(settings.drain_seconds)
-                await checks.stop(_HEALTH_STOP_SECONDS)
-        finally:  # whatever still runs, at once: a port could not be had
-            await self.sources.stop()
-            if self.certificates is not None:
-                await self.certificates.stop()
-            await main.stop(0)
-            await checks.stop(0)
-            await admin.stop()
-            if self._access is not None:
-                self._access.close()
-            if self._tracing is not None:
-                self._tracing.close()
-        log.info("stopped")
+        return Ports(main, checks, _admin(vitals))
+
+    async def _start(self, ports: "Ports", supervisor: Supervisor) -> None:
+        """Listen, and begin to follow the sources and the certificate."""
+        settings = self._settings
+        self.sources.start(supervisor)
+        await _listen(ports.main, settings.bind_address, settings.grpc_port, "--grpc-port")
+        await _listen(ports.checks, settings.bind_address, settings.grpc_health_port, "--grpc-health-port")
+        if settings.metrics_port:
+            await _listen(ports.admin, settings.bind_address, settings.metrics_port, "--metrics-port")
+        log.info("%s", self._greeting())
+        if self.certificates is not None:
+            self.certificates.start(ports.main.use, supervisor)
+        if self._tracing is not None:
+            log.info("%s", self._tracing)
+        self._warn_of_trust()
+        # What the start has made stays: looking through it for garbage, 7 ms each time, would hold up requests.
+        gc.freeze()
+
+    async def _drain(self, ports: "Ports", serving: Serving) -> None:
+        # Health first, so that whoever asks sends nothing more here; its own port outlives the requests.
+        serving.stop()
+        await self._let_gateways_notice(ports.main)
+        await ports.main.stop(self._settings.drain_seconds)
+        await ports.checks.stop(_HEALTH_STOP_SECONDS)
+
+    async def _close(self, ports: "Ports") -> None:
+        """End whatever still runs, at once: after the drain, or when a port could not be had."""
+        await self.sources.stop()
+        if self.certificates is not None:
+            await self.certificates.stop()
+        await ports.main.stop(0)
+        await ports.checks.stop(0)
+        await ports.admin.stop()
+        if self._access is not None:
+            self._access.close()
+        if self._tracing is not None:
+            self._tracing.close()
 
     async def _until_stopped(self, stop: asyncio.Future[str], serving: Serving) -> str:
         """Return why to stop; meanwhile, tell when the model table is complete."""
@@ -296,6 +312,21 @@ class Transport(Protocol):
 
     def counts(self) -> TransportCounts:
         """Return what it has counted so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What listens.
+
+    Attributes:
+        main: for gateways.
+        checks: for health checks alone.
+        admin: see bbr.admin.http.
+    """
+
+    main: Transport
+    checks: Transport
+    admin: AdminServer
 
 
 class Listening(Protocol):

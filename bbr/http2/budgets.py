@@ -5,7 +5,8 @@ No clock inside: time is an argument, in seconds of whatever monotonic clock the
 
 from typing import Final
 
-from bbr.http2 import frames
+from bbr.http2 import faults, frames
+from bbr.http2.faults import ConnectionFault
 
 # Precedents: hyperium 1,024 resets of ours, golang 10,000 control frames, nghttp2 and Envoy 1,000 unread ones.
 FAULTS: Final = 1000.0  # streams that we reset for a fault of the peer's
@@ -14,11 +15,15 @@ CONTROL: Final = 2000.0  # frames that carry nothing: PING, SETTINGS, PRIORITY, 
 CONTROL_PER_SECOND: Final = 500.0
 CANCELS: Final = 5000.0  # streams that the peer resets before they are answered
 CANCELS_PER_SECOND: Final = 5000.0
+# For each request that was answered, and then reset.
+CANCELS_PER_ANSWER: Final = 9.0
 # A connection that has never had an answer owes its first one within this many cancelled requests.
 CANCELS_WITHOUT_ANSWER: Final = 1000
 # DATA of fewer octets costs. The smallest ext_proc message in its gRPC frame has ten: a gateway whose client trickles a
 # body must not lose its connection for it.
 SMALL_DATA_BYTES: Final = 8
+# A WINDOW_UPDATE.
+CONTROL_PER_CREDIT: Final = 0.25
 # A change of INITIAL_WINDOW_SIZE is work for each open stream.
 CONTROL_PER_STREAM: Final = 0.05
 # What DATA of ours may bring in turn: WINDOW_UPDATEs for the stream and the connection, a PING to measure the path.
@@ -57,3 +62,52 @@ class Budget:
         """Give tokens back for useful work, up to the capacity."""
         tokens += self.tokens
         self.tokens = tokens if tokens < self.capacity else self.capacity  # on every answer's way: min() is a call
+
+
+class Budgets:
+    """The budgets of one connection.
+
+    Attributes:
+        now: when octets last came, in seconds.
+        answered: the peer has had an answer.
+        faults: see FAULTS; the others alike.
+    """
+
+    __slots__ = ("_cancelled", "answered", "cancels", "control", "faults", "now")
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        self.answered = False
+        self.faults = Budget(FAULTS, FAULTS_PER_SECOND, now)
+        self.control = Budget(CONTROL, CONTROL_PER_SECOND, now)
+        self.cancels = Budget(CANCELS, CANCELS_PER_SECOND, now)
+        self._cancelled = 0
+
+    def pay(self, tokens: float = 1.0) -> None:
+        """Take tokens for frames that carry nothing.
+
+        Raises:
+            ConnectionFault: there are too few.
+        """
+        if not self.control.spend(tokens, self.now):
+            raise ConnectionFault(faults.CONTROL_FLOOD)
+
+    def pay_for_fault(self) -> None:
+        """Count a stream that we reset.
+
+        Raises:
+            ConnectionFault: there were too many.
+        """
+        if not self.faults.spend(1, self.now):
+            raise ConnectionFault(faults.FAULTS)
+
+    def pay_for_cancel(self) -> bool:
+        """Count a request that its peer has reset unanswered; False if there were too many.
+
+        Raises:
+            ConnectionFault: the peer has had no answer at all, and cancels request after request.
+        """
+        self._cancelled += 1
+        if not self.answered and self._cancelled > CANCELS_WITHOUT_ANSWER:
+            raise ConnectionFault(faults.RAPID_RESET)
+        return self.cancels.spend(1, self.now)

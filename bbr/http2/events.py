@@ -1,50 +1,64 @@
 """What a connection tells its owner after it has received octets."""
 
-from typing import NamedTuple
-
 from bbr.http2.fields import FieldSection
 from bbr.http2.frames import ErrorCode
+from bbr.http2.record import Record
 
 
-class RequestReceived(NamedTuple):
+class RequestReceived(Record):
     """A request's header section; well-formed."""
 
-    stream_id: int
-    section: FieldSection
-    end_stream: bool
+    __slots__ = __match_args__ = ("stream_id", "section", "end_stream")
+
+    def __init__(self, stream_id: int, section: FieldSection, end_stream: bool) -> None:
+        self.stream_id = stream_id
+        self.section = section
+        self.end_stream = end_stream
 
 
-class DataReceived(NamedTuple):
+class DataReceived(Record):
     """DATA without its padding; may be empty."""
 
-    stream_id: int
-    data: bytes
-    end_stream: bool
+    __slots__ = __match_args__ = ("stream_id", "data", "end_stream")
+
+    def __init__(self, stream_id: int, data: bytes, end_stream: bool) -> None:
+        self.stream_id = stream_id
+        self.data = data
+        self.end_stream = end_stream
 
 
-class TrailersReceived(NamedTuple):
+class TrailersReceived(Record):
     """The request has ended by a trailer section."""
 
-    stream_id: int
-    section: FieldSection
+    __slots__ = __match_args__ = ("stream_id", "section")
+
+    def __init__(self, stream_id: int, section: FieldSection) -> None:
+        self.stream_id = stream_id
+        self.section = section
 
 
-class StreamReset(NamedTuple):
+class StreamReset(Record):
     """A stream is gone before both sides had ended it: by its peer's RST_STREAM, or by a fault of the peer's.
 
     `reason` is "" for the peer's own RST_STREAM; else it names the fault, and our RST_STREAM is on its way.
     """
 
-    stream_id: int
-    code: int
-    reason: str
+    __slots__ = __match_args__ = ("stream_id", "code", "reason")
+
+    def __init__(self, stream_id: int, code: int, reason: str) -> None:
+        self.stream_id = stream_id
+        self.code = code
+        self.reason = reason
 
 
-class ConnectionFailed(NamedTuple):
+class ConnectionFailed(Record):
     """GOAWAY is in the output; send it, then close. A StreamReset for each open stream has come before."""
 
-    code: ErrorCode
-    reason: str
+    __slots__ = __match_args__ = ("code", "reason")
+
+    def __init__(self, code: ErrorCode, reason: str) -> None:
+        self.code = code
+        self.reason = reason
 
 
 Event = RequestReceived | DataReceived | TrailersReceived | StreamReset | ConnectionFailed

@@ -8,14 +8,14 @@ checked and left as it is until somebody asks for it.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 import hpack
 from hpack.table import HeaderTable
 
-from bbr.http2 import huffman
+from bbr.http2 import faults, huffman
 from bbr.http2.faults import ConnectionFault
-from bbr.http2.frames import ErrorCode
+from bbr.http2.record import Record
 
 # What HPACK adds to a field's octets to account for an entry (section 4.1).
 _ENTRY_OVERHEAD: Final = 32
@@ -47,10 +47,10 @@ _SHORTEST_CODE_BITS: Final = 5
 Field = tuple[bytes, bytes]
 
 
-class Coded:
+class Coded(Record):
     """A field value that is still Huffman-coded; known to be a legal one."""
 
-    __slots__ = ("octets",)
+    __slots__ = __match_args__ = ("octets",)
 
     def __init__(self, octets: bytes) -> None:
         self.octets = octets
@@ -64,13 +64,16 @@ class Coded:
         return huffman.decode(self.octets)
 
 
-class Slot(NamedTuple):
+class Slot(Record):
     """Stands for the value at this place among a section's fresh ones."""
 
-    place: int
+    __slots__ = __match_args__ = ("place",)
+
+    def __init__(self, place: int) -> None:
+        self.place = place
 
 
-class Entry(NamedTuple):
+class Entry(Record):
     """A field of a block and what is known of it by itself: that much is found out once for equal literals.
 
     Attributes:
@@ -80,29 +83,32 @@ class Entry(NamedTuple):
         fault: why it is malformed; "" if it isn't.
     """
 
-    name: bytes
-    value: bytes | Coded | Slot
-    size: int
-    fault: str
+    __slots__ = __match_args__ = ("name", "value", "size", "fault")
+
+    def __init__(self, name: bytes, value: bytes | Coded | Slot, size: int, fault: str) -> None:
+        self.name = name
+        self.value = value
+        self.size = size
+        self.fault = fault
 
 
 def entry(name: bytes, value: bytes | Coded) -> Entry:
     """Return a field with what is known of it by itself (section 8.2)."""
     fault = ""
     if name[:1] == b":":
-        fault = "" if name in _PSEUDO else "pseudo-field"
+        fault = "" if name in _PSEUDO else "pseudo-field"  # section 8.3
     elif not _NAME.fullmatch(name):
-        fault = "field-name"
+        fault = "field-name"  # section 8.2.1; capitals are none, section 8.2
     elif name in _CONNECTION_SPECIFIC or (name == b"te" and _text(value).lower() != b"trailers"):
-        fault = "connection-specific-field"
+        fault = "connection-specific-field"  # section 8.2.2
     elif name == b"content-length" and not _LENGTH.fullmatch(_text(value)):
-        fault = "content-length"
+        fault = "content-length"  # RFC 9110, section 8.6
     if not fault and type(value) is bytes and _BAD_VALUE.search(value):
-        fault = "field-value"
+        fault = "field-value"  # section 8.2.1
     return Entry(name, value, len(name) + len(value) + _ENTRY_OVERHEAD, fault)
 
 
-class FieldSection(NamedTuple):
+class FieldSection(Record):
     """A decoded field block.
 
     Attributes:
@@ -114,12 +120,23 @@ class FieldSection(NamedTuple):
         fresh: the values of the entries that are slots (see Pattern).
     """
 
-    entries: Sequence[Entry]
-    fault: str
-    content_length: int | None
-    trailers: bool
-    request_fault: str = ""
-    fresh: tuple[Coded, ...] = ()
+    __slots__ = __match_args__ = ("entries", "fault", "content_length", "trailers", "request_fault", "fresh")
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        fault: str,
+        content_length: int | None,
+        trailers: bool,
+        request_fault: str = "",
+        fresh: Sequence[Coded] = (),
+    ) -> None:
+        self.entries = entries
+        self.fault = fault
+        self.content_length = content_length
+        self.trailers = trailers
+        self.request_fault = request_fault
+        self.fresh = fresh
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -129,7 +146,7 @@ class FieldSection(NamedTuple):
     def get(self, name: bytes) -> bytes | None:
         """Return the value of the first field called `name`."""
         for each in self.entries:
-            if each[0] == name:
+            if each.name == name:
                 return self._value(each)
         return None
 
@@ -166,8 +183,9 @@ class Pattern:
         self._rest = block[starts[-1] :]
         for slot, (_, _, place) in enumerate(values):
             bare = entries[place]
-            entries[place] = bare._replace(value=Slot(slot), size=len(bare.name) + _ENTRY_OVERHEAD)
-        self._section = section._replace(entries=entries)
+            entries[place] = Entry(bare.name, Slot(slot), len(bare.name) + _ENTRY_OVERHEAD, bare.fault)
+        self._section = section
+        self._entries = entries
         self._room = max_list_bytes - sum(each.size for each in entries)
         self._learnt_from: frozenset[bytes] | None = frozenset(block[at + 1 : end] for at, end, _ in values)
 
@@ -200,7 +218,7 @@ class Pattern:
                 return None  # no fresh value, if the next block has it too
             self._learnt_from = None
         whole = self._section
-        return FieldSection(whole.entries, "", whole.content_length, whole.trailers, whole.request_fault, tuple(fresh))
+        return FieldSection(self._entries, "", whole.content_length, whole.trailers, whole.request_fault, fresh)
 
 
 class FieldDecoder:
@@ -258,11 +276,11 @@ class FieldDecoder:
         try:
             entries = [entry(bytes(name), bytes(value)) for name, value in self._hpack.decode(block, raw=True)]
         except hpack.OversizedHeaderListError:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "field-section-bomb") from None
+            raise ConnectionFault(faults.FIELD_SECTION_BOMB) from None
         except hpack.InvalidTableSizeError:
-            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "hpack-table-size") from None
+            raise ConnectionFault(faults.HPACK_TABLE_SIZE) from None
         except hpack.HPACKError:
-            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "hpack") from None
+            raise ConnectionFault(faults.HPACK) from None
         self._stateless = self._acknowledged and self._table_size == 0
         return entries
 
@@ -330,11 +348,11 @@ class FieldDecoder:
         return field
 
     def _check(self, entries: list[Entry]) -> FieldSection:
-        size = sum([each[2] for each in entries])
+        size = sum([each.size for each in entries])
         if size > self._max_list_bytes:  # perhaps for the sake of what is still coded
             size = sum(len(each.name) + len(_text(each.value)) + _ENTRY_OVERHEAD for each in entries)
         if size > 2 * self._max_list_bytes or len(entries) > 2 * self._max_fields:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "field-section-bomb")
+            raise ConnectionFault(faults.FIELD_SECTION_BOMB)
         if size > self._max_list_bytes or len(entries) > self._max_fields:
             return FieldSection((), "field-section-too-large", None, False, "field-section-too-large")
         fault, related = _relate(entries)
@@ -350,27 +368,29 @@ def _relate(entries: list[Entry]) -> tuple[str, dict[bytes, bytes]]:
     """Return why a section is malformed ("" if it isn't), and the first value of each field in _RELATED."""
     related: dict[bytes, bytes] = {}
     regular = False
-    for name, value, _, fault in entries:
+    for each in entries:
+        name = each.name
         if name not in _RELATED:
             regular = True
         elif name in _PSEUDO:
-            if regular or name in related:
+            if regular or name in related:  # before all others, and each once (section 8.3)
                 return "pseudo-field", related
-            related[name] = _text(value)
+            related[name] = _text(each.value)
         else:
             regular = True
-            text = related.setdefault(name, _text(value))
-            if name == b"content-length" and not fault and int(text) != int(_text(value)):
+            text = related.setdefault(name, _text(each.value))
+            # Several that agree are one (RFC 9110, section 8.6).
+            if name == b"content-length" and not each.fault and int(text) != int(_text(each.value)):
                 return "content-length", related
-        if fault:
-            return fault, related
+        if each.fault:
+            return each.fault, related
     return "", related
 
 
 def _request_fault(related: Mapping[bytes, bytes]) -> str:
-    """Return why a section can't begin a request (section 8.3.1): CONNECT is none that we have a use for (8.5)."""
+    """Return why a section can't begin a request (section 8.3.1)."""
     authority = related.get(b":authority")
-    if related.get(b":method") == b"CONNECT":
+    if related.get(b":method") == b"CONNECT":  # section 8.5: we are no proxy
         return "connect"
     if b":method" not in related or b":scheme" not in related or not related.get(b":path"):
         return "pseudo-field"

@@ -2,30 +2,14 @@
 
 from collections.abc import Iterator
 
-from bbr.http2 import frames
+from bbr.http2 import faults, frames
 from bbr.http2.faults import ConnectionFault
-from bbr.http2.frames import ErrorCode, FrameType
+from bbr.http2.frames import FrameType
 
 Frame = tuple[int, int, int, bytes]
 
 # We advertise no other MAX_FRAME_SIZE than the default.
 _MAX_FRAME_SIZE = frames.MIN_MAX_FRAME_SIZE
-
-
-class Wait:
-    """How long something has been waited for, as far as looks now and then can tell."""
-
-    __slots__ = ("_since", "_what")
-
-    def __init__(self) -> None:
-        self._what: object = None
-        self._since = 0.0
-
-    def seconds(self, what: object, now: float) -> float:
-        """Return for how long each look has found this very object; 0 for None."""
-        if what is not self._what:
-            self._what, self._since = what, now
-        return 0.0 if what is None else now - self._since
 
 
 class FrameReader:
@@ -80,7 +64,7 @@ class FrameReader:
             word, flags, stream_id = unpack(octets, position)
             length, frame_type = word >> 8, word & 0xFF
             if length > _MAX_FRAME_SIZE:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame-too-long")
+                raise ConnectionFault(faults.FRAME_TOO_LONG)
             if frame_type > FrameType.CONTINUATION:
                 self._skip, position = length, start
                 yield frame_type, flags, stream_id & frames.STREAM_ID_MASK, b""
@@ -98,7 +82,7 @@ class FrameReader:
         """Return where the frames begin; 0 while the preface is not complete."""
         head = octets[: len(frames.PREFACE)]
         if not frames.PREFACE.startswith(head):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "preface")
+            raise ConnectionFault(faults.PREFACE)
         if len(head) < len(frames.PREFACE):
             return 0
         self.preface_received = True
@@ -112,5 +96,5 @@ def unpad(payload: bytes) -> bytes:
         ConnectionFault: the pad length leaves no room for itself; it counts the padding only (section 6.1).
     """
     if not payload or payload[0] >= len(payload):
-        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "padding")
+        raise ConnectionFault(faults.PADDING)
     return payload[1 : len(payload) - payload[0]]

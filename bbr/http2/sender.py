@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from bbr.http2 import frames
 from bbr.http2.frames import ErrorCode, Flag, FrameType
-from bbr.http2.settings import DEFAULT_WINDOW_BYTES
+from bbr.http2.settings import DEFAULT_WINDOW_BYTES, Settings
 from bbr.http2.streams import Stream
 from bbr.http2.windows import SendWindow
 
@@ -16,7 +16,7 @@ DEFAULT_MAX_FRAME_SIZE = frames.MIN_MAX_FRAME_SIZE
 
 
 class Sender:
-    """Output of one connection.
+    """Output of one connection, and what of it waits.
 
     Control frames leave at once. DATA leaves as far as credit goes; the rest waits in its stream, in order, and the
     streams that wait take turns of one frame each. A stream's trailers wait behind its DATA.
@@ -31,16 +31,21 @@ class Sender:
         queued_bytes: their DATA octets together, and what each entry of a queue takes beside its octets.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.window = SendWindow(DEFAULT_WINDOW_BYTES)
         self.initial_window = DEFAULT_WINDOW_BYTES
         self.max_frame_size = DEFAULT_MAX_FRAME_SIZE
         self.control_frames = 0
         self.held = False
-        self._out: list[bytes | memoryview] = []
         self.queued: dict[int, Stream] = {}
         self.queued_bytes = 0
-        self._waiting: OrderedDict[int, Stream] = OrderedDict()
+        self._max_stream_bytes = settings.max_queued_bytes
+        self._max_bytes = settings.max_connection_queued_bytes
+        self._out: list[bytes | memoryview] = []
+        self._waiting: OrderedDict[int, Stream] = OrderedDict()  # those of them that have credit of their own
+        self._watched: dict[int, Stream] = {}  # their owner wants to know when they are stuck no more
+        self._crowded = False  # a stream was called stuck for all that waits on the connection
+        self._unstuck: list[int] = []
 
     def take(self) -> bytes:
         """Return all output so far, and forget it."""
@@ -51,6 +56,8 @@ class Sender:
         self.control_frames = 0
         return octets
 
+    # What is sent.
+
     def control(self, frame: bytes) -> None:
         """Send a frame that is subject to no window."""
         self._out.append(frame)
@@ -59,6 +66,10 @@ class Sender:
         """Send a control frame that the peer made us send, and count it."""
         self.control_frames += 1
         self._out.append(frame)
+
+    def reset(self, stream_id: int, code: ErrorCode) -> None:
+        """Send RST_STREAM."""
+        self._out.append(frames.rst_stream(stream_id, code))
 
     def headers(self, stream: Stream, block: bytes, *, end_stream: bool) -> None:
         """Send a field block; as trailers it waits for the stream's DATA."""
@@ -90,6 +101,8 @@ class Sender:
             rest = rest[credit:]
         self._enqueue(stream, rest)
 
+    # What waits.
+
     def forget(self, stream: Stream) -> None:
         """Drop what waits on a stream that is closed."""
         if stream.queue:
@@ -99,10 +112,9 @@ class Sender:
             stream.queue.clear()
             stream.queued_bytes = 0
             stream.trailers = None
-
-    def reset(self, stream_id: int, code: ErrorCode) -> None:
-        """Send RST_STREAM."""
-        self._out.append(frames.rst_stream(stream_id, code))
+        if self._watched:
+            self._watched.pop(stream.id, None)
+            self._tell_unstuck([])  # there may be room now for the others
 
     def wake(self, stream: Stream) -> None:
         """Give a stream a turn again whose own window has changed."""
@@ -121,16 +133,7 @@ class Sender:
             credit = min(self.window.available, stream.send_window.available, self.max_frame_size)
             if credit <= 0:
                 continue
-            octets = stream.queue[0]
-            if len(octets) > credit:
-                stream.queue[0] = octets[credit:]
-                octets = octets[:credit]
-            else:
-                stream.queue.popleft()
-                self.queued_bytes -= ENTRY_BYTES
-            stream.queued_bytes -= len(octets)
-            self.queued_bytes -= len(octets)
-            self._emit(stream, octets, end_stream=stream.queue_ends and not stream.queue)
+            self._emit_queued(stream, credit)
             if stream.queue:
                 waiting[stream_id] = stream
                 continue
@@ -138,22 +141,50 @@ class Sender:
             drained.append(stream)
             if stream.trailers is not None:
                 self.headers(stream, stream.trailers, end_stream=True)
+        if self._watched:
+            self._tell_unstuck(drained)
         return drained
 
-    def stalled(self, now: float, stall_seconds: float, min_progress_bytes: int) -> list[Stream]:
-        """Return the streams of whose queues less than that many octets have left in that many seconds.
+    # How much waits, and who wants to know.
 
-        It sees progress only when it is called: about once a second.
+    @property
+    def overfull(self) -> bool:
+        """Whether more waits than the connection may hold: whoever has added to it loses its stream."""
+        return self.queued_bytes > self._max_bytes
+
+    def is_full(self, stream: Stream) -> bool:
+        """Tell whether so much waits on a stream that its peer gets no more credit for it."""
+        queue = stream.queue
+        return bool(queue) and stream.queued_bytes + ENTRY_BYTES * len(queue) > self._max_stream_bytes
+
+    def is_stuck(self, stream: Stream) -> bool:
+        """Tell whether so much waits on a stream, or on all together, that more of it should be held back.
+
+        If so, `take_unstuck` will tell when it may be asked again.
         """
-        overdue = []
-        for stream in self.queued.values():
-            left = stream.stalled_bytes - stream.queued_bytes
-            if stream.stalled_at is None or left >= min_progress_bytes:
-                stream.stalled_at = now
-                stream.stalled_bytes = stream.queued_bytes
-            elif now - stream.stalled_at > stall_seconds:
-                overdue.append(stream)
-        return overdue
+        self._crowded = self._is_crowded()
+        if not self._crowded and not self.is_full(stream):
+            return False
+        self._watched[stream.id] = stream
+        return True
+
+    def take_unstuck(self) -> list[int]:
+        """Return the streams that were stuck, and may be so no more, since the last call."""
+        unstuck, self._unstuck = self._unstuck, []
+        return unstuck
+
+    def _is_crowded(self) -> bool:  # at the bound itself streams are lost
+        return 2 * self.queued_bytes > self._max_bytes
+
+    def _tell_unstuck(self, drained: list[Stream]) -> None:
+        if self._crowded and not self._is_crowded():
+            self._crowded = False
+            self._unstuck += self._watched
+            self._watched.clear()
+            return
+        for stream in drained:
+            if self._watched.pop(stream.id, None) is not None:
+                self._unstuck.append(stream.id)
 
     def _enqueue(self, stream: Stream, octets: memoryview) -> None:
         if not stream.queue:
@@ -164,6 +195,19 @@ class Sender:
         stream.stalled_bytes += len(octets)
         self.queued_bytes += len(octets) + ENTRY_BYTES
         self.wake(stream)
+
+    def _emit_queued(self, stream: Stream, credit: int) -> None:
+        """Send the first entry of a stream's queue, or as much of it as there is credit for."""
+        octets = stream.queue[0]
+        if len(octets) > credit:
+            stream.queue[0] = octets[credit:]
+            octets = octets[:credit]
+        else:
+            stream.queue.popleft()
+            self.queued_bytes -= ENTRY_BYTES
+        stream.queued_bytes -= len(octets)
+        self.queued_bytes -= len(octets)
+        self._emit(stream, octets, end_stream=stream.queue_ends and not stream.queue)
 
     def _emit(self, stream: Stream, octets: bytes | memoryview, *, end_stream: bool) -> None:
         size = len(octets)

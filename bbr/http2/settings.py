@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
-from bbr.http2 import frames
+from bbr.http2 import faults, frames
 from bbr.http2.faults import ConnectionFault
-from bbr.http2.frames import MAX_WINDOW, ErrorCode, SettingId
+from bbr.http2.frames import MAX_WINDOW, SettingId
 
 DEFAULT_WINDOW_BYTES = 65_535
 
@@ -80,18 +80,18 @@ def read_peer_settings(payload: bytes, window: int, max_frame_size: int) -> tupl
         ConnectionFault: a value is out of its range, or the payload is no list of settings, or too long a one.
     """
     if len(payload) % frames.SETTING.size:
-        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "frame-size")
+        raise ConnectionFault(faults.SETTINGS_SIZE)
     if len(payload) > _MAX_ENTRIES * frames.SETTING.size:
-        raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "settings-flood")
+        raise ConnectionFault(faults.SETTINGS_FLOOD)
     for identifier, value in frames.SETTING.iter_unpack(payload):
         if identifier == SettingId.INITIAL_WINDOW_SIZE:
             if value > MAX_WINDOW:
-                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "initial-window-size")
+                raise ConnectionFault(faults.INITIAL_WINDOW_SIZE)
             window = value
         elif identifier == SettingId.MAX_FRAME_SIZE:
             if not frames.MIN_MAX_FRAME_SIZE <= value <= frames.MAX_MAX_FRAME_SIZE:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "max-frame-size")
+                raise ConnectionFault(faults.MAX_FRAME_SIZE)
             max_frame_size = value
         elif identifier == SettingId.ENABLE_PUSH and value > 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "enable-push")
+            raise ConnectionFault(faults.ENABLE_PUSH)
     return window, max_frame_size

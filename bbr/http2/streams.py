@@ -8,7 +8,7 @@ from bbr.http2.windows import ReceiveWindow, SendWindow
 class Stream:
     """A stream between its request's HEADERS and its end or reset (RFC 9113, section 5.1: open or half-closed).
 
-    A stream that is in a connection's table is not closed; whichever side is done says so here.
+    A stream that is in a connection's StreamTable is not closed; whichever side is done says so here.
 
     Attributes:
         id: odd.
@@ -23,7 +23,6 @@ class Stream:
         trailers: the block that ends the stream after the queue.
         withheld_bytes: credit that the peer gets when the queue is short again, and the owner wants more.
         paused: the owner wants no more for the time being.
-        watched: the owner wants to know when nothing waits any more.
         stalled_at: when what waits was last seen to make progress, in seconds; None while nothing waits.
         stalled_bytes: how much waited then, and how much has come to it since.
         answered: some DATA has left; a reset after that is normal (Envoy resets every ext_proc stream).
@@ -44,7 +43,6 @@ class Stream:
         "stalled_at",
         "stalled_bytes",
         "trailers",
-        "watched",
         "withheld_bytes",
     )
 
@@ -61,7 +59,6 @@ class Stream:
         self.trailers: bytes | None = None
         self.withheld_bytes = 0
         self.paused = False
-        self.watched = False
         self.stalled_at: float | None = None
         self.stalled_bytes = 0
         self.answered = False

@@ -4,7 +4,7 @@ Source: gRPC over HTTP/2 (PROTOCOL-HTTP2.md).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final, Protocol
 
@@ -57,6 +57,10 @@ class Handler(Protocol):
 
     def over(self) -> None:
         """Let go of everything: the call is over, however it ended. Called once."""
+
+
+# Makes the handler of a new call, whose header section it is given.
+NewHandler = Callable[[FieldSection], Handler]
 
 
 class Call:

@@ -3,7 +3,7 @@
 Sans-IO: time is an argument, and faults of ours are handed to the owner, which logs them.
 """
 
-import sys
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,29 +11,32 @@ from typing import Final
 
 from bbr.http2.connection import Connection
 from bbr.http2.events import DataReceived, Event, RequestReceived, StreamReset, TrailersReceived
-from bbr.http2.fields import Entry, FieldSection
+from bbr.http2.fields import FieldSection
 from bbr.http2.frames import ErrorCode
 from bbr.http2.settings import Settings
 from bbr.rpc import calls
-from bbr.rpc.calls import Call, Handler
+from bbr.rpc.calls import Call, NewHandler
 from bbr.rpc.messages import MessageError, MessageReader, frame
+from bbr.rpc.openings import Openings
 from bbr.rpc.status import Status, StatusCode
 
-_UNIMPLEMENTED: Final = Status(StatusCode.UNIMPLEMENTED, "no such method")
-_BAD_TIMEOUT: Final = Status(StatusCode.INTERNAL, "grpc-timeout is malformed")
 _TIMEOUT: Final = Status(StatusCode.DEADLINE_EXCEEDED, "the call's grpc-timeout is over")
 _CUT_OFF: Final = Status(StatusCode.INTERNAL, "the call ended inside of a message")
 _OUR_FAULT: Final = Status(StatusCode.INTERNAL, "the router failed on this request")
 
-
 # Of a message that is longer and not complete its handler is told.
 _LONG_MESSAGE_BYTES: Final = 64 << 10
 
-# Makes the handler of a new call, whose header section it is given.
-NewHandler = Callable[[FieldSection], Handler]
 
-# How a call begins: the block that refuses it, or else its handler's maker, its timeout in seconds and its encoding.
-_Opening = tuple[bytes, NewHandler | None, float | None, bytes | None]
+class Rest:
+    """Messages of a call that have come and wait for the connection's next turn: nothing else is looked at before."""
+
+    __slots__ = ("call", "end_stream", "messages")
+
+    def __init__(self, call: Call, messages: Sequence[bytes], end_stream: bool) -> None:
+        self.call = call
+        self.messages = messages
+        self.end_stream = end_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +48,14 @@ class Services:
         max_message_bytes: a longer message is refused.
         failed: called with an exception of ours; its call ends with INTERNAL, and no other notices.
         reset: called with the reason of each stream that is reset for a fault of its peer's, or for a slow one.
+        clock: tells when the time of a turn is over; see `RpcConnection.receive`.
     """
 
     methods: Mapping[bytes, NewHandler]
     max_message_bytes: int
     failed: Callable[[Exception], None]
     reset: Callable[[str], None] = lambda reason: None
+    clock: Callable[[], float] = lambda: 0.0
 
 
 class RpcConnection:
@@ -72,8 +77,10 @@ class RpcConnection:
         self._http2 = Connection(settings, now)
         self._busy: deque[Call] = deque()  # their handlers are pending; each call stands there once
         self._stuck: dict[int, Call] = {}  # pending as well, and their answers wait for credit
-        self._last_entries: Sequence[Entry] | None = None
-        self._last_opening: _Opening = (b"", None, None, None)
+        self._openings = Openings(services.methods)
+        self._clock = services.clock
+        self._until = math.inf  # of the turn that goes on
+        self._rest: Rest | None = None
 
     @property
     def closed(self) -> bool:
@@ -92,18 +99,36 @@ class RpcConnection:
 
     @property
     def more(self) -> bool:
-        """Whether there may be frames that have come and were not looked at; see `receive`."""
-        return self._http2.more
+        """Whether there may be something that has come and was not looked at; see `receive`."""
+        return self._http2.more or self._rest is not None
 
-    def receive(self, octets: bytes, now: float, most: int = sys.maxsize) -> None:
-        """Take octets from the peer, `most` frames of them. Never raises; see `Services.failed`."""
+    def receive(self, octets: bytes, now: float, until: float = math.inf) -> None:
+        """Take octets from the peer at `now`. Never raises; see `Services.failed`.
+
+        A turn may have its time: after `until`, by `Services.clock`, nothing new is begun, be it a frame or a message.
+        While there is `more`, call it again, without octets.
+        """
         try:
-            for event in self._http2.receive(octets, now, most):
-                self._handle(event, now)
+            self._until = until
+            self._http2.feed(octets, now)
+            clock = self._clock
+            if self._rest is None or (self._take_rest(self._rest, now) and clock() < until):
+                for event in self._http2.events():
+                    if event is not None:
+                        self._handle(event, now)
+                    if clock() >= until:
+                        break
             if self._stuck:
                 self._unstick()
         except Exception as error:
             self._abandon(error, now)
+
+    def _take_rest(self, rest: Rest, now: float) -> bool:
+        """Go on with messages that have come; True if none is left."""
+        self._rest = None
+        if self.calls.get(rest.call.stream_id) is rest.call:
+            self._messages(rest.call, rest.messages, now, end_stream=rest.end_stream)
+        return self._rest is None
 
     @property
     def pending(self) -> bool:
@@ -146,6 +171,8 @@ class RpcConnection:
             for event in self._http2.expire(now):
                 self._handle(event, now)
             self._expire_calls(now)
+            if self._stuck:
+                self._unstick()  # by what has been reset
         except Exception as error:
             self._abandon(error, now)
 
@@ -210,14 +237,13 @@ class RpcConnection:
                 self._finish(call)
         else:
             self.fault = event.reason
+            self._rest = None
 
     def _request(self, stream_id: int, section: FieldSection, now: float, *, end_stream: bool) -> None:
-        if section.entries is not self._last_entries:  # alike field blocks share them, and a gateway's are alike
-            self._last_opening = self._opening(section)
-            self._last_entries = section.entries
-        refusal, new_handler, seconds, encoding = self._last_opening
+        opening = self._openings.of(section)
+        new_handler = opening.new_handler
         if new_handler is None:
-            self._http2.send_headers(stream_id, refusal, end_stream=True)
+            self._http2.send_headers(stream_id, opening.refusal, end_stream=True)
             return
         try:
             handler = new_handler(section)
@@ -225,60 +251,60 @@ class RpcConnection:
             self._services.failed(error)
             self._http2.send_headers(stream_id, calls.trailers(_OUR_FAULT, alone=True), end_stream=True)
             return
-        reader = MessageReader(self._services.max_message_bytes, encoding)
-        deadline = None if seconds is None else now + seconds
+        reader = MessageReader(self._services.max_message_bytes, opening.encoding)
+        deadline = None if opening.seconds is None else now + opening.seconds
         call = self.calls[stream_id] = Call(stream_id, handler, reader, now, deadline)
         if end_stream:
             self._finish(call)
 
-    def _opening(self, section: FieldSection) -> _Opening:
-        """Read what a request's header section says of its call."""
-        refusal = calls.http_refusal(section)
-        if refusal is not None:
-            return refusal, None, None, None
-        new_handler = self._services.methods.get(section.get(b":path") or b"")
-        if new_handler is None:
-            return calls.trailers(_UNIMPLEMENTED, alone=True), None, None, None
-        timeout = section.get(b"grpc-timeout")
-        seconds = None if timeout is None else calls.timeout_seconds(timeout)
-        if timeout is not None and seconds is None:
-            return calls.trailers(_BAD_TIMEOUT, alone=True), None, None, None
-        return b"", new_handler, seconds, section.get(b"grpc-encoding")
-
     def _data(self, call: Call, data: bytes, now: float, *, end_stream: bool) -> None:
+        try:
+            messages = call.reader.feed(data)
+        except MessageError as refused:
+            self._refuse_message(call, refused)
+            return
+        self._messages(call, messages, now, end_stream=end_stream)
+
+    def _refuse_message(self, call: Call, refused: MessageError) -> None:
+        """End a call for a message that can't be read."""
+        handler = call.handler
+        if refused.size:  # the handler may have a better answer
+            self._answer(call, lambda: handler.expect(refused.size))
+        if call.stream_id in self.calls:
+            self._end(call, refused.status)
+
+    def _messages(self, call: Call, messages: Sequence[bytes], now: float, *, end_stream: bool) -> None:
+        """Let a call's handler take messages, as many as there is time for: at least one."""
         handler = call.handler
         reader = call.reader
         was_pending = handler.pending
         answers: list[bytes] = []
-        fault: Status | None = None
+        taken = 0
         try:
-            try:
-                messages = reader.feed(data)
-            except MessageError as error:
-                messages = ()
-                fault = error.status
-                if error.size:  # the handler may have a better answer
-                    answers += handler.expect(error.size)
-            if messages:
-                call.heard = now
             for message in messages:
                 answers += handler.receive(message)
-            if reader.begun_bytes > _LONG_MESSAGE_BYTES:
+                taken += 1
+                if taken < len(messages) and self._clock() >= self._until:
+                    break
+            if reader.begun_bytes > _LONG_MESSAGE_BYTES and taken == len(messages):
                 answers += handler.expect(reader.begun_bytes)
                 reader.begun_bytes = 0
         except Exception as error:
             self._fail(call, error)
             return
+        if taken:
+            call.heard = now
         if answers:
             self._send(call, answers)
-        status = handler.end or fault
-        if status is not None:
-            self._end(call, status)
+        if handler.end is not None:
+            self._end(call, handler.end)
             return
         if handler.pending and not was_pending:
             self._http2.pause(call.stream_id)
             self._busy.append(call)
-        if end_stream:
+        if taken < len(messages):
+            self._rest = Rest(call, messages[taken:], end_stream)
+        elif end_stream:
             self._finish(call)
 
     def _answer(self, call: Call, ask: Callable[[], Sequence[bytes]]) -> None:

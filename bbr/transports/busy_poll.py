@@ -5,27 +5,32 @@ what one request alone waits for. Whoever has a processor to spare can have it k
 """
 
 import asyncio
-import time
+from collections.abc import Callable
 
 
 class BusyPoll:
-    """Let the running event loop look for news without waiting, until nothing has come for so many seconds."""
+    """Let the running event loop look for news without waiting, until nothing has come for so many seconds.
 
-    def __init__(self, seconds: float) -> None:
+    Args:
+        seconds: see above.
+        clock: finer than the loop's: uvloop's counts in milliseconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self._seconds = seconds
+        self._clock = clock
         self._until = 0.0
         self._awake = False
 
     def touch(self) -> None:
         """Note that something has come."""
-        # Not the loop's clock: uvloop's counts in milliseconds.
-        self._until = time.perf_counter() + self._seconds
+        self._until = self._clock() + self._seconds
         if not self._awake:
             self._awake = True
             self._poll()
 
     def _poll(self) -> None:
-        if time.perf_counter() < self._until:
+        if self._clock() < self._until:
             asyncio.get_running_loop().call_soon(self._poll)  # a loop with something to call does not wait for events
         else:
             self._awake = False

@@ -1,11 +1,12 @@
-"""One connection of the native transport: an asyncio Protocol between a socket, perhaps TLS, and an RpcConnection.
+"""One connection of the native transport: a protocol of asyncio's between a socket, perhaps TLS, and an RpcConnection.
 
 One write for each read. What takes time is looked after by `tick`: no timer outlives its connection.
 """
 
 import asyncio
 import logging
-import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from bbr.http2 import frames
@@ -16,25 +17,50 @@ from bbr.transports.health_calls import SHUTTING_DOWN, Watch
 
 log = logging.getLogger(__name__)
 
-# A peer that has not read for this long is cut off; what it left unread is bounded by then.
-WRITE_STALL_SECONDS: Final = 60.0
-# Between the GOAWAY that refuses nothing and the one that does, at most: for a peer that does not say that it has read
-# the first one. A gateway that is busy needs longer than one would think: seconds, on a machine that starves.
-GOAWAY_GAP_SECONDS: Final = 5.0
-# After our last octet the peer's are read and dropped, for so long and so many: closing a socket with unread input
-# resets it, and a reset can overtake the GOAWAY and the answers before it. (golang waits 1 s here, nginx up to 30 s.)
-LINGER_SECONDS: Final = 1.0
-# A read of 256 KiB may hold 20,000 frames that do nothing, or 5,000 requests that are reset at once: tens of
-# milliseconds for which all other connections would wait. So only so many frames are received at a time (a read full of
-# long DATA has 16), and what is left after a moment waits for its connection's next turn.
-FRAMES_AT_ONCE: Final = 64
-MOMENT_SECONDS: Final = 0.001
-LINGER_BYTES: Final = 16 << 20
+# libuv reads again at once, up to 32 times, while a read has filled its buffer (uvloop's has 250 KiB): all of these are
+# one turn of the event loop. A shorter read is the last of its turn.
+FULL_READ_BYTES: Final = 64 << 10
+
+
+class Stage:
+    """Where a connection stands in its life; it only moves on. Plain integers, in order."""
+
+    SERVING: Final = 0
+    AWAY: Final = 1  # its end is announced, and nothing is refused yet
+    DRAINING: Final = 2  # new calls are refused; it is closed after the last one
+    CLOSING: Final = 3  # all that we will ever write is written, and waits to be taken
+    LINGERING: Final = 4  # it is taken; what the peer still sends is dropped, so that no reset overtakes it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How long a connection waits, and works at a time.
+
+    Attributes:
+        moment_seconds: of work in a turn of the event loop, for which all other connections wait. A read of 250 KiB may
+            hold 20,000 frames that do nothing, or 5,000 requests that are reset at once: tens of milliseconds.
+        write_stall_seconds: a peer that has not read for this long is cut off; what it left unread is bounded by then.
+        goaway_gap_seconds: between the GOAWAY that refuses nothing and the one that does, at most: for a peer that does
+            not say that it has read the first one. A gateway that is busy needs longer than one would think: seconds,
+            on a machine that starves.
+        linger_seconds: after our last octet the peer's are read and dropped, for so long: closing a socket with unread
+            input resets it, and a reset can overtake the GOAWAY and the answers before it. (golang waits 1 s here,
+            nginx up to 30 s.)
+        linger_bytes: and so many.
+    """
+
+    moment_seconds: float = 0.001
+    write_stall_seconds: float = 60.0
+    goaway_gap_seconds: float = 5.0
+    linger_seconds: float = 1.0
+    linger_bytes: int = 16 << 20
 
 
 class Owner(Protocol):
     """What a connection asks of its server."""
 
+    clock: Callable[[], float]
+    pace: Pace
     grace_seconds: float
     busy_poll: BusyPoll | None
 
@@ -54,11 +80,11 @@ class Owner(Protocol):
         """Let a connection go."""
 
 
-class UvConnection(asyncio.Protocol):
-    """One socket.
+class UvConnection:
+    """One socket. No subclass of asyncio.Protocol, which would keep a compiler from making it fast: it is used as one.
 
     Attributes:
-        retire_at: when the connection is too old, in the loop's seconds; None for never.
+        retire_at: when the connection is too old, in seconds of the owner's clock; None for never.
         scheduled: its server will call `work`.
     """
 
@@ -66,14 +92,16 @@ class UvConnection(asyncio.Protocol):
         self.retire_at: float | None = None
         self.scheduled = False
         self._owner = owner
-        self._loop = asyncio.get_running_loop()
+        self._clock = owner.clock
+        self._pace = owner.pace
         self._tls: TlsSession | None = None
-        self._announced = False  # that the connection will end
-        self._draining = False
-        self._behind = False  # frames that have come wait for this connection's turn, and no more is read meanwhile
-        self._stalled_since: float | None = None
-        self._ended = False  # all that we will ever write is written
-        self._linger_until: float | None = None
+        self._stage = Stage.SERVING
+        self._reading = True  # as the transport was told last
+        self._behind = False  # its turn was over before all was received: no more is read until it had another
+        self._stalled_since: float | None = None  # the peer does not read, or we have ended
+        self._turn_ends = 0.0
+        self._reads_on = False  # the next read may belong to the same turn
+        self._linger_until = 0.0
         self._dropped_bytes = 0
 
     # What the event loop calls.
@@ -81,7 +109,7 @@ class UvConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet the peer, or turn it away."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
-        rpc = self._owner.admit(self, self._loop.time())
+        rpc = self._owner.admit(self, self._clock())
         if rpc is None:
             self._transport.set_protocol(asyncio.Protocol())  # which hears of nothing
             self._transport.abort()
@@ -93,17 +121,17 @@ class UvConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Receive, and write all that this calls for at once."""
-        if self._ended:
+        if self._stage >= Stage.CLOSING:
             self._drop(len(data))
             return
+        now = self._clock()
+        if not self._reads_on:
+            self._turn_ends = now + self._pace.moment_seconds
+        self._reads_on = len(data) >= FULL_READ_BYTES
         try:
-            if self._tls is None:
-                self._receive(data)
-                self._flush()
-            else:
-                self._receive_tls(self._tls, data)
-            if self._has_work():
-                self._owner.schedule(self)
+            self._receive(data, now)
+            self._flush()
+            self._go_on()
         except Exception:
             self._fail()
         if self._owner.busy_poll is not None:
@@ -112,7 +140,7 @@ class UvConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Close: HTTP/2 has no half-closed connections. What is yet to be written has as long as any other."""
         if self._stalled_since is None:
-            self._stalled_since = self._loop.time()
+            self._stalled_since = self._clock()
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -123,23 +151,18 @@ class UvConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Stop producing and reading: the peer does not read."""
-        if self._ended or self._transport.is_closing():
-            return
-        self._stalled_since = self._loop.time()
-        self._rpc.hold(True)
-        self._transport.pause_reading()
+        if self._stage < Stage.CLOSING and not self._transport.is_closing():
+            self._stalled_since = self._clock()
+            self._rpc.hold(True)
+            self._read_or_not()
 
     def resume_writing(self) -> None:
         """Go on."""
-        if self._ended or self._transport.is_closing():
-            return
-        self._stalled_since = None
-        if not self._behind:
-            self._transport.resume_reading()
-        self._rpc.hold(False)
-        self._flush()
-        if self._has_work():
-            self._owner.schedule(self)
+        if self._stage < Stage.CLOSING and not self._transport.is_closing():
+            self._stalled_since = None
+            self._rpc.hold(False)
+            self._flush()
+            self._go_on()
 
     # What the server calls.
 
@@ -147,7 +170,7 @@ class UvConnection(asyncio.Protocol):
     def may_refuse(self) -> bool:
         """Whether new calls can be refused at no loss: the peer has read that there are none, or is greeting yet."""
         greeting = self._tls is not None and not self._tls.ready
-        return (self._rpc.goaway_read or greeting) and not self._draining
+        return (self._rpc.goaway_read or greeting) and self._stage < Stage.DRAINING
 
     @property
     def calls(self) -> int:
@@ -162,26 +185,31 @@ class UvConnection(asyncio.Protocol):
     def work(self) -> bool:
         """Do what waits for this connection's turn, a millisecond's or two; True if there is more.
 
-        That is to receive more of a long read, and to let one exchange do a bit of what is pending on it.
+        That is to receive more of what has come, and to let one exchange do a bit of what is pending on it.
         """
-        if self._ended or self._transport.is_closing():
+        if self._stage >= Stage.CLOSING or self._transport.is_closing():
             return False
+        now = self._clock()
+        self._turn_ends = now + self._pace.moment_seconds
+        self._reads_on = False
         try:
             if self._behind and self._stalled_since is None:
-                self._receive(b"")
+                self._receive(b"", now)
             if self._rpc.pending:
-                self._rpc.work(self._loop.time())
+                self._rpc.work(now)
             self._flush()
+            self._read_or_not()
         except Exception:
             self._fail()
         return self._has_work()
 
     def tick(self, now: float) -> None:
         """See to what is overdue."""
-        if self._stalled_since is not None and now - self._stalled_since > WRITE_STALL_SECONDS:
-            log.info("a peer has not read for %g s: its connection is cut off", WRITE_STALL_SECONDS)
+        stall = self._pace.write_stall_seconds
+        if self._stalled_since is not None and now - self._stalled_since > stall:
+            log.info("a peer has not read for %g s: its connection is cut off", stall)
             self.abort()
-        elif self._ended:
+        elif self._stage >= Stage.CLOSING:
             self._linger(now)
         elif not self._transport.is_closing():
             try:
@@ -205,63 +233,94 @@ class UvConnection(asyncio.Protocol):
         One that is still in its TLS handshake then has carried nothing, and is closed like one that comes too late.
         """
         self._rpc.shut_down(refuse=refuse)
-        self._announced = True
-        self._draining = self._draining or refuse
+        self._stage = max(self._stage, Stage.DRAINING if refuse else Stage.AWAY)
         self._flush()
 
     def abort(self) -> None:
         """Close without waiting for anything."""
         self._transport.abort()
 
-    # The rest.
+    # Receiving and sending.
 
-    def _has_work(self) -> bool:
-        readable = self._behind and self._stalled_since is None
-        return (readable or self._rpc.pending) and not self._ended
+    def _receive(self, data: bytes, now: float) -> None:
+        """Receive for as long as the turn lasts."""
+        if self._tls is not None:
+            data = self._decrypt(self._tls, data, now)
+        if self._stage < Stage.CLOSING:
+            self._rpc.receive(data, now, self._turn_ends)
+            self._behind = self._rpc.more or (self._reads_on and self._clock() >= self._turn_ends)
 
-    def _receive(self, data: bytes) -> None:
-        """Receive for a moment, or some frames, whichever is more; until the rest is received no more is read."""
-        now = self._loop.time()
-        self._rpc.receive(data, now, FRAMES_AT_ONCE)
-        if not self._rpc.more and not self._behind:
-            return
-        until = time.perf_counter() + MOMENT_SECONDS
-        while self._rpc.more and time.perf_counter() < until:
-            self._rpc.receive(b"", now, FRAMES_AT_ONCE)
-        was_behind, self._behind = self._behind, self._rpc.more
-        if self._behind:
-            self._transport.pause_reading()
-        elif was_behind and self._stalled_since is None:
-            self._transport.resume_reading()
-
-    def _receive_tls(self, tls: TlsSession, data: bytes) -> None:
+    def _decrypt(self, tls: TlsSession, data: bytes, now: float) -> bytes:
         greeted = tls.ready
         try:
             data = tls.receive(data)
             if tls.ready and not greeted:
                 tls.check_peer()
         except TlsError as error:
-            self._owner.failed("TLS", str(error), self._loop.time())
+            self._owner.failed("TLS", str(error), now)
             self._close()
+            return b""
+        return data
+
+    def _go_on(self) -> None:
+        """After a turn: ask for another if there is work, and read or not."""
+        self._read_or_not()
+        if self._has_work():
+            self._owner.schedule(self)
+
+    def _has_work(self) -> bool:
+        if self._stage >= Stage.CLOSING:
+            return False
+        return self._rpc.pending or (self._behind and self._stalled_since is None)
+
+    def _read_or_not(self) -> None:
+        if self._stage < Stage.CLOSING:
+            self._read(self._stalled_since is None and not self._behind)
+
+    def _read(self, wanted: bool) -> None:
+        if wanted != self._reading:
+            self._reading = wanted
+            if wanted:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def _flush(self) -> None:
+        if self._stage >= Stage.CLOSING or self._transport.is_closing():
             return
-        if data:
-            self._receive(data)
-        self._flush()
-        if tls.ended and not self._ended:
+        octets = self._rpc.take_output()
+        if self._tls is not None:
+            octets = self._tls.send(octets)
+        if octets:
+            self._transport.write(octets)
+        if self._rpc.closed:
+            self._owner.failed("HTTP/2", self._rpc.fault, self._clock())
             self._close()
+        elif not self._rpc.more and self._is_over():
+            self._close()
+
+    def _is_over(self) -> bool:
+        """Tell whether nothing is left to do: the peer sends no more, or it is to send no more and all is answered."""
+        if self._tls is not None and self._tls.ended:
+            return True
+        return self._stage == Stage.DRAINING and self._rpc.idle
+
+    # The end.
 
     def _expire(self, now: float) -> None:
         self._rpc.expire(now)
-        if self.retire_at is not None and (now >= self.retire_at or (self._announced and self.may_refuse)):
-            self._retire(now)
+        if self.retire_at is not None:
+            announced = self._stage >= Stage.AWAY
+            if now >= self.retire_at or (announced and self.may_refuse):
+                self._retire(now)
         self._flush()
 
     def _retire(self, now: float) -> None:
         """Take the next step towards the end of a connection that is too old."""
-        if not self._announced:
+        if self._stage < Stage.AWAY:
             self.drain(refuse=False)
-            self.retire_at = now + GOAWAY_GAP_SECONDS
-        elif not self._draining:
+            self.retire_at = now + self._pace.goaway_gap_seconds
+        elif self._stage < Stage.DRAINING:
             self.retire_at = now + self._owner.grace_seconds
             self.drain(refuse=True)
         else:
@@ -276,25 +335,11 @@ class UvConnection(asyncio.Protocol):
         self._transport.write(goaway if self._tls is None else self._tls.send(goaway))
         self._close()
 
-    def _flush(self) -> None:
-        if self._ended or self._transport.is_closing():
-            return
-        octets = self._rpc.take_output()
-        if self._tls is not None:
-            octets = self._tls.send(octets)
-        if octets:
-            self._transport.write(octets)
-        if self._rpc.closed:
-            self._owner.failed("HTTP/2", self._rpc.fault, self._loop.time())
-            self._close()
-        elif self._draining and self._rpc.idle:
-            self._close()
-
     def _close(self) -> None:
         """Say no more, and close once the peer has taken what was said; it has as long as any other."""
-        self._ended = True
+        self._stage = Stage.CLOSING
         self._behind = False
-        self._stalled_since = self._loop.time()
+        self._stalled_since = self._clock()
         if self._tls is not None:
             self._transport.write(self._tls.close())
         try:
@@ -302,18 +347,19 @@ class UvConnection(asyncio.Protocol):
         except OSError:  # asyncio's own loop says so here if the peer has reset the connection; uvloop, later
             self.abort()
             return
-        self._transport.resume_reading()  # to drop it, and to see the peer's end
+        self._read(True)  # to drop it, and to see the peer's end
 
     def _drop(self, size: int) -> None:
         self._dropped_bytes += size
-        if self._dropped_bytes > LINGER_BYTES:
-            self._transport.pause_reading()
+        if self._dropped_bytes > self._pace.linger_bytes:
+            self._read(False)
 
     def _linger(self, now: float) -> None:
         if self._transport.get_write_buffer_size() or self._transport.is_closing():
             return
-        if self._linger_until is None:
+        if self._stage < Stage.LINGERING:
+            self._stage = Stage.LINGERING
             self._stalled_since = None
-            self._linger_until = now + LINGER_SECONDS
+            self._linger_until = now + self._pace.linger_seconds
         elif now >= self._linger_until:
             self._transport.close()

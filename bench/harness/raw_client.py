@@ -11,6 +11,7 @@ from bbr.http2.settings import Settings
 from bbr.models.registry import BaseModel, Registry
 from bbr.transports.serving import Serving
 from bbr.transports.uv import UvServer
+from bbr.transports.uv_connection import Pace
 from bench.harness import messages
 from bench.harness.grpc_client import PROCESS, framed
 from bench.harness.h2_frames import (
@@ -38,9 +39,15 @@ class UvRig:
     Attributes:
         started: exchanges that began.
         ended: those whose stream is over.
+
+    Args:
+        pace: of each connection.
+        limits: fields of Settings.
     """
 
-    def __init__(self, new_exchange: Callable[..., Exchange] = Exchange, **limits: float) -> None:
+    def __init__(
+        self, new_exchange: Callable[..., Exchange] = Exchange, *, pace: Pace | None = None, **limits: float
+    ) -> None:
         self.started = 0
         self.ended: list[Exchange] = []
         self._new = new_exchange
@@ -50,6 +57,7 @@ class UvRig:
             new_exchange=self._begin,
             tick_seconds=0.01,
             settings=Settings(**limits),
+            pace=pace,
         )
 
     def _begin(self, call: CallFields) -> Exchange:
@@ -67,7 +75,7 @@ class UvRig:
 
     async def left_nothing(self) -> None:
         """Await the end of all connections: no exchange, task or file is left of them."""
-        while self.server._connections or len(self.ended) < self.started or open_files() > self._files:  # noqa: ASYNC110
+        while self.server.roster.connections or len(self.ended) < self.started or open_files() > self._files:  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert len({id(each) for each in self.ended}) == len(self.ended) == self.started
         assert asyncio.all_tasks() == self._tasks

@@ -45,7 +45,7 @@ def assert_sound(connection: Connection, output: bytes, gone: set[int], last_ids
         elif isinstance(frame, wire.GoAwayFrame):
             last_ids.append(frame.last_stream_id)
     assert last_ids == sorted(last_ids, reverse=True)
-    whole = connection._window
+    whole = connection._receiver._window
     assert whole.available + whole.unsent == whole.size
     assert connection._sender.window.available >= 0
     for stream in connection.streams.values():

@@ -66,7 +66,7 @@ class Ours:
         return stream_id in self.connection.streams
 
     def has_reset(self, octets: bytes) -> bool:
-        return int.from_bytes(octets[5:9], "big") in self.connection._reset_ids
+        return int.from_bytes(octets[5:9], "big") in self.connection._table._reset_ids
 
     @staticmethod
     def answer(event: Event) -> Answer | None:

@@ -345,7 +345,7 @@ class Walk(RuleBasedStateMachine):
 
     @invariant()
     def credit_is_conserved(self) -> None:
-        whole = self.connection._window
+        whole = self.connection._receiver._window
         assert whole.available == self.peer_credit
         assert whole.available + whole.unsent == whole.size == LIMITS.connection_window_bytes
         for number, stream in self.connection.streams.items():

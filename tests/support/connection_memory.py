@@ -33,7 +33,7 @@ def held(connection: Connection) -> Held:
     sender = connection._sender
     output = sum(map(len, sender._out))
     waiting = sum(stream.queued_bytes for _, stream in connection.streams.items())  # a test counts values()
-    block = sum(map(len, connection._block[3])) if connection._block else 0
+    block = connection._receiver.block.size if connection._receiver.block else 0
     return Held(len(connection.streams), output + waiting, sum(map(len, connection._reader._parts)) + block)
 
 

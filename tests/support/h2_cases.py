@@ -97,14 +97,14 @@ def assert_alive(peer: Peer) -> None:
 
 def assert_conserved(peer: Peer) -> None:
     """All credit that the peer used is given back, or is waiting to be."""
-    window = peer.connection._window
+    window = peer.connection._receiver._window
     assert window.available == peer.credit
     assert window.available + window.unsent == window.size
 
 
 def unused_ids(peer: Peer) -> Iterator[int]:
     """Give ids above all that were used."""
-    return itertools.count(max(peer.connection._highest_id, 1) + 2 | 1, 2)
+    return itertools.count(max(peer.connection._table.highest_id, 1) + 2 | 1, 2)
 
 
 __all__ = ["CHUNKS", "Case", "assert_alive", "assert_conserved", "assert_failed", "play", "rows"]

@@ -12,6 +12,7 @@ from bbr.models.registry import Registry
 from bbr.tls.credentials import self_signed
 from bbr.transports.serving import ConnectionLimits, Serving
 from bbr.transports.uv import UvServer
+from bbr.transports.uv_connection import Pace
 from bench.harness.certificates import client_context
 from bench.harness.grpc_client import GrpcFrames
 
@@ -28,6 +29,7 @@ class Uv:
         tls: serve TLS.
         limits: fields of ConnectionLimits.
         jitter: of the connections' ages.
+        pace: of each connection.
         settings: fields of Settings.
     """
 
@@ -38,6 +40,7 @@ class Uv:
         tls: bool = False,
         limits: dict[str, float] | None = None,
         jitter: float = 0.5,
+        pace: Pace | None = None,
         **settings: Any,
     ) -> None:
         self.tls = tls
@@ -52,6 +55,7 @@ class Uv:
             limits=ConnectionLimits(**(limits or {})),
             credentials=CREDENTIALS if tls else None,
             jitter=lambda: jitter,
+            pace=pace,
         )
 
     async def __aenter__(self) -> Self:
@@ -74,7 +78,7 @@ class Uv:
     @property
     def connections(self) -> int:
         """How many connections the server has."""
-        return len(self.server._connections)
+        return len(self.server.roster.connections)
 
     async def all_gone(self) -> None:
         """Await the end of every connection."""

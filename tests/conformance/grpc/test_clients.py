@@ -56,7 +56,7 @@ async def test_h10_a_thousand_concurrent_streams():
             await asyncio.gather(*(stream.write(HEAD) for stream in streams))
             while server.started < 1000:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
-            (connection,) = server.server._connections
+            (connection,) = server.server.roster.connections
             assert len(connection._rpc.calls) == 1000
             assert not server.ended
             await asyncio.gather(*(stream.write(WHOLE) for stream in streams))
@@ -121,7 +121,7 @@ async def test_h10_keepalive_pings(monkeypatch):
         await stream.done_writing()
         assert len([answer async for answer in stream]) == 2
         assert await stream.code() == grpc.StatusCode.OK
-        assert len(server.server._connections) == 1
+        assert len(server.server.roster.connections) == 1
 
 
 @in_loop
@@ -131,12 +131,12 @@ async def test_h10_a_graceful_goaway():
         await running.write(HEAD)
         watch = client.unary_stream(WATCH)(b"")
         assert await watch.read() == health.check(serving=True)
-        (first,) = server.server._connections
+        (first,) = server.server.roster.connections
         first.drain(refuse=False)
         await client.wait_for_state_change(grpc.ChannelConnectivity.READY)
         # A new call gets a new connection; those that run end where they are.
         assert await exchange(client) == ["request_headers", "request_body"]
-        assert len(server.server._connections) == 2
+        assert len(server.server.roster.connections) == 2
         first.drain(refuse=True)
         await running.write(WHOLE)
         await running.done_writing()
@@ -146,5 +146,5 @@ async def test_h10_a_graceful_goaway():
         last = await watch.read()
         assert HealthCheckResponse.FromString(last).status == HealthCheckResponse.NOT_SERVING
         assert await watch.code() == grpc.StatusCode.UNAVAILABLE
-        while first in server.server._connections:  # noqa: ASYNC110
+        while first in server.server.roster.connections:  # noqa: ASYNC110
             await asyncio.sleep(0.001)

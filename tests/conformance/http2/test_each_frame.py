@@ -197,7 +197,7 @@ def test_d5_no_state_is_kept():
     peer = Peer()
     peer.send(*(priority(stream_id, 0) for stream_id in range(3, 1003, 2)))
     assert peer.connection.streams == {}
-    assert len(peer.connection._reset_ids) == 0
+    assert len(peer.connection._table._reset_ids) == 0
     assert_alive(peer)
 
 

@@ -37,7 +37,7 @@ class Setup:
         self.gateway = stack.enter_context(envoy.gateway(config))
 
     def connections(self) -> list:
-        return list(self.router._server._connections)
+        return list(self.router._server.roster.connections)
 
     def upload(self, client: H2Client, size: int) -> int:
         """Send a part of BODY, and await it at the router."""

@@ -208,10 +208,10 @@ def test_e6_one_octet_over_the_streams_window_in_good_faith():
 def test_e6_one_octet_over_the_connections_window(chunk):
     peer = Peer(SMALL, chunk=chunk)
     peer.send(OPEN, headers(3, POST_BLOCK))
-    peer.connection._window.available = 20_000
+    peer.connection._receiver._window.available = 20_000
     peer.send(data(1, bytes(10_000)), data(3, bytes(10_000)))
     assert not peer.connection.closed
-    peer.connection._window.available = 20_000
+    peer.connection._receiver._window.available = 20_000
     peer.send(data(1, bytes(10_000)), data(3, bytes(10_001)))
     assert_failed(peer, FLOW_CONTROL_ERROR)
 

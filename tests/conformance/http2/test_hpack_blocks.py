@@ -283,7 +283,7 @@ def test_f10_the_memo_is_bounded():
         peer.send(headers(2 * place + 1, HEAD + literal(b"x-trace", value) * (place % 12)), rst_stream(2 * place + 1))
         peer.connection._cancelled = 0
         peer.now += 1
-    decoder = peer.connection._decoder
+    decoder = peer.connection._receiver._decoder
     assert len(decoder._blocks) <= 256
     assert len(decoder._literals) <= 1024
     held = sum(sys.getsizeof(key) for key in (*decoder._blocks, *decoder._literals))

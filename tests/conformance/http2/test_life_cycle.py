@@ -11,6 +11,7 @@ from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
 from bbr.http2 import frames as wire
 from bbr.transports import uv_connection
+from bbr.transports.uv_connection import Pace
 from bench.harness import messages
 from bench.harness.conversation import said
 from bench.harness.grpc_client import GrpcFrames, framed
@@ -87,7 +88,7 @@ class Pipe(asyncio.Transport):
 @pytest.mark.parametrize("chunk", CHUNKS)
 @in_loop
 async def test_j2_no_data_while_the_peer_does_not_read(chunk):
-    async with UvRig() as server:
+    async with UvRig(pace=Pace(moment_seconds=60.0)) as server:
         pipe, connection = Pipe(), uv_connection.UvConnection(server.server)
         connection.connection_made(pipe)
         connection.data_received(GREETING)
@@ -130,7 +131,7 @@ async def test_j2_output_is_bounded_on_a_socket_that_is_not_read():
                 stream_id += 2
                 client.write(headers(stream_id, CALL_BLOCK), data(stream_id, call))
             await asyncio.sleep(0)
-            for connection in server.server._connections:
+            for connection in server.server.roster.connections:
                 held += connection._stalled_since is not None
                 most = max(most, connection._transport.get_write_buffer_size())
         assert held >= 50
@@ -167,7 +168,7 @@ async def test_j3_an_end_of_file_anywhere_leaves_nothing(sent, calls, end, caplo
     async with UvRig() as server:
         client = await RawClient.connect(server.port, greet=False)
         client.write(sent)
-        while server.started < calls or not server.server._connections:  # noqa: ASYNC110
+        while server.started < calls or not server.server.roster.connections:  # noqa: ASYNC110
             await asyncio.sleep(0)
         if end == "reset":
             client.writer.transport.abort()
@@ -347,7 +348,7 @@ async def test_j8_many_exchanges_on_one_connection_leave_nothing():
             ids = range(first, first + 1000, 2)
             client.write(*(headers(each, CALL_BLOCK) + data(each, REQUEST, end=True) for each in ids))
             await client.until(lambda ids=ids: client.ended() >= set(ids))
-            (connection,) = server.server._connections
+            (connection,) = server.server.roster.connections
             assert connection._rpc.calls == connection._rpc._http2.streams == {}
             held.append(octets_held(connection._rpc))
             client.frames.clear()
@@ -398,7 +399,7 @@ async def test_i0_answered_and_reset_over_a_socket():
             client.frames.clear()
             client.write(*(rst_stream(each, INTERNAL_ERROR) for each in ids), PING_FRAME)
             await client.until(lambda: any(each.kind == PING for each in client.frames))
-        (connection,) = server.server._connections
+        (connection,) = server.server.roster.connections
         assert connection._rpc.idle
         assert not connection._rpc.closed
         await client.close()

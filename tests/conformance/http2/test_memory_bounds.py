@@ -142,7 +142,7 @@ def test_i20_memos_are_bounded_whatever_the_requests():
         if peer.connection.closed:
             break
         peer.open(stream_id, b"quiet") if stream_id == 1 else None
-    decoder = peer.connection._http2._decoder
+    decoder = peer.connection._http2._receiver._decoder
     assert len(decoder._blocks) <= 256
     assert len(decoder._literals) <= 1024
     assert max(map(len, decoder._blocks)) <= 1024

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from bbr.http2.connection import Connection
@@ -80,6 +82,35 @@ def test_what_is_sent_on_a_stream_that_is_not_open_is_nothing(peer, stream_id):
     peer.connection.send_data(stream_id, b"x", end_stream=True)
     peer.connection.reset(stream_id, ErrorCode.CANCEL)
     assert peer.collect() == []
+
+
+def test_an_answer_that_ends_before_its_request_in_one_read_needs_no_reset(peer):
+    peer.connection.feed(OPEN + data(1, b"the end", end=True) + headers(3, POST_BLOCK) + headers(5, POST_BLOCK), 0.0)
+    for event in peer.connection.events():
+        if isinstance(event, RequestReceived):
+            peer.connection.send_headers(event.stream_id, STATUS, end_stream=True)
+            # Until the output is taken the stream is there, and nothing more can be sent on it.
+            peer.connection.send_data(event.stream_id, b"x")
+            peer.connection.send_headers(event.stream_id, STATUS)
+            peer.connection.reset(event.stream_id, ErrorCode.CANCEL)
+    assert list(peer.connection.streams) == [1, 3, 5]
+    peer.connection.receive(frame(RST_STREAM, 0, 5, bytes(4)), 0.0)
+    found = [(each.kind, each.stream_id) for each in peer.collect()]
+    assert found == [(HEADERS, 1), (HEADERS, 3), (HEADERS, 5), (RST_STREAM, 3)]
+    assert peer.connection.streams == {}
+
+
+def test_what_is_answered_makes_room_before_its_end_has_come():
+    peer = Peer(Settings(max_concurrent_streams=1))
+    peer.connection.feed(OPEN + headers(3, POST_BLOCK) + headers(5, POST_BLOCK), 0.0)
+    begun = []
+    for event in peer.connection.events():
+        if isinstance(event, RequestReceived):
+            begun.append(event.stream_id)
+            if event.stream_id == 1:
+                peer.connection.send_headers(1, STATUS, end_stream=True)
+    assert begun == [1, 3]
+    assert [(each.stream_id, each.code) for each in peer.collect() if each.kind == RST_STREAM] == [(1, 0), (5, 7)]
 
 
 def test_while_held_no_data_leaves_and_control_frames_do(peer):
@@ -390,22 +421,30 @@ class TestStuck:
 def test_frames_are_received_some_at_a_time(peer):
     connection = peer.connection
     sent = OPEN + data(1, b"one") + data(1, b"two") + data(1, b"three")[:-2]
-    events = connection.receive(sent, 1.0, 2)
-    assert (len(events), connection.more) == (2, True)
-    events = connection.receive(b"", 1.0, 2)
-    assert (len(events), connection.more) == (1, False)
-    # With octets before the rest has been received: first that rest.
-    assert len(connection.receive(b"ee" + data(1, b"4") + data(1, b"5"), 1.0, 1)) == 1
+    connection.feed(sent, 1.0)
+    assert [type(each) for each in itertools.islice(connection.events(), 2)] == [RequestReceived, DataReceived]
     assert connection.more
-    found = connection.receive(data(1, b"6"), 1.0)
-    assert [each.data for each in found] == [b"4", b"5", b"6"]
+    assert [each.data for each in connection.events()] == [b"two"]
+    assert not connection.more
+    # With octets before the rest has been looked at: first that rest.
+    connection.feed(b"ee" + data(1, b"4") + data(1, b"5"), 1.0)
+    assert next(connection.events()).data == b"three"
+    assert connection.more
+    assert [each.data for each in connection.receive(data(1, b"6"), 1.0)] == [b"4", b"5", b"6"]
     assert not connection.more
 
 
+def test_a_frame_that_is_no_event_gives_none(peer):
+    peer.connection.feed(PING_FRAME + OPEN + window_update(1, 1), 1.0)
+    assert [None if each is None else type(each) for each in peer.connection.events()] == [None, RequestReceived, None]
+
+
 def test_a_connection_that_has_failed_has_no_more(peer):
-    peer.connection.receive(OPEN + data(1, b"x") + frame(DATA, 0, 0, b"") + data(1, b"y"), 1.0, 2)
+    peer.connection.feed(OPEN + data(1, b"x") + frame(DATA, 0, 0, b"") + data(1, b"y"), 1.0)
+    assert len(list(itertools.islice(peer.connection.events(), 2))) == 2
     assert peer.connection.more
-    (*_, failed) = peer.connection.receive(b"", 1.0, 1)
+    (*_, failed) = peer.connection.events()
     assert isinstance(failed, ConnectionFailed)
     assert not peer.connection.more
+    assert list(peer.connection.events()) == []
     assert peer.connection.receive(data(1, b"z"), 1.0) == []

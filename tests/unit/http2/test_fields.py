@@ -115,7 +115,7 @@ def test_what_ends_the_connection(decoder, bad, code, reason):
     for each in (decoder, FieldDecoder(4096, 8192, 128)):
         with pytest.raises(ConnectionFault) as caught:
             each.decode(bad)
-        assert (caught.value.code, caught.value.reason) == (code, reason)
+        assert (caught.value.fault.code, caught.value.fault.reason) == (code, reason)
 
 
 def test_the_table_must_be_given_up_after_the_acknowledgement():

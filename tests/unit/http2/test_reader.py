@@ -1,7 +1,7 @@
 import pytest
 
 from bbr.http2.faults import ConnectionFault
-from bbr.http2.reader import FrameReader, Wait
+from bbr.http2.reader import FrameReader
 from bench.harness.h2_frames import CONTINUATION, DATA, PING, PING_FRAME, PREFACE, data, frame, settings
 
 SENT = PREFACE + settings((1, 0)) + data(1, b"abc") + frame(0xFA, 3, 5, b"skipped") + PING_FRAME + frame(0xFB) + data(3)
@@ -112,14 +112,3 @@ def test_what_is_unfinished_is_the_same_from_its_header_on():
     assert all(reader.unfinished is not each for each in seen)
     list(reader.feed(octets[5:]))
     assert reader.unfinished is None
-
-
-def test_a_wait_is_for_one_thing():
-    wait = Wait()
-    one, other = [1], [1]
-    assert wait.seconds(None, 5.0) == wait.seconds(None, 6.0) == wait.seconds(one, 7.0) == 0.0
-    assert wait.seconds(one, 9.0) == 2.0
-    assert wait.seconds(other, 9.0) == 0.0
-    assert wait.seconds(other, 10.0) == 1.0
-    assert wait.seconds(None, 11.0) == 0.0
-    assert wait.seconds(other, 12.0) == 0.0

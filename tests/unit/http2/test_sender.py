@@ -2,13 +2,14 @@ import pytest
 
 from bbr.http2.frames import ErrorCode
 from bbr.http2.sender import Sender
+from bbr.http2.settings import Settings
 from bbr.http2.streams import Stream
 from bench.harness.h2_frames import DATA, HEADERS, RST_STREAM, parse
 
 
 @pytest.fixture
 def sender() -> Sender:
-    return Sender()
+    return Sender(Settings())
 
 
 def stream(stream_id: int = 1, window: int = 100) -> Stream:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import h2.config
 import h2.connection
 import h2.events
+import h2.settings
 import pytest
 
 from bbr.http2.fields import FieldSection
@@ -55,15 +56,23 @@ class Echo(Simple):
 class Peers:
     """A client and a server joined without sockets, on a clock that only the test moves."""
 
-    def __init__(self, new_handler: Callable[[], Simple] = Echo) -> None:
+    def __init__(
+        self,
+        new_handler: Callable[[], Simple] = Echo,
+        *,
+        window: int = 65_535,
+        clock: Callable[[], float] = lambda: 0.0,
+        **limits: int,
+    ) -> None:
         self.begun: list[tuple[Simple, FieldSection]] = []
         self.failed: list[Exception] = []
         self._new_handler = new_handler
-        services = Services({PATH.encode(): self._begin}, max_message_bytes=100_000, failed=self.failed.append)
+        services = Services({PATH.encode(): self._begin}, 100_000, self.failed.append, clock=clock)
         self.now = 100.0
-        self.server = RpcConnection(Settings(), services, self.now)
+        self.server = RpcConnection(Settings(**limits), services, self.now)
         self.client = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self.client.initiate_connection()
+        self.client.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window})
         self.got: list[h2.events.Event] = []
         self.exchange()
 
@@ -299,17 +308,51 @@ def test_fault_of_ours_ends_its_call_alone_j5(message: bytes) -> None:
     assert peers.answer(other) == (frame([b"still here"]), "0")
 
 
-@pytest.mark.parametrize("where", ["receive", "expire"])
-def test_fault_of_ours_outside_of_any_call_ends_the_connection_j5(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_arguments: object) -> None:
-        raise RuntimeError("ours")
+class Broken(Echo):
+    """Fails where no handler may."""
 
-    peers = Peers()
-    peers.call(b"quiet")
-    monkeypatch.setattr(peers.server._http2, "_take_frames" if where == "receive" else "expire", broken)
-    peers.client.ping(b"an octet")
-    peers.server.receive(peers.client.data_to_send(), peers.now)
-    peers.server.expire(peers.now)
+    where = ""
+
+    @property
+    def pending(self) -> bool:  # type: ignore[override]
+        if self.where == "pending":
+            raise RuntimeError("ours")
+        return self.where == "work"
+
+    def receive(self, message: bytes) -> Sequence[bytes]:
+        if message == b"work":
+            self.where = "work"
+        return ()
+
+    def work(self) -> Sequence[bytes]:
+        self.where = "pending"
+        return ()
+
+    @property
+    def patience_seconds(self) -> float | None:  # type: ignore[override]
+        if self.where == "expire":
+            raise RuntimeError("ours")
+        return None
+
+    @patience_seconds.setter
+    def patience_seconds(self, _seconds: float | None) -> None:
+        pass
+
+
+@pytest.mark.parametrize("where", ["receive", "expire", "work"])
+def test_fault_of_ours_outside_of_any_call_ends_the_connection_j5(where: str) -> None:
+    broken = Broken()
+    peers = Peers(lambda: broken)
+    stream = peers.call(b"work" if where == "work" else b"")
+    if where == "work":
+        peers.server.work(peers.now)
+    elif where == "expire":
+        broken.where = "expire"
+        peers.server.expire(peers.now)
+    else:
+        broken.where = "pending"
+        peers.client.send_data(stream, frame([b""]))
+        peers.server.receive(peers.client.data_to_send(), peers.now)
     assert [str(error) for error in peers.failed] == ["ours"]
     assert (peers.server.closed, peers.server.fault) == (True, "internal-error")
     assert len(peers.ended) == 1
@@ -318,15 +361,11 @@ def test_fault_of_ours_outside_of_any_call_ends_the_connection_j5(where: str, mo
     assert (end.error_code, end.additional_data) == (2, b"internal-error")
 
 
-def test_fault_of_ours_after_the_end_is_told_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_arguments: object) -> None:
-        raise RuntimeError("ours")
-
+def test_fault_of_ours_after_the_end_is_told_and_no_more() -> None:
     peers = Peers()
-    monkeypatch.setattr(peers.server, "_expire_calls", broken)
-    peers.server.expire(peers.now)
+    peers.server._abandon(RuntimeError("ours"), peers.now)
     octets = peers.server.take_output()
-    peers.server.expire(peers.now)
+    peers.server._abandon(RuntimeError("ours"), peers.now)
     assert octets
     assert not peers.server.take_output()
     assert len(peers.failed) == 2
@@ -508,37 +547,35 @@ class TestWork:
         assert not peers.server.pending
         assert call.handler.left == 1  # type: ignore[attr-defined]
 
-    def test_a_fault_of_ours_outside_of_a_call(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        peers = Peers(Worker)
-        peers.call(b"x")
-        monkeypatch.setattr(peers.server._http2, "is_stuck", lambda stream_id: 1 / 0)
-        peers.server.work(0.0)
-        assert len(peers.failed) == 1
-        assert peers.server.closed
-
-    def test_a_stuck_call_does_not_work_until_its_answer_has_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        peers = Peers(Worker)
-        stream = peers.call(b"xx")
-        http2 = peers.server._http2
-        monkeypatch.setattr(http2, "is_stuck", lambda stream_id: True)
-        peers.server.work(0.0)
+    def test_a_stuck_call_does_not_work_until_its_answer_has_left(self) -> None:
+        peers = Peers(Worker, window=0, max_queued_bytes=100)
+        stream = peers.call(b"xxx")
+        other = peers.call(b"x")
+        for _ in range(3):
+            peers.server.work(0.0)  # the first answer of each waits, and a queue's entry counts 256 octets
         assert not peers.server.pending
-        monkeypatch.undo()
-        http2._unstuck.append(stream)
-        peers.server.hold(False)
+        assert [call.handler.left for call in peers.server.calls.values()] == [2, 0]  # type: ignore[attr-defined]
+        peers.client.increment_flow_control_window(1000, other)
+        peers.exchange()
+        assert not peers.server.pending
+        peers.client.increment_flow_control_window(1000, stream)
+        peers.exchange()
         while peers.server.pending:
             peers.server.work(0.0)
         peers.exchange()
-        assert peers.answer(stream)[0] == frame([b"1", b"0"])
+        assert peers.answer(stream)[0] == frame([b"2", b"1", b"0"])
 
-    def test_others_than_stuck_calls_are_not_woken(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        peers = Peers(Worker)
-        peers.call(b"xx")
-        monkeypatch.setattr(peers.server._http2, "is_stuck", lambda stream_id: True)
-        peers.server.work(0.0)
-        peers.server._http2._unstuck.append(99)
-        peers.call(b"")
+    def test_a_call_that_is_stuck_for_others_goes_on_when_these_are_reset(self) -> None:
+        peers = Peers(Worker, window=0, max_connection_queued_bytes=800)
+        first, second = peers.call(b"xx"), peers.call(b"xx")
+        for _ in range(4):
+            peers.server.work(0.0)
         assert not peers.server.pending
+        peers.client.reset_stream(first, 8)
+        peers.exchange()
+        assert peers.server.pending
+        peers.server.work(0.0)
+        assert peers.server.calls[second].handler.left == 0  # type: ignore[attr-defined]
 
     def test_a_long_message_is_told_at_its_prefix(self) -> None:
         for size, refused in ((70_000, False), (100_001, True)):
@@ -549,3 +586,74 @@ class TestWork:
             (handler,) = peers.ended or [call.handler for call in peers.server.calls.values()]
             assert handler.expected == [size]  # type: ignore[attr-defined]
             assert peers.answer(stream)[1] == (str(ABORTED.code.value) if refused else None)
+
+
+class Ticking:
+    """A clock that moves on each time that it is read."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+class TestTurns:
+    """What a turn has no time for waits for the next one."""
+
+    def test_frame_by_frame(self) -> None:
+        peers = Peers(clock=Ticking())
+        streams = [peers.client.get_next_available_stream_id() + 2 * place for place in range(5)]
+        fields = [(":method", "POST"), (":scheme", "http"), (":authority", "x"), (":path", PATH)]
+        for stream in streams:
+            peers.client.send_headers(stream, [*fields, ("content-type", "application/grpc")])
+            peers.client.send_data(stream, frame([b"a"]), end_stream=True)
+        peers.server.receive(peers.client.data_to_send(), peers.now, peers.server._clock() + 2.0)
+        assert peers.server.more
+        assert len(peers.ended) == 1
+        turns = 0
+        while peers.server.more:
+            before = len(peers.ended)
+            peers.server.receive(b"", peers.now, peers.server._clock() + 2.0)
+            assert len(peers.ended) - before <= 1
+            turns += 1
+        assert turns >= 4
+        peers.exchange()
+        assert [peers.answer(stream) for stream in streams] == [(frame([b"a"]), "0")] * 5
+
+    def test_message_by_message_and_all_is_answered_in_order(self) -> None:
+        peers = Peers(clock=Ticking())
+        stream = peers.call()
+        messages = [b"%d" % place for place in range(10)]
+        peers.client.send_data(stream, frame(messages), end_stream=True)
+        peers.client.ping(b"pingping")
+        octets = peers.client.data_to_send()
+        turns = 0
+        output = b""
+        while octets or peers.server.more:
+            peers.server.receive(octets, peers.now, 0.0)  # no time at all: one message or frame in each turn
+            octets = b""
+            output += peers.server.take_output()
+            turns += 1
+        assert turns == 10 + 1 + 1  # in the last it turns out that nothing is left
+        assert output.index(frame([b"9"])) < output.index(b"pingping")
+        peers.got += peers.client.receive_data(output)
+        assert peers.answer(stream) == (frame(messages), "0")
+
+    @pytest.mark.parametrize("how", ["its call ends", "the connection fails"])
+    def test_what_is_left_goes_with(self, how: str) -> None:
+        peers = Peers(clock=Ticking())
+        stream = peers.call()
+        peers.client.send_data(stream, frame([b"quiet"] * 10))
+        peers.server.receive(peers.client.data_to_send(), peers.now, 0.0)
+        (call,) = peers.server.calls.values()
+        assert peers.server.more
+        if how == "its call ends":
+            peers.server.end(call, ABORTED)
+            peers.server.receive(b"", peers.now)
+        else:
+            peers.server.expire(peers.now + 1000.0)
+            peers.server.expire(peers.now + 2000.0)
+            assert peers.server.closed
+        assert not peers.server.more

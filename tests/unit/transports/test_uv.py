@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import logging
+import time
 
 import pytest
 
 from bbr.exchange.policy import BodyMode
 from bbr.transports import uv
+from bbr.transports.uv_connection import Pace
 from bench.harness import messages
 from bench.harness.certificates import Authority, client_context, credentials
 from bench.harness.grpc_client import GrpcFrames, framed
@@ -100,9 +102,8 @@ async def test_what_was_sent_before_the_goaway_was_read_is_never_refused_however
 
 
 @in_loop
-async def test_a_peer_that_never_says_that_it_has_read_the_goaway_is_refused_all_the_same(monkeypatch):
-    monkeypatch.setattr(uv, "GOAWAY_GAP_SECONDS", 0.1)
-    async with Uv() as server:
+async def test_a_peer_that_never_says_that_it_has_read_the_goaway_is_refused_all_the_same():
+    async with Uv(pace=Pace(goaway_gap_seconds=0.1)) as server:
         reader, writer = await server.connect()
         writer.write(PREFACE + SETTINGS)
         stop = asyncio.create_task(server.server.stop(60))
@@ -215,7 +216,7 @@ async def test_connections_over_the_limit_are_closed_at_once_and_the_others_go_o
         for client in clients:
             await answered(client)
             await client.close()
-        assert server.server._turned_away.total == 20
+        assert server.server.roster.turned_away.total == 20
     assert caplog.messages == ["a connection over --max-connections=2 was closed"]
 
 
@@ -224,11 +225,11 @@ async def test_connections_over_the_limit_are_closed_at_once_and_the_others_go_o
 @in_loop
 async def test_age_of_a_connection_has_a_jitter_of_a_tenth(tls, jitter):
     async with Uv(tls=tls, limits={"max_age_seconds": 100}, jitter=jitter) as server:
-        clock = asyncio.get_running_loop().time
+        clock = time.monotonic
         begin = clock()
         client = await server.client()
         await client.ping()
-        (connection,) = server.server._connections
+        (connection,) = server.server.roster.connections
         age = 90 + 20 * jitter
         rounding = 1e-6
         assert begin - rounding <= connection.retire_at - age <= clock() + rounding
@@ -281,7 +282,9 @@ async def test_fault_in_one_connections_tick_is_no_other_connections(monkeypatch
         for client in (good, bad):
             await client.ping()
         (broken,) = [
-            each for each in server.server._connections if each._transport.get_extra_info("peername")[1] == bad.port
+            each
+            for each in server.server.roster.connections
+            if each._transport.get_extra_info("peername")[1] == bad.port
         ]
 
         def fail(_now):

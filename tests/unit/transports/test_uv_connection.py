@@ -1,457 +1,402 @@
-import asyncio
-import errno
+"""One connection on a transport that is none; with sockets, in tests/conformance/test_sockets.py."""
+
 import logging
-import os
-import socket
-import ssl
-import struct
 
 import pytest
 
-from bbr.exchange.policy import BodyMode
-from bbr.transports import uv_connection
-from bench.harness import messages
-from bench.harness.grpc_client import GrpcFrames, framed
-from tests.support.loops import in_loop
-from tests.support.uv_server import PREFACE, SETTINGS, Uv, frames
-
-GOAWAY = 7
-HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
-
-both = pytest.mark.parametrize("tls", [False, True], ids=["plaintext", "TLS"])
-
-
-@pytest.fixture(autouse=True)
-def quiet(caplog):
-    """Fail a test in which a fault of ours was logged, or the event loop had to handle one."""
-    caplog.set_level(logging.INFO)
-    yield
-    assert [record.getMessage() for record in caplog.records if record.exc_info or record.name == "asyncio"] == []
-
-
-async def to_the_end(reader: asyncio.StreamReader) -> bytes:
-    """Read all that comes; unlike `read()`, also what came before a reset."""
-    found = []
-    try:
-        while piece := await reader.read(1 << 16):
-            found.append(piece)
-    except ConnectionResetError:
-        found.append(b"reset")
-    return b"".join(found)
-
-
-@both
-@pytest.mark.parametrize(
-    "sent",
-    [
-        pytest.param(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", id="HTTP/1.1"),
-        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32), id="TLS ClientHello"),
-        pytest.param(PREFACE + b"\x00\x00\x01\x06" + bytes(6), id="PING first"),
-        pytest.param(PREFACE + bytes(4 << 20), id="4 MiB of zeros"),
-    ],
+from bbr.transports.health_calls import Watch
+from bbr.transports.serving import Serving
+from bbr.transports.uv_connection import FULL_READ_BYTES, Pace, Stage, UvConnection
+from bench.harness.grpc_client import framed
+from bench.harness.h2_frames import (
+    ACK,
+    DATA,
+    GOAWAY,
+    HEADERS,
+    INITIAL_WINDOW_SIZE,
+    PING,
+    PING_FRAME,
+    PREFACE,
+    RST_STREAM,
+    SETTINGS,
+    SETTINGS_ACK,
+    WINDOW_UPDATE,
+    block,
+    data,
+    frame,
+    headers,
+    settings,
+    window_update,
 )
-@in_loop
-async def test_goaway_is_on_the_wire_before_the_close_and_no_reset_follows_d16_a2(sent, tls):
-    async with Uv(tls=tls) as server:
-        reader, writer = await server.connect()
-        writer.write(sent)
-        received = await to_the_end(reader)
-        assert not received.endswith(b"reset")
-        assert frames(received)[-1][0] == GOAWAY
-        writer.close()
-        await server.all_gone()
+from bench.harness.rpc_client import PATH, Simple, Talk, fields
+from tests.support.mock_transport import MockOwner, MockTransport
+
+GREETING = PREFACE + settings() + SETTINGS_ACK
+CALL = block(fields())
+OTHER = b"/test.Talk/Watch"
+# Frames of no known type, which carry nothing.
+FULL_READ = frame(0x0B, 0, 0, bytes(16_384)) * (FULL_READ_BYTES >> 14)
 
 
-@both
-@in_loop
-async def test_goaway_reaches_a_peer_that_never_stops_sending_d16(tls, monkeypatch):
-    monkeypatch.setattr(uv_connection, "LINGER_SECONDS", 0.3)
-    monkeypatch.setattr(uv_connection, "LINGER_BYTES", 1 << 20)
-    async with Uv(tls=tls) as server:
-        reader, writer = await server.connect()
+class Steps(Simple):
+    """Owes as many answers as its first message says, and gives one at a time."""
 
-        async def flood():
-            while not writer.transport.is_closing():
-                writer.write(bytes(1 << 16))
-                await writer.drain()
+    end = None
 
-        flooding = asyncio.create_task(flood())
-        received = await to_the_end(reader)
-        assert frames(received.removesuffix(b"reset"))[-1][0] == GOAWAY
-        writer.transport.abort()
-        await asyncio.gather(flooding, return_exceptions=True)
-        await server.all_gone()
+    def __init__(self) -> None:
+        self.left = 0
 
+    @property
+    def pending(self) -> bool:  # type: ignore[override]
+        return self.left > 0
 
-@both
-@in_loop
-async def test_peer_that_does_not_close_is_closed_after_a_while(tls, monkeypatch):
-    monkeypatch.setattr(uv_connection, "LINGER_SECONDS", 0.05)
-    async with Uv(tls=tls) as server:
-        _reader, writer = await server.connect()
-        writer.transport.pause_reading()  # so that it does not see the end
-        writer.write(b"GET / HTTP/1.1\r\n\r\n")
-        await server.all_gone()
-        writer.transport.abort()
+    def receive(self, message: bytes) -> tuple[bytes, ...]:
+        self.left = int(message)
+        return ()
+
+    def work(self) -> tuple[bytes, ...]:
+        self.left -= 1
+        return (b"x",)
+
+    def finish(self) -> None:
+        return None
 
 
-@both
-@in_loop
-async def test_silence_after_half_a_preface_is_closed_a4(tls, caplog):
-    async with Uv(tls=tls, preface_seconds=0.1) as server:
-        reader, writer = await server.connect()
-        writer.write(PREFACE[:11])
-        assert frames(await to_the_end(reader))[-1][0] == GOAWAY
-        writer.close()
-        await server.all_gone()
-    assert "preface-timeout" in caplog.text
+def call(stream_id: int, *messages: bytes, end: bool = False) -> bytes:
+    return headers(stream_id, CALL) + data(stream_id, b"".join(map(framed, messages)), end=end)
 
 
-@in_loop
-async def test_tls_handshake_that_stands_still_is_closed_i10():
-    async with Uv(tls=True, preface_seconds=0.05) as server:
-        for sent in (b"", b"\x16", b"\x16\x03\x01\x01\x00\x01"):
-            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            writer.write(sent)
-            assert await to_the_end(reader) == b""
-            writer.close()
-        await server.all_gone()
+def greeted(owner: MockOwner) -> tuple[UvConnection, MockTransport]:
+    connection, transport = owner.connect()
+    connection.data_received(GREETING)
+    transport.frames()
+    return connection, transport
 
 
-@both
-@in_loop
-async def test_connections_without_a_preface_are_closed_while_others_are_served_i19(tls):
-    async with Uv(tls=tls, preface_seconds=0.2) as server:
-        silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
-        client = await server.client()
-        await client.ping()
-        while server.connections > 1:
-            await client.ping()
-            await asyncio.sleep(0.01)
-        for each in silent:
-            each.close()
-        await client.close()
+def kinds(transport: MockTransport) -> list[int]:
+    return [each.kind for each in transport.frames()]
 
 
-@both
-@in_loop
-async def test_settings_that_are_not_acknowledged_close_a6(tls):
-    async with Uv(tls=tls, settings_seconds=0.1) as server:
-        reader, writer = await server.connect()
-        writer.write(PREFACE + SETTINGS)
-        kind, payload = frames(await to_the_end(reader))[-1]
-        assert (kind, struct.unpack(">II", payload[:8])[1]) == (GOAWAY, 4)
-        writer.close()
-        await server.all_gone()
+def test_a_peer_is_greeted_before_it_says_a_word():
+    _, transport = MockOwner().connect()
+    assert kinds(transport) == [SETTINGS, WINDOW_UPDATE]
 
 
-NOT_TLS = {
-    "plaintext HTTP/2": (PREFACE, "wrong version number"),
-    "HTTP/1.1": (b"GET / HTTP/1.1\r\n\r\n", "http request"),
-    "octets": (bytes(200), ""),
-}
+def test_one_write_for_each_read():
+    owner = MockOwner()
+    connection, transport = greeted(owner)
+    before = transport.writes
+    connection.data_received(call(1, b"a", end=True) + call(3, b"b", end=True))
+    assert transport.writes == before + 1
+    assert [(each.kind, each.stream_id) for each in transport.frames()] == [
+        (HEADERS, 1),
+        (DATA, 1),
+        (HEADERS, 1),
+        (HEADERS, 3),
+        (DATA, 3),
+        (HEADERS, 3),
+    ]
+    assert (len(owner.ended), owner.scheduled, transport.calls) == (2, 0, [])
 
 
-@pytest.mark.parametrize(("sent", "reason"), NOT_TLS.values(), ids=NOT_TLS)
-@in_loop
-async def test_handshake_that_fails_is_one_line_in_the_log(sent, reason, caplog):
-    async with Uv(tls=True) as server:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(sent)
-        assert (await to_the_end(reader))[:1] in (b"", b"\x15")  # an alert, or nothing
-        writer.close()
-        await server.all_gone()
-    (line,) = caplog.records
-    assert line.levelno == logging.INFO
-    assert line.getMessage().startswith("a connection failed: TLS: ")
-    assert reason in line.getMessage()
+def test_one_that_is_turned_away_is_closed_without_a_word_and_hears_of_nothing():
+    owner = MockOwner(full=True)
+    connection, transport = owner.connect()
+    assert (transport.written, transport.calls) == (b"", ["abort"])
+    assert transport.protocol is not None
+    assert transport.protocol is not connection
 
 
-@in_loop
-async def test_client_without_alpn_is_closed_before_a_word_of_http2(caplog):
-    async with Uv(tls=True) as server:
-        reader, writer = await server.connect("http/1.1")
-        assert await to_the_end(reader) == b""
-        writer.close()
-        await server.all_gone()
-    assert caplog.messages == ["a connection failed: TLS: the client did not offer HTTP/2 (ALPN h2)"]
+def test_a_lost_connection_lets_its_calls_go():
+    owner = MockOwner()
+    connection, _ = greeted(owner)
+    connection.data_received(call(1, b"quiet"))
+    assert (connection.calls, connection.busy) == (1, True)
+    connection.connection_lost(None)
+    assert (len(owner.ended), owner.gone_count) == (1, 1)
 
 
-@in_loop
-async def test_tls_that_breaks_off_later_is_one_line_in_the_log(caplog):
-    async with Uv(tls=True) as server:
-        client = await server.client()
-        await client.ping()
-        (connection,) = server.server._connections
-        connection.data_received(b"\x17\x03\x03\x00\x20" + bytes(32))
-        with pytest.raises(ssl.SSLError, match=r"(?i)bad record mac"):
-            await client.receive()
-        client.abort()
-        await server.all_gone()
-    assert [line[:24] for line in caplog.messages] == ["a connection failed: TLS"]
+class TestTurns:
+    """No connection has the event loop to itself."""
+
+    def test_what_a_turn_has_no_time_for_waits_for_the_next_and_no_more_is_read(self):
+        owner = MockOwner(pace=Pace(moment_seconds=1.0))
+        connection, transport = greeted(owner)
+        owner.clock.step = 0.3
+        connection.data_received(b"".join(call(stream_id, b"a", end=True) for stream_id in range(1, 21, 2)))
+        assert 0 < len(owner.ended) < 10
+        assert (transport.reading, owner.scheduled) == (False, 1)
+        turns = 0
+        while connection.work():
+            assert not transport.reading
+            turns += 1
+        assert turns > 2
+        assert len(owner.ended) == 10
+        assert transport.reading
+        assert len({each.stream_id for each in transport.frames()}) == 10
+
+    def test_reads_that_follow_each_other_at_once_are_one_turn(self):
+        owner = MockOwner(pace=Pace(moment_seconds=1.0))
+        connection, transport = greeted(owner)
+        for _ in range(3):
+            connection.data_received(FULL_READ)
+            owner.clock.now += 0.4
+            assert transport.reading
+        connection.data_received(FULL_READ)
+        assert (transport.reading, owner.scheduled) == (False, 1)
+        assert not connection.work()
+        assert transport.reading
+        connection.data_received(FULL_READ)  # a turn of its own
+        assert transport.reading
+
+    def test_a_short_read_is_the_last_of_its_turn(self):
+        owner = MockOwner(pace=Pace(moment_seconds=1.0))
+        connection, transport = greeted(owner)
+        for _ in range(10):
+            connection.data_received(FULL_READ[: FULL_READ_BYTES - 1])
+            owner.clock.now += 0.4
+            connection.data_received(FULL_READ[FULL_READ_BYTES - 1 :])
+            assert transport.reading
+        assert owner.scheduled == 0
+
+    def test_a_turn_lets_one_handler_work_a_bit(self):
+        owner = MockOwner(Steps)
+        connection, transport = greeted(owner)
+        connection.data_received(call(1, b"3"))
+        assert owner.scheduled == 1
+        assert [connection.work() for _ in range(3)] == [True, True, False]
+        assert b"".join(each.payload for each in transport.frames() if each.kind == DATA) == framed(b"x") * 3
+
+    def test_a_connection_that_has_failed_has_no_turn(self):
+        owner = MockOwner(pace=Pace(moment_seconds=0.0))
+        connection, transport = greeted(owner)
+        connection.data_received(data(0) + call(1, b"a"))
+        assert not transport.reading
+        while connection.work():
+            pass
+        assert owner.failures == [("HTTP/2", "idle-stream")]
+        assert transport.reading
+        assert not connection.work()
+        assert owner.handlers == []
+
+    def test_neither_has_one_that_is_closing(self):
+        owner = MockOwner(Steps)
+        connection, transport = greeted(owner)
+        connection.data_received(call(1, b"3"))
+        transport.close()
+        assert not connection.work()
 
 
-def whole_conversation() -> bytes:
-    """Return a connection's octets from the preface to a request's last octet."""
-    block = struct.pack(">I", len(BLOCK))[1:] + b"\x01\x04\x00\x00\x00\x01" + BLOCK
-    message = framed(HEADERS) + framed(messages.request_body(b'{"model": "m"'))
-    return PREFACE + SETTINGS + block + struct.pack(">I", len(message))[1:] + b"\x00\x00\x00\x00\x00\x01" + message
+class TestBackpressure:
+    def test_a_peer_that_does_not_read_is_not_read_either(self):
+        owner = MockOwner()
+        connection, transport = greeted(owner)
+        connection.pause_writing()
+        assert not transport.reading
+        # What had been read before is still handed over; its answers wait.
+        connection.data_received(call(1, b"a") + PING_FRAME)
+        assert kinds(transport) == [HEADERS, PING]
+        connection.resume_writing()
+        assert transport.reading
+        assert kinds(transport) == [DATA]
 
+    def test_what_is_left_of_a_turn_waits_for_the_peer_too(self):
+        owner = MockOwner(pace=Pace(moment_seconds=0.0))
+        connection, transport = greeted(owner)
+        while connection.work():
+            pass
+        before = owner.scheduled
+        connection.data_received(call(1, b"a", end=True) + call(3, b"b", end=True))
+        assert owner.scheduled == before + 1
+        connection.pause_writing()
+        assert not connection.work()
+        connection.resume_writing()
+        assert owner.scheduled == before + 2
+        assert not transport.reading
+        while connection.work():
+            pass
+        assert transport.reading
+        assert len(owner.ended) == 2
 
-BLOCK = b"\x20\x83\x86" + b"".join(
-    b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
-    for name, value in (
-        (b":path", b"/envoy.service.ext_proc.v3.ExternalProcessor/Process"),
-        (b":authority", b"router"),
-        (b"content-type", b"application/grpc"),
-        (b"te", b"trailers"),
-    )
-)
+    def test_one_that_never_reads_is_cut_off(self, caplog):
+        caplog.set_level(logging.INFO)
+        owner = MockOwner()
+        connection, transport = greeted(owner)
+        connection.pause_writing()
+        connection.tick(owner.clock.now + 60.0)
+        assert transport.calls == ["pause_reading"]
+        connection.tick(owner.clock.now + 60.1)
+        assert transport.calls == ["pause_reading", "abort"]
+        assert caplog.messages == ["a peer has not read for 60 s: its connection is cut off"]
 
-
-@both
-@pytest.mark.parametrize("how", ["close", "abort"])
-@in_loop
-async def test_end_at_every_place_leaves_nothing_j3(tls, how):
-    octets = whole_conversation()
-    ends = [*range(0, 24, 5), 24, 28, 33, 33 + 9, 40 + len(BLOCK) // 2, 42 + len(BLOCK), 51 + len(BLOCK), len(octets)]
-    async with Uv(tls=tls) as server:
-        tasks = asyncio.all_tasks()
-        descriptors = len(os.listdir("/proc/self/fd"))
-        for end in ends:
-            _reader, writer = await server.connect()
-            writer.write(octets[:end])
-            await writer.drain()
-            if how == "close":
-                writer.close()
-            else:
-                writer.transport.abort()
-        await server.all_gone()
-        assert asyncio.all_tasks() <= tasks
-        while len(os.listdir("/proc/self/fd")) > descriptors:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
-        # Three of them after a request's HEADERS; a reset may overtake these.
-        assert len(server.ended) <= 3
-        assert how == "abort" or len(server.ended) == 3
-
-
-@in_loop
-async def test_end_inside_of_a_tls_handshake_leaves_nothing_j3(caplog):
-    async with Uv(tls=True) as server:
-        for sent in (b"", b"\x16", b"\x16\x03\x01\x00\x40\x01"):
-            _reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            writer.write(sent)
-            writer.close()
-            await writer.wait_closed()
-        await server.all_gone()
-    assert caplog.messages == []
-
-
-def send(client: GrpcFrames, call: int, octets: bytes) -> None:
-    for start in range(0, len(octets), 16_384):
-        client.send(call, octets[start : start + 16_384])
-
-
-@both
-@in_loop
-async def test_peer_that_does_not_read_is_cut_off_i9(monkeypatch, caplog, tls):
-    monkeypatch.setattr(uv_connection, "WRITE_STALL_SECONDS", 0.05)
-    body = b'{"model": "m", "x": "%s"}' % (b"x" * 1_000_000)
-    async with Uv(tls=tls) as server:
-        client = await server.client()
-        client.open_windows()
-        await client.ping()
-        calls = [client.call() for _ in range(14)]
-        for call in calls:
-            send(client, call, framed(HEADERS) + framed(messages.request_body(body, end_of_stream=True)))
-        client.flush()
-        # The server stops reading when the client does, so that not all calls arrive.
-        while not server.ended:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        client.abort()
-    assert "has not read" in caplog.text
-
-
-class Socket(asyncio.Transport):
-    """A socket whose peer reads nothing: what is written never leaves, and closing waits for it."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = []
-
-    def write(self, data):
-        self.calls.append("write")
-
-    def write_eof(self):
-        self.calls.append("write_eof")
-
-    def get_write_buffer_size(self):
-        return 1
-
-    def pause_reading(self):
-        self.calls.append("pause_reading")
-
-    def resume_reading(self):
-        self.calls.append("resume_reading")
-
-    def is_closing(self):
-        return "close" in self.calls
-
-    def close(self):
-        self.calls.append("close")
-
-    def abort(self):
-        self.calls.append("abort")
-
-
-@in_loop
-async def test_failed_connection_whose_goaway_is_not_read_is_cut_off_and_named_once(caplog):
-    async with Uv() as server:
-        transport, connection = Socket(), uv_connection.UvConnection(server.server)
-        connection.connection_made(transport)
-        connection.data_received(b"GET / HTTP/1.1\r\n\r\n")
-        now = asyncio.get_running_loop().time()
-        for second in range(1, 60):
-            connection.tick(now + second)
-            connection.pause_writing()
-            connection.resume_writing()
-        assert transport.calls == ["write", "write", "write_eof", "resume_reading"]
-        assert caplog.text.count("a connection failed: HTTP/2: preface") == 1
-        connection.tick(now + 61)
-        assert transport.calls[-1] == "abort"
-        connection.connection_lost(None)
-
-
-@in_loop
-async def test_peer_that_ends_and_does_not_read_is_cut_off(caplog):
-    async with Uv() as server:
-        transport, connection = Socket(), uv_connection.UvConnection(server.server)
-        connection.connection_made(transport)
+    def test_a_peers_end_gives_what_waits_as_long_as_any_other(self):
+        owner = MockOwner()
+        connection, transport = greeted(owner)
         assert not connection.eof_received()
         transport.close()  # as the event loop does then
-        now = asyncio.get_running_loop().time()
-        connection.tick(now + 59)
+        owner.clock.now += 59
+        connection.tick(owner.clock.now)
         connection.pause_writing()
         connection.resume_writing()
-        assert transport.calls == ["write", "close"]
-        connection.tick(now + 61)
-        assert transport.calls == ["write", "close", "abort"]
-        connection.connection_lost(None)
+        assert transport.calls == ["close"]
+        connection.tick(owner.clock.now + 2)
+        assert transport.calls == ["close", "abort"]
 
-
-@in_loop
-async def test_peer_that_does_not_read_is_not_read_either_and_goes_on_when_it_does_j2():
-    async with Uv() as server:
-        transport, connection = Socket(), uv_connection.UvConnection(server.server)
-        connection.connection_made(transport)
+    def test_the_end_of_one_that_is_stalled_is_no_new_beginning(self):
+        owner = MockOwner()
+        connection, transport = greeted(owner)
         connection.pause_writing()
-        assert connection._rpc._http2._sender.held
+        owner.clock.now += 50
+        connection.eof_received()
+        connection.tick(owner.clock.now + 11)
+        assert transport.calls[-1] == "abort"
+
+
+class TestStages:
+    """Serving, away, draining, closing, lingering."""
+
+    def stage(self, connection: UvConnection) -> int:
+        return connection._stage
+
+    def test_a_drain(self):
+        owner = MockOwner()
+        connection, transport = greeted(owner)
+        connection.data_received(call(1, b"quiet"))
+        connection.drain(refuse=False)
+        goaway, ping = transport.frames()
+        assert (goaway.kind, goaway.last_id, ping.kind) == (GOAWAY, 2**31 - 1, PING)
+        assert (self.stage(connection), connection.may_refuse) == (Stage.AWAY, False)
+        connection.data_received(frame(PING, ACK, 0, ping.payload) + call(3, b"quiet"))
+        assert connection.may_refuse
+        connection.drain(refuse=True)
+        assert (self.stage(connection), connection.may_refuse) == (Stage.DRAINING, False)
+        connection.data_received(call(5, b"late"))
+        assert [(each.kind, each.stream_id) for each in transport.frames()] == [(GOAWAY, 0), (RST_STREAM, 5)]
+        connection.data_received(data(1, b"", end=True))
+        assert transport.calls == []
+        connection.data_received(data(3, b"", end=True))
+        assert (transport.calls, self.stage(connection)) == (["write_eof"], Stage.CLOSING)
+
+    def test_a_drain_that_refuses_at_once_closes_what_is_idle(self):
+        connection, transport = greeted(MockOwner())
+        connection.drain(refuse=True)
+        assert transport.calls == ["write_eof"]
+        connection.drain(refuse=True)
+        connection.drain(refuse=False)
+        assert self.stage(connection) == Stage.CLOSING
+
+    def test_after_the_end_the_peer_is_read_for_a_while_and_closed(self):
+        owner = MockOwner(pace=Pace(linger_seconds=1.0, linger_bytes=100))
+        connection, transport = greeted(owner)
+        transport.unsent = 1
+        connection.data_received(b"\0" * 9)
+        assert [each.kind for each in transport.frames()] == [GOAWAY]
+        assert owner.failures == [("HTTP/2", "idle-stream")]
+        now = owner.clock.now
+        connection.tick(now + 30)
+        assert self.stage(connection) == Stage.CLOSING  # what was said is not taken yet
+        transport.unsent = 0
+        connection.tick(now + 31)
+        assert self.stage(connection) == Stage.LINGERING
+        connection.data_received(bytes(100))
+        assert transport.reading
+        connection.data_received(b"x")
+        assert not transport.reading
+        connection.tick(now + 31.9)
+        assert "close" not in transport.calls
+        connection.tick(now + 32)
+        assert transport.calls[-1] == "close"
+        connection.tick(now + 33)
+        assert transport.calls.count("close") == 1
+        connection.pause_writing()
         connection.resume_writing()
-        assert not connection._rpc._http2._sender.held
-        assert transport.calls == ["write", "pause_reading", "resume_reading"]
-        connection.tick(asyncio.get_running_loop().time() + 5)
-        assert "abort" not in transport.calls
-        connection.connection_lost(None)
+
+    def test_a_goaway_that_is_never_taken_is_cut_off(self):
+        owner = MockOwner()
+        connection, transport = greeted(owner)
+        transport.unsent = 1
+        connection.data_received(b"\0" * 9)
+        connection.tick(owner.clock.now + 60.1)
+        assert transport.calls[-1] == "abort"
+
+    def test_a_socket_that_can_be_half_closed_no_more_is_closed(self):
+        connection, transport = greeted(MockOwner())
+        transport.refuses_eof = True
+        connection.data_received(b"\0" * 9)
+        assert transport.calls == ["write_eof", "abort"]
+
+    def test_one_that_is_too_old(self, caplog):
+        owner = MockOwner(keepalive_seconds=1e9)
+        connection, transport = greeted(owner)
+        connection.data_received(call(1, b"quiet"))
+        now = connection.retire_at = owner.clock.now + 100
+        connection.tick(now - 1)
+        assert kinds(transport) == []
+        connection.tick(now)
+        assert kinds(transport) == [GOAWAY, PING]
+        connection.tick(now + 4.9)
+        assert kinds(transport) == []
+        connection.tick(now + 5)
+        assert kinds(transport) == [GOAWAY]
+        connection.tick(now + 29)
+        assert transport.calls == []
+        connection.tick(now + 30)
+        assert transport.calls == ["abort"]
+        assert caplog.messages == ["1 requests outlived their connection's age and grace: cut off"]
+
+    def test_one_that_is_too_old_and_has_read_it_is_refused_at_once(self):
+        owner = MockOwner()
+        connection, transport = greeted(owner)
+        connection.data_received(call(1, b"quiet"))
+        now = connection.retire_at = owner.clock.now
+        connection.tick(now)
+        ping = transport.frames()[-1]
+        connection.data_received(frame(PING, ACK, 0, ping.payload))
+        connection.tick(now + 0.1)
+        assert kinds(transport) == [GOAWAY]
 
 
-@both
-@in_loop
-async def test_exception_of_ours_is_goaway_internal_error_on_its_connection_alone_j5(tls, monkeypatch, caplog):
-    async with Uv(tls=tls) as server:
-        good = await server.client()
-        await good.ping()
-        (sound,) = server.server._connections
-        reader, writer = await server.connect()
-        (broken,) = server.server._connections - {sound}
+class TestFaultsOfOurs:
+    """They end their connection, and are no other's."""
 
-        def fail(_octets, _now, _most):
-            raise ValueError("ours")
-
-        monkeypatch.setattr(broken._rpc, "receive", fail)
-        writer.write(PREFACE)
-        kind, payload = frames(await to_the_end(reader))[-1]
-        assert (kind, payload) == (GOAWAY, struct.pack(">II", 2**31 - 1, 2) + b"internal-error")
-        writer.close()
-        await good.ping()
-        await good.close()
-        await server.all_gone()
-    assert [record.exc_info[0] for record in caplog.records] == [ValueError]
-    caplog.clear()
+    @pytest.mark.parametrize("where", ["receive", "work", "tick"])
+    def test_the_connection_says_so_and_ends(self, where, caplog):
+        owner = MockOwner()
+        connection, transport = greeted(owner)
+        connection._rpc = None  # type: ignore[assignment]
+        if where == "receive":
+            connection.data_received(PING_FRAME)
+        elif where == "work":
+            connection.work()
+        else:
+            connection.tick(owner.clock.now)
+        (goaway,) = transport.frames()
+        assert (goaway.kind, goaway.last_id, goaway.code) == (GOAWAY, 2**31 - 1, 2)
+        assert transport.calls == ["write_eof"]
+        assert [record.exc_info[0] for record in caplog.records] == [AttributeError]
+        caplog.clear()
 
 
-@both
-@in_loop
-async def test_message_that_comes_an_octet_at_a_time_has_no_longer_than_another_i10(tls):
-    async with Uv(tls=tls, duplex_idle_seconds=0.2) as server:
-        client = await server.client()
-        call = client.call()
-        client.send(call, framed(HEADERS))
-        client.flush()
-        waiting = asyncio.create_task(client.messages(call, 1))
-        for octet in framed(messages.request_body(bytes(1000))):
-            if waiting.done():
-                break
-            client.send(call, bytes([octet]))
-            client.flush()
-            await asyncio.sleep(0.02)
-        (answer,) = await waiting
-        assert messages.parse(answer).immediate_response.details == "bbr:body-timeout"
-        await client.close()
-        await server.all_gone()
+def test_watchers_are_told_and_ended():
+    serving = Serving.__new__(Serving)
+    serving.now, serving.stopping = True, False
+    owner = MockOwner(methods={OTHER: lambda call: Watch(serving), PATH.encode(): lambda call: Talk()})
+    connection, transport = greeted(owner)
+    connection.data_received(headers(1, block(fields(path=OTHER.decode()))) + data(1, framed(b"")) + call(3, b"quiet"))
+    assert kinds(transport) == [HEADERS, DATA]
+    serving.now = False
+    connection.tell_watchers(last=False)
+    assert kinds(transport) == [DATA]
+    serving.stopping = True
+    connection.tell_watchers(last=True)
+    assert [(each.kind, each.stream_id) for each in transport.frames()] == [(HEADERS, 1), (RST_STREAM, 1)]
 
 
-@in_loop
-async def test_a_connection_that_its_peer_has_reset_meanwhile_is_closed_quietly_by_asyncios_own_loop():
-    """There `write_eof` raises at once, where uvloop tells later by `connection_lost`."""
-    async with Uv() as server:
-        reader, writer = await server.connect()
-        (connection,) = server.server._connections
-        transport = connection._transport
-
-        class Reset:
-            def __getattr__(self, name):
-                return getattr(transport, name)
-
-            def write_eof(self):
-                raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
-
-        connection._transport = Reset()
-        writer.write(b"GET / HTTP/1.1\r\n\r\n" + bytes(30))
-        await to_the_end(reader)
-        writer.close()
-        while server.server._connections:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-
-
-@both
-@in_loop
-async def test_long_read_is_received_in_turns(tls, monkeypatch):
-    monkeypatch.setattr(uv_connection, "FRAMES_AT_ONCE", 3)
-    monkeypatch.setattr(uv_connection, "MOMENT_SECONDS", 0.0)
-    async with Uv(tls=tls) as server:
-        client = await server.client()
-        calls = [client.call() for _ in range(30)]
-        body = messages.request_body(b'{"model": "qwen"}', end_of_stream=True)
-        for call in calls:
-            client.send(call, framed(HEADERS) + framed(body), end_stream=True)
-        client.flush()
-        for call in calls:
-            stream = await client.ended(call)
-            assert (len(stream.messages), stream.headers["grpc-status"]) == (2, "0")
-        await client.ping()
-        await client.close()
-        await server.all_gone()
-        assert len(server.ended) == 30
-
-
-@in_loop
-async def test_connection_that_fails_forgets_what_it_has_not_received(monkeypatch):
-    monkeypatch.setattr(uv_connection, "FRAMES_AT_ONCE", 3)
-    monkeypatch.setattr(uv_connection, "MOMENT_SECONDS", 0.0)
-    async with Uv() as server:
-        reader, writer = await server.connect()
-        writer.write(PREFACE + SETTINGS + b"\xff" * 100_000)
-        received = await to_the_end(reader)
-        assert frames(received)[-1][0] == GOAWAY
-        writer.close()
-        await server.all_gone()
+def test_credit_lets_an_answer_go_on_and_no_turn_is_needed():
+    owner = MockOwner()
+    connection, transport = owner.connect()
+    connection.data_received(PREFACE + settings((INITIAL_WINDOW_SIZE, 0)) + SETTINGS_ACK + call(1, b"waits", end=True))
+    transport.frames()
+    connection.data_received(window_update(1, 100))
+    assert kinds(transport) == [DATA, HEADERS]
+    assert owner.scheduled == 0

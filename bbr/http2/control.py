@@ -1,0 +1,119 @@
+"""The frames of the connection itself: SETTINGS, PING, GOAWAY, and PUSH_PROMISE, which no client may send."""
+
+from typing import Final
+
+from bbr.http2 import budgets, faults, frames
+from bbr.http2.budgets import Budgets
+from bbr.http2.faults import ConnectionFault
+from bbr.http2.fields import FieldDecoder
+from bbr.http2.frames import ErrorCode, Flag, FrameType
+from bbr.http2.sender import Sender
+from bbr.http2.settings import DEFAULT_WINDOW_BYTES, Settings, read_peer_settings
+from bbr.http2.stream_table import StreamTable
+
+# Of the PING behind a GOAWAY: it is answered when the GOAWAY has been read.
+_AWAY: Final = b"bbr-away"
+
+
+class Control:
+    """Both sides' settings, and the connection's announced end.
+
+    Attributes:
+        unacknowledged: SETTINGS of ours that the peer has not acknowledged.
+        refusing: new streams are refused: the connection goes away.
+        goaway_read: the peer has read our GOAWAY, and opens no more streams; what it had opened before has come.
+    """
+
+    def __init__(
+        self, settings: Settings, streams: StreamTable, sender: Sender, budgets: Budgets, decoder: FieldDecoder
+    ) -> None:
+        self.unacknowledged = 1
+        self.refusing = False
+        self.goaway_read = False
+        self._settings = settings
+        self._streams = streams
+        self._sender = sender
+        self._budgets = budgets
+        self._decoder = decoder
+        self._last_id: int | None = None  # of the GOAWAY sent last
+        sender.control(frames.settings(settings.wire()))
+        if settings.connection_window_bytes > DEFAULT_WINDOW_BYTES:
+            # The connection's window is no setting: it grows by WINDOW_UPDATE alone (section 6.9.2).
+            sender.control(frames.window_update(0, settings.connection_window_bytes - DEFAULT_WINDOW_BYTES))
+
+    def receive(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> None:
+        """Take one of these frames.
+
+        Raises:
+            ConnectionFault: it ends the connection.
+        """
+        if frame_type == FrameType.PUSH_PROMISE:
+            raise ConnectionFault(faults.PUSH_PROMISE)
+        if stream_id:
+            raise ConnectionFault(faults.CONNECTION_FRAME_ON_STREAM)
+        if frame_type == FrameType.SETTINGS:
+            self._take_settings(flags, payload)
+        elif frame_type == FrameType.PING:
+            self._ping(flags, payload)
+        elif len(payload) < 8:
+            raise ConnectionFault(faults.GOAWAY_SIZE)
+        else:
+            self._budgets.pay()  # GOAWAY: running streams finish, and the peer closes (section 6.8)
+
+    def shut_down(self, *, refuse: bool) -> None:
+        """Announce the connection's end (section 6.8): first without refusing anything, then refusing new streams."""
+        last = self._streams.highest_id if refuse else frames.MAX_STREAM_ID
+        if self._last_id is None or last < self._last_id:
+            self._last_id = last
+            self._sender.control(frames.goaway(last, ErrorCode.NO_ERROR) + (b"" if refuse else frames.ping(_AWAY)))
+        self.refusing = self.refusing or refuse
+
+    def fail(self, code: ErrorCode, reason: str) -> None:
+        """Send the GOAWAY of a fault; its last id is never higher than that of one before it (section 6.8)."""
+        highest = self._streams.highest_id
+        last = highest if self._last_id is None else min(highest, self._last_id)
+        self._sender.control(frames.goaway(last, code, reason.encode()))
+
+    def _take_settings(self, flags: int, payload: bytes) -> None:
+        self._budgets.pay()
+        if flags & Flag.ACK:
+            if payload:
+                raise ConnectionFault(faults.SETTINGS_SIZE)
+            # One that we did not ask for changes nothing, and costs like any empty frame.
+            if self.unacknowledged:
+                self.unacknowledged -= 1
+                self._decoder.settings_acknowledged()
+            return
+        sender = self._sender
+        window, sender.max_frame_size = read_peer_settings(payload, sender.initial_window, sender.max_frame_size)
+        self._answer(frames.SETTINGS_ACK)
+        self._change_initial_window(window)
+
+    def _change_initial_window(self, window: int) -> None:
+        """Change the send window of every stream by the difference (section 6.9.2)."""
+        difference = window - self._sender.initial_window
+        if not difference:
+            return
+        # Work for each open stream: eight octets of a peer's must not cost a millisecond for nothing.
+        self._budgets.pay(len(self._streams.open) * budgets.CONTROL_PER_STREAM)
+        self._sender.initial_window = window
+        for stream in self._streams.open.values():
+            if not stream.send_window.add(difference):
+                raise ConnectionFault(faults.INITIAL_WINDOW_OVERFLOW)
+            self._sender.wake(stream)
+        self._streams.flush()
+
+    def _ping(self, flags: int, payload: bytes) -> None:
+        if len(payload) != 8:
+            raise ConnectionFault(faults.PING_SIZE)
+        self._budgets.pay()
+        if not flags & Flag.ACK:
+            self._answer(frames.ping_ack(payload))
+        elif payload == _AWAY and self._last_id is not None:
+            self.goaway_read = True
+
+    def _answer(self, frame: bytes) -> None:
+        """Send what the peer made us send, unless it does not read that (CVE-2019-9512, -9515)."""
+        self._sender.answer(frame)
+        if self._sender.control_frames > self._settings.max_queued_control_frames:
+            raise ConnectionFault(faults.UNREAD_CONTROL_FRAMES)

@@ -1,0 +1,94 @@
+"""Whether a peer is there, and does what it has begun: the waits of a connection.
+
+No clock inside. They are looked at about once a second, so each may last a second longer than it says.
+"""
+
+from collections.abc import Iterable
+
+from bbr.http2 import faults
+from bbr.http2.faults import Fault
+from bbr.http2.settings import Settings
+from bbr.http2.streams import Stream
+
+
+class Wait:
+    """How long something has been waited for, as far as looks now and then can tell."""
+
+    __slots__ = ("_since", "_what")
+
+    def __init__(self) -> None:
+        self._what: object = None
+        self._since = 0.0
+
+    def seconds(self, what: object, now: float) -> float:
+        """Return for how long each look has found this very object; 0 for None."""
+        if what is not self._what:
+            self._what, self._since = what, now
+        return 0.0 if what is None else now - self._since
+
+
+class Liveness:
+    """The waits of one connection."""
+
+    __slots__ = ("_asked_at", "_heard_at", "_settings", "_started", "_unfinished")
+
+    def __init__(self, settings: Settings, now: float) -> None:
+        self._settings = settings
+        self._started = now
+        self._heard_at = now
+        self._asked_at: float | None = None  # when a PING of ours left that nothing has answered yet
+        self._unfinished = Wait()
+
+    def heard(self, now: float) -> None:
+        """Note that octets have come: whatever they are, the peer is there."""
+        self._heard_at = now
+        self._asked_at = None
+
+    def overdue(self, now: float, *, greeted: bool, acknowledged: bool, unfinished: object) -> Fault | None:
+        """Return what the peer owes for too long; None if there is nothing.
+
+        Args:
+            now: in seconds.
+            greeted: its preface has come.
+            acknowledged: our SETTINGS have been acknowledged.
+            unfinished: what stands for a frame, or a field block of several frames, that has begun and not ended.
+        """
+        settings = self._settings
+        waited = now - self._started
+        # An octet of it now and then is no sign of life.
+        standing = self._unfinished.seconds(unfinished, now)
+        if not greeted and waited > settings.preface_seconds:
+            return faults.PREFACE_TIMEOUT
+        if not acknowledged and waited > settings.settings_seconds:
+            return faults.SETTINGS_TIMEOUT
+        if standing > settings.frame_seconds:
+            return faults.FRAME_TIMEOUT
+        if self._asked_at is not None and now - self._asked_at > settings.keepalive_timeout_seconds:
+            return faults.KEEPALIVE_TIMEOUT
+        return None
+
+    def must_ask(self, now: float) -> bool:
+        """Tell whether the peer has been silent for so long that it has to be asked with a PING, and note that it is.
+
+        One PING may be under way at a time.
+        """
+        if self._asked_at is None and now - self._heard_at > self._settings.keepalive_seconds:
+            self._asked_at = now
+            return True
+        return False
+
+
+def stalled(waiting: Iterable[Stream], settings: Settings, now: float) -> list[Stream]:
+    """Return the streams of whose queues less than `min_progress_bytes` have left in `stall_seconds`.
+
+    It sees progress only when it is called.
+    """
+    overdue = []
+    for stream in waiting:
+        left = stream.stalled_bytes - stream.queued_bytes
+        if stream.stalled_at is None or left >= settings.min_progress_bytes:
+            stream.stalled_at = now
+            stream.stalled_bytes = stream.queued_bytes
+        elif now - stream.stalled_at > settings.stall_seconds:
+            overdue.append(stream)
+    return overdue

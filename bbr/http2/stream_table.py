@@ -1,0 +1,118 @@
+"""The streams of a connection: which state each is in, how they end, and the credit that their peer gets back."""
+
+from collections import OrderedDict
+
+from bbr.http2 import frames
+from bbr.http2.frames import ErrorCode
+from bbr.http2.sender import Sender
+from bbr.http2.settings import Settings
+from bbr.http2.states import State
+from bbr.http2.streams import Stream
+
+
+class StreamTable:
+    """See the module.
+
+    Attributes:
+        open: the streams that are not closed, by id.
+        highest_id: of all that the peer has opened, or tried to; 0 before the first.
+        unsettled: those of the open ones whose whole answer is out, and whose request's end had not come; see `settle`.
+    """
+
+    def __init__(self, settings: Settings, sender: Sender) -> None:
+        self.open: dict[int, Stream] = {}
+        self.highest_id = 0
+        self._settings = settings
+        self._sender = sender
+        self._opened = 0
+        self.unsettled: list[Stream] = []
+        # Streams that we have reset lately: frames of theirs may still be under way. Twice as many as can be open at
+        # once, so that a peer that resets and opens as fast as it may is never taken for one that uses closed streams.
+        self._reset_ids: OrderedDict[int, None] = OrderedDict()
+
+    def state(self, stream_id: int) -> str:
+        """Return the State of any stream."""
+        stream = self.open.get(stream_id)
+        if stream is not None:
+            return State.HALF_CLOSED if stream.remote_closed else State.OPEN
+        if stream_id > self.highest_id or not stream_id & 1:  # even ids are ours to open, and we open none
+            return State.IDLE
+        if stream_id in self._reset_ids:
+            return State.RESET
+        return State.CLOSED if self.highest_id == 2 * self._opened - 1 else State.SKIPPED
+
+    def note(self, stream_id: int) -> None:
+        """Note that the peer uses a new id: its stream leaves IDLE, whatever becomes of it."""
+        self.highest_id = stream_id
+        self._opened += 1
+
+    def begin(self, stream_id: int, expected_bytes: int | None) -> Stream:
+        """Open a stream that has been noted, with the content-length that it announces."""
+        initial = self._sender.initial_window
+        stream = Stream(stream_id, self._settings.stream_window_bytes, initial, expected_bytes)
+        self.open[stream_id] = stream
+        return stream
+
+    def reset(self, stream_id: int, code: ErrorCode) -> None:
+        """End a stream with RST_STREAM, be it open or one that its HEADERS would have opened."""
+        self._sender.reset(stream_id, code)
+        self._reset_ids[stream_id] = None
+        if len(self._reset_ids) > 2 * self._settings.max_concurrent_streams:
+            self._reset_ids.popitem(last=False)
+        stream = self.open.get(stream_id)
+        if stream is not None:
+            self.remove(stream)
+
+    def remove(self, stream: Stream) -> None:
+        """Let a stream go that is closed now, with what waits on it."""
+        self._sender.forget(stream)
+        del self.open[stream.id]
+
+    def close_if_done(self, stream: Stream) -> None:
+        """Let a stream go whose whole answer its owner has sent, if the request's end has come; else `settle` will."""
+        if stream.local_closed:
+            if stream.remote_closed:
+                self.remove(stream)
+            else:
+                self.unsettled.append(stream)
+
+    def settle(self) -> None:
+        """Let streams go whose answer came before their request's end, and tell the peer to stop (section 8.1).
+
+        Done before output is taken and no sooner: the end may be in what was read with the rest, and a reset that
+        nobody needs is one that a client may take for a failure.
+        """
+        streams, self.unsettled = self.unsettled, []
+        for stream in streams:
+            if self.open.get(stream.id) is stream:  # not reset meanwhile
+                self._close(stream)
+
+    def _close(self, stream: Stream) -> None:
+        if stream.remote_closed:
+            self.remove(stream)
+        else:
+            self.reset(stream.id, ErrorCode.NO_ERROR)
+
+    def flush(self) -> None:
+        """Send what waits, as far as credit goes now."""
+        for stream in self._sender.flush():
+            if stream.local_closed:
+                self._close(stream)
+            else:
+                self.give_withheld(stream)
+
+    def release(self, stream: Stream, size: int) -> None:
+        """Give a stream's credit back, unless its own answer is stuck: then what it could still send must wait too."""
+        if stream.paused or self._sender.is_full(stream):
+            stream.withheld_bytes += size
+            return
+        increment = stream.receive_window.release(size)
+        if increment:
+            self._sender.control(frames.window_update(stream.id, increment))
+
+    def give_withheld(self, stream: Stream) -> None:
+        """Give a stream the credit that was withheld, if that is of any use to it."""
+        if stream.withheld_bytes:
+            withheld, stream.withheld_bytes = stream.withheld_bytes, 0
+            if not stream.remote_closed:
+                self.release(stream, withheld)

@@ -1,0 +1,82 @@
+import asyncio
+
+from bbr.transports.turns import Turns
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Worker:
+    """Has so many bits to do, each of which takes its time."""
+
+    def __init__(self, name: str, bits: int, clock: Clock, done: list[str], seconds: float = 0.0) -> None:
+        self.scheduled = False
+        self.left = bits
+        self.name = name
+        self._clock = clock
+        self._done = done
+        self._seconds = seconds
+
+    def work(self) -> bool:
+        self._clock.now += self._seconds
+        self.left -= 1
+        self._done.append(self.name)
+        return self.left > 0
+
+
+def test_workers_take_turns_until_nothing_is_left():
+    async def run():
+        clock, done = Clock(), []
+        turns = Turns(clock)
+        workers = [Worker("a", 3, clock, done), Worker("b", 1, clock, done)]
+        for each in workers:
+            turns.schedule(each)
+            turns.schedule(each)  # it keeps its place
+        await asyncio.sleep(0)
+        assert done == ["a", "b", "a", "a"]
+        assert not any(each.scheduled for each in workers)
+        turns.schedule(workers[1])
+        await asyncio.sleep(0)
+        assert done[4:] == ["b"]
+
+    asyncio.run(run())
+
+
+def test_the_loop_goes_on_between_two_moments():
+    async def run():
+        clock, done = Clock(), []
+        turns = Turns(clock, work_seconds=1.0)
+        turns.schedule(Worker("slow", 4, clock, done, seconds=0.6))
+        lengths = []
+        for _ in range(3):
+            await asyncio.sleep(0)
+            lengths.append(len(done))
+        assert lengths == [2, 4, 4]
+
+    asyncio.run(run())
+
+
+def test_a_worker_that_fails_loses_its_turn_and_the_others_keep_theirs():
+    class Broken(Worker):
+        def work(self) -> bool:
+            raise MemoryError
+
+    async def run():
+        clock, done, told = Clock(), [], []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+        turns = Turns(clock)
+        broken, good = Broken("broken", 1, clock, done), Worker("good", 2, clock, done)
+        turns.schedule(broken)
+        turns.schedule(good)
+        for _ in range(2):
+            await asyncio.sleep(0)
+        assert done == ["good", "good"]
+        assert [type(each) for each in told] == [MemoryError]
+        assert not broken.scheduled
+
+    asyncio.run(run())
