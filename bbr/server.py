@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from bbr import __version__
-from bbr.admin import pages
+from bbr.admin import endpoints
 from bbr.admin.http import AdminServer
 from bbr.admin.vitals import Vitals
 from bbr.config.settings import Settings
@@ -229,11 +229,11 @@ class Server:
 
 def _admin(vitals: Vitals) -> AdminServer:
     if not vitals.settings.metrics_endpoint_auth:
-        return pages.server(vitals)
+        return endpoints.server(vitals)
     from bbr.admin.authorization import Guard
     from bbr.sources.kube_api import KubeApi
 
-    return pages.server(vitals, Guard(partial(KubeApi, vitals.settings.kubeconfig)).guarded)
+    return endpoints.server(vitals, Guard(partial(KubeApi, vitals.settings.kubeconfig)).guarded)
 
 
 def access_log(settings: Settings, later: Later) -> AccessLog | None:

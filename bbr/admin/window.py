@@ -144,6 +144,20 @@ class Window:
         fresh = now - self._seen.get(name, NOTHING).requests
         return fresh + sum(slot.models[name].requests for slot in self._slots if name in slot.models)
 
+    def latest_seconds(self, now: float) -> float:
+        """Return what `latest` counts over: one to two slots, at least a second."""
+        began = self._slots[-1].began if self._slots else self._opened
+        return max(now - began, 1.0)
+
+    def latest(self, name: str, now: int) -> int:
+        """Return the number of a base model's requests in the last one to two slots.
+
+        Args:
+            now: the number of its requests as it is.
+        """
+        fresh = now - self._seen.get(name, NOTHING).requests
+        return fresh + (self._slots[-1].models.get(name, NOTHING).requests if self._slots else 0)
+
     def busy_quantile(self, share: float) -> float | None:
         """Return an upper bound for a quantile of what the router itself took."""
         found = tuple(map(int.__sub__, self._metrics.busy.buckets, self._busy_seen))

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from bbr.admin import page, status
-from bbr.admin.status import Status
+from bbr.admin import status_facts, status_page
+from bbr.admin.status_facts import StatusFacts
 from bbr.admin.vitals import Vitals
 from bbr.admin.window import Window
 from bbr.models.registry import BaseModel, Registry
@@ -71,10 +71,10 @@ def main() -> None:
         path.write_text("models: [{name: qwen, adapters: [sql-lora, summarize-lora]}]\n")
         for what, of in (("100,000 names", large(path)), ("3 names", vitals(path))):
             window = Window(of.metrics)
-            kept = Status(of, window)
-            report(f"{what}: a search, its page", lambda: page.render(Status(of, window).gathering("7")))  # noqa: B023
-            report(f"{what}: the page anew", lambda: page.render(kept.gathering()))  # noqa: B023
-            report(f"{what}: the refresh", lambda: status.as_json(kept.gathering()))  # noqa: B023
+            kept = StatusFacts(of, window)
+            report(f"{what}: a search, its page", lambda: status_page.render(StatusFacts(of, window).gathering("7")))  # noqa: B023
+            report(f"{what}: the page again", lambda: status_page.render(kept.gathering()))  # noqa: B023
+            report(f"{what}: status.json", lambda: status_facts.as_json(kept.gathering()))  # noqa: B023
 
             def slide() -> Iterator[None]:
                 count(of, [*of.metrics.models])  # noqa: B023

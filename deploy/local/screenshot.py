@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+from playwright.async_api import Error, async_playwright
 
 from deploy.local import tour
-from deploy.local.chromium import Chromium, ChromiumError
+from deploy.local.browser import BrowserError, complaints, launch_options
 from deploy.local.part import ROOT
 from deploy.local.stack import Stack, StackError, StackOptions
 from deploy.local.topology import MODELS, free_ports
@@ -34,15 +35,22 @@ _MODELS: Final = MODELS.relative_to(ROOT)
 
 async def take(stack: Stack, *, dark: bool) -> bytes:
     """Return a picture of a stack's status page after LOAD_SECONDS of requests, which go on meanwhile."""
+    options = launch_options()
     load = asyncio.create_task(_load(stack))
     try:
-        async with Chromium() as browser:
-            page = await browser.open(stack.status_url, width=WIDTH, dark=dark)
+        async with async_playwright() as playwright, await playwright.chromium.launch(**options) as browser:
+            page = await browser.new_page(
+                viewport={"width": WIDTH, "height": 900}, color_scheme="dark" if dark else "light"
+            )
+            found = complaints(page)
+            await page.goto(stack.status_url)
             await asyncio.wait({load}, timeout=LOAD_SECONDS)
             await page.evaluate("refresh()")
-            if page.complaints:
-                raise ChromiumError(f"the page complains: {page.complaints}")
-            return await page.screenshot()
+            if found:
+                raise BrowserError(f"the page complains: {found}")
+            return await page.screenshot(full_page=True)
+    except Error as error:
+        raise BrowserError(str(error)) from error
     finally:
         load.cancel()
         await asyncio.wait({load})
@@ -68,7 +76,7 @@ async def run(*, dark: bool = False) -> bytes:
 
     Raises:
         StackError: the stack does not run.
-        ChromiumError: Chromium does not, or the page has errors.
+        BrowserError: Chromium does not, or the page has errors.
     """
     with tempfile.TemporaryDirectory(prefix="bbr-screenshot-") as directory:
         options = StackOptions(log_dir=Path(directory), ports=free_ports(), router_args=(f"--models={_MODELS}",))
@@ -84,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         picture = asyncio.run(run(dark=given.dark))
-    except (StackError, ChromiumError) as error:
+    except (StackError, BrowserError) as error:
         print(f"No picture: {error}", file=sys.stderr)
         return 1
     given.output.parent.mkdir(exist_ok=True)

@@ -2,24 +2,26 @@
 
 import json
 import re
+from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
-from bbr.admin import page as page_module
-from bbr.admin import pages
+from bbr.admin import endpoints, window
 from bbr.telemetry.metrics import ModelCounts
 from bbr.telemetry.observed import clock
 from bench.harness.ports import free_port
 from bench.harness.processes import serving
 from bench.harness.vitals import vitals
-from deploy.local.chromium import Chromium
+from deploy.local.browser import complaints, launch_options
 from tests.integration.test_admin import exchange
-from tests.support.status_page import FORMED, HOSTILE, shown
+from tests.support.status_page import HOSTILE, shown
 from tests.support.tools import needs
 
 pytestmark = needs("chromium")
 
-REFRESHED = "document.getElementById('fresh').textContent.startsWith('as of')"
+# How long a page may take to show what has happened: it asks every three seconds.
+PATIENCE_MS = 30_000
 
 # Rows of a table by its name, as heading -> text; what is not shown is not there.
 ROWS = """((name) => {
@@ -49,43 +51,66 @@ CONTRAST = """(() => {
 })()"""
 
 
-@pytest.fixture(scope="module")
-def browser(background):
-    browser = Chromium()
-    background.run(browser.__aenter__())
-    yield browser
-    background.run(browser.__aexit__())
+# What a hostile name would like to do.
+TELL_OF_DIALOGS = "window.alert = window.prompt = (text) => console.error(`a dialog: ${text}`)"
 
 
 @pytest.fixture(scope="module")
-def show(background, browser):
+def chromium():
+    with sync_playwright() as playwright, playwright.chromium.launch(**launch_options()) as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(chromium):
+    """Give a function that opens a page in a context of its own: it, what it complained of, and what it asked for."""
+    contexts = []
+
+    def opened(url, *, scripts=True, width=1200, dark=False):
+        context = chromium.new_context(
+            java_script_enabled=scripts,
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if dark else "light",
+        )
+        contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        page.add_init_script(TELL_OF_DIALOGS)
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        found = complaints(page)
+        page.goto(url)
+        return page, found, asked
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def show(open_page):
     """Give a function that opens a page; nothing may have gone wrong with any of them in the end."""
-    opened = []
+    shown_pages = []
 
-    def open_page(url, **options):
-        page = background.run(browser.open(url, **options))
-        if options.get("scripts", True):
-            background.run(page.until(REFRESHED))
-        opened.append((url, page))
+    def opened(url, **options):
+        page, found, asked = open_page(url, **options)
+        shown_pages.append((url, found, asked))
         return page
 
-    yield open_page
-    for url, page in opened:
-        assert page.complaints == []
-        origin = re.match("http://[^/]+/", url)[0]
-        assert page.requests
-        assert all(each.startswith(origin) or each == "data:," for each in page.requests)
+    yield opened
+    for url, found, asked in shown_pages:
+        assert found == []
+        assert asked
+        assert {urlsplit(each).netloc for each in asked if each != "data:,"} == {urlsplit(url).netloc}
 
 
-@pytest.fixture
-def see(background):
-    """Give a function that evaluates an expression in a page."""
-    return lambda page, expression: background.run(page.evaluate(expression))
+def rows(page, name):
+    return page.evaluate(f"{ROWS}('{name}')")
 
 
-@pytest.fixture
-def rows(see):
-    return lambda page, name: see(page, f"{ROWS}('{name}')")
+def row_of(page, model):
+    """Return what finds the row of a base model."""
+    return page.locator("[data-table=models] tbody tr").filter(has_text=model)
 
 
 @pytest.fixture(scope="module")
@@ -114,19 +139,19 @@ def troubled(background, tmp_path_factory):
         of.sources.table.broken["file", model["name"]] = f"line 1: {model['name']}"
     of.metrics.reasons["refused", "invalid-json"] = 3
     of.ledger.take(900)
-    admin = pages.server(of)
+    admin = endpoints.server(of)
     port = background.run(admin.start("127.0.0.1", 0))
     yield f"http://127.0.0.1:{port}/"
     background.run(admin.stop())
 
 
-def test_a_reader_without_javascript(router, show, rows, background):
+def test_a_reader_without_javascript(router, show):
     process, url = router
     for model in ("qwen", "sql-lora", "made-up"):
         exchange(process.port, json.dumps({"model": model}).encode())
     page = show(url, scripts=False)
     qwen = next(row for row in rows(page, "models") if row["Base model"] == "qwen")
-    assert "Requests/s now" not in qwen
+    assert float(qwen["Requests/s now"]) > 0
     assert int(qwen["Requests"]) >= 2
     assert qwen["Errors"] == "0"
     assert re.fullmatch(r"≤ [\d.]+ ms", qwen["p99"])
@@ -140,113 +165,172 @@ def test_a_reader_without_javascript(router, show, rows, background):
         ("best", "alias of qwen", "qwen"),
     ]
     assert all(re.fullmatch(r"file .*/models\.yaml, line [234]", row["Declared by"]) for row in names)
-    background.run(page.enter("input[name=q]", "SQL"))
+    assert re.fullmatch(r"as of [\d-]{10} [\d:]{8} UTC", page.inner_text("#fresh"))
+    page.fill("input[name=q]", "SQL")
+    page.press("input[name=q]", "Enter")
+    page.wait_for_url("**/?q=SQL")
     assert [row["Name"] for row in rows(page, "names")] == ["sql-lora"]
 
 
-def test_numbers_follow_the_requests(router, show, rows, background):
+def test_numbers_follow_the_requests(router, show):
     process, url = router
     page = show(url)
     before = {row["Base model"]: int(row["Requests"]) for row in rows(page, "models")}
+    assert before["phi"] == 0
     for _ in range(5):
         exchange(process.port, b'{"model": "phi"}')
-    background.run(page.until(f"{ROWS}('models').some((row) => row['Base model'] === 'phi' && row.Requests === '5')"))
+    expect(row_of(page, "phi").locator("td").nth(6)).to_have_text("5", timeout=PATIENCE_MS)
     phi = next(row for row in rows(page, "models") if row["Base model"] == "phi")
-    assert before["phi"] == 0
     assert float(phi["Requests/s now"]) > 0.1
     assert phi["Errors"] == "0"
-    stopped = f"{ROWS}('models').some((row) => row['Base model'] === 'phi' && row['Requests/s now'] === '0')"
-    background.run(page.until(stopped))
 
 
-def test_it_says_when_the_router_is_gone_and_when_it_is_back(show, see, background, browser):
+def test_the_rate_of_now_is_that_of_the_last_seconds(show, background, monkeypatch):
+    monkeypatch.setattr(window, "SLOT_SECONDS", 0.5)
     of = vitals()
-    admin = pages.server(of)
+    counts = of.metrics.models["qwen"] = ModelCounts()
+    counts.outcomes["routed"] = 1000
+    admin = endpoints.server(of)
     port = background.run(admin.start("127.0.0.1", 0))
-    page = background.run(browser.open(f"http://127.0.0.1:{port}/"))
-    background.run(page.until(REFRESHED))
+    page = show(f"http://127.0.0.1:{port}/")
+    expect(row_of(page, "qwen").locator("td").nth(1)).to_have_text("0", timeout=PATIENCE_MS)
+    assert rows(page, "models")[0]["Requests"] == "1,000"
     background.run(admin.stop())
-    see(page, "refresh()")
-    assert see(page, "document.getElementById('fresh').innerText").startswith("the router does not answer (")
-    assert page.complaints
-    admin = pages.server(of)
+
+
+def test_it_says_when_the_router_is_gone_and_when_it_is_back(open_page, background):
+    of = vitals()
+    admin = endpoints.server(of)
+    port = background.run(admin.start("127.0.0.1", 0))
+    page, found, _ = open_page(f"http://127.0.0.1:{port}/")
+    assert page.inner_text("#fresh").startswith("as of ")
+    background.run(admin.stop())
+    page.evaluate("refresh()")
+    assert page.inner_text("#fresh").startswith("the router does not answer (")
+    assert found
+    admin = endpoints.server(of)
     background.run(admin.start("127.0.0.1", port))
     of.serving.stop()
-    background.run(page.until(REFRESHED))
-    text = see(page, "document.querySelector('header').innerText")
+    expect(page.locator("#fresh")).to_contain_text("as of ", timeout=PATIENCE_MS)
+    text = page.inner_text("header")
     assert "not ready" in text
     assert of.why_not_ready() in text
+    assert page.evaluate("document.documentElement.className") == ""
     background.run(admin.stop())
 
 
-def test_hostile_names_are_text_and_nothing_else(troubled, show, see, rows):
+def test_another_page_is_not_taken_for_it(troubled, open_page):
+    page, _, _ = open_page(troubled)
+    page.route("**/", lambda route: route.fulfill(body="<title>Log in</title><main>Who are you?</main>"))
+    before = page.inner_text("main")
+    page.evaluate("refresh()")
+    assert page.inner_text("#fresh").startswith("the router does not answer (something else answers)")
+    assert page.inner_text("main") == before
+
+
+def test_hostile_names_are_text_and_nothing_else(troubled, show):
     for scripts in (False, True):
         page = show(troubled, scripts=scripts)
+        if scripts:
+            page.evaluate("refresh()")
         assert {row["Name"] for row in rows(page, "names")} >= set(map(shown, HOSTILE))
         assert {row["Model"] for row in rows(page, "unknown_models")} == {
             f"{shown(name)} {number}?" for number, name in enumerate(HOSTILE)
         }
         assert len(rows(page, "conflicts")) == len(HOSTILE) - 1
         assert len(rows(page, "broken")) == len(HOSTILE)
-        assert see(page, "document.title") == "bbr status"
-        assert see(page, "document.querySelectorAll('img, iframe, main script').length") == 0
+        assert page.title() == "bbr status"
+        assert page.locator("img, iframe, main script").count() == 0
         searched = show(f"{troubled}?q=%22%3E%3Cscript%3Ealert(1)%3C/script%3E&after=%3C", scripts=scripts)
-        assert see(searched, "document.querySelector('input[name=q]').value") == '"><script>alert(1)</script>'
+        assert searched.input_value("input[name=q]") == '"><script>alert(1)</script>'
         assert rows(searched, "names") == []
 
 
-def test_both_ways_to_fill_the_page_in_write_the_same(troubled, show, see):
-    texts = []
-    for scripts in (False, True):
-        page = show(troubled, scripts=scripts)
-        if scripts:  # everything that is there afterwards was written by the script
-            see(page, "document.querySelectorAll('bdi').forEach((each) => each.textContent = '?')")
-            see(page, "document.querySelectorAll('tbody, .more').forEach((each) => each.replaceChildren())")
-            see(page, "document.querySelectorAll('meter').forEach((each) => each.value = each.max = 1)")
-            see(page, "refresh()")
-        passing = ":is([data-as=ago], [data-as=rate])"
-        see(
-            page,
-            f"document.querySelectorAll('bdi{passing}, {passing} > bdi')"
-            ".forEach((each) => { delete each.dataset.is; each.textContent = 'of the moment'; })",
-        )
-        texts.append(see(page, "document.querySelector('main').innerHTML"))
-    assert len(texts[0]) > 10_000
-    assert texts[0] == texts[1]
+# What the seconds that pass between two looks change.
+PASSING = ":is(.ago, .rate, .duration)"
+WITHOUT_PASSING = f"""(() => {{
+  document.querySelectorAll("bdi{PASSING}, {PASSING} > bdi").forEach((each) => {{
+    each.textContent = "of the moment";
+    delete each.dataset.is;
+  }});
+  return document.querySelector("main").innerHTML;
+}})()"""
 
 
-def test_every_form_of_the_script_is_as_the_servers(troubled, show, see):
+def test_a_refresh_makes_the_page_what_the_server_says(troubled, show):
+    expected = show(troubled, scripts=False).evaluate(WITHOUT_PASSING)
     page = show(troubled)
-    assert set(see(page, "Object.keys(forms)")) == page_module.FORMS.keys()
-    for form, value, text in FORMED:
-        assert see(page, f"forms[{json.dumps(form)}]({json.dumps(value)})") == text
+    page.evaluate("document.querySelectorAll('bdi').forEach((each) => each.replaceChildren('?', '!'))")
+    page.evaluate("document.querySelectorAll('tbody').forEach((each) => each.replaceChildren())")
+    page.evaluate("document.querySelectorAll('.more').forEach((each) => each.replaceWith('nothing'))")
+    page.evaluate("document.querySelectorAll('meter').forEach((each) => { each.value = 1; each.title = 'x'; })")
+    page.evaluate("refresh()")
+    assert len(expected) > 10_000
+    assert page.evaluate(WITHOUT_PASSING) == expected
 
 
-def test_its_policy_stops_scripts_that_are_not_its_own(troubled, browser, background):
-    page = background.run(browser.open(troubled))
-    background.run(
-        page.evaluate(
-            "const script = document.createElement('script'); script.textContent = 'document.title = 1';"
-            "document.body.append(script);"
-            "const button = document.createElement('div'); button.innerHTML = '<b onclick=\"document.title = 2\">';"
-            "document.body.append(button); button.firstChild.click();"
-        )
+def test_a_refresh_leaves_alone_what_the_reader_does(troubled, show):
+    page = show(troubled)
+    page.fill("input[name=q]", "half a na")
+    page.evaluate("(of) => getSelection().selectAllChildren(document.querySelector(of))", "h2")
+    selected = page.evaluate("String(getSelection())")
+    page.evaluate("refresh()")
+    assert page.input_value("input[name=q]") == "half a na"
+    assert page.evaluate("document.activeElement.name") == "q"
+    assert selected
+    assert page.evaluate("String(getSelection())") == selected
+
+
+def test_it_asks_every_three_seconds_and_not_while_nobody_looks(troubled, open_page):
+    page, _, asked = open_page(troubled)
+    page.clock.install(time=0)
+    page.clock.pause_at(60)
+    page.reload()
+    asked.clear()
+    page.clock.run_for(2900)
+    assert asked == []
+    with page.expect_response(troubled):
+        page.clock.run_for(200)
+    page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+    page.evaluate("refresh()")
+    asked.clear()
+    page.clock.run_for(60_000)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.clock.run_for(60_000)
+    assert asked == []
+    page.evaluate("delete document.hidden")
+    with page.expect_response(troubled):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_its_policy_stops_scripts_that_are_not_its_own(troubled, open_page):
+    page, found, _ = open_page(troubled)
+    page.evaluate(
+        """(() => {
+          const script = document.createElement("script");
+          script.textContent = "document.title = 1";
+          document.body.append(script);
+          const button = document.createElement("div");
+          button.innerHTML = "<b onclick='document.title = 2'>";
+          document.body.append(button);
+          button.firstChild.click();
+        })()"""
     )
-    assert background.run(page.evaluate("document.title")) == "bbr status"
-    assert any("Content Security Policy" in each for each in page.complaints)
+    assert page.title() == "bbr status"
+    assert any("Content Security Policy" in each for each in found)
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_it_can_be_read_by_day_and_by_night(troubled, show, see, dark):
+def test_it_can_be_read_by_day_and_by_night(troubled, show, dark):
     page = show(troubled, dark=dark)
-    texts, contrast, ground = see(page, CONTRAST)
+    texts, contrast, ground = page.evaluate(CONTRAST)
     assert texts > 100
     assert contrast >= 4.5
     assert ground < 0.05 if dark else ground > 0.8
 
 
 @pytest.mark.parametrize("scripts", [False, True])
-def test_a_phone_shows_its_whole_width(troubled, show, see, scripts):
+def test_a_phone_shows_its_whole_width(troubled, show, scripts):
     page = show(troubled, width=360, scripts=scripts)
-    assert see(page, "document.documentElement.scrollWidth") <= 360
-    assert see(page, "document.querySelector('meter').checkVisibility()")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.locator("meter").is_visible()

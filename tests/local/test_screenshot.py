@@ -1,6 +1,6 @@
 import struct
 
-from deploy.local import chromium, screenshot
+from deploy.local import browser, screenshot
 from tests.support.tools import needs, needs_envoy
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -31,7 +31,7 @@ class TestWithEnvoy:
         assert str(output) in capsys.readouterr().out
 
     def test_without_chromium_there_is_none(self, tmp_path, monkeypatch, capsys):
-        monkeypatch.setattr(chromium, "PROGRAM", "no-such-browser")
+        monkeypatch.setattr(browser, "PROGRAM", "no-such-browser")
         output = tmp_path / "page.png"
         assert screenshot.main(["--output", str(output)]) == 1
         assert "No picture: there is no program no-such-browser" in capsys.readouterr().err

@@ -15,7 +15,7 @@ def shown(name: str) -> str:
     return name.replace("\u202e", "\\u202e")
 
 
-# form, value, and the text that page.py and page.js must both make of it
+# form, value, and the text of it
 FORMED = [
     ("text", "", "–"),  # noqa: RUF001
     ("text", "x", "x"),
@@ -51,6 +51,7 @@ FORMED = [
     ("bound", {"at_most_seconds": 0.1}, "≤ 100 ms"),
     ("bound", {"at_most_seconds": 5.0}, "≤ 5 s"),
     ("bound", {"more_than_seconds": 60.0}, "> 60 s"),
+    ("clock", 1_700_000_000.0, "2023-11-14 22:13:20 UTC"),
     ("state", True, "ready"),
     ("state", False, "not ready"),
     ("whether", True, "yes"),

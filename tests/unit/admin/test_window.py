@@ -115,3 +115,20 @@ async def test_it_follows_until_it_is_cancelled(monkeypatch):
     with contextlib.suppress(asyncio.CancelledError):
         await task
     assert task.cancelled()
+
+
+def test_the_latest_requests_are_those_of_one_to_two_slots():
+    metrics = Metrics()
+    of = Window(metrics)
+    began = of._opened
+    add(metrics, times=3)
+    assert (of.latest("qwen", 3), of.latest_seconds(began + 4)) == (3, 4)
+    assert of.latest_seconds(began) == 1
+    finish(of.sliding(began + 10))
+    add(metrics, times=2)
+    assert (of.latest("qwen", 5), of.latest_seconds(began + 15)) == (5, 15)
+    finish(of.sliding(began + 20))
+    assert (of.latest("qwen", 5), of.latest_seconds(began + 29)) == (2, 19)
+    finish(of.sliding(began + 30))
+    assert of.latest("qwen", 5) == 0
+    assert of.latest("nobody", 0) == 0

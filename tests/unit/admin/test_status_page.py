@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from bbr.admin import page
-from bbr.admin.status import Status
+from bbr.admin import status_page as page
+from bbr.admin.status_facts import StatusFacts
 from bbr.admin.window import Window
 from bbr.telemetry.observed import clock
 from bench.harness.vitals import vitals
@@ -38,7 +38,7 @@ class Texts(HTMLParser):
 
 
 def pieces(of, *asked):
-    return list(page.render(Status(of, Window(of.metrics)).gathering(*asked)))
+    return list(page.render(StatusFacts(of, Window(of.metrics)).gathering(*asked)))
 
 
 def read(html):
@@ -120,7 +120,7 @@ def test_the_links_between_pages_of_names(tmp_path):
     of = vitals(path)
     html = rendered(of, "M&")
     assert '<a href="?q=M%26" hidden>Back to the first</a>' in html
-    assert '<a data-next rel="next" href="?q=M%26&amp;after=m%26099">The next 100</a>' in html
+    assert '<a rel="next" href="?q=M%26&amp;after=m%26099">The next 100</a>' in html
     assert "100 of 250 are shown." in html
     html = rendered(of, "M&", "m&199")
     assert '<a href="?q=M%26">Back to the first</a>' in html

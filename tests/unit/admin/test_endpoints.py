@@ -5,8 +5,8 @@ import os
 import pytest
 
 from bbr import __version__
+from bbr.admin.endpoints import endpoints
 from bbr.admin.http import Asked
-from bbr.admin.pages import pages
 from bbr.admin.window import Window
 from bbr.config import settings as config
 from bbr.sources.routes import Mismatches, Unknown
@@ -16,7 +16,7 @@ from bench.harness.vitals import vitals
 
 
 def ask(of, path, headers=None, query=None):
-    return asyncio.run(pages(of, Window(of.metrics))[path](Asked(path, headers or {}, query or {})))
+    return asyncio.run(endpoints(of, Window(of.metrics))[path](Asked(path, headers or {}, query or {})))
 
 
 def get(of, path, **headers):
@@ -66,7 +66,7 @@ def test_health_and_readiness():
 
 
 def test_models(directory, monkeypatch):
-    monkeypatch.setattr("bbr.admin.pages._MODELS_AT_ONCE", 1)
+    monkeypatch.setattr("bbr.admin.endpoints._MODELS_AT_ONCE", 1)
     of = vitals(directory)
     found = json.loads(get(of, "/debug/models")[2])
     declared_by = {"kind": "file", "namespace": "", "name": str(directory / "a.yaml"), "line": 1}

@@ -4,8 +4,8 @@ import time
 import pytest
 
 from bbr import __version__
-from bbr.admin import status
-from bbr.admin.status import Status, finding
+from bbr.admin import status_facts
+from bbr.admin.status_facts import StatusFacts, finding
 from bbr.admin.window import Window
 from bbr.models.registry import BaseModel, Registry, finish
 from bbr.sources.routes import Mismatches, Unknown
@@ -25,7 +25,7 @@ def model_file(tmp_path):
 
 
 def gather(of, *asked):
-    return finish(Status(of, Window(of.metrics)).gathering(*asked))
+    return finish(StatusFacts(of, Window(of.metrics)).gathering(*asked))
 
 
 def add(of, name, outcome, times, seconds=0.002):
@@ -76,10 +76,10 @@ def test_base_models_by_their_requests(model_file):
     assert [row["base_model"] for row in found["models"]["rows"]] == ["qwen", "", "gone", "phi"]
     qwen, none, _, phi = found["models"]["rows"]
     assert (qwen["requests"], qwen["errors"], qwen["recent_errors"]) == (8, 2, 2)
-    assert qwen["per_second"] == pytest.approx(8, rel=0.3)
+    assert qwen["per_second"] == qwen["per_second_now"] == pytest.approx(8, rel=0.3)
     assert qwen["p50"] == qwen["p99"] == {"at_most_seconds": 0.0025}
     assert none["p50"] == {"more_than_seconds": 60.0}
-    assert (phi["requests"], phi["per_second"], phi["p50"]) == (0, 0, None)
+    assert (phi["requests"], phi["per_second"], phi["per_second_now"], phi["p50"]) == (0, 0, 0, None)
     every = found["requests"]
     assert (every["requests"], every["errors"]) == (12, 5)
     assert (every["p50"], every["p99"]) == ({"at_most_seconds": 0.0025}, {"more_than_seconds": 60.0})
@@ -105,12 +105,12 @@ def test_why_not_and_who_is_unknown(model_file):
 def test_what_is_wrong_with_the_table(tmp_path, monkeypatch):
     (tmp_path / "a.yaml").write_text("models: [{name: qwen, adapters: [x, y]}]\n")
     (tmp_path / "b.yaml").write_text("models: [{name: phi, adapters: [x, y]}]\n")
-    monkeypatch.setattr(status, "ROWS", 1)
+    monkeypatch.setattr(status_facts, "ROWS", 1)
     of = vitals(tmp_path)
     of.sources.table.broken["file", "c\udcff.yaml"] = "line 1: no\udcff"
     unfit = Mismatches(("phi",), (Unknown("default/x", "X-Gateway-Model-Name", "x"),))
     monkeypatch.setattr(type(of.sources), "mismatches", property(lambda _: unfit))
-    found = json.loads(b"".join(status.as_json(Status(of, Window(of.metrics)).gathering())))
+    found = json.loads(b"".join(status_facts.as_json(StatusFacts(of, Window(of.metrics)).gathering())))
     assert found["conflicts"] == {"total": 2, "rows": [{"what": str(of.sources.table.conflicts[0])}]}
     assert found["broken"] == {"total": 1, "rows": [{"object": "file c\\udcff.yaml", "why": "line 1: no\\udcff"}]}
     assert found["route_mismatches"] == {
@@ -118,7 +118,7 @@ def test_what_is_wrong_with_the_table(tmp_path, monkeypatch):
         "rows": [{"what": "No HTTPRoute wants the base model phi"}],
         "compared": True,
     }
-    monkeypatch.setattr(status, "ROWS", 2)
+    monkeypatch.setattr(status_facts, "ROWS", 2)
     assert gather(of)["route_mismatches"]["rows"][1] == {"what": str(unfit.unknown[0])}
 
 
@@ -182,15 +182,15 @@ def test_a_search_is_kept_until_the_table_changes(model_file, monkeypatch):
         searches.append(query)
         return finding(registry, query, after)
 
-    monkeypatch.setattr(status, "finding", counted)
-    of_status = Status(of, Window(of.metrics))
+    monkeypatch.setattr(status_facts, "finding", counted)
+    facts = StatusFacts(of, Window(of.metrics))
     for query in ("a", "a", *"bcdefghijklmnopq", "a"):
-        finish(of_status.gathering(query))
+        finish(facts.gathering(query))
     assert searches == [*"abcdefghijklmnopq", "a"]
     model_file.write_text("models: [{name: new}]\n")
     of.sources.read()
-    assert listed(finish(of_status.gathering("n"))["names"]) == [("new", "base model", "new")]
-    finish(of_status.gathering("a"))
+    assert listed(finish(facts.gathering("n"))["names"]) == [("new", "base model", "new")]
+    finish(facts.gathering("a"))
     assert searches[-2:] == ["n", "a"]
 
 
@@ -201,7 +201,7 @@ def test_a_large_table_is_gathered_in_short_steps(model_file):
     for number in range(10_000):
         add(of, f"base-{number}", "routed", number % 7)
     steps, found = 0, None
-    gathering = Status(of, Window(of.metrics)).gathering("")
+    gathering = StatusFacts(of, Window(of.metrics)).gathering("")
     while found is None:
         try:
             next(gathering)

@@ -1,4 +1,4 @@
-"""What the admin port shows: one function for each page, over the process's Vitals."""
+"""What the admin port answers: one function for each of its paths, over the process's Vitals."""
 
 import asyncio
 import dataclasses
@@ -12,9 +12,9 @@ from typing import Any, Final
 import orjson
 
 from bbr import __version__
-from bbr.admin import page, status
+from bbr.admin import status_facts, status_page
 from bbr.admin.http import HTML, JSON, AdminServer, Answer, Asked, Page, text
-from bbr.admin.status import Status
+from bbr.admin.status_facts import StatusFacts
 from bbr.admin.vitals import Vitals
 from bbr.admin.window import Window
 from bbr.models.registry import Steps
@@ -36,12 +36,12 @@ def server(vitals: Vitals, guarded: Guarded = lambda page: page) -> AdminServer:
     """Return the admin port of a process; `guarded` decides who may see all but its health."""
     window = Window(vitals.metrics)
     beside = {"counts of the last minute": window.follow}
-    return AdminServer(pages(vitals, window, guarded), beside=beside, supervisor=vitals.supervisor)
+    return AdminServer(endpoints(vitals, window, guarded), beside=beside, supervisor=vitals.supervisor)
 
 
-def pages(vitals: Vitals, window: Window, guarded: Guarded = lambda page: page) -> Mapping[str, Page]:
-    """Return the pages by their paths."""
-    found = Pages(vitals, window)
+def endpoints(vitals: Vitals, window: Window, guarded: Guarded = lambda page: page) -> Mapping[str, Page]:
+    """Return the functions by their paths."""
+    found = Endpoints(vitals, window)
     return {
         "/": guarded(found.page),
         "/status.json": guarded(found.status),
@@ -53,23 +53,23 @@ def pages(vitals: Vitals, window: Window, guarded: Guarded = lambda page: page) 
     }
 
 
-class Pages:
+class Endpoints:
     """See the module bbr.admin.http for what each is."""
 
     def __init__(self, vitals: Vitals, window: Window) -> None:
         self._vitals = vitals
-        self._status = Status(vitals, window)
+        self._facts = StatusFacts(vitals, window)
 
     async def page(self, asked: Asked) -> Answer:
         """Show what goes where, how fast, and why not."""
-        return Answer(page.render(self._gathering(asked)), HTML, headers=page.HEADERS)
+        return Answer(status_page.render(self._gathering(asked)), HTML, headers=status_page.HEADERS)
 
     async def status(self, asked: Asked) -> Answer:
         """Give what the page shows."""
-        return Answer(status.as_json(self._gathering(asked)), JSON)
+        return Answer(status_facts.as_json(self._gathering(asked)), JSON)
 
     def _gathering(self, asked: Asked) -> Steps[dict[str, Any]]:
-        return self._status.gathering(asked.query.get("q", "").strip(), asked.query.get("after", ""))
+        return self._facts.gathering(asked.query.get("q", "").strip(), asked.query.get("after", ""))
 
     async def metrics(self, asked: Asked) -> Answer:
         """Expose the numbers."""

@@ -1,21 +1,22 @@
-"""The status page: page.html filled with what bbr.admin.status has gathered, without any asset from elsewhere.
+"""The status page: status_page.html filled with what bbr.admin.status_facts has gathered; nothing is from elsewhere.
 
-page.html holds the layout, and in double braces what is filled in:
+status_page.html holds the layout, and in double braces what is filled in:
 
-    a.b as FORM       the value found["a"]["b"]; FORM is one of FORMS, by which page.js writes it anew
+    a.b as FORM       the value found["a"]["b"]; FORM is one of FORMS, and the class of its element
     table NAME        one of TABLES
     meter a.b a.c     how much of found["a"]["c"] found["a"]["b"] is
-    style, script     page.css, page.js
+    style, script     status_page.css, status_page.js
 
 All text, whoever wrote it, is escaped, its invisible characters are spelled out, and it stands in a <bdi> so that no
-direction of writing leaves its cell. The page works without JavaScript; with it, page.js asks for status.json and fills
-in the same values and tables.
+direction of writing leaves its cell. The page works without JavaScript. With it, status_page.js asks for the whole page
+again every few seconds and takes over what has changed, so that values are written here alone.
 """
 
 import base64
 import hashlib
 import math
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from importlib import resources
@@ -23,35 +24,30 @@ from typing import Any, Final, NamedTuple
 from unicodedata import category
 from urllib.parse import urlencode
 
-from bbr.admin.status import NAMES, in_pieces
+from bbr.admin.status_facts import NAMES, in_pieces
 from bbr.models.registry import Steps
 
 
 class Column(NamedTuple):
-    """A column of a table: its heading, the key of a row, the form of its cells.
-
-    Attributes:
-        live: it is filled by page.js alone, and shown only with it.
-    """
+    """A column of a table: its heading, the key of a row, the form of its cells."""
 
     heading: str
     key: str
     form: str = "text"
-    live: bool = False
 
 
-class Table(NamedTuple):
+class TableLayout(NamedTuple):
     """A table of the page: its columns, and what stands there if it has no rows."""
 
     columns: tuple[Column, ...]
     empty: str = "None."
 
 
-TABLES: Final[Mapping[str, Table]] = {
-    "models": Table(
+TABLES: Final[Mapping[str, TableLayout]] = {
+    "models": TableLayout(
         (
             Column("Base model", "base_model", "name"),
-            Column("Requests/s now", "per_second_now", "rate", live=True),
+            Column("Requests/s now", "per_second_now", "rate"),
             Column("Requests/s, last minute", "per_second", "rate"),
             Column("p50", "p50", "bound"),
             Column("p99", "p99", "bound"),
@@ -60,7 +56,7 @@ TABLES: Final[Mapping[str, Table]] = {
             Column("Errors", "errors", "count"),
         )
     ),
-    "names": Table(
+    "names": TableLayout(
         (
             Column("Name", "name", "name"),
             Column("Kind", "kind"),
@@ -68,15 +64,15 @@ TABLES: Final[Mapping[str, Table]] = {
             Column("Declared by", "declared_by"),
         )
     ),
-    "unknown_models": Table(
+    "unknown_models": TableLayout(
         (Column("Model", "name", "name"), Column("Times", "times", "count"), Column("Last", "seconds_ago", "ago"))
     ),
-    "reasons": Table(
+    "reasons": TableLayout(
         (Column("Outcome", "outcome"), Column("Reason", "reason"), Column("Requests", "requests", "count"))
     ),
-    "conflicts": Table((Column("Ignored", "what"),)),
-    "broken": Table((Column("Object", "object"), Column("Why", "why"))),
-    "route_mismatches": Table((Column("What does not fit", "what"),)),
+    "conflicts": TableLayout((Column("Ignored", "what"),)),
+    "broken": TableLayout((Column("Object", "object"), Column("Why", "why"))),
+    "route_mismatches": TableLayout((Column("What does not fit", "what"),)),
 }
 
 
@@ -89,9 +85,9 @@ def _source(text: str) -> str:
 
 
 # Literal text and directives, in turn.
-_PARTS: Final = re.split(r"\{\{ ?(.+?) ?\}\}", _file("page.html"))
-_STYLE: Final = _file("page.css")
-_SCRIPT: Final = _file("page.js")
+_PARTS: Final = re.split(r"\{\{ ?(.+?) ?\}\}", _file("status_page.html"))
+_STYLE: Final = _file("status_page.css")
+_SCRIPT: Final = _file("status_page.js")
 
 _POLICY: Final = "; ".join(
     (
@@ -128,12 +124,12 @@ def render(gathering: Steps[dict[str, Any]]) -> Iterator[bytes]:
 def _filled(directive: str, found: Mapping[str, Any]) -> Iterator[str]:
     match directive.split():
         case [path, "as", form]:
-            yield _value(path, form, _at(found, path))
+            yield _value(form, _at(found, path))
         case ["table", name]:
             yield from _table(name, found[name])
         case ["meter", path, limit]:
             value, most = _at(found, path), _at(found, limit)
-            yield f'<meter data-meter="{path} {limit}" value="{value}" max="{most}"></meter>'
+            yield f'<meter value="{value}" max="{most}"></meter>'
         case ["style"]:
             yield _STYLE
         case ["script"]:
@@ -143,7 +139,7 @@ def _filled(directive: str, found: Mapping[str, Any]) -> Iterator[str]:
         case ["pages"]:
             yield _pages(found["names"])
         case _:
-            assert directive == "", directive  # noqa: S101 (page.html is ours)
+            assert directive == "", directive  # noqa: S101 (status_page.html is ours)
 
 
 def _at(found: Mapping[str, Any], path: str) -> Any:
@@ -153,9 +149,9 @@ def _at(found: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def _value(path: str, form: str, value: Any) -> str:
+def _value(form: str, value: Any) -> str:
     text = escape(FORMS[form](value))
-    return f'<bdi data-value="{path}" data-as="{form}" data-is="{text}">{text}</bdi>'
+    return f'<bdi class="{form}" data-is="{text}">{text}</bdi>'
 
 
 def _table(name: str, found: Mapping[str, Any]) -> Iterator[str]:
@@ -172,14 +168,12 @@ def _table(name: str, found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _heading(column: Column) -> str:
-    live = ' class="live"' if column.live else ""
-    return f'<th scope="col" data-key="{column.key}" data-as="{column.form}"{live}>{column.heading}</th>'
+    return f'<th scope="col" class="{column.form}">{column.heading}</th>'
 
 
-def _row(table: Table, row: Mapping[str, Any]) -> str:
+def _row(table: TableLayout, row: Mapping[str, Any]) -> str:
     cells = (
-        f'<td data-as="{column.form}"{" class=live" if column.live else ""}>'
-        f"<bdi>{escape(FORMS[column.form](row.get(column.key)))}</bdi></td>"
+        f'<td class="{column.form}"><bdi>{escape(FORMS[column.form](row[column.key]))}</bdi></td>'
         for column in table.columns
     )
     return f"<tr>{''.join(cells)}</tr>"
@@ -195,12 +189,12 @@ def _pages(names: Mapping[str, Any]) -> str:
     following = {**first, "after": names["next"] or ""}
     return (
         f'<a href="?{escape(urlencode(first))}"{"" if names["after"] else " hidden"}>Back to the first</a> '
-        f'<a data-next rel="next" href="?{escape(urlencode(following))}"{"" if names["next"] else " hidden"}>'
+        f'<a rel="next" href="?{escape(urlencode(following))}"{"" if names["next"] else " hidden"}>'
         f"The next {NAMES}</a>"
     )
 
 
-# How values are written; page.js has each of them too, and writes the same.
+# How values are written.
 
 
 def _text(value: str) -> str:
@@ -269,6 +263,10 @@ def _bound(value: Mapping[str, float] | None) -> str:
     return f"{sign} {seconds:g} s" if seconds >= 1 else f"{sign} {_rounded(seconds * 1e6) / 1e3:g} ms"
 
 
+def _clock(value: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value))
+
+
 def _state(value: bool) -> str:
     return "ready" if value else "not ready"
 
@@ -278,7 +276,7 @@ def _whether(value: bool) -> str:
 
 
 def _rounded(value: float) -> int:
-    return math.floor(value + 0.5)  # as Math.round; round() would go to the even one
+    return math.floor(value + 0.5)  # round() would go to the even one
 
 
 def _tenths(value: float) -> str:
@@ -294,6 +292,7 @@ FORMS: Final[Mapping[str, Callable[[Any], str]]] = {
     "duration": _duration,
     "ago": _ago,
     "bound": _bound,
+    "clock": _clock,
     "state": _state,
     "whether": _whether,
 }

@@ -7,7 +7,8 @@
     requests                        of all: as a row of models, and busy_p50 and busy_p99, what the router itself took
     window_seconds                  what "the last minute" is: 60 to 70 s, less after a start
     models                          base_model ("" for requests of which none is known), requests and errors since the
-                                    start; per_second, recent_errors, p50 and p99 of the last minute
+                                    start; per_second, recent_errors, p50 and p99 of the last minute; per_second_now of
+                                    the last 10 to 20 seconds
     reasons                         outcome, reason, requests: since the start
     unknown_models                  name, times, seconds_ago: asked for in the last hour, and not in the table
     conflicts, route_mismatches     what: a sentence. route_mismatches.compared: whether --discover-routes has compared
@@ -87,7 +88,7 @@ class _Place(NamedTuple):
     name: str
 
 
-class Status:
+class StatusFacts:
     """Gathers what the status page shows."""
 
     def __init__(self, vitals: Vitals, window: Window) -> None:
@@ -166,17 +167,19 @@ class Status:
                 busiest.add((0, 0, name))
             if number % _NAMES_A_STEP == 0:
                 yield
-        seconds = window.seconds(now)
+        seconds, latest = window.seconds(now), window.latest_seconds(now)
         rows = []
         for *_, name in busiest.kept:
             counts = Counts.of(counted[name]) if name in counted else NOTHING
-            rows.append({"base_model": name, **_counts(counts, window.of(name, counts), seconds)})
+            per_second_now = round(window.latest(name, counts.requests) / latest, 3)
+            row = {"base_model": name, "per_second_now": per_second_now}
+            rows.append(row | _counts(counts, window.of(name, counts), seconds))
         busy = {f"busy_p{share}": _bound(window.busy_quantile(share / 100), BUSY_BOUNDS) for share in (50, 99)}
         return {**_counts(total, window.every(total), seconds), **busy}, {"total": busiest.count, "rows": rows}
 
 
 def finding(registry: Registry, query: str, after: str = "", limit: int = NAMES) -> Steps[Row]:
-    """Search a table; see Status.gathering. Base models come by name, each before its adapters and aliases."""
+    """Search a table; see StatusFacts.gathering. Base models come by name, each before its adapters and aliases."""
     wanted = query.casefold()
     entry = registry.find(after)
     passed = _place(after, entry) if entry else None
