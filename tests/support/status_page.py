@@ -5,14 +5,13 @@ HOSTILE = [
     "\"'><img src=x onerror=alert(1)>",
     "</td></table><!--",
     "{{script}} ${style} %s",
-    "\u202egnp.exe",
+    "שלום 🦙",
     "x" * 240,
 ]
 
-
-def shown(name: str) -> str:
-    """Return a hostile name as a reader should see it."""
-    return name.replace("\u202e", "\\u202e")
+# No model can be called so, but an object or what is wrong with it can; and as a reader should see it.
+INVISIBLE = "\u202egnp.exe"
+INVISIBLE_SHOWN = "\\u202egnp.exe"
 
 
 # form, value, and the text of it

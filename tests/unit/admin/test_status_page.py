@@ -10,7 +10,7 @@ from bbr.admin.status_facts import StatusFacts
 from bbr.admin.window import Window
 from bbr.telemetry.observed import clock
 from bench.harness.vitals import vitals
-from tests.support.status_page import FORMED, HOSTILE, shown
+from tests.support.status_page import FORMED, HOSTILE, INVISIBLE, INVISIBLE_SHOWN
 
 
 class Texts(HTMLParser):
@@ -85,12 +85,13 @@ def test_a_hostile_name_is_text(name, tmp_path):
     )
     of = vitals(path)
     of.metrics.unknown.add(f"{name} unknown", clock())
-    of.sources.table.broken["file", name] = name
+    of.sources.table.broken["file", INVISIBLE + name] = INVISIBLE + name
     html = rendered(of)
     found = read(html)
-    assert shown(name) in found.cells
-    assert f"{shown(name)} adapter" in found.cells
-    assert f"{shown(name)} unknown" in found.cells
+    assert name in found.cells
+    assert f"{name} adapter" in found.cells
+    assert f"{name} unknown" in found.cells
+    assert {INVISIBLE_SHOWN + name, f"file {INVISIBLE_SHOWN}{name}"} <= set(found.cells)
     assert found.tags == before.tags
     assert found.attributes == before.attributes
     searched = read(rendered(of, name.strip()))
