@@ -129,7 +129,7 @@ def troubled(background, tmp_path_factory):
     directory = tmp_path_factory.mktemp("models")
     models = [{"name": f"{name} {number}", "adapters": [name, "twice"]} for number, name in enumerate(HOSTILE)]
     for number, model in enumerate(models):  # in one file a name that stands twice would be an error
-        (directory / f"{number}.yaml").write_text(json.dumps({"models": [model]}))
+        (directory / f"{number}.yaml").write_text(json.dumps({"models": [model]}, ensure_ascii=False), "utf-8")
     of = vitals(directory)
     for number, model in enumerate(models):
         counts = of.metrics.models[model["name"]] = ModelCounts()
