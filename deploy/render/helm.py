@@ -73,9 +73,32 @@ def render(
     return run(program, *arguments)
 
 
+class _Loader(yaml.CSafeLoader):
+    """Refuses a key that comes twice in a mapping: a server would take one of the two, and nobody knows which."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping's value."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(set(keys)) < len(keys):
+            raise yaml.constructor.ConstructorError(None, None, "a key comes twice", node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_constructor(
+    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, lambda loader, node: loader.construct_mapping(node, deep=True)
+)
+
+
 def documents(text: str) -> list[Document]:
-    """Return the objects of a YAML text."""
-    return [document for document in yaml.safe_load_all(text) if document]
+    """Return the objects of a YAML text.
+
+    Raises:
+        HelmError: it is no YAML, or has a key twice.
+    """
+    try:
+        return [document for document in yaml.load_all(text, _Loader) if document]
+    except yaml.YAMLError as error:
+        raise HelmError(f"no YAML that can be used: {error}") from error
 
 
 def cases() -> list[tuple[str, Path]]:

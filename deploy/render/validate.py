@@ -1,19 +1,18 @@
 """`make validate`: the chart and the manifests, by both Helms, against the schemas of every kind and each other.
 
 Every case of deploy/chart/ci and every file of deploy/values is rendered for every gateway. What is rendered must be
-the same by both Helms, pass the validator (schemas and CEL rules, where they are beside the project), and have no
-findings.
+the same by both Helms, be valid by the schemas in deploy/schemas and their CEL rules, and have no findings.
 """
 
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from deploy.render import helm, manifests, tools
+from deploy.render import helm, manifests
+from deploy.render.cel import RuleError
 from deploy.render.findings import findings
+from deploy.render.helm import Document
+from deploy.render.schemas import SchemaError, Schemas
 
 # Pickers and a pool that a case takes for being there already.
 OUTSIDE: Final = frozenset({"outside-epp", "outside-pool", "outside-pool-epp"})
@@ -24,73 +23,82 @@ def sources() -> list[tuple[str, Path]]:
     return helm.cases() + [(file.stem, file) for file in sorted(helm.VALUES.glob("*.yaml"))]
 
 
-def rendered(name: str, values: Path, provider: str, into: Path) -> Iterator[str]:
-    """Render by both Helms into a file; yield what is wrong.
+def rendered(name: str, values: Path, provider: str) -> tuple[list[Document], list[str]]:
+    """Render by both Helms; return the objects, and what is wrong but for schemas.
 
     Raises:
         HelmError: Helm refused.
     """
     settings = {"provider.name": provider}
     first, second = (helm.documents(helm.render(program, [values], settings)) for program in helm.HELMS)
-    if first != second:
-        yield f"{name} for {provider}: the two Helms differ"
-    (into / f"{name}-{provider}.yaml").write_text(manifests.dump(first), "utf-8")
-    yield from (f"{name} for {provider}: {finding}" for finding in findings(first, OUTSIDE))
+    wrong = [f"{name} for {provider}: the two Helms differ"] if first != second else []
+    return first, wrong + [f"{name} for {provider}: {finding}" for finding in findings(first, OUTSIDE)]
 
 
-def kustomized(gateway: str, into: Path, directory: Path = manifests.DIRECTORY) -> Iterator[str]:
-    """Build a gateway's kustomization into a file; yield what is wrong.
+def kustomized(gateway: str, directory: Path = manifests.DIRECTORY) -> tuple[list[Document], list[str]]:
+    """Build a gateway's kustomization; return the objects, and what is wrong but for schemas.
 
     Raises:
         HelmError: kubectl refused.
     """
-    text = helm.run("kubectl", "kustomize", str(directory / gateway))
-    (into / f"kustomize-{gateway}.yaml").write_text(text, "utf-8")
-    yield from (f"deploy/manifests/{gateway}: {finding}" for finding in findings(helm.documents(text)))
+    found = helm.documents(helm.run("kubectl", "kustomize", str(directory / gateway)))
+    return found, [f"deploy/manifests/{gateway}: {finding}" for finding in findings(found)]
 
 
-def validated(python: Path, directory: Path) -> Iterator[str]:
-    """Yield what the validator says of the files of a directory: nothing if all are valid."""
-    command = [str(python), str(tools.SCHEMAS / "validate.py"), "--quiet", str(directory)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    if done.returncode:
-        yield from (done.stdout + done.stderr).strip().splitlines()
+class Validation:
+    """Holds objects against schemas, and counts them.
+
+    Args:
+        schemas: to hold them against.
+    """
+
+    def __init__(self, schemas: Schemas) -> None:
+        self._schemas = schemas
+        self.objects = 0
+        self.renderings = 0
+
+    def invalid(self, name: str, documents: Iterable[Document]) -> Iterator[str]:
+        """Yield what is invalid in a rendering."""
+        self.renderings += 1
+        for document in documents:
+            self.objects += 1
+            where = f"{document.get('kind')}/{(document.get('metadata') or {}).get('name')}"
+            yield from (f"{name}: {where}: {fault}" for fault in self._schemas.faults(document))
 
 
-def problems() -> Iterator[str]:
+def problems(validation: Validation) -> Iterator[str]:
     """Do all of it; yield what is wrong.
 
     Raises:
         HelmError: Helm or kubectl refused.
+        SchemaError, RuleError: a schema can't be used.
     """
     for program in helm.HELMS:
         helm.run(program, "lint", "--strict", str(helm.CHART))
     yield from (f"deploy/manifests/{path} is out of date: run make manifests" for path in manifests.outdated())
-    with tempfile.TemporaryDirectory() as temporary:
-        into = Path(temporary)
-        for name, values in sources():
-            for provider in helm.PROVIDERS:
-                yield from rendered(name, values, provider, into)
-        for gateway in manifests.GATEWAYS:
-            yield from kustomized(gateway, into)
-        python = tools.validator()
-        if python is None:
-            print(f"No schemas in {tools.SCHEMAS}: nothing is held against them.", file=sys.stderr)
-        else:
-            yield from validated(python, into)
+    for name, values in sources():
+        for provider in helm.PROVIDERS:
+            found, wrong = rendered(name, values, provider)
+            yield from wrong
+            yield from validation.invalid(f"{name} for {provider}", found)
+    for gateway in manifests.GATEWAYS:
+        found, wrong = kustomized(gateway)
+        yield from wrong
+        yield from validation.invalid(f"deploy/manifests/{gateway}", found)
 
 
 def main() -> int:
     """Print what is wrong; exit with 1 if anything is."""
     try:
-        wrong = list(problems())
-    except helm.HelmError as error:
-        wrong = [str(error)]
+        validation = Validation(Schemas())
+        wrong = list(problems(validation))
+    except (helm.HelmError, SchemaError, RuleError) as error:
+        print(error)
+        return 1
     for each in wrong:
         print(each)
-    renderings = len(sources()) * len(helm.PROVIDERS) + len(manifests.GATEWAYS)
-    print(f"{len(wrong)} problems in {renderings} renderings")
-    return 1 if wrong else 0
+    print(f"{len(wrong)} problems in {validation.objects} objects of {validation.renderings} renderings")
+    return 1 if wrong or not validation.objects else 0
 
 
 if __name__ == "__main__":

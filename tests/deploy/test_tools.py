@@ -64,8 +64,3 @@ def test_what_is_there_is_not_fetched_again(bin_directory, downloads):
     (bin_directory / "helm4").unlink()
     tools.programs()
     assert len(downloads) == 3
-
-
-def test_without_schemas_there_is_no_validator(tmp_path, monkeypatch):
-    monkeypatch.setattr(tools, "SCHEMAS", tmp_path)
-    assert tools.validator() is None

@@ -1,25 +1,24 @@
 """`make validate`, and that it sees what is wrong."""
 
+import re
 import shutil
 
 import pytest
 
-from deploy.render import helm, manifests, tools, validate
+from deploy.render import helm, manifests, validate
+from deploy.render.schemas import Schemas
 from tests.support.tools import needs
 
 pytestmark = [needs("helm"), needs("helm4"), needs("kubectl")]
 
-schemas = pytest.mark.skipif(
-    not (tools.SCHEMAS / "validate.py").exists(), reason="the schemas are not beside the project (../shared/k8s)"
-)
+
+def test_nothing_is_wrong(capsys):
+    assert validate.main() == 0, capsys.readouterr().out
+    told = re.fullmatch(r"0 problems in (\d+) objects of (\d+) renderings\n", capsys.readouterr().out)
+    assert int(told[1]) > 1_000
+    assert int(told[2]) > 50
 
 
-@schemas
-def test_nothing_is_wrong():
-    assert list(validate.problems()) == []
-
-
-@schemas
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
@@ -43,11 +42,10 @@ def test_a_chart_that_breaks_a_schema_is_refused(tmp_path, old, new, why):
         changed += old in text
         file.write_text(text.replace(old, new), "utf-8")
     assert changed
-    (into := tmp_path / "rendered").mkdir()
     values = [dict(helm.cases())["two-models"]]
-    (into / "gke.yaml").write_text(helm.render("helm", values, {"provider.name": "gke"}, chart=chart), "utf-8")
-    wrong = list(validate.validated(tools.validator(), into))
-    assert any("INVALID" in line and why in line for line in wrong)
+    documents = helm.documents(helm.render("helm", values, {"provider.name": "gke"}, chart=chart))
+    wrong = list(validate.Validation(Schemas()).invalid("gke", documents))
+    assert any(why in line for line in wrong), wrong
 
 
 def test_a_kustomization_that_lacks_something_is_refused(tmp_path):
@@ -55,13 +53,13 @@ def test_a_kustomization_that_lacks_something_is_refused(tmp_path):
     (kustomization := directory / "models/kustomization.yaml").write_text(
         kustomization.read_text("utf-8").replace("  - epps.yaml\n", "")
     )
-    wrong = list(validate.kustomized("gke", tmp_path, directory))
+    _, wrong = validate.kustomized("gke", directory)
     assert any("picker-missing: InferencePool/qwen-pool" in line for line in wrong)
 
 
 def test_values_that_lead_to_findings_are_refused(tmp_path):
     (values := tmp_path / "values.yaml").write_text("bbr: {flags: {no-such-flag: 1}}")
-    assert list(validate.rendered("bad", values, "gke", tmp_path)) == [
+    assert validate.rendered("bad", values, "gke")[1] == [
         "bad for gke: flag-unknown: Deployment/body-based-router: --no-such-flag is not a flag of bbr serve"
     ]
 
@@ -70,3 +68,21 @@ def test_without_helm_it_says_so(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert validate.main() == 1
     assert "helm is not installed" in capsys.readouterr().out
+
+
+def test_without_schemas_it_says_so(monkeypatch, tmp_path, capsys):
+    def missing():
+        return Schemas(tmp_path)
+
+    monkeypatch.setattr(validate, "Schemas", missing)
+    assert validate.main() == 1
+    assert "holds no schemas" in capsys.readouterr().out
+
+
+def test_without_objects_it_fails(monkeypatch, capsys):
+    """What validated nothing has not shown that anything is valid."""
+    monkeypatch.setattr(validate, "sources", list)
+    monkeypatch.setattr(manifests, "GATEWAYS", {})
+    monkeypatch.setattr(manifests, "outdated", list)
+    assert validate.main() == 1
+    assert capsys.readouterr().out == "0 problems in 0 objects of 0 renderings\n"
