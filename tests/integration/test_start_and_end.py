@@ -14,6 +14,8 @@ from bench.harness.fake_kubernetes import FakeKubernetes
 from bench.harness.processes import bbr, serving
 from tests.support.loops import in_loop
 
+HELD = "tests.support.held_files"
+
 
 @pytest.fixture
 def models(tmp_path):
@@ -22,23 +24,27 @@ def models(tmp_path):
     return path
 
 
-def test_sighup_ends_no_router_that_is_starting(tmp_path):
-    fifo = tmp_path / "models.yaml"
-    os.mkfifo(fifo)
-    with bbr(f"--models={fifo}") as process:
-        with fifo.open("w", encoding="utf-8") as models:  # it is being read
+@pytest.fixture
+def hold(models):
+    """A FIFO: whoever opens it has the router in the middle of reading its models, until it is closed."""
+    return models.with_name(f"{models.name}.hold")
+
+
+def test_sighup_ends_no_router_that_is_starting(models, hold):
+    models.write_text("models: [{nam: gemma}]", encoding="utf-8")
+    os.mkfifo(hold)
+    with bbr(f"--models={models}", module=HELD) as process:
+        with hold.open("w"):
             process.signal(signal.SIGHUP)
-            models.write("models: [{nam: gemma}]")
         assert process.wait() == 1
         assert "an entry of models can't hold nam" in process.stderr
 
 
-def test_a_file_system_that_hangs_does_not_hold_up_the_end(models):
-    with serving(f"--models={models}", "--drain-seconds=1") as process:
-        models.unlink()
-        os.mkfifo(models)
+def test_a_file_system_that_hangs_does_not_hold_up_the_end(models, hold):
+    with serving(f"--models={models}", "--drain-seconds=1", module=HELD) as process:
+        os.mkfifo(hold)
         process.signal(signal.SIGHUP)
-        with models.open("w", encoding="utf-8"):  # its reader has come, and waits for what never does
+        with hold.open("w"):
             assert process.stop() == 0
 
 
