@@ -11,7 +11,7 @@ HELM := .cache/kube/bin/helm
 
 # The tests of one file stay together: they share what they start. More workers than processors, since many tests wait.
 WORKERS ?= 4
-AT_ONCE = --numprocesses=$(WORKERS) --dist=loadfile
+AT_ONCE = --numprocesses=$(WORKERS) --dist=loadfile --max-worker-restart=0
 # What `make cover` measures: together they reach all that must be reached.
 COVERING := tests/unit tests/conformance tests/parity
 QUICK_SUITES := tests/unit tests/conformance tests/property
