@@ -9,8 +9,9 @@ import pytest
 
 from bench.harness import envoy
 from bench.harness.background import Background
-from bench.harness.in_process_router import PHI, QWEN, TRANSPORTS, Router
+from bench.harness.in_process_router import PHI, QWEN, Router
 from bench.harness.recording import Upstreams
+from tests.support.reference import choose_transports
 
 
 @dataclass
@@ -27,13 +28,18 @@ class Setup:
         return self.gateway.port
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests that have a router or a transport over our own, or over both."""
+    choose_transports(metafunc, "router", "transport")
+
+
 @pytest.fixture(scope="module")
 def background() -> Iterator[Background]:
     with Background() as background:
         yield background
 
 
-@pytest.fixture(scope="module", params=list(TRANSPORTS))
+@pytest.fixture(scope="module")
 def router(request: pytest.FixtureRequest, background: Background) -> Iterator[Router]:
     router = Router(background, transport=request.param)
     yield router

@@ -24,7 +24,7 @@ BODIES = {
 }
 
 
-@pytest.fixture(scope="module", params=["uv", "grpcio"])
+@pytest.fixture(scope="module")
 def router(request, tmp_path_factory):
     models = tmp_path_factory.mktemp("models") / "models.yaml"
     models.write_text("models: [{name: qwen, adapters: [sql-lora]}]\n")
@@ -58,6 +58,7 @@ def exchange(port, body):
         assert call.code() == grpc.StatusCode.OK
 
 
+@pytest.mark.grpcio
 def test_what_is_counted_is_what_came_of_the_requests(router):
     process, url = router
     before = requests(url)

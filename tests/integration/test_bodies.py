@@ -20,7 +20,7 @@ from bbr.exchange.verdict import Outcome
 from bench.harness import http1
 from bench.harness.background import Background
 from bench.harness.in_process_router import QWEN, Router
-from tests.integration.conftest import TRANSPORTS, Setup
+from tests.integration.conftest import Setup
 from tests.integration.test_edges import UPGRADE, ended, until
 from tests.support.h2_client import H2Client
 from tests.support.tools import needs_envoy
@@ -33,7 +33,7 @@ CHAT = json.dumps({"model": "sql-lora", "messages": [{"role": "user", "content":
 ENCODERS = {"gzip": gzip.compress, "zstd": zstd.compress, "deflate": zlib.compress, "br": brotli.compress}
 
 
-@pytest.fixture(scope="module", params=TRANSPORTS)
+@pytest.fixture(scope="module")
 def router(request: pytest.FixtureRequest, background: Background) -> Iterator[Router]:
     policy = Policy(Replies(), query_model_paths=frozenset([b"/v1/realtime"]))
     router = Router(background, policy=policy, transport=request.param)
@@ -98,6 +98,7 @@ def test_refused(setup: Setup, coding: str, body: bytes, status: int, reason: st
     assert setup.upstreams.received == []  # it never came as far as its model
 
 
+@pytest.mark.grpcio
 def test_form(setup: Setup) -> None:
     body = b"x=1&model=sql%2Dlora&y=2"
     headers = [("content-type", "application/x-www-form-urlencoded")]
@@ -118,6 +119,7 @@ def test_a_fault_behind_the_model_of_a_long_body(gateways: Callable[..., Setup])
     assert not got.complete
 
 
+@pytest.mark.grpcio
 def test_the_upstream_gets_a_long_body_before_it_has_ended(gateways: Callable[..., Setup]) -> None:
     setup = gateways("FULL_DUPLEX_STREAMED")
     body = b'{"model":"sql-lora","x":"' + b"y" * 1_000_000 + b'"}'
@@ -148,6 +150,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_sent(setup: Setup) -> Non
 
 
 @pytest.mark.parametrize("model_first", [True, False])
+@pytest.mark.grpcio
 def test_a_client_that_leaves_in_mid_body_leaves_nothing(gateways: Callable[..., Setup], model_first: bool) -> None:
     setup = gateways("FULL_DUPLEX_STREAMED")
     begun = b'{"model":"sql-lora","x":"' if model_first else b'{"x":"'

@@ -10,7 +10,7 @@ from bbr.config import settings as config
 from bench.harness import http1
 from bench.harness.background import Background
 from bench.harness.in_process_router import PHI, QWEN, Router
-from tests.integration.conftest import TRANSPORTS, Setup
+from tests.integration.conftest import Setup
 from tests.support.tools import needs_envoy
 
 pytestmark = needs_envoy
@@ -20,7 +20,7 @@ JSON = ("content-type", "application/json")
 MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED"]
 
 
-@pytest.fixture(scope="module", params=TRANSPORTS)
+@pytest.fixture(scope="module")
 def router(request: pytest.FixtureRequest, background: Background) -> Iterator[Router]:
     settings = config.load({"compat": "gie"}, {})
     router = Router(
@@ -83,6 +83,7 @@ def test_and_one_that_names_one_does_not(setup: Setup) -> None:
     assert (got.pool, got.header(MODEL), got.header(BASE)) == (QWEN, ["sql-lora"], [QWEN])
 
 
+@pytest.mark.grpcio
 def test_errors_are_text(setup: Setup) -> None:
     reply = post(setup, b'{"model"')
     text = b"inference error: BadRequest - failed to parse request body: unexpected end of data at byte 8."

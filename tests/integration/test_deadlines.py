@@ -14,7 +14,7 @@ from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
 from bench.harness import envoy, http1
 from bench.harness.background import Background
-from bench.harness.in_process_router import QWEN, TRANSPORTS, Router
+from bench.harness.in_process_router import QWEN, Router
 from bench.harness.recording import Upstreams
 from tests.integration.conftest import Setup
 from tests.integration.test_edges import RESPONSE_EVENTS, UPGRADE, ended
@@ -36,7 +36,7 @@ MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED"]
 BODY = json.dumps({"model": "sql-lora", "messages": []}).encode()
 
 
-@pytest.fixture(scope="module", params=list(TRANSPORTS))
+@pytest.fixture(scope="module")
 def router(request: pytest.FixtureRequest, background: Background) -> Iterator[Router]:
     limits = {"duplex_idle_seconds": DEADLINE_SECONDS, "buffered_wait_seconds": DEADLINE_SECONDS}
     router = Router(background, policy=Policy(Replies(), **limits), transport=request.param)
@@ -87,6 +87,7 @@ def test_body_that_stands_still_over_http1(gateways: Callable[..., Setup], mode:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("sent", [0, 10], ids="{} bytes sent".format)
+@pytest.mark.grpcio
 def test_body_that_stands_still_over_http2(gateways: Callable[..., Setup], mode: str, sent: int) -> None:
     setup = gateways(mode)
     path = f"/v1/completions?{uuid.uuid4()}"

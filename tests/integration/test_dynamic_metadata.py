@@ -10,7 +10,7 @@ from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
 from bench.harness import envoy, http1
 from bench.harness.background import Background
-from bench.harness.in_process_router import PHI, QWEN, TRANSPORTS, Router
+from bench.harness.in_process_router import PHI, QWEN, Router
 from bench.harness.recording import Upstreams
 from tests.integration.conftest import Setup
 from tests.support.tools import needs_envoy
@@ -23,7 +23,7 @@ MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED"]
 JSON = ("content-type", "application/json")
 
 
-@pytest.fixture(scope="module", params=list(TRANSPORTS))
+@pytest.fixture(scope="module")
 def router(request: pytest.FixtureRequest, background: Background) -> Iterator[Router]:
     router = Router(background, policy=Policy(Replies(metadata_namespace=NAMESPACE)), transport=request.param)
     yield router
@@ -71,6 +71,7 @@ def test_facts_are_logged(setup: Setup, body: bytes, expected: list[str | None])
     assert facts(setup, "POST", [JSON], body) == expected
 
 
+@pytest.mark.grpcio
 def test_facts_of_what_is_not_read(setup: Setup) -> None:
     assert facts(setup, "GET", [], None) == ["no-body", None, None]
     assert facts(setup, "POST", [("content-type", "text/plain")], chat(PHI)) == ["not-read", None, None]

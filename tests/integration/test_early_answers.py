@@ -21,6 +21,7 @@ ANNOUNCED_BYTES = 65 << 20
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.grpcio
 def test_refusal_in_mid_upload(gateways: Callable[..., Setup], mode: str) -> None:
     setup = gateways(mode)
     path = f"/v1/completions?{uuid.uuid4()}"

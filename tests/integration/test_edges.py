@@ -65,6 +65,7 @@ def test_sse_is_not_held(gateways: Callable[..., Setup], mode: str, events: bool
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.grpcio
 def test_response_events_are_answered(gateways: Callable[..., Setup], mode: str, method: str) -> None:
     setup = gateways(mode, response=RESPONSE_EVENTS[mode])
     body = BODY if method == "POST" else None
@@ -126,6 +127,7 @@ def test_unread_body_has_no_limit(gateways: Callable[..., Setup], mode: str, pro
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.grpcio
 def test_client_that_leaves_in_mid_body(gateways: Callable[..., Setup], mode: str) -> None:
     setup = gateways(mode)
     with H2Client(setup.port) as client:

@@ -24,7 +24,10 @@ from tests.support.canaries import CANARY, canary, planted
 DUPLEX = BodyMode.FULL_DUPLEX_STREAMED
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
-both = pytest.mark.parametrize("transport", ["uv", "grpcio"])
+
+@pytest.fixture
+def transport(request):
+    return request.param
 
 
 def converse(port, *sent, metadata=()):
@@ -50,7 +53,6 @@ def requests(process):
     return [record for record in records(process) if record["logger"] == "bbr.access"]
 
 
-@both
 def test_the_log_of_a_process_is_json_and_holds_what_was_refused(transport):
     with serving(f"--transport={transport}", "--log-format=auto") as process:
         ask(process.port, b'{"model": "qwen"}')
@@ -82,7 +84,7 @@ def test_the_log_of_a_process_is_json_and_holds_what_was_refused(transport):
         assert (last["message"], last["logger"], last["level"]) == ("stopped", "bbr.server", "info")
 
 
-@both
+@pytest.mark.grpcio
 def test_all_requests_with_their_outcomes(transport):
     with serving(f"--transport={transport}", "--log-format=json", "--access-log=all") as process:
         for body in (b'{"model": "qwen"}', b"{}", b"["):
@@ -291,7 +293,7 @@ def babble(port):
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-@both
+@pytest.mark.grpcio
 def test_no_canary_sings(transport, form, tmp_path):
     models = tmp_path / "models.yaml"
     models.write_text("models: [{name: qwen}]")
@@ -335,7 +337,6 @@ raise SystemExit(main())
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-@both
 def test_a_fault_of_ours_tells_where_and_not_on_what(transport, form):
     line, port, admin = command(f"--transport={transport}", f"--log-format={form}")
     line[line.index("-m") : line.index("serve")] = ["-c", FAULTY]

@@ -13,7 +13,7 @@ from bbr.exchange.verdict import Outcome
 from bench.harness import http1
 from bench.harness.background import Background
 from bench.harness.in_process_router import PHI, QWEN, Router
-from tests.integration.conftest import TRANSPORTS, Setup
+from tests.integration.conftest import Setup
 from tests.support.h2_client import H2Client
 from tests.support.tools import needs_envoy
 
@@ -31,7 +31,7 @@ PROTOCOLS = ["h1", "h2"]
 LIMIT_BYTES = 8 << 20
 
 
-@pytest.fixture(scope="module", params=TRANSPORTS)
+@pytest.fixture(scope="module")
 def router(request: pytest.FixtureRequest, background: Background) -> Iterator[Router]:
     router = Router(background, policy=Policy(Replies(), max_body_bytes=LIMIT_BYTES), transport=request.param)
     yield router
@@ -146,6 +146,7 @@ def test_refusal_reaches_the_client_in_openai_shape(
 
 
 @pytest.mark.parametrize("body", [chat("sql-lora"), chat(PHI, 200_000)], ids=["small", "large"])
+@pytest.mark.grpcio
 def test_body_ended_by_trailers(setup: Setup, body: bytes) -> None:
     with H2Client(setup.port) as client:
         response = client.request("POST", PATH, [JSON, *lower(SPOOFED)], body, trailers=[("x-checksum", "1")])
@@ -169,6 +170,7 @@ def test_empty_data_frame_ends_the_request(setup: Setup) -> None:
     assert (response.status, response.body) == (200, b"default")
 
 
+@pytest.mark.grpcio
 def test_chunked_body_over_http1(setup: Setup) -> None:
     body = chat("sql-lora", 100_000, last=True)
     pieces = [body[start : start + 7_000] for start in range(0, len(body), 7_000)]

@@ -131,15 +131,6 @@ def test_a_model_that_is_not_served_is_not_retrieved(client: openai.OpenAI) -> N
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
 
 
-def test_events_travel_as_they_happen(tmp_path) -> None:
-    # The model server waits for a minute after each event, so what comes before that came alone.
-    with running(tmp_path, event_seconds=60.0) as stack, connected(stack) as client:
-        with client.chat.completions.create(model="sql-lora", messages=ASKED, stream=True) as chunks:
-            assert next(iter(chunks)).choices[0].delta.role == "assistant"
-        with client.completions.create(model=PHI, prompt="?", stream=True) as chunks:
-            assert next(iter(chunks)).choices[0].text == "I"
-
-
 @pytest.mark.parametrize("stream", [False, True], ids="stream={}".format)
 def test_unknown_model(client: openai.OpenAI, stream: bool) -> None:
     with pytest.raises(openai.NotFoundError) as caught:

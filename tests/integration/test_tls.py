@@ -12,7 +12,7 @@ from bbr.tls.credentials import Credentials, self_signed
 from bbr.transports.serving import ConnectionLimits
 from bench.harness import envoy
 from bench.harness.envoy import TYPES
-from bench.harness.in_process_router import PHI, QWEN, TRANSPORTS, Router
+from bench.harness.in_process_router import PHI, QWEN, Router
 from tests.support.tools import needs_envoy
 from tests.support.waiting import until
 
@@ -24,9 +24,8 @@ CONNECTIONS = 6
 MADE = "cluster.bbr.upstream_cx_total"
 
 
-@pytest.fixture(scope="module", params=["grpcio", "uv"])
+@pytest.fixture(scope="module")
 def transport(request):
-    assert request.param in TRANSPORTS
     return request.param
 
 
@@ -69,6 +68,7 @@ def ask(port, model, size=100):
 
 @pytest.mark.parametrize("verified", [True, False], ids=["the certificate is pinned", "nothing is verified"])
 @pytest.mark.parametrize("alpn", [True, False], ids=["ALPN by its configuration", "ALPN by Envoy itself"])
+@pytest.mark.grpcio
 def test_routes_over_tls(background, upstreams, transport, credentials, verified, alpn):
     router = Router(background, transport=transport, credentials=credentials)
     tls = upstream_tls(credentials if verified else None, alpn=alpn)

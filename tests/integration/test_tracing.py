@@ -34,7 +34,7 @@ OF_ENVOY = {
 MODES = [BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED]
 
 
-@pytest.fixture(params=["uv", "grpcio"])
+@pytest.fixture
 def transport(request):
     return f"--transport={request.param}"
 
@@ -118,6 +118,7 @@ def counted(url):
     return outcomes, reasons
 
 
+@pytest.mark.grpcio
 def test_spans_and_metrics_tell_the_same(transport, collector, tmp_path):
     models = tmp_path / "models.yaml"
     models.write_text("models: [{name: qwen, adapters: [sql-lora]}]\n")

@@ -27,6 +27,7 @@ MODE = {
     [(b'{"model": "sql-lora"}', QWEN), (b'{"messages": []}', "default"), (None, "default")],
     ids=["model", "no model", "no DATA"],
 )
+@pytest.mark.grpcio
 def test_buffered_with_trailers(gateways: Callable[..., Setup], body: bytes | None, pool: str) -> None:
     setup = gateways("BUFFERED", processing_mode=MODE)
     with H2Client(setup.port) as client:

@@ -28,6 +28,7 @@ from tests.conformance.go.test_routers import (
     theirs_in_body,
     words,
 )
+from tests.support.reference import choose_transports
 
 TOKEN = "a-scrapers"  # noqa: S105 (of a fake cluster)
 V1_4 = ["--streaming", "--v=3", "--plugin", 'default-bbr:default-bbr:{"name":"default","fields":["model"]}']
@@ -35,7 +36,11 @@ V1_5 = ["--streaming", "--v=3", "--tracing=false"]
 FIELD = 'body-field-to-header:model:{"fieldName":"model","headerName":"X-Model"}'
 
 
-@pytest.fixture(params=["uv", "grpcio"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    choose_transports(metafunc, "pod")
+
+
+@pytest.fixture
 def pod(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
     """Give the variables of a pod whose cluster has the hermetic tests' ConfigMap."""
     with Background() as background:
@@ -97,6 +102,7 @@ def test_a_charts_arguments(pod: dict[str, str], arguments: list[str], told: lis
         assert "Traceback" not in process.stderr
 
 
+@pytest.mark.grpcio
 def test_with_their_answers(pod: dict[str, str]) -> None:
     with serving(*V1_5, "--compat=gie", image=pod) as process:
         assert [in_order(answer) for answer in talk(process, stream(H5_BODY))] == their_stream(H5_BODY, "foo", "qwen")
