@@ -115,7 +115,7 @@ BODIES = [
     Nasty("256 octets", b'{"model":"%s"}' % wide(256), "x" * 256),
     Nasty("257 octets", b'{"model":"%s"}' % wide(257), "bbr:model-too-long"),
     Nasty("257 octets in 129 characters", b'{"model":"%sx"}' % ("é" * 128).encode(), "bbr:model-too-long"),
-    Nasty("a megabyte", b'{"model":"%s"}' % wide(1 << 20), "bbr:model-too-long"),
+    Nasty("300,000 octets", b'{"model":"%s"}' % wide(300_000), "bbr:model-too-long"),
     # Names that are odd and good.
     Nasty("slashes", b'{"model":"Qwen\\/Qwen2.5-3B-Instruct"}', "Qwen/Qwen2.5-3B-Instruct"),
     Nasty("quote and backslash", b'{"model":"a\\"b\\\\c"}', 'a"b\\c'),

@@ -10,14 +10,16 @@ from collections.abc import Callable
 import aiohttp
 import pytest
 
+from deploy.local.gateway import TEMPLATE
 from deploy.local.stack import PortInUseError, Stack, StackError, StackOptions
 from deploy.local.topology import DEFAULT_PORTS, POOLS, free_ports, in_use
 from tests.support.h2_client import H2Client
-from tests.support.stack import in_stack
+from tests.support.stack import DEADLINE_SECONDS, in_stack, running
 from tests.support.tools import needs_envoy
 
 QWEN, PHI = POOLS
 CHAT = "/v1/chat/completions"
+LONE = "meta/llama"
 
 
 def test_port_in_use_is_named_with_its_part(tmp_path):
@@ -71,70 +73,82 @@ class TestWithEnvoy:
         with pytest.raises(StackError, match="phi-2 ended early with signal SIGKILL"):
             in_stack(test, tmp_path)
 
-    def test_picker_counts_an_answer_from_its_pick_to_its_end(self, tmp_path):
-        async def test(stack):
-            async with aiohttp.ClientSession(stack.url) as session:
-                streamed = await session.post(CHAT, json={"model": "sql-lora", "stream": True})
-                busy = streamed.headers["x-pod"]
-                await streamed.content.readuntil(b"\n\n")
-                # Taking turns would never give four in a row, nor would counts that stay after an answer's end.
-                await asked(session, lambda pods: len(pods) >= 4 and busy not in pods[-4:])
-                streamed.close()
-                await asked(session, lambda pods: busy in pods)
 
-        in_stack(test, tmp_path, event_seconds=60.0)
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    """One stack for what leaves nothing behind: its streams last, and it has a model without a pool."""
+    models = tmp_path_factory.mktemp("models") / "models.yaml"
+    models.write_text((TEMPLATE.parent / "models.yaml").read_text().replace("models:", f"models:\n  - name: {LONE}", 1))
+    with running(tmp_path_factory.mktemp("stack"), models=models, event_seconds=60.0) as stack:
+        yield stack
 
-    def test_concurrent_requests_share_the_pods(self, tmp_path):
-        async def test(stack):
-            async with aiohttp.ClientSession(stack.url) as session:
-                pods = await asyncio.gather(*(ask(session) for _ in range(20)))
-            assert Counter(pods) == dict.fromkeys(QWEN.pods, 10)
 
-        # Longer than it takes to send all twenty.
-        in_stack(test, tmp_path, delay_seconds=1.0)
+@pytest.fixture
+def gateway(stack):
+    """Run a coroutine function with a client of the stack's gateway."""
 
-    def test_clients_can_not_choose_the_endpoint(self, tmp_path):
-        async def test(stack):
-            port = stack.ports["phi-1"]
-            headers = {"x-gateway-destination-endpoint": f"127.0.0.1:{port}"}
-            async with aiohttp.ClientSession(stack.url, headers=headers) as session:
-                assert await ask(session) in QWEN.pods
-                async with session.post(CHAT, json={}) as response:
-                    assert response.status == 404
-                    assert "x-pod" not in response.headers
+    def run(test, **options):
+        async def main():
+            async with aiohttp.ClientSession(stack.url, **options) as session:
+                await test(session)
 
-        in_stack(test, tmp_path)
+        asyncio.run(main())
 
-    def test_model_without_a_pool(self, tmp_path):
-        models = tmp_path / "models.yaml"
-        models.write_text("models: [{name: meta/llama}]")
+    return run
 
-        async def test(stack):
-            async with (
-                aiohttp.ClientSession(stack.url) as session,
-                session.post(CHAT, json={"model": "meta/llama"}) as response,
-            ):
+
+class TestShared:
+    pytestmark = needs_envoy
+
+    def test_picker_counts_an_answer_from_its_pick_to_its_end(self, gateway):
+        async def test(session):
+            streamed = await session.post(CHAT, json={"model": "sql-lora", "stream": True})
+            busy = streamed.headers["x-pod"]
+            await streamed.content.readuntil(b"\n\n")
+            # Taking turns would never give four in a row, nor would counts that stay after an answer's end.
+            await asked(session, lambda pods: len(pods) >= 4 and busy not in pods[-4:])
+            streamed.close()
+            await asked(session, lambda pods: busy in pods)
+
+        gateway(test)
+
+    def test_concurrent_requests_share_the_pods(self, gateway):
+        async def test(session):
+            # None of them has ended when the last one is sent.
+            body = {"model": PHI.base_model, "stream": True}
+            streams = await asyncio.gather(*(session.post(CHAT, json=body) for _ in range(20)))
+            assert Counter(each.headers["x-pod"] for each in streams) == dict.fromkeys(PHI.pods, 10)
+            for each in streams:
+                each.close()
+
+        gateway(test)
+
+    def test_clients_can_not_choose_the_endpoint(self, gateway, stack):
+        async def test(session):
+            assert await ask(session) in QWEN.pods
+            async with session.post(CHAT, json={}) as response:
+                assert response.status == 404
+                assert "x-pod" not in response.headers
+
+        gateway(test, headers={"x-gateway-destination-endpoint": f"127.0.0.1:{stack.ports['phi-1']}"})
+
+    def test_model_without_a_pool(self, gateway):
+        async def test(session):
+            async with session.post(CHAT, json={"model": LONE}) as response:
                 error = (await response.json())["error"]
                 assert (response.status, error["code"]) == (404, "model_not_found")
                 assert "no pool" in error["message"]
 
-        in_stack(test, tmp_path, models=models)
+        gateway(test)
 
     @pytest.mark.parametrize("body_bytes", [100, 300_000])
-    def test_body_ended_by_trailers(self, tmp_path, body_bytes):
+    def test_body_ended_by_trailers(self, stack, body_bytes):
         body = json.dumps({"model": "sql-lora", "prompt": "x" * body_bytes}).encode()
-
-        def send(port):
-            with H2Client(port) as client:
-                headers = [("content-type", "application/json")]
-                return client.request("POST", "/v1/completions", headers, body, [("x-checksum", "1")])
-
-        async def test(stack):
-            response = await asyncio.to_thread(send, stack.ports["gateway"])
-            assert (response.status, response.header("x-pool")) == (200, "qwen-pool")
-            assert response.header("x-body-bytes") == str(len(body))
-
-        in_stack(test, tmp_path)
+        with H2Client(stack.ports["gateway"]) as client:
+            headers = [("content-type", "application/json")]
+            response = client.request("POST", "/v1/completions", headers, body, [("x-checksum", "1")])
+        assert (response.status, response.header("x-pool")) == (200, "qwen-pool")
+        assert response.header("x-body-bytes") == str(len(body))
 
 
 async def ask(session) -> str:
@@ -146,7 +160,7 @@ async def ask(session) -> str:
 
 async def asked(session, enough: Callable[[list[str]], bool]) -> None:
     # The picker learns of an answer's end a little after the client: what a single reply tells may lag.
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         pods = []
         while not enough(pods):
             pods.append(await ask(session))

@@ -239,7 +239,7 @@ def test_new_requests_are_taken_until_no_gateway_is_connected():
 @both
 def test_the_delay_of_the_drain_ends_whoever_is_connected(transport):
     with (
-        serving(f"--transport={transport}", "--drain-delay-seconds=0.2") as process,
+        serving(f"--transport={transport}", "--drain-delay-seconds=0.2", "--drain-seconds=0.5") as process,
         h2_connection(process.port) as held,
     ):
         began = time.monotonic()

@@ -1,4 +1,5 @@
 import re
+import shutil
 
 import pytest
 
@@ -24,15 +25,40 @@ def test_a_file_is_printed_as_a_table(tmp_path, capsys):
     ]
 
 
+def project(path):
+    """Make a project with every block in its performance page, none in the others, and no results."""
+    blocks = "".join(f"<!-- bench:{name} -->\nold\n<!-- /bench:{name} -->\n\nkept\n\n" for name in report.BLOCKS)
+    (path / "docs").mkdir()
+    (path / "bench/results").mkdir(parents=True)
+    for page in report.PAGES:
+        (path / page).write_text(blocks if "performance" in page else "no block\n")
+
+
 @pytest.fixture
 def root(tmp_path):
-    """A project with every block in its performance page, one each in the others, and no results."""
-    blocks = "".join(f"<!-- bench:{name} -->\nold\n<!-- /bench:{name} -->\n\nkept\n\n" for name in report.BLOCKS)
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "bench/results").mkdir(parents=True)
-    for page in report.PAGES:
-        (tmp_path / page).write_text(blocks if "performance" in page else "no block\n")
+    project(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A project with all results, its pages and plots written; plots take seconds."""
+    path = tmp_path_factory.mktemp("project")
+    project(path)
+    made_up_results.write(path / "bench/results")
+    assert report.main(["--write"], path) == 0
+    return path
+
+
+@pytest.fixture
+def copied(written, tmp_path):
+    """One that a test may change."""
+    return shutil.copytree(written, tmp_path / "project")
+
+
+@pytest.fixture
+def without_plots(monkeypatch):
+    monkeypatch.setattr(report.plots, "files", lambda _results: {})
 
 
 def block(root, name):
@@ -62,9 +88,8 @@ def test_one_file_alone_renders(root, name):
     assert "Not measured yet" in (root / "docs/performance.md").read_text()
 
 
-def test_all_files_render_tables_with_their_conditions(root):
-    made_up_results.write(root / "bench/results")
-    assert report.main(["--write"], root) == 0
+def test_all_files_render_tables_with_their_conditions(written):
+    root = written
     assert "Not measured yet" not in (root / "docs/performance.md").read_text()
     lines = block(root, "direct-size")
     assert lines[0] == "| body | router | us / exchange | exchanges / CPU second | exchanges / s | CPU, times uv's |"
@@ -94,7 +119,7 @@ def test_all_files_render_tables_with_their_conditions(root):
     assert sum(line.startswith("Conditions:") for line in block(root, "headline")) == 1
 
 
-def test_conditions_that_differ_are_told_apart_in_the_headline(root):
+def test_conditions_that_differ_are_told_apart_in_the_headline(root, without_plots):
     made_up_results.write(root / "bench/results")
     path = root / "bench/results/memory.json"
     path.write_text(path.read_text().replace("an abacus", "a slide rule"))
@@ -106,9 +131,8 @@ def test_conditions_that_differ_are_told_apart_in_the_headline(root):
     ]
 
 
-def test_plots_are_there_and_shown(root):
-    made_up_results.write(root / "bench/results")
-    report.main(["--write"], root)
+def test_plots_are_there_and_shown(written):
+    root = written
     plots = {path.name for path in (root / "docs/plots").iterdir()}
     assert plots == {
         f"{name}-{theme}.svg" for name in ("direct", "added", "load", "memory") for theme in ("light", "dark")
@@ -121,31 +145,31 @@ def test_plots_are_there_and_shown(root):
         assert "<dc:date>" not in text
 
 
-def test_check_says_what_is_out_of_date(root, capsys):
-    made_up_results.write(root / "bench/results")
-    assert report.main(["--check"], root) == 1
-    assert "docs/performance.md: out of date: python -m bench.render.report --write" in capsys.readouterr().out
-    assert report.main(["--write"], root) == 0
-    capsys.readouterr()
-    assert report.main(["--check"], root) == 0
+def test_check_says_what_is_out_of_date(copied, capsys):
+    assert report.main(["--check"], copied) == 0
     assert capsys.readouterr().out == ""
-    svg = root / "docs/plots/direct-dark.svg"
+    svg, page = copied / "docs/plots/direct-dark.svg", copied / "docs/performance.md"
     svg.write_text(svg.read_text() + " ")
-    assert report.main(["--check"], root) == 1
-    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["docs/plots/direct-dark.svg"]
+    page.write_text(page.read_text().replace("77,777", "66,666"))
+    assert report.main(["--check"], copied) == 1
+    told = capsys.readouterr().out
+    assert "docs/performance.md: out of date: python -m bench.render.report --write" in told
+    assert {line.partition(":")[0] for line in told.splitlines()} == {
+        "docs/plots/direct-dark.svg",
+        "docs/performance.md",
+    }
 
 
-def test_plots_without_figures_go(root):
-    made_up_results.write(root / "bench/results")
-    report.main(["--write"], root)
-    (root / "bench/results/memory.json").unlink()
-    assert report.main(["--check"], root) == 1
-    report.main(["--write"], root)
-    assert not list(root.glob("docs/plots/memory-*"))
-    assert list(root.glob("docs/plots/direct-*"))
+def test_plots_without_figures_go(copied, capsys):
+    (copied / "bench/results/memory.json").unlink()
+    assert report.main(["--check"], copied) == 1
+    assert "docs/plots/memory-dark.svg" in capsys.readouterr().out
+    assert report.main(["--write"], copied) == 0
+    assert not list(copied.glob("docs/plots/memory-*"))
+    assert list(copied.glob("docs/plots/direct-*"))
 
 
-def test_results_may_lie_elsewhere(root, tmp_path_factory):
+def test_results_may_lie_elsewhere(root, tmp_path_factory, without_plots):
     elsewhere = tmp_path_factory.mktemp("results")
     made_up_results.write(elsewhere)
     assert report.main(["--write", "--results", str(elsewhere)], root) == 0

@@ -194,7 +194,7 @@ def check(nasty: Nasty) -> None:
     check_difference(nasty.body, found)
     if nasty.id != "gzip":  # one of the differences: the second octet is no UTF-8, but the first one is no JSON
         assert nasty.verdict == (f"bbr:{found.reason}" if found.reason else found.model)
-    for size in (1, 9, 1000):
+    for size in (1, 9, 1000) if len(nasty.body) < 10_000 else (1000,):
         pieces = [nasty.body[at : at + size] for at in range(0, len(nasty.body), size)]
         assert scan(pieces) == found
 
