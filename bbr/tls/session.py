@@ -5,9 +5,13 @@ reason why it failed), it can't be half-closed at its end, and a second write bu
 """
 
 import contextlib
+import math
 import ssl
 from collections.abc import Callable
 from typing import Final
+
+from bbr.budget import Budget
+from bbr.tls.records import RecordReader
 
 ALPN: Final = "h2"
 
@@ -18,6 +22,14 @@ _RECORD_BYTES: Final = 16_384
 _REASONS: Final = {"PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client showed no certificate"}
 
 
+# What records that carry next to nothing may cost a connection: so many at once, and so many a second. An honest peer
+# sends some KeyUpdates in its life, one for each 2^24 records, and no record that is shorter than a frame's header.
+EMPTY_RECORDS: Final = 2000.0
+EMPTY_RECORDS_PER_SECOND: Final = 500.0
+SMALL_RECORD_BYTES: Final = 8
+KEY_UPDATE_TOKENS: Final = 16.0
+
+
 class TlsError(Exception):
     """The peer broke TLS, or turned us down; the message is OpenSSL's reason."""
 
@@ -25,20 +37,37 @@ class TlsError(Exception):
 class TlsSession:
     """The server's side of one TLS connection.
 
+    Records are given to OpenSSL one by one: a call of it would go through 10,000 KeyUpdates before it returned, and so
+    it is known what each record brought, and what it costs.
+
     Args:
         context: how to shake hands.
         refusal: given a verified client's certificate in DER, returns why the client is not let in, or "". None where
             clients show none.
+        now: when the connection began, in seconds of `clock`.
+        clock: tells when the time of a turn is over; see `receive`.
 
     Attributes:
         ready: the handshake is over.
         ended: the peer has said that it sends no more (close_notify).
+        more: whole records may have come that were not looked at.
     """
 
-    def __init__(self, context: ssl.SSLContext, refusal: Callable[[bytes], str] | None = None) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        refusal: Callable[[bytes], str] | None = None,
+        *,
+        now: float = 0.0,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._refusal = refusal
         self.ready = False
         self.ended = False
+        self.more = False
+        self._clock = clock
+        self._records = RecordReader()
+        self._budget = Budget(EMPTY_RECORDS, EMPTY_RECORDS_PER_SECOND, now)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
@@ -58,28 +87,29 @@ class TlsSession:
         if self._refusal is not None and (why := self._refusal(self._tls.getpeercert(binary_form=True) or b"")):
             raise TlsError(why)
 
-    def receive(self, octets: bytes) -> bytes:
+    def receive(self, octets: bytes, now: float = 0.0, until: float = math.inf) -> bytes:
         """Take octets off the wire; return those of the application, of whole records only.
 
+        After `until`, by the clock, no further record is begun; while there is `more`, call it again, without octets.
         What this calls for (the handshake, an alert) is in the next `send`.
 
         Raises:
             TlsError: the connection is over, but for what `send` still returns.
         """
-        self._incoming.write(octets)
-        try:
-            if not self.ready:
-                self._tls.do_handshake()
-                self.ready = True
-            return self._read()
-        except ssl.SSLWantReadError:
-            return b""
-        except ssl.SSLCertVerificationError as error:
-            raise TlsError(f"the client's certificate: {error.verify_message}") from None
-        except ssl.SSLError as error:
-            raise TlsError(
-                _REASONS.get(error.reason) or (error.reason or str(error)).lower().replace("_", " ")
-            ) from None
+        self._records.feed(octets)
+        found = []
+        while not self.ended and self._clock() < until:
+            record = self._records.take()
+            if record is None:
+                self.more = False
+                break
+            greeting = not self.ready
+            plain = self._open(record)
+            found.append(plain)
+            self._pay(len(record) if greeting else len(plain), now)
+        else:
+            self.more = not self.ended
+        return found[0] if len(found) == 1 else b"".join(found)
 
     def send(self, octets: bytes) -> bytes:
         """Return what goes on the wire: what `receive` has called for, then `octets`, which wait for the handshake."""
@@ -99,15 +129,41 @@ class TlsSession:
                 self._tls.unwrap()
         return self._outgoing.read()
 
+    def _open(self, record: bytes) -> bytes:
+        """Return the application's octets in a record."""
+        self._incoming.write(record)
+        try:
+            if not self.ready:
+                self._tls.do_handshake()
+                self.ready = True
+            return self._read()
+        except ssl.SSLWantReadError:
+            return b""
+        except ssl.SSLCertVerificationError as untrusted:
+            raise TlsError(f"the client's certificate: {untrusted.verify_message}") from None
+        except ssl.SSLError as error:
+            raise TlsError(
+                _REASONS.get(error.reason) or (error.reason or str(error)).lower().replace("_", " ")
+            ) from None
+
     def _read(self) -> bytes:
-        records = []
+        parts = []
         try:
             while not self.ended and (self._incoming.pending or self._tls.pending()):
-                record = self._tls.read(_RECORD_BYTES)
-                records.append(record)
-                self.ended = not record
+                part = self._tls.read(_RECORD_BYTES)
+                parts.append(part)
+                self.ended = not part
         except ssl.SSLWantReadError:
-            pass  # the rest is a part of a record
+            pass  # it carried nothing for the application
         except ssl.SSLZeroReturnError:
             self.ended = True
-        return b"".join(records)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _pay(self, useful: int, now: float) -> None:
+        """Take from the peer's budget what a record costs that carries few useful octets."""
+        if useful >= SMALL_RECORD_BYTES or self.ended:
+            return
+        # A KeyUpdate derives two keys and an IV anew, ten times as dear as an octet in a record of its own.
+        cost = 1 - useful / SMALL_RECORD_BYTES if useful else KEY_UPDATE_TOKENS
+        if not self._budget.spend(cost, now):
+            raise TlsError("too many records that carry nothing")

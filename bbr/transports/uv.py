@@ -93,7 +93,7 @@ class UvServer:
         self._serving = serving
         self._tick_seconds = min(max(tick_seconds, _MIN_TICK_SECONDS), _MAX_TICK_SECONDS)
         self._services = self._offer(_methods(serving, new_exchange), max_message_bytes(max_body_bytes))
-        self._new_tls: Callable[[], TlsSession] | None = None
+        self._new_tls: Callable[..., TlsSession] | None = None
         if credentials is not None:
             self.use(credentials)
         self._failed: dict[tuple[str, str], int] = {}
@@ -133,7 +133,7 @@ class UvServer:
         from bbr.tls.credentials import server_context
 
         refusal = None if credentials.clients is None else credentials.clients.refusal
-        self._new_tls = partial(TlsSession, server_context(credentials), refusal)
+        self._new_tls = partial(TlsSession, server_context(credentials), refusal, clock=self.clock)
 
     async def unused(self) -> None:
         """Return when no connection is open."""
@@ -227,9 +227,9 @@ class UvServer:
             return None
         return RpcConnection(self._settings, self._services, now)
 
-    def new_tls(self) -> TlsSession | None:
+    def new_tls(self, now: float) -> TlsSession | None:
         """Return the TLS of a new connection; None for plaintext."""
-        return None if self._new_tls is None else self._new_tls()
+        return None if self._new_tls is None else self._new_tls(now=now)
 
     def schedule(self, connection: UvConnection) -> None:
         """Let a connection work, in turn with others."""

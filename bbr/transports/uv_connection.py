@@ -5,6 +5,7 @@ One write for each read. What takes time is looked after by `tick`: no timer out
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
@@ -67,7 +68,7 @@ class Owner(Protocol):
     def admit(self, connection: "UvConnection", now: float) -> RpcConnection | None:
         """Take a connection in and return what speaks on it; None if there is no room for it."""
 
-    def new_tls(self) -> TlsSession | None:
+    def new_tls(self, now: float) -> TlsSession | None:
         """Return the TLS of a new connection; None for plaintext."""
 
     def schedule(self, connection: "UvConnection") -> None:
@@ -109,14 +110,15 @@ class UvConnection:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet the peer, or turn it away."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
-        rpc = self._owner.admit(self, self._clock())
+        now = self._clock()
+        rpc = self._owner.admit(self, now)
         if rpc is None:
             self._transport.set_protocol(asyncio.Protocol())  # which hears of nothing
             self._transport.abort()
             return
         self._rpc = rpc
         log.debug("a connection from %s", transport.get_extra_info("peername"))
-        self._tls = self._owner.new_tls()
+        self._tls = self._owner.new_tls(now)
         self._flush()
 
     def data_received(self, data: bytes) -> None:
@@ -248,12 +250,18 @@ class UvConnection:
             data = self._decrypt(self._tls, data, now)
         if self._stage < Stage.CLOSING:
             self._rpc.receive(data, now, self._turn_ends)
-            self._behind = self._rpc.more or (self._reads_on and self._clock() >= self._turn_ends)
+            self._behind = self._more or (self._reads_on and self._clock() >= self._turn_ends)
+
+    @property
+    def _more(self) -> bool:
+        """Whether something has come that was not looked at."""
+        return self._rpc.more or (self._tls is not None and self._tls.more)
 
     def _decrypt(self, tls: TlsSession, data: bytes, now: float) -> bytes:
         greeted = tls.ready
         try:
-            data = tls.receive(data)
+            # First what has been decrypted: it may have come a turn ago.
+            data = tls.receive(data, now, -math.inf if self._rpc.more else self._turn_ends)
             if tls.ready and not greeted:
                 tls.check_peer()
         except TlsError as error:
@@ -296,7 +304,7 @@ class UvConnection:
         if self._rpc.closed:
             self._owner.failed("HTTP/2", self._rpc.fault, self._clock())
             self._close()
-        elif not self._rpc.more and self._is_over():
+        elif not self._more and self._is_over():
             self._close()
 
     def _is_over(self) -> bool:

@@ -166,7 +166,7 @@ class MockOwner:
         """Let it in, if there is room."""
         return None if self._full else RpcConnection(self._settings, self._services, now)
 
-    def new_tls(self) -> TlsSession | None:
+    def new_tls(self, now: float) -> TlsSession | None:
         """Return its TLS."""
         return self._tls() if self._tls else None
 

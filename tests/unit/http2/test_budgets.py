@@ -1,42 +1,38 @@
 import pytest
 
-from bbr.http2.budgets import Budget
+from bbr.http2 import budgets, faults
+from bbr.http2.budgets import Budgets
+from bbr.http2.faults import ConnectionFault
 
 
-def test_it_is_full_at_first():
-    budget = Budget(3, 1, now=10.0)
-    assert [budget.spend(1, 10.0) for _ in range(4)] == [True, True, True, False]
-    assert budget.tokens == 0
+def test_what_carries_nothing_is_paid_for_and_time_gives_it_back():
+    paid = Budgets(0.0)
+    paid.pay(budgets.CONTROL)
+    with pytest.raises(ConnectionFault) as caught:
+        paid.pay()
+    assert caught.value.fault is faults.CONTROL_FLOOD
+    paid.now = 1.0
+    paid.pay(budgets.CONTROL_PER_SECOND)
 
 
-def test_nothing_is_taken_when_there_is_too_little():
-    budget = Budget(3, 0, now=0.0)
-    assert not budget.spend(3.5, 0.0)
-    assert budget.tokens == 3
-    assert budget.spend(3, 0.0)
+def test_so_are_faults():
+    paid = Budgets(0.0)
+    for _ in range(int(budgets.FAULTS)):
+        paid.pay_for_fault()
+    with pytest.raises(ConnectionFault) as caught:
+        paid.pay_for_fault()
+    assert caught.value.fault is faults.FAULTS
 
 
-def test_time_gives_back_no_more_than_the_capacity():
-    budget = Budget(4, 2, now=0.0)
-    assert budget.spend(4, 0.0)
-    assert not budget.spend(1.5, 0.5)
-    assert budget.spend(1, 0.5)
-    assert budget.spend(4, 1000.0)
-    assert not budget.spend(1, 1000.0)
+def test_a_peer_without_any_answer_may_not_cancel_for_ever():
+    paid = Budgets(0.0)
+    assert all(paid.pay_for_cancel() for _ in range(budgets.CANCELS_WITHOUT_ANSWER))
+    with pytest.raises(ConnectionFault) as caught:
+        paid.pay_for_cancel()
+    assert caught.value.fault is faults.RAPID_RESET
 
 
-@pytest.mark.parametrize("later", [5.0, 4.0])
-def test_a_clock_that_stands_or_goes_back_gives_nothing(later):
-    budget = Budget(1, 1, now=5.0)
-    assert budget.spend(1, 5.0)
-    assert not budget.spend(0.1, later)
-    assert budget.spend(1, 6.0)
-
-
-def test_earned_tokens_stop_at_the_capacity():
-    budget = Budget(2, 0, now=0.0)
-    budget.earn(5)
-    assert budget.tokens == 2
-    budget.spend(2, 0.0)
-    budget.earn(0.5)
-    assert budget.tokens == 0.5
+def test_one_with_an_answer_is_told_when_it_is_too_much():
+    paid = Budgets(0.0)
+    paid.answered = True
+    assert [paid.pay_for_cancel() for _ in range(int(budgets.CANCELS) + 1)] == [True] * int(budgets.CANCELS) + [False]

@@ -1,14 +1,17 @@
 import contextlib
 import dataclasses
 import datetime
+import math
 import ssl
+import time
 
 import pytest
 
 from bbr.tls.client_names import AllowedName
 from bbr.tls.credentials import Clients, self_signed, server_context
-from bbr.tls.session import TlsError, TlsSession
+from bbr.tls.session import EMPTY_RECORDS, KEY_UPDATE_TOKENS, SMALL_RECORD_BYTES, TlsError, TlsSession
 from bench.harness.certificates import YEAR, Authority, client_context
+from bench.harness.tls_records import APPLICATION_DATA, Handshake
 from tests.support.h2_cases import CHUNKS
 
 CREDENTIALS = self_signed(["localhost"], datetime.datetime.now(datetime.UTC))
@@ -230,3 +233,95 @@ def test_a_client_with_another_name_is_closed_without_an_octet(version):
     with contextlib.suppress(ssl.SSLZeroReturnError):
         client.tls.do_handshake()
         assert client.tls.read(100) == b""
+
+
+class Rogue:
+    """A client whose records are its own, joined to a session that has shaken hands."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.session = TlsSession(CONTEXT, clock=lambda: self.now)
+        hands = Handshake(client_context(CREDENTIALS.chain_pem, "h2"))
+        while not (hands.step() and self.session.ready):
+            self.session.receive(hands.outgoing.read())
+            hands.incoming.write(self.session.send(b""))
+        self.records = hands.records()
+
+    def data(self, octets: bytes) -> bytes:
+        return self.records.record(APPLICATION_DATA, octets)
+
+
+class TestRecordsThatCarryNothing:
+    """One call of OpenSSL's goes through all KeyUpdates that there are; a budget bounds them, and what is tiny."""
+
+    def test_key_updates_now_and_then_are_no_fault(self):
+        rogue = Rogue()
+        for _ in range(1000):
+            assert rogue.session.receive(rogue.records.key_update() + rogue.data(b"octets"), rogue.now) == b"octets"
+            rogue.now += 0.1
+
+    @pytest.mark.parametrize(
+        ("tokens", "make"),
+        [
+            (KEY_UPDATE_TOKENS, lambda rogue: rogue.records.key_update()),
+            (1 - 1 / SMALL_RECORD_BYTES, lambda rogue: rogue.data(b"x")),
+        ],
+        ids=["KeyUpdate", "an octet each"],
+    )
+    def test_too_many_end_the_connection(self, tokens, make):
+        rogue = Rogue()
+        most = int(EMPTY_RECORDS / tokens)
+        for _ in range(most - 1):  # the handshake has cost something too
+            rogue.session.receive(make(rogue), 0.0)
+        octets = make(rogue) + make(rogue) + make(rogue)
+        with pytest.raises(TlsError, match="too many records that carry nothing"):
+            rogue.session.receive(octets, 0.0)
+
+    def test_as_many_as_a_read_holds_end_it_in_no_time(self):
+        rogue = Rogue()
+        octets = b"".join(rogue.records.key_update() for _ in range(10_000))
+        began = time.process_time()
+        with pytest.raises(TlsError, match="carry nothing"):
+            rogue.session.receive(octets, 0.0)
+        assert time.process_time() - began < 0.05  # 10,000 of them take 90 ms and more
+
+    def test_records_of_a_frame_cost_nothing(self):
+        rogue = Rogue()
+        before = rogue.session._budget.tokens
+        for _ in range(3000):
+            assert rogue.session.receive(rogue.data(b"12345678"), 0.0) == b"12345678"
+        assert rogue.session._budget.tokens == before
+
+    def test_a_handshake_in_tiny_records_is_no_way_around_it(self):
+        session = TlsSession(CONTEXT)
+        with pytest.raises(TlsError, match="carry nothing"):
+            session.receive(b"\x16\x03\x01\x00\x01\x01" * 40_000)
+
+
+class TestTurns:
+    def test_no_record_is_begun_after_the_time(self):
+        rogue = Rogue()
+        octets = b"".join(rogue.data(b"%08d" % place) for place in range(5))
+        ticks = iter(range(100))
+        rogue.session._clock = lambda: next(ticks)
+        assert rogue.session.receive(octets, 0.0, 2) == b"0000000000000001"
+        assert rogue.session.more
+        assert rogue.session.receive(b"", 0.0, 4) == b"00000002"
+        assert rogue.session.receive(rogue.data(b"00000005"), 0.0) == b"000000030000000400000005"
+        assert not rogue.session.more
+
+    def test_with_no_time_octets_are_kept(self):
+        rogue = Rogue()
+        assert rogue.session.receive(rogue.data(b"12345678"), 0.0, -math.inf) == b""
+        assert rogue.session.more
+        assert rogue.session.receive(b"") == b"12345678"
+        assert not rogue.session.more
+
+    def test_after_the_end_there_is_no_more(self):
+        client = Client("h2")
+        client.shake_hands()
+        client.tls.write(b"last")
+        with pytest.raises(ssl.SSLWantReadError):
+            client.tls.unwrap()
+        assert client.session.receive(client._outgoing.read() + b"\x17\x03\x03\x00\x01x") == b"last"
+        assert (client.session.ended, client.session.more) == (True, False)

@@ -1,12 +1,16 @@
 """One connection on a transport that is none; with sockets, in tests/conformance/test_sockets.py."""
 
+import datetime
 import logging
 
 import pytest
 
+from bbr.tls.credentials import self_signed, server_context
+from bbr.tls.session import TlsSession
 from bbr.transports.health_calls import Watch
 from bbr.transports.serving import Serving
 from bbr.transports.uv_connection import FULL_READ_BYTES, Pace, Stage, UvConnection
+from bench.harness.certificates import client_context
 from bench.harness.grpc_client import framed
 from bench.harness.h2_frames import (
     ACK,
@@ -29,6 +33,7 @@ from bench.harness.h2_frames import (
     window_update,
 )
 from bench.harness.rpc_client import PATH, Simple, Talk, fields
+from bench.harness.tls_records import ALERT, APPLICATION_DATA, Handshake, Records
 from tests.support.mock_transport import MockOwner, MockTransport
 
 GREETING = PREFACE + settings() + SETTINGS_ACK
@@ -400,3 +405,58 @@ def test_credit_lets_an_answer_go_on_and_no_turn_is_needed():
     connection.data_received(window_update(1, 100))
     assert kinds(transport) == [DATA, HEADERS]
     assert owner.scheduled == 0
+
+
+CREDENTIALS = self_signed(["localhost"], datetime.datetime.now(datetime.UTC))
+
+
+class TestTls:
+    """A turn is measured over decrypting as well."""
+
+    def shaken(self, **pace: float) -> tuple[MockOwner, UvConnection, MockTransport, Records]:
+        owner = MockOwner(pace=Pace(**pace))
+        context = server_context(CREDENTIALS)
+        owner._tls = lambda: TlsSession(context, clock=owner.clock)
+        connection, transport = owner.connect()
+        hands = Handshake(client_context(CREDENTIALS.chain_pem, "h2"))
+        while not hands.step():
+            connection.data_received(hands.outgoing.read())
+            hands.incoming.write(transport.written)
+            transport.written = b""
+        connection.data_received(hands.outgoing.read())
+        return owner, connection, transport, hands.records()
+
+    def test_what_a_turn_has_no_time_for_stays_encrypted_until_the_next(self):
+        owner, connection, transport, records = self.shaken(moment_seconds=1.0)
+        connection.data_received(records.record(APPLICATION_DATA, GREETING))
+        owner.clock.step = 0.2
+        calls = [records.record(APPLICATION_DATA, call(stream_id, b"a", end=True)) for stream_id in range(1, 21, 2)]
+        connection.data_received(b"".join(calls))
+        assert connection._tls is not None
+        assert connection._tls.more
+        assert not transport.reading
+        turns = 0
+        while connection.work():
+            turns += 1
+        assert turns > 5
+        assert len(owner.ended) == 10
+        assert transport.reading
+
+    def test_a_peer_that_sends_nothing_in_many_records_is_named_and_closed(self):
+        owner, connection, transport, records = self.shaken(moment_seconds=60.0)
+        connection.data_received(b"".join(records.key_update() for _ in range(200)))
+        assert owner.failures == [("TLS", "too many records that carry nothing")]
+        assert transport.calls == ["write_eof"]
+
+    def test_what_came_with_the_peers_end_is_received_first(self):
+        owner, connection, transport, records = self.shaken(moment_seconds=1.0)
+        connection.data_received(records.record(APPLICATION_DATA, GREETING))
+        owner.clock.step = 0.6
+        octets = records.record(APPLICATION_DATA, call(1, b"a", end=True) + call(3, b"b", end=True))
+        connection.data_received(octets + records.record(ALERT, b"\x01\x00"))  # close_notify
+        assert transport.calls == ["pause_reading"]
+        while connection.work():
+            pass
+        assert len(owner.ended) == 2
+        assert transport.calls[-1] in ("write_eof", "resume_reading")
+        assert "write_eof" in transport.calls

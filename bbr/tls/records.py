@@ -1,0 +1,67 @@
+"""Octets off the wire to TLS records (RFC 8446, section 5.1). They stay encrypted: only their headers are read."""
+
+from typing import Final
+
+_HEADER_BYTES: Final = 5
+# change_cipher_spec, alert, handshake, application_data
+_CONTENT_TYPES: Final = range(20, 24)
+# Of a TLS 1.2 record, the longest there is: 2^14 and 2,048 octets.
+_MAX_FRAGMENT_BYTES: Final = (1 << 14) + 2048
+
+
+class RecordReader:
+    """Holds what was read last and at most one unfinished record, whose parts it joins once: linear for any reads."""
+
+    __slots__ = ("_held_bytes", "_needed", "_octets", "_parts", "_position")
+
+    def __init__(self) -> None:
+        self._octets = b""  # whole records, from `_position` on
+        self._position = 0
+        self._parts: list[bytes] = []  # of a record that is not whole
+        self._held_bytes = 0
+        self._needed = _HEADER_BYTES
+
+    def feed(self, octets: bytes) -> None:
+        """Add octets; all that was there should have been taken, or it is copied."""
+        if not octets:
+            return
+        if self._parts:
+            self._parts.append(octets)
+            self._held_bytes += len(octets)
+            if self._held_bytes < self._needed:
+                return
+            octets = b"".join(self._parts)
+            self._parts = []
+        self._octets = self._octets[self._position :] + octets
+        self._position = 0
+
+    def take(self) -> bytes | None:
+        """Return the next record; None if none is whole.
+
+        What can't be a record is returned with all that follows it: whoever opens it says what is wrong.
+        """
+        octets, start = self._octets, self._position
+        have = len(octets) - start
+        needed = _HEADER_BYTES
+        if have and octets[start] not in _CONTENT_TYPES:
+            return self._rest()
+        if have >= _HEADER_BYTES:
+            length = octets[start + 3] << 8 | octets[start + 4]
+            if length > _MAX_FRAGMENT_BYTES:
+                return self._rest()
+            needed += length
+            if have == needed:
+                return self._rest()
+            if have > needed:
+                self._position = start + needed
+                return octets[start : self._position]
+        if have:
+            self._parts = [self._rest()]
+            self._held_bytes = have
+            self._needed = needed
+        return None
+
+    def _rest(self) -> bytes:
+        rest = self._octets[self._position :]
+        self._octets, self._position = b"", 0
+        return rest
