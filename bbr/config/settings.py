@@ -404,7 +404,7 @@ def _check(settings: Settings) -> None:
         if getattr(settings, name) and not settings.secure_serving:
             raise ConfigError(f"{flag_of(name)} and --secure-serving=false contradict each other: leave one out")
     if settings.tls_client_san and not settings.tls_client_ca:
-        raise ConfigError("--tls-client-san needs --tls-client-ca as well: whose certificates name clients")
+        raise ConfigError("--tls-client-san needs --tls-client-ca: without it no client shows a certificate")
     for name in ("namespace", "kubeconfig", "discover_routes", "metrics_endpoint_auth"):
         if getattr(settings, name) and not settings.kubernetes:
             raise ConfigError(f"{flag_of(name)} needs --kubernetes")

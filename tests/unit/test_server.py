@@ -364,7 +364,7 @@ def converse(port, *sent):
 
 def test_settings_reach_the_exchanges():
     flags = ["--max-body-bytes=100", "--max-model-length=4", "--on-invalid-json=pass-stripped", "--streaming=false"]
-    flags += ["--strip-header=x-tenant", "--dynamic-metadata=bbr", "--body-idle-seconds=0.01"]
+    flags += ["--strip-header=x-tenant", "--dynamic-metadata=bbr"]
     with serving(*flags) as process:
         buffered = messages.request_headers()  # without a protocol_config
         stripped = converse(process.port, buffered).request_headers.response.header_mutation.remove_headers
@@ -376,10 +376,6 @@ def test_settings_reach_the_exchanges():
         assert ask(process.port, "abcd") == [b"abcd", b"abcd"]
         with channel_to(process.port) as channel:
             stream = Stream(channel)
-            stream.send(buffered)
-            stream.receive()
-            assert stream.receive().immediate_response.details == "bbr:body-timeout"
-            stream = Stream(channel)
             stream.send(HEADERS)
             stream.send(messages.request_body(b"NaN", end_of_stream=True))
             assert [stream.receive().WhichOneof("response") for _ in range(2)] == ["request_headers", "request_body"]
@@ -389,6 +385,14 @@ def test_settings_reach_the_exchanges():
 def test_idle_seconds_of_full_duplex_reach_the_exchanges():
     with serving("--body-idle-seconds=0.05") as process:
         assert converse(process.port, HEADERS).immediate_response.details == "bbr:body-timeout"
+
+
+def test_idle_seconds_of_a_buffering_gateway_reach_the_exchanges():
+    with serving("--body-idle-seconds=0.05", "--streaming=false") as process, channel_to(process.port) as channel:
+        stream = Stream(channel)
+        stream.send(messages.request_headers())
+        assert stream.receive().HasField("request_headers")
+        assert stream.receive().immediate_response.details == "bbr:body-timeout"
 
 
 def test_trusting_clients_is_said_aloud():

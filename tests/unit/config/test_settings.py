@@ -472,7 +472,7 @@ CONTRADICTIONS = [
     ),
     pytest.param(
         {"tls_client_san": "gateway.example"},
-        "--tls-client-san needs --tls-client-ca as well: whose certificates name clients",
+        "--tls-client-san needs --tls-client-ca: without it no client shows a certificate",
         id="names of clients that show no certificate",
     ),
     pytest.param(
