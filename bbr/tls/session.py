@@ -87,28 +87,31 @@ class TlsSession:
         if self._refusal is not None and (why := self._refusal(self._tls.getpeercert(binary_form=True) or b"")):
             raise TlsError(why)
 
+    def hold(self, octets: bytes) -> None:
+        """Take octets off the wire, and look at them later."""
+        self._records.feed(octets)
+        self.more = True
+
     def receive(self, octets: bytes, now: float = 0.0, until: float = math.inf) -> bytes:
         """Take octets off the wire; return those of the application, of whole records only.
 
-        After `until`, by the clock, no further record is begun; while there is `more`, call it again, without octets.
-        What this calls for (the handshake, an alert) is in the next `send`.
+        At least one record is looked at; after `until`, by the clock, no other is begun. While there is `more`, call it
+        again, without octets. What this calls for (the handshake, an alert) is in the next `send`.
 
         Raises:
             TlsError: the connection is over, but for what `send` still returns.
         """
         self._records.feed(octets)
+        self.more = False
         found = []
-        while not self.ended and self._clock() < until:
-            record = self._records.take()
-            if record is None:
-                self.more = False
-                break
+        while not self.ended and (record := self._records.take()) is not None:
             greeting = not self.ready
             plain = self._open(record)
             found.append(plain)
             self._pay(len(record) if greeting else len(plain), now)
-        else:
-            self.more = not self.ended
+            if self._clock() >= until:
+                self.more = not self.ended
+                break
         return found[0] if len(found) == 1 else b"".join(found)
 
     def send(self, octets: bytes) -> bytes:

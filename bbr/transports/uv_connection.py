@@ -5,7 +5,6 @@ One write for each read. What takes time is looked after by `tick`: no timer out
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
@@ -258,10 +257,12 @@ class UvConnection:
         return self._rpc.more or (self._tls is not None and self._tls.more)
 
     def _decrypt(self, tls: TlsSession, data: bytes, now: float) -> bytes:
+        if self._rpc.more:  # first what has been decrypted
+            tls.hold(data)
+            return b""
         greeted = tls.ready
         try:
-            # First what has been decrypted: it may have come a turn ago.
-            data = tls.receive(data, now, -math.inf if self._rpc.more else self._turn_ends)
+            data = tls.receive(data, now, self._turn_ends)
             if tls.ready and not greeted:
                 tls.check_peer()
         except TlsError as error:
