@@ -17,7 +17,7 @@ COVERING := tests/unit tests/conformance tests/parity
 QUICK_SUITES := tests/unit tests/conformance tests/property
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image image-test screenshots accuracy spoofing bench bench-guard bench-parts soak exchanges rolling hostile abuse mutants dashboard histories helm manifests validate test cover quick check format protos reference lock clean
+.PHONY: help setup demo image image-test screenshots accuracy spoofing differential bench bench-guard bench-parts soak exchanges rolling hostile abuse mutants dashboard histories helm manifests validate test cover quick check format protos reference lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ screenshots: $(READY)  ## take the picture of the status page in docs/ anew (nee
 
 accuracy: $(READY)  ## send N (50000) mixed requests through Envoy, half in each mode, and verify each reply
 	@$(BIN)/python -m bench.trials.accuracy --requests $(or $(N),50000)
+
+differential: $(READY)  ## ask parsers in five languages (Node, Go, Rust and C++ where they are) about N (100000) requests
+	@$(BIN)/python -m tests.differential.differ --count $(or $(N),100000) --seed $(or $(SEED),1)
 
 spoofing: $(READY)  ## attack the router through Envoy with N (20000) requests that try to route themselves
 	@$(BIN)/python -m bench.trials.spoofing --requests $(or $(N),20000)

@@ -189,6 +189,15 @@ def model_disagrees(one: str, other: str) -> Refusal:
     return Refusal(400, "model-disagrees", message, param="model", code="invalid_value")
 
 
+def model_in_list() -> Refusal:
+    """Refuse a JSON list in a request that is routed by another name: serde reads a struct's fields from its items."""
+    message = (
+        "The request body is a JSON list, from whose items some servers would read a model, but the request is for one "
+        "that it does not name. Send an object."
+    )
+    return Refusal(400, "model-in-list", message, param="model", code="invalid_value")
+
+
 def path_ambiguous(why: str) -> Refusal:
     """Refuse a path that a server could read as naming another model than the router does."""
     message = f"The URL path can be read in several ways, which could name different models: {why}."

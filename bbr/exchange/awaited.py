@@ -98,7 +98,7 @@ class AwaitedRequest(Request):
             self._decide(Phase.PASSING, outcome)
             self._drop()
             return NOTHING
-        return (self._awaited_answer(self._owed, long.result),)
+        return (self._awaited_answer(self._owed, lambda: self._model_of_long(long)),)
 
     def _awaited_answer(self, owed: str, read: Callable[[], str | None]) -> bytes:
         """Return the answer that a piece of a body gets; with `read`, the model that the whole names."""

@@ -150,8 +150,8 @@ class CompatExchange(Exchange):
 
     __slots__ = ()
 
-    def _whole(self) -> str | None:
-        return read_model(self._take_body(), self._policy.max_model_bytes)
+    def _read_model(self, body: bytes) -> str | None:
+        return read_model(body, self._policy.max_model_bytes)
 
     def _lengthen(self) -> LongBody:
         self._long = LongBody(CoercedReading(self._policy.max_model_bytes), kept=self._mode == DUPLEX)
@@ -172,7 +172,7 @@ class CompatExchange(Exchange):
 
     def _duplex_answer(self, *, end_of_stream: bool) -> list[bytes]:
         body = self._take_body()
-        route = self._resolve(lambda: read_model(body, self._policy.max_model_bytes))
+        route = self._resolve(lambda: self._model_of_whole(body))
         headers = self._streamed(len(body) if end_of_stream else None, route)
         self._finish_request()
         return [headers, *replies.request_body(body, end_of_stream=end_of_stream)]
@@ -180,7 +180,7 @@ class CompatExchange(Exchange):
     def _duplex_read(self, long: LongBody) -> bytes | None:
         if not (long.work() or long.settled):
             return self._over_limit(long)
-        route = self._resolve(long.result)
+        route = self._resolve(lambda: self._model_of_long(long))
         long.open()
         return self._streamed(None if self._by_trailers else self.verdict.body_bytes, route)
 

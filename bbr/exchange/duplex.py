@@ -12,7 +12,6 @@ from bbr.exchange.policy import InvalidJson, OverLimit
 from bbr.exchange.request import NOTHING, Phase, Request
 from bbr.exchange.verdict import Outcome
 from bbr.pb.ext_proc_pb2 import HttpBody
-from bbr.reading import name as model
 from bbr.refusal import Refusal
 
 
@@ -74,7 +73,7 @@ class DuplexRequest(Request):
     def _duplex_answer(self, *, end_of_stream: bool) -> list[bytes]:
         """Answer a short body that has come to its end: the headers first, then the body as it came."""
         body = self._take_body()
-        route = self._resolve(lambda: model.read_model(body, self._policy.max_model_bytes))
+        route = self._resolve(lambda: self._model_of_whole(body))
         self._phase = Phase.DONE
         headers = self._replies.route(*route) if route else self._replies.stripped(self.verdict.outcome)
         return [headers, *replies.request_body(body, end_of_stream=end_of_stream)]
@@ -98,7 +97,7 @@ class DuplexRequest(Request):
         policy = self._policy
         if long.work() or long.settled:
             known = self._phase == Phase.STREAMING
-            route = self._resolve(long.result)
+            route = self._resolve(lambda: self._model_of_long(long))
             long.open()
             if known:
                 return None

@@ -59,6 +59,11 @@ class LongBody:
         return self._reading.settled
 
     @property
+    def is_list(self) -> bool:
+        """Whether the body is a JSON list; see Reading."""
+        return self._reading.is_list
+
+    @property
     def held_bytes(self) -> int:
         """What is held in memory."""
         if self.read:

@@ -15,7 +15,7 @@ from bbr.exchange.times import Clock, Times, stopped
 from bbr.exchange.verdict import Outcome, Verdict
 from bbr.models import routing
 from bbr.models.registry import Registry
-from bbr.models.routing import Route
+from bbr.models.routing import MissingModel, Route
 from bbr.pb.ext_proc_pb2 import HeaderMap
 from bbr.reading import name as model
 from bbr.reading import uri
@@ -152,7 +152,28 @@ class Request:
 
     def _whole(self) -> str | None:
         """Read a short body that has ended."""
-        return model.read_model(self._take_body(), self._policy.max_model_bytes)
+        return self._model_of_whole(self._take_body())
+
+    def _model_of_whole(self, body: bytes) -> str | None:
+        name = self._read_model(body)
+        if name is None and model.is_json_list(body):
+            self._check_list()
+        return name
+
+    def _read_model(self, body: bytes) -> str | None:
+        return model.read_model(body, self._policy.max_model_bytes)
+
+    def _model_of_long(self, long: LongBody) -> str | None:
+        """Return the model of a body that has been read as it came, to its end."""
+        name = long.result()
+        if name is None and long.is_list:
+            self._check_list()
+        return name
+
+    def _check_list(self) -> None:
+        """Refuse a list in a request that is routed by another name than its body's: its URL's, or the default."""
+        if self._url_model is not None or self._policy.rules.missing_model is MissingModel.DEFAULT:
+            raise refusal.model_in_list()
 
     def _lengthen(self) -> LongBody:
         """Read a JSON body as it comes from now on: it has turned out to be long."""

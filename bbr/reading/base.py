@@ -20,6 +20,8 @@ class Reading(Protocol):
         model: what is known of the model so far: its name, the refusal that it calls for, or None. A fault in the rest
             of the body goes before it.
         settled: nothing that may follow matters: the body needs to be read no further.
+        is_list: the body is a JSON list as far as has been fed. It names no model, but serde reads the fields of a
+            struct from one, in their order.
     """
 
     @property
@@ -30,6 +32,9 @@ class Reading(Protocol):
 
     @property
     def settled(self) -> bool: ...
+
+    @property
+    def is_list(self) -> bool: ...
 
     @property
     def passable_bytes(self) -> int:

@@ -32,6 +32,8 @@ class DocumentReading:
         self._unread_bytes = 0
         self._at = 0  # how much of the first piece is scanned
         self._closed = False
+        self.is_list: bool = False
+        self._begun = False
 
     @property
     def passable_bytes(self) -> int:
@@ -54,6 +56,9 @@ class DocumentReading:
     def feed(self, octets: bytes) -> None:
         """See Reading."""
         if octets:
+            if not self._begun:
+                self._begun = not octets.isspace()
+                self.is_list = model.is_json_list(octets)
             self._pieces.append(octets)
             self._unread_bytes += len(octets)
             if self._scanner is None and self._unread_bytes > self._whole_bytes:

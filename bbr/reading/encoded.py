@@ -26,7 +26,18 @@ class FormWatch:
                 at = self._reader.feed(octets, at)
         except Refusal:  # something that might be one
             raise refusal.encoding_ambiguous() from None
-        if self._reader.model is not None:
+        self._check()
+
+    def end(self) -> None:
+        """See Watch."""
+        try:
+            self._reader.end()
+        except Refusal:
+            raise refusal.encoding_ambiguous() from None
+        self._check()
+
+    def _check(self) -> None:
+        if self._reader.names_model:  # its value may have no end
             raise refusal.encoding_ambiguous()
 
 
@@ -64,6 +75,11 @@ class EncodedReading:
     def settled(self) -> bool:
         """See Reading."""
         return self._inner.settled
+
+    @property
+    def is_list(self) -> bool:
+        """See Reading."""
+        return self._inner.is_list
 
     @property
     def passable_bytes(self) -> int:
@@ -104,6 +120,8 @@ class EncodedReading:
             self._take()
         else:
             self._decoder.end()
+            if self._watch is not None:
+                self._watch.end()
             self._closed = False
             self._inner.close()
         self.pending = self._inner.pending or self._decoder.pending or self._pieces.size > 0 or self._closed

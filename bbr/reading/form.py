@@ -124,6 +124,11 @@ class FormReader:
         return max(0, self._fed - 1)
 
     @property
+    def names_model(self) -> bool:
+        """Whether a key `model` has come, perhaps not its value."""
+        return self._keys.count > 0
+
+    @property
     def judged(self) -> int:
         """How many keys had to be looked at so far."""
         return self._keys.judged + (self._seven_bits.judged if self._seven_bits is not None else 0)

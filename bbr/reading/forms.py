@@ -3,8 +3,9 @@
 from typing import Final
 
 from bbr import refusal
-from bbr.reading import name as model
+from bbr.reading import beginning
 from bbr.reading.base import PIECE_BYTES, Pieces
+from bbr.reading.beginning import Beginning
 from bbr.reading.document import DocumentReading
 from bbr.reading.form import FormReader
 from bbr.reading.multipart import MultipartReader
@@ -15,11 +16,14 @@ from bbr.refusal import Refusal
 _FORM_PIECE_BYTES: Final = 8 << 10
 _FORM_KEYS: Final = 50
 
+_BLANKS: Final = b" \t\r\n"
+
 
 class MultipartReading:
     """A Reading of multipart/form-data (see bbr.reading.base.Reading)."""
 
     settled: Final = False
+    is_list: Final = False
 
     def __init__(self, boundary: bytes, max_model_bytes: int) -> None:
         self.pending = False
@@ -70,8 +74,8 @@ class MultipartReading:
 class FormReading:
     """A Reading of application/x-www-form-urlencoded (see bbr.reading.base.Reading).
 
-    What begins with a brace is JSON, as `curl -d` sends it. It is read as a form too: a server that goes by the content
-    type finds `&model=` inside of a JSON string.
+    What begins as a JSON object is one, as `curl -d` sends it. It is read as a form too: a server that goes by the
+    content type finds `&model=` inside of a JSON string.
     """
 
     settled: Final = False
@@ -81,9 +85,15 @@ class FormReading:
         self.model: str | Refusal | None = None
         self._form = FormReader(max_model_bytes)
         self._document = DocumentReading(max_model_bytes, whole_bytes)
-        self._is_json: bool | None = None  # None while there are nothing but blanks
+        self._beginning = Beginning()
+        self._is_json = False
         self._pieces = Pieces()
         self._closed = False
+
+    @property
+    def is_list(self) -> bool:
+        """See Reading."""
+        return self._beginning.octet == beginning.LIST
 
     @property
     def passable_bytes(self) -> int:
@@ -103,10 +113,14 @@ class FormReading:
 
     def feed(self, octets: bytes) -> None:
         """See Reading."""
-        if self._is_json is None:
-            self._is_json = model.begins_as_json_object(octets)
-        if self._is_json:  # blanks before it are none of a document's matter
+        if self._is_json:
             self._document.feed(octets)
+        elif self._beginning.octet is None:
+            before = self._beginning.begun.strip(_BLANKS)  # of marks alone a document knows what to make
+            if self._beginning.feed(octets) == beginning.OBJECT:
+                self._is_json = True
+                self._document.feed(before)
+                self._document.feed(octets)
         self._pieces.add(octets)
         self.pending = self._pieces.size > 0
 

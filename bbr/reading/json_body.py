@@ -32,6 +32,7 @@ _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]]', re.DOTALL)
 _BLANKS: Final = re.compile(rb"[ \t\r\n]*+")
 _COLON: Final = re.compile(rb"[ \t\r\n]*+:[ \t\r\n]*+")
 _AFTER_MEMBER: Final = re.compile(rb"[ \t\r\n]*+[,}]")
+_NUL: Final = rb"\u0000"
 _KEY_BYTES: Final = len('"model"')
 _QUOTE: Final = ord('"')
 _CLOSING_BRACE: Final = ord("}")
@@ -43,7 +44,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 # A second `model` takes at least 10 octets, and a NUL behind it that is written as an escape 5 more than it means.
-_UNACCOUNTED_BYTES: Final = len(rb"\u0000") - 1
+_UNACCOUNTED_BYTES: Final = len(_NUL) - 1
 
 
 def find_model(body: bytes) -> object:
@@ -66,6 +67,9 @@ def find_model(body: bytes) -> object:
     except RecursionError:  # msgspec goes as deep as Python's own limit, orjson a little deeper
         raise refusal.invalid_json("too-deep", "nested too deep", 0) from None
     value = members.get("model")
+    # A backslash is looked for at once, six octets are not.
+    if value is None and (b"\\" not in body or _NUL not in body) and _ALIKE.isdisjoint(members):
+        return ABSENT
     # Two braces; for each member two quotes and a colon; the commas between them.
     accounted = sum(map(len, members)) + sum(map(len, members.values())) + 4 * len(members) + 1
     if not _ALIKE.isdisjoint(members) or (

@@ -40,8 +40,8 @@ def open_reading(head: Head, *, max_model_bytes: int, whole_bytes: int, max_deco
     reading = opener.reading()
     if not codings:
         return reading
-    # Of several gzip members or zstd frames of a form aiohttp reads the first, Go all.
-    members = 1 if head.kind is BodyKind.FORM else Limits().max_members
+    # Of several gzip members or zstd frames aiohttp reads the first, Go all. No part of a JSON object is one itself.
+    members = Limits().max_members if head.kind is BodyKind.JSON else 1
     limits = Limits(max_decoded_bytes=max_decoded_bytes, max_members=members)
     return EncodedReading(codings, limits, reading, opener.watch())
 
@@ -61,11 +61,10 @@ class _Opener:
             case BodyKind.MULTIPART:
                 return self._multipart()
             case BodyKind.OTHER:
-                return ByBeginning(self._document, self._other)
-        kinds = content_type.kinds(self.head.content_types)
+                return ByBeginning(self._object, self._other)
         if self.head.content_encodings:
             raise refusal.content_type_ambiguous("it has a Content-Encoding as well")
-        return ByBeginning(lambda: self._object_of(kinds), lambda: self._no_object_of(kinds))
+        return ByBeginning(self._object, self._no_object)
 
     def watch(self) -> Watch | None:
         """Return what looks at the octets before they are decoded: a server may not decode them."""
@@ -82,19 +81,22 @@ class _Opener:
     def _multipart(self) -> Reading:
         return MultipartReading(multipart.boundary(self.head.content_types), self.max_model_bytes)
 
-    def _object_of(self, kinds: frozenset[BodyKind]) -> Reading:
+    def _object(self) -> Reading:
         """Return what reads a JSON object that could be taken for something else."""
-        reading = self._form() if BodyKind.FORM in kinds else self._document()
-        return Together((reading, WatchReading(DashWatch()))) if BodyKind.MULTIPART in kinds else reading
+        reading = self._form() if BodyKind.FORM in self._kinds else self._document()
+        return Together((reading, WatchReading(DashWatch()))) if BodyKind.MULTIPART in self._kinds else reading
 
-    def _no_object_of(self, kinds: frozenset[BodyKind]) -> Reading:
-        if BodyKind.MULTIPART not in kinds:
+    def _no_object(self) -> Reading:
+        if BodyKind.MULTIPART not in self._kinds:
             return self._form()
-        return Together((self._multipart(), self._form())) if BodyKind.FORM in kinds else self._multipart()
+        return Together((self._multipart(), self._form())) if BodyKind.FORM in self._kinds else self._multipart()
 
     def _other(self) -> Reading:
         """Return what looks at a body of another type that is no JSON object."""
-        kinds = content_type.kinds(self.head.content_types)
-        if BodyKind.FORM in kinds:
+        if BodyKind.FORM in self._kinds:
             return self._form()
-        return WatchReading(NameWatch()) if BodyKind.MULTIPART in kinds else Unread()
+        return WatchReading(NameWatch()) if BodyKind.MULTIPART in self._kinds else Unread()
+
+    @property
+    def _kinds(self) -> frozenset[BodyKind]:
+        return content_type.kinds(self.head.content_types)

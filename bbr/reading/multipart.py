@@ -375,6 +375,9 @@ class BoundaryWatch:
             raise refusal.encoding_ambiguous()
         self._tail = text[-len(self._dashes) + 1 :]
 
+    def end(self) -> None:
+        """See bbr.reading.several.Watch: what was not found before is not there."""
+
 
 _STEPS: Final = {
     _State.START: MultipartReader._start,

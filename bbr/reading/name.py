@@ -35,10 +35,9 @@ class BodyKind(enum.Enum):
     UNSURE = enum.auto()  # servers could take it for several of these, or it is to be refused
 
 
-def begins_as_json_object(octets: bytes) -> bool | None:
-    """Tell whether a body begins with a brace, blanks aside; None if it has only blanks so far."""
-    rest = octets.lstrip(_JSON_BLANKS)
-    return rest.startswith(b"{") if rest else None
+def is_json_list(octets: bytes) -> bool:
+    """Tell whether a body begins with a square bracket, blanks aside."""
+    return octets.lstrip(_JSON_BLANKS).startswith(b"[")
 
 
 def read_model(body: bytes, max_model_bytes: int = MAX_MODEL_BYTES) -> str | None:

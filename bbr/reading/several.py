@@ -7,11 +7,8 @@ from typing import Final, Protocol
 from bbr import refusal
 from bbr.reading import spelling
 from bbr.reading.base import Pieces, Reading
+from bbr.reading.beginning import Beginning
 from bbr.refusal import Refusal
-
-# What a JSON object begins with, in any encoding that Python's json.loads or Jackson would take it in.
-_OBJECT: Final = re.compile(rb"(?:\xef\xbb\xbf|\xfe\xff|\xff\xfe)?+[\0 \t\r\n]*+(\{|\Z)")
-_MARK_BEGUN: Final = re.compile(rb"(?:\xef\xbb?+|\xfe|\xff)\Z")
 
 _NAME: Final = re.compile(
     rb"name[ \t]*+(?:\*[0-9*]*+)?+[ \t]*+=[ \t]*+(?:[A-Za-z0-9_-]*+'[^'\r\n]*+')?+\"?+", re.IGNORECASE
@@ -34,6 +31,13 @@ class Watch(Protocol):
             Refusal: 400; it would find something.
         """
 
+    def end(self) -> None:
+        """Take note that no more will come.
+
+        Raises:
+            Refusal: as `feed`.
+        """
+
 
 class DashWatch:
     """A Watch for what could be a multipart boundary, in a body that is JSON."""
@@ -46,6 +50,9 @@ class DashWatch:
         if b"--" in self._last + octets[:1] or b"--" in octets:
             raise refusal.content_type_ambiguous("it is JSON, and could hold a multipart body")
         self._last = octets[-1:] or self._last
+
+    def end(self) -> None:
+        """See Watch."""
 
 
 class NameWatch:
@@ -66,11 +73,15 @@ class NameWatch:
                 raise refusal.multipart_model("a part of a body that is no form is called `model`")
         self._tail = text[-_NAME_BYTES:]
 
+    def end(self) -> None:
+        """See Watch."""
+
 
 class WatchReading:
     """A Reading that finds no model, and has a Watch look at the body (see bbr.reading.base.Reading)."""
 
     settled: Final = False
+    is_list: Final = False
     memory_bytes: Final = 0
     model: Final = None
 
@@ -111,6 +122,7 @@ class Unread:
     """A Reading of a body that names no model, whatever stands in it (see bbr.reading.base.Reading)."""
 
     settled: Final = True
+    is_list: Final = False
     model: Final = None
     unread_bytes: Final = 0
     memory_bytes: Final = 0
@@ -147,6 +159,11 @@ class Together:
 
     def __init__(self, readings: Sequence[Reading]) -> None:
         self._readings = readings
+
+    @property
+    def is_list(self) -> bool:
+        """See Reading."""
+        return any(reading.is_list for reading in self._readings)
 
     @property
     def pending(self) -> bool:
@@ -194,7 +211,7 @@ class ByBeginning:
     """A Reading that is chosen by what a body begins with (see bbr.reading.base.Reading).
 
     Args:
-        as_object: makes what reads a body that begins as a JSON object does.
+        as_object: makes what reads a body that begins as a JSON object or list does.
         otherwise: makes what reads any other.
     """
 
@@ -202,10 +219,9 @@ class ByBeginning:
         self._as_object = as_object
         self._otherwise = otherwise
         self._chosen: Reading | None = None
-        self._begun = b""
-        self._held: list[bytes] = []  # before it is chosen
+        self._beginning = Beginning()
+        self._held: list[bytes] = []  # until it is chosen
         self._held_bytes = 0
-        self._passable_bytes = 0
 
     @property
     def pending(self) -> bool:
@@ -216,6 +232,11 @@ class ByBeginning:
     def settled(self) -> bool:
         """See Reading."""
         return self._chosen is not None and self._chosen.settled
+
+    @property
+    def is_list(self) -> bool:
+        """See Reading."""
+        return self._chosen is not None and self._chosen.is_list
 
     @property
     def model(self) -> str | Refusal | None:
@@ -244,16 +265,9 @@ class ByBeginning:
             return
         self._held.append(octets)
         self._held_bytes += len(octets)
-        begun = self._begun + octets
-        found = _OBJECT.match(begun)
-        if found is None:
-            if not _MARK_BEGUN.match(begun):
-                self._choose(self._otherwise)
-            self._begun = begun
-        elif found[1]:
-            self._choose(self._as_object)
-        else:  # blanks alone
-            self._begun = b" " if begun[-1:] in (b" ", b"\t", b"\r", b"\n", b"\0") else begun
+        octet = self._beginning.feed(octets)
+        if octet is not None:
+            self._choose(self._as_object if octet else self._otherwise)
 
     def _choose(self, make: Callable[[], Reading]) -> Reading:
         chosen = self._chosen = make()

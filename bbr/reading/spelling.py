@@ -33,7 +33,7 @@ MAX_BYTES: Final = 128
 # How often escapes are undone: once by every server, again by some.
 _ROUNDS: Final = 3
 
-_BEFORE: Final = rb"[\x00-\x20\x7f\[\].?!+]*+"
+_BEFORE: Final = rb"[\x00-\x20\x7f\[\].?!+/]*+"
 _BEHIND: Final = rb"[\x00-\x20\x7f\[\].+]"
 _ALIKE: Final = re.compile(_BEFORE + rb"[mM][oO][dD][eE][lL](?:" + _BEHIND + rb"|\Z)")
 # Of a name that is cut, perhaps amid an escape.

@@ -28,6 +28,7 @@ EXAMPLES = [
     refusal.body_timeout(60),
     refusal.model_disagrees("URL path", "request body"),
     refusal.path_ambiguous("it holds an escaped slash"),
+    refusal.model_in_list(),
     refusal.url_too_long("path", 4096),
     refusal.content_type_too_long(1024),
     refusal.content_type_ambiguous("it is JSON"),

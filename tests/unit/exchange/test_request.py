@@ -6,6 +6,7 @@ from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
 from bbr.models.registry import Registry
+from bbr.models.routing import MissingModel, Rules
 from bbr.pb.ext_proc_pb2 import HeaderMap, HttpHeaders, ProcessingRequest
 from bbr.reading.uri import parse_templates
 from bench.harness.conversation import (
@@ -87,6 +88,24 @@ class TestUrl:
         for body in (NO_MODEL_BODY, BODY):
             sent = request_headers(at("/v1/realtime?model=qwen"), mode=FDS), request_body(body, end_of_stream=True)
             assert_routes(converse(exchange(**URLS), *sent)[0], "qwen", "qwen")
+
+    @pytest.mark.parametrize("threshold", [1, 1 << 20])
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED])
+    @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded"])
+    def test_a_list_from_which_some_would_read_another(self, threshold: int, mode, content_type: str) -> None:
+        for policy, path in (
+            (URLS, "/model/qwen/invoke"),
+            ({"rules": Rules(missing_model=MissingModel.DEFAULT, default_model="qwen")}, "/"),
+        ):
+            if content_type == "text/plain" and path == "/":
+                continue  # it is not read
+            talk = exchange(**policy, stream_threshold_bytes=threshold)
+            headers = request_headers(at(path, content_type=content_type), mode=mode)
+            answers = converse(talk, headers, request_body(b' ["foo"]', end_of_stream=True))
+            assert_refused(answers, 400, "model-in-list")
+        talk = exchange(**URLS, stream_threshold_bytes=threshold)
+        headers = request_headers(at("/", content_type=content_type), mode=mode)
+        assert_strips(converse(talk, headers, request_body(b'["foo"]', end_of_stream=True))[0])
 
     @pytest.mark.parametrize("threshold", [1, 1 << 20])
     def test_a_body_that_names_another(self, threshold: int) -> None:

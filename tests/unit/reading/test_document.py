@@ -64,3 +64,13 @@ def test_a_piece_of_megabytes_takes_several_calls() -> None:
     reading.work()
     assert 0 < reading.passable_bytes < 1_000_000
     assert reading.pending
+
+
+@pytest.mark.parametrize("whole_bytes", [0, 100])
+@pytest.mark.parametrize(("body", "is_list"), [(b' \n["a"]', True), (b' {"a":[]}', False), (b"", False), (b" ", False)])
+def test_lists(whole_bytes: int, body: bytes, is_list: bool) -> None:
+    for pieces in cuts(body):
+        reading = DocumentReading(256, whole_bytes)
+        for piece in pieces:
+            reading.feed(piece)
+        assert reading.is_list is is_list

@@ -95,11 +95,20 @@ def test_a_form_that_can_be_read_without_decoding() -> None:
         return EncodedReading(("gzip",), Limits(max_members=1), FormReading(256, 0), watch)
 
     assert read(form(None), [stored(b"x=1&model=qwen&y=2")]) == "qwen"
-    for body in (b"x=1&model=qwen&y=" + b"2" * 99, b"x=1&model[]=qwen&y=" + b"2" * 99):
+    for body in (b"x=1&model=qwen&y=" + b"2" * 99, b"x=1&model[]=qwen&y=" + b"2" * 99, b"x=1&model=qwen"):
         assert reason(form(FormWatch(256)), stored(body)) == "encoding-ambiguous"
     compressed = gzip.compress(b"model=qwen&text=" + b"abc" * 999)
     assert read(form(FormWatch(256)), [compressed]) == "qwen"
     assert reason(form(FormWatch(256)), compressed * 2) == "encoding-members"
+
+
+@pytest.mark.parametrize("octets", [b"x&model", b"x&model=", b"x&[model", b"\x1f\x8b&model=a\xff"])
+def test_a_form_that_can_be_read_at_the_end(octets: bytes) -> None:
+    watch = FormWatch(256)
+    with pytest.raises(Refusal) as caught:  # noqa: PT012
+        watch.feed(octets)
+        watch.end()
+    assert caught.value.reason == "encoding-ambiguous"
 
 
 def test_a_multipart_body_whose_boundary_can_be_seen() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from bbr.reading.name import MAX_MODEL_BYTES, begins_as_json_object, check_model, read_model
+from bbr.reading.name import MAX_MODEL_BYTES, check_model, is_json_list, read_model
 from bbr.refusal import Refusal
 
 
@@ -97,9 +97,6 @@ def test_empty_model_is_refused() -> None:
     assert caught.value.reason == "model-empty"
 
 
-@pytest.mark.parametrize(
-    ("octets", "expected"),
-    [(b"{", True), (b' \t\r\n{"a', True), (b"a={", False), (b"[", False), (b"", None), (b" \n", None)],
-)
-def test_form_that_is_json(octets: bytes, expected: bool | None) -> None:
-    assert begins_as_json_object(octets) is expected
+def test_lists() -> None:
+    assert is_json_list(b" \n[1]")
+    assert not any(map(is_json_list, (b"", b" ", b'{"a":[]}', b"x[")))

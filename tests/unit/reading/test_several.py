@@ -63,6 +63,7 @@ class TestByBeginning:
         reading.feed(b"RIFF")
         assert reading.pending
         assert reading.settled
+        assert not reading.is_list
         work(reading)
         assert (reading.passable_bytes, reading.unread_bytes) == (4, 0)
 
@@ -77,6 +78,12 @@ class TestTogether:
     def test_what_one_refuses_is_refused(self) -> None:
         assert reason(Together((document(), form())), b'{"model":"a","x":"&model=b"}') == "form-model"
         assert reason(Together((form(), document())), b"model=a") == "invalid-json"
+
+    def test_a_list_is_told(self) -> None:
+        for reading in (by_beginning(), Together((document(), WatchReading(DashWatch())))):
+            assert not reading.is_list
+            reading.feed(b"[1,")
+            assert reading.is_list
 
     def test_two_names_are_refused(self) -> None:
         class Named(Unread):

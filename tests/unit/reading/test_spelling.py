@@ -26,6 +26,8 @@ from bbr.reading.spelling import INVISIBLE, MAX_BYTES, is_alike, is_folded
             b"%25%36%64odel",
             b"%u006dodel",
             b"%U004Dodel",
+            b"/model",
+            b"\\/model",
             b"mo\\del",
             b"\\m\\odel",
         ),

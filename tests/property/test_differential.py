@@ -1,0 +1,95 @@
+"""What is routed as one model no parser of PyPI reads as another; `make differential` asks other languages too."""
+
+import asyncio
+
+import pytest
+
+from tests.differential import differ
+from tests.differential.children import LANGUAGES, Case, Child, UnavailableError, built
+from tests.differential.generator import FORM, JSON, MULTIPART, NAMING_PATH, PLAIN_PATH, Request, requests
+
+PYTHON = [language for language in LANGUAGES if language.name == "python"]
+REQUESTS = 1500
+
+PART = b'--XyZ\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+TYPE = MULTIPART + b"; boundary=XyZ"
+
+# Each was routed as A once, and read as B: by what, and what it reads.
+READ_IN_TWO_WAYS = {
+    "a type behind a comma": (
+        FORM + b"; x=a,application/json",
+        b'{"model":"A","x":"&model=B&y="}',
+        "starlette form()",
+        "B",
+    ),
+    "a charset of JSON": (JSON + b"; charset=utf-7", b'{"model":"A","+AG0-odel":"B"}', "aiohttp json()", "B"),
+    "Latin-1": (FORM, b"model=\xc3\xa9", "starlette form()", "\u00c3\u00a9"),
+    "a slash before a name": (TYPE, PART % (b"/model", b"B") + b"--XyZ--", "aiohttp post()", "B"),
+    "a part's own charset": (
+        TYPE,
+        PART.replace(b"\r\n\r\n", b"\r\nContent-Type: text/plain; charset=iso-8859-1\r\n\r\n") % (b"model", b"\xc3\xa9")
+        + b"--XyZ--",
+        "werkzeug form",
+        "\u00c3\u00a9",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content_type", "body", "parser", "read"), READ_IN_TWO_WAYS.values(), ids=READ_IN_TWO_WAYS)
+def test_what_some_read_otherwise_is_not_routed(content_type: bytes, body: bytes, parser: str, read: str) -> None:
+    async def ask() -> object:
+        child = await Child.start(PYTHON[0])
+        try:
+            (answers,) = await child.ask([(content_type, PLAIN_PATH, body)])
+        finally:
+            await child.close()
+        return dict(zip(child.names, answers, strict=True))[f"python: {parser}"]
+
+    assert asyncio.run(ask()) == read  # so the parsers are really asked, and the harness would see it
+    assert differ.routed_as(Request((content_type,), None, PLAIN_PATH, body)) is None
+
+
+def test_no_request_is_read_in_two_ways() -> None:
+    tally = asyncio.run(differ.run(1, REQUESTS, PYTHON))
+    assert not tally.misread, differ.report(tally)
+    assert tally.requests == REQUESTS
+    assert tally.routed > REQUESTS / 8
+    assert all(
+        tally.read[f"python: {parser}"] > 20 for parser in ("starlette form()", "json.loads", "django POST", "email")
+    )
+
+
+def test_a_misreading_is_told() -> None:
+    tally = differ.Tally()
+    request = Request((JSON,), None, PLAIN_PATH, b"{}")
+    for read in (None, "A", "B", {"other": "x"}):
+        tally.add("python: x", "A", read, request)
+    tally.add("node: qs, Latin-1", "caf\u00e9", "caf\u00c3\u00a9", request)
+    tally.unavailable["cpp"] = "g++ is not installed"
+    assert (tally.read["python: x"], tally.misread["python: x"], tally.misread["node: qs, Latin-1"]) == (3, 2, 0)
+    told = differ.report(tally)
+    assert "python: x: routed as 'A', read as 'B'" in told
+    assert "cpp was not asked: g++ is not installed" in told
+
+
+def test_one_seed_makes_the_same_requests() -> None:
+    made = list(requests(7, 300))
+    assert made == list(requests(7, 300)) != list(requests(8, 300))
+    assert {request.path for request in made} == {PLAIN_PATH, NAMING_PATH}
+    assert len({request.content_types for request in made}) > 50
+
+
+def test_servers_may_decode_a_body_and_take_any_field() -> None:
+    made = Request((b"a", b"b"), b"deflate", PLAIN_PATH, b"x\x9c\x03\x00\x00\x00\x00\x01")
+    expected: set[Case] = {
+        (content_type, PLAIN_PATH, body)
+        for content_type in (b"a", b"b", b"a, b", b"a,b")
+        for body in (made.body, b"")
+    }  # fmt: skip
+    assert set(differ.readings(made)) == expected
+    assert list(differ.readings(Request((), None, PLAIN_PATH, b"x"))) == [(None, PLAIN_PATH, b"x")]
+
+
+def test_a_language_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnavailableError, match="no-such-command is not installed"):
+        built(PYTHON[0]._replace(needs=["no-such-command"], files=["x"]))
