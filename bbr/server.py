@@ -21,7 +21,7 @@ from bbr.exchange.exchange import CallFields, Exchange
 from bbr.exchange.policy import Compat
 from bbr.exchange.verdict import Outcome
 from bbr.router import Router
-from bbr.sources.table import SourceError
+from bbr.sources.objects import SourceError
 from bbr.system import allocator, descriptors
 from bbr.system.supervisor import Supervisor
 from bbr.telemetry import observed

@@ -10,7 +10,7 @@ from bbr.config.arguments import Arguments, add_settings
 from bbr.config.settings import Settings
 from bbr.router import Router
 from bbr.sources import description
-from bbr.sources.table import SourceError
+from bbr.sources.objects import SourceError
 from bbr.text import printable
 
 ARGUMENTS: Final = "[OPTION...] FILE|DIR"

@@ -31,7 +31,7 @@ from bbr.pb.ext_proc_pb2 import (
 )
 from bbr.router import Router
 from bbr.sources import description
-from bbr.sources.table import SourceError
+from bbr.sources.objects import SourceError
 from bbr.text import dumps
 
 ARGUMENTS: Final = "[OPTION...] [FILE|-]"

@@ -15,7 +15,7 @@ from bbr.models.listing import in_order
 from bbr.models.registry import Entry, Kind
 from bbr.router import Router
 from bbr.sources import description
-from bbr.sources.table import SourceError
+from bbr.sources.objects import SourceError
 from bbr.text import dumps, printable
 
 ARGUMENTS: Final = "[OPTION...]"

@@ -21,7 +21,9 @@ from typing import Final, NamedTuple
 from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Steps, merging
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import Refusal
-from bbr.sources.table import FILE, SourceError, SourceObject, Table
+from bbr.sources.documents import source_object
+from bbr.sources.objects import SourceError, SourceObject, refusing
+from bbr.sources.table import FILE, Table
 from bbr.sources.yaml_tree import Mapping, Node, Scalar, Sequence, tree
 from bbr.system import files
 from bbr.system.watch import POLL_SECONDS, Poll, in_thread, metadata, size
@@ -115,7 +117,7 @@ class FileSource:
             try:
                 found = await in_thread(partial(self._look, forced=forced))
             except SourceError as error:  # of the directory itself: what its files declared stays
-                self._table.put(FILE, _unusable(directory, error))
+                self._table.put(FILE, _unusable(directory, str(error)))
                 continue
             for each in found.changed:
                 self._table.put(FILE, each)
@@ -167,20 +169,17 @@ def _object(path: str, max_model_bytes: int) -> SourceObject:
     try:
         octets = files.read(path, MAX_FILE_BYTES)
     except files.FileError as error:
-        return _unusable(path, SourceError(str(error)))
+        return _unusable(path, str(error))
     digest = hashlib.blake2b(octets, digest_size=16).digest()
-    return SourceObject(path, digest, partial(_parse_octets, octets, Origin("file", path), max_model_bytes))
+    origin = Origin("file", path)
+    return source_object(path, digest, origin, partial(_parse_octets, origin, max_model_bytes), octets)
 
 
-def _unusable(key: str, error: SourceError) -> SourceObject:
-    def parse() -> Steps[tuple[Declaration, ...]]:
-        yield
-        raise error
-
-    return SourceObject(key, ("unusable", str(error)), parse)
+def _unusable(key: str, why: str) -> SourceObject:
+    return SourceObject(key, ("unusable", why), refusing(why))
 
 
-def _parse_octets(octets: bytes, origin: Origin, max_model_bytes: int) -> Steps[tuple[Declaration, ...]]:
+def _parse_octets(origin: Origin, max_model_bytes: int, octets: bytes) -> Steps[tuple[Declaration, ...]]:
     try:
         text = octets.decode()
     except UnicodeDecodeError as error:

@@ -18,7 +18,7 @@ import msgspec
 import yaml
 
 from bbr.models.registry import finish
-from bbr.sources.table import SourceError
+from bbr.sources.objects import SourceError
 from bbr.sources.yaml_tree import tree
 from bbr.system import files
 
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     import httpx2
     from lightkube.config.kubeconfig import SingleConfig
 
-# An object has 1.5 MiB at most (etcd's limit), of which JSON may make six times as much.
+# An object has 1.5 MiB at most (etcd's limit), of which JSON may make six times as much: an event of a watch, and the
+# page of a list that holds one object.
 MAX_LINE_BYTES: Final = 16 << 20
+MAX_ANSWER_BYTES: Final = 16 << 20
 
-# A page of 100 such objects, written without waste.
-MAX_ANSWER_BYTES: Final = 160 << 20
+# An answer that is an error: a sentence, or a proxy's page.
+_MAX_ERROR_BYTES: Final = 64 << 10
 
 # A kubeconfig, and each file that it names: certificates, keys, a token.
 MAX_KUBECONFIG_BYTES: Final = 1 << 20
@@ -38,8 +40,13 @@ MAX_KUBECONFIG_BYTES: Final = 1 << 20
 _CONNECT_SECONDS: Final = 10.0
 _MAX_REASON: Final = 300  # characters of an error's text that are shown
 
+# What the system holds of an answer for the event loop, which reads all of that in one turn: 1 ms's. The system takes
+# twice as much.
+_RECEIVE_BYTES: Final = 128 << 10
+
 # A server that is gone without a word is noticed after a minute, and not at the end of a watch.
-_KEEPALIVE: Final = (
+_SOCKET_OPTIONS: Final = (
+    (socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
@@ -65,8 +72,12 @@ class KubernetesError(Exception):
         self.retry_after = retry_after
 
 
-class Status(msgspec.Struct):
-    """A Status object: what the server answers with instead of what was asked for."""
+class TooLongError(KubernetesError):
+    """The answer is longer than MAX_ANSWER_BYTES: something shorter has to be asked for."""
+
+
+class KubeStatus(msgspec.Struct):
+    """An object of kind Status: what the server answers with instead of what was asked for."""
 
     message: str = ""
     code: int = 0
@@ -87,17 +98,18 @@ class Api(Protocol):
     ) -> None:
         """Close."""
 
-    async def get(self, path: str, parameters: Mapping[str, str]) -> bytes:
-        """Return the body of the answer.
+    async def get(self, path: str, parameters: Mapping[str, str]) -> list[bytes]:
+        """Return the body of the answer, in pieces.
 
         Raises:
-            KubernetesError: the answer is an error, or there is none.
+            TooLongError: the answer is too long.
+            KubernetesError: it is an error, or there is none.
         """
 
     def lines(
         self, path: str, parameters: Mapping[str, str]
-    ) -> contextlib.AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Give the lines of an answer as they come; entered once the answer has begun.
+    ) -> contextlib.AbstractAsyncContextManager[AsyncIterator[list[bytes]]]:
+        """Give the lines of an answer as they come, each in pieces; entered once the answer has begun.
 
         Raises:
             KubernetesError: the answer is an error, there is none, or it ends within a line.
@@ -132,10 +144,10 @@ class KubeApi:
         """Close."""
         await self._client.aclose()
 
-    async def get(self, path: str, parameters: Mapping[str, str]) -> bytes:
+    async def get(self, path: str, parameters: Mapping[str, str]) -> list[bytes]:
         """See Api."""
         async with self._answer(path, parameters) as response:
-            return await _body(response)
+            return await _body(response, MAX_ANSWER_BYTES)
 
     async def post(self, path: str, document: bytes) -> bytes:
         """Send a document, and return the body of the answer.
@@ -144,10 +156,10 @@ class KubeApi:
             KubernetesError: the answer is an error, or there is none.
         """
         async with self._answer(path, {}, document) as response:
-            return await _body(response)
+            return b"".join(await _body(response, MAX_ANSWER_BYTES))
 
     @contextlib.asynccontextmanager
-    async def lines(self, path: str, parameters: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def lines(self, path: str, parameters: Mapping[str, str]) -> AsyncIterator[AsyncIterator[list[bytes]]]:
         """See Api."""
         async with self._answer(path, parameters) as response:
             yield split_lines(response.aiter_bytes())
@@ -165,26 +177,26 @@ class KubeApi:
             request = self._client.stream(method, path, params=dict(parameters), content=document, headers=headers)
             async with request as response:
                 if response.status_code not in (200, 201):
-                    raise _refusal(response, await _body(response))
+                    raise _refusal(response, await _body(response, _MAX_ERROR_BYTES))
                 yield response
         except (httpx2.HTTPError, httpx2.StreamError, ConfigError, OSError) as error:
             # ConfigError: a token's file is gone, or a command that gives credentials failed.
             raise KubernetesError(_short(f"{type(error).__name__}: {error}")) from None
 
 
-async def _body(response: "httpx2.Response") -> bytes:
+async def _body(response: "httpx2.Response", max_bytes: int) -> list[bytes]:
     parts = []
     size = 0
     async for chunk in response.aiter_bytes():
         size += len(chunk)
-        if size > MAX_ANSWER_BYTES:
-            raise KubernetesError(f"the answer is longer than {MAX_ANSWER_BYTES >> 20} MiB")
+        if size > max_bytes:
+            raise TooLongError(f"the answer is longer than {files.size_of(max_bytes)}", response.status_code)
         parts.append(chunk)
-    return b"".join(parts)
+    return parts
 
 
-async def split_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Give the lines of a text that comes in pieces, without their newlines; empty ones are left out.
+async def split_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
+    """Give the lines of a text that comes in pieces, as pieces, without their newlines; empty ones are left out.
 
     Raises:
         KubernetesError: the text ends within a line, or a line is longer than MAX_LINE_BYTES.
@@ -194,16 +206,16 @@ async def split_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     async for chunk in chunks:
         *ends, rest = chunk.split(b"\n")
         for end in ends:
-            line = b"".join((*parts, end))
-            parts.clear()
-            size = 0
-            if line:
-                yield line
+            if end:
+                parts.append(end)
+            if parts:
+                yield parts
+            parts, size = [], 0
         if rest:
             parts.append(rest)
             size += len(rest)
         if size > MAX_LINE_BYTES:
-            raise KubernetesError(f"a line of the answer is longer than {MAX_LINE_BYTES >> 20} MiB")
+            raise KubernetesError(f"a line of the answer is longer than {files.size_of(MAX_LINE_BYTES)}")
     if parts:
         raise KubernetesError("the answer ended within a line")
 
@@ -278,7 +290,7 @@ def _client(config: "SingleConfig") -> "httpx2.AsyncClient":
         base_url=config.cluster.server,
         auth=user_auth(user),
         verify=verify,
-        transport=httpx2.AsyncHTTPTransport(verify=verify, socket_options=_KEEPALIVE),
+        transport=httpx2.AsyncHTTPTransport(verify=verify, socket_options=_SOCKET_OPTIONS),
         # How long an answer may take is the caller's affair.
         timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
         # Compressing costs both sides more than it saves within a cluster.
@@ -286,9 +298,9 @@ def _client(config: "SingleConfig") -> "httpx2.AsyncClient":
     )
 
 
-def _refusal(response: "httpx2.Response", body: bytes) -> KubernetesError:
+def _refusal(response: "httpx2.Response", body: list[bytes]) -> KubernetesError:
     try:
-        said = msgspec.json.decode(body, type=Status).message
+        said = msgspec.json.decode(b"".join(body), type=KubeStatus).message
     except msgspec.MsgspecError:  # a proxy's page, say
         said = ""
     after = response.headers.get("retry-after", "")

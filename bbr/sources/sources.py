@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from bbr.config.settings import Settings
 from bbr.models.registry import Kind
-from bbr.sources.table import FILE, KUBERNETES, SourceError, Table
+from bbr.sources.objects import SourceError
+from bbr.sources.table import FILE, KUBERNETES, Table
+from bbr.system.apart import Apart
 from bbr.system.supervisor import Body, Supervised, Supervisor
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ class Sources:
         self._file: FileSource | None = None
         self.kubernetes: KubernetesSource | None = None
         names = {FILE: settings.models, KUBERNETES: settings.kubernetes}
-        self.table = Table(name for name, wanted in names.items() if wanted)
+        self._apart = Apart()
+        self.table = Table((name for name, wanted in names.items() if wanted), apart=self._apart)
         # Loaded only where they are needed: they take a tenth of the time that a router without a table starts in.
         if settings.models:
             from bbr.sources import file
@@ -42,6 +45,7 @@ class Sources:
             self.kubernetes = kubernetes.KubernetesSource(
                 self.table,
                 partial(KubeApi, settings.kubeconfig),
+                self._apart,
                 namespace=settings.namespace,
                 max_model_bytes=settings.max_model_length,
                 discover_routes=settings.discover_routes,
@@ -109,7 +113,8 @@ class Sources:
         if self.kubernetes:
             bodies |= self.kubernetes.bodies()
         if bodies:
-            bodies["model table"] = self.table.run
+            assert self.table.aside is not None  # noqa: S101 (the table was given another process)
+            bodies |= {"model table": self.table.run, "long documents": self.table.aside.run}
         self._tasks = [supervisor.start(name, body) for name, body in bodies.items()]
 
     def ages(self) -> dict[str, float]:
@@ -144,6 +149,7 @@ class Sources:
         for task in self._tasks:
             await task.stop()
         self._tasks.clear()
+        self._apart.close()
 
     @property
     def mismatches(self) -> "Mismatches | None":

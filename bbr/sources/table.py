@@ -19,13 +19,17 @@ assignment. All methods belong to the event loop's thread.
 
 import asyncio
 import dataclasses
+import itertools
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from bbr.models.registry import Conflict, Declaration, Registry, Steps, finish, merging
+from bbr.sources.aside import Aside
+from bbr.sources.objects import Key, SourceError, SourceObject
+from bbr.system.apart import Apart
 
 log = logging.getLogger(__name__)
 
@@ -42,25 +46,11 @@ RETRY_SECONDS: Final = 30.0
 _LOGGED_AT_ONCE: Final = 20
 _CONFLICTS_A_STEP: Final = 200
 
+# Objects gathered in one step.
+_STEP_OBJECTS: Final = 1000
 
-class SourceError(Exception):
-    """An object can't be used; the message names the rule that it breaks and, where it has lines, the line."""
-
-
-class SourceObject(NamedTuple):
-    """One object that a source sees.
-
-    Attributes:
-        key: unique within its source, and what people are shown: `default/qwen-adapters`, a file's path.
-        version: equal versions of one key have equal content and are not parsed again: a resourceVersion, a digest.
-        parse: begins to parse; each step takes less than a millisecond, the result is all that the object declares.
-            The table calls it later, once more if that fails without a SourceError, and drops it. An object that is
-            there and can't be read is one whose `parse` raises SourceError: what it declared last stays in use.
-    """
-
-    key: str
-    version: Hashable
-    parse: Callable[[], Steps[tuple[Declaration, ...]]]
+# Declarations freed in one step.
+_RETIRED_A_STEP: Final = 200
 
 
 @dataclass(slots=True)
@@ -71,14 +61,12 @@ class _Kept:
     declarations: tuple[Declaration, ...] = ()
 
 
-_Key = tuple[str, str]  # source, key
-
-
 class Table:
     """What all sources see together, as one Registry.
 
     Args:
         sources: the names of the sources that will publish. Without any, every model is its own base model.
+        apart: parses long documents while `run` and `aside.run` do; without it they are parsed as all others are.
         clock: seconds that only go forward.
 
     Attributes:
@@ -89,14 +77,23 @@ class Table:
         failures_total: how often an object turned out to be broken.
         conflicts_total: how many conflicts came up, each counted again only after it had gone.
         changed_at: the clock's time of the last swap; of the table's making before the first.
+        aside: the long documents that wait for another process; None without one.
     """
 
-    def __init__(self, sources: Iterable[str] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        sources: Iterable[str] = (),
+        *,
+        apart: Apart | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._clock = clock
+        self.aside = Aside(apart, self._take_parsed, self._take_failed, clock) if apart else None
         self._kept: dict[str, dict[str, _Kept]] = {source: {} for source in sources}
-        self._waiting: dict[_Key, SourceObject] = {}
-        self._batch: dict[_Key, SourceObject] = {}
-        self._failed: dict[_Key, SourceObject] = {}  # parsing them failed for no fault of theirs
+        self._waiting: dict[Key, SourceObject] = {}
+        self._parsed: dict[Key, SourceObject] = {}  # by another process; each is older than what waits under its key
+        self._batch: dict[Key, SourceObject] = {}
+        self._failed: dict[Key, SourceObject] = {}  # parsing them failed for no fault of theirs
         self._listed: set[str] = set()  # sources that have called replace
         self._merged: set[str] = set()  # those whose first objects are in the registry
         self._changed_since: float | None = None  # when the first change came that no snapshot under way will hold
@@ -106,7 +103,7 @@ class Table:
         self._known_conflicts: set[Conflict] = set()
         self.registry = Registry(identity=not self._kept, complete=not self._kept)
         self.conflicts: tuple[Conflict, ...] = ()
-        self.broken: dict[_Key, str] = {}
+        self.broken: dict[Key, str] = {}
         self.reloads_total = self.failures_total = self.conflicts_total = 0
         self.changed_at = clock()
 
@@ -115,7 +112,7 @@ class Table:
     def replace(self, source: str, objects: Iterable[SourceObject]) -> None:
         """Publish all objects that a source sees: what it published before and is not among them is gone."""
         present = {each.key: each for each in objects}
-        under_way = (*self._waiting, *self._batch, *self._failed)
+        under_way = itertools.chain(*self._under_way())
         known = self._kept[source].keys() | {key for owner, key in under_way if owner == source}
         for key in known - present.keys():
             self.remove(source, key)
@@ -129,7 +126,7 @@ class Table:
         """Publish one object that is new or has changed."""
         key = (source, each.key)
         kept = self._kept[source].get(each.key)
-        under_way = key in self._waiting or key in self._batch or key in self._failed
+        under_way = any(key in several for several in self._under_way())
         if under_way or kept is None or kept.version != each.version:
             self._failed.pop(key, None)
             self._waiting[key] = each
@@ -137,8 +134,10 @@ class Table:
 
     def remove(self, source: str, key: str) -> None:
         """Publish that an object is gone, and all that it declared."""
-        for under_way in (self._waiting, self._batch, self._failed):
-            under_way.pop((source, key), None)
+        for several in (self._waiting, self._parsed, self._batch, self._failed):
+            several.pop((source, key), None)
+        if self.aside:
+            self.aside.discard((source, key))
         self._kept[source].pop(key, None)
         self.broken.pop((source, key), None)
         self._note()
@@ -153,7 +152,8 @@ class Table:
     @property
     def lag_seconds(self) -> float:
         """For how long a change has been waiting to be put to use; 0 if all that was published is in the registry."""
-        since = self._applying_since or self._changed_since
+        several = (self._applying_since, self._changed_since, self.aside.since if self.aside else None)
+        since = min((each for each in several if each is not None), default=None)
         return 0.0 if since is None else self._clock() - since
 
     @property
@@ -194,6 +194,24 @@ class Table:
         """
         finish(self._applying(tell=False))
 
+    def _under_way(self) -> Iterator[Iterable[Key]]:
+        """Give the keys of what is published and not in the registry; some may be there more than once."""
+        yield from (self._waiting, self._parsed, self._batch, self._failed)
+        if self.aside:
+            yield self.aside.keys
+
+    # What `aside` calls.
+
+    def _take_parsed(self, key: Key, each: SourceObject) -> None:
+        self._parsed[key] = each
+        self._note()
+
+    def _take_failed(self, key: Key, each: SourceObject) -> None:
+        self._failed[key] = each
+        self._kept[key[0]].setdefault(key[1], _Kept())
+        self._break(key, "the router can't parse it just now, and will try again; its log has the details")
+        self._note()
+
     def _note(self) -> None:
         if self._changed_since is None:
             self._changed_since = self._clock()
@@ -205,12 +223,10 @@ class Table:
         What is published meanwhile waits for the next time, so that sources that never rest can't put this one off.
         """
         self._changed.clear()
-        listed = set(self._listed)
         self._applying_since = self._applying_since or self._changed_since
         self._changed_since = None
-        # With what is left of a batch that an error has ended. The first that came is the last: to ask for a dict's
-        # first again and again is slow.
-        self._batch, self._waiting = dict(reversed(({**self._batch, **self._waiting}).items())), {}
+        published = set(self._listed)
+        self._begin_batch(self.aside if tell else None)
         while self._batch:
             key = next(reversed(self._batch))
             each = self._batch[key]
@@ -219,9 +235,12 @@ class Table:
                 del self._batch[key]
             if why and tell:
                 log.warning("%s %s: %s; its last good content, if it had any, stays in use", *key, why)
-        objects = [kept for source in self._kept.values() for kept in source.values()]
-        declarations = [declaration for kept in objects for declaration in kept.declarations]
-        yield
+        listed = self._merged | {source for source in published if not self._awaits_first(source)}
+        declarations: list[Declaration] = []
+        for number, kept in enumerate([kept for source in self._kept.values() for kept in source.values()], 1):
+            declarations += kept.declarations
+            if number % _STEP_OBJECTS == 0:
+                yield
         registry, conflicts = yield from merging(declarations)
         yield from self._report(conflicts)
         complete = listed == self._kept.keys()
@@ -239,11 +258,31 @@ class Table:
             retired.pop()
             yield
 
-    def _parse(self, key: _Key, each: SourceObject) -> Steps[str]:
+    def _begin_batch(self, aside: Aside | None) -> None:
+        """Take up what waits; long documents go aside."""
+        batch = self._batch | self._parsed  # what is left of a batch that an error has ended comes first
+        for key, each in self._waiting.items():
+            if aside and each.long and not self._keeps(key, each):
+                aside.put(key, each)
+            else:
+                if aside:
+                    aside.discard(key)
+                batch[key] = each
+        # The first that came is the last: to ask for a dict's first again and again is slow.
+        self._batch, self._parsed, self._waiting = dict(reversed(batch.items())), {}, {}
+
+    def _awaits_first(self, source: str) -> bool:
+        """Return whether a source has a long object that is not in the registry, nor could ever be parsed."""
+        long = (*self._parsed, *(self.aside.keys if self.aside else ()))
+        return any(owner == source and key not in self._kept[source] for owner, key in long)
+
+    def _keeps(self, key: Key, each: SourceObject) -> bool:
+        kept = self._kept[key[0]].get(key[1])
+        return kept is not None and kept.version == each.version
+
+    def _parse(self, key: Key, each: SourceObject) -> Steps[str]:
         """Keep what an object declares; return why it can't be used, if that is news, or ""."""
-        source, name = key
-        kept = self._kept[source].get(name)
-        if kept and kept.version == each.version:
+        if self._keeps(key, each):
             return ""
         why = ""
         declarations: tuple[Declaration, ...] = ()
@@ -253,26 +292,34 @@ class Table:
         except SourceError as error:
             why = str(error)
         except Exception:  # ours, or of the moment; it must not keep the others from being served
-            log.exception("%s %s: an error of the router's own", source, name)
+            log.exception("%s %s: an error of the router's own", *key)
             why = "the router failed to parse it, and will try again; its log has the details"
             failed = True
         yield
         if self._batch.get(key) is not each:
             return ""  # removed meanwhile
-        kept = self._kept[source].setdefault(name, _Kept())
+        kept = self._kept[key[0]].setdefault(key[1], _Kept())
         if failed:
             self._failed[key] = each
         else:
             kept.version = each.version
-        if not why:
-            kept.declarations = declarations
-            if self.broken.pop(key, ""):
-                log.info("%s %s: can be used again", *key)
-        elif self.broken.get(key) != why:
-            self.broken[key] = why
-            self.failures_total += 1
-            return why
+        if why:
+            return self._break(key, why)
+        retired, kept.declarations = [*kept.declarations], declarations
+        if self.broken.pop(key, ""):
+            log.info("%s %s: can be used again", *key)
+        while retired:  # to free 100,000 names at once takes 4 ms
+            del retired[-_RETIRED_A_STEP:]
+            yield
         return ""
+
+    def _break(self, key: Key, why: str) -> str:
+        """Note why an object can't be used; return that if it is news, or ""."""
+        if self.broken.get(key) == why:
+            return ""
+        self.broken[key] = why
+        self.failures_total += 1
+        return why
 
     def _report(self, conflicts: list[Conflict]) -> Steps[None]:
         """Log each conflict once, and count it."""

@@ -2,19 +2,37 @@
 
 PyYAML's own composer takes 0.26 s for 100,000 names, in one go, and recurses without a limit. This one makes no
 Python values either: a plain 1, no or 1.50 stays as it is written, since it can only be meant as a name.
+
+What costs more than its length is refused before it is read:
+
+- Directives: libyaml compares each %TAG with all before it.
+- Nesting beyond MAX_DEPTH.
+- More than MAX_NODES parts, where an alias counts as all that it stands for. An alias within what it stands for would
+  count without end.
+
+All else takes libyaml a time that grows with the length, but not a time that can be told from outside: one event may
+be the whole text. So texts beyond a few kilobytes are read in another process while requests are served.
 """
 
+import re
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import yaml
 
 from bbr.models.registry import Steps
-from bbr.sources.table import SourceError
+from bbr.sources.objects import SourceError
 
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # The model table's formats need 4.
 MAX_DEPTH: Final = 16
+
+# 100,000 base models with an adapter each are 600,000 parts.
+MAX_NODES: Final = 1_000_000
+
+# At a line's beginning, whatever YAML takes for a line's end.
+_DIRECTIVE: Final = re.compile("(?:\\A|[\n\r\x85\u2028\u2029])\ufeff?%")
 
 # Events parsed in one step, 0.3 to 0.6 ms.
 _STEP_EVENTS: Final = 100
@@ -48,13 +66,21 @@ class Mapping(NamedTuple):
 Node = Scalar | Sequence | Mapping
 
 
-def tree(text: str) -> Steps[Node | None]:
+def tree(text: str, max_nodes: int = MAX_NODES) -> Steps[Node | None]:
     """Read one document and return its root, or None if there is none. A node with an anchor may stand several times.
 
+    Args:
+        text: the document.
+        max_nodes: how many lists, mappings, keys and values it may have, those that aliases repeat included.
+
     Raises:
-        SourceError: the text is not YAML, holds several documents, or is nested too deeply; with the line.
+        SourceError: the text is not YAML, holds several documents, or exceeds a limit; with the line.
     """
-    builder = _Builder()
+    directive = _DIRECTIVE.search(text)
+    if directive:
+        line = text.count("\n", 0, directive.end()) + 1
+        raise SourceError(f"line {line}: begins with %: YAML directives are not read")
+    builder = _Builder(max_nodes)
     try:
         for number, event in enumerate(yaml.parse(text, Loader=_Loader), 1):
             builder.take(event)
@@ -65,13 +91,32 @@ def tree(text: str) -> Steps[Node | None]:
     return builder.root
 
 
+@dataclass(slots=True)
+class _Anchor:
+    """A node that aliases may repeat; its size is how many nodes it is in all, 0 while it is read."""
+
+    node: Node
+    size: int = 0
+
+
+class _Open(NamedTuple):
+    """A list or mapping that is being read: the nodes inside so far, and how many nodes there were before it."""
+
+    node: Sequence | Mapping
+    inside: list[Node]
+    before: int
+    anchor: _Anchor | None
+
+
 class _Builder:
     """Puts a document together from its events."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_nodes: int) -> None:
         self.root: Node | None = None
-        self._open: list[tuple[Sequence | Mapping, list[Node]]] = []  # with the nodes inside so far
-        self._anchors: dict[str, Node] = {}
+        self._max_nodes = max_nodes
+        self._nodes = 0  # with those that aliases repeat
+        self._open: list[_Open] = []
+        self._anchors: dict[str, _Anchor] = {}
         self._documents = 0
 
     def take(self, event: yaml.Event) -> None:
@@ -79,34 +124,58 @@ class _Builder:
         line = mark.line + 1 if mark else 0
         if isinstance(event, yaml.ScalarEvent):
             plain = event.implicit[0] and event.value in _NULLS
-            self._add(event, Scalar(line, event.value, plain or event.tag == _NULL_TAG))
+            scalar = Scalar(line, event.value, plain or event.tag == _NULL_TAG)
+            anchor = self._add(event, scalar, line)
+            if anchor:
+                anchor.size = 1
         elif isinstance(event, yaml.CollectionStartEvent):
             if len(self._open) == MAX_DEPTH:
                 raise SourceError(f"line {line}: lists and mappings are nested more than {MAX_DEPTH} deep")
             node = Sequence(line, []) if isinstance(event, yaml.SequenceStartEvent) else Mapping(line, [])
-            self._add(event, node)
-            self._open.append((node, node.items if isinstance(node, Sequence) else []))
+            before = self._nodes
+            anchor = self._add(event, node, line)
+            self._open.append(_Open(node, node.items if isinstance(node, Sequence) else [], before, anchor))
         elif isinstance(event, yaml.CollectionEndEvent):
-            node, inside = self._open.pop()
+            node, inside, before, anchor = self._open.pop()
             if isinstance(node, Mapping):
                 node.pairs.extend(zip(inside[::2], inside[1::2], strict=True))
+            if anchor:
+                anchor.size = self._nodes - before
         elif isinstance(event, yaml.AliasEvent):
-            if event.anchor not in self._anchors:
-                raise SourceError(f"line {line}: not YAML: found undefined alias")
-            self._place(self._anchors[event.anchor])
+            self._repeat(event.anchor or "", line)
         elif isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
                 raise SourceError(f"line {line}: a second document begins, where one is expected")
 
-    def _add(self, event: yaml.NodeEvent, node: Node) -> None:
-        if event.anchor is not None:
-            self._anchors[event.anchor] = node
+    def _repeat(self, name: str, line: int) -> None:
+        anchor = self._anchors.get(name)
+        if anchor is None:
+            raise SourceError(f"line {line}: not YAML: found undefined alias")
+        if anchor.size == 0:
+            raise SourceError(f"line {line}: an alias stands within what it stands for")
+        self._count(anchor.size, line)
+        self._place(anchor.node)
+
+    def _add(self, event: yaml.NodeEvent, node: Node, line: int) -> _Anchor | None:
+        self._count(1, line)
         self._place(node)
+        if event.anchor is None:
+            return None
+        anchor = self._anchors[event.anchor] = _Anchor(node)
+        return anchor
+
+    def _count(self, nodes: int, line: int) -> None:
+        self._nodes += nodes
+        if self._nodes > self._max_nodes:
+            raise SourceError(
+                f"line {line}: the document has more than {self._max_nodes:,} parts, "
+                "where an alias counts as all that it stands for"
+            )
 
     def _place(self, node: Node) -> None:
         if self._open:
-            self._open[-1][1].append(node)
+            self._open[-1].inside.append(node)
         else:
             self.root = node
 

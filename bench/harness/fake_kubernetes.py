@@ -330,7 +330,7 @@ class FakeKubernetes:
         if token:
             if token not in self._pages:
                 return None
-            version, rest = self._pages.pop(token)
+            version, rest = self._pages[token]
         else:
             version, rest = self.version, list(filter(request.selects, self._objects[request.path].values()))
         limit = int(request.parameters.get("limit", len(rest) or 1))

@@ -34,7 +34,8 @@ import uvloop
 
 from bbr.models.registry import Origin, Registry
 from bbr.sources import configmap
-from bbr.sources.table import SourceObject, Table
+from bbr.sources.objects import SourceObject
+from bbr.sources.table import Table
 from bench.harness import machine, workload
 from bench.harness.ext_proc_load import Load, pool
 from bench.harness.figures import Row, Target, Variant, compare, heading, save

@@ -14,7 +14,8 @@ from bbr.config import settings as config
 from bbr.models.registry import finish
 from bbr.sources import configmap
 from bbr.sources.kubernetes import KubernetesSource
-from bbr.sources.table import SourceError, Table
+from bbr.sources.objects import SourceError
+from bbr.sources.table import Table
 
 Document = dict[str, Any]
 

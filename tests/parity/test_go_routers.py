@@ -11,7 +11,8 @@ from bbr.exchange.replies import Replies
 from bbr.models.routing import Rules, UnknownModel
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
 from bbr.sources import configmap
-from bbr.sources.table import SourceObject, Table
+from bbr.sources.objects import SourceObject
+from bbr.sources.table import Table
 from bench.harness.background import Background
 from bench.harness.grpc_client import PROCESS
 from bench.harness.in_process_router import Router

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bbr.models.registry import Origin, finish, merging
 from bbr.sources import file
-from bbr.sources.table import SourceError
+from bbr.sources.objects import SourceError
 from bbr.sources.yaml_tree import Mapping, Scalar, Sequence, tree
 
 AT = Origin("file", "models.yaml")
@@ -118,7 +118,7 @@ def test_what_is_read_is_what_pyyaml_reads(text):
     try:
         expected = yaml.load(text, Loader=_AsWritten)  # noqa: S506 (it makes nothing but lists and texts)
     except yaml.constructor.ConstructorError:
-        return  # a list that holds itself: read, and refused by the format's rules
+        return  # a list that holds itself
     except (yaml.YAMLError, ValueError):
         with pytest.raises(SourceError):
             finish(tree(text))
@@ -126,7 +126,8 @@ def test_what_is_read_is_what_pyyaml_reads(text):
     try:
         found = plain(finish(tree(text)))
     except SourceError as error:
-        assert "nested more than" in str(error)  # noqa: PT017
+        limits = ("nested more than", "directives are not read", "within what it stands for")
+        assert any(limit in str(error) for limit in limits)  # noqa: PT017
         return
     assert found == expected
 

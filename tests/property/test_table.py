@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bbr.models.registry import BaseModel, Declaration, Origin, finish, merging
-from bbr.sources.table import SourceError, SourceObject, Table
+from bbr.sources.objects import SourceError, SourceObject
+from bbr.sources.table import Table
 
 SOURCES = st.sampled_from(["file", "kubernetes"])
 KEYS = st.sampled_from(["a", "b", "c"])

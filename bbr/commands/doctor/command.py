@@ -9,7 +9,7 @@ from bbr.commands.doctor.admin import AdminError
 from bbr.commands.doctor.diagnose import diagnose
 from bbr.commands.exits import EXIT_USAGE, CommandError
 from bbr.config.arguments import Arguments, add_settings
-from bbr.sources.table import SourceError
+from bbr.sources.objects import SourceError
 
 ARGUMENTS: Final = "(--envoy-admin URL | --from DIR|FILE) [OPTION...]"
 DESCRIPTION: Final = """\

@@ -9,7 +9,7 @@ from bbr.commands.doctor.gateway import read
 from bbr.commands.exits import EXIT_FAILED, EXIT_OK
 from bbr.config.settings import Settings
 from bbr.router import Router
-from bbr.sources.table import SourceError
+from bbr.sources.objects import SourceError
 
 
 def diagnose(

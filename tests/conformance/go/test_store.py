@@ -8,7 +8,8 @@ import datetime
 import pytest
 
 from bbr.sources import configmap
-from bbr.sources.table import SourceObject, Table
+from bbr.sources.objects import SourceObject
+from bbr.sources.table import Table
 
 ID = "U5"
 SOURCE = "kubernetes"

@@ -10,7 +10,7 @@ from bbr.commands.explain import SampleRequest, explain
 from bbr.config.settings import Settings
 from bbr.exchange.policy import BodyMode, Compat, InvalidJson
 from bbr.models.routing import MissingModel, UnknownModel
-from bbr.sources.table import SourceError
+from bbr.sources.objects import SourceError
 from bench.harness.background import Background
 from bench.harness.fake_kubernetes import FakeKubernetes
 from tests.support.commands import failure

@@ -7,7 +7,7 @@ import bbr.sources.file
 from bbr import cli
 from bbr.commands import models as commands
 from bbr.config.settings import Settings
-from bbr.sources.table import SourceError
+from bbr.sources.objects import SourceError
 from bbr.text import is_visible
 from bench.harness.background import Background
 from bench.harness.fake_kubernetes import FakeKubernetes

@@ -1,10 +1,11 @@
 import datetime
 
+import msgspec
 import pytest
 
 from bbr.models.registry import BaseModel, Declaration, finish
 from bbr.sources import configmap
-from bbr.sources.table import SourceError
+from bbr.sources.objects import SourceError
 
 ORIGIN = configmap.origin("default", "qwen", datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
 
@@ -46,6 +47,20 @@ def test_the_fixture_of_the_go_routers():
 )
 def test_no_adapters(text):
     assert adapters(text) == []
+
+
+def test_adapters_have_a_limit(monkeypatch):
+    monkeypatch.setattr(configmap, "MAX_ADAPTERS", 3)
+    assert adapters("[a, b, c]") == ["a", "b", "c"]
+    why = "the document has more than 4 parts, where an alias counts as all that it stands for"
+    assert refusal(baseModel="qwen", adapters="- a\n- b\n- c\n- d\n") == f"data.adapters: line 4: {why}"
+    assert refusal(baseModel="qwen", adapters="- a\n- [b, c, d]\n") == f"data.adapters: line 2: {why}"
+
+
+def test_data_may_come_in_msgpack():
+    octets = msgspec.msgpack.encode({"baseModel": "qwen", "adapters": "- a\n"})
+    (declaration,) = finish(configmap.parse_bytes(ORIGIN, 256, octets))
+    assert declaration.models == (BaseModel("qwen", ("a",)),)
 
 
 def test_adapters_may_be_absent():

@@ -12,7 +12,8 @@ import yaml
 from bbr.models.registry import Origin, finish, merging
 from bbr.sources import file
 from bbr.sources.file import FileSource
-from bbr.sources.table import SourceError, Table
+from bbr.sources.objects import SourceError
+from bbr.sources.table import Table
 from tests.support.loops import in_loop
 from tests.support.stack import until
 
@@ -145,7 +146,7 @@ REFUSED = {
     "a list as entry": ("models:\n- [a]\n", "line 2: an entry of models must be a mapping with adapters and name"),
     "an entry that is its own list": (
         "models: &l\n- *l\n",
-        "line 1: an entry of models must be a mapping with adapters and name",
+        "line 2: an alias stands within what it stands for",
     ),
     "an unknown field of an entry": (
         "models:\n- name: a\n  adapter: [b]\n",

@@ -9,8 +9,8 @@ from lightkube.config.kubeconfig import KubeConfig
 from lightkube.core.exceptions import ConfigError
 
 from bbr.sources import kube_api
-from bbr.sources.kube_api import KubeApi, KubernetesError, Status, split_lines
-from bbr.sources.table import SourceError
+from bbr.sources.kube_api import KubeApi, KubernetesError, KubeStatus, split_lines
+from bbr.sources.objects import SourceError
 from bench.harness.certificates import Authority
 from bench.harness.fake_kubernetes import CONFIG_MAPS, FakeKubernetes, Fault
 from tests.support.loops import in_loop
@@ -21,7 +21,7 @@ async def lines_of(*chunks):
         for chunk in chunks:
             yield chunk
 
-    return [line async for line in split_lines(give())]
+    return [b"".join(line) async for line in split_lines(give())]
 
 
 @in_loop
@@ -49,9 +49,9 @@ async def test_a_line_has_a_limit(monkeypatch):
 
 
 def test_a_status_as_an_error():
-    error = Status(code=410, message="too old").error()
+    error = KubeStatus(code=410, message="too old").error()
     assert (str(error), error.status) == ("410: too old", 410)
-    assert str(Status().error()) == "an error: no reason given"
+    assert str(KubeStatus().error()) == "an error: no reason given"
 
 
 async def refusal(server, tmp_path, fault):
@@ -87,10 +87,10 @@ async def test_an_answer_has_a_limit(tmp_path, monkeypatch):
     async with FakeKubernetes() as server:
         server.faults.append(Fault(200, body=b" " * (1 << 20)))
         async with KubeApi(server.kubeconfig(tmp_path)) as api:
-            assert len(await api.get(CONFIG_MAPS, {})) == 1 << 20
-        for status in (200, 500):
+            assert sum(map(len, await api.get(CONFIG_MAPS, {}))) == 1 << 20
+        for status, limit in ((200, "1 MiB"), (500, "64 KiB")):
             error = await refusal(server, tmp_path, Fault(status, body=b" " * ((1 << 20) + 1)))
-            assert str(error) == "the answer is longer than 1 MiB"
+            assert (str(error), error.status) == (f"the answer is longer than {limit}", status)
 
 
 GOOD = {

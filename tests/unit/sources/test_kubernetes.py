@@ -5,12 +5,14 @@ import logging
 import msgspec
 import pytest
 
+from bbr.models.registry import finish
 from bbr.sources import table as table_module
 from bbr.sources.kube_api import KubeApi
 from bbr.sources.kubernetes import KUBERNETES, ConfigMap, ConfigMaps, KubernetesSource
 from bbr.sources.reflector import Pace
 from bbr.sources.routes import Mismatches
 from bbr.sources.table import Table
+from bbr.system.apart import Apart
 from bench.harness.fake_kubernetes import BBR, HTTP_ROUTES, IPP, FakeKubernetes, Fault, Watch
 from tests.support.loops import in_loop
 from tests.support.stack import until
@@ -32,7 +34,7 @@ class Hand:
         self._view = view
 
     def replace(self, found):
-        self._view.replace({each.metadata.key: self._view.read(each) for each in found})
+        finish(self._view.replace({each.metadata.key: self._view.read(each) for each in found}))
 
     def put(self, found):
         self._view.put(found.metadata.key, self._view.read(found))
@@ -154,7 +156,8 @@ async def following(tmp_path, monkeypatch, server, **options):
     monkeypatch.setattr(table_module, "COALESCE_SECONDS", 0.0)
     table = Table([KUBERNETES])
     path = server.kubeconfig(tmp_path)
-    source = KubernetesSource(table, lambda: KubeApi(path), pace=PACE, jitter=lambda: 0.0, **options)
+    apart = Apart()
+    source = KubernetesSource(table, lambda: KubeApi(path), apart, pace=PACE, jitter=lambda: 0.0, **options)
     tasks = [asyncio.create_task(run()) for run in (table.run, *source.bodies().values())]
     try:
         yield table, source
@@ -162,6 +165,7 @@ async def following(tmp_path, monkeypatch, server, **options):
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        apart.close()
 
 
 def bases(table):

@@ -1,11 +1,15 @@
 import asyncio
+import itertools
 import logging
+from functools import partial
 
 import pytest
 
+from bbr.sources import kube_api, reflector
 from bbr.sources.kube_api import KubeApi
 from bbr.sources.kubernetes import ConfigMap
 from bbr.sources.reflector import Pace, Reflector
+from bbr.system.apart import Apart
 from bench.harness.fake_kubernetes import BBR, CONFIG_MAPS, IPP, FakeKubernetes, Fault, Watch
 from tests.support.loops import in_loop
 from tests.support.stack import until
@@ -24,6 +28,7 @@ class Known:
         return found.metadata.uid
 
     def replace(self, kept):
+        yield
         self.names = set(kept)
         self.replaced += 1
 
@@ -48,8 +53,10 @@ class Following:
         self.server.put("other", labels=())
         await self.server.start()
         path = self.server.kubeconfig(self._directory)
+        self.apart = Apart()
+        connect = partial(KubeApi, path)
         self.reflector = Reflector(
-            "things", CONFIG_MAPS, f"{BBR}=true", ConfigMap, self.known, lambda: KubeApi(path), **self._options
+            "things", CONFIG_MAPS, f"{BBR}=true", ConfigMap, self.known, connect, self.apart, **self._options
         )
         self._task = asyncio.create_task(self.reflector.run())
         return self
@@ -58,6 +65,7 @@ class Following:
         self._task.cancel()
         await asyncio.wait([self._task])
         assert self._task.cancelled()
+        self.apart.close()
         await self.server.stop()
 
     async def watching(self):
@@ -289,7 +297,9 @@ async def test_a_server_that_ends_each_watch_at_once_is_not_run_down(tmp_path, c
 def pauses(errors, pace, jitter=0.0, step=1.0):
     """Return how long each of a row of failures is waited for."""
     now = 0.0
-    reflector = Reflector("", "", "", ConfigMap, Known(), KubeApi, pace=pace, jitter=lambda: jitter, clock=lambda: now)
+    reflector = Reflector(
+        "", "", "", ConfigMap, Known(), KubeApi, Apart(), pace=pace, jitter=lambda: jitter, clock=lambda: now
+    )
     found = []
     for error in errors:
         now += step
@@ -303,6 +313,61 @@ def test_pauses_grow_to_a_limit_and_begin_anew_after_a_calm():
     assert pauses(errors, pace) == [1.0, 2.0, 4.0, 5.0, 5.0]
     assert pauses(errors, pace, jitter=1.0) == [0.5, 1.0, 2.0, 2.5, 2.5]
     assert pauses(errors, pace, step=61.0) == [1.0] * 5
+
+
+@in_loop
+async def test_of_large_objects_fewer_are_asked_for_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(kube_api, "MAX_ANSWER_BYTES", 100_000)
+    it = Following(tmp_path)
+    for number in range(12):
+        it.server.put(f"large-{number}", data={"other": "x" * 40_000})
+    async with it:
+        await it.watching()
+        assert len(it.known.names) == 13
+        limits = [request.parameters["limit"] for request in it.server.requests if not request.watch]
+        assert limits == ["100", "10", *["1"] * 13]
+        assert it.reflector.failures_total == 0
+
+
+@in_loop
+async def test_an_object_that_is_too_large_even_alone_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(kube_api, "MAX_ANSWER_BYTES", 100_000)
+    it = Following(tmp_path)
+    it.server.put("large", data={"other": "x" * 100_000})
+    async with it:
+        await until(lambda: it.reflector.failing)
+        assert it.reflector.failing == "the answer is longer than 100000 bytes"
+
+
+@in_loop
+async def test_long_events_are_taken_like_others(tmp_path):
+    async with Following(tmp_path) as it:
+        await it.watching()
+        it.server.put("long", data={"other": "<" * 200_000})
+        await it.knows("a", "long")
+        it.server.delete("long")
+        await it.knows("a")
+        assert it.reflector.failures_total == 0
+
+
+@in_loop
+async def test_others_are_served_while_many_events_come_at_once(tmp_path):
+    async with Following(tmp_path) as it:
+        await it.watching()
+        turns = []
+
+        async def others():
+            while True:
+                turns.append(len(it.known.names))
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(others())
+        for number in range(1000):
+            it.server.put(f"n{number}")
+        await until(lambda: len(it.known.names) == 1001)
+        task.cancel()
+        sizes = sorted(set(turns))
+        assert max(after - before for before, after in itertools.pairwise(sizes)) <= reflector._STEP_EVENTS
 
 
 @in_loop

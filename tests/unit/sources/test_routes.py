@@ -6,8 +6,9 @@ import pytest
 
 from bbr.models.registry import Alias, BaseModel, Declaration, Origin, finish, merging
 from bbr.sources import routes
+from bbr.sources.objects import SourceObject
 from bbr.sources.routes import HTTPRoute, Mismatches, RouteCheck, Unknown, Wanted, compare, wanted
-from bbr.sources.table import SourceObject, Table
+from bbr.sources.table import Table
 from tests.support.loops import in_loop
 from tests.support.stack import until
 
@@ -98,32 +99,32 @@ def logged(caplog):
 def test_each_mismatch_is_logged_once(caplog):
     caplog.set_level(logging.INFO)
     table, check = checking("qwen", "phi")
-    check.replace({"ns/r": of((BASE, "qwen")), "ns/s": of((BASE, "llama"))})
-    check.check()
+    finish(check.replace({"ns/r": of((BASE, "qwen")), "ns/s": of((BASE, "llama"))}))
+    finish(check.checking())
     phi, llama = logged(caplog)
     assert phi.startswith(f"no HTTPRoute wants {BASE}: phi: ")
     assert llama.startswith("HTTPRoute ns/s wants ")
     assert check.mismatches == Mismatches(("phi",), (Unknown("ns/s", BASE, "llama"),))
-    check.check()
+    finish(check.checking())
     assert logged(caplog) == []
     table.replace("one", [models("qwen", "phi", "llama", "gemma")])
     table.apply_now()
-    check.check()
+    finish(check.checking())
     assert [line.split(": ")[1] for line in logged(caplog)] == ["gemma"]
     check.put("ns/t", of((BASE, "phi"), (BASE, "gemma")))
-    check.check()
+    finish(check.checking())
     assert logged(caplog) == ["every base model is named by an HTTPRoute, and every model that they name is there"]
     check.remove("ns/s")
     check.remove("ns/t")
     check.remove("ns/never")
-    check.check()
+    finish(check.checking())
     assert [line.split(": ")[1] for line in logged(caplog)] == ["phi", "llama", "gemma"]
 
 
 def test_of_many_mismatches_the_first_are_logged(caplog):
     _, check = checking(*(f"m{number}" for number in range(100)))
-    check.replace({})
-    check.check()
+    finish(check.replace({}))
+    finish(check.checking())
     lines = logged(caplog)
     assert len(lines) == 21
     assert lines[-1] == "80 more mismatches of models and HTTPRoutes"
@@ -132,9 +133,9 @@ def test_of_many_mismatches_the_first_are_logged(caplog):
 def test_nothing_is_compared_before_both_are_complete():
     table = Table(["one"])
     check = RouteCheck(table)
-    check.check()
-    check.replace({"ns/r": of((BASE, "qwen"))})
-    check.check()
+    finish(check.checking())
+    finish(check.replace({"ns/r": of((BASE, "qwen"))}))
+    finish(check.checking())
     assert check.mismatches is None
 
 
@@ -142,7 +143,7 @@ def test_nothing_is_compared_before_both_are_complete():
 async def test_follows_table_and_routes():
     table, check = checking("qwen")
     tasks = [asyncio.create_task(each()) for each in (check.run, check.follow_table)]
-    check.replace({"ns/r": of((BASE, "qwen"))})
+    finish(check.replace({"ns/r": of((BASE, "qwen"))}))
     await until(lambda: check.mismatches == Mismatches())
     table.replace("one", [models("qwen", "phi")])
     table.apply_now()
@@ -155,15 +156,15 @@ async def test_follows_table_and_routes():
 @in_loop
 async def test_a_comparison_that_fails_is_made_again(monkeypatch):
     _, check = checking("qwen")
-    real, failures = routes.compare, [MemoryError(), MemoryError()]
+    real, failures = routes.comparing, [MemoryError(), MemoryError()]
 
     def compare(*arguments):
         if failures:
             raise failures.pop()
         return real(*arguments)
 
-    monkeypatch.setattr(routes, "compare", compare)
-    check.replace({"ns/r": of((BASE, "qwen"))})
+    monkeypatch.setattr(routes, "comparing", compare)
+    finish(check.replace({"ns/r": of((BASE, "qwen"))}))
     for _ in range(2):
         with pytest.raises(MemoryError):
             await check.run()

@@ -6,8 +6,8 @@ import pytest
 
 from bbr.config.settings import Settings
 from bbr.sources import file
+from bbr.sources.objects import SourceError
 from bbr.sources.sources import Sources
-from bbr.sources.table import SourceError
 from bbr.system.supervisor import Supervisor
 from bench.harness.fake_kubernetes import BBR, IPP, FakeKubernetes, Fault
 from tests.support.loops import in_loop
@@ -118,7 +118,7 @@ async def test_files_are_followed_again_after_a_moment_without_threads_or_memory
     supervisor = Supervisor()
     sources = loaded(models)
     sources.start(supervisor)
-    assert set(supervisor.failures) == {"model files", "model table"}
+    assert set(supervisor.failures) == {"model files", "model table", "long documents"}
     write(models, "models: [{name: gemma}]")
     sources.reload()
     await until(lambda: sources.table.registry.base_models == ("gemma",))
@@ -153,7 +153,7 @@ async def test_every_task_of_the_sources_is_started_again(tmp_path, models, monk
         await sources.wait_synced()
         assert sorted(sources.table.registry.base_models) == ["gemma", "phi", "qwen"]
         names = {"model files", "model table", "HTTPRoutes", f"ConfigMaps with {BBR}", f"ConfigMaps with {IPP}"}
-        names |= {"comparison with HTTPRoutes", "table for HTTPRoutes"}
+        names |= {"comparison with HTTPRoutes", "table for HTTPRoutes", "long documents"}
         assert failed == set(supervisor.failures) == names
         await until(lambda: all(task.restarts for task in supervisor.failures.values()))
         await sources.stop()

@@ -5,7 +5,9 @@ import pytest
 
 from bbr.models.registry import BaseModel, Declaration, Origin, finish
 from bbr.sources import table as module
-from bbr.sources.table import SourceError, SourceObject, Table
+from bbr.sources.objects import LongDocument, SourceError, SourceObject, refusing
+from bbr.sources.table import Table
+from bbr.system.apart import LimitError
 from tests.support.loops import in_loop
 from tests.support.stack import until
 
@@ -248,6 +250,161 @@ async def test_an_error_while_changes_are_applied_loses_none(at_once, monkeypatc
         await followed.wait_synced()
         await until(lambda: bases(followed) == ["gemma", "qwen"])
     assert followed.lag_seconds == 0
+
+
+class Apart:
+    """The other process: it gives what the test has put there, when the test says so."""
+
+    def __init__(self):
+        self.may = asyncio.Semaphore(0)
+        self.jobs = []
+
+    async def run(self, job, _pieces, take):
+        self.jobs.append(job)
+        await self.may.acquire()
+        if isinstance(job, Exception):
+            raise job
+        take(job)
+
+
+class Received:
+    def take(self, declarations):
+        self.declarations = declarations
+
+    def parse(self):
+        yield
+        if isinstance(self.declarations, str):
+            raise SourceError(self.declarations)
+        return self.declarations
+
+
+def long_object(key, *models, version=1, broken="", job=None):
+    short = source_object(key, *models)
+    long = LongDocument(job or broken or finish(short.parse()), (), Received)
+    return SourceObject(key, version, refusing("not in this process"), long)
+
+
+class RunningBoth:
+    def __init__(self):
+        self.apart = Apart()
+        self.followed = table(apart=self.apart)
+
+    async def __aenter__(self):
+        self._tasks = [asyncio.create_task(run()) for run in (self.followed.run, self.followed.aside.run)]
+        return self.followed, self.apart
+
+    async def __aexit__(self, *_):
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+
+
+@in_loop
+async def test_a_long_document_holds_up_no_other_object(at_once):
+    async with RunningBoth() as (followed, apart):
+        followed.replace("one", [long_object("a", ("qwen", ("x",))), source_object("b", ("phi",))])
+        await until(lambda: bases(followed) == ["phi"])
+        followed.put("one", source_object("c", ("gemma",)))
+        await until(lambda: bases(followed) == ["gemma", "phi"])
+        assert followed.lag_seconds > 0
+        apart.may.release()
+        await until(lambda: followed.registry.resolve("x") == "qwen")
+        await until(lambda: followed.lag_seconds == 0)
+        followed.put("one", long_object("a", ("qwen", ("x",))))  # the version that is known
+        followed.put("one", source_object("c", ("llama",), version=2))
+        await until(lambda: bases(followed) == ["llama", "phi", "qwen"])
+        assert len(apart.jobs) == 1
+
+
+@in_loop
+async def test_the_first_table_is_whole_with_its_long_documents(at_once):
+    async with RunningBoth() as (followed, apart):
+        followed.replace("one", [long_object("a", ("qwen",)), long_object("b", broken="line 3: no")])
+        followed.replace("two", [source_object("c", ("phi",))])
+        await until(lambda: bases(followed) == ["phi"])
+        assert not followed.synced
+        apart.may.release()
+        await until(lambda: bases(followed) == ["phi", "qwen"])
+        assert not followed.registry.complete
+        apart.may.release()
+        await followed.wait_synced()
+        assert followed.registry.complete
+        assert followed.broken == {("one", "b"): "line 3: no"}
+        followed.put("one", long_object("d", ("gemma",)))
+        followed.put("one", source_object("e", ("llama",)))
+        await until(lambda: "llama" in bases(followed))
+        assert followed.synced
+
+
+@in_loop
+async def test_whoever_changes_a_long_document_all_the_time_keeps_nobody_from_being_ready(at_once):
+    async with RunningBoth() as (followed, apart):
+        followed.replace("one", [long_object("a", ("v0",))])
+        followed.replace("two", [])
+        for version in range(1, 4):
+            await until(lambda: len(apart.jobs) == version)  # noqa: B023
+            followed.put("one", long_object("a", (f"v{version}",), version=version + 1))
+            apart.may.release()
+            await followed.wait_synced()
+            await until(lambda: bases(followed) == [f"v{version - 1}"])  # noqa: B023
+
+
+@pytest.mark.parametrize("gone", ["removed", "listed without it", "short now"])
+@in_loop
+async def test_a_long_document_that_has_gone_while_it_was_parsed_is_gone(at_once, gone):
+    async with RunningBoth() as (followed, apart):
+        followed.replace("one", [long_object("a", ("old",)), source_object("b", ("phi",))])
+        await until(lambda: apart.jobs)
+        if gone == "removed":
+            followed.remove("one", "a")
+        elif gone == "listed without it":
+            followed.replace("one", [source_object("b", ("phi",))])
+        else:
+            followed.put("one", source_object("a", ("new",), version=2))
+        await until(lambda: not followed.aside.keys)
+        apart.may.release()
+        apart.may.release()
+        followed.put("one", long_object("c", ("gemma",)))
+        await until(lambda: "gemma" in bases(followed))
+        assert bases(followed) == sorted(["gemma", "phi", *(["new"] if gone == "short now" else [])])
+
+
+@in_loop
+async def test_a_long_document_whose_work_failed_is_tried_again(at_once, monkeypatch):
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
+    async with RunningBoth() as (followed, apart):
+        for _ in range(3):
+            apart.may.release()
+        followed.replace("one", [long_object("a", job=OSError(11, "no process"))])
+        followed.replace("two", [])
+        await until(lambda: len(apart.jobs) >= 2)
+        sentence = "the router can't parse it just now, and will try again; its log has the details"
+        assert followed.broken == {("one", "a"): sentence}
+        await followed.wait_synced()
+        followed.put("one", long_object("a", ("qwen",), version=2))
+        for _ in range(3):
+            apart.may.release()
+        await until(lambda: bases(followed) == ["qwen"])
+        await until(lambda: not followed.broken)
+
+
+@in_loop
+async def test_a_long_document_that_takes_too_much_is_broken_until_it_changes(at_once):
+    async with RunningBoth() as (followed, apart):
+        apart.may.release()
+        followed.replace("one", [long_object("a", job=LimitError("it takes more than 5 s of processor time"))])
+        await until(lambda: followed.broken)
+        assert followed.broken == {("one", "a"): "it takes more than 5 s of processor time"}
+        apart.may.release()
+        followed.put("one", long_object("a", ("qwen",), version=2))
+        await until(lambda: bases(followed) == ["qwen"])
+
+
+def test_without_another_process_long_documents_are_parsed_as_all_others():
+    followed = table()
+    followed.replace("one", [source_object("a", ("qwen",))._replace(long=LongDocument(None, (), Received))])
+    followed.apply_now()
+    assert bases(followed) == ["qwen"]
 
 
 def test_conflicts_are_logged_and_counted_once(caplog):

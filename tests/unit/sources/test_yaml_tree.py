@@ -3,7 +3,7 @@ import yaml
 
 from bbr.models.registry import finish
 from bbr.sources import yaml_tree
-from bbr.sources.table import SourceError
+from bbr.sources.objects import SourceError
 from bbr.sources.yaml_tree import Mapping, Scalar, Sequence, tree
 
 
@@ -64,6 +64,12 @@ REFUSED = {
     "a control character": ("a\n\x00", "line 2: not YAML: "),
     "deep lists": ("[" * 17, "line 1: lists and mappings are nested more than 16 deep"),
     "deep mappings": ("{a: " * 17, "line 1: lists and mappings are nested more than 16 deep"),
+    "a directive": ("%YAML 1.1\n--- a\n", "line 1: begins with %: YAML directives are not read"),
+    "a later directive": ("a\n...\n%TAG ! x\n--- b\n", "line 3: begins with %: YAML directives are not read"),
+    "a directive after a byte order mark": ("\ufeff%TAG ! x\n", "line 1: begins with %: YAML directives are not read"),
+    "a directive after any line's end": ("#\x85%TAG ! x\n--- a", "line 1: begins with %: YAML directives are not read"),
+    "an alias within what it stands for": ("- &a [x,\n *a]\n", "line 2: an alias stands within what it stands for"),
+    "an alias as a key of what it stands for": ("&a {*a : x}", "line 1: an alias stands within what it stands for"),
     "100,000 brackets": ("\n" + "[" * 100_000, "line 2: lists and mappings are nested more than 16 deep"),
 }
 
@@ -75,6 +81,45 @@ def test_refused_with_its_line(monkeypatch, loader, text, sentence):
     with pytest.raises(SourceError) as caught:
         finish(tree(text))
     assert str(caught.value).startswith(sentence)
+
+
+LARGEST = {
+    "a list": "[" + "a," * 9 + "]",
+    "a mapping": "{a: b, c: d, e: f, g: h, ? i}",
+    "lists": "[[a], [b], [c], [d], {}]",
+    "empty parts": "{a, b: , ? , d : c}\n" + "# and what is no part\n" * 3,
+    "aliases": "[&a [x, y], *a, *a]",
+    "aliases of aliases": "[&a [x], &b [*a, *a]]",
+    "an alias of the last of a name": "[&a [x, y, z], &a b, *a, *a, *a]",
+    "an alias of a key": "{&a a: &b [*a, x], *b : y, c: d}",
+}
+TOO_MANY = "line 1: the document has more than {} parts, where an alias counts as all that it stands for"
+
+
+@pytest.mark.parametrize("text", LARGEST.values(), ids=LARGEST)
+@pytest.mark.parametrize("loader", [yaml.CSafeLoader, yaml.SafeLoader])
+def test_parts_are_counted_with_what_aliases_repeat(monkeypatch, loader, text):
+    monkeypatch.setattr(yaml_tree, "_Loader", loader)
+
+    def count(node):
+        match node:
+            case Sequence():
+                return 1 + sum(map(count, node.items))
+            case Mapping():
+                return 1 + sum(count(key) + count(value) for key, value in node.pairs)
+        return 1
+
+    parts = count(finish(tree(text)))
+    assert finish(tree(text, parts))
+    with pytest.raises(SourceError) as caught:
+        finish(tree(text, parts - 1))
+    assert str(caught.value) == TOO_MANY.format(parts - 1)
+
+
+def test_what_aliases_expand_to_is_refused_before_it_is_built():
+    bomb = "- &a0 x\n" + "".join(f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 100))
+    with pytest.raises(SourceError, match=r"^line 8: the document has more than 1,000,000 parts"):
+        finish(tree(bomb))
 
 
 def test_sixteen_levels_are_read():

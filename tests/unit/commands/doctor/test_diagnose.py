@@ -5,7 +5,7 @@ import pytest
 from bbr.commands.doctor.admin import AdminError
 from bbr.commands.doctor.diagnose import diagnose
 from bbr.config.settings import Settings
-from bbr.sources.table import SourceError
+from bbr.sources.objects import SourceError
 from bench.harness.in_process_router import PHI, QWEN
 from tests.support.doctor import answers, bbr, demo, hcm
 

@@ -1,0 +1,99 @@
+"""Long documents on their way through the other process, beside the table that they belong to."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, KeysView
+
+from bbr.sources.objects import Key, SourceObject, refusing
+from bbr.system.apart import Apart, ApartError, LimitError
+
+log = logging.getLogger(__name__)
+
+
+class Aside:
+    """Lets the other process parse one document after the other; of each object the newest that waits.
+
+    Args:
+        apart: the other process.
+        parsed: called with an object that can now be parsed in a moment: its `parse` gives what was found.
+        failed: called with an object that could not be parsed for no fault of its own.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(
+        self,
+        apart: Apart,
+        parsed: Callable[[Key, SourceObject], None],
+        failed: Callable[[Key, SourceObject], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._apart = apart
+        self._parsed = parsed
+        self._failed = failed
+        self._clock = clock
+        self._waiting: dict[Key, SourceObject] = {}
+        self._since: dict[Key, float] = {}  # when what waits, or else what is at work, came
+        self._at_work: Key | None = None
+        self._there = asyncio.Event()
+
+    def put(self, key: Key, each: SourceObject) -> None:
+        """Let an object be parsed, in place of an older one that still waits."""
+        self._waiting[key] = each
+        self._since[key] = self._clock()
+        self._there.set()
+
+    def discard(self, key: Key) -> None:
+        """Forget an object, also if it is at work."""
+        self._waiting.pop(key, None)
+        self._since.pop(key, None)
+        if self._at_work == key:
+            self._at_work = None
+
+    @property
+    def keys(self) -> KeysView[Key]:
+        """The objects that wait or are at work."""
+        return self._since.keys()
+
+    @property
+    def since(self) -> float | None:
+        """When the change came that has waited the longest; None if none waits."""
+        return min(self._since.values(), default=None)
+
+    async def run(self) -> None:
+        """Parse what comes, until cancelled."""
+        while True:
+            await self._there.wait()
+            while self._waiting:
+                key = next(iter(self._waiting))
+                await self._parse(key, self._waiting.pop(key))
+            self._there.clear()
+
+    async def _parse(self, key: Key, each: SourceObject) -> None:
+        assert each.long is not None  # noqa: S101 (no others come here)
+        self._at_work = key
+        received = each.long.received()
+        parse = received.parse
+        try:
+            await self._apart.run(each.long.job, each.long.pieces, received.take)
+        except LimitError as error:
+            parse = refusing(str(error))
+        except (ApartError, OSError, RuntimeError) as error:
+            log.warning("%s %s: can't be parsed just now: %s", *key, error)
+            if self._is_wanted(key):
+                self._failed(key, each)
+            return
+        except BaseException:
+            if self._at_work == key:
+                self._waiting.setdefault(key, each)
+                self._there.set()
+            raise
+        if self._is_wanted(key):
+            self._parsed(key, each._replace(parse=parse, long=None))
+
+    def _is_wanted(self, key: Key) -> bool:
+        """Return whether an object whose work has ended is still there; if so, it waits here no longer."""
+        wanted, self._at_work = self._at_work == key, None
+        if wanted and key not in self._waiting:
+            del self._since[key]
+        return wanted
