@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-export PYTHONDONTWRITEBYTECODE ?=
+# Bytecode is kept: tests start some hundred processes.
+export PYTHONDONTWRITEBYTECODE :=
 # What `make helm` gets.
 export PATH := $(CURDIR)/.cache/kube/bin:$(PATH)
 
@@ -148,3 +149,4 @@ lock: $(READY)  ## resolve the dependencies anew into requirements*.lock
 
 clean:  ## remove the environment and everything generated outside git
 	rm -rf $(VENV) .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	find bbr bench deploy protos tests -name __pycache__ -prune -exec rm -rf {} +

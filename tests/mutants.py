@@ -47,7 +47,7 @@ TESTS = (
 # Conditions without which nothing that a peer or an owner can see changes: file and condition, and why.
 EQUIVALENT: dict[tuple[str, str], str] = {
     (
-        "bbr/rpc/connection.py",
+        "bbr/rpc/openings.py",
         'section.get(b":path") or b""',
     ): "no request without :path gets here; it is for the types",
 }

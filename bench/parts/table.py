@@ -114,7 +114,7 @@ async def alone() -> dict[str, float]:
     turns = Turns()
     await asyncio.sleep(0)
     table.replace("kubernetes", objects)
-    await table.settled()
+    await table.swapped()
     found["turn"] = await turns.stop()
     follower.cancel()
     await asyncio.wait([follower])
@@ -139,8 +139,9 @@ async def change_ms(table: Table, number: int) -> float:
     """Return how long it takes until a new adapter is there."""
     begun = time.perf_counter()
     table.put("kubernetes", config_map(number, version=number + 2, extra=f"new-{number}"))
-    await table.settled()
-    assert table.registry.resolve(f"new-{number}") == f"org/base-model-{number:04}"
+    while (entry := table.registry.find(f"new-{number}")) is None:
+        await table.swapped()
+    assert entry.base_model == f"org/base-model-{number:04}"
     return (time.perf_counter() - begun) * 1e3
 
 
