@@ -152,7 +152,7 @@ class FormReading:
         self._pieces.skip(at)
 
     def _check(self) -> None:
-        if self._is_json and self._form.model is not None:
+        if (self._is_json or self.is_list) and self._form.names_model:
             raise refusal.form_model("form", "it is JSON, in which `model` stands as in a form as well")
 
     def result(self) -> str | None:

@@ -122,3 +122,11 @@ def test_a_multipart_body_whose_boundary_can_be_seen() -> None:
             assert reason(reading, encoded) == "encoding-ambiguous"
         else:
             assert read(reading, [encoded]) == "qwen"
+
+
+def test_a_list_is_told() -> None:
+    reading = EncodedReading(("gzip",), Limits(), DocumentReading(256, 0))
+    assert not reading.is_list
+    reading.feed(gzip.compress(b"[1]"))
+    work(reading)
+    assert reading.is_list

@@ -95,3 +95,25 @@ def test_what_a_form_holds_is_what_is_unread() -> None:
     reading = FormReading(256, 0)
     reading.feed(b"{" + bytes(100))
     assert (reading.unread_bytes, reading.memory_bytes) == (101, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_list"), [(b' ["a"]', True), (b'{"a":[]}', False), (b"model=a", False), (b"", False)]
+)
+def test_lists_are_told(body: bytes, is_list: bool) -> None:
+    for pieces in cuts(body):
+        reading = FormReading(256, 100)
+        for piece in pieces:
+            reading.feed(piece)
+        assert (reading.is_list, reading.memory_bytes) == (is_list, 0)
+
+
+def test_a_list_in_which_a_form_is_hidden() -> None:
+    for pieces in cuts(b'[{"x":"&model=b&y=","model":"a"}]'):
+        assert reason(FormReading(256, 100), *pieces) == "form-model"
+
+
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b"\xff\xfe", b"\0"])
+def test_json_that_only_some_would_read(mark: bytes) -> None:
+    for pieces in cuts(mark + b'{"model":"a"}'):
+        assert reason(FormReading(256, 100), *pieces) in ("byte-order-mark", "invalid-utf8", "invalid-json")

@@ -40,6 +40,8 @@ def test_a_segment_fits_if_there_is_a_way(pattern: str, segment: str) -> None:
         ([], "", True),
         (["**"], "", True),
         (["**"], "a", False),
+        (["**", "**", "a", "**", "**"], "/b/a/b", True),
+        (["**", "**", "**"], "/b/a", True),
         (["a", "**"], "/a", True),
         (["a", "**"], "/ab", False),
         (["a.b"], "/axb", False),
