@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Steps, merging
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
-from bbr.refusal import Refusal
+from bbr.refusal import MAX_ECHO_CHARACTERS, Refusal
 from bbr.sources.documents import source_object
 from bbr.sources.objects import SourceError, SourceObject, refusing
 from bbr.sources.table import FILE, Table
@@ -290,7 +290,8 @@ def _mapping(node: Node, what: str, known: set[str]) -> dict[str, Node]:
     for key, value in _pairs(node, f"{what} must be a mapping with {' and '.join(sorted(known))}"):
         name = key.text if isinstance(key, Scalar) else "a nested key"
         if name not in known:
-            raise SourceError(f"line {key.line}: {what} can't hold {name}; known: {', '.join(sorted(known))}")
+            shown = name if len(name) <= MAX_ECHO_CHARACTERS else f"{name[:MAX_ECHO_CHARACTERS]}..."
+            raise SourceError(f"line {key.line}: {what} can't hold {shown}; known: {', '.join(sorted(known))}")
         if name in fields:  # PyYAML would silently take the last
             raise SourceError(f"line {key.line}: {name} stands twice in {what}")
         fields[name] = value

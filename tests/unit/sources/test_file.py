@@ -152,6 +152,10 @@ REFUSED = {
         "models:\n- name: a\n  adapter: [b]\n",
         "line 3: an entry of models can't hold adapter; known: adapters, name",
     ),
+    "a very long unknown field": (
+        f"models:\n- ? {'a' * 100_000}\n  : b\n",
+        f"line 2: an entry of models can't hold {'a' * 128}...; known: adapters, name",
+    ),
     "a merge key": (
         "models:\n- &e {name: a}\n- <<: *e\n",
         "line 3: an entry of models can't hold <<; known: adapters, name",
