@@ -1,8 +1,8 @@
-"""An asyncio loop in a thread, for servers that a test talks to from outside."""
+"""An asyncio loop in a thread, for servers that are talked to from outside."""
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -12,10 +12,14 @@ DEADLINE_SECONDS = 30.0
 
 
 class Background:
-    """Run coroutines in one loop of a thread of its own; leaving the context cancels what still runs and joins it."""
+    """Run coroutines in one loop of a thread of its own; leaving the context cancels what still runs and joins it.
 
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+    Args:
+        new_loop: makes the loop.
+    """
+
+    def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop) -> None:
+        self.loop = new_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="background loop")
 
     def __enter__(self) -> Self:

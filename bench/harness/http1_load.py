@@ -16,8 +16,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
+from bench.harness.http1 import ReplyReader
+
 _SILENCE_SECONDS: Final = 30.0
 _READ_BYTES: Final = 1 << 16
+_OK: Final = 200
 _LEAD_SECONDS: Final = 0.001
 _READABLE: Final = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR
 
@@ -49,7 +52,7 @@ class Run:
 
 
 class _Connection:
-    __slots__ = ("_epoll", "_reply", "_socket", "_unsent", "begun", "number")
+    __slots__ = ("_epoll", "_reader", "_socket", "_unsent", "begun", "number")
 
     def __init__(self, port: int, epoll: select.epoll, seconds: float) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), seconds)
@@ -58,7 +61,7 @@ class _Connection:
         self.number = self._socket.fileno()
         self._epoll = epoll
         epoll.register(self.number, select.EPOLLIN)
-        self._reply = b""
+        self._reader = ReplyReader()
         self._unsent = memoryview(b"")
         self.begun = 0.0
 
@@ -90,20 +93,18 @@ class _Connection:
         """Read, and return whether the reply has ended as it must."""
         try:
             received = self._socket.recv(_READ_BYTES)
+            found = self._reader.feed(received) if received else []
         except OSError as error:
-            raise WrongReplyError(f"a connection broke after {self._reply[:500]!r}: {error}") from error
+            raise WrongReplyError(f"a connection broke: {error}") from error
         if not received:
-            raise WrongReplyError(f"the gateway has closed a connection after {self._reply[:500]!r}")
-        reply = self._reply + received
-        if not reply.startswith(b"HTTP/1.1 200"[: len(reply)]):
-            raise WrongReplyError(f"answered by {reply[:500]!r}")
-        head, blank, body = reply.partition(b"\r\n\r\n")
-        if body != told:
-            if not blank or (len(body) < len(told) and b"content-length: %d\r\n" % len(body) not in head + b"\r\n"):
-                self._reply = reply
-                return False
-            raise WrongReplyError(f"answered by {body[:100]!r} instead of {told!r} after {head[:500]!r}")
-        self._reply = b""
+            raise WrongReplyError(f"the gateway has closed a connection{' in mid-reply' * self._reader.begun}")
+        if not found:
+            return False
+        (reply,) = found
+        if reply.status != _OK:
+            raise WrongReplyError(f"answered by {reply.status} {reply.body[:500]!r}")
+        if reply.body != told:
+            raise WrongReplyError(f"answered by {reply.body[:100]!r} instead of {told!r}, with {reply.headers}")
         return True
 
 

@@ -1,12 +1,21 @@
-"""A recording HTTP server for tests: the pools behind the gateway, all in one, told apart by port."""
+"""The pools behind a gateway that record what reaches them, told apart by port."""
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
-
-from aiohttp import web
+from functools import partial
+from typing import Final
 
 from bench.harness.background import Background
+from bench.harness.upstream import Connection, Fields, Head, Taker, listen, reply
+
+_CHUNKED: Final = b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ntransfer-encoding: chunked\r\n\r\n"
+_END: Final = b"0\r\n\r\n"
+
+
+def _chunk(octets: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(octets), octets)
 
 
 @dataclass
@@ -15,106 +24,164 @@ class Received:
 
     pool: str
     method: str
-    path: str
-    headers: list[tuple[str, str]]
+    target: str
+    fields: Fields
     size: int = 0
     digest: str = ""
     complete: bool = False
     broken: bool = False
+    trailers: Fields = field(default_factory=list)
 
     def header(self, name: str) -> list[str]:
         """Return the values of every field called `name`, letter case ignored."""
-        return [value for key, value in self.headers if key.lower() == name.lower()]
+        return [value for key, value in self.fields if key.lower() == name.lower()]
 
 
-@dataclass
 class Upstreams:
-    """HTTP/1.1 servers, one per pool, that record what reaches them and answer with the pool's name."""
+    """HTTP/1.1 servers, one per pool, that record what reaches them.
 
-    background: Background
-    received: list[Received] = field(default_factory=list)
-    ports: dict[str, int] = field(default_factory=dict)
-    first_event_seen: asyncio.Event = field(default_factory=asyncio.Event)
-    _runners: list[web.AppRunner] = field(default_factory=list)
+    What is no HTTP/1.1 is recorded as well, as a request without a method whose target is what came.
+
+    They answer with the pool's name, `x-pool` and the body's SHA-256. At /echo each piece of a body comes back as it
+    comes; at /events there is one event at once, and the last one when a test allows it. An upgrade or a CONNECT is
+    accepted, and its tunnel is an echo.
+
+    Args:
+        background: whose loop they run in.
+        tunnels: whether tunnels stay; else they are closed as soon as they are there.
+    """
+
+    def __init__(self, background: Background, *, tunnels: bool = True) -> None:
+        self._background = background
+        self._servers: list[asyncio.Server] = []
+        self._tunnels = tunnels
+        self._may_end = False
+        self._waiting: list[Connection] = []
+        self.received: list[Received] = []
+        self.ports: dict[str, int] = {}
+
+    @property
+    def busy(self) -> int:
+        """How many requests have not come to their end."""
+        return sum(not each.complete and not each.broken for each in self.received)
 
     def start(self, *pools: str) -> None:
         """Listen on a free loopback port for each pool."""
         for pool in pools:
-            self.background.run(self._start(pool))
+            begin, malformed = partial(self._begin, pool), partial(self._note, pool)
+            server, self.ports[pool] = self._background.run(listen(partial(Connection, begin, malformed)))
+            self._servers.append(server)
 
     def let_events_end(self) -> None:
         """Allow every answer at /events to send its last event."""
-        self.background.loop.call_soon_threadsafe(self.first_event_seen.set)
+        self._background.loop.call_soon_threadsafe(self._end_events)
 
     def forget(self) -> None:
         """Start a test afresh."""
         self.received.clear()
-        self.first_event_seen = asyncio.Event()
+        self._may_end = False
 
     def stop(self) -> None:
-        """Stop all servers."""
-        for runner in self._runners:
-            self.background.run(runner.cleanup())
+        """Stop listening; connections end with the gateway's."""
+        for server in self._servers:
+            self._background.loop.call_soon_threadsafe(server.close)
 
-    async def _start(self, pool: str) -> None:
-        async def answer(request: web.Request) -> web.StreamResponse:
-            return await self._answer(pool, request)
+    def _note(self, pool: str, octets: bytes) -> None:
+        self.received.append(Received(pool, "", octets.decode("latin-1"), [], broken=True))
 
-        app = web.Application()
-        app.router.add_route("*", "/{tail:.*}", answer)
-        # A body is taken as it comes, without undoing its Content-Encoding.
-        runner = web.AppRunner(
-            app, access_log=None, handler_cancellation=True, shutdown_timeout=1, auto_decompress=False
-        )
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        self._runners.append(runner)
-        self.ports[pool] = runner.addresses[0][1]
+    def _end_events(self) -> None:
+        self._may_end = True
+        for connection in self._waiting:
+            connection.write(_chunk(b"data: [DONE]\n\n") + _END)
+        self._waiting.clear()
 
-    async def _answer(self, pool: str, request: web.Request) -> web.StreamResponse:
-        headers = [(key.decode(), value.decode("utf-8", "replace")) for key, value in request.raw_headers]
-        got = Received(pool, request.method, request.path, headers)
+    def _begin(self, pool: str, connection: Connection, head: Head) -> Taker:
+        got = Received(pool, head.method, head.target, head.fields)
         self.received.append(got)
-        if request.headers.get("upgrade", "").lower() == "websocket":
-            return await _websocket(request)
-        if request.path == "/echo":
-            return await _echo(request)
-        digest = hashlib.sha256()
-        try:
-            async for chunk in request.content.iter_any():
-                got.size += len(chunk)
-                digest.update(chunk)
-            got.complete = True
-        finally:
-            got.digest = digest.hexdigest()
-            got.broken = not got.complete
-        if request.path == "/events":
-            return await self._events(request)
-        return web.Response(text=pool, headers={"x-pool": pool, "x-body-sha256": got.digest})
+        if head.upgrade:
+            return _Tunnel(connection, got, stays=self._tunnels)
+        if got.target == "/echo":
+            return _Echo(connection, got)
+        return _Record(connection, got, self._events if got.target == "/events" else _named)
 
-    async def _events(self, request: web.Request) -> web.StreamResponse:
-        """Answer with one event, and with the second only when the test has seen the first."""
-        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await response.prepare(request)
-        await response.write(b"data: first\n\n")
-        await self.first_event_seen.wait()
-        await response.write(b"data: [DONE]\n\n")
-        return response
+    def _events(self, connection: Connection, _got: Received) -> None:
+        connection.write(_CHUNKED % b"text/event-stream" + _chunk(b"data: first\n\n"))
+        self._waiting.append(connection)
+        if self._may_end:
+            self._end_events()
 
 
-async def _echo(request: web.Request) -> web.StreamResponse:
-    """Send each piece of the body back as it comes, before the request has ended."""
-    response = web.StreamResponse(headers={"content-type": request.content_type})
-    await response.prepare(request)
-    async for chunk in request.content.iter_any():
-        await response.write(chunk)
-    return response
+def _named(connection: Connection, got: Received) -> None:
+    octets = reply(got.pool.encode(), content_type="text/plain", x_pool=got.pool, x_body_sha256=got.digest)
+    connection.write(octets.removesuffix(got.pool.encode()) if got.method == "HEAD" else octets)
 
 
-async def _websocket(request: web.Request) -> web.StreamResponse:
-    socket = web.WebSocketResponse()
-    await socket.prepare(request)
-    async for message in socket:
-        await socket.send_str(f"echo {message.data}")
-    return socket
+class _Record:
+    """Takes a body's size and digest."""
+
+    def __init__(
+        self, connection: Connection, got: Received, answer: Callable[[Connection, Received], None] = _named
+    ) -> None:
+        self._connection = connection
+        self._got = got
+        self._answer = answer
+        self._digest = hashlib.sha256()
+
+    def take(self, piece: bytes) -> None:
+        """Count a piece."""
+        self._got.size += len(piece)
+        self._digest.update(piece)
+
+    def end(self, trailers: Fields) -> None:
+        """Complete the record, and answer."""
+        self._got.digest = self._digest.hexdigest()
+        self._got.trailers = trailers
+        self._got.complete = True
+        self._answer(self._connection, self._got)
+
+    def lost(self) -> None:
+        """Note where the request broke off."""
+        self._got.digest = self._digest.hexdigest()
+        self._got.broken = True
+
+
+class _Echo(_Record):
+    """Sends each piece back as it comes."""
+
+    def __init__(self, connection: Connection, got: Received) -> None:
+        super().__init__(connection, got, lambda connection, _: connection.write(_END))
+        kind = next(iter(got.header("content-type")), "application/octet-stream")
+        connection.write(_CHUNKED % kind.encode())
+
+    def take(self, piece: bytes) -> None:
+        """Send a piece back."""
+        super().take(piece)
+        self._connection.write(_chunk(piece))
+
+
+class _Tunnel:
+    """Accepts an upgrade or a CONNECT, and sends back what comes through the tunnel."""
+
+    def __init__(self, connection: Connection, got: Received, *, stays: bool) -> None:
+        self._connection = connection
+        self._got = got
+        self._stays = stays
+
+    def take(self, piece: bytes) -> None:
+        """Send a piece back."""
+        if self._got.complete:
+            self._connection.write(piece)
+
+    def end(self, _trailers: Fields) -> None:
+        """Accept."""
+        self._got.complete = True
+        protocol = ", ".join(self._got.header("upgrade"))
+        switching = f"101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: {protocol}"
+        status = "200 OK" if self._got.method == "CONNECT" else switching
+        self._connection.write(f"HTTP/1.1 {status}\r\n\r\n".encode("latin-1"))
+        if not self._stays:
+            self._connection.close()
+
+    def lost(self) -> None:
+        """Note that the request broke off."""
+        self._got.broken = True

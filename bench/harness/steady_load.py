@@ -11,18 +11,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
+
+from bench.harness.http1 import Reply, ReplyReader
 
 ANSWER_SECONDS: Final = 30.0
 MOST_EXAMPLES: Final = 5
-
-
-class Answer(NamedTuple):
-    """A response as it came, header names in lower case."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +32,7 @@ class Request:
 
     kind: str
     octets: bytes
-    fault: Callable[[Answer], str]
+    fault: Callable[[Reply], str]
     leave_after: int | None = None
 
 
@@ -100,11 +94,9 @@ class Report:
 class _Connection(asyncio.Protocol):
     """One keep-alive connection, one request at a time."""
 
-    def __init__(self, load: "Steady") -> None:
-        self._load = load
-        self._waiting: asyncio.Future[Answer] | None = None
-        self._parts: list[bytes] = []
-        self._missing = 0
+    def __init__(self) -> None:
+        self._waiting: asyncio.Future[Reply] | None = None
+        self._reader = ReplyReader()
         self.open = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -114,51 +106,33 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take a piece of an answer."""
-        self._parts.append(data)
-        self._missing -= len(data)
-        if self._missing > 0 or self._waiting is None:
-            return
-        octets = b"".join(self._parts)
-        self._parts = [octets]
-        head, blank, body = octets.partition(b"\r\n\r\n")
-        if not blank:
-            return
-        first, *lines = head.decode("latin-1").split("\r\n")
-        status = int(first.split(" ", 2)[1])
-        if status == 100:
-            self._parts = [body]
-            return
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-        if headers.get("transfer-encoding") == "chunked":
-            if not body.endswith(b"0\r\n\r\n"):
-                return
-        else:
-            self._missing = int(headers.get("content-length", "0")) - len(body)
-            if self._missing > 0:
-                return
-        self._end(Answer(status, headers, body))
-
-    def _end(self, answer: Answer) -> None:
-        self._parts = []
-        self._missing = 0
-        if answer.headers.get("connection") == "close":
+        try:
+            found = self._reader.feed(data)
+        except ConnectionError as error:
+            self._fail(error)
             self.close()
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(answer)
+            return
+        for reply in found:
+            if reply.headers.get("connection") == "close":
+                self.close()
+            if self._waiting is not None and not self._waiting.done():
+                self._waiting.set_result(reply)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail the request that waits."""
         self.open = False
+        self._fail(ConnectionError(f"{error or 'closed'} {'in mid-' if self._reader.begun else 'without an '}answer"))
+
+    def _fail(self, error: Exception) -> None:
         if self._waiting is not None and not self._waiting.done():
-            part = b"".join(self._parts)[:80]
-            self._waiting.set_exception(ConnectionError(f"{error or 'closed'} after {part!r}"))
+            self._waiting.set_exception(error)
 
     def close(self) -> None:
         """Close the connection."""
         self.open = False
         self.transport.close()
 
-    async def ask(self, octets: bytes) -> Answer:
+    async def ask(self, octets: bytes) -> Reply:
         """Send a request and return its answer.
 
         Raises:
@@ -237,7 +211,7 @@ class Steady:
                 return connection
             self._all.discard(connection)
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: _Connection(self), "127.0.0.1", self._port)
+        _, connection = await loop.create_connection(_Connection, "127.0.0.1", self._port)
         self._all.add(connection)
         return connection
 
@@ -263,11 +237,3 @@ class Steady:
         wrong = request.fault(answer)
         if wrong:
             report.fail(request, f"status {answer.status}", wrong, due - begun)
-
-
-def post(path: str, body: bytes, content_type: str = "application/json", **headers: str) -> bytes:
-    """Return a POST with its body."""
-    fields = {"content-type": content_type, "content-length": str(len(body))}
-    fields |= {name.replace("_", "-"): value for name, value in headers.items()}
-    lines = [f"POST {path} HTTP/1.1", "host: gateway.example", *(f"{name}: {value}" for name, value in fields.items())]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

@@ -7,7 +7,6 @@ Like vLLM, a pool reads the model from the body itself, refuses one that it does
 name that an alias stands for. The default pool answers whatever comes, and reads nothing.
 """
 
-import asyncio
 import hashlib
 import re
 import sys
@@ -15,7 +14,7 @@ import urllib.parse
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import brotli
 import orjson
@@ -23,11 +22,10 @@ import uvloop
 import yaml
 from backports import zstd
 
-from bench.harness.upstream import unchunk
+from bench.harness.upstream import Connection, Head, reply, serve, whole
 from deploy.local.topology import POOLS, load_adapters
 
 DEFAULT: Final = "default"
-LAST_CHUNK: Final = b"0\r\n\r\n"
 DECODERS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
     "": bytes,
     "gzip": lambda octets: zlib.decompress(octets, 31),
@@ -73,64 +71,17 @@ def answer(pool: str, served: Mapping[str, str], headers: Mapping[str, str], bod
             told = b"data: %b\n\n" % orjson.dumps({"model": served[name]}) * 2 + b"data: [DONE]\n\n"
         else:
             told = orjson.dumps({"model": served[name]})
-    fields = {
-        "content-type": kind,
-        "content-length": str(len(told)),
-        "x-pool": pool,
-        "x-pod": next((each.pods[0] for each in POOLS if each.name == pool), pool),
-        "x-body-bytes": str(len(body)),
-        "x-body-sha256": hashlib.sha256(body).hexdigest(),
-        "x-seen-model-name": headers.get("x-gateway-model-name", ""),
-        "x-seen-base-model-name": headers.get("x-gateway-base-model-name", ""),
-    }
-    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields.items())]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + told
-
-
-def parse_head(head: bytes) -> dict[str, str]:
-    """Return a request's header fields by lower-case name, the values of a repeated one joined by commas."""
-    fields: dict[str, str] = {}
-    for line in head.decode("latin-1").split("\r\n")[1:]:
-        name, _, value = line.partition(":")
-        name, value = name.lower(), value.strip()
-        fields[name] = f"{fields[name]}, {value}" if name in fields else value
-    return fields
-
-
-class Witness(asyncio.Protocol):
-    """One connection of HTTP/1.1, one request at a time, as Envoy sends them."""
-
-    def __init__(self, pool: str, served: Mapping[str, str]) -> None:
-        self._pool = pool
-        self._served = served
-        self._head: dict[str, str] | None = None
-        self._came = bytearray()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep it."""
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        """Answer a request once it is complete."""
-        self._came += data
-        if self._head is None:
-            end = self._came.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            self._head = parse_head(bytes(self._came[:end]))
-            del self._came[: end + 4]
-        body = self._body(self._head)
-        if body is not None:
-            head, self._head = self._head, None
-            self._came.clear()
-            self._transport.write(answer(self._pool, self._served, head, body))
-
-    def _body(self, head: Mapping[str, str]) -> bytes | None:
-        """Return the body if all of it has come."""
-        if "transfer-encoding" in head:
-            return unchunk(bytes(self._came)) if self._came.endswith(LAST_CHUNK) else None
-        size = int(head.get("content-length", 0))
-        return bytes(self._came) if len(self._came) >= size else None
+    return reply(
+        told,
+        status,
+        content_type=kind,
+        x_pool=pool,
+        x_pod=next((each.pods[0] for each in POOLS if each.name == pool), pool),
+        x_body_bytes=str(len(body)),
+        x_body_sha256=hashlib.sha256(body).hexdigest(),
+        x_seen_model_name=headers.get("x-gateway-model-name", ""),
+        x_seen_base_model_name=headers.get("x-gateway-base-model-name", ""),
+    )
 
 
 def served_names(table: Path) -> dict[str, dict[str, str]]:
@@ -144,18 +95,22 @@ def served_names(table: Path) -> dict[str, dict[str, str]]:
     return {DEFAULT: {}, **served}
 
 
-async def serve(table: Path) -> None:
-    """Listen on a free port for each pool and tell them, until stdin ends."""
-    loop = asyncio.get_running_loop()
-    servers = [
-        await loop.create_server(lambda pool=pool, names=names: Witness(pool, names), "127.0.0.1", 0)  # type: ignore[misc]
+def pools(table: Path) -> dict[str, Callable[[], Connection]]:
+    """Return what makes connections of each pool, by a model table."""
+    return {
+        pool: whole(lambda head, body, pool=pool, names=names: answer(pool, names, fields(head), body))  # type: ignore[misc]
         for pool, names in served_names(table).items()
-    ]
-    print(*(server.sockets[0].getsockname()[1] for server in servers), flush=True)
-    await loop.run_in_executor(None, sys.stdin.read)
-    for server in servers:
-        server.close()
+    }
+
+
+def fields(head: Head) -> dict[str, str]:
+    """Return a request's header fields by lower-case name, the values of a repeated one joined by commas."""
+    found: dict[str, str] = {}
+    for name, value in head.fields:
+        name = name.lower()
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(Path(sys.argv[1])))
+    uvloop.run(serve(pools(Path(sys.argv[1])), sys.stdin.read))

@@ -32,7 +32,7 @@ from bench.harness import envoy, http1, machine, workload
 from bench.harness.figures import Row, Target, Variant, alternate, heading, save
 from bench.harness.peer import Peer
 from bench.harness.processes import Bbr
-from bench.harness.sink import Sink
+from bench.parts.sink import Sink
 
 MODEL: Final = workload.MODEL.encode()
 BUFFERING: Final = "--stream-threshold-bytes=64MiB"
@@ -73,7 +73,7 @@ def head(size: int) -> bytes:
     return http1.head("POST", "/v1/chat/completions", fields)
 
 
-class Stand:
+class Setup:
     """A router, the Envoy in front of it, and the sink behind."""
 
     def __init__(self, router: Bbr | Peer, gateway: envoy.Gateway, sink: Sink) -> None:
@@ -172,7 +172,7 @@ class Stand:
 
 
 @contextmanager
-def stand(*flags: str, server: Bbr | Peer | None = None) -> Iterator[Stand]:
+def stand(*flags: str, server: Bbr | Peer | None = None) -> Iterator[Setup]:
     """Run a router with these flags, or take `server`, and run Envoy and the sink."""
     with ExitStack() as stack:
         sink = stack.enter_context(Sink())
@@ -182,10 +182,10 @@ def stand(*flags: str, server: Bbr | Peer | None = None) -> Iterator[Stand]:
         config["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"] = LISTENER_BYTES
         gateway = stack.enter_context(envoy.gateway(config))
         machine.pin(gateway.pid, machine.LOAD_CPU)
-        yield Stand(router, gateway, sink)
+        yield Setup(router, gateway, sink)
 
 
-def compared(case: str, unit: str, measure: Callable[[Stand], float], rounds: int) -> list[Row]:
+def compared(case: str, unit: str, measure: Callable[[Setup], float], rounds: int) -> list[Row]:
     """Measure both routers in turn."""
     with stand(BUFFERING) as buffering, stand(STREAMING) as streaming:
         variants = {
@@ -199,7 +199,7 @@ def start(rounds: int) -> list[Row]:
     """When the upstream request starts."""
     found = []
     for name, octets in BODIES.items():
-        found += compared(f"start, {name}", "ms", partial(Stand.milliseconds_to_start, octets=octets), rounds)
+        found += compared(f"start, {name}", "ms", partial(Setup.milliseconds_to_start, octets=octets), rounds)
     return found
 
 
@@ -208,7 +208,7 @@ def cpu(rounds: int) -> list[Row]:
     found = []
     for name, octets in BODIES.items():
         count = 20_000_000 // len(octets)
-        found += compared(f"cpu, {name}", "us / MB", partial(Stand.us_per_mb, octets=octets, count=count), rounds)
+        found += compared(f"cpu, {name}", "us / MB", partial(Setup.us_per_mb, octets=octets, count=count), rounds)
     return found
 
 

@@ -27,8 +27,8 @@ from typing import Any, Final, TypeVar
 from bench.harness import envoy, machine, workload
 from bench.harness.http1_load import Client, Run, WrongReplyError, request
 from bench.harness.peer import Peer
-from bench.harness.upstream import tale
 from bench.published.gateway_cells import BUFFERED, FDS, Cell, body
+from bench.published.gateway_pools import tale
 
 POOLS: Final = ("default", workload.MODEL)
 MODEL_HEADER: Final = "x-gateway-model-name"
@@ -185,7 +185,7 @@ class Stand:
 @contextmanager
 def upstreams() -> Iterator[dict[str, int]]:
     """Run the pools; give their ports by name."""
-    command = [sys.executable, "-m", "bench.harness.upstream", *POOLS]
+    command = [sys.executable, "-m", "bench.published.gateway_pools", *POOLS]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         ports = process.stdout.readline().split()

@@ -35,8 +35,9 @@ import yaml
 
 from bench.harness import envoy
 from bench.harness.certificates import Authority, client_context
+from bench.harness.http1 import Reply, post
 from bench.harness.processes import READY, Bbr
-from bench.harness.steady_load import Answer, Report, Request, Steady, post
+from bench.harness.steady_load import Report, Request, Steady
 from deploy.local.gateway import render
 from deploy.local.stack import Stack, StackOptions
 from deploy.local.topology import DEFAULT_PORTS, free_ports, load_adapters, pool_of
@@ -206,7 +207,7 @@ def _chat(model: str, base: str, size: int, direct: bool) -> Request:
     if not direct:
         wanted["x-body-sha256"] = hashlib.sha256(body).hexdigest()
 
-    def fault(answer: Answer) -> str:
+    def fault(answer: Reply) -> str:
         if answer.status != 200:
             return f"not 200: {answer.body[:200].decode('utf-8', 'replace')}"
         wrong = {key: answer.headers.get(key) for key, value in wanted.items() if answer.headers.get(key) != value}

@@ -3,17 +3,20 @@
 Seeded. Bodies are made once and sent over and over; the pools behind the gateway tell what reached them.
 """
 
-import asyncio
 import gzip
 import itertools
 import json
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
+from weakref import WeakSet
 
-from bench.harness.steady_load import Answer, Request, post
+from bench.harness.http1 import Reply, post
+from bench.harness.steady_load import Request
+from bench.harness.upstream import Connection, Fields, Head, listen, reply
 
 SEED: Final = 11
 MODELS: Final = {"sql-lora": "qwen", "qwen": "qwen", "phi": "phi"}
@@ -40,7 +43,7 @@ WEIGHTS: Final = {
     "leaves": 25,
 }
 
-Fault = Callable[[Answer], str]
+Fault = Callable[[Reply], str]
 
 
 def write_table(folder: Path) -> Path:
@@ -104,7 +107,7 @@ def _form(model: str, file: bytes) -> bytes:
 
 
 def _routed(pool: str, model: str | None) -> Fault:
-    def fault(answer: Answer) -> str:
+    def fault(answer: Reply) -> str:
         came = answer.headers.get("x-pool"), answer.headers.get("x-seen-model-name") or None
         right = answer.status == 200 and came == (pool, model)
         return "" if right else f"{came}, not {(pool, model)}: {answer.body[:120]!r}"
@@ -113,71 +116,47 @@ def _routed(pool: str, model: str | None) -> Fault:
 
 
 def _refused(status: int) -> Fault:
-    def fault(answer: Answer) -> str:
+    def fault(answer: Reply) -> str:
         right = answer.status == status and b'"error"' in answer.body
         return "" if right else f"not a {status}: {answer.headers.get('x-pool')}, {answer.body[:120]!r}"
 
     return fault
 
 
-class _Pool(asyncio.Protocol):
-    """One connection of a pool's server: reads requests one by one, forgets them, and tells who it is.
+class _Pool:
+    """Takes one request, forgets its body, and tells whose pool it is and which model's header came."""
 
-    A body comes in chunked coding, as Envoy sends what a router has seen; the bodies here hold no end of one.
-    """
-
-    _END: Final = b"0\r\n\r\n"
-
-    def __init__(self, name: str, all_connections: set["_Pool"]) -> None:
+    def __init__(self, name: str, connection: Connection, head: Head) -> None:
         self._name = name
-        self._all = all_connections
-        self._head = b""
-        self._tail: bytes | None = None  # of a body that is under way
+        self._connection = connection
+        self._head = head
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep it."""
-        self.transport = cast(asyncio.Transport, transport)
-        self._all.add(self)
-
-    def connection_lost(self, error: Exception | None) -> None:
+    def take(self, piece: bytes) -> None:
         """Forget it."""
-        self._all.discard(self)
 
-    def data_received(self, data: bytes) -> None:
-        """Answer at the end of each request."""
-        if self._tail is None:
-            self._head += data
-            head, blank, data = self._head.partition(b"\r\n\r\n")
-            if not blank:
-                return
-            self._head = head.lower()
-            self._tail = b""
-            if b"\r\ntransfer-encoding: chunked" not in self._head:
-                self._answer()
-                return
-        self._tail = (self._tail + data[-len(self._END) :])[-len(self._END) :]
-        if self._tail == self._END:
-            self._answer()
+    def end(self, _trailers: Fields) -> None:
+        """Answer."""
+        model = ", ".join(self._head.header("x-gateway-model-name"))
+        self._connection.write(reply(x_pool=self._name, x_seen_model_name=model))
 
-    def _answer(self) -> None:
-        lines = dict(line.partition(b": ")[::2] for line in self._head.split(b"\r\n")[1:])
-        model = lines.get(b"x-gateway-model-name", b"")
-        told = b"x-pool: %s\r\nx-seen-model-name: %s\r\n" % (self._name.encode(), model)
-        self._head, self._tail = b"", None
-        self.transport.write(b"HTTP/1.1 200 OK\r\n" + told + b"content-length: 0\r\n\r\n")
+    def lost(self) -> None:
+        """A client has left."""
 
 
 @asynccontextmanager
 async def pools() -> AsyncIterator[dict[str, int]]:
     """Run a server for each pool in this loop; give their ports."""
-    loop = asyncio.get_running_loop()
-    connections: set[_Pool] = set()
+    connections: WeakSet[Connection] = WeakSet()
+
+    def connection(name: str) -> Connection:
+        connections.add(made := Connection(partial(_Pool, name)))
+        return made
+
     async with AsyncExitStack() as stack:
         ports = {}
         for name in POOLS:
-            server = await loop.create_server(lambda name=name: _Pool(name, connections), "127.0.0.1", 0)  # type: ignore[misc]
+            server, ports[name] = await listen(partial(connection, name))
             stack.callback(server.close)
-            ports[name] = server.sockets[0].getsockname()[1]
         yield ports
         for each in list(connections):
-            each.transport.abort()
+            each.abort()

@@ -32,7 +32,7 @@ from bbr.exchange.replies import Replies
 from bench.harness import envoy
 from bench.harness.background import Background
 from bench.harness.in_process_router import PHI, QWEN, Router
-from bench.harness.recorder import Arrived, Recorder
+from bench.harness.recording import Received, Upstreams
 from bench.trials.spoofing_attacks import (
     CASE,
     DEFAULT,
@@ -125,7 +125,7 @@ def run(
     result = Result(gateway, seed)
     with contextlib.ExitStack() as stack:
         background = stack.enter_context(Background())
-        recorder = Recorder(background)
+        recorder = Upstreams(background, tunnels=False)
         recorder.start(QWEN, PHI, TRAP, DEFAULT)
         stack.callback(recorder.stop)
         router = Router(background, policy=Policy(replies or Replies(), max_body_bytes=MAX_BODY_BYTES))
@@ -141,10 +141,10 @@ def run(
         result.elapsed_seconds = time.monotonic() - begun
         result.requests = len(attacks)
         result.kinds.update(attack.kind for attack in attacks.values())
-        result.arrived.update(arrived.pool for arrived in recorder.arrived)
+        result.arrived.update(arrived.pool for arrived in recorder.received)
         judge = _Judge(result, attacks, running.access_log.read_text(), mode)
-        judge.arrivals(recorder.arrived)
-        judge.certainties(recorder.arrived)
+        judge.arrivals(recorder.received)
+        judge.certainties(recorder.received)
     return result
 
 
@@ -326,7 +326,7 @@ class _Http2:
             self._news.set()
 
 
-def _settle(gateway: envoy.Gateway, recorder: Recorder) -> None:
+def _settle(gateway: envoy.Gateway, recorder: Upstreams) -> None:
     """Wait until nothing is on its way to a pool any more."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while recorder.busy or any(
@@ -349,19 +349,19 @@ class _Judge:
         lines = (json.loads(line) for line in access_log.splitlines())
         self._log = {line["case"]: f"{line['code']} {line['details']}" for line in lines}
 
-    def arrivals(self, arrived: Sequence[Arrived]) -> None:
+    def arrivals(self, arrived: Sequence[Received]) -> None:
         """Find what no pool may ever see."""
         for got in arrived:
             case = ", ".join(got.header(CASE))
             attack = self._attacks.get(case)
             if attack is None:
-                self._fault(Attack(case, "unknown"), f"nobody sent what reached {got.pool}: {got.method} {got.path}")
+                self._fault(Attack(case, "unknown"), f"nobody sent what reached {got.pool}: {got.method} {got.target}")
                 continue
             for fault in _faults(attack, got):
                 self._fault(attack, fault)
             self._result.trailers += sum(name.lower() in ROUTING for name, _ in got.trailers)
 
-    def certainties(self, arrived: Sequence[Arrived]) -> None:
+    def certainties(self, arrived: Sequence[Received]) -> None:
         """Find requests that did not come to what was certain; so a router that refuses all does not pass."""
         whole: dict[str, list[str]] = {}
         for got in arrived:
@@ -390,9 +390,9 @@ class _Judge:
         self._result.faults.append(f"{attack.case} ({attack.kind}): {what}; the gateway's log says {logged}")
 
 
-def _faults(attack: Attack, got: Arrived) -> Iterator[str]:
+def _faults(attack: Attack, got: Received) -> Iterator[str]:
     """Yield what is wrong about an arrival, whatever the request was."""
-    named = truth(attack.body, MODELS)
+    named = truth(attack.body, MODELS, form=attack.form)
     if got.pool != DEFAULT and (named is None or got.pool != named[1]):
         yield f"reached {got.pool}, which its body does not name"
     base, model, destination = ROUTING

@@ -7,6 +7,7 @@ nothing here shares a line with the router.
 
 import json
 import random
+import urllib.parse
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class Attack:
         body: all that its body will be, if the client does not leave before.
         expected: the pool that must receive it unaltered, NOBODY if none may receive it whole, "" if it is uncertain.
         unfinished: its client leaves, or resets it, before its end.
+        form: it says that its body is an urlencoded form.
     """
 
     case: str
@@ -40,6 +42,7 @@ class Attack:
     body: bytes = b""
     expected: str = ""
     unfinished: bool = False
+    form: bool = False
 
     def cut_off(self) -> None:
         """Note that the request will never be whole."""
@@ -93,13 +96,19 @@ class _Draft:
     odd: bool = False
 
 
-def truth(body: bytes, models: dict[str, str]) -> tuple[str, str] | None:
+def truth(body: bytes, models: dict[str, str], *, form: bool = False) -> tuple[str, str] | None:
     """Return the model that a body truly names and its base model; None if it names none, or not exactly one.
 
     Args:
+        body: of the request.
         models: model -> base model, adapters among them.
+        form: the request says that it is an urlencoded form; one that begins as an object is JSON all the same.
     """
     names: list[object] = []
+    if form and not body.startswith(b"{"):
+        fields = urllib.parse.parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
+        named = [value for key, value in fields if key == "model"]
+        return (named[0], models[named[0]]) if len(named) == 1 and named[0] in models else None
 
     def keep(pairs: list[tuple[str, object]]) -> dict[str, object]:
         names[:] = [value for key, value in pairs if key == "model"]  # the outermost object comes last
@@ -291,13 +300,18 @@ class Attacks:
             attack = self._attack(f"{method.decode()}, no body", expected=DEFAULT)
             content: bytes | None = None
         else:
-            if read == "form":
-                read = "read" if body.startswith(b"{") else "passed"
+            form = read == "form"
+            named = truth(body, self._models, form=True) if form else None
+            if form:
+                read = "read" if named or body.startswith(b"{") else "passed"
             if body == b"" or read == "passed":
                 expected = DEFAULT
             elif read != "read":
                 expected = ""
+            elif form and named and not body.startswith(b"{"):
+                expected = named[1]
             attack = self._attack(kind if read == "read" else f"{kind}, of another type", body, expected)
+            attack.form = form
             content = body
         if method == b"HEAD" and content:
             odd = True

@@ -17,7 +17,7 @@ from bench.harness.background import Background
 from bench.harness.in_process_router import QWEN, Router
 from bench.harness.recording import Upstreams
 from tests.integration.conftest import Setup
-from tests.integration.test_edges import RESPONSE_EVENTS, UPGRADE, ended
+from tests.integration.test_edges import FRAME, RESPONSE_EVENTS, UPGRADE, ended
 from tests.support.h2_client import H2Client, Response
 from tests.support.tools import needs_envoy
 
@@ -123,8 +123,8 @@ def test_websocket_may_stand_still(gateways: Callable[..., Setup], mode: str, fi
         connection.sendall(http1.head("GET", "/v1/realtime", UPGRADE))
         assert read_until(connection, b"\r\n\r\n").split()[1] == b"101"
         assert_silent(connection)
-        connection.sendall(b"\x81\x85" + bytes(4) + b"hello")
-        assert read_until(connection, b"echo hello") == b"\x81\x0aecho hello"
+        connection.sendall(FRAME)
+        assert read_until(connection, FRAME) == FRAME
 
 
 def test_unread_body_may_stand_still(gateways: Callable[..., Setup]) -> None:

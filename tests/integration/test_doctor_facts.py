@@ -13,7 +13,7 @@ import pytest
 from bench.harness import envoy, http1
 from bench.harness.background import Background
 from bench.harness.in_process_router import PHI, QWEN, TABLE, Router
-from bench.harness.recorder import Recorder
+from bench.harness.recording import Upstreams
 from tests.support.doctor import HTTP_OPTIONS, LIMIT, Config, bad, bbr, cluster, diagnose, found_in, hcm, routes
 from tests.support.h2_client import H2Client
 from tests.support.stack import running
@@ -35,17 +35,9 @@ def router(background: Background) -> Iterator[Router]:
     router.stop()
 
 
-@pytest.fixture(scope="module")
-def recorder(background: Background) -> Iterator[Recorder]:
-    recorder = Recorder(background)
-    recorder.start(QWEN, PHI, "default")
-    yield recorder
-    recorder.stop()
-
-
-def plain(router: Router, recorder: Recorder, body_mode: str = "FULL_DUPLEX_STREAMED", **fields: Any) -> Config:
+def plain(router: Router, upstreams: Upstreams, body_mode: str = "FULL_DUPLEX_STREAMED", **fields: Any) -> Config:
     filters = [envoy.router_filter(body_mode, **fields)]
-    config = envoy.configuration(filters, router.port, recorder.ports)
+    config = envoy.configuration(filters, router.port, upstreams.ports)
     cluster(config)["circuit_breakers"]["thresholds"][0]["max_retries"] = 1024
     config["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"] = LIMIT
     hcm(config)["http2_protocol_options"] = {"initial_stream_window_size": LIMIT, "allow_connect": True}
@@ -55,18 +47,18 @@ def plain(router: Router, recorder: Recorder, body_mode: str = "FULL_DUPLEX_STRE
 
 @pytest.mark.parametrize(("mode", "passed"), [("SEND", []), ("SKIP", [SPOOFED])])
 def test_routing_fields_in_trailers(
-    router: Router, recorder: Recorder, mode: str, passed: list[tuple[str, str]]
+    router: Router, upstreams: Upstreams, mode: str, passed: list[tuple[str, str]]
 ) -> None:
-    config = plain(router, recorder, BUFFERED)
+    config = plain(router, upstreams, BUFFERED)
     bbr(config)["processing_mode"]["request_trailer_mode"] = mode
     options = cluster(config)["typed_extension_protocol_options"][HTTP_OPTIONS]
     http1 = {"@type": options["@type"], "explicit_http_config": {"http_protocol_options": {"enable_trailers": True}}}
     cluster(config, QWEN)["typed_extension_protocol_options"] = {HTTP_OPTIONS: http1}
-    recorder.arrived.clear()
+    upstreams.received.clear()
     with envoy.gateway(config) as gateway, H2Client(gateway.port) as client:
         assert client.request("POST", "/", [JSON], BODY, trailers=[SPOOFED]).status == 200
         assert bad(diagnose(gateway)) == ({"trailers-not-sent"} if passed else set())
-    (got,) = recorder.arrived
+    (got,) = upstreams.received
     assert (got.pool, got.trailers) == (QWEN, passed)
 
 
@@ -74,26 +66,26 @@ def post(gateway: envoy.Gateway, body: bytes, *headers: tuple[str, str]) -> int:
     return http1.request(gateway.port, "POST", "/", [JSON, *headers], body).status
 
 
-def test_the_buffer_of_a_listener(router: Router, recorder: Recorder) -> None:
+def test_the_buffer_of_a_listener(router: Router, upstreams: Upstreams) -> None:
     status = {}
     for mode in (BUFFERED, "FULL_DUPLEX_STREAMED"):
-        config = plain(router, recorder, mode)
+        config = plain(router, upstreams, mode)
         config["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"] = 100_000
         with envoy.gateway(config) as gateway:
             status[mode] = post(gateway, LARGE), bad(diagnose(gateway))
     assert status == {BUFFERED: (413, {"buffer-below-body-limit"}), "FULL_DUPLEX_STREAMED": (200, set())}
 
 
-def test_a_buffer_that_routes_raise(router: Router, recorder: Recorder) -> None:
-    config = plain(router, recorder, BUFFERED)
+def test_a_buffer_that_routes_raise(router: Router, upstreams: Upstreams) -> None:
+    config = plain(router, upstreams, BUFFERED)
     config["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"] = 100_000
     routes(config)[-1]["request_body_buffer_limit"] = LIMIT
     with envoy.gateway(config) as gateway:
         assert (post(gateway, LARGE), bad(diagnose(gateway))) == (200, set())
 
 
-def test_the_window_of_http2(router: Router, recorder: Recorder) -> None:
-    config = plain(router, recorder, BUFFERED)
+def test_the_window_of_http2(router: Router, upstreams: Upstreams) -> None:
+    config = plain(router, upstreams, BUFFERED)
     hcm(config)["http2_protocol_options"]["initial_stream_window_size"] = 65535
     with envoy.gateway(config) as gateway, H2Client(gateway.port) as client:
         stream = client.start("POST", "/", [JSON])
@@ -103,8 +95,8 @@ def test_the_window_of_http2(router: Router, recorder: Recorder) -> None:
         assert bad(diagnose(gateway)) == {"buffer-below-body-limit"}
 
 
-def test_headers_that_are_not_forwarded(router: Router, recorder: Recorder) -> None:
-    config = plain(router, recorder)
+def test_headers_that_are_not_forwarded(router: Router, upstreams: Upstreams) -> None:
+    config = plain(router, upstreams)
     body = gzip.compress(BODY)
     statuses = []
     for rules in ({}, {"disallowed_headers": {"patterns": [{"exact": "content-encoding"}]}}):
@@ -132,8 +124,10 @@ def half_sent(gateway: envoy.Gateway, seconds: float) -> int | None:
     ("bound", "status", "ids"),
     [("grpc_service.timeout", None, {"no-stream-deadline", "no-retry-policy"}), ("cluster", 500, {"no-retry-policy"})],
 )
-def test_what_ends_a_stream(router: Router, recorder: Recorder, bound: str, status: int | None, ids: set[str]) -> None:
-    config = plain(router, recorder, message_timeout="0.2s")
+def test_what_ends_a_stream(
+    router: Router, upstreams: Upstreams, bound: str, status: int | None, ids: set[str]
+) -> None:
+    config = plain(router, upstreams, message_timeout="0.2s")
     hcm(config)["stream_idle_timeout"] = "0s"
     del bbr(config)["grpc_service"]["retry_policy"]
     if bound == "cluster":
@@ -147,8 +141,8 @@ def test_what_ends_a_stream(router: Router, recorder: Recorder, bound: str, stat
 
 
 @pytest.mark.parametrize(("allowed", "answered"), [(False, False), (True, True)])
-def test_upgrades_in_buffered(router: Router, recorder: Recorder, allowed: bool, answered: bool) -> None:
-    config = plain(router, recorder, BUFFERED, allow_mode_override=allowed)
+def test_upgrades_in_buffered(router: Router, upstreams: Upstreams, allowed: bool, answered: bool) -> None:
+    config = plain(router, upstreams, BUFFERED, allow_mode_override=allowed)
     head = http1.head("GET", "/", [("connection", "upgrade"), ("upgrade", "websocket")])
     with envoy.gateway(config) as gateway:
         assert [each.id for each in diagnose(gateway)] == ["mode-override-off"] * (not allowed)

@@ -2,13 +2,14 @@ import asyncio
 
 import pytest
 
-from bench.harness import http1_load, upstream
+from bench.harness import http1_load
 from bench.harness.background import Background
+from bench.harness.upstream import reply, whole
 
 BODY = b"x" * 3_000_000
 FIELDS = {":method": "POST", ":path": "/v1", ":authority": "gateway.test", "accept": "*/*"}
 SHORT = http1_load.request(FIELDS, b"hello")
-TOLD = upstream.tale("pool", b"hello")
+TOLD = b"hello, 5"
 
 
 class Answering(asyncio.Protocol):
@@ -50,8 +51,11 @@ async def close(server):
     server.close()
 
 
-def pool():
-    return upstream.Upstream("pool")
+pool = whole(lambda _, body: reply(told(body)))
+
+
+def told(body):
+    return b"%s, %d" % (body[:5], len(body))
 
 
 def test_a_request():
@@ -75,7 +79,7 @@ def test_a_closed_loop_sends_one_on_each_connection_and_goes_on_for_its_time(ser
 
 def test_bodies_that_no_socket_takes_at_once(serve):
     with http1_load.Client(serve(pool), 4) as client:
-        run = client.closed(http1_load.request(FIELDS, BODY), upstream.tale("pool", BODY), 0.0)
+        run = client.closed(http1_load.request(FIELDS, BODY), told(BODY), 0.0)
     assert len(run.took) == 4
 
 
@@ -101,11 +105,12 @@ def test_what_waits_for_a_connection_counts_from_when_it_was_due(serve):
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", "answered by b'HTTP/1.1 404"),
+        (b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", "answered by 404 b''"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad", "b'bad' instead of"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "b'' instead of"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n" + b"y" * 99, "yyy' instead of"),
-        (None, "has closed a connection"),
+        (b"HTTP/1.1 200 OK\r\nx-odd: \x00\r\n\r\n", "this is no HTTP/1.1"),
+        (None, "has closed a connection$"),
         (b"HTTP/1.1 2", "no reply within 0.1 s"),
     ],
 )

@@ -1,44 +1,26 @@
-import pytest
-
 from bench.harness import witness
+from bench.harness.http1 import ReplyReader
+from bench.harness.upstream import Head
 
 TABLE = {"sql-lora": "sql-lora", "gpt-4": "sql-lora"}
 
 
-class TestWire:
-    class Transport:
-        def __init__(self):
-            self.written = []
+BODY = b'{"model":"gpt-4"}'
+NAMED = "X-Gateway-Model-Name: a\r\nx-gateway-model-name: b\r\nx-gateway-base-model-name: 模型".encode()
 
-        def write(self, octets):
-            self.written.append(octets)
 
-    HEAD = b"POST /v1 HTTP/1.1\r\nX-Gateway-Model-Name: a\r\nx-gateway-model-name: b\r\n"
-    BODY = b'{"model":"gpt-4"}'
+def test_a_pool_tells_what_came():
+    head = witness.fields(Head("POST", "/", NAMED))
+    (reply,) = ReplyReader().feed(witness.answer("qwen-pool", TABLE, head, BODY))
+    assert reply.body == b'{"model":"sql-lora"}'
+    assert reply.headers["x-seen-model-name"] == "a, b"
+    assert reply.headers["x-seen-base-model-name"].encode("latin-1").decode() == "模型"
+    assert (reply.headers["x-pod"], reply.headers["x-body-bytes"]) == ("qwen-1", "17")
 
-    @pytest.mark.parametrize(
-        "octets",
-        [
-            HEAD + b"content-length: 17\r\n\r\n" + BODY,
-            HEAD + b"transfer-encoding: chunked\r\n\r\n7\r\n" + BODY[:7] + b"\r\na\r\n" + BODY[7:] + b"\r\n0\r\n\r\n",
-        ],
-    )
-    @pytest.mark.parametrize("step", [1, 1000])
-    def test_requests_in_pieces(self, octets, step):
-        transport = self.Transport()
-        protocol = witness.Witness("qwen-pool", TABLE)
-        protocol.connection_made(transport)
-        for _ in range(2):
-            for start in range(0, len(octets), step):
-                protocol.data_received(octets[start : start + step])
-        first, second = transport.written
-        assert first == second
-        assert b"x-seen-model-name: a, b\r\n" in first
-        assert b"x-pod: qwen-1\r\n" in first
-        assert first.endswith(b'{"model":"sql-lora"}')
 
-    def test_a_model_of_another_pool(self):
-        assert witness.answer("phi-pool", {}, {}, self.BODY).startswith(b"HTTP/1.1 404 ")
+def test_a_model_of_another_pool():
+    assert witness.answer("phi-pool", {}, {}, BODY).startswith(b"HTTP/1.1 404 ")
 
-    def test_the_default_pool_reads_nothing(self):
-        assert b"x-pool: default\r\n" in witness.answer("default", {}, {}, b"no JSON")
+
+def test_the_default_pool_reads_nothing():
+    assert b"x-pool: default\r\n" in witness.answer("default", {}, {}, b"no JSON")

@@ -60,6 +60,23 @@ def test_truth(body, named):
     assert truth(body, spoofing.MODELS) == named
 
 
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (b"model=sql-lora&prompt=x", ("sql-lora", QWEN)),
+        (b"prompt=x&model=Qwen%2FQwen2.5-3B-Instruct", (QWEN, QWEN)),
+        (b'{"model": "sql-lora"}', ("sql-lora", QWEN)),
+        (b"prompt=x", None),
+        (b"model=nobody", None),
+        (b"model=sql-lora&model=sql-lora", None),
+        (b"\xff\x00", None),
+        (b"", None),
+    ],
+)
+def test_truth_of_a_form(body, named):
+    assert truth(body, spoofing.MODELS, form=True) == named
+
+
 class TestWithEnvoy:
     pytestmark = needs_envoy
 
