@@ -1,6 +1,7 @@
 """What all Readings have in common."""
 
 from collections import deque
+from collections.abc import MutableSequence
 from typing import Final, Protocol
 
 from bbr.refusal import Refusal
@@ -72,6 +73,22 @@ class Reading(Protocol):
         """
 
 
+# A held piece takes some 60 octets beside its own. Pieces of fewer octets than the first are joined to the one before,
+# unless that is as long as the second: each costs a copy of what it is joined to. In the mean none is shorter then.
+_TINY_PIECE_BYTES: Final = 512
+_JOINED_BYTES: Final = 4 << 10
+
+
+def add_piece(pieces: MutableSequence[bytes] | MutableSequence[bytes | memoryview], octets: bytes) -> None:
+    """Add octets to pieces that are held, at little more cost than they have themselves."""
+    if pieces and len(octets) < _TINY_PIECE_BYTES:
+        last = pieces[-1]
+        if type(last) is bytes and len(last) < _JOINED_BYTES:
+            pieces[-1] = last + octets
+            return
+    pieces.append(octets)
+
+
 class Pieces:
     """Octets that wait to be read, as they came.
 
@@ -87,7 +104,7 @@ class Pieces:
     def add(self, octets: bytes) -> None:
         """Add octets."""
         if octets:
-            self._pieces.append(octets)
+            add_piece(self._pieces, octets)
             self.size += len(octets)
 
     def next(self, limit: int) -> bytes:

@@ -2,16 +2,13 @@
 
 from typing import Final
 
+from bbr.reading.base import add_piece
 from bbr.reading.document import DocumentReading
 from bbr.reading.go_model import looked_at, text_at
 from bbr.refusal import Refusal
 
 # What is wrong with keys is no matter of the value's type.
 _KEYS_AT_FAULT: Final = ("model-duplicate", "model-spelling")
-
-# Pieces of fewer octets are joined to the one before, unless that is long; see bbr.exchange.long_body.
-_TINY_PIECE_BYTES: Final = 512
-_JOINED_BYTES: Final = 4 << 10
 
 
 class CoercedReading(DocumentReading):
@@ -35,10 +32,7 @@ class CoercedReading(DocumentReading):
         """See Reading."""
         super().feed(octets)
         self._fed_bytes += len(octets)
-        if self._kept and len(octets) < _TINY_PIECE_BYTES and len(self._kept[-1]) < _JOINED_BYTES:
-            self._kept[-1] += octets
-        else:
-            self._kept.append(octets)
+        add_piece(self._kept, octets)
 
     def work(self) -> None:
         """See Reading."""

@@ -1,17 +1,27 @@
-from bbr.reading.base import Pieces
+from bbr.reading.base import Pieces, add_piece
+
+
+def test_tiny_pieces_are_joined_to_the_one_before_unless_that_is_long() -> None:
+    pieces: list[bytes | memoryview] = []
+    for size in (1, 1, 511, 512, 3000, 511, 511, 511, 511, 1):
+        add_piece(pieces, bytes(size))
+    assert [*map(len, pieces)] == [513, 512, 3000 + 3 * 511, 512]
+    pieces.append(memoryview(b"x"))  # a part of a piece whose beginning is gone
+    add_piece(pieces, b"y")
+    assert pieces[-2:] == [b"x", b"y"]
 
 
 def test_octets_come_out_as_they_went_in() -> None:
     pieces = Pieces()
-    for octets in (b"abc", b"", b"defgh"):
+    for octets in (b"abc", b"", b"d", bytes(600), b"efg"):
         pieces.add(octets)
-    assert pieces.size == 8
+    assert pieces.size == 607
     found = []
     while pieces.size:
-        octets = pieces.next(2)
+        octets = pieces.next(500)
         found.append(octets)
         pieces.skip(len(octets))
-    assert found == [b"ab", b"c", b"de", b"fg", b"h"]
+    assert found == [b"abcd", bytes(500), bytes(100) + b"efg"]  # pieces of a few octets are joined to the one before
 
 
 def test_what_was_not_skipped_comes_again() -> None:
