@@ -20,8 +20,7 @@ class Router:
     def __init__(self, settings: Settings) -> None:
         self.sources = Sources(settings)
         self.policy = policies.policy(settings)
-        self.exchange_type = policies.exchange_type(settings)
 
     def exchange(self) -> Exchange:
         """Return an exchange over the table as it is now, whose times nobody looks at."""
-        return self.exchange_type(self.policy, self.sources.table.registry)
+        return Exchange(self.policy, self.sources.table.registry)

@@ -61,7 +61,6 @@ class Server:
         router = _router(settings)
         self.sources = router.sources
         self._policy = router.policy
-        self._exchange_type = router.exchange_type
         self.metrics = Metrics()
         self._access = access_log(settings, lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call))
         self._tracing = _tracing(settings)
@@ -195,7 +194,7 @@ class Server:
     def _new_exchange(self, call: CallFields) -> Exchange:
         kept = call if self._tracing is not None else None
         registry = self.sources.table.registry
-        exchange = self._exchange_type(self._policy, registry, observed.clock, call=kept, ended=self._ended)
+        exchange = Exchange(self._policy, registry, observed.clock, kept, self._ended)
         self.metrics.running += 1
         return exchange
 

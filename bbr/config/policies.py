@@ -3,8 +3,8 @@
 from typing import Final
 
 from bbr.config.settings import Settings
-from bbr.exchange.convention import CompatExchange, CompatReplies
-from bbr.exchange.exchange import Exchange
+from bbr.exchange.convention import Convention, Ours
+from bbr.exchange.go_router import GoRouter
 from bbr.exchange.ledger import Ledger
 from bbr.exchange.policy import Compat, Policy
 from bbr.exchange.replies import Replies
@@ -24,7 +24,7 @@ def policy(settings: Settings) -> Policy:
     if settings.include_path or settings.exclude_path:
         paths = PathFilter(settings.include_path or (), settings.exclude_path or ())
     return Policy(
-        replies=_replies(settings) if settings.compat is Compat.NONE else _compat_replies(settings),
+        replies=Replies(_convention(settings), metadata_namespace=settings.dynamic_metadata or ""),
         assume_body_mode=settings.assume_body_mode,
         ledger=Ledger(settings.max_buffered_bytes),
         max_body_bytes=settings.max_body_bytes,
@@ -42,25 +42,16 @@ def policy(settings: Settings) -> Policy:
     )
 
 
-def exchange_type(settings: Settings) -> type[Exchange]:
-    """Return what speaks for a server with these settings; chosen once, so that compatibility costs others nothing."""
-    return Exchange if settings.compat is Compat.NONE else CompatExchange
-
-
-def _replies(settings: Settings) -> Replies:
-    return Replies(
+def _convention(settings: Settings) -> Convention:
+    if settings.compat is not Compat.NONE:
+        return GoRouter(
+            model_headers=settings.model_header,
+            base_model_headers=settings.base_model_header,
+            strip_headers=settings.strip_header or (),
+        )
+    return Ours(
         model_headers=settings.model_header,
         base_model_headers=settings.base_model_header,
         strip_headers=dict.fromkeys((DESTINATION_HEADER, *(settings.strip_header or ()))),
         trust_client_headers=settings.trust_client_headers,
-        metadata_namespace=settings.dynamic_metadata or "",
-    )
-
-
-def _compat_replies(settings: Settings) -> Replies:
-    return CompatReplies(
-        model_headers=settings.model_header,
-        base_model_headers=settings.base_model_header,
-        strip_headers=settings.strip_header or (),
-        metadata_namespace=settings.dynamic_metadata or "",
     )

@@ -1,158 +1,136 @@
-"""A request's body in the modes that await an answer to each message: BUFFERED, BUFFERED_PARTIAL, STREAMED, GRPC.
+"""The side of the modes that await an answer to each message: BUFFERED, BUFFERED_PARTIAL, STREAMED, NONE, GRPC.
 
-Sans-IO. The headers have been answered by then.
+Sans-IO. The headers have been answered before the body comes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from bbr import refusal
-from bbr.exchange import replies
+from bbr.exchange.body import Body
 from bbr.exchange.long_body import LongBody
-from bbr.exchange.policy import BodyMode, OverLimit
-from bbr.exchange.request import DUPLEX, NOTHING, Owed, Phase, Request
+from bbr.exchange.phases import DECIDING, PASSING
+from bbr.exchange.policy import BodyMode, OverLimit, Policy
+from bbr.exchange.request import Owed, Request
+from bbr.exchange.side import NOTHING, Side, finish
 from bbr.exchange.verdict import Outcome
-from bbr.pb.ext_proc_pb2 import HttpBody
 from bbr.refusal import Refusal
-from bbr.rpc.status import StatusCode
 
 
-class AwaitedRequest(Request):
-    """Answers for the other body modes."""
+class Awaited(Side):
+    """Answers for one of these modes."""
 
-    __slots__ = ()
+    def __init__(self, mode: int) -> None:
+        self._streamed = mode == BodyMode.STREAMED
+        self._partial = mode == BodyMode.BUFFERED_PARTIAL
 
-    def _awaited_body(self, body: HttpBody) -> Sequence[bytes]:
-        mode = self._mode
-        if mode == BodyMode.GRPC:
-            return (replies.grpc_message(body, response=False),)
-        self._check_headers_came()
-        octets, ended = body.body, body.end_of_stream
-        self.verdict.body_bytes += len(octets)
-        if self._phase == Phase.DONE or self._owed:
-            return self._fault(StatusCode.FAILED_PRECONDITION, "body-twice", "request_body came after its end")
-        if self._phase == Phase.PASSING:
-            self._drop()
-            return (self._replies.stripped_body(),)
-        self._phase = Phase.READING
-        if self.verdict.body_bytes > self._policy.max_body_bytes:
-            return (self._awaited_over_limit(),)
-        self._piece_count += 1
-        # In BUFFERED one message is the whole body, even without end_of_stream (a body that ends by trailers).
-        owed = Owed.BODY
-        if mode == BodyMode.STREAMED and not (ended and self._piece_count == 1):
-            owed = Owed.LATE if ended else Owed.NOTHING
-        elif mode == BodyMode.BUFFERED_PARTIAL and not ended:
-            owed = Owed.PARTIAL
-        if self._long is not None or self.verdict.body_bytes > self._policy.stream_threshold_bytes:
-            return self._awaited_long(self._long or self._lengthen(), octets, owed)
-        self._keep(octets)
-        if not owed:
-            self._hold(self.verdict.body_bytes)
-        return (self._awaited_answer(owed, self._whole),)
+    def patience_seconds(self, policy: Policy) -> float:
+        """See Side."""
+        return policy.buffered_wait_seconds
 
-    def _awaited_trailers(self) -> Sequence[bytes]:
-        self._check_headers_came()
-        if self._owed:
-            return self._fault(StatusCode.FAILED_PRECONDITION, "trailers-early", "request_trailers came too early")
-        if self._phase == Phase.READING:
-            if self._long is not None and self.verdict.body_bytes:
-                return self._await(self._long, Owed.TRAILERS)
-            if self.verdict.body_bytes:
-                return (self._awaited_answer(Owed.TRAILERS, self._whole),)
-            self.verdict.outcome = Outcome.NO_BODY
-        self._finish_request()
-        return (self._replies.request_trailers,)
+    def open(self, request: Request) -> Sequence[bytes]:
+        """See Side: no body comes before the answer, which strips, in case none follows."""
+        return (request.replies.stripped(),)
 
-    def _awaited_over_limit(self) -> bytes:
-        if self._policy.over_limit is OverLimit.REJECT:
-            raise refusal.body_too_large(self._policy.max_body_bytes)
-        self._drop()
-        return self._replies.stripped_body(self._decide(Phase.PASSING, Outcome.OVER_LIMIT))
-
-    def _awaited_long(self, long: LongBody, octets: bytes, owed: str) -> Sequence[bytes]:
-        """Take a piece of a body that is read as it comes; if it is the last one, `work` has its answer."""
-        long.feed(octets)
+    def read(self, request: Request, body: Body, octets: bytes, ended: bool) -> Sequence[bytes]:
+        """See Side: a short body is answered at once, a long one when `work` has read it."""
+        first = not body.began
+        body.began = True
+        if body.size + len(octets) > request.policy.max_body_bytes:
+            return (_over_limit(request, body),)
+        long = body.add(octets)
+        owed = self._owed(first, ended)
         if owed:
-            return self._await(long, owed)
-        self._settle()
-        return (self._replies.stripped_body(),)
+            return (_answer(request, body, owed),) if long is None else _wait(request, body, long, owed)
+        # One of several pieces in STREAMED: each goes upstream at our answer, on the route chosen long ago.
+        body.settle()
+        return (request.replies.stripped_body(),)
 
-    def _await(self, long: LongBody, owed: str) -> Sequence[bytes]:
-        self._owed = owed
-        long.close()
-        self._settle()
+    def end(self, request: Request, body: Body) -> Sequence[bytes]:
+        """See Side."""
+        if not body.size:
+            # HEADERS and trailers without DATA: no body message was ever due.
+            request.verdict.outcome = Outcome.NO_BODY
+            finish(request, body)
+            return (request.replies.request_trailers,)
+        # Only STREAMED comes here: what came before the trailers is upstream already, so it can be routed no more.
+        if body.long is not None:
+            return _wait(request, body, body.long, Owed.TRAILERS)
+        return (_answer(request, body, Owed.TRAILERS),)
+
+    def work(self, request: Request, body: Body) -> Sequence[bytes]:
+        """See Side."""
+        if body.long is None:
+            return NOTHING
+        try:
+            read = body.long.work()
+        except Refusal:
+            read = True  # the result raises it again
+        if not read:
+            body.settle()
+            return NOTHING
+        if request.owed:
+            return (_answer(request, body, request.owed),)
+        request.resolve(body)  # what is refused before its end, or may pass
+        request.phase = PASSING
+        body.drop()
         return NOTHING
 
-    def _awaited_work(self, long: LongBody) -> Sequence[bytes]:
-        try:
-            if not long.work():
-                return NOTHING
-        except Refusal as refused:
-            if self._owed == Owed.PARTIAL:  # of what it might have been, the cut says nothing
-                return (self._awaited_answer(self._owed, _raising(refused)),)
-            outcome = self._excuse(refused)
-            if outcome is None:
-                raise
-            if self._owed:
-                return (self._awaited_answer(self._owed, _raising(refused)),)
-            self._decide(Phase.PASSING, outcome)
-            self._drop()
-            return NOTHING
-        return (self._awaited_answer(self._owed, lambda: self._model_of_long(long)),)
+    def pass_on(self, request: Request, octets: bytes, ended: bool) -> Sequence[bytes]:
+        """See Side."""
+        return (request.replies.stripped_body(),)
 
-    def _awaited_answer(self, owed: str, read: Callable[[], str | None]) -> bytes:
-        """Return the answer that a piece of a body gets; with `read`, the model that the whole names."""
-        if owed == Owed.NOTHING:
-            # One of several pieces in STREAMED: each goes upstream at our answer, on the route chosen long ago.
-            return self._replies.stripped_body()
-        if owed == Owed.BODY:
-            route = self._resolve(read)
-            self._finish_request()
-            return self._replies.route_body(*route) if route else self._replies.stripped_body(self.verdict.outcome)
-        if owed == Owed.PARTIAL:
-            return self._partial_answer(read)
-        self._resolve_late(read)
-        self._finish_request()
-        if owed == Owed.TRAILERS:
-            return self._replies.request_trailers
-        return self._replies.stripped_body(self.verdict.outcome)
-
-    def _partial_answer(self, read: Callable[[], str | None]) -> bytes:
-        """Answer a body that was cut at the gateway's buffer or ended by trailers, which nobody can tell apart.
-
-        What may follow goes upstream unread, so it is never routed: a document can be whole in the part that is seen.
-        """
-        try:
-            if not self._resolve(read):
-                self._finish_request()
-                return self._replies.stripped_body(self.verdict.outcome)
-        except Refusal:
-            pass  # of what it might have been, the cut says nothing
-        raise refusal.body_cut_off(self.verdict.body_bytes)
-
-    def _resolve_late(self, read: Callable[[], str | None]) -> None:
-        """Read a body when its request can be routed no more; refuse it if it named a model."""
-        if self._resolve(read):
-            raise refusal.body_in_pieces()
-
-    def _check_headers_came(self) -> None:
-        """Refuse a request of which a gateway that speaks today's protocol shows us the body and not the headers.
-
-        A client's own routing headers have then chosen the route. Gateways that tell no body mode, and the Go routers'
-        test scripts, may begin with the body.
-        """
-        if self._phase == Phase.START and self._told_mode:
-            raise refusal.headers_not_sent()
-
-    def _request_is_over(self) -> None:
-        """Wait no longer for a body that would have come by now: HEADERS and trailers have no other end."""
-        if self._mode != DUPLEX and self._phase == Phase.READING:
-            self._decide(Phase.PASSING, Outcome.NO_BODY)
-            self._drop()
+    def _owed(self, first: bool, ended: bool) -> str:
+        """Return what is owed for a piece."""
+        if self._streamed and not (first and ended):
+            return Owed.LATE if ended else Owed.NOTHING
+        # In BUFFERED one message is the whole body, even without end_of_stream (a body that ends by trailers).
+        return Owed.PARTIAL if self._partial and not ended else Owed.BODY
 
 
-def _raising(refused: Refusal) -> Callable[[], str | None]:
-    def read() -> str | None:
-        raise refused
+def _over_limit(request: Request, body: Body) -> bytes:
+    if request.policy.over_limit is OverLimit.REJECT:
+        raise refusal.body_too_large(request.policy.max_body_bytes)
+    request.phase = PASSING
+    request.verdict.outcome = Outcome.OVER_LIMIT
+    body.drop()
+    return request.replies.stripped_body(Outcome.OVER_LIMIT)
 
-    return read
+
+def _wait(request: Request, body: Body, long: LongBody, owed: str) -> Sequence[bytes]:
+    """Owe the answer until the body has been read."""
+    request.owed = owed
+    request.phase = DECIDING
+    long.close()
+    body.settle()
+    return NOTHING
+
+
+def _answer(request: Request, body: Body, owed: str) -> bytes:
+    """Return the answer to the message that ended a body, which has been read."""
+    if owed == Owed.PARTIAL:
+        _check_partial(request, body)
+        routing = None
+    else:
+        routing = request.resolve(body)
+        if routing is not None and owed != Owed.BODY:
+            raise refusal.body_in_pieces()  # it can be routed no more
+    finish(request, body)
+    if owed == Owed.TRAILERS:
+        return request.replies.request_trailers
+    if routing is None:
+        return request.replies.stripped_body(request.verdict.outcome)
+    return request.replies.route_body(routing)
+
+
+def _check_partial(request: Request, body: Body) -> None:
+    """Refuse a body that was cut at the gateway's buffer or ended by trailers, which nobody can tell apart.
+
+    What may follow goes upstream unread, so it is never routed: a document can be whole in the part that is seen. One
+    that names no model there passes.
+    """
+    try:
+        if request.resolve(body) is None:
+            return
+    except Refusal:
+        pass  # of what it might have been, the cut says nothing
+    raise refusal.body_cut_off(body.size)

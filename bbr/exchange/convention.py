@@ -1,26 +1,21 @@
-"""The answers of the Go routers where ours differ on purpose (--compat), for whoever builds on them.
+"""What a gateway's users expect of a router: how it reads a model, and what its answers are made of.
 
-Sans-IO. Theirs are: Content-Length in the header answer of FULL_DUPLEX_STREAMED, so that it waits for the body's end;
-header values without append_action; no header of a client's removed; a model that is no string as the text that Go
-makes of it, looked up without the blanks around it; an empty base model header for what is not in the table; errors as
-plain text. What they don't have (forms, encodings, limits, deadlines) stays as it is, and so does what would be a hole:
-of two `model` fields none is chosen, and a name that can't stand in a header is refused.
+Pure. Chosen once for a server. `Ours` is the router's own; that of the Go routers is in bbr.exchange.go_router.
 """
 
-from collections.abc import Iterable, Sequence
-from functools import cached_property
-from typing import Final, cast
+import abc
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
-from bbr.exchange import replies
-from bbr.exchange.exchange import Exchange
-from bbr.exchange.long_body import LongBody
-from bbr.exchange.replies import Replies
-from bbr.exchange.request import DUPLEX
-from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
+import orjson
+
+from bbr.headers import BASE_MODEL_HEADER, DESTINATION_HEADER, MODEL_HEADER
 from bbr.models import routing
 from bbr.models.registry import Registry
-from bbr.models.routing import UnknownModel
+from bbr.models.routing import Route, Rules
 from bbr.pb.ext_proc_pb2 import (
+    BodyResponse,
     CommonResponse,
     HeaderMutation,
     HeadersResponse,
@@ -28,41 +23,89 @@ from bbr.pb.ext_proc_pb2 import (
     HeaderValueOption,
     HttpStatus,
     ImmediateResponse,
-    ProcessingResponse,
     TrailersResponse,
 )
-from bbr.reading.coerced import CoercedReading
-from bbr.reading.go_model import read_model
+from bbr.reading import name as model_name
+from bbr.reading.base import Reading
+from bbr.reading.document import DocumentReading
 from bbr.reading.head import Dialect
+from bbr.reading.header_names import NO_NAMES, GuardedNames
 from bbr.refusal import Refusal
 
-_OUR_PREFIX: Final = "The request body is not valid JSON: "
-
-# The names of errors in the Go routers; others have none there.
-_ERROR_CODES: Final = {
-    400: "BadRequest",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "NotFound",
-    429: "ResourceExhausted",
-    503: "ServiceUnavailable",
-}
-
-# What the verdict's reason says of a `model` that is empty, which is no refusal here.
-EMPTY_MODEL: Final = "model-empty"
-
-# A router without a ConfigMap: nothing is known.
-_EMPTY: Final = Registry(identity=False)
+# Anthropic's error types for the statuses that it gives a name of their own.
+_ANTHROPIC_TYPES: Final = {404: "not_found_error", 413: "request_too_large", 504: "timeout_error"}
 
 
-class CompatReplies(Replies):
-    """The Go routers' answers.
+class Convention(abc.ABC):
+    """What differs from router to router. bbr.exchange.replies encodes the messages, and keeps them.
+
+    Attributes:
+        tells_length: the header answer of FULL_DUPLEX_STREAMED tells the body's length, so it waits for the body's end.
+        guarded: the names of headers that are removed or set, which a client may say in no spelling.
+    """
+
+    tells_length = False
+    guarded: GuardedNames = NO_NAMES
+
+    @abc.abstractmethod
+    def removing_also(self, names: Sequence[str]) -> "Convention":
+        """Return the same convention, which removes headers by these names from every request too."""
+
+    @abc.abstractmethod
+    def read_model(self, octets: bytes, max_model_bytes: int) -> str | None:
+        """Return the model that a whole JSON body names, or None.
+
+        Raises:
+            Refusal: it is no JSON, or the model is not usable.
+        """
+
+    @abc.abstractmethod
+    def open_document(self, max_model_bytes: int) -> Reading:
+        """Return what reads a JSON body that is too long to be read in one piece."""
+
+    @abc.abstractmethod
+    def route(self, registry: Registry, rules: Rules, name: str) -> Route:
+        """Route a request that names a model.
+
+        Raises:
+            Refusal: see bbr.models.routing.route.
+        """
+
+    @abc.abstractmethod
+    def unread_headers(self) -> HeadersResponse:
+        """Return the answer to the headers of a request that goes on unread, or of which the body is awaited."""
+
+    @abc.abstractmethod
+    def headers(self, model: str | None, base_model: str | None, size: int | None) -> HeadersResponse:
+        """Return the answer to the headers of a request that is decided; without a base model it is not routed.
+
+        `size` is the body's, for who tells it; None if it has not ended, or by trailers.
+        """
+
+    @abc.abstractmethod
+    def body(self, model: str | None, base_model: str | None) -> BodyResponse:
+        """Return the answer to the body of a request that is decided; without a base model it is not routed."""
+
+    @abc.abstractmethod
+    def trailers(self) -> TrailersResponse:
+        """Return the answer to trailers."""
+
+    @abc.abstractmethod
+    def error(self, refusal: Refusal, dialect: Dialect) -> ImmediateResponse:
+        """Return the error for a refusal."""
+
+
+class Ours(Convention):
+    """The router's own convention: no header of a client's routes.
+
+    Each answer that sets or removes headers carries clear_route_cache: without it Envoy keeps the route that it chose
+    by the client's own headers.
 
     Args:
         model_headers: the names that get the requested model.
         base_model_headers: the names that get its base model.
-        strip_headers: headers of the client's that are removed from every request; none, as theirs.
-        metadata_namespace: see Replies.
+        strip_headers: other headers of the client's that are removed from every request.
+        trust_client_headers: leave the client's own routing headers in requests that name no model.
     """
 
     def __init__(
@@ -70,124 +113,93 @@ class CompatReplies(Replies):
         *,
         model_headers: Sequence[str] = (MODEL_HEADER,),
         base_model_headers: Sequence[str] = (BASE_MODEL_HEADER,),
-        strip_headers: Iterable[str] = (),
-        metadata_namespace: str = "",
+        strip_headers: Iterable[str] = (DESTINATION_HEADER,),
+        trust_client_headers: bool = False,
     ) -> None:
-        super().__init__(
-            model_headers=model_headers,
-            base_model_headers=base_model_headers,
-            strip_headers=strip_headers,
-            trust_client_headers=True,
-            metadata_namespace=metadata_namespace,
+        self._model_headers = tuple(model_headers)
+        self._base_model_headers = tuple(base_model_headers)
+        # The usual names route wherever a route still has them, so no client may say them, whatever names are set.
+        own = {name.lower() for name in (*model_headers, *base_model_headers)}
+        unset = tuple(name for name in (MODEL_HEADER, BASE_MODEL_HEADER) if name.lower() not in own)
+        others = tuple(strip_headers)
+        self._removed = (*unset, *others)  # beside those that are set
+        self._stripped = others if trust_client_headers else (*model_headers, *base_model_headers, *self._removed)
+        self.guarded = GuardedNames(others if trust_client_headers else (*own, *self._removed))
+
+    def removing_also(self, names: Sequence[str]) -> "Ours":
+        """See Convention."""
+        other = copy.copy(self)
+        other._removed = (*self._removed, *names)
+        other._stripped = (*self._stripped, *names)
+        return other
+
+    def read_model(self, octets: bytes, max_model_bytes: int) -> str | None:
+        """See Convention: one string, or none."""
+        return model_name.read_model(octets, max_model_bytes)
+
+    def open_document(self, max_model_bytes: int) -> Reading:
+        """See Convention."""
+        return DocumentReading(max_model_bytes, 0)
+
+    def route(self, registry: Registry, rules: Rules, name: str) -> Route:
+        """See Convention."""
+        return routing.route(registry, rules, name)
+
+    def unread_headers(self) -> HeadersResponse:
+        """See Convention: stripped."""
+        return HeadersResponse(response=self._common(None, None))
+
+    def headers(self, model: str | None, base_model: str | None, size: int | None) -> HeadersResponse:
+        """See Convention."""
+        return HeadersResponse(response=self._common(model, base_model))
+
+    def body(self, model: str | None, base_model: str | None) -> BodyResponse:
+        """See Convention."""
+        return BodyResponse(response=self._common(model, base_model))
+
+    def trailers(self) -> TrailersResponse:
+        """See Convention: what a client may not say is removed here too; an upstream may take trailers for headers."""
+        return TrailersResponse(header_mutation=self._common(None, None).header_mutation)
+
+    def error(self, refusal: Refusal, dialect: Dialect) -> ImmediateResponse:
+        """See Convention: in the shape of the client's API, with `bbr:<reason>` as details for the gateway's log."""
+        error = _anthropic_error(refusal) if dialect is Dialect.ANTHROPIC else _openai_error(refusal)
+        return immediate(refusal.status, orjson.dumps(error), f"bbr:{refusal.reason}", refusal.headers)
+
+    def _common(self, model: str | None, base_model: str | None) -> CommonResponse:
+        if model is None or base_model is None:
+            if not self._stripped:
+                return CommonResponse()
+            return CommonResponse(header_mutation=HeaderMutation(remove_headers=self._stripped), clear_route_cache=True)
+        headers = [(name, model.encode()) for name in self._model_headers]
+        headers += [(name, base_model.encode()) for name in self._base_model_headers]
+        mutation = HeaderMutation(set_headers=_overwrite(headers), remove_headers=self._removed)
+        return CommonResponse(header_mutation=mutation, clear_route_cache=True)
+
+
+def immediate(status: int, body: bytes, details: str, headers: Sequence[tuple[str, bytes]] = ()) -> ImmediateResponse:
+    """Return an answer of the router's own, in JSON, with `details` for the gateway's log."""
+    return ImmediateResponse(
+        status=HttpStatus(code=status),
+        headers=HeaderMutation(set_headers=_overwrite([("content-type", b"application/json"), *headers])),
+        body=body,
+        details=details,
+    )
+
+
+def _overwrite(headers: Iterable[tuple[str, bytes]]) -> Iterator[HeaderValueOption]:
+    # Envoy 1.40 overwrites whatever append_action says; other gateways append unless told. Only raw_value is read.
+    for key, value in headers:
+        yield HeaderValueOption(
+            header=HeaderValue(key=key, raw_value=value), append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
         )
 
-    @cached_property
-    def request_trailers(self) -> bytes:
-        """Answer request_trailers."""
-        trailers = TrailersResponse()
-        if self._strip_headers:
-            trailers.header_mutation.remove_headers.extend(self._strip_headers)
-        return ProcessingResponse(request_trailers=trailers).SerializeToString()
 
-    def streamed(
-        self,
-        size: int | None,
-        outcome: str,
-        model: str | None = None,
-        base_model: str | None = None,
-        requested: str | None = None,
-    ) -> bytes:
-        """Answer request_headers once the body has been read, of which `size` octets follow; None if trailers do too.
-
-        With a base model it sets the routing headers.
-        """
-        common = self._stripping() if model is None or base_model is None else self._routing(model, base_model)
-        if size is not None:
-            common.header_mutation.set_headers.append(_set("Content-Length", str(size).encode()))
-        answer = ProcessingResponse(request_headers=HeadersResponse(response=common))
-        return self._encode(answer, outcome, requested or model, base_model)
-
-    def refuse(self, refusal: Refusal, dialect: Dialect = Dialect.OPENAI, model: str | None = None) -> bytes:
-        """Return the ImmediateResponse for a refusal: one line of text."""
-        code = _ERROR_CODES.get(refusal.status) or ("Internal" if refusal.status >= 500 else "BadRequest")
-        message = refusal.message
-        if refusal.code == "invalid_json":
-            message = f"failed to parse request body: {message.removeprefix(_OUR_PREFIX)}"
-        immediate = ImmediateResponse(
-            status=HttpStatus(code=refusal.status), body=f"inference error: {code} - {message}".encode()
-        )
-        if refusal.headers:
-            immediate.headers.set_headers.extend(_set(*field) for field in refusal.headers)
-        return self._encode(ProcessingResponse(immediate_response=immediate), refusal.reason, model)
-
-    def _stripped(self, outcome: str = "") -> bytes:
-        return self._encode(ProcessingResponse(request_headers=self._empty()), outcome)
-
-    def _stripped_unbuffered(self, outcome: str = "") -> bytes:
-        answer = ProcessingResponse(request_headers=self._empty())
-        replies.unbuffer(answer)
-        return self._encode(answer, outcome)
-
-    def _empty(self) -> HeadersResponse:
-        return HeadersResponse(response=self._stripping()) if self._strip_headers else HeadersResponse()
-
-    def _stripping(self) -> CommonResponse:
-        return CommonResponse(
-            header_mutation=HeaderMutation(remove_headers=self._strip_headers), clear_route_cache=True
-        )
-
-    def _routing(self, model: str, base_model: str) -> CommonResponse:
-        # Their plugin that sets the model has nothing to set if it is empty; the other one sets what it has found.
-        headers = [_set(name, model.encode()) for name in self._model_headers if model]
-        headers += [_set(name, base_model.encode()) for name in self._base_model_headers]
-        common = self._stripping()
-        common.header_mutation.set_headers.extend(headers)
-        return common
+def _openai_error(refusal: Refusal) -> dict[str, object]:
+    error = {"message": refusal.message, "type": refusal.type, "param": refusal.param, "code": refusal.code}
+    return {"error": error}
 
 
-class CompatExchange(Exchange):
-    """An exchange that reads models as the Go routers do. Its policy's replies are CompatReplies."""
-
-    __slots__ = ()
-
-    def _read_model(self, body: bytes) -> str | None:
-        return read_model(body, self._policy.max_model_bytes)
-
-    def _lengthen(self) -> LongBody:
-        self._long = LongBody(CoercedReading(self._policy.max_model_bytes), kept=self._mode == DUPLEX)
-        for piece in self._pieces:
-            self._long.feed(piece)
-        self._pieces = []
-        return self._long
-
-    def _routed(self, name: str) -> tuple[str, ...]:
-        self.verdict.model = name
-        if not name:
-            self.verdict.reason = EMPTY_MODEL
-        asked = name.strip()
-        rules = self._policy.rules
-        empty = self._registry.identity and rules.unknown_model is UnknownModel.EMPTY
-        route = routing.route(_EMPTY if empty else self._registry, rules, asked)
-        return self._told(route._replace(model=name) if route.model == asked else route)
-
-    def _duplex_answer(self, *, end_of_stream: bool) -> list[bytes]:
-        body = self._take_body()
-        route = self._resolve(lambda: self._model_of_whole(body))
-        headers = self._streamed(len(body) if end_of_stream else None, route)
-        self._finish_request()
-        return [headers, *replies.request_body(body, end_of_stream=end_of_stream)]
-
-    def _duplex_read(self, long: LongBody) -> bytes | None:
-        if not (long.work() or long.settled):
-            return self._over_limit(long)
-        route = self._resolve(lambda: self._model_of_long(long))
-        long.open()
-        return self._streamed(None if self._by_trailers else self.verdict.body_bytes, route)
-
-    def _streamed(self, size: int | None, route: tuple[str, ...] | None) -> bytes:
-        made = cast(CompatReplies, self._replies)
-        return made.streamed(size, self.verdict.outcome, *(route or ()))
-
-
-def _set(key: str, value: bytes) -> HeaderValueOption:
-    return HeaderValueOption(header=HeaderValue(key=key, raw_value=value))
+def _anthropic_error(refusal: Refusal) -> dict[str, object]:
+    kind = _ANTHROPIC_TYPES.get(refusal.status) or ("api_error" if refusal.status >= 500 else "invalid_request_error")
+    return {"type": "error", "error": {"type": kind, "message": refusal.message}}

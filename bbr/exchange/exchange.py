@@ -1,6 +1,6 @@
 """One HTTP request's ext_proc conversation: encoded ProcessingRequests in, encoded ProcessingResponses out.
 
-Sans-IO: never blocks, logs, counts or reads a clock. What came of the request is left in `Exchange.verdict`.
+Sans-IO: never blocks, logs, counts or reads a clock of its own. What came of the request is left in `Exchange.verdict`.
 
 The request's way, for a gateway in FULL_DUPLEX_STREAMED (left) and in the modes that await an answer to each message:
 
@@ -9,32 +9,33 @@ The request's way, for a gateway in FULL_DUPLEX_STREAMED (left) and in the modes
     its end           route, or strip; the body;     -
                       or an error
 
-A short JSON body is read when it has ended. Any other is read as it comes (a LongBody), half a millisecond at a time,
-and in full duplex the answer leaves as soon as the model is known; the body follows as far as it has been read.
+bbr.exchange.phases has the table of what each message does; here is how. An exchange has three parts: the body
+(bbr.exchange.body: what is held of it), the side (what the gateway's body mode wants: bbr.exchange.duplex,
+bbr.exchange.awaited) and the convention (bbr.exchange.convention: how models are read, and of what answers are made).
 
 A request that is not read (an upgrade, gRPC, another content type) or has no body is stripped at its headers, or routed
 if its URL names a model; its body goes back piece by piece. "Strip" removes the routing headers that a client may have
-sent. DESIGN.md tells which behaviour of Envoy makes each answer what it is.
+sent. docs/design/exchange.md tells which behaviour of Envoy makes each answer what it is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from google.protobuf.message import DecodeError
 
 from bbr import refusal
-from bbr.exchange import replies
-from bbr.exchange.awaited import AwaitedRequest
-from bbr.exchange.duplex import DuplexRequest
-from bbr.exchange.long_body import LongBody
+from bbr.exchange import phases, replies
+from bbr.exchange.awaited import Awaited
+from bbr.exchange.body import Body
+from bbr.exchange.duplex import Duplex
+from bbr.exchange.phases import DECIDING, DONE, PASSING, READING, START, STREAMING, Act
 from bbr.exchange.policy import BodyMode, OverLimit, Policy
-from bbr.exchange.request import DUPLEX, NOTHING, Phase
-from bbr.exchange.times import Clock, stopped
-from bbr.exchange.verdict import Outcome
-from bbr.models.listing import ModelsList, asked_for
+from bbr.exchange.request import Request
+from bbr.exchange.side import NOTHING, Side
+from bbr.exchange.times import Clock, Times, stopped
+from bbr.exchange.verdict import Outcome, Verdict
 from bbr.models.registry import Registry
-from bbr.pb.ext_proc_pb2 import HttpBody, HttpHeaders, HttpTrailers, ProcessingRequest
-from bbr.reading.head import Head, read_head
+from bbr.pb.ext_proc_pb2 import ProcessingRequest
 from bbr.reading.kinds import open_reading
 from bbr.reading.name import BodyKind
 from bbr.refusal import Refusal
@@ -44,11 +45,12 @@ from bbr.rpc.status import OK, Status, StatusCode
 _JSON: Final = BodyKind.JSON
 _OTHER: Final = BodyKind.OTHER
 _PENDING: Final = Outcome.PENDING
-
+_NO_BODY: Final = Outcome.NO_BODY
+_DUPLEX: Final = BodyMode.FULL_DUPLEX_STREAMED
 _KNOWN_MODES: Final = frozenset(BodyMode)
-
-# What a message with a piece of a body may have beside it.
-_MESSAGE_OVERHEAD_BYTES: Final = 64 << 10
+# A body in these is never read.
+_UNREAD_MODES: Final = frozenset((BodyMode.NONE, BodyMode.GRPC))
+_BUFFERING_MODES: Final = frozenset((BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL))
 
 
 class CallFields(Protocol):
@@ -58,7 +60,7 @@ class CallFields(Protocol):
         """Return the value of the first field with a name, in small letters; None without one."""
 
 
-class Exchange(DuplexRequest, AwaitedRequest):
+class Exchange:
     """One ext_proc stream.
 
     Args:
@@ -74,22 +76,52 @@ class Exchange(DuplexRequest, AwaitedRequest):
         call: see above.
         end: once set, the status to end the RPC with, after the messages already returned; later messages are ignored.
         pending: `work` has something to do.
+        body_mode: how the gateway sends the body, as a BodyMode or another number; None before the first message.
     """
 
-    __slots__ = ("_ended", "call")
+    __slots__ = (
+        "_acts",
+        "_body",
+        "_ended",
+        "_request",
+        "_response_mode",
+        "_side",
+        "body_mode",
+        "call",
+        "end",
+        "pending",
+        "times",
+        "verdict",
+    )
 
     def __init__(
         self,
         policy: Policy,
         registry: Registry,
         clock: Clock = stopped,
-        *,
         call: CallFields | None = None,
         ended: "Callable[[Exchange], None] | None" = None,
     ) -> None:
-        super().__init__(policy, registry, clock)
+        self.verdict = Verdict()
+        self.times = Times(clock)
         self.call = call
+        self.end: Status | None = None
+        self.pending = False
+        self.body_mode: int | None = None
         self._ended = ended
+        self._request = Request(policy, registry, self.verdict)
+        # The first message brings these, and the body the first that tells of one.
+        self._acts: _Acts
+        self._response_mode: int
+        self._side: Side
+        self._body: Body
+
+    def request_field(self, name: str) -> str:
+        """Return a field of the request's header section, by its name in small letters; "" if it is not there.
+
+        For logs and traces: octets that are no ASCII stand in it as \\x escapes.
+        """
+        return self._request.field(name)
 
     def receive(self, message: bytes) -> Sequence[bytes]:
         """Take the next ProcessingRequest and return the ProcessingResponses it calls for, in order.
@@ -100,27 +132,25 @@ class Exchange(DuplexRequest, AwaitedRequest):
         if self.end is not None:
             return NOTHING  # Envoy may have sent more before it saw our ImmediateResponse
         times = self.times
-        if times.decided is not None:
-            return self._receive(message)
-        times.start()
-        answers = self._receive(message)
-        if self.verdict.outcome is not _PENDING:
-            times.decide()
-        return answers
-
-    def _receive(self, message: bytes) -> Sequence[bytes]:
+        if times.decided is None:
+            times.since = times.clock()
+        answers: Sequence[bytes]
         try:
             request = ProcessingRequest.FromString(message)
-            if self._mode is None:
+            if self.body_mode is None:
                 self._begin(request)
             if request.observability_mode:
-                self._finish_request(Outcome.OBSERVED)
-                return NOTHING
-            return self._answer(request)
+                self._finish(Outcome.OBSERVED)
+                answers = NOTHING
+            else:
+                answers = self._acts[self._request.phase][request.WhichOneof("request")](self, request)
         except DecodeError:
-            return self._fault(StatusCode.INVALID_ARGUMENT, "undecodable-message", "not a ProcessingRequest")
+            answers = self._fault(StatusCode.INVALID_ARGUMENT, "undecodable-message", "not a ProcessingRequest")
         except Refusal as refused:
-            return self._refuse(refused)
+            answers = self._refuse(refused)
+        if times.decided is None and self.verdict.outcome is not _PENDING:
+            times.decide()
+        return answers
 
     def work(self) -> Sequence[bytes]:
         """Do a bit of what is pending, about half a millisecond's, and return the ProcessingResponses that came of it.
@@ -128,28 +158,23 @@ class Exchange(DuplexRequest, AwaitedRequest):
         Not to be called while the answers that it has given wait for a slow peer: what they carry is then held here,
         within the bounds of the ledger.
         """
-        long = self._long
-        if not self.pending or long is None:
+        if not self.pending:
             return NOTHING
         times = self.times
-        if times.decided is not None:
-            return self._work(long)
-        times.start()
-        answers = self._work(long)
-        if self.verdict.outcome is _PENDING:
-            times.pause()
-        else:
-            times.decide()
-        return answers
-
-    def _work(self, long: LongBody) -> Sequence[bytes]:
+        if times.decided is None:
+            times.since = times.clock()
+        answers: Sequence[bytes]
         try:
-            work = self._duplex_work if self._mode == DUPLEX else self._awaited_work
-            answers = work(long)
-            self._settle()
-            return answers
+            answers = self._side.work(self._request, self._body)
+            self.pending = self._body.pending
         except Refusal as refused:
-            return self._refuse(refused)
+            answers = self._refuse(refused)
+        if times.decided is None:
+            if self.verdict.outcome is _PENDING:
+                times.busy_seconds += times.clock() - times.since
+            else:
+                times.decide()
+        return answers
 
     def expect(self, size: int) -> Sequence[bytes]:
         """Take note that a long message of `size` octets has begun, and return the answers that this calls for.
@@ -157,22 +182,20 @@ class Exchange(DuplexRequest, AwaitedRequest):
         What it carries is reserved before it is held; if there is no room, or it is too large, the request is refused
         now (see `end`).
         """
-        if self.end is not None or self._phase in (Phase.START, Phase.DONE):
+        phase = self._request.phase
+        if self.end is not None or phase in (START, DONE):
             return NOTHING
+        awaited = phase in (READING, DECIDING)
         try:
-            if self._phase == Phase.READING:
-                room = self._policy.max_body_bytes + _MESSAGE_OVERHEAD_BYTES
-                if self._policy.over_limit is OverLimit.REJECT and self.verdict.body_bytes + size > room:
-                    raise refusal.body_too_large(self._policy.max_body_bytes)
-            in_flight = self._mode == DUPLEX and self._phase != Phase.READING
-            self._hold(self._held_bytes() + size, in_flight=in_flight)
+            self._body.expect(size, read=awaited, in_flight=self.body_mode == _DUPLEX and not awaited)
         except Refusal as refused:
             return self._refuse(refused)
         return NOTHING
 
     def over(self) -> None:
         """Let go of everything, and report: the stream is over, however it ended. Called once."""
-        self._drop()
+        if self._request.phase != DONE:
+            self._finish(self.verdict.outcome)
         if self._ended is not None:
             self._ended(self)
 
@@ -185,23 +208,23 @@ class Exchange(DuplexRequest, AwaitedRequest):
         """
         if self.pending:
             return None  # it is we who are awaited
-        if self._phase == Phase.READING:
-            duplex = self._mode == DUPLEX
-            return self._policy.duplex_idle_seconds if duplex else self._policy.buffered_wait_seconds
-        if self._phase == Phase.STREAMING or self._mode is None:
-            return self._policy.duplex_idle_seconds
-        return None
+        phase = self._request.phase
+        if phase in (READING, STREAMING):
+            return self._side.patience_seconds(self._request.policy)
+        return self._request.policy.duplex_idle_seconds if self.body_mode is None else None
 
     def expire(self) -> Sequence[bytes]:
         """Answer for a message that did not come in time: 408, or an error status if there never was a request."""
-        self.times.start()
+        times = self.times
+        times.since = times.clock()
+        phase = self._request.phase
         answers: Sequence[bytes]
-        if self._phase in (Phase.READING, Phase.STREAMING):
-            answers = self._refuse(refusal.body_timeout(self.patience_seconds or 0))
+        if phase in (READING, STREAMING):
+            answers = self._refuse(refusal.body_timeout(self._side.patience_seconds(self._request.policy)))
         else:
             answers = self._fault(StatusCode.DEADLINE_EXCEEDED, "silent-stream", "no message came in time")
-        if self.times.decided is None:
-            self.times.decide()
+        if times.decided is None:
+            times.decide()
         return answers
 
     def finish(self) -> Status:
@@ -212,97 +235,47 @@ class Exchange(DuplexRequest, AwaitedRequest):
         """
         if self.end is not None:
             return self.end
+        phase = self._request.phase
         # Without a body mode that streams, all that came has been answered.
-        if self._phase == Phase.DONE or (self._phase == Phase.PASSING and self._mode != DUPLEX):
+        if phase == DONE or (phase == PASSING and self.body_mode != _DUPLEX):
             return OK
         return Status(StatusCode.CANCELLED, "the gateway closed the stream before the request had ended")
 
-    def _begin(self, request: ProcessingRequest) -> None:
+    def _begin(self, message: ProcessingRequest) -> None:
         """Read the body modes: protocol_config stands in the first message only, whichever that is."""
-        self._told_mode = request.HasField("protocol_config")
-        if self._told_mode:
-            config = request.protocol_config
-            self._mode = config.request_body_mode
-            self._response_mode = config.response_body_mode
+        told = message.HasField("protocol_config")
+        if told:
+            config = message.protocol_config
+            self.body_mode, self._response_mode = config.request_body_mode, config.response_body_mode
         else:
-            self._mode = self._response_mode = self._policy.assume_body_mode
+            self.body_mode = self._response_mode = self._request.policy.assume_body_mode
+        self._side, self._acts = _BY_MODE.get(self.body_mode) or _OTHER_MODE
+        if not told and self._acts is _AWAITED:
+            self._acts = _ASSUMED
 
-    def _answer(self, request: ProcessingRequest) -> Sequence[bytes]:
-        match request.WhichOneof("request"):
-            case "request_body":
-                if self._mode == DUPLEX:
-                    return self._duplex_body(request.request_body)
-                return self._awaited_body(request.request_body)
-            case "request_headers":
-                return self._request_headers(request.request_headers)
-            case "request_trailers":
-                return self._request_trailers(request.request_trailers)
-            case "response_headers":
-                self._request_is_over()
-                return (replies.RESPONSE_HEADERS,)
-            case "response_body":
-                return self._response_body(request.response_body)
-            case "response_trailers":
-                return (replies.RESPONSE_TRAILERS,)
-            case _:
-                return self._fault(StatusCode.UNIMPLEMENTED, "unknown-message", "a message of no known kind")
-
-    def _request_headers(self, headers: HttpHeaders) -> Sequence[bytes]:
-        if self._phase != Phase.START:
-            return self._fault(StatusCode.FAILED_PRECONDITION, "headers-twice", "request_headers came twice")
-        self._headers = headers.headers
-        head = read_head(headers.headers, self._replies.guarded)
-        if head.other_spellings:
-            self._replies = self._replies.stripping_also(head.other_spellings)
-        self._dialect = head.dialect
-        if self._policy.models_list is not None and (answer := self._models_answer(self._policy.models_list, head)):
-            return (answer,)
-        excluded = self._policy.paths is not None and not self._policy.paths.reads(head.path)
-        if not excluded and (b"?" in head.path or self._policy.path_templates):
-            self._url_model = self._model_of_url(head.path)
+    def _open(self, message: ProcessingRequest) -> Sequence[bytes]:
+        headers = message.request_headers
+        request = self._request
+        head = request.read_headers(headers.headers)
+        policy = request.policy
+        if policy.models_list is not None and (listing := request.answer_listing(policy.models_list, head)):
+            self._finish(Outcome.ANSWERED)
+            self.end = OK  # an ImmediateResponse is an answer
+            return (listing,)
+        excluded = policy.paths is not None and not policy.paths.reads(head.path)
+        if not excluded and (b"?" in head.path or policy.path_templates):
+            request.read_url(head.path)
         if headers.end_of_stream:
-            return (self._headers_answer(Phase.DONE, Outcome.NO_BODY),)
-        mode = self._mode
+            return (request.answer_headers(DONE, _NO_BODY),)
+        mode = self.body_mode
         if mode not in _KNOWN_MODES:
             raise refusal.body_mode_unknown(mode or 0)
+        self._body = Body(policy, self._side.keeps, head.content_length)
         # A body of another type is looked at if its URL names a model: a server may read another one from it.
-        unread = head.kind is _OTHER and (self._url_model is None or head.bodyless)
-        if unread or excluded or mode in (BodyMode.NONE, BodyMode.GRPC):
-            unbuffered = mode in (BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL)
-            return (self._headers_answer(Phase.PASSING, Outcome.NOT_READ, unbuffered=unbuffered),)
-        self._begin_body(head)
-        # Full duplex holds the headers until we answer, and the answer is in the body. The other modes send no body
-        # before it; they get the client's own routing headers stripped, in case no body message follows.
-        return NOTHING if mode == DUPLEX else (self._replies.stripped(),)
-
-    def _models_answer(self, models_list: ModelsList, head: Head) -> bytes | None:
-        """Answer a request for the list of models, or for one of them; None if it is none, or the list is too long."""
-        name = None if self._registry.identity else asked_for(head.method, head.path)
-        if name is None:
-            return None
-        found = models_list.answer(self._registry, name)
-        if found is None:
-            self.verdict.reason = "models-list-too-long"
-            return None
-        self._finish_request(Outcome.ANSWERED)
-        self.verdict.status = 200
-        self.end = OK  # an ImmediateResponse is an answer
-        return self._replies.answer(found, "models-list")
-
-    def _headers_answer(self, phase: str, outcome: Outcome, *, unbuffered: bool = False) -> bytes:
-        """Answer the headers of a request whose body is not read: routed if the URL names a model, else stripped."""
-        if self._url_model is not None:
-            route = self._routed(self._url_model)
-            self._phase = phase
-            return self._replies.route_unbuffered(*route) if unbuffered else self._replies.route(*route)
-        self._decide(phase, outcome)
-        return self._replies.stripped_unbuffered(outcome) if unbuffered else self._replies.stripped(outcome)
-
-    def _begin_body(self, head: Head) -> None:
-        """Prepare for a body that will be read."""
-        policy = self._policy
-        self._phase = Phase.READING
-        self._content_length = head.content_length
+        unread = head.kind is _OTHER and (request.url_model is None or head.bodyless)
+        if unread or excluded or mode in _UNREAD_MODES:
+            return (request.answer_headers(PASSING, Outcome.NOT_READ, unbuffered=mode in _BUFFERING_MODES),)
+        request.phase = READING
         if head.content_length > policy.max_body_bytes and policy.over_limit is OverLimit.REJECT:
             raise refusal.body_too_large(policy.max_body_bytes)
         if head.kind is not _JSON or head.content_encodings:
@@ -312,26 +285,124 @@ class Exchange(DuplexRequest, AwaitedRequest):
                 whole_bytes=policy.stream_threshold_bytes,
                 max_decoded_bytes=policy.max_body_bytes,
             )
-            self._long = LongBody(reading, kept=self._mode == DUPLEX)
+            self._body.read_by(reading)
+        return self._side.open(request)
 
-    def _request_trailers(self, trailers: HttpTrailers) -> Sequence[bytes]:
-        others = self._replies.guarded.other_spellings(trailers.trailers)
-        if others:
-            self._replies = self._replies.stripping_also(others)
-        if self._mode == DUPLEX:
-            return self._duplex_trailers()
-        return self._awaited_trailers()
+    def _begin_unseen(self, message: ProcessingRequest) -> Sequence[bytes]:
+        self._body = Body(self._request.policy, self._side.keeps, 0)
+        self._request.phase = READING
+        return self._read(message)
 
-    def _response_body(self, body: HttpBody) -> Sequence[bytes]:
-        if self._response_mode == DUPLEX:
-            return replies.response_body(body.body, end_of_stream=body.end_of_stream)
-        if self._response_mode == BodyMode.GRPC:
-            return (replies.grpc_message(body, response=True),)
-        return (replies.RESPONSE_BODY,)
+    def _read(self, message: ProcessingRequest) -> Sequence[bytes]:
+        piece = message.request_body
+        octets = piece.body
+        body = self._body
+        self.verdict.body_bytes += len(octets)
+        answers = self._side.read(self._request, body, octets, piece.end_of_stream)
+        self.pending = body.pending
+        return answers
+
+    def _end(self, message: ProcessingRequest) -> Sequence[bytes]:
+        self._request.read_trailers(message.request_trailers.trailers)
+        answers = self._side.end(self._request, self._body)
+        self.pending = self._body.pending
+        return answers
+
+    def _pass(self, message: ProcessingRequest) -> Sequence[bytes]:
+        piece = message.request_body
+        octets = piece.body
+        self.verdict.body_bytes += len(octets)
+        self._body.drop()  # what is reserved for this message
+        return self._side.pass_on(self._request, octets, piece.end_of_stream)
+
+    def _finish_by_trailers(self, message: ProcessingRequest) -> Sequence[bytes]:
+        self._request.read_trailers(message.request_trailers.trailers)
+        self._finish(self.verdict.outcome)
+        return (self._request.replies.request_trailers,)
+
+    def _drop(self, message: ProcessingRequest) -> Sequence[bytes]:
+        self.verdict.late_bodies += 1
+        return NOTHING
+
+    def _no_body(self, message: ProcessingRequest) -> Sequence[bytes]:
+        self._body.drop()
+        self.pending = False
+        self._request.phase = PASSING
+        self.verdict.outcome = _NO_BODY
+        return (replies.response_event(message),)
+
+    def _body_twice(self, message: ProcessingRequest) -> Sequence[bytes]:
+        self.verdict.body_bytes += len(message.request_body.body)
+        return self._fault(StatusCode.FAILED_PRECONDITION, Act.BODY_TWICE, "request_body came after its end")
 
     def _refuse(self, refused: Refusal) -> Sequence[bytes]:
-        self._finish_request(Outcome.REFUSED)
-        self.verdict.reason = refused.reason
-        self.verdict.status = refused.status
+        self._finish(Outcome.REFUSED)
         self.end = OK  # an ImmediateResponse is an answer
-        return (self._replies.refuse(refused, self._dialect, self.verdict.model),)
+        return (self._request.refuse(refused),)
+
+    def _fault(self, code: StatusCode, reason: str, message: str) -> Sequence[bytes]:
+        """End the stream with an error: the gateway broke the protocol."""
+        self._finish(Outcome.FAULT)
+        self.verdict.reason = reason
+        self.end = Status(code, message)
+        return NOTHING
+
+    def _finish(self, outcome: Outcome) -> None:
+        """Take note that the request has ended, and hold nothing of it."""
+        request = self._request
+        if request.phase != START and request.phase != DONE:
+            self._body.drop()
+        request.phase = DONE
+        self.pending = False
+        self.verdict.outcome = outcome
+
+
+# What a message does, by phase and kind.
+_Acts = Mapping[str, Mapping[str | None, Callable[[Exchange, ProcessingRequest], Sequence[bytes]]]]
+
+_ACTS: Final[Mapping[str, Callable[[Exchange, ProcessingRequest], Sequence[bytes]]]] = {
+    Act.OPEN: Exchange._open,
+    Act.BEGIN: Exchange._begin_unseen,
+    Act.READ: Exchange._read,
+    Act.PASS: Exchange._pass,
+    Act.ECHO: lambda _, message: (replies.grpc_message(message.request_body, response=False),),
+    Act.END: Exchange._end,
+    Act.FINISH: Exchange._finish_by_trailers,
+    Act.DROP: Exchange._drop,
+    Act.ANSWER: lambda _, message: (replies.response_event(message),),
+    Act.NO_BODY: Exchange._no_body,
+    Act.RESPONSE: lambda exchange, message: replies.response_piece(message.response_body, exchange._response_mode),
+    Act.UNSEEN: lambda exchange, _: exchange._refuse(refusal.headers_not_sent()),
+    Act.HEADERS_TWICE: lambda exchange, _: exchange._fault(
+        StatusCode.FAILED_PRECONDITION, Act.HEADERS_TWICE, "request_headers came twice"
+    ),
+    Act.BODY_TWICE: Exchange._body_twice,
+    Act.TRAILERS_EARLY: lambda exchange, _: exchange._fault(
+        StatusCode.FAILED_PRECONDITION, Act.TRAILERS_EARLY, "request_trailers came too early"
+    ),
+    Act.UNKNOWN: lambda exchange, _: exchange._fault(
+        StatusCode.UNIMPLEMENTED, Act.UNKNOWN, "a message of no known kind"
+    ),
+}
+
+
+def _bound(table: phases.PhaseTable) -> _Acts:
+    return {
+        phase: {kind: _ACTS[act] for kind, act in zip(phases.KINDS, row, strict=True)} for phase, row in table.items()
+    }
+
+
+_AWAITED: Final = _bound(phases.AWAITED)
+_ASSUMED: Final = _bound(phases.ASSUMED)
+
+# By the body mode: the side, and what its messages do.
+_BY_MODE: Final[Mapping[int, tuple[Side, _Acts]]] = {
+    BodyMode.FULL_DUPLEX_STREAMED: (Duplex(), _bound(phases.DUPLEX)),
+    BodyMode.BUFFERED: (Awaited(BodyMode.BUFFERED), _AWAITED),
+    BodyMode.BUFFERED_PARTIAL: (Awaited(BodyMode.BUFFERED_PARTIAL), _AWAITED),
+    BodyMode.STREAMED: (Awaited(BodyMode.STREAMED), _AWAITED),
+    BodyMode.NONE: (Awaited(BodyMode.NONE), _AWAITED),
+    BodyMode.GRPC: (Awaited(BodyMode.GRPC), _bound(phases.GRPC)),
+}
+# Of a later Envoy; it may send requests without a body.
+_OTHER_MODE: Final[tuple[Side, _Acts]] = (Awaited(BodyMode.NONE), _AWAITED)

@@ -8,16 +8,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES
-from bbr.reading.base import Reading
+from bbr.reading.base import Reading, add_piece
 from bbr.refusal import Refusal
 
 # Chunks that are given back at once: what a peer with a shut window makes us queue at most.
 _CHUNKS: Final = 4
-
-# Pieces of fewer octets are joined to the one before, unless that is long: a held piece takes some 60 octets beside its
-# own, and in the mean so none is shorter than this.
-_TINY_PIECE_BYTES: Final = 512
-_JOINED_BYTES: Final = 4 << 10
 
 
 class LongBody:
@@ -32,7 +27,7 @@ class LongBody:
         read: it has been read to its end, or is not to be read any further: all of it may go on.
     """
 
-    __slots__ = ("_held_bytes", "_kept", "_passed_bytes", "_pieces", "_reading", "closed", "read")
+    __slots__ = ("_held_bytes", "_kept", "_passed_bytes", "_pieces", "_reading", "_refusal", "closed", "read")
 
     def __init__(self, reading: Reading, *, kept: bool) -> None:
         self.closed = False
@@ -42,6 +37,7 @@ class LongBody:
         self._pieces: deque[bytes | memoryview] = deque()
         self._held_bytes = 0
         self._passed_bytes = 0
+        self._refusal: Refusal | None = None
 
     @property
     def model(self) -> str | Refusal | None:
@@ -82,11 +78,7 @@ class LongBody:
             self._reading.feed(octets)
         if octets and self._kept:
             self._held_bytes += len(octets)
-            last = self._pieces[-1] if self._pieces else b""
-            if len(octets) < _TINY_PIECE_BYTES and type(last) is bytes and 0 < len(last) < _JOINED_BYTES:
-                self._pieces[-1] = last + octets
-            else:
-                self._pieces.append(octets)
+            add_piece(self._pieces, octets)
 
     def close(self) -> None:
         """Take note that no more octets will come."""
@@ -98,14 +90,20 @@ class LongBody:
         """Read on for about half a millisecond; True once the end has been read, so that there is a result.
 
         Raises:
-            Refusal: the body can't be routed.
+            Refusal: the body can't be routed. It is the result too.
         """
         if self._reading.pending:
-            self._reading.work()
+            try:
+                self._reading.work()
+            except Refusal as refused:
+                self._refusal = refused
+                raise
         return self.closed and not self._reading.pending
 
     def result(self) -> str | None:
         """Return the model that the whole body names, or None; raises its refusal."""
+        if self._refusal is not None:
+            raise self._refusal
         return self._reading.result()
 
     def open(self) -> None:

@@ -3,6 +3,7 @@
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from bbr.exchange.ledger import Ledger
 from bbr.exchange.replies import Replies
@@ -12,6 +13,9 @@ from bbr.pb.ext_proc_pb2 import ProcessingMode
 from bbr.reading.name import MAX_MODEL_BYTES
 from bbr.reading.paths import PathFilter
 from bbr.reading.uri import Template
+
+# What a message may hold beside a body: a header section of any gateway's (Envoy's limit is 60 KiB by default).
+MESSAGE_OVERHEAD_BYTES: Final = 1 << 20
 
 
 class BodyMode(enum.IntEnum):
@@ -52,7 +56,7 @@ class Policy:
     """What every exchange of a server has in common.
 
     Attributes:
-        replies: the messages to answer with.
+        replies: the messages to answer with, and by their convention how a body is read.
         ledger: bounds the body octets that all exchanges together hold.
         assume_body_mode: for a gateway that sends no protocol_config; governs response bodies too.
         max_body_bytes: a larger body is refused, if it is of the kind that is read. Of an encoded body it is the limit

@@ -4,36 +4,25 @@ Pure. What an answer says is fixed by a few facts, so each distinct one is built
 only the messages that carry body bytes are assembled for each request.
 """
 
-import copy
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache, cached_property, lru_cache
-from typing import Final, Self
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from typing import Final
 
-import orjson
-
-from bbr.headers import BASE_MODEL_HEADER, DESTINATION_HEADER, MODEL_HEADER
+from bbr.exchange.convention import Convention, Ours, immediate
 from bbr.pb.ext_proc_pb2 import (
     BodyMutation,
     BodyResponse,
     CommonResponse,
-    HeaderMutation,
     HeadersResponse,
-    HeaderValue,
-    HeaderValueOption,
     HttpBody,
-    HttpStatus,
-    ImmediateResponse,
     ProcessingMode,
+    ProcessingRequest,
     ProcessingResponse,
     StreamedBodyResponse,
     TrailersResponse,
 )
 from bbr.reading.head import Dialect
-from bbr.reading.header_names import GuardedNames
 from bbr.refusal import Refusal
-
-# Anthropic's error types for the statuses that it gives a name of their own.
-_ANTHROPIC_TYPES: Final = {404: "not_found_error", 413: "request_too_large", 504: "timeout_error"}
 
 # The most body bytes in one message. Google's proxies take 64 KB per message back; the Go router sends 62,000 too.
 MAX_BODY_CHUNK_BYTES: Final = 62_000
@@ -49,44 +38,28 @@ RESPONSE_BODY: Final = ProcessingResponse(response_body=BodyResponse()).Serializ
 RESPONSE_TRAILERS: Final = ProcessingResponse(response_trailers=TrailersResponse()).SerializeToString()
 
 
-class Replies:
-    """The answers that set or remove routing headers.
+# What a routing answer is made of: model, base model, and the requested model if that is told and is another one.
+Routing = tuple[str, str, str | None]
 
-    Each of them carries clear_route_cache: without it Envoy keeps the route that it chose by the client's own headers.
+
+class Replies:
+    """The answers of a convention.
 
     Args:
-        model_headers: the names that get the requested model.
-        base_model_headers: the names that get its base model.
-        strip_headers: other headers of the client's that are removed from every request.
-        trust_client_headers: leave the client's own routing headers in requests that name no model.
+        convention: what they say.
         metadata_namespace: also tell model, base model and outcome as dynamic metadata under this name; "" is off.
 
     Attributes:
-        guarded: the names of headers that are removed or set.
+        convention: see above.
+        request_trailers: answers the message of this name.
+        tells_metadata: answers tell the requested model; only then `requested`, if it is another than `model`, matters.
     """
 
-    def __init__(
-        self,
-        *,
-        model_headers: Sequence[str] = (MODEL_HEADER,),
-        base_model_headers: Sequence[str] = (BASE_MODEL_HEADER,),
-        strip_headers: Iterable[str] = (DESTINATION_HEADER,),
-        trust_client_headers: bool = False,
-        metadata_namespace: str = "",
-    ) -> None:
-        self._model_headers = tuple(model_headers)
-        self._base_model_headers = tuple(base_model_headers)
-        self._strip_headers = tuple(strip_headers)
-        # The usual names route wherever a route still has them, so no client may say them, whatever names are set.
-        own = {name.lower() for name in (*model_headers, *base_model_headers)}
-        self._unset_headers = tuple(name for name in (MODEL_HEADER, BASE_MODEL_HEADER) if name.lower() not in own)
-        self._trust_client_headers = trust_client_headers
+    def __init__(self, convention: Convention | None = None, *, metadata_namespace: str = "") -> None:
+        self.convention = convention or Ours()
+        self.tells_metadata = bool(metadata_namespace)
         self._metadata_namespace = metadata_namespace
-        routing = () if trust_client_headers else (*own, *self._unset_headers)
-        self.guarded = GuardedNames((*routing, *self._strip_headers))
-        self._keep_answers()
-
-    def _keep_answers(self) -> None:
+        self.request_trailers = ProcessingResponse(request_trailers=self.convention.trailers()).SerializeToString()
         self.stripped = cache(self._stripped)
         self.stripped_unbuffered = cache(self._stripped_unbuffered)
         self.stripped_body = cache(self._stripped_body)
@@ -94,63 +67,42 @@ class Replies:
         self._cached_route_unbuffered = lru_cache(_CACHED_ROUTES)(self._route_unbuffered)
         self._cached_route_body = lru_cache(_CACHED_ROUTES)(self._route_body)
 
-    def stripping_also(self, names: Iterable[str]) -> Self:
+    def stripping_also(self, names: Sequence[str]) -> "Replies":
         """Return the same answers, which remove headers by these names too; none of them is kept for long."""
-        other = copy.copy(self)
-        other.__dict__.pop("request_trailers", None)
-        other._strip_headers += tuple(names)
-        other._keep_answers()
-        return other
+        return Replies(self.convention.removing_also(names), metadata_namespace=self._metadata_namespace)
 
-    @property
-    def tells_metadata(self) -> bool:
-        """Whether answers tell the requested model; only then `requested`, if it is another than `model`, matters."""
-        return bool(self._metadata_namespace)
+    def decided(self, routing: Routing | None, outcome: str, size: int | None) -> bytes:
+        """Answer request_headers of a body that has been read; `size` is its length, None if it ended by trailers."""
+        if self.convention.tells_length:
+            model, base_model, requested = routing or (None, None, None)
+            answer = ProcessingResponse(request_headers=self.convention.headers(model, base_model, size))
+            return self._encode(answer, outcome, requested or model, base_model)
+        return self.stripped(outcome) if routing is None else self.route(routing)
 
-    @cached_property
-    def request_trailers(self) -> bytes:
-        """Answer request_trailers and remove there what a client may not say: an upstream may take them for headers."""
-        removal = self._stripping().header_mutation
-        return ProcessingResponse(request_trailers=TrailersResponse(header_mutation=removal)).SerializeToString()
+    def route(self, routing: Routing) -> bytes:
+        """Answer request_headers and set the routing headers."""
+        return self._route(routing) if _is_long(routing) else self._cached_route(routing)
 
-    def route(self, model: str, base_model: str, requested: str | None = None) -> bytes:
-        """Answer request_headers and set the routing headers; see `tells_metadata` for `requested`."""
-        return (self._route if _is_long(model, requested) else self._cached_route)(model, base_model, requested)
-
-    def route_unbuffered(self, model: str, base_model: str, requested: str | None = None) -> bytes:
+    def route_unbuffered(self, routing: Routing) -> bytes:
         """Answer as `route`, and ask a buffering gateway to send no body; see `stripped_unbuffered`."""
-        answer = self._route_unbuffered if _is_long(model, requested) else self._cached_route_unbuffered
-        return answer(model, base_model, requested)
+        return self._route_unbuffered(routing) if _is_long(routing) else self._cached_route_unbuffered(routing)
 
-    def route_body(self, model: str, base_model: str, requested: str | None = None) -> bytes:
+    def route_body(self, routing: Routing) -> bytes:
         """Answer request_body and set the routing headers."""
-        answer = self._route_body if _is_long(model, requested) else self._cached_route_body
-        return answer(model, base_model, requested)
+        return self._route_body(routing) if _is_long(routing) else self._cached_route_body(routing)
 
     def refuse(self, refusal: Refusal, dialect: Dialect = Dialect.OPENAI, model: str | None = None) -> bytes:
-        """Return the ImmediateResponse for a refusal: an error in the client's dialect, `bbr:<reason>` as details."""
-        error = _anthropic_error(refusal) if dialect is Dialect.ANTHROPIC else _openai_error(refusal)
-        immediate = ImmediateResponse(
-            status=HttpStatus(code=refusal.status),
-            headers=HeaderMutation(set_headers=_overwrite([("content-type", b"application/json"), *refusal.headers])),
-            body=orjson.dumps(error),
-            details=f"bbr:{refusal.reason}",
-        )
-        return self._encode(ProcessingResponse(immediate_response=immediate), refusal.reason, model)
+        """Return the ImmediateResponse for a refusal; `model` is the requested one, if it is known."""
+        error = self.convention.error(refusal, dialect)
+        return self._encode(ProcessingResponse(immediate_response=error), refusal.reason, model)
 
     def answer(self, body: bytes, reason: str) -> bytes:
         """Return the ImmediateResponse for a request that the router serves itself: 200, JSON, `bbr:<reason>`."""
-        immediate = ImmediateResponse(
-            status=HttpStatus(code=200),
-            headers=HeaderMutation(set_headers=_overwrite([("content-type", b"application/json")])),
-            body=body,
-            details=f"bbr:{reason}",
-        )
-        return self._encode(ProcessingResponse(immediate_response=immediate), reason)
+        return self._encode(ProcessingResponse(immediate_response=immediate(200, body, f"bbr:{reason}")), reason)
 
     def _stripped(self, outcome: str = "") -> bytes:
         """Answer request_headers and remove the routing headers."""
-        return self._encode(ProcessingResponse(request_headers=HeadersResponse(response=self._stripping())), outcome)
+        return self._encode(ProcessingResponse(request_headers=self.convention.unread_headers()), outcome)
 
     def _stripped_unbuffered(self, outcome: str = "") -> bytes:
         """Answer as `stripped`, and ask a buffering gateway to send no body.
@@ -158,41 +110,29 @@ class Replies:
         A gateway without allow_mode_override ignores that part. The override replaces the whole mode, so it says SKIP
         for what a router has no use for.
         """
-        answer = ProcessingResponse(request_headers=HeadersResponse(response=self._stripping()))
-        unbuffer(answer)
+        answer = ProcessingResponse(request_headers=self.convention.unread_headers())
+        _unbuffer(answer)
         return self._encode(answer, outcome)
 
     def _stripped_body(self, outcome: str = "") -> bytes:
         """Answer request_body and remove the routing headers."""
-        return self._encode(ProcessingResponse(request_body=BodyResponse(response=self._stripping())), outcome)
+        return self._encode(ProcessingResponse(request_body=self.convention.body(None, None)), outcome)
 
-    def _route(self, model: str, base_model: str, requested: str | None) -> bytes:
-        answer = ProcessingResponse(request_headers=HeadersResponse(response=self._routing(model, base_model)))
+    def _route(self, routing: Routing) -> bytes:
+        model, base_model, requested = routing
+        answer = ProcessingResponse(request_headers=self.convention.headers(model, base_model, None))
         return self._encode(answer, "routed", requested or model, base_model)
 
-    def _route_unbuffered(self, model: str, base_model: str, requested: str | None) -> bytes:
-        answer = ProcessingResponse(request_headers=HeadersResponse(response=self._routing(model, base_model)))
-        unbuffer(answer)
+    def _route_unbuffered(self, routing: Routing) -> bytes:
+        model, base_model, requested = routing
+        answer = ProcessingResponse(request_headers=self.convention.headers(model, base_model, None))
+        _unbuffer(answer)
         return self._encode(answer, "routed", requested or model, base_model)
 
-    def _route_body(self, model: str, base_model: str, requested: str | None) -> bytes:
-        answer = ProcessingResponse(request_body=BodyResponse(response=self._routing(model, base_model)))
+    def _route_body(self, routing: Routing) -> bytes:
+        model, base_model, requested = routing
+        answer = ProcessingResponse(request_body=self.convention.body(model, base_model))
         return self._encode(answer, "routed", requested or model, base_model)
-
-    def _stripping(self) -> CommonResponse:
-        routing = (*self._model_headers, *self._base_model_headers, *self._unset_headers)
-        stripped = self._strip_headers if self._trust_client_headers else (*routing, *self._strip_headers)
-        removal = HeaderMutation(remove_headers=stripped)
-        if not removal.remove_headers:
-            return CommonResponse()
-        return CommonResponse(header_mutation=removal, clear_route_cache=True)
-
-    def _routing(self, model: str, base_model: str) -> CommonResponse:
-        headers = [(name, model.encode()) for name in self._model_headers]
-        headers += [(name, base_model.encode()) for name in self._base_model_headers]
-        removed = (*self._unset_headers, *self._strip_headers)
-        mutation = HeaderMutation(set_headers=_overwrite(headers), remove_headers=removed)
-        return CommonResponse(header_mutation=mutation, clear_route_cache=True)
 
     def _encode(
         self, answer: ProcessingResponse, outcome: str, model: str | None = None, base_model: str | None = None
@@ -206,34 +146,15 @@ class Replies:
         return answer.SerializeToString(deterministic=True)
 
 
-def unbuffer(answer: ProcessingResponse) -> None:
+def _unbuffer(answer: ProcessingResponse) -> None:
     """Ask for no body, and for nothing of the response."""
     answer.mode_override.request_body_mode = ProcessingMode.NONE
     answer.mode_override.response_header_mode = ProcessingMode.SKIP
 
 
-def _is_long(model: str | None, requested: str | None) -> bool:
-    return (model is not None and len(model) > _CACHED_NAME_CHARACTERS) or (
-        requested is not None and len(requested) > _CACHED_NAME_CHARACTERS
-    )
-
-
-def _openai_error(refusal: Refusal) -> dict[str, object]:
-    error = {"message": refusal.message, "type": refusal.type, "param": refusal.param, "code": refusal.code}
-    return {"error": error}
-
-
-def _anthropic_error(refusal: Refusal) -> dict[str, object]:
-    kind = _ANTHROPIC_TYPES.get(refusal.status) or ("api_error" if refusal.status >= 500 else "invalid_request_error")
-    return {"type": "error", "error": {"type": kind, "message": refusal.message}}
-
-
-def _overwrite(headers: Iterable[tuple[str, bytes]]) -> Iterator[HeaderValueOption]:
-    # Envoy 1.40 overwrites whatever append_action says; other gateways append unless told. Only raw_value is read.
-    for key, value in headers:
-        yield HeaderValueOption(
-            header=HeaderValue(key=key, raw_value=value), append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-        )
+def _is_long(routing: Routing) -> bool:
+    model, _, requested = routing
+    return len(model) > _CACHED_NAME_CHARACTERS or (requested is not None and len(requested) > _CACHED_NAME_CHARACTERS)
 
 
 def grpc_message(body: HttpBody, *, response: bool) -> bytes:
@@ -255,7 +176,25 @@ def request_body(body: bytes | memoryview, *, end_of_stream: bool) -> list[bytes
 
     `end_of_stream` marks the last of them; an empty body then still is one message. Without it an empty body is none.
     """
+    size = len(body)
+    if 0 < size <= MAX_BODY_CHUNK_BYTES:  # as most are
+        prefix = _prefix(_REQUEST_BODY, size, end_of_stream)
+        return [b"".join((prefix, body, _END_OF_STREAM)) if end_of_stream else b"".join((prefix, body))]
     return _streamed(_REQUEST_BODY, body, end_of_stream)
+
+
+def response_event(message: ProcessingRequest) -> bytes:
+    """Return the answer to the headers or the trailers of a response, which are of no interest."""
+    return RESPONSE_HEADERS if message.HasField("response_headers") else RESPONSE_TRAILERS
+
+
+def response_piece(body: HttpBody, mode: int) -> Sequence[bytes]:
+    """Return the answer to a piece of a response's body, by the body mode of responses."""
+    if mode == ProcessingMode.FULL_DUPLEX_STREAMED:
+        return response_body(body.body, end_of_stream=body.end_of_stream)
+    if mode == ProcessingMode.GRPC:
+        return (grpc_message(body, response=True),)
+    return (RESPONSE_BODY,)
 
 
 def response_body(body: bytes, *, end_of_stream: bool) -> list[bytes]:

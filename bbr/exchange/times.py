@@ -15,32 +15,26 @@ def stopped() -> float:
 
 
 class Times:
-    """The times of one exchange, in seconds of a Clock. It is not looked at any more after the decision.
+    """The times of one exchange, in seconds of a Clock.
 
     Attributes:
+        clock: see above. It is not looked at any more after the decision.
+        since: when the router last began to do something for the exchange.
         began: when the stream began.
         decided: when the request was routed, stripped, refused or answered; None if it never was.
         busy_seconds: what the router itself took, from the last message that was needed until the decision. For a body
             that is read as it comes: all bits of work until then.
     """
 
-    __slots__ = ("_clock", "_since", "began", "busy_seconds", "decided")
+    __slots__ = ("began", "busy_seconds", "clock", "decided", "since")
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.began = self._since = clock()
+        self.clock = clock
+        self.began = self.since = clock()
         self.decided: float | None = None
         self.busy_seconds = 0.0
 
-    def start(self) -> None:
-        """Take note that the router begins to do something for the exchange."""
-        self._since = self._clock()
-
-    def pause(self) -> None:
-        """Take note that it has done a bit of work, and nothing is decided."""
-        self.busy_seconds += self._clock() - self._since
-
     def decide(self) -> None:
         """Take note that the request is decided."""
-        self.decided = now = self._clock()
-        self.busy_seconds += now - self._since
+        self.decided = now = self.clock()
+        self.busy_seconds += now - self.since

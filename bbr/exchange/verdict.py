@@ -1,7 +1,7 @@
 """What came of an exchange, for whoever counts, logs and traces."""
 
 import enum
-from dataclasses import dataclass
+from typing import Final
 
 from bbr.models.routing import Route
 
@@ -22,7 +22,10 @@ class Outcome(enum.StrEnum):
     FAULT = "fault"  # the gateway broke the protocol; `reason` says how, the stream ends with an error
 
 
-@dataclass(slots=True)
+# Looked up once: to look up a member of an enum takes long.
+_PENDING: Final = Outcome.PENDING
+
+
 class Verdict:
     """The facts about one exchange.
 
@@ -39,12 +42,15 @@ class Verdict:
         late_bodies: body and trailer messages after the request's end, which were dropped (envoyproxy/envoy#46237).
     """
 
-    outcome: Outcome = Outcome.PENDING
-    reason: str = ""
-    model: str | None = None
-    base_model: str | None = None
-    route: Route | None = None
-    body_bytes: int = 0
-    early: bool = False
-    status: int = 0
-    late_bodies: int = 0
+    __slots__ = ("base_model", "body_bytes", "early", "late_bodies", "model", "outcome", "reason", "route", "status")
+
+    def __init__(self) -> None:
+        self.outcome: Outcome = _PENDING
+        self.reason = ""
+        self.model: str | None = None
+        self.base_model: str | None = None
+        self.route: Route | None = None
+        self.body_bytes = 0
+        self.early = False
+        self.status = 0
+        self.late_bodies = 0

@@ -20,6 +20,8 @@ DURATION_BOUNDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0
 BUSY_BOUNDS: Final = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 # Octets of a request's body.
 BODY_BOUNDS: Final = tuple(float(1 << shift) for shift in range(10, 27, 2))
+# The bucket of a size, by the bits of what is one less: the bounds are powers of two. A third of a search's cost.
+_BODY_BUCKETS: Final = tuple(bisect_left(BODY_BOUNDS, 1 << bits) for bits in range(64))
 
 # A table whose base models change all day long would leave their names here for good.
 MAX_BASE_MODELS: Final = 10_000
@@ -120,7 +122,8 @@ class Metrics:
         elif route.rule.__class__ is Rule:
             counts = self._by_rule(route, exchange)
         else:
-            counts = self._of(route.base_model)
+            base_model = route.base_model
+            counts = self.models.get(base_model) or self._new(base_model)
         outcome = verdict.outcome
         try:
             counts.outcomes[outcome] += 1
@@ -128,7 +131,7 @@ class Metrics:
             counts.outcomes[outcome] = 1
         size = verdict.body_bytes
         body = self.body
-        body.buckets[bisect_left(BODY_BOUNDS, size)] += 1
+        body.buckets[_BODY_BUCKETS[(size - 1).bit_length()]] += 1
         body.total += size
         times = exchange.times
         if times.decided is not None:
@@ -148,12 +151,10 @@ class Metrics:
         if verdict.reason or verdict.late_bodies or verdict.early:
             self._count_more(exchange)
 
-    def _of(self, base_model: str) -> ModelCounts:
-        counts = self.models.get(base_model)
-        if counts is None:
-            if len(self.models) > MAX_BASE_MODELS:
-                return self.models[""]
-            counts = self.models[base_model] = ModelCounts()
+    def _new(self, base_model: str) -> ModelCounts:
+        if len(self.models) > MAX_BASE_MODELS:
+            return self.models[""]
+        counts = self.models[base_model] = ModelCounts()
         return counts
 
     def _by_rule(self, route: Route, exchange: Exchange) -> ModelCounts:
@@ -161,7 +162,9 @@ class Metrics:
         model = exchange.verdict.model
         if route.rule in _UNKNOWN and model is not None:
             self.unknown.add(model, exchange.times.began)
-        return self.models[""] if route.rule in _OF_CLIENTS else self._of(route.base_model)
+        if route.rule in _OF_CLIENTS:
+            return self.models[""]
+        return self.models.get(route.base_model) or self._new(route.base_model)
 
     def _count_more(self, exchange: Exchange) -> None:
         """Count what few requests have."""

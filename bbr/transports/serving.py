@@ -3,10 +3,8 @@
 import asyncio
 import dataclasses
 from dataclasses import dataclass
-from typing import Final
 
-# What a message holds beside the body, with room for a gateway's largest header section (Envoy's limit is 60 KiB).
-_MESSAGE_OVERHEAD_BYTES: Final = 1 << 20
+from bbr.exchange.policy import MESSAGE_OVERHEAD_BYTES
 
 
 def max_message_bytes(max_body_bytes: int) -> int:
@@ -15,7 +13,7 @@ def max_message_bytes(max_body_bytes: int) -> int:
     In BUFFERED a whole body is one message. Twice the limit, so that a body somewhat over it is still received and gets
     its 413; a longer one ends as RESOURCE_EXHAUSTED, which Envoy turns into a 500.
     """
-    return 2 * max_body_bytes + _MESSAGE_OVERHEAD_BYTES
+    return 2 * max_body_bytes + MESSAGE_OVERHEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

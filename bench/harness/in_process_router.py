@@ -34,13 +34,11 @@ class Router:
         transport: str = "uv",
         credentials: Credentials | None = None,
         limits: ConnectionLimits | None = None,
-        exchange_type: type[Exchange] = Exchange,
     ) -> None:
         self._background = background
         self._transport = transport
         self._options = {"credentials": credentials, "limits": limits}
         self._registry = registry
-        self._exchange_type = exchange_type
         self._policy = policy or Policy(Replies())
         self.exchanges: list[Exchange] = []
         self.ended: list[Exchange] = []
@@ -54,7 +52,7 @@ class Router:
         return await self._server.start("127.0.0.1", 0)
 
     def _new_exchange(self, call: CallFields) -> Exchange:
-        exchange = self._exchange_type(self._policy, self._registry, call=call, ended=self.ended.append)
+        exchange = Exchange(self._policy, self._registry, call=call, ended=self.ended.append)
         self.exchanges.append(exchange)
         return exchange
 

@@ -41,6 +41,7 @@ from bench.harness.conversation import said
 from bench.harness.grpc_client import PROCESS
 
 EXCHANGES = 2_000
+ROUTING = (workload.MODEL, workload.MODEL, None)
 CONNECTION_WINDOW_BYTES = 1 << 30
 
 # What uvloop reads at a time.
@@ -259,7 +260,10 @@ def alone(octets: Wire, policy: Policy, registry: Registry) -> dict[str, Callabl
         "  decode the messages": lambda: [ProcessingRequest.FromString(message) for message in sent],
         "  read the head": lambda: read_head(head),
         "  read the model": lambda: model.read_model(whole, 256),
-        "  replies": lambda: (replies.route(workload.MODEL, workload.MODEL), request_body(whole, end_of_stream=True)),
+        "  replies": lambda: (
+            replies.route((workload.MODEL, workload.MODEL, None)),
+            request_body(whole, end_of_stream=True),
+        ),
         "message reader, alone": messages,
         "message frame, alone": lambda: frame(octets.answers),
     }

@@ -23,12 +23,7 @@ MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED"]
 @pytest.fixture(scope="module")
 def router(request: pytest.FixtureRequest, background: Background) -> Iterator[Router]:
     settings = config.load({"compat": "gie"}, {})
-    router = Router(
-        background,
-        policy=policies.policy(settings),
-        transport=request.param,
-        exchange_type=policies.exchange_type(settings),
-    )
+    router = Router(background, policy=policies.policy(settings), transport=request.param)
     yield router
     router.stop()
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.models.routing import Rules, UnknownModel
@@ -38,10 +37,8 @@ def background() -> Iterator[Background]:
         yield background
 
 
-def answers(
-    background: Background, sent: list[bytes], policy: Policy, exchange_type: type[Exchange] = Exchange
-) -> list[ProcessingResponse]:
-    router = Router(background, fixture().registry, policy, transport.name, transport.tls, exchange_type=exchange_type)
+def answers(background: Background, sent: list[bytes], policy: Policy) -> list[ProcessingResponse]:
+    router = Router(background, fixture().registry, policy, transport.name, transport.tls)
     target = f"127.0.0.1:{router.port}"
     options = [("grpc.max_receive_message_length", -1)]
     if transport.tls is None:
@@ -70,8 +67,7 @@ def test_case(background: Background, case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_case_as_it_stands(background: Background, case: Case) -> None:
-    exchange_type, policy = as_they_do(case.mode)
-    found = answers(background, case.sent, policy, exchange_type)
+    found = answers(background, case.sent, as_they_do(case.mode))
     assert [in_order(answer) for answer in found] == case.theirs
 
 

@@ -6,8 +6,10 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bbr.exchange.convention import CompatExchange, CompatReplies
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.go_router import GoRouter
 from bbr.exchange.policy import BodyMode, Policy
+from bbr.exchange.replies import Replies
 from bbr.models.registry import BaseModel, Registry
 from bbr.models.routing import Rules, UnknownModel
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
@@ -34,7 +36,7 @@ bodies = documents | documents.map(lambda body: body[:-1]) | st.binary(max_size=
 
 def policy(threshold: int) -> Policy:
     return Policy(
-        CompatReplies(), rules=Rules(UnknownModel.EMPTY), stream_threshold_bytes=threshold, max_body_bytes=1 << 20
+        Replies(GoRouter()), rules=Rules(UnknownModel.EMPTY), stream_threshold_bytes=threshold, max_body_bytes=1 << 20
     )
 
 
@@ -45,8 +47,8 @@ def cuts(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
     return body, [body[start:end] for start, end in itertools.pairwise([0, *places, len(body)])]
 
 
-def answers(pieces: list[bytes], threshold: int, ending: str) -> tuple[CompatExchange, list[bytes]]:
-    talk = CompatExchange(policy(threshold), TABLE)
+def answers(pieces: list[bytes], threshold: int, ending: str) -> tuple[Exchange, list[bytes]]:
+    talk = Exchange(policy(threshold), TABLE)
     sent = [request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED), *map(request_body, pieces[:-1])]
     sent.append(request_body(pieces[-1], end_of_stream=ending == "with the last piece"))
     if ending != "with the last piece":
@@ -79,7 +81,7 @@ def lengths(answer: bytes) -> list[bytes]:
 
 @given(st.lists(message, max_size=12))
 def test_any_messages(sent: list[bytes]) -> None:
-    talk = CompatExchange(policy(PIECES), TABLE)
+    talk = Exchange(policy(PIECES), TABLE)
     for each in sent:
         before = talk.end
         for reply in said(talk, each):

@@ -2,8 +2,9 @@
 
 import pytest
 
+from bbr.exchange.convention import Ours
 from bbr.exchange.replies import Replies
-from bbr.pb.ext_proc_pb2 import ProcessingResponse
+from bbr.pb.ext_proc_pb2 import BodyResponse, HeadersResponse
 from bench.harness.in_process_router import PHI, QWEN
 from bench.trials import spoofing
 from bench.trials.spoofing_attacks import DEFAULT, NOBODY, Attacks, truth
@@ -13,14 +14,22 @@ SEED = 20
 REQUESTS = 300
 
 
-class KeepsRoutes(Replies):
+class KeepsRoutes(Ours):
     """Answers as the router does, but leaves the route that was chosen by the client's own headers."""
 
-    def _encode(self, answer: ProcessingResponse, *facts: str | None) -> bytes:
-        for part in (answer.request_headers, answer.request_body):
-            if part.response.clear_route_cache:
-                part.response.clear_route_cache = False
-        return super()._encode(answer, *facts)
+    def unread_headers(self) -> HeadersResponse:
+        return keeping(super().unread_headers())
+
+    def headers(self, model: str | None, base_model: str | None, size: int | None) -> HeadersResponse:
+        return keeping(super().headers(model, base_model, size))
+
+    def body(self, model: str | None, base_model: str | None) -> BodyResponse:
+        return keeping(super().body(model, base_model))
+
+
+def keeping(answer):
+    answer.response.clear_route_cache = False
+    return answer
 
 
 def attacks(seed: str) -> Attacks:
@@ -98,7 +107,7 @@ class TestWithEnvoy:
         assert "on 1 connections" in capsys.readouterr().out
 
     def test_fault_is_told_with_its_session(self, monkeypatch, capsys):
-        monkeypatch.setattr(spoofing, "Replies", lambda: Replies(trust_client_headers=True))
+        monkeypatch.setattr(spoofing, "Replies", lambda: Replies(Ours(trust_client_headers=True)))
         command = ["--seed", str(SEED), "--gateway", "buffered", "--requests", "60"]
         assert spoofing.main(command) == 1
         assert "repeat it alone with --gateway, --seed and --only" in capsys.readouterr().out
@@ -109,7 +118,7 @@ class TestWithEnvoy:
     @pytest.mark.parametrize("gateway", ["full-duplex", "buffered"])
     @pytest.mark.parametrize(
         "replies",
-        [Replies(trust_client_headers=True), KeepsRoutes(), Replies(strip_headers=())],
+        [Replies(Ours(trust_client_headers=True)), Replies(KeepsRoutes()), Replies(Ours(strip_headers=()))],
         ids=["trusts", "keeps routes", "strips too little"],
     )
     def test_lax_router_is_caught(self, gateway, replies):

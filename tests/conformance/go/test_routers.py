@@ -347,10 +347,10 @@ def words(answer: ProcessingResponse) -> str:
     return " ".join(said)
 
 
-def as_they_do(mode: BodyMode, compat: Compat = Compat.GIE) -> tuple[type[Exchange], Policy]:
-    """Return the exchanges and the policy of a server with --compat, for a gateway that tells no body mode."""
+def as_they_do(mode: BodyMode, compat: Compat = Compat.GIE) -> Policy:
+    """Return the policy of a server with --compat, for a gateway that tells no body mode."""
     settings = config.load({"compat": compat.value}, {})
-    return policies.exchange_type(settings), dataclasses.replace(policies.policy(settings), assume_body_mode=mode)
+    return dataclasses.replace(policies.policy(settings), assume_body_mode=mode)
 
 
 def in_order(answer: ProcessingResponse) -> ProcessingResponse:
@@ -370,8 +370,7 @@ def test_case(case: Case) -> None:
 @pytest.mark.parametrize("compat", [Compat.GIE, Compat.IPP])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_case_as_it_stands(case: Case, compat: Compat) -> None:
-    exchange_type, policy = as_they_do(case.mode, compat)
-    talk = exchange_type(policy, TABLE)
+    talk = Exchange(as_they_do(case.mode, compat), TABLE)
     assert [in_order(answer) for answer in converse(talk, *case.sent)] == case.theirs
 
 

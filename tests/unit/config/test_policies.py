@@ -2,8 +2,8 @@ import pytest
 
 from bbr.config import policies
 from bbr.config.settings import Settings
-from bbr.exchange.convention import CompatExchange
-from bbr.exchange.exchange import Exchange
+from bbr.exchange.convention import Ours
+from bbr.exchange.go_router import GoRouter
 from bbr.exchange.policy import Compat
 from bbr.models.routing import MissingModel, Rules, UnknownModel
 from bbr.reading.paths import PathPattern
@@ -35,10 +35,9 @@ def test_the_list_of_the_settings():
 @pytest.mark.parametrize("compat", Compat)
 def test_whose_answers(compat):
     settings = Settings(compat=compat, strip_header=("x-tenant",), model_header=("X-M",), base_model_header=())
-    expected = Exchange if compat is Compat.NONE else CompatExchange
-    assert policies.exchange_type(settings) is expected
     policy = policies.policy(settings)
-    mutation = parse(policy.replies.route("m", "b")).request_headers.response.header_mutation
+    assert type(policy.replies.convention) is (Ours if compat is Compat.NONE else GoRouter)
+    mutation = parse(policy.replies.route(("m", "b", None))).request_headers.response.header_mutation
     assert set_headers(mutation) == {"X-M": b"m"}
     ours = ["X-Gateway-Model-Name", "X-Gateway-Base-Model-Name", "x-gateway-destination-endpoint"]
     assert list(mutation.remove_headers) == [*(ours if compat is Compat.NONE else []), "x-tenant"]

@@ -1,5 +1,6 @@
 import pytest
 
+from bbr.exchange.ledger import Ledger
 from bbr.exchange.policy import BodyMode, InvalidJson, OverLimit
 from bbr.exchange.verdict import Outcome
 from bbr.rpc.status import StatusCode
@@ -22,11 +23,12 @@ SHORT_AND_LONG = pytest.mark.parametrize("threshold", [10, 1 << 20])
 @SHORT_AND_LONG
 @pytest.mark.parametrize("mode", [BUFFERED, PARTIAL, STREAMED])
 def test_a_body_in_one_message_is_routed(mode: BodyMode, threshold: int) -> None:
-    talk = exchange(stream_threshold_bytes=threshold)
+    ledger = Ledger(1 << 20)
+    talk = exchange(stream_threshold_bytes=threshold, ledger=ledger)
     headers, answer = converse(talk, request_headers(mode=mode), request_body(LONG, end_of_stream=True))
     assert_strips(headers)
     assert_routes(answer, "qwen", "qwen")
-    assert (talk._policy.ledger.held_bytes, talk.finish().code) == (0, StatusCode.OK)
+    assert (ledger.held_bytes, talk.finish().code) == (0, StatusCode.OK)
 
 
 @SHORT_AND_LONG
@@ -70,12 +72,13 @@ def test_trailers_alone_end_a_form_without_a_body() -> None:
 
 def test_messages_that_come_too_early() -> None:
     for message, reason in ((request_body(b"x"), "body-twice"), (request_trailers(), "trailers-early")):
-        talk = exchange(stream_threshold_bytes=10)
+        ledger = Ledger(1 << 20)
+        talk = exchange(stream_threshold_bytes=10, ledger=ledger)
         talk.receive(request_headers(mode=BUFFERED))
         talk.receive(request_body(LONG, end_of_stream=True))
         assert talk.receive(message) == ()
         assert (talk.verdict.outcome, talk.verdict.reason) == (Outcome.FAULT, reason)
-        assert (talk.pending, talk._policy.ledger.held_bytes) == (False, 0)
+        assert (talk.pending, ledger.held_bytes) == (False, 0)
 
 
 def test_body_over_the_limit_passes_stripped_if_that_is_the_policy() -> None:

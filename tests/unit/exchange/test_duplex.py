@@ -2,6 +2,7 @@ import gzip
 
 import pytest
 
+from bbr.exchange.ledger import Ledger
 from bbr.exchange.policy import InvalidJson, OverLimit
 from bbr.exchange.verdict import Outcome
 from bbr.rpc.status import StatusCode
@@ -93,12 +94,13 @@ def test_what_comes_after_the_end_while_it_is_read_is_dropped() -> None:
     ],
 )
 def test_a_fault_behind_the_model_ends_the_request(body: bytes, reason: str) -> None:
-    talk = exchange(stream_threshold_bytes=10)
+    ledger = Ledger(1 << 20)
+    talk = exchange(stream_threshold_bytes=10, ledger=ledger)
     answers = converse(talk, request_headers(mode=FDS), *pieces(body), request_body(b"", end_of_stream=True))
     assert_routes(answers[0], "qwen", "qwen")
     assert not any(echoed(answers[1:-1])[1])
     assert_refused(answers, 400, reason)
-    assert (talk.verdict.outcome, talk._policy.ledger.held_bytes) == (Outcome.REFUSED, 0)
+    assert (talk.verdict.outcome, ledger.held_bytes) == (Outcome.REFUSED, 0)
 
 
 def test_unknown_and_unusable_models_are_refused_before_the_end() -> None:

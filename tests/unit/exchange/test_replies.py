@@ -3,6 +3,7 @@ import pytest
 
 from bbr import refusal
 from bbr.exchange import replies
+from bbr.exchange.convention import Ours
 from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES, Replies
 from bbr.headers import BASE_MODEL_HEADER, DESTINATION_HEADER, MODEL_HEADER
 from bbr.pb.ext_proc_pb2 import (
@@ -61,31 +62,31 @@ def test_long_bodies_are_cut(size: int) -> None:
 
 def test_routes_are_built_once() -> None:
     made = Replies()
-    assert made.route("a", "b") is made.route("a", "b")
-    assert made.route("a", "b") != made.route("a", "c")
-    assert made.route_body("a", "b") is made.route_body("a", "b")
+    assert made.route(("a", "b", None)) is made.route(("a", "b", None))
+    assert made.route(("a", "b", None)) != made.route(("a", "c", None))
+    assert made.route_body(("a", "b", None)) is made.route_body(("a", "b", None))
 
 
 def test_route_cache_is_bounded() -> None:
     made = Replies()
-    first = made.route("a", "b")
+    first = made.route(("a", "b", None))
     for number in range(4096):
-        made.route(f"model-{number}", "base")
-    assert made.route("a", "b") is not first
-    assert made.route("a", "b") == first
+        made.route((f"model-{number}", "base", None))
+    assert made.route(("a", "b", None)) is not first
+    assert made.route(("a", "b", None)) == first
 
 
 def test_long_names_are_not_kept() -> None:
     made = Replies()
     long = "x" * 257
-    assert made.route(long, "b") is not made.route(long, "b")
-    assert made.route_body(long, "b") is not made.route_body(long, "b")
-    assert made.route(long, "b") == made.route(long, "b")
+    assert made.route((long, "b", None)) is not made.route((long, "b", None))
+    assert made.route_body((long, "b", None)) is not made.route_body((long, "b", None))
+    assert made.route((long, "b", None)) == made.route((long, "b", None))
 
 
 def test_header_names_can_be_chosen() -> None:
-    made = Replies(model_headers=["X-M", "x-gateway-model-name"], base_model_headers=["X-B"])
-    mutation = parse(made.route("m", "b")).request_headers.response.header_mutation
+    made = Replies(Ours(model_headers=["X-M", "x-gateway-model-name"], base_model_headers=["X-B"]))
+    mutation = parse(made.route(("m", "b", None))).request_headers.response.header_mutation
     assert set_headers(mutation) == {"X-M": b"m", "x-gateway-model-name": b"m", "X-B": b"b"}
     assert list(mutation.remove_headers) == [BASE_MODEL_HEADER, DESTINATION_HEADER]
     removed = parse(made.stripped()).request_headers.response.header_mutation.remove_headers
@@ -93,14 +94,14 @@ def test_header_names_can_be_chosen() -> None:
 
 
 def test_headers_that_are_not_set_are_stripped_all_the_same() -> None:
-    made = Replies(model_headers=())
-    mutation = parse(made.route_body("m", "b")).request_body.response.header_mutation
+    made = Replies(Ours(model_headers=()))
+    mutation = parse(made.route_body(("m", "b", None))).request_body.response.header_mutation
     assert set_headers(mutation) == {BASE_MODEL_HEADER: b"b"}
     assert list(mutation.remove_headers) == [MODEL_HEADER, DESTINATION_HEADER]
 
 
 def test_non_ascii_model_stands_as_its_octets() -> None:
-    mutation = parse(Replies().route("モデル", "é")).request_headers.response.header_mutation
+    mutation = parse(Replies().route(("モデル", "é", None))).request_headers.response.header_mutation
     assert set_headers(mutation) == {
         "X-Gateway-Model-Name": "モデル".encode(),
         "X-Gateway-Base-Model-Name": "é".encode(),
@@ -109,22 +110,25 @@ def test_non_ascii_model_stands_as_its_octets() -> None:
 
 class TestStripping:
     def test_further_headers(self) -> None:
-        made = Replies(strip_headers=["x-tenant", "x-gateway-destination-endpoint"])
+        made = Replies(Ours(strip_headers=["x-tenant", "x-gateway-destination-endpoint"]))
         stripped = parse(made.stripped()).request_headers.response
         assert list(stripped.header_mutation.remove_headers)[2:] == ["x-tenant", "x-gateway-destination-endpoint"]
-        for routed in (parse(made.route("m", "b")).request_headers, parse(made.route_body("m", "b")).request_body):
+        for routed in (
+            parse(made.route(("m", "b", None))).request_headers,
+            parse(made.route_body(("m", "b", None))).request_body,
+        ):
             removed = routed.response.header_mutation.remove_headers
             assert list(removed) == ["x-tenant", "x-gateway-destination-endpoint"]
 
     def test_trusted_routing_headers_stay(self) -> None:
-        made = Replies(trust_client_headers=True)
+        made = Replies(Ours(trust_client_headers=True))
         for answer in (made.stripped(), made.stripped_unbuffered()):
             response = parse(answer).request_headers.response
             assert list(response.header_mutation.remove_headers) == [DESTINATION_HEADER]
             assert response.clear_route_cache
 
     def test_nothing_to_stripped(self) -> None:
-        made = Replies(trust_client_headers=True, strip_headers=())
+        made = Replies(Ours(trust_client_headers=True, strip_headers=()))
         assert parse(made.stripped()) == ProcessingResponse(request_headers=HeadersResponse(response=CommonResponse()))
         assert parse(made.stripped_body()) == ProcessingResponse(request_body=BodyResponse(response=CommonResponse()))
 
@@ -140,13 +144,17 @@ class TestDynamicMetadata:
 
     def test_off_by_default(self) -> None:
         made = Replies()
-        for answer in (made.route("m", "b"), made.stripped("no-model"), made.refuse(refusal.model_not_found("m"))):
+        for answer in (
+            made.route(("m", "b", None)),
+            made.stripped("no-model"),
+            made.refuse(refusal.model_not_found("m")),
+        ):
             assert metadata(answer) == {}
 
     def test_routed(self) -> None:
         expected = {"outcome": "routed", "requested_model": "m", "base_model": "b"}
-        assert metadata(self.MADE.route("m", "b")) == expected
-        assert metadata(self.MADE.route_body("m", "b")) == expected
+        assert metadata(self.MADE.route(("m", "b", None))) == expected
+        assert metadata(self.MADE.route_body(("m", "b", None))) == expected
 
     def test_passed(self) -> None:
         assert metadata(self.MADE.stripped("no-body")) == {"outcome": "no-body"}

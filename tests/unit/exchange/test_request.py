@@ -1,7 +1,7 @@
 import pytest
 
+from bbr.exchange.convention import Ours
 from bbr.exchange.exchange import Exchange
-from bbr.exchange.ledger import Ledger
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
@@ -24,7 +24,7 @@ from bench.harness.conversation import (
     echoed,
     exchange,
 )
-from bench.harness.messages import JSON_POST, request_body, request_headers, request_trailers, set_headers
+from bench.harness.messages import JSON_POST, request_body, request_headers, request_trailers
 
 URLS = {
     "query_model_paths": frozenset([b"/v1/realtime"]),
@@ -129,77 +129,6 @@ class TestUrl:
         assert_strips(answer)
 
 
-class TestLedger:
-    def test_no_room_for_a_short_body(self) -> None:
-        ledger = Ledger(10)
-        talk = exchange(ledger=ledger)
-        answers = converse(talk, request_headers(mode=FDS), request_body(BODY))
-        assert answers[-1].immediate_response.status.code == 503
-        assert answers[-1].immediate_response.details == "bbr:no-room"
-        assert set_headers(answers[-1].immediate_response.headers)["retry-after"] == b"1"
-        assert (ledger.held_bytes, ledger.refused) == (0, 1)
-
-    def test_a_body_whose_model_is_unknown_reserves_its_announced_length(self) -> None:
-        ledger = Ledger(1000)
-        talk = exchange(ledger=ledger, stream_threshold_bytes=10)
-        converse(talk, request_headers({**JSON_POST, "content-length": "900"}, mode=FDS))
-        converse(talk, request_body(b'{"x":"' + b"y" * 50))
-        assert ledger.held_bytes == 900
-        other = exchange(ledger=ledger, stream_threshold_bytes=10)
-        answers = converse(
-            other,
-            request_headers({**JSON_POST, "content-length": "500"}, mode=FDS),
-            request_body(b'{"x":"' + b"y" * 50),
-        )
-        assert answers[-1].immediate_response.details == "bbr:no-room"
-        assert ledger.held_bytes == 900
-        talk.over()
-        assert ledger.held_bytes == 0
-
-    def test_a_routed_body_finishes_though_there_is_no_room(self) -> None:
-        ledger = Ledger(100)
-        talk = exchange(ledger=ledger, stream_threshold_bytes=10)
-        body = b'{"model":"qwen","x":"' + b"y" * 40
-        assert_routes(converse(talk, request_headers(mode=FDS), request_body(body))[0], "qwen", "qwen")
-        ledger.take(100)
-        rest = b"z" * 500 + b'"}'
-        answers = [*converse(talk, request_body(rest[:300])), *converse(talk, request_body(rest[300:]))]
-        answers += converse(talk, request_body(b"", end_of_stream=True))
-        assert echoed(answers)[1][-1]
-        assert (talk.verdict.outcome, ledger.held_bytes) == (Outcome.ROUTED, 100)
-
-    def test_a_long_message_is_reserved_before_it_comes(self) -> None:
-        ledger = Ledger(1 << 20)
-        talk = exchange(ledger=ledger)
-        assert talk.expect(500_000) == ()  # no request yet
-        converse(talk, request_headers(mode=BUFFERED))
-        assert talk.expect(500_000) == ()
-        assert ledger.held_bytes == 500_000
-        other = exchange(ledger=ledger)
-        converse(other, request_headers(mode=BUFFERED))
-        assert len(other.expect(600_000)) == 1
-        assert (other.verdict.reason, ledger.held_bytes) == ("no-room", 500_000)
-        assert other.expect(1) == ()
-        assert_routes(converse(talk, request_body(BODY, end_of_stream=True))[0], "qwen", "qwen")
-        assert ledger.held_bytes == 0
-
-    def test_a_message_over_the_limit_is_refused_at_its_prefix(self) -> None:
-        talk = exchange(max_body_bytes=1000)
-        converse(talk, request_headers(mode=BUFFERED))
-        assert talk.expect(66_000) == ()
-        assert len(talk.expect(67_000)) == 1
-        assert talk.verdict.reason == "body-too-large"
-
-    def test_messages_of_a_body_that_passes_are_counted_and_let_go(self) -> None:
-        ledger = Ledger(100)
-        talk = exchange(ledger=ledger)
-        converse(talk, request_headers({**JSON_POST, "content-type": "audio/wav"}, mode=FDS))
-        assert talk.expect(70_000) == ()
-        assert ledger.held_bytes == 70_000
-        assert echoed(converse(talk, request_body(b"x")))[0] == b"x"
-        assert ledger.held_bytes == 0
-
-
 def test_a_field_of_the_request_by_its_name():
     talk = Exchange(Policy(Replies()), Registry(identity=True))
     assert talk.request_field("x-request-id") == ""
@@ -251,9 +180,9 @@ class TestOtherSpellingsOfRoutingHeaders:
         other = replies.stripping_also(["x"])
         assert replies.request_trailers != other.request_trailers
         assert replies.stripped("") == Replies().stripped("") != other.stripped("")
-        assert replies.guarded is other.guarded
+        assert replies.convention.guarded is other.convention.guarded
 
     def test_nothing_is_removed_of_what_a_client_may_say(self) -> None:
-        assert not Replies(trust_client_headers=True, strip_headers=()).guarded.is_other_spelling(STRAYS[0])
-        assert Replies(model_headers=["x-m"]).guarded.is_other_spelling("x_m")
-        assert Replies(model_headers=["x-m"]).guarded.is_other_spelling(STRAYS[0])
+        assert not Ours(trust_client_headers=True, strip_headers=()).guarded.is_other_spelling(STRAYS[0])
+        assert Ours(model_headers=["x-m"]).guarded.is_other_spelling("x_m")
+        assert Ours(model_headers=["x-m"]).guarded.is_other_spelling(STRAYS[0])

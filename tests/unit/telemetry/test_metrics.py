@@ -1,3 +1,5 @@
+from bisect import bisect_left
+
 import pytest
 
 from bbr.exchange.exchange import Exchange
@@ -22,6 +24,18 @@ def run(counted, body, registry=TABLE, **policy):
     exchange.over()
     counted.count(exchange)
     return exchange
+
+
+SIZES = [0, 1, *(int(bound) + by for bound in metrics.BODY_BOUNDS for by in (-1, 0, 1)), 1 << 40]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_size_falls_into_the_bucket_of_the_first_bound_that_is_not_below_it(size):
+    counted = Metrics()
+    exchange = Exchange(Policy(Replies()), TABLE)
+    exchange.verdict.body_bytes = size
+    counted.count(exchange)
+    assert counted.body.buckets.index(1) == bisect_left(metrics.BODY_BOUNDS, size)
 
 
 def outcomes(counted):
