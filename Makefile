@@ -82,8 +82,9 @@ hostile: $(READY)  ## what one bad connection adds to the p99 of others, at most
 rolling: $(READY)  ## restart, kill and change two routers under load behind Envoy, SECONDS (60) each: nothing is lost
 	@$(BIN)/python -m bench.trials.rolling --seconds $(or $(SECONDS),60)
 
-abuse: $(READY)  ## what each attack on HTTP/2 costs in CPU and memory, against its ceiling
+abuse: $(READY)  ## what each attack on HTTP/2, and each hostile object of a cluster, costs, against its ceiling
 	@$(BIN)/python -m bench.trials.abuse
+	@$(BIN)/python -m bench.trials.sources --rounds $(or $(ROUNDS),3)
 
 mutants: $(READY)  ## take N (40) conditions out of bbr/http2 and bbr/rpc and list those that no test misses
 	@$(BIN)/python -m tests.mutants --count $(or $(N),40)
