@@ -100,7 +100,11 @@ class Server:
             credentials=self.certificates and self.certificates.credentials,
         )
         # Always in plaintext: what asks here (a kubelet) has no certificate to check.
-        health_limits = ConnectionLimits(max_connections=descriptors.HEALTH_CONNECTIONS)
+        health_limits = ConnectionLimits(
+            max_connections=descriptors.HEALTH_CONNECTIONS,
+            spare_connections=descriptors.SPARE_CONNECTIONS,
+            busy_give_way=True,
+        )
         checks = new_server(serving, max_body_bytes=settings.max_body_bytes, limits=health_limits)
         vitals = Vitals(
             settings, self.metrics, self.sources, serving, self._policy.ledger, main, self.certificates, supervisor

@@ -28,11 +28,14 @@ from bbr.transports.serving import target
 
 log = logging.getLogger(__name__)
 
-# Scrapers, probes, and people with browsers; one more ends the one that has waited for a request the longest.
-MAX_CONNECTIONS: Final = descriptors.ADMIN_CONNECTIONS
+# Connections that the kernel keeps until we take them, if it has no lower bound of its own. What finds no room there is
+# tried again after a second, and a probe has no second to lose.
+_BACKLOG: Final = 4096
 # For a request to come, on a connection that is kept, and for its answer to be taken.
 IDLE_SECONDS: Final = 75.0
 _READ_BYTES: Final = 16_384
+# Turns of the event loop until one that is one too many may have to go: its request is read in the first two of them.
+_NEWCOMER_TURNS: Final = 4
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
@@ -80,7 +83,7 @@ def text(sentence: str, status: int = 200) -> Answer:
 
 Page = Callable[[Asked], Awaitable[Answer]]
 
-_Tasks = dict[asyncio.Task[None], None]  # in order
+_Connections = dict["_Connection", None]  # in order
 
 
 class AdminServer:
@@ -89,6 +92,9 @@ class AdminServer:
     Args:
         beside: what runs as long as the port is served, for pages that need it, by names; it never ends by itself.
         supervisor: runs it.
+        max_connections: scrapers, probes, and people with browsers; one more ends the one that has waited for a request
+            the longest.
+        spare_connections: so many more may be there for a moment, so that each newcomer is read before one has to go.
     """
 
     def __init__(
@@ -98,16 +104,21 @@ class AdminServer:
         beside: Mapping[str, Body] | None = None,
         supervisor: Supervisor | None = None,
         idle_seconds: float = IDLE_SECONDS,
+        max_connections: int = descriptors.ADMIN_CONNECTIONS,
+        spare_connections: int = descriptors.SPARE_CONNECTIONS,
     ) -> None:
         self._pages = pages
         self._beside = beside or {}
         self._supervisor = supervisor or Supervisor()
-        self._idle_seconds = idle_seconds
+        self.idle_seconds = idle_seconds
+        self._max_connections = max_connections
+        self._spare_connections = spare_connections
+        self._trims = False
         self._server: asyncio.Server | None = None
-        # Each connection's task is in one of these, those that wait for a request or answer one the longest first.
-        self._waiting: _Tasks = {}
-        self._answering: _Tasks = {}
-        self._tasks: set[asyncio.Task[None]] = set()  # and those that are being ended
+        # Each connection is in one of these, those that wait for a request or answer one the longest first.
+        self._waiting: _Connections = {}
+        self._answering: _Connections = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # of all that have said something, those that are being ended too
         self._making = asyncio.Lock()
         self._running: list[Supervised] = []
 
@@ -118,7 +129,10 @@ class AdminServer:
             OSError: the address can't be listened on.
         """
         try:
-            self._server = await asyncio.start_server(self._accept, address, port, reuse_port=False)
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(
+                lambda: _Connection(self), address, port, reuse_port=False, backlog=_BACKLOG
+            )
         except OSError as error:
             raise OSError(f"can't listen on {target(address, port)}") from error
         self._running = [self._supervisor.start(name, body) for name, body in self._beside.items()]
@@ -128,6 +142,8 @@ class AdminServer:
         """Close the port and all connections, at once."""
         if self._server is not None:
             self._server.close()
+        for connection in [*self._waiting, *self._answering]:
+            connection.end()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -135,49 +151,66 @@ class AdminServer:
         for running in self._running:
             await running.stop()
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection; one too many in place of another: who holds all of them shuts out no health check."""
-        if len(self._waiting) + len(self._answering) >= MAX_CONNECTIONS:
-            longest = next(iter(self._waiting or self._answering))
-            self._forget(longest)
-            longest.cancel()
-        task = asyncio.create_task(self._serve(reader, writer), name="admin connection")
+    def take_in(self, connection: "_Connection") -> None:
+        """Let a connection wait for a request; one too many goes: who holds all of them shuts out no health check."""
+        too_many = len(self._waiting) + len(self._answering) + 1 - self._max_connections
+        if too_many > self._spare_connections:
+            self._end_longest()
+        elif too_many > 0 and not self._trims:
+            self._trims = True
+            self._trim_later(_NEWCOMER_TURNS)
+        self._waiting[connection] = None
+
+    def _trim_later(self, turns: int) -> None:
+        """Do so after some turns of the event loop, in which newcomers are read: hundreds may come in one."""
+        loop = asyncio.get_running_loop()
+        if turns:
+            loop.call_soon(self._trim_later, turns - 1)
+            return
+        self._trims = False
+        while len(self._waiting) + len(self._answering) > self._max_connections:
+            self._end_longest()
+
+    def _end_longest(self) -> None:
+        longest = next(iter(self._waiting or self._answering))
+        self.forget(longest)
+        longest.end()
+
+    def begin(self, connection: "_Connection") -> asyncio.Task[None]:
+        """Serve a connection that has said something."""
+        task = asyncio.create_task(self._serve(connection), name="admin connection")
         self._tasks.add(task)
-        self._waiting[task] = None
 
         def over(_: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            self._forget(task)
-            writer.transport.abort()  # else a peer that does not read would keep it, and stop() would wait for that
+            connection.end()  # else a peer that does not read would keep it, and stop() would wait for that
 
         task.add_done_callback(over)
+        return task
 
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._waiting.pop(task, None)
-        self._answering.pop(task, None)
+    def forget(self, connection: "_Connection") -> None:
+        self._waiting.pop(connection, None)
+        self._answering.pop(connection, None)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, peer: "_Connection") -> None:
         connection = h11.Connection(h11.SERVER)
         try:
-            while await self._exchange(connection, reader, writer):
+            while await self._exchange(connection, peer):
                 connection.start_next_cycle()
-            writer.close()
-            async with asyncio.timeout(self._idle_seconds):
-                await writer.wait_closed()
+            peer.writer.close()
+            async with asyncio.timeout(self.idle_seconds):
+                await peer.writer.wait_closed()
         except (OSError, TimeoutError):
             pass  # it has gone, or has fallen asleep
         except Exception:
             log.exception("a page of the admin port failed")
 
-    async def _exchange(
-        self, connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> bool:
+    async def _exchange(self, connection: h11.Connection, peer: "_Connection") -> bool:
         """Answer one request; False if the connection is at its end."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 (a coroutine runs in one)
-        async with asyncio.timeout(self._idle_seconds):
+        writer = peer.writer
+        async with asyncio.timeout(self.idle_seconds):
             try:
-                request = await _receive(connection, reader)
+                request = await _receive(connection, peer.reader)
             except h11.RemoteProtocolError as error:
                 with contextlib.suppress(h11.LocalProtocolError):
                     refused = text(f"malformed request: {error}", error.error_status_hint)
@@ -185,18 +218,18 @@ class AdminServer:
                 return False
             if request is None:
                 return False
-            self._move(task, self._waiting, self._answering)
+            self._move(peer, self._waiting, self._answering)
             head = request.method == b"HEAD"
             answer = await self._answer(request)
             await self._send(connection, writer, answer, head=head)
-            self._move(task, self._answering, self._waiting)
+            self._move(peer, self._answering, self._waiting)
         return connection.our_state is h11.DONE and connection.their_state is h11.DONE
 
     @staticmethod
-    def _move(task: asyncio.Task[None], old: _Tasks, new: _Tasks) -> None:
-        if task in old:  # else it is being ended
-            del old[task]
-            new[task] = None
+    def _move(connection: "_Connection", old: "_Connections", new: "_Connections") -> None:
+        if connection in old:  # else it is being ended
+            del old[connection]
+            new[connection] = None
 
     async def _send(
         self, connection: h11.Connection, writer: asyncio.StreamWriter, answer: Answer, *, head: bool
@@ -227,6 +260,53 @@ class AdminServer:
         if request.method not in (b"GET", b"HEAD"):
             return Answer((b"Only GET and HEAD.\n",), TEXT, 405, (("allow", "GET, HEAD"),))
         return await page(Asked(path, headers, dict(parse_qsl(query, keep_blank_values=True, errors="replace"))))
+
+
+class _Connection(asyncio.StreamReaderProtocol):
+    """A connection. It has a task from the first octet on: who says nothing costs next to nothing.
+
+    Attributes:
+        reader: what comes.
+        writer: what goes.
+    """
+
+    def __init__(self, server: AdminServer) -> None:
+        self.reader = asyncio.StreamReader()
+        super().__init__(self.reader, self._connected)
+        self._server = server
+        self._task: asyncio.Task[None] | None = None
+
+    def _connected(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        loop = asyncio.get_running_loop()
+        self._waits = loop.call_later(self._server.idle_seconds, self.end)
+        self._server.take_in(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; at the first octets, begin."""
+        super().data_received(data)
+        if self._task is None:
+            self._waits.cancel()
+            self._task = self._server.begin(self)
+
+    def eof_received(self) -> bool | None:
+        """End, if there was no word before."""
+        if self._task is None:
+            self.end()
+        return super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Be forgotten."""
+        self._waits.cancel()
+        self._server.forget(self)
+        super().connection_lost(exc)
+
+    def end(self) -> None:
+        """Close at once."""
+        self._waits.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        self.writer.transport.abort()
 
 
 async def _receive(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:

@@ -292,7 +292,9 @@ class Settings:
         "until then; after this time the router exits with status 1, so that the pod is seen to fail; 0 waits forever",
     )
     max_connections: int = _rare(
-        options.count, "10000", "the most connections of the ext_proc port; further ones are closed at once"
+        options.count,
+        "10000",
+        "the most connections of the ext_proc port; one more takes the place of the one that was idle the longest",
     )
     max_model_length: int = _rare(options.model_length, "256", "the longest model name; a longer one gets 400")
     models_list_max_bytes: int = _rare(

@@ -229,6 +229,11 @@ class Connection:
         """Return the streams that were stuck, and may be so no more, since the last call."""
         return self._sender.take_unstuck()
 
+    @property
+    def answered(self) -> bool:
+        """Whether the peer has ever had an answer."""
+        return self._budgets.answered
+
     # The end.
 
     @property

@@ -93,6 +93,11 @@ class RpcConnection:
         return not self._http2.streams
 
     @property
+    def answered(self) -> bool:
+        """Whether the peer has ever had an answer."""
+        return self._http2.answered
+
+    @property
     def goaway_read(self) -> bool:
         """Whether the peer has read that the connection will end, and all that it began before has come."""
         return self._http2.goaway_read

@@ -3,11 +3,12 @@
 import resource
 from typing import Final
 
-# Beside the gateways' connections: those of the health and the admin port, listeners, logs, files that are read, the
-# event loop's own.
+# Beside the gateways' connections: those of the health and the admin port, and so many more on each for a moment, while
+# they come and go; listeners, logs, files that are read, the event loop's own.
 HEALTH_CONNECTIONS: Final = 256
 ADMIN_CONNECTIONS: Final = 64
-_RESERVED: Final = 64 + HEALTH_CONNECTIONS + ADMIN_CONNECTIONS
+SPARE_CONNECTIONS: Final = 128
+_RESERVED: Final = 64 + HEALTH_CONNECTIONS + ADMIN_CONNECTIONS + 2 * SPARE_CONNECTIONS
 
 
 def connections_allowed(wanted: int) -> int:

@@ -1,8 +1,10 @@
 """The connections of one port: which there are, how many there may be, and how old each may become."""
 
 import asyncio
+import heapq
 import logging
 import random
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -14,10 +16,14 @@ log = logging.getLogger(__name__)
 
 # How much more or less of its age a connection may have.
 _AGE_JITTER: Final = 0.1
+# To look for the one that has been idle the longest takes 3 ms among 10,000; so as many are noted at a time.
+_NOTED: Final = 64
 
 
 class Roster:
-    """See the module.
+    """Lets connections in. One too many takes the place of the one that has been idle the longest.
+
+    Whoever holds all of a port's connections would shut out everybody else for good: gateways, and health checks.
 
     Args:
         limits: of all together.
@@ -26,7 +32,7 @@ class Roster:
     Attributes:
         connections: those that are open.
         total: all that were ever let in.
-        turned_away: tells of those that were not, and counts them.
+        turned_away: tells of those that were closed for the limit, old ones and new ones, and counts them.
     """
 
     def __init__(self, limits: ConnectionLimits, jitter: Callable[[], float] = random.random) -> None:
@@ -35,23 +41,34 @@ class Roster:
         self.turned_away = RareLog(log, logging.WARNING)
         self._limits = limits
         self._jitter = jitter
+        self._leaving: set[UvConnection] = set()  # those that have given way, and are still there
+        self._idle: deque[tuple[tuple[int, float], UvConnection]] = deque()
+        self._trims = False
         self._all_gone = asyncio.Event()
 
     def admit(self, connection: UvConnection, now: float) -> bool:
         """Let a connection in; False if there is no room for it."""
         limits = self._limits
-        if len(self.connections) >= limits.max_connections:
-            self.turned_away.write(now, "a connection over --max-connections=%d was closed", limits.max_connections)
+        over = len(self.connections) - len(self._leaving) + 1 - limits.max_connections
+        if over > limits.spare_connections and not self._make_room(1, now):
+            self._tell(now)
             return False
         self.connections.add(connection)
         self.total += 1
         if limits.max_age_seconds:
             connection.retire_at = now + limits.max_age_seconds * (1 + _AGE_JITTER * (2 * self._jitter() - 1))
+        if over > 0 and limits.spare_connections and not self._trims:
+            # After the next time that the event loop has looked at all sockets: hundreds may come at once, and one that
+            # has something to say must not go before it was read.
+            self._trims = True
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._trim, now)
         return True
 
     def gone(self, connection: UvConnection) -> None:
         """Let a connection go."""
         self.connections.discard(connection)
+        self._leaving.discard(connection)
         if not self.connections:
             self._all_gone.set()
 
@@ -65,3 +82,40 @@ class Roster:
         """Do something with each connection; it may end them."""
         for connection in list(self.connections):
             do(connection)
+
+    def _trim(self, now: float) -> None:
+        self._trims = False
+        over = len(self.connections) - len(self._leaving) - self._limits.max_connections
+        if over > 0:
+            self._make_room(over, now)
+
+    def _make_room(self, count: int, now: float) -> bool:
+        """End so many connections that have been idle the longest; False if that is not possible for all."""
+        for _ in range(count):
+            connection = self._longest_idle()
+            if connection is None:
+                return False
+            self._leaving.add(connection)
+            self._tell(now)
+            connection.give_way()
+        return True
+
+    def _longest_idle(self) -> UvConnection | None:
+        for _ in range(2):
+            while self._idle:
+                idleness, connection = self._idle.popleft()
+                # It may have said something since it was noted.
+                if self._may_go(connection) and connection.idleness == idleness:
+                    return connection
+            found = [(each.idleness, id(each), each) for each in self.connections if self._may_go(each)]
+            self._idle.extend((idleness, each) for idleness, _, each in heapq.nsmallest(_NOTED, found))
+        return None
+
+    def _may_go(self, connection: UvConnection) -> bool:
+        if connection in self._leaving or connection not in self.connections:
+            return False
+        return self._limits.busy_give_way or connection.idleness[0] < UvConnection.BUSY
+
+    def _tell(self, now: float) -> None:
+        limit = self._limits.max_connections
+        self.turned_away.write(now, "a connection over --max-connections=%d was closed", limit)

@@ -21,13 +21,18 @@ class ConnectionLimits:
     """Limits of the connections of one port.
 
     Attributes:
-        max_connections: more are closed as they come.
+        max_connections: one more takes the place of the one that has been idle the longest, and is closed if none is.
+        spare_connections: so many more may be there for a moment, so that each newcomer is read before one has to go.
+        busy_give_way: connections with calls count as idle too, if there are no others: where no call that lasts is
+            worth more than a newcomer.
         max_age_seconds: an older connection takes no new calls and is closed after its last one; 0 for no limit. Each
             connection has its own limit, up to a tenth more or less, so that they do not all come back at once.
         grace_seconds: how long the calls of a connection that is too old may still run.
     """
 
     max_connections: int = 10_000
+    spare_connections: int = 0
+    busy_give_way: bool = False
     max_age_seconds: float = 0.0
     grace_seconds: float = 25.0
 
@@ -39,7 +44,7 @@ class TransportCounts:
     Attributes:
         connections: open now.
         connections_total: accepted since the start.
-        turned_away_total: closed at once, over the limit.
+        turned_away_total: closed for the limit.
         failures: (layer, reason) -> connections that ended for a fault: of TLS, or of HTTP/2 by its name.
         resets: reason -> streams that we reset for a fault.
     """

@@ -84,9 +84,12 @@ class UvConnection:
     """One socket. No subclass of asyncio.Protocol, which would keep a compiler from making it fast: it is used as one.
 
     Attributes:
+        BUSY: see `idleness`.
         retire_at: when the connection is too old, in seconds of the owner's clock; None for never.
         scheduled: its server will call `work`.
     """
+
+    BUSY: Final = 2
 
     def __init__(self, owner: Owner) -> None:
         self.retire_at: float | None = None
@@ -103,13 +106,14 @@ class UvConnection:
         self._reads_on = False  # the next read may belong to the same turn
         self._linger_until = 0.0
         self._dropped_bytes = 0
+        self._heard_at = 0.0
 
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet the peer, or turn it away."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
-        now = self._clock()
+        now = self._heard_at = self._clock()
         rpc = self._owner.admit(self, now)
         if rpc is None:
             self._transport.set_protocol(asyncio.Protocol())  # which hears of nothing
@@ -125,7 +129,7 @@ class UvConnection:
         if self._stage >= Stage.CLOSING:
             self._drop(len(data))
             return
-        now = self._clock()
+        now = self._heard_at = self._clock()
         if not self._reads_on:
             self._turn_ends = now + self._pace.moment_seconds
         self._reads_on = len(data) >= FULL_READ_BYTES
@@ -182,6 +186,26 @@ class UvConnection:
     def busy(self) -> bool:
         """Whether a call runs, or an answer still waits for the peer's credit."""
         return not self._rpc.idle
+
+    @property
+    def idleness(self) -> tuple[int, float]:
+        """How much sooner this connection can go than others: the smallest goes first.
+
+        Without calls, 0; with calls, and none was ever answered, 1; else BUSY. Then since when it has said nothing.
+        """
+        if self._stage >= Stage.CLOSING or self._rpc.idle:
+            return 0, self._heard_at
+        return (self.BUSY if self._rpc.answered else 1), self._heard_at
+
+    def give_way(self) -> None:
+        """End at once, for another: with a GOAWAY, if the peer takes it without waiting."""
+        if self._stage < Stage.CLOSING and not self._transport.get_write_buffer_size():
+            self.drain(refuse=True)
+            self._stage = Stage.CLOSING
+            self._stalled_since = self._clock()
+            self._transport.close()
+        else:
+            self.abort()
 
     def work(self) -> bool:
         """Do what waits for this connection's turn, a millisecond's or two; True if there is more.

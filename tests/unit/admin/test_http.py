@@ -4,7 +4,6 @@ import contextlib
 import aiohttp
 import pytest
 
-from bbr.admin import http
 from bbr.admin.http import AdminServer, Answer, text
 from tests.support.loops import all_ended, in_loop
 
@@ -223,10 +222,9 @@ async def test_a_client_that_does_not_read_is_let_go():
 
 
 @in_loop
-async def test_one_connection_too_many_ends_the_one_that_has_waited_the_longest(monkeypatch):
-    monkeypatch.setattr(http, "MAX_CONNECTIONS", 2)
+async def test_one_connection_too_many_ends_the_one_that_has_waited_the_longest():
     page, kept = Endless(), b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
-    server = AdminServer({"/": hello, "/endless": page.page})
+    server = AdminServer({"/": hello, "/endless": page.page}, max_connections=2, spare_connections=0)
     port = await server.start("127.0.0.1", 0)
     async with not_reading(f"http://127.0.0.1:{port}", page):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -243,13 +241,40 @@ async def test_one_connection_too_many_ends_the_one_that_has_waited_the_longest(
 
 
 @in_loop
-async def test_answers_that_nobody_takes_shut_nobody_out(monkeypatch):
-    monkeypatch.setattr(http, "MAX_CONNECTIONS", 1)
+async def test_answers_that_nobody_takes_shut_nobody_out():
     page = Endless()
-    server = AdminServer({"/": hello, "/endless": page.page})
+    server = AdminServer({"/": hello, "/endless": page.page}, max_connections=1, spare_connections=0)
     port = await server.start("127.0.0.1", 0)
     async with not_reading(f"http://127.0.0.1:{port}", page):
         assert (await raw(f"http://127.0.0.1:{port}", b"GET / HTTP/1.0\r\n\r\n")).endswith(b"hello /, \n")
+    await server.stop()
+
+
+@in_loop
+async def test_a_newcomer_among_many_is_read_before_it_has_to_go():
+    server = AdminServer({"/": hello}, max_connections=2, spare_connections=30)
+    port = await server.start("127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.0\r\n\r\n")
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(25)]
+    assert (await reader.read()).endswith(b"hello /, \n")
+    while len(server._waiting) + len(server._answering) > 2:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    for each in (writer, *(writer for _, writer in silent)):
+        each.transport.abort()
+    await server.stop()
+
+
+@in_loop
+async def test_beyond_what_is_spared_the_longest_goes_at_once():
+    server = AdminServer({"/": hello}, max_connections=1, spare_connections=2)
+    port = await server.start("127.0.0.1", 0)
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(12)]
+    found = await raw(f"http://127.0.0.1:{port}", b"GET / HTTP/1.0\r\n\r\n")
+    assert found.endswith(b"hello /, \n")
+    assert len(server._waiting) <= 3
+    for _, writer in silent:
+        writer.transport.abort()
     await server.stop()
 
 

@@ -6,14 +6,14 @@ from bbr.system import descriptors
 from bbr.system.descriptors import connections_allowed
 
 INFINITE = resource.RLIM_INFINITY
-RESERVED = 384
+RESERVED = 640
 
 LIMITS = [
     pytest.param((20_000, 20_000), 10_000, 10_000, None, id="enough"),
-    pytest.param((1024, 20_000), 640, 640, None, id="just enough"),
-    pytest.param((1024, 20_000), 641, 641, (20_000, 20_000), id="raised to the hard limit"),
+    pytest.param((1024, 20_000), 384, 384, None, id="just enough"),
+    pytest.param((1024, 20_000), 385, 385, (20_000, 20_000), id="raised to the hard limit"),
     pytest.param((1024, 4096), 10_000, 4096 - RESERVED, (4096, 4096), id="raised, and still too low"),
-    pytest.param((1024, INFINITE), 10_000, 10_000, (10_384, INFINITE), id="raised where there is no hard limit"),
+    pytest.param((1024, INFINITE), 10_000, 10_000, (10_640, INFINITE), id="raised where there is no hard limit"),
     pytest.param((INFINITE, INFINITE), 10_000, 10_000, None, id="no limit"),
     pytest.param((64, 64), 10_000, 1, (64, 64), id="a limit that leaves nothing"),
 ]

@@ -1,5 +1,5 @@
 import asyncio
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -12,11 +12,29 @@ from tests.support.loops import in_loop
 class Seat:
     """What a roster sees of a connection."""
 
-    retire_at: float | None = None
+    def __init__(self, rank: int = 2, heard_at: float = 0.0) -> None:
+        self.retire_at: float | None = None
+        self.idleness = (rank, heard_at)
+        self.gave_way = False
+
+    def give_way(self) -> None:
+        self.gave_way = True
 
 
 def seats(count: int) -> list[UvConnection]:
     return [cast(UvConnection, Seat()) for _ in range(count)]
+
+
+def full(*taken: Seat, **limits: Any) -> Roster:
+    """Return a roster whose seats are all taken by these."""
+    roster = Roster(ConnectionLimits(max_connections=len(taken), **limits))
+    for each in taken:
+        assert roster.admit(cast(UvConnection, each), 0.0)
+    return roster
+
+
+def admitted(roster: Roster, *newcomers: Seat) -> list[bool]:
+    return [roster.admit(cast(UvConnection, each), 0.0) for each in newcomers]
 
 
 def test_as_many_as_there_is_room_for(caplog):
@@ -27,6 +45,67 @@ def test_as_many_as_there_is_room_for(caplog):
     roster.gone(one)
     assert roster.admit(three, 0.0)
     assert caplog.messages == ["a connection over --max-connections=2 was closed"]
+
+
+class TestWhoHasBeenIdleTheLongest:
+    def test_makes_room(self):
+        taken = [Seat(0, 5.0), Seat(0, 3.0), Seat(0, 4.0)]
+        roster = full(*taken)
+        newcomers = [Seat(0, 9.0 + place) for place in range(4)]
+        assert admitted(roster, *newcomers[:2]) == [True, True]
+        assert [each.gave_way for each in taken] == [False, True, True]
+        # Those that leave are there until they are gone, and are not asked twice.
+        assert len(roster.connections) == 5
+        for each in taken[1:]:
+            roster.gone(cast(UvConnection, each))
+        assert admitted(roster, *newcomers[2:]) == [True, True]
+        assert [each.gave_way for each in (*taken, *newcomers)] == [True, True, True, True, False, False, False]
+        assert roster.turned_away.total == 4
+
+    def test_is_looked_for_anew_if_it_has_said_something(self):
+        taken = [Seat(0, 1.0), Seat(0, 2.0), Seat(0, 3.0)]
+        roster = full(*taken)
+        assert admitted(roster, Seat(0, 4.0)) == [True]
+        taken[1].idleness = (0, 5.0)
+        assert admitted(roster, Seat(0, 6.0)) == [True]
+        assert [each.gave_way for each in taken] == [True, False, True]
+
+    def test_is_one_without_calls_or_else_without_an_answer(self):
+        busy, never_answered, idle = Seat(2, 1.0), Seat(1, 2.0), Seat(0, 3.0)
+        roster = full(busy, never_answered, idle)
+        assert admitted(roster, Seat(2), Seat(2), Seat(2)) == [True, True, False]
+        assert [each.gave_way for each in (busy, never_answered, idle)] == [False, True, True]
+
+    def test_is_any_where_calls_are_worth_no_more(self):
+        one, other = Seat(2, 2.0), Seat(2, 1.0)
+        roster = full(one, other, busy_give_way=True)
+        assert admitted(roster, Seat(2, 3.0)) == [True]
+        assert (one.gave_way, other.gave_way) == (False, True)
+
+    @in_loop
+    async def test_goes_after_the_newcomers_were_read_where_there_are_spare_seats(self):
+        taken = [Seat(0, 1.0), Seat(0, 2.0)]
+        roster = full(*taken, spare_connections=2)
+        newcomers = [Seat(0, 3.0), Seat(0, 4.0), Seat(0, 5.0)]
+        assert admitted(roster, *newcomers[:2]) == [True, True]
+        assert not any(each.gave_way for each in taken)
+        assert admitted(roster, newcomers[2]) == [True]  # beyond the spare ones at once
+        assert [each.gave_way for each in taken] == [True, False]
+        newcomers[0].idleness = (0, 6.0)  # it has asked for something
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert [each.gave_way for each in (*taken, *newcomers)] == [True, True, False, True, False]
+        assert not roster._trims
+
+    @in_loop
+    async def test_stays_if_others_have_left_meanwhile(self):
+        taken = [Seat(0, 1.0), Seat(0, 2.0)]
+        roster = full(*taken, spare_connections=2)
+        assert admitted(roster, Seat(0, 3.0)) == [True]
+        roster.gone(cast(UvConnection, taken[1]))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not taken[0].gave_way
 
 
 @pytest.mark.parametrize(("share", "age"), [(0.0, 90.0), (0.5, 100.0), (1.0, 110.0)])

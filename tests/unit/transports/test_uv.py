@@ -195,11 +195,11 @@ async def test_connection_in_its_tls_handshake_does_not_hold_up_a_drain():
 
 
 @in_loop
-async def test_connections_over_the_limit_are_closed_at_once_and_the_others_go_on(caplog):
+async def test_connections_over_the_limit_are_closed_at_once_if_no_other_is_idle(caplog):
     async with Uv(limits={"max_connections": 2}) as server:
         clients = [await server.client() for _ in range(2)]
         for client in clients:
-            await client.ping()
+            await answered(client)  # whose exchange goes on
         for _ in range(20):
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             with_what = b""
@@ -218,6 +218,52 @@ async def test_connections_over_the_limit_are_closed_at_once_and_the_others_go_o
             await client.close()
         assert server.server.roster.turned_away.total == 20
     assert caplog.messages == ["a connection over --max-connections=2 was closed"]
+
+
+@both
+@in_loop
+async def test_the_connection_that_was_idle_the_longest_makes_room_and_is_told_so(tls, caplog):
+    async with Uv(tls=tls, limits={"max_connections": 2}) as server:
+        old, other = await server.client(), await server.client()
+        await old.ping()
+        await other.ping()
+        new = await server.client()
+        await new.ping()
+        await old.goaway(0)
+        while not old.closed:
+            await old.receive()
+        for client in (other, new):
+            await answered(client)
+        for client in (old, other, new):
+            await client.close()
+        await server.all_gone()
+    assert caplog.messages == ["a connection over --max-connections=2 was closed"]
+
+
+@in_loop
+async def test_who_holds_all_connections_of_a_health_port_shuts_no_probe_out():
+    limits = {"max_connections": 3, "spare_connections": 2, "busy_give_way": True}
+    async with Uv(limits=limits) as server:
+        watching = [await server.client() for _ in range(10)]
+        for client in watching:
+            call = client.call("/grpc.health.v1.Health/Watch")
+            client.send(call, framed(b""))
+            client.flush()
+        silent = [await server.connect() for _ in range(20)]
+        for _ in range(5):
+            probe = await server.client()
+            call = probe.call("/grpc.health.v1.Health/Check")
+            probe.send(call, framed(b""), end_stream=True)
+            probe.flush()
+            assert (await probe.ended(call)).headers["grpc-status"] == "0"
+            await probe.close()
+        while server.connections > 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        for client in watching:
+            client.abort()
+        for _, writer in silent:
+            writer.transport.abort()
+        await server.all_gone()
 
 
 @both

@@ -361,6 +361,42 @@ class TestStages:
         assert kinds(transport) == [GOAWAY]
 
 
+class TestGivingWay:
+    def test_how_idle_it_is(self):
+        owner = MockOwner()
+        connection, _ = owner.connect()
+        assert connection.idleness == (0, 1000.0)
+        owner.clock.now = 1001.0
+        connection.data_received(GREETING + call(1, b"quiet"))
+        assert connection.idleness == (1, 1001.0)
+        owner.clock.now = 1002.0
+        connection.data_received(data(1, framed(b"a")))
+        assert connection.idleness == (UvConnection.BUSY, 1002.0)
+        connection.data_received(data(1, b"", end=True))
+        assert connection.idleness == (0, 1002.0)
+        connection.data_received(bytes(9))
+        assert connection.idleness == (0, 1002.0)
+
+    def test_it_says_so_and_closes(self):
+        connection, transport = greeted(MockOwner())
+        connection.data_received(call(1, b"quiet"))
+        connection.give_way()
+        assert [(each.kind, each.last_id) for each in transport.frames()] == [(GOAWAY, 1)]
+        assert transport.calls == ["close"]
+        connection.data_received(call(3, b"quiet"))
+        assert connection.calls == 1
+
+    @pytest.mark.parametrize("why", ["its peer does not read", "it ends already"])
+    def test_it_is_cut_off(self, why):
+        connection, transport = greeted(MockOwner())
+        if why == "it ends already":
+            connection.data_received(bytes(9))
+        else:
+            transport.unsent = 1
+        connection.give_way()
+        assert transport.calls[-1] == "abort"
+
+
 class TestFaultsOfOurs:
     """They end their connection, and are no other's."""
 
