@@ -195,7 +195,12 @@ def save(path: Path, rows: Sequence[Row], options: Mapping[str, object], sent: I
         "commit": _commit(),
         "seed": workload.SEED,
         "workload_sha256": digest.hexdigest(),
-        "options": {name: value if isinstance(value, int | float) else str(value) for name, value in options.items()},
+        # Where this file is, is no fact of the run.
+        "options": {
+            name: value if isinstance(value, int | float) else str(value)
+            for name, value in options.items()
+            if name != "json"
+        },
         "load_average": os.getloadavg()[0],
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "rows": [row.as_json() for row in rows],

@@ -57,6 +57,7 @@ def test_a_file_says_where_its_figures_come_from(tmp_path):
     assert found["versions"].keys() >= {"python", "bbr", "orjson"}
     assert found["commit"]
     assert found["seed"] > 0
+    assert found["options"] == {"rounds": 2}
     assert found["workload_sha256"] == hashlib.sha256(b"onetwo").hexdigest()
     assert found["rows"][1] == {
         "case": "1,000 bytes",
