@@ -177,7 +177,7 @@ def _frames(find: Callable[[], list[Any]]) -> Iterator[bytes]:
 def _read(read: Callable[[bytes], Result], octets: bytes) -> Result:
     try:
         return read(octets)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise KubernetesError(f"what the API server sent can't be read: {error}") from None
 
 

@@ -301,7 +301,7 @@ def _client(config: "SingleConfig") -> "httpx2.AsyncClient":
 def _refusal(response: "httpx2.Response", body: list[bytes]) -> KubernetesError:
     try:
         said = msgspec.json.decode(b"".join(body), type=KubeStatus).message
-    except msgspec.MsgspecError:  # a proxy's page, say
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # a proxy's page, say
         said = ""
     after = response.headers.get("retry-after", "")
     return KubernetesError(

@@ -132,10 +132,43 @@ def documents() -> dict[str, bytes]:
     return seeds
 
 
+# Small ones of every odd shape: a fuzzer makes them large.
+YAMLS = {
+    "models": b"models:\n- name: qwen\n  adapters: [sql-lora, 1, 0x10, no]\n- {name: phi}\naliases:\n  gpt-4: qwen\n",
+    "json": b'{"models": [{"name": "a", "adapters": ["b", "\\u0063", "\\ud83d\\ude00"]}], "aliases": {"x": "a"}}',
+    "adapters": b"- a\n- ' b '\n- \"c\\td\"\n- ~\n- null\n- !!str null\n-\n# none\n- |\n  e\n- >\n  f\n   g\n",
+    "directives": b"%YAML 1.1\n%TAG !a! tag:x\n%TAG !b! tag:y\n--- [!a!x y]\n...\n%TAG ! x\n---\n",
+    "aliases": b"- &a [x, &b y]\n- *a\n- &c [*a, *a]\n- &d [*c, *c, *c]\n- &a z\n- *b\n",
+    "a-circle": b"&l [x, *l]\n",
+    "merge": b"models:\n- &m {name: a}\n- {<<: *m, adapters: [b]}\n",
+    "keys": b"? [a, b]\n: {? c, : d, e: , f}\n? |\n  g\n: - h\n",
+    "nested": b"[" * 17 + b"- - - ? ? {a: {b: {c: " + b"]" * 17,
+    "ends-of-lines": b"models: []\r\n#\xc2\x85#\xe2\x80\xa8#\xe2\x80\xa9#\r\xef\xbb\xbf%TAG\n",
+    "no-utf-8": b"models: [{name: caf\xe9}]\xff",
+    "conflicts": b"models:\n- {name: a, adapters: [x, b]}\n- {name: b, adapters: [x]}\naliases: {a: b, y: y}\n",
+    "long": b"models:\n- name: " + b"n" * 300 + b"\n",
+}
+EVENTS = {
+    "added": b'{"type":"ADDED","object":{"metadata":{"name":"a","namespace":"b","uid":"u","resourceVersion":"7",'
+    b'"creationTimestamp":"2026-01-01T00:00:00Z"},"data":{"baseModel":"qwen","adapters":"- x\\n"}}}',
+    "deleted": b'{"type":"DELETED","object":{"metadata":{"name":"a"}}}',
+    "going": b'{"type":"MODIFIED","object":{"metadata":{"deletionTimestamp":"2026-01-02T00:00:00Z"}}}',
+    "bookmark": b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"99"}}}',
+    "error": b'{"type":"ERROR","object":{"kind":"Status","message":"too old","code":410}}',
+    "route": b'{"type":"ADDED","object":{"metadata":{},"spec":{"rules":[{},{"matches":[{"headers":[{"name":'
+    b'"x-gateway-model-name","value":"m"},{"name":"X-Gateway-Base-Model-Name","value":"m.*","type":"RegularExpression"}'
+    b"]}]}]}}}",
+    "page": b'{"metadata":{"resourceVersion":"9","continue":"c"},"items":[{"metadata":{"name":"a"},'
+    b'"data":null},{"metadata":{},"spec":{"rules":null}}]}',
+    "nested": b'{"type":"ADDED","object":' + b"[" * 2000,
+}
+
+
 def main() -> None:
     dice = random.Random(9113)
     everything = {"octets": SCRIPTS, "frames": PROGRAMS, "blocks": block_programs(), "scanner": documents()}
     everything |= {"multipart": MULTIPARTS, "form": FORMS, "encodings": encoded(), "uri": PATHS}
+    everything |= {"documents": YAMLS, "answers": EVENTS}
     for target, seeds in everything.items():
         directory = CORPUS / target
         directory.mkdir(parents=True, exist_ok=True)

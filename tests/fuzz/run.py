@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
-TARGETS = ("octets", "frames", "blocks", "scanner", "multipart", "form", "encodings", "uri")
+TARGETS = ("octets", "frames", "blocks", "scanner", "multipart", "form", "encodings", "uri", "documents", "answers")
 
 
 def main() -> None:

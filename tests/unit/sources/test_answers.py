@@ -130,6 +130,16 @@ async def test_what_is_nested_without_end_is_an_error_of_the_server(length):
     apart.close()
 
 
+@pytest.mark.parametrize("length", [10, LONG_BYTES], ids=["short", "long"])
+@in_loop
+async def test_what_is_no_utf_8_is_an_error_of_the_server(length):
+    octets = b'{"type":"ADDED\xff","object":{"x":"' + b"x" * length + b'"}}'
+    apart = Apart()
+    with pytest.raises(KubernetesError, match=r"^what the API server sent can't be read: 'utf-8' codec"):
+        await Answers(ConfigMap, apart).event([octets])
+    apart.close()
+
+
 @in_loop
 async def test_of_a_long_route_comes_back_what_is_looked_at():
     headers = [{"name": "X-Gateway-Model-Name", "value": f"v{number}"} for number in range(3000)]

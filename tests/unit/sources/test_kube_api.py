@@ -69,6 +69,9 @@ async def test_refusals_tell_status_reason_and_patience(tmp_path):
         assert (str(error), error.status, error.retry_after) == ("429: as the test wants it", 429, 7.0)
         error = await refusal(server, tmp_path, Fault(503, body=b"<html>", headers={"Retry-After": "Wed, 21 Oct"}))
         assert (str(error), error.status, error.retry_after) == ("503: Because", 503, 0.0)
+        for body in (b'{"message": "\xff"}', b"[" * 5000):
+            error = await refusal(server, tmp_path, Fault(503, body=body))
+            assert (str(error), error.status) == ("503: Because", 503)
         long = json.dumps({"message": "no " * 1000}).encode()
         assert len(str(await refusal(server, tmp_path, Fault(403, body=long)))) == 305
         error = await refusal(server, tmp_path, Fault())
