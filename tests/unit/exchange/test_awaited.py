@@ -117,3 +117,13 @@ def test_a_response_tells_that_no_body_comes() -> None:
     talk = exchange()
     converse(talk, request_headers(mode=BUFFERED), response_headers())
     assert (talk.verdict.outcome, talk.patience_seconds) == (Outcome.NO_BODY, None)
+
+
+@pytest.mark.parametrize("fields", [{}, {"content-type": "application/x-www-form-urlencoded"}], ids=["JSON", "form"])
+def test_trailers_that_follow_the_answer_to_a_body_that_was_read_as_it_came(fields: dict[str, str]) -> None:
+    talk = exchange(stream_threshold_bytes=10)
+    body = b"model=qwen" if fields else LONG
+    answers = converse(talk, request_headers(fields, mode=BUFFERED), request_body(body), request_trailers())
+    assert kinds(answers) == ["request_headers", "request_body", "request_trailers"]
+    assert_routes(answers[1], "qwen", "qwen")
+    assert talk.finish().code is StatusCode.OK
