@@ -173,13 +173,6 @@ class Registry:
         """Return what a requested name stands for, or None if the table does not hold it."""
         return self._shards[hash(name) & _SHARD_MASK].get(name)
 
-    def resolve(self, name: str) -> str | None:
-        """Return the base model that serves `name`, or None if the table does not hold it."""
-        if self.identity:
-            return name
-        entry = self._shards[hash(name) & _SHARD_MASK].get(name)
-        return entry and entry.base_model
-
     @property
     def size(self) -> int:
         """How many names the table holds."""

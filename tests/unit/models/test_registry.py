@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bbr.models.registry import Alias, BaseModel, Conflict, Declaration, Entry, Kind, Origin, Registry, finish, merging
+from tests.support.model_tables import base_model_of
 
 
 def table(*models):
@@ -40,7 +41,7 @@ RESOLVED = [
 @pytest.mark.parametrize(("model", "base_model"), RESOLVED)
 def test_resolve(model, base_model):
     registry = table(QWEN, LLAMA)
-    assert registry.resolve(model) == base_model
+    assert base_model_of(registry, model) == base_model
     entry = registry.find(model)
     assert (entry and entry.base_model) == base_model
 
@@ -49,7 +50,7 @@ def test_resolve(model, base_model):
 def test_without_a_table_every_model_is_its_own_base_model(model):
     registry = Registry()
     assert registry.identity
-    assert registry.resolve(model) == model
+    assert base_model_of(registry, model) == model
     assert registry.find(model) is None
     assert (registry.base_models, registry.size, [*registry.items()]) == ((), 0, [])
 
@@ -57,7 +58,7 @@ def test_without_a_table_every_model_is_its_own_base_model(model):
 def test_a_table_of_nothing_is_a_table():
     registry = table()
     assert not registry.identity
-    assert registry.resolve("qwen") is None
+    assert base_model_of(registry, "qwen") is None
     assert registry.base_models == ()
 
 
@@ -137,7 +138,7 @@ def test_precedence_of_objects(winner, loser, turned):
         for model, (name, created, namespace) in (("wins", winner), ("loses", loser))
     ]
     registry, conflicts = merge(*(reversed(declarations) if turned else declarations))
-    assert registry.resolve("x") == "wins"
+    assert base_model_of(registry, "x") == "wins"
     assert registry.base_models == ("wins", "loses")
     assert [(conflict.kept.base_model, conflict.refused.base_model) for conflict in conflicts] == [("wins", "loses")]
 
@@ -148,7 +149,7 @@ def test_files_come_before_all_other_objects_and_lines_before_later_lines():
     second = Declaration(Origin("file", "z.yaml", line=10), (BaseModel("line-10", ("x",)),))
     registry, conflicts = merge(second, young, first)
     assert registry.base_models == ("line-2", "line-10", "of-map")
-    assert registry.resolve("x") == "line-2"
+    assert base_model_of(registry, "x") == "line-2"
     assert len(conflicts) == 2
 
 
@@ -175,7 +176,7 @@ def test_an_alias_stands_for_a_base_model_or_an_adapter():
     assert conflicts == []
     assert registry.find("gpt-4") == Entry("llama", Kind.ALIAS, Origin(), "llama")
     assert registry.find("sql") == Entry("qwen", Kind.ALIAS, Origin(), "sql-lora")
-    assert registry.resolve("sql") == "qwen"
+    assert base_model_of(registry, "sql") == "qwen"
     assert registry.base_models == ("qwen", "llama")
 
 
@@ -193,7 +194,7 @@ ALIAS_CONFLICTS = [
 @pytest.mark.parametrize(("pairs", "name", "base_model"), ALIAS_CONFLICTS)
 def test_alias_conflicts(pairs, name, base_model):
     registry, conflicts = merge(aliases(*pairs))
-    assert registry.resolve(name) == base_model
+    assert base_model_of(registry, name) == base_model
     assert [conflict.name for conflict in conflicts] == [name]
     assert conflicts[0].kept == registry.find(name)
 
@@ -291,11 +292,11 @@ def test_every_name_is_known_and_every_base_model_its_own(models):
     bases = {model.name for model in models}
     assert set(registry.base_models) == bases
     assert set(meanings(registry)) == bases | {name for model in models for name in model.adapters}
-    assert all(registry.resolve(base) == base for base in bases)
+    assert all(base_model_of(registry, base) == base for base in bases)
     lost = {(conflict.name, conflict.refused.base_model) for conflict in conflicts}
     for model in models:
         for adapter in model.adapters:
-            assert ((adapter, model.name) in lost) == (registry.resolve(adapter) != model.name)
+            assert ((adapter, model.name) in lost) == (base_model_of(registry, adapter) != model.name)
 
 
 @given(DECLARATIONS.flatmap(lambda declared: st.tuples(st.just(declared), st.permutations(declared))))

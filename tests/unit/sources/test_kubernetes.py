@@ -15,6 +15,7 @@ from bbr.sources.table import Table
 from bbr.system.apart import Apart
 from bench.harness.fake_kubernetes import BBR, HTTP_ROUTES, IPP, FakeKubernetes, Fault, Watch
 from tests.support.loops import in_loop
+from tests.support.model_tables import base_model_of
 from tests.support.stack import until
 
 PACE = Pace(first_delay_seconds=0.001, longest_delay_seconds=0.005, short_watch_seconds=0.0)
@@ -129,7 +130,7 @@ def test_a_bad_one_keeps_its_last_good_content_and_hurts_no_other(listed):
     listed.one.put(config_map("b", base="phi"))
     listed.one.put(config_map("c", base=""))
     assert listed.bases == ["phi", "qwen"]
-    assert listed.table.registry.resolve("x") == "qwen"
+    assert base_model_of(listed.table.registry, "x") == "qwen"
     assert listed.table.broken == {
         (
             KUBERNETES,
@@ -192,7 +193,7 @@ async def test_follows_both_labels(tmp_path, monkeypatch):
             server.put("d", **data("llama"))
             server.delete("b")
             await until(lambda: bases(table) == ["gemma", "llama", "qwen2"])
-            assert table.registry.resolve("x") == "qwen2"
+            assert base_model_of(table.registry, "x") == "qwen2"
             server.put("c", labels=[], **data("gemma"))
             await until(lambda: bases(table) == ["llama", "qwen2"])
             assert source.failing == {}

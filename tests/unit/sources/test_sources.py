@@ -11,6 +11,7 @@ from bbr.sources.sources import Sources
 from bbr.system.supervisor import Supervisor
 from bench.harness.fake_kubernetes import BBR, IPP, FakeKubernetes, Fault
 from tests.support.loops import in_loop
+from tests.support.model_tables import base_model_of
 from tests.support.stack import until
 
 
@@ -185,7 +186,7 @@ async def test_follows_files_and_the_cluster_together(models, tmp_path):
         await sources.wait_synced()
         assert str(sources) == f"3 base models and 2 adapters from {where}"
         await sources.stop()
-        assert sources.table.registry.resolve("gemma") == "gemma"
+        assert base_model_of(sources.table.registry, "gemma") == "gemma"
 
 
 @in_loop

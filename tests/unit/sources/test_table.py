@@ -9,6 +9,7 @@ from bbr.sources.objects import LongDocument, SourceError, SourceObject, refusin
 from bbr.sources.table import Table
 from bbr.system.apart import LimitError
 from tests.support.loops import in_loop
+from tests.support.model_tables import base_model_of
 from tests.support.stack import until
 
 
@@ -43,7 +44,7 @@ def test_before_its_sources_have_published_a_table_knows_no_model():
     followed = table()
     assert not followed.registry.identity
     assert not followed.registry.complete
-    assert followed.registry.resolve("qwen") is None
+    assert base_model_of(followed.registry, "qwen") is None
     assert not followed.synced
 
 
@@ -53,11 +54,11 @@ def test_a_source_replaces_its_own_objects():
     followed.replace("two", [source_object("a", ("llama",))])
     followed.apply_now()
     assert bases(followed) == ["llama", "phi", "qwen"]
-    assert followed.registry.resolve("x") == "qwen"
+    assert base_model_of(followed.registry, "x") == "qwen"
     followed.replace("one", [source_object("b", ("phi",))])
     followed.apply_now()
     assert bases(followed) == ["llama", "phi"]
-    assert followed.registry.resolve("x") is None
+    assert base_model_of(followed.registry, "x") is None
 
 
 def test_single_objects_come_change_and_go():
@@ -67,7 +68,7 @@ def test_single_objects_come_change_and_go():
     followed.put("one", source_object("a", ("phi", ("x",)), version=2))
     followed.apply_now()
     assert bases(followed) == ["phi"]
-    assert followed.registry.resolve("x") == "phi"
+    assert base_model_of(followed.registry, "x") == "phi"
     followed.remove("one", "a")
     followed.apply_now()
     assert bases(followed) == []
@@ -308,7 +309,7 @@ async def test_a_long_document_holds_up_no_other_object(at_once):
         await until(lambda: bases(followed) == ["gemma", "phi"])
         assert followed.lag_seconds > 0
         apart.may.release()
-        await until(lambda: followed.registry.resolve("x") == "qwen")
+        await until(lambda: base_model_of(followed.registry, "x") == "qwen")
         await until(lambda: followed.lag_seconds == 0)
         followed.put("one", long_object("a", ("qwen", ("x",))))  # the version that is known
         followed.put("one", source_object("c", ("llama",), version=2))
@@ -453,7 +454,7 @@ def test_a_snapshot_in_use_does_not_change():
     snapshot = followed.registry
     followed.remove("one", "a")
     followed.apply_now()
-    assert snapshot.resolve("qwen") == "qwen"
+    assert base_model_of(snapshot, "qwen") == "qwen"
 
 
 @pytest.fixture
