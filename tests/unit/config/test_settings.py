@@ -326,47 +326,36 @@ UNUSABLE = {
 }
 
 
-def pairs(table):
-    return [
-        pytest.param(name, text, expected, id=f"{name}={text}")
-        for name, texts in table.items()
-        for text, expected in texts.items()
-    ]
-
-
 @pytest.mark.parametrize("table", [USABLE, UNUSABLE], ids=["usable", "unusable"])
 def test_tables_cover_every_setting(table):
     assert table.keys() == config.OPTIONS.keys() == {field.name for field in dataclasses.fields(Settings)}
 
 
 @pytest.mark.parametrize("load", [by_flag, by_variable], ids=["flag", "variable"])
-@pytest.mark.parametrize(("name", "text", "value"), pairs(USABLE))
-def test_usable(load, name, text, value):
-    settings = load(name, text)
-    assert getattr(settings, name) == value
-    assert type(getattr(settings, name)) is type(value)
-
-
-@pytest.mark.parametrize(("name", "text", "why"), pairs(UNUSABLE))
-def test_unusable_flag_is_named(name, text, why):
-    assert refusal({**PLAINTEXT, name: text}) == f"{config.flag_of(name)}: {text!r} {why}"
+@pytest.mark.parametrize("name", USABLE)
+def test_usable(load, name):
+    found = {text: getattr(load(name, text), name) for text in USABLE[name]}
+    assert found == USABLE[name]
+    assert {text: type(value) for text, value in found.items()} == {text: type(USABLE[name][text]) for text in found}
 
 
 SERVICE_LINK = "tcp://10.0.0.1:9004"
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "why"), [case for case in pairs(UNUSABLE) if case.values[1] not in ("", SERVICE_LINK)]
-)
-def test_unusable_variable_is_named(name, text, why):
-    flags = {each: value for each, value in PLAINTEXT.items() if each != name}
-    assert refusal(flags, {config.variable_of(name): text}) == f"{config.variable_of(name)}: {text!r} {why}"
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_unusable_is_named(name):
+    flag, variable = config.flag_of(name), config.variable_of(name)
+    others = {each: value for each, value in PLAINTEXT.items() if each != name}
+    for text, why in UNUSABLE[name].items():
+        assert refusal({**PLAINTEXT, name: text}) == f"{flag}: {text!r} {why}"
+        if text not in ("", SERVICE_LINK):
+            assert refusal(others, {variable: text}) == f"{variable}: {text!r} {why}"
 
 
-@pytest.mark.parametrize("name", config.OPTIONS)
-def test_names(name):
-    assert config.flag_of(name) == "--" + name.replace("_", "-")
-    assert config.variable_of(name) == "BBR_" + name.upper()
+def test_names():
+    for name in config.OPTIONS:
+        assert config.flag_of(name) == "--" + name.replace("_", "-")
+        assert config.variable_of(name) == "BBR_" + name.upper()
 
 
 @pytest.mark.parametrize("name", config.OPTIONS)
@@ -377,16 +366,20 @@ def test_default_is_what_the_help_says(name):
     assert option.metavar
 
 
-@pytest.mark.parametrize("name", config.OPTIONS)
-def test_only_booleans_are_switches(name):
-    switches = {"secure_serving", "metrics_endpoint_auth", "trust_client_headers"}
-    switches |= {"kubernetes", "discover_routes", "serve_models_list", "tracing"}
-    assert config.OPTIONS[name].switch == (name in switches)
+def test_only_booleans_are_switches():
+    assert {name for name, option in config.OPTIONS.items() if option.switch} == {
+        "secure_serving",
+        "metrics_endpoint_auth",
+        "trust_client_headers",
+        "kubernetes",
+        "discover_routes",
+        "serve_models_list",
+        "tracing",
+    }
 
 
-@pytest.mark.parametrize("name", config.OPTIONS)
-def test_only_lists_are_repeatable(name):
-    lists = (
+def test_only_lists_are_repeatable():
+    assert {name for name, option in config.OPTIONS.items() if option.repeatable} == {
         "strip_header",
         "model_header",
         "base_model_header",
@@ -395,8 +388,7 @@ def test_only_lists_are_repeatable(name):
         "query_model_path",
         "path_template",
         "tls_client_san",
-    )
-    assert config.OPTIONS[name].repeatable == (name in lists)
+    }
 
 
 PRECEDENCE = [
