@@ -6,7 +6,9 @@ by route or by virtual host; what is made of them here is a reading of their doc
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 import yaml
 
 from bbr.commands.doctor.finding import Severity
-from bench.harness import http1
+from bench.harness import envoy, http1
 from bench.harness.in_process_router import PHI, QWEN, TABLE
 from deploy.local import stack as local
 from deploy.local.stack import Stack
@@ -110,59 +112,88 @@ def without_catch_all(edit: Edit) -> Edit:
     return edited
 
 
-@pytest.fixture
-def edited(monkeypatch: pytest.MonkeyPatch) -> Callable[[Edit], None]:
-    """Have the stack's Envoy run with a configuration that is edited."""
+@dataclass
+class Gateway:
+    """An Envoy before the parts of a local stack.
 
-    def edit(by: Edit) -> None:
-        original = local.render
+    Attributes:
+        port: where it listens.
+        admin_url: of its admin interface.
+        secure: whether the router has TLS.
+    """
 
-        def render(*arguments: Any) -> str:
-            config = yaml.safe_load(original(*arguments))
-            by(config)
-            return yaml.safe_dump(config)
+    port: int
+    admin_url: str
+    secure: bool
 
-        monkeypatch.setattr(local, "render", render)
+    def ask(self, model: str, size: int = 0, *headers: tuple[str, str]) -> tuple[int, str]:
+        """Return the status, and the model that answered, or the code of an error."""
+        body = json.dumps({"messages": [{"role": "user", "content": "x" * size}], "model": model}).encode()
+        reply = http1.request(self.port, "POST", PATH, [JSON, *headers], body)
+        answer = json.loads(reply.body or b"{}")
+        return reply.status, answer.get("model") or answer.get("error", {}).get("code", "")
 
-    return edit
-
-
-def ask(stack: Stack, model: str, size: int = 0, *headers: tuple[str, str]) -> tuple[int, str]:
-    """Return the status, and the model that answered, or the code of an error."""
-    body = json.dumps({"messages": [{"role": "user", "content": "x" * size}], "model": model}).encode()
-    reply = http1.request(stack.ports["gateway"], "POST", PATH, [JSON, *headers], body)
-    answer = json.loads(reply.body or b"{}")
-    return reply.status, answer.get("model") or answer.get("error", {}).get("code", "")
-
-
-def findings(stack: Stack, secure: bool) -> list[str]:
-    """Return the ids of what the doctor finds wrong."""
-    found = doctor.found_in(stack, TABLE, secure_serving=secure)
-    return [each.id for each in found if each.severity is not Severity.INFO]
+    def findings(self) -> list[str]:
+        """Return the ids of what the doctor finds wrong."""
+        found = doctor.found_in(self.admin_url, TABLE, secure_serving=self.secure)
+        return [each.id for each in found if each.severity is not Severity.INFO]
 
 
-@pytest.mark.parametrize(
-    ("edit", "secure"),
-    [(istio, True), (by_route, False), (by_virtual_host, False)],
-    ids=["istio", "envoy-gateway", "kgateway"],
-)
-def test_requests_reach_their_models(tmp_path: Path, edited: Callable[[Edit], None], edit: Edit, secure: bool) -> None:
-    edited(edit)
-    with running(tmp_path, router_args=[f"--secure-serving={str(secure).lower()}"]) as stack:
-        for model in (QWEN, PHI, "sql-lora"):
-            assert ask(stack, model) == (200, model)
-        assert ask(stack, PHI, 3 << 20) == (200, PHI)
-        assert ask(stack, QWEN, 0, ("x-gateway-base-model-name", PHI)) == (200, QWEN)
-        assert ask(stack, "nobody") == (404, "model_not_found")
-        assert ask(stack, "nobody", 0, ("x-gateway-base-model-name", PHI)) == (404, "model_not_found")
-        assert findings(stack, secure) == []
+@pytest.fixture(scope="module")
+def plain_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running(tmp_path_factory.mktemp("stack")) as stack:
+        yield stack
+
+
+@contextmanager
+def another_envoy(stack: Stack, edit: Edit) -> Iterator[Gateway]:
+    """Run a second Envoy before a stack's parts, by an edited configuration."""
+    config = yaml.safe_load(local.render(stack.ports))
+    edit(config)
+    for part in (config["admin"], config["static_resources"]["listeners"][0]):
+        part["address"]["socket_address"]["port_value"] = 0
+    with envoy.gateway(config) as running_envoy:
+        yield Gateway(running_envoy.port, f"http://127.0.0.1:{running_envoy.admin}", secure=False)
+
+
+@contextmanager
+def secure_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edit: Edit) -> Iterator[Gateway]:
+    """Run a stack whose router has TLS, with an edited configuration of its own Envoy."""
+    original = local.render
+
+    def render(*arguments: Any) -> str:
+        config = yaml.safe_load(original(*arguments))
+        edit(config)
+        return yaml.safe_dump(config)
+
+    monkeypatch.setattr(local, "render", render)
+    with running(tmp_path, router_args=["--secure-serving"]) as stack:
+        yield Gateway(stack.ports["gateway"], stack.admin_url, secure=True)
+
+
+def assert_requests_reach_their_models(gateway: Gateway) -> None:
+    for model in (QWEN, PHI, "sql-lora"):
+        assert gateway.ask(model) == (200, model)
+    assert gateway.ask(PHI, 3 << 20) == (200, PHI)
+    assert gateway.ask(QWEN, 0, ("x-gateway-base-model-name", PHI)) == (200, QWEN)
+    assert gateway.ask("nobody") == (404, "model_not_found")
+    assert gateway.ask("nobody", 0, ("x-gateway-base-model-name", PHI)) == (404, "model_not_found")
+    assert gateway.findings() == []
+
+
+def test_requests_reach_their_models_on_istio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with secure_stack(tmp_path, monkeypatch, istio) as gateway:
+        assert_requests_reach_their_models(gateway)
 
 
 @pytest.mark.parametrize("edit", [by_route, by_virtual_host], ids=["envoy-gateway", "kgateway"])
-def test_without_the_catch_all_the_router_is_never_called(
-    tmp_path: Path, edited: Callable[[Edit], None], edit: Edit
-) -> None:
-    edited(without_catch_all(edit))
-    with running(tmp_path) as stack:
-        assert ask(stack, QWEN) == (404, "")
-        assert "catch-all-missing" in findings(stack, secure=False)
+def test_requests_reach_their_models(plain_stack: Stack, edit: Edit) -> None:
+    with another_envoy(plain_stack, edit) as gateway:
+        assert_requests_reach_their_models(gateway)
+
+
+@pytest.mark.parametrize("edit", [by_route, by_virtual_host], ids=["envoy-gateway", "kgateway"])
+def test_without_the_catch_all_the_router_is_never_called(plain_stack: Stack, edit: Edit) -> None:
+    with another_envoy(plain_stack, without_catch_all(edit)) as gateway:
+        assert gateway.ask(QWEN) == (404, "")
+        assert "catch-all-missing" in gateway.findings()

@@ -163,5 +163,5 @@ def test_a_stack_in_use_gives_no_finding(tmp_path: Path, body_mode: str) -> None
             body = json.dumps({"model": model, "messages": []}).encode()
             reply = http1.request(stack.ports["gateway"], "POST", "/v1/chat/completions", [JSON], body)
             assert reply.status == (404 if model == "nobody" else 200)
-        found = [each.id for each in found_in(stack, TABLE)]
+        found = [each.id for each in found_in(stack.admin_url, TABLE)]
         assert found == ["mode-override-off"] * (body_mode == BUFFERED)

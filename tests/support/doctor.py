@@ -16,7 +16,6 @@ from bbr.commands.doctor.node import Evidence
 from bbr.models.registry import Registry
 from bench.harness import envoy
 from deploy.local.gateway import render
-from deploy.local.stack import Stack
 from deploy.local.topology import DEFAULT_PORTS
 from tests.support.stack import DEADLINE_SECONDS
 
@@ -140,14 +139,14 @@ def saved(config: Config, **others: Any) -> Gateway:
     return read(found.config_dump, found.clusters, found.stats, found.server_info)
 
 
-def found_in(stack: Stack, table: Registry, *, secure_serving: bool = False) -> list[Finding]:
-    """Return what the doctor finds in a running stack, once Envoy has seen that the router is there.
+def found_in(admin_url: str, table: Registry, *, secure_serving: bool = False) -> list[Finding]:
+    """Return what the doctor finds in a running Envoy, once Envoy has seen that the router is there.
 
     It may have checked the router's health before that, and asks again after a second.
     """
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
-        answers = admin.fetch(stack.admin_url)
+        answers = admin.fetch(admin_url)
         gateway = read(answers.config_dump, answers.clusters, answers.stats, answers.server_info)
         found = examine(gateway, table, max_body_bytes=LIMIT, secure_serving=secure_serving)
         if all(each.id != "endpoints-unhealthy" for each in found) or time.monotonic() >= deadline:

@@ -24,22 +24,22 @@ class TestWithEnvoy:
     pytestmark = needs_envoy
 
     @pytest.mark.parametrize("mode", accuracy.BODY_MODES)
-    def test_600_requests(self, mode, tmp_path, capsys):
+    def test_300_requests(self, mode, tmp_path, capsys):
         kept = tmp_path / "kept.json"
-        command = ["--requests", "600", "--seed", str(SEED), "--mode", mode, "--log-dir", str(tmp_path)]
+        command = ["--requests", "300", "--seed", str(SEED), "--mode", mode, "--log-dir", str(tmp_path)]
         status = accuracy.main([*command, "--json", str(kept)])
         said = capsys.readouterr().out
         assert status == 0, said
         assert all(name in said for name in ("GET", "broken JSON", "zstd", "alias", "multipart form", "HTTP/2"))
         rows = json.loads(kept.read_text())["rows"]
         sent = {row["facts"]["kind"]: row["median"] for row in rows if row["unit"] == "requests"}
-        assert sent.pop("all") < 600  # of one protocol
-        assert sum(sent.values()) == 600
+        assert sent.pop("all") < 300  # of one protocol
+        assert sum(sent.values()) == 300
         assert {row["facts"]["mode"] for row in rows} == {accuracy.BODY_MODES[mode]}
         assert not any(row["median"] for row in rows if row["unit"] != "requests")
 
     def test_through_the_demo(self, tmp_path, capsys):
-        command = ["--demo", "--requests", "200", "--seed", str(SEED), "--log-dir", str(tmp_path)]
+        command = ["--demo", "--requests", "60", "--seed", str(SEED), "--log-dir", str(tmp_path)]
         status = accuracy.main(command)
         said = capsys.readouterr().out
         assert status == 0, said
