@@ -9,7 +9,7 @@ import random
 import sys
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from playwright.async_api import Error, async_playwright
@@ -33,9 +33,8 @@ SEED: Final = 7
 _MODELS: Final = MODELS.relative_to(ROOT)
 
 
-async def take(stack: Stack, *, dark: bool) -> bytes:
+async def take(stack: Stack, options: dict[str, Any], *, dark: bool) -> bytes:
     """Return a picture of a stack's status page after LOAD_SECONDS of requests, which go on meanwhile."""
-    options = launch_options()
     load = asyncio.create_task(_load(stack))
     try:
         async with async_playwright() as playwright, await playwright.chromium.launch(**options) as browser:
@@ -78,10 +77,11 @@ async def run(*, dark: bool = False) -> bytes:
         StackError: the stack does not run.
         BrowserError: Chromium does not, or the page has errors.
     """
+    browser = launch_options()  # first: without one there is nothing to start a stack for
     with tempfile.TemporaryDirectory(prefix="bbr-screenshot-") as directory:
         options = StackOptions(log_dir=Path(directory), ports=free_ports(), router_args=(f"--models={_MODELS}",))
         async with Stack(options) as stack:
-            return await stack.unless_dead(take(stack, dark=dark))
+            return await stack.unless_dead(take(stack, browser, dark=dark))
 
 
 def main(arguments: list[str] | None = None) -> int:
