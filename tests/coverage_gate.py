@@ -1,4 +1,4 @@
-"""Print the coverage report, and hold it to its gates: run by `make test` after `coverage combine`.
+"""Print the coverage report, and hold it to its gates: run by `make cover` after `coverage combine`.
 
 All lines and branches of the core and of the protocol layers are run by some test; of the rest, 90% together and 80% of
 each file.

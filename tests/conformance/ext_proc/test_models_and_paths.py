@@ -48,7 +48,7 @@ ROUTED = {
     "unknown, passthrough": ({"unknown_model": UnknownModel.PASSTHROUGH}, b'{"model":"x"}', ("x", "x"), None),
     "unknown, default": ({"unknown_model": UnknownModel.DEFAULT}, b'{"model":"x"}', ("lora", "qwen"), None),
     "missing, default": ({"missing_model": MissingModel.DEFAULT}, b"{}", ("lora", "qwen"), Rule.MISSING_DEFAULT),
-    "no object, default": ({"missing_model": MissingModel.DEFAULT}, b"[]", ("lora", "qwen"), Rule.MISSING_DEFAULT),
+    "no object, default": ({"missing_model": MissingModel.DEFAULT}, b"null", ("lora", "qwen"), Rule.MISSING_DEFAULT),
 }
 
 

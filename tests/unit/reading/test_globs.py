@@ -42,6 +42,8 @@ def test_a_segment_fits_if_there_is_a_way(pattern: str, segment: str) -> None:
         (["**"], "a", False),
         (["**", "**", "a", "**", "**"], "/b/a/b", True),
         (["**", "**", "**"], "/b/a", True),
+        (["**", "a", "**", "b", "**"], "/a/x/b", True),
+        (["**", "a", "**", "b", "**"], "/b/a", False),
         (["a", "**"], "/a", True),
         (["a", "**"], "/ab", False),
         (["a.b"], "/axb", False),

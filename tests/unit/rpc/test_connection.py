@@ -577,6 +577,32 @@ class TestWork:
         peers.server.work(0.0)
         assert peers.server.calls[second].handler.left == 0  # type: ignore[attr-defined]
 
+    def test_a_call_that_is_stuck_for_others_goes_on_when_these_have_stalled(self) -> None:
+        limits = {"max_connection_queued_bytes": 800, "stall_seconds": 10, "min_progress_bytes": 1}
+        peers = Peers(Worker, window=0, **limits)
+        _, second = peers.call(b"xx"), peers.call(b"xx")
+        for _ in range(4):
+            peers.server.work(100.0)
+        peers.server.expire(100.0)
+        peers.client.increment_flow_control_window(3, second)
+        peers.exchange()
+        peers.server.expire(105.0)
+        assert not peers.server.pending
+        peers.server.expire(111.0)
+        assert list(peers.server.calls) == [second]
+        assert peers.server.pending
+
+    def test_of_calls_that_are_reset_together_the_one_that_is_left_goes_on(self) -> None:
+        peers = Peers(Worker, window=0, max_connection_queued_bytes=800)
+        first, second, third = (peers.call(b"xx") for _ in range(3))
+        while peers.server.pending:
+            peers.server.work(0.0)
+        peers.client.reset_stream(first, 8)
+        peers.client.reset_stream(second, 8)
+        peers.exchange()
+        assert list(peers.server.calls) == [third]
+        assert peers.server.pending
+
     def test_a_long_message_is_told_at_its_prefix(self) -> None:
         for size, refused in ((70_000, False), (100_001, True)):
             peers = Peers(Worker)

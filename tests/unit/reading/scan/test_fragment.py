@@ -57,6 +57,7 @@ NOT_TAKEN = [
     (b"! ,", b"{[", IN_ARRAY),
     (b"1 ! ", b"{[", IN_ARRAY),
     (b'"a":1,', b"{", IN_OBJECT),
+    (b'model":x"a":x"model":\\u006d"model"}', b"{", IN_OBJECT),  # no key is where one seems to be
     (b"1,2,", b"{", IN_OBJECT),
     (b"1e309,", b"{[", IN_ARRAY),
     (b"9" * 400 + b",", b"{[", IN_ARRAY),
