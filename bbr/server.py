@@ -105,7 +105,7 @@ class Server:
             spare_connections=descriptors.SPARE_CONNECTIONS,
             busy_give_way=True,
         )
-        checks = new_server(serving, max_body_bytes=settings.max_body_bytes, limits=health_limits)
+        checks = new_server(serving, max_body_bytes=0, limits=health_limits)  # a check is some octets
         vitals = Vitals(
             settings, self.metrics, self.sources, serving, self._policy.ledger, main, self.certificates, supervisor
         )
