@@ -25,16 +25,20 @@ class Awaited(Side):
 
     def patience_seconds(self, policy: Policy) -> float:
         """See Side."""
+        # A gateway that buffers shows no progress. So this bounds the whole body, and not a pause in it.
         return policy.buffered_wait_seconds
 
     def open(self, request: Request) -> Sequence[bytes]:
         """See Side: no body comes before the answer, which strips, in case none follows."""
+        # Envoy may send no body message at all after this answer (headers and trailers alone). An empty answer would
+        # then let the client's own header route.
         return (request.replies.stripped(),)
 
     def read(self, request: Request, body: Body, octets: bytes, ended: bool) -> Sequence[bytes]:
         """See Side: a short body is answered at once, a long one when `work` has read it."""
         first = not body.began
         body.began = True
+        # Looked at before `add`, so that nothing beyond the limit is kept.
         if body.size + len(octets) > request.policy.max_body_bytes:
             return (_over_limit(request, body),)
         long = body.add(octets)
@@ -59,6 +63,7 @@ class Awaited(Side):
 
     def work(self, request: Request, body: Body) -> Sequence[bytes]:
         """See Side."""
+        # Short bodies are answered by `read`, and never come to wait.
         if body.long is None:
             return NOTHING
         try:
@@ -77,10 +82,12 @@ class Awaited(Side):
 
     def pass_on(self, request: Request, octets: bytes, ended: bool) -> Sequence[bytes]:
         """See Side."""
+        # It strips again: that costs nothing, and covers a gateway that still holds the headers.
         return (request.replies.stripped_body(),)
 
     def _owed(self, first: bool, ended: bool) -> str:
         """Return what is owed for a piece."""
+        # STREAMED holds the headers for a body that comes in one piece with them, and no longer.
         if self._streamed and not (first and ended):
             return Owed.LATE if ended else Owed.NOTHING
         # In BUFFERED one message is the whole body, even without end_of_stream (a body that ends by trailers).
@@ -90,6 +97,7 @@ class Awaited(Side):
 def _over_limit(request: Request, body: Body) -> bytes:
     if request.policy.over_limit is OverLimit.REJECT:
         raise refusal.body_too_large(request.policy.max_body_bytes)
+    # What follows is not read, but each piece still awaits an answer.
     request.phase = PASSING
     request.verdict.outcome = Outcome.OVER_LIMIT
     body.drop()
@@ -98,6 +106,8 @@ def _over_limit(request: Request, body: Body) -> bytes:
 
 def _wait(request: Request, body: Body, long: LongBody, owed: str) -> Sequence[bytes]:
     """Owe the answer until the body has been read."""
+    # The gateway sends nothing more until it has the answer. So the read may take many bits of work, between which
+    # other requests get theirs.
     request.owed = owed
     request.phase = DECIDING
     long.close()
@@ -111,9 +121,12 @@ def _answer(request: Request, body: Body, owed: str) -> bytes:
         _check_partial(request, body)
         routing = None
     else:
+        # A name that comes too late to route by is refused, not ignored: the default route would get a request for a
+        # model.
         routing = request.resolve(body)
         if routing is not None and owed != Owed.BODY:
             raise refusal.body_in_pieces()  # it can be routed no more
+    # Only now: `resolve` reads what this drops.
     finish(request, body)
     if owed == Owed.TRAILERS:
         return request.replies.request_trailers

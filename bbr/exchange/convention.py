@@ -44,6 +44,8 @@ class Convention(abc.ABC):
         guarded: the names of headers that are removed or set, which a client may say in no spelling.
     """
 
+    # Off by default, because a wait for the end gives up the early start. Behind Envoy that is 22 instead of 418 ms
+    # for 5 MB with an image.
     tells_length = False
     guarded: GuardedNames = NO_NAMES
 
@@ -123,11 +125,15 @@ class Ours(Convention):
         unset = tuple(name for name in (MODEL_HEADER, BASE_MODEL_HEADER) if name.lower() not in own)
         others = tuple(strip_headers)
         self._removed = (*unset, *others)  # beside those that are set
+        # A trusted client may say the routing headers. It may never say the others: a destination header would lead
+        # it past every endpoint picker.
         self._stripped = others if trust_client_headers else (*model_headers, *base_model_headers, *self._removed)
+        # CGI and its heirs read X_Gateway_Model_Name as the routing header too, so the names count in every spelling.
         self.guarded = GuardedNames(others if trust_client_headers else (*own, *self._removed))
 
     def removing_also(self, names: Sequence[str]) -> "Ours":
         """See Convention."""
+        # A copy: the convention serves all requests, and only one of them carried these names.
         other = copy.copy(self)
         other._removed = (*self._removed, *names)
         other._stripped = (*self._stripped, *names)
@@ -147,10 +153,13 @@ class Ours(Convention):
 
     def unread_headers(self) -> HeadersResponse:
         """See Convention: stripped."""
+        # An awaited body may never come: BUFFERED sends no body message for headers and trailers alone. An empty
+        # answer would then leave the client's own header to route.
         return HeadersResponse(response=self._common(None, None))
 
     def headers(self, model: str | None, base_model: str | None, size: int | None) -> HeadersResponse:
         """See Convention."""
+        # The size is not told. Envoy sends what comes back to it in chunks, and drops the Content-Length itself.
         return HeadersResponse(response=self._common(model, base_model))
 
     def body(self, model: str | None, base_model: str | None) -> BodyResponse:
@@ -159,6 +168,7 @@ class Ours(Convention):
 
     def trailers(self) -> TrailersResponse:
         """See Convention: what a client may not say is removed here too; an upstream may take trailers for headers."""
+        # Only the mutation fits. A TrailersResponse has no clear_route_cache, and the route is chosen by then.
         return TrailersResponse(header_mutation=self._common(None, None).header_mutation)
 
     def error(self, refusal: Refusal, dialect: Dialect) -> ImmediateResponse:
@@ -168,17 +178,22 @@ class Ours(Convention):
 
     def _common(self, model: str | None, base_model: str | None) -> CommonResponse:
         if model is None or base_model is None:
+            # Nothing is removed, so the route that the gateway chose holds, and there is no cache to clear.
             if not self._stripped:
                 return CommonResponse()
+            # Without clear_route_cache the header would be gone upstream, but would have chosen the route before.
             return CommonResponse(header_mutation=HeaderMutation(remove_headers=self._stripped), clear_route_cache=True)
         headers = [(name, model.encode()) for name in self._model_headers]
         headers += [(name, base_model.encode()) for name in self._base_model_headers]
+        # What is set replaces all copies of the client's. So only the names that are not set need to be removed.
         mutation = HeaderMutation(set_headers=_overwrite(headers), remove_headers=self._removed)
         return CommonResponse(header_mutation=mutation, clear_route_cache=True)
 
 
 def immediate(status: int, body: bytes, details: str, headers: Sequence[tuple[str, bytes]] = ()) -> ImmediateResponse:
     """Return an answer of the router's own, in JSON, with `details` for the gateway's log."""
+    # Envoy shows `details` in its access log, as RESPONSE_CODE_DETAILS. There it tells our error from the model
+    # server's.
     return ImmediateResponse(
         status=HttpStatus(code=status),
         headers=HeaderMutation(set_headers=_overwrite([("content-type", b"application/json"), *headers])),

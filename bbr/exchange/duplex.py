@@ -20,6 +20,7 @@ from bbr.refusal import Refusal
 class Duplex(Side):
     """Answers for FULL_DUPLEX_STREAMED."""
 
+    # Envoy forgets what it has sent, so what does not come back from here is lost.
     keeps = True
 
     def patience_seconds(self, policy: Policy) -> float:
@@ -34,9 +35,11 @@ class Duplex(Side):
         """See Side: a short body is answered at its end; the answers for others come of `work`."""
         long = body.add(octets)
         if long is not None:
+            # A short body needs no such check: the threshold is never above the limit.
             policy = request.policy
             if body.size > policy.max_body_bytes and policy.over_limit is OverLimit.REJECT:
                 raise refusal.body_too_large(policy.max_body_bytes)
+            # Closed first: `settle` then sees whether there is an end left to read.
             if ended:
                 _close(request, long)
             body.settle(streaming=request.answered)
@@ -48,6 +51,8 @@ class Duplex(Side):
 
     def end(self, request: Request, body: Body) -> Sequence[bytes]:
         """See Side: no message has said end_of_stream, and none of ours may; the trailers' answer ends the request."""
+        # If an answer of ours said end_of_stream before the trailers are answered, the request would hang in Envoy
+        # 1.40 (504).
         body.by_trailers = True
         long = body.long
         if long is None:
@@ -62,6 +67,7 @@ class Duplex(Side):
         answers: list[bytes] = []
         if long is None:
             return answers
+        # The headers' answer comes first: a body answer before it is a spurious message for Envoy, and a 500.
         if long.reading:
             try:
                 headers = _read_on(request, body, long)
@@ -72,6 +78,7 @@ class Duplex(Side):
                 request.phase = STREAMING if request.phase == READING else FLUSHING
         if request.answered:
             answers += _give_back(request, body, long)
+        # The last of a body drops it, and then there is nothing to reserve.
         if body.long is not None:
             body.settle(streaming=request.answered)
         return answers
@@ -99,7 +106,10 @@ def _answer(request: Request, body: Body) -> list[bytes]:
 
 def _read_on(request: Request, body: Body, long: LongBody) -> bytes | None:
     """Read on, and return the answer to the headers if that is known now and was not before."""
+    # A body may settle before its end: nothing that follows can then change the route, so nobody waits for it.
     if long.work() or long.settled:
+        # Resolved even if the headers are answered. The rest may have named a second model, and the refusal then
+        # makes Envoy abort the upstream request.
         routing = request.resolve(body)
         long.open()
         if request.answered:
@@ -109,17 +119,20 @@ def _read_on(request: Request, body: Body, long: LongBody) -> bytes | None:
     if policy.on_invalid_json is not InvalidJson.REJECT or policy.replies.convention.tells_length:
         return _over_limit(request, body, long)  # until its end any document may turn out to be none, and of any length
     known = long.model
+    # Refused before the end: the client need not send the rest.
     if isinstance(known, Refusal):
         raise known
     name = request.agreed(known)
     if name is None or request.answered:
         return _over_limit(request, body, long)
+    # The upstream request starts now, and the body follows only as far as it has been read.
     request.verdict.early = True
     return request.replies.route(request.routed(name))
 
 
 def _over_limit(request: Request, body: Body, long: LongBody) -> bytes | None:
     """Let a body go on without routing headers that is too large and has named no model so far."""
+    # While bytes wait to be read, the model may stand in them.
     if request.answered or long.reading or body.size <= request.policy.max_body_bytes:
         return None
     return _let_pass(request, long, Outcome.OVER_LIMIT)
@@ -127,6 +140,7 @@ def _over_limit(request: Request, body: Body, long: LongBody) -> bytes | None:
 
 def _pass_in_spite_of(request: Request, long: LongBody, refused: Refusal) -> bytes:
     """Answer the headers of a body that can't be read and may pass nevertheless; else raise why."""
+    # Once the headers are answered, the routing headers can't be taken back. So nothing may pass in spite of a fault.
     outcome = None if request.answered else request.excuse(refused)
     if outcome is None:
         raise refused
@@ -144,16 +158,19 @@ def _give_back(request: Request, body: Body, long: LongBody) -> list[bytes]:
     answers: list[bytes] = []
     chunks = long.take()
     over = long.read and long.closed and long.empty
+    # A missing end_of_stream hangs the request: in full duplex Envoy applies no message_timeout.
     last = len(chunks) - 1 if over and not body.by_trailers else -1
     for index, chunk in enumerate(chunks):
         answers += replies.request_body(chunk, end_of_stream=index == last)
     if over:
         if body.by_trailers:
             answers.append(request.replies.request_trailers)
+        # All had gone back before the end was known, so an empty piece carries it.
         elif not chunks:
             answers += replies.request_body(b"", end_of_stream=True)
         finish(request, body)
     elif long.read and long.empty:
+        # Nothing is held and nothing is read any more: what follows goes back without a look.
         request.phase = PASSING
         body.drop()
     return answers

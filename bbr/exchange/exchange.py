@@ -47,9 +47,11 @@ _OTHER: Final = BodyKind.OTHER
 _PENDING: Final = Outcome.PENDING
 _NO_BODY: Final = Outcome.NO_BODY
 _DUPLEX: Final = BodyMode.FULL_DUPLEX_STREAMED
+# A later Envoy may tell another number. How the body must be answered is then unknown, and a guess could hang it.
 _KNOWN_MODES: Final = frozenset(BodyMode)
 # A body in these is never read.
 _UNREAD_MODES: Final = frozenset((BodyMode.NONE, BodyMode.GRPC))
+# These wait for the end even of an upgrade's body, which has none. An override of the mode frees such requests.
 _BUFFERING_MODES: Final = frozenset((BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL))
 
 
@@ -139,6 +141,7 @@ class Exchange:
             request = ProcessingRequest.FromString(message)
             if self.body_mode is None:
                 self._begin(request)
+            # The gateway waits for no answer here.
             if request.observability_mode:
                 self._finish(Outcome.OBSERVED)
                 answers = NOTHING
@@ -265,6 +268,7 @@ class Exchange:
         excluded = policy.paths is not None and not policy.paths.reads(head.path)
         if not excluded and (b"?" in head.path or policy.path_templates):
             request.read_url(head.path)
+        # Before the check of the mode: nothing follows, so no mode is too new.
         if headers.end_of_stream:
             return (request.answer_headers(DONE, _NO_BODY),)
         mode = self.body_mode
@@ -275,6 +279,7 @@ class Exchange:
         unread = head.kind is _OTHER and (request.url_model is None or head.bodyless)
         if unread or excluded or mode in _UNREAD_MODES:
             return (request.answer_headers(PASSING, Outcome.NOT_READ, unbuffered=mode in _BUFFERING_MODES),)
+        # The announced size refuses a body before any of it is held.
         request.phase = READING
         if head.content_length > policy.max_body_bytes and policy.over_limit is OverLimit.REJECT:
             raise refusal.body_too_large(policy.max_body_bytes)
@@ -362,17 +367,27 @@ _Acts = Mapping[str, Mapping[str | None, Callable[[Exchange, ProcessingRequest],
 
 _ACTS: Final[Mapping[str, Callable[[Exchange, ProcessingRequest], Sequence[bytes]]]] = {
     Act.OPEN: Exchange._open,
+    # Without the headers there is neither a Content-Length nor a content type, so the body counts as JSON.
     Act.BEGIN: Exchange._begin_unseen,
     Act.READ: Exchange._read,
+    # In full duplex it must come back even though nobody reads it: Envoy holds no copy.
     Act.PASS: Exchange._pass,
+    # Neither cut nor joined: in GRPC mode a piece is one whole message.
     Act.ECHO: lambda _, message: (replies.grpc_message(message.request_body, response=False),),
     Act.END: Exchange._end,
     Act.FINISH: Exchange._finish_by_trailers,
+    # No answer: the request has had its last one, and a repeated end asks for none.
     Act.DROP: Exchange._drop,
+    # Always empty. The router changes nothing of a response, but a gateway that shows it waits.
     Act.ANSWER: lambda _, message: (replies.response_event(message),),
+    # The body's turn is before the response's. An event of the response that comes first tells that no body will.
     Act.NO_BODY: Exchange._no_body,
+    # Responses have a body mode of their own. An empty answer is a 500 in full duplex, and due in the others.
     Act.RESPONSE: lambda exchange, message: replies.response_piece(message.response_body, exchange._response_mode),
+    # The headers are upstream, and no answer can re-route. A 500 that says so is better than the default route.
     Act.UNSEEN: lambda exchange, _: exchange._refuse(refusal.headers_not_sent()),
+    # Faults end the RPC with an error status. After OK in full duplex, Envoy would send the request on with an empty
+    # body.
     Act.HEADERS_TWICE: lambda exchange, _: exchange._fault(
         StatusCode.FAILED_PRECONDITION, Act.HEADERS_TWICE, "request_headers came twice"
     ),
@@ -380,6 +395,7 @@ _ACTS: Final[Mapping[str, Callable[[Exchange, ProcessingRequest], Sequence[bytes
     Act.TRAILERS_EARLY: lambda exchange, _: exchange._fault(
         StatusCode.FAILED_PRECONDITION, Act.TRAILERS_EARLY, "request_trailers came too early"
     ),
+    # Nobody can tell which answer a later API's message awaits. An error ends the request; silence would hang it.
     Act.UNKNOWN: lambda exchange, _: exchange._fault(
         StatusCode.UNIMPLEMENTED, Act.UNKNOWN, "a message of no known kind"
     ),
@@ -387,20 +403,24 @@ _ACTS: Final[Mapping[str, Callable[[Exchange, ProcessingRequest], Sequence[bytes
 
 
 def _bound(table: phases.PhaseTable) -> _Acts:
+    # Bound once, at import: a message then costs two look-ups and no branches. `strict` keeps each row complete.
     return {
         phase: {kind: _ACTS[act] for kind, act in zip(phases.KINDS, row, strict=True)} for phase, row in table.items()
     }
 
 
 _AWAITED: Final = _bound(phases.AWAITED)
+# Apart from _AWAITED, since a gateway that does tell its mode has no reason to begin with a body.
 _ASSUMED: Final = _bound(phases.ASSUMED)
 
 # By the body mode: the side, and what its messages do.
+# A side keeps nothing of a request, so one of each serves all of them.
 _BY_MODE: Final[Mapping[int, tuple[Side, _Acts]]] = {
     BodyMode.FULL_DUPLEX_STREAMED: (Duplex(), _bound(phases.DUPLEX)),
     BodyMode.BUFFERED: (Awaited(BodyMode.BUFFERED), _AWAITED),
     BodyMode.BUFFERED_PARTIAL: (Awaited(BodyMode.BUFFERED_PARTIAL), _AWAITED),
     BodyMode.STREAMED: (Awaited(BodyMode.STREAMED), _AWAITED),
+    # No body comes in this mode, so only the answer to the headers matters: it strips.
     BodyMode.NONE: (Awaited(BodyMode.NONE), _AWAITED),
     BodyMode.GRPC: (Awaited(BodyMode.GRPC), _bound(phases.GRPC)),
 }

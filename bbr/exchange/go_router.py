@@ -59,6 +59,7 @@ class GoRouter(Convention):
         strip_headers: headers of the client's that are removed from every request; none, as theirs.
     """
 
+    # Their tests pin the Content-Length in this answer. It costs the early start of long bodies.
     tells_length = True
 
     def __init__(
@@ -71,10 +72,12 @@ class GoRouter(Convention):
         self._model_headers = tuple(model_headers)
         self._base_model_headers = tuple(base_model_headers)
         self._strip_headers = tuple(strip_headers)
+        # A client's routing headers are not among them: theirs leave those in place.
         self.guarded = GuardedNames(self._strip_headers)
 
     def removing_also(self, names: Sequence[str]) -> "GoRouter":
         """See Convention."""
+        # A copy: the convention serves all requests, and only one of them carried these names.
         other = copy.copy(self)
         other._strip_headers = (*self._strip_headers, *names)
         return other
@@ -90,6 +93,7 @@ class GoRouter(Convention):
     def route(self, registry: Registry, rules: Rules, name: str) -> Route:
         """See Convention: the blanks around a name do not count, and stay in the header."""
         asked = name.strip()
+        # Without a table, identity mode would pass each name on as its own base model. Theirs find nothing then.
         empty = registry.identity and rules.unknown_model is UnknownModel.EMPTY
         route = routing.route(_EMPTY if empty else registry, rules, asked)
         return route._replace(model=name) if route.model == asked else route
@@ -101,6 +105,8 @@ class GoRouter(Convention):
     def headers(self, model: str | None, base_model: str | None, size: int | None) -> HeadersResponse:
         """See Convention."""
         common = self._common(model, base_model)
+        # A body that ended by trailers gets no length: HTTP/1.1 carries trailers only in chunked encoding, which a
+        # Content-Length rules out.
         if size is not None:
             common.header_mutation.set_headers.append(_set("Content-Length", str(size).encode()))
         return HeadersResponse(response=common)
@@ -121,7 +127,9 @@ class GoRouter(Convention):
         code = _ERROR_CODES.get(refusal.status) or ("Internal" if refusal.status >= 500 else "BadRequest")
         message = refusal.message
         if refusal.code == "invalid_json":
+            # Their prefix takes the place of ours, so that a search for their text still finds this error.
             message = f"failed to parse request body: {message.removeprefix(_OUR_PREFIX)}"
+        # As theirs, it has neither a content type nor `details`.
         error = ImmediateResponse(
             status=HttpStatus(code=refusal.status), body=f"inference error: {code} - {message}".encode()
         )
@@ -135,8 +143,10 @@ class GoRouter(Convention):
             mutation.set_headers.extend(_set(name, model.encode()) for name in self._model_headers)
         if base_model is not None:  # the other one sets what it has found
             mutation.set_headers.extend(_set(name, base_model.encode()) for name in self._base_model_headers)
+        # Without clear_route_cache Envoy would keep the route that it chose before these headers were set.
         return CommonResponse(header_mutation=mutation, clear_route_cache=True)
 
 
 def _set(key: str, value: bytes) -> HeaderValueOption:
+    # No append_action, as theirs. Envoy 1.40 overwrites whatever it says, and reads only raw_value.
     return HeaderValueOption(header=HeaderValue(key=key, raw_value=value))

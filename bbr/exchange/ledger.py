@@ -26,6 +26,7 @@ class Ledger:
 
     def take(self, octets: int) -> bool:
         """Reserve octets; False, and nothing is reserved, if there is no room."""
+        # All or nothing: half a reservation would only take room from another body that fits.
         if self.held_bytes + octets > self.max_bytes:
             self.refused += 1
             return False
@@ -34,6 +35,8 @@ class Ledger:
 
     def take_anyway(self, octets: int) -> None:
         """Reserve octets for a body that must be let finish; negative ones are given back."""
+        # No limit here. A refusal now would abort a request that the model server already works on. The credit of its
+        # stream bounds what one such body adds.
         self.held_bytes += octets
         if self.held_bytes > self.peak_bytes:
             self.peak_bytes = self.held_bytes

@@ -64,6 +64,7 @@ class LongBody:
         """What is held in memory."""
         if self.read:
             return self._held_bytes
+        # Of a body that is not kept, only what is unread costs memory: the gateway has the bytes.
         held = self._held_bytes if self._kept else self._reading.unread_bytes
         return held + self._reading.memory_bytes
 
@@ -74,10 +75,12 @@ class LongBody:
 
     def feed(self, octets: bytes) -> None:
         """Add octets."""
+        # After `open` nobody asks what the body says, so to read the rest would be wasted time.
         if not self.read:
             self._reading.feed(octets)
         if octets and self._kept:
             self._held_bytes += len(octets)
+            # Tiny pieces are joined: each would cost more as an object than by its bytes.
             add_piece(self._pieces, octets)
 
     def close(self) -> None:
@@ -96,6 +99,7 @@ class LongBody:
             try:
                 self._reading.work()
             except Refusal as refused:
+                # Kept, because modes that await answers find a fault long before the message that it answers.
                 self._refusal = refused
                 raise
         return self.closed and not self._reading.pending
@@ -121,6 +125,8 @@ class LongBody:
         A few chunks at a time. Pieces go on whole, but for those that are longer than a chunk.
         """
         chunks: list[bytes | memoryview] = []
+        # An empty chunk ends it: what is left has not been read, or must not complete a body that could still be
+        # refused.
         while len(chunks) < _CHUNKS and (chunk := self._chunk()):
             chunks.append(chunk)
         return chunks
@@ -136,6 +142,7 @@ class LongBody:
             if passable == len(piece):
                 self._pieces.popleft()
             else:
+                # A view: to copy the rest for each chunk would take quadratic time on a message of many MiB.
                 piece = memoryview(piece)
                 self._pieces[0] = piece[passable:]
                 piece = piece[:passable]
@@ -148,7 +155,9 @@ class LongBody:
     def _passable(self, piece: bytes | memoryview) -> int:
         """Return how much of the first piece may go on now: all of it, a chunk of a long one, or nothing."""
         size = len(piece)
+        # Until the end is read, what goes on never completes a body. So no server acts on one that is refused later.
         free = size if self.read else self._reading.passable_bytes - self._passed_bytes
+        # Whole or not at all: to cut at every byte that has been read would make a message of each bit of work.
         if size <= MAX_BODY_CHUNK_BYTES:
             return size if free >= size else 0
         return MAX_BODY_CHUNK_BYTES if free >= MAX_BODY_CHUNK_BYTES else 0

@@ -56,6 +56,7 @@ class Act:
 
 
 # What a ProcessingRequest can be, by the names of its oneof; None: of a kind that a later API may have.
+# A gateway that waits for an answer to a kind that nobody knows would hang, so the stream ends with an error instead.
 KINDS: Final = (
     "request_headers",
     "request_body",
@@ -70,6 +71,10 @@ KINDS: Final = (
 PhaseTable = Mapping[str, tuple[str, str, str, str, str, str, str]]
 
 # FULL_DUPLEX_STREAMED: nothing is awaited, so pieces and trailers come at any time.
+# Headers that come twice are a fault in every phase. A second section could name another path than the one that was
+# decided by. A body at START means request_header_mode SKIP: the headers are upstream, and no mode re-routes then. A
+# refusal that says so is better than a silent default route. Events of the response may come in any phase. The
+# gateway awaits an answer, and the request does not depend on them.
 DUPLEX: Final[PhaseTable] = {
     START: (Act.OPEN, Act.UNSEEN, Act.UNSEEN, Act.ANSWER, Act.RESPONSE, Act.ANSWER, Act.UNKNOWN),
     READING: (Act.HEADERS_TWICE, Act.READ, Act.END, Act.ANSWER, Act.RESPONSE, Act.ANSWER, Act.UNKNOWN),
@@ -85,10 +90,13 @@ DUPLEX: Final[PhaseTable] = {
 AWAITED: Final[PhaseTable] = {
     START: (Act.OPEN, Act.UNSEEN, Act.UNSEEN, Act.ANSWER, Act.RESPONSE, Act.ANSWER, Act.UNKNOWN),
     READING: (Act.HEADERS_TWICE, Act.READ, Act.END, Act.NO_BODY, Act.RESPONSE, Act.ANSWER, Act.UNKNOWN),
+    # A second body is a fault here, where full duplex drops it. Envoy's known bug is of full duplex alone. In these
+    # modes each message awaits an answer, so a dropped one would hang the request.
     DECIDING: (
         *(Act.HEADERS_TWICE, Act.BODY_TWICE, Act.TRAILERS_EARLY, Act.NO_BODY, Act.RESPONSE, Act.ANSWER, Act.UNKNOWN),
     ),
     PASSING: (Act.HEADERS_TWICE, Act.PASS, Act.FINISH, Act.ANSWER, Act.RESPONSE, Act.ANSWER, Act.UNKNOWN),
+    # Trailers may follow the answered body, and await an answer of their own.
     DONE: (Act.HEADERS_TWICE, Act.BODY_TWICE, Act.FINISH, Act.ANSWER, Act.RESPONSE, Act.ANSWER, Act.UNKNOWN),
 }
 
@@ -99,6 +107,7 @@ ASSUMED: Final[PhaseTable] = {
 }
 
 # GRPC: a piece is a gRPC message, of a body that is never read.
+# Each is echoed in every phase: to cut or join pieces would break the message.
 GRPC: Final[PhaseTable] = {
     START: (Act.OPEN, Act.ECHO, Act.UNSEEN, Act.ANSWER, Act.RESPONSE, Act.ANSWER, Act.UNKNOWN),
     PASSING: (Act.HEADERS_TWICE, Act.ECHO, Act.FINISH, Act.ANSWER, Act.RESPONSE, Act.ANSWER, Act.UNKNOWN),

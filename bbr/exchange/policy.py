@@ -76,14 +76,19 @@ class Policy:
     """
 
     replies: Replies
+    # Room for eight bodies of the largest size that is read.
     ledger: Ledger = field(default_factory=lambda: Ledger(512 << 20))
     assume_body_mode: BodyMode = BodyMode.FULL_DUPLEX_STREAMED
     max_body_bytes: int = 64 << 20
+    # Up to 64 KiB Envoy can replay a request to another replica, so an early start is worth nothing. Somewhat above
+    # that, one whole read is still the cheaper way.
     stream_threshold_bytes: int = 256 << 10
     over_limit: OverLimit = OverLimit.REJECT
     max_model_bytes: int = MAX_MODEL_BYTES
     on_invalid_json: InvalidJson = InvalidJson.REJECT
+    # Envoy applies no message_timeout in full duplex. Without this a silent client would hold its request for good.
     duplex_idle_seconds: float = 60.0
+    # A gateway that buffers shows no progress, so this bounds a whole body, and is five times as long.
     buffered_wait_seconds: float = 300.0
     query_model_paths: frozenset[bytes] = frozenset()
     path_templates: Sequence[Template] = ()
@@ -94,4 +99,5 @@ class Policy:
     def __post_init__(self) -> None:
         # What is larger than the limit is looked at by what knows limits.
         threshold = min(self.stream_threshold_bytes, self.max_body_bytes)
+        # The dataclass is frozen, so a plain assignment would raise.
         object.__setattr__(self, "stream_threshold_bytes", threshold)

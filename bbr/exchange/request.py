@@ -64,6 +64,7 @@ class Request:
         self.url_model: str | None = None
         self.registry = registry
         self._headers: HeaderMap | None = None
+        # Some refusals come before the headers have told the API, or without any headers.
         self._dialect = _OPENAI
 
     @property
@@ -76,6 +77,7 @@ class Request:
 
         For logs and traces: octets that are no ASCII stand in it as \\x escapes.
         """
+        # Logs ask for fields after a fault too. Headers that can't be decoded then count as empty.
         try:
             value = find_field(self._headers, name) if self._headers is not None else None
         except DecodeError:
@@ -88,8 +90,11 @@ class Request:
         Raises:
             DecodeError: it is none.
         """
+        # Kept before it is read, so that a log of what fails below can still look for fields.
         self._headers = headers
         head = read_head(headers, self.replies.convention.guarded)
+        # A server that reads `X_Name` as `X-Name` would obey the client. Such requests are rare, so only they get
+        # answers of their own, and the shared ones stay cached.
         if head.other_spellings:
             self.replies = self.replies.stripping_also(head.other_spellings)
         self._dialect = head.dialect
@@ -118,6 +123,8 @@ class Request:
         """
         replies = self.replies
         if self.url_model is not None:
+            # This may refuse. The phase changes after it, so that nothing counts as begun that a refusal would have
+            # to undo.
             routing = self.routed(self.url_model)
             self.phase = phase
             return replies.route_unbuffered(routing) if unbuffered else replies.route(routing)
@@ -127,11 +134,13 @@ class Request:
 
     def answer_listing(self, models_list: ModelsList, head: Head) -> bytes | None:
         """Answer a request for the list of models, or for one of them; None if it is none, or the list is too long."""
+        # Identity mode knows no models. The request passes to a server that may know some.
         name = None if self.registry.identity else asked_for(head.method, head.path)
         if name is None:
             return None
         found = models_list.answer(self.registry, name)
         if found is None:
+            # The request passes. The reason tells the operator why the router did not answer it.
             self.verdict.reason = "models-list-too-long"
             return None
         self.verdict.status = 200
@@ -152,6 +161,8 @@ class Request:
         policy = self.policy
         in_path = uri.model_in_path(path, policy.path_templates, policy.max_model_bytes)
         in_query = uri.model_in_query_of(path, policy.query_model_paths, policy.max_model_bytes)
+        # Nobody knows which of two names a server believes. To route by one would let a client reach the other
+        # unchecked.
         if in_path and in_query and in_path != in_query:
             raise refusal.model_disagrees("URL's path", "URL's query")
         self.url_model = in_path or in_query
@@ -165,11 +176,14 @@ class Request:
         try:
             name = body.model()
         except Refusal as refused:
+            # Servers disagree about what is no strict JSON. So a body that may pass nevertheless is stripped, and
+            # never routed.
             outcome = self.excuse(refused)
             if outcome is None:
                 raise
             self.verdict.outcome = outcome
             return None
+        # serde reads the fields of a struct from a list, so a server could find a model where the router finds none.
         if name is None and body.is_list:
             self._check_list()
         if self.url_model is not None:
@@ -194,6 +208,7 @@ class Request:
             Refusal: 400; they name two.
         """
         url_model = self.url_model
+        # This closes a hole: rules and quotas would apply to one model, and the server would run the other.
         if name is not None and url_model is not None and name != url_model:
             raise refusal.model_disagrees("URL", "request body")
         return name or url_model
@@ -204,6 +219,7 @@ class Request:
         Raises:
             Refusal: see bbr.models.routing.route.
         """
+        # Noted before the look-up, so that the error and the log of an unknown model name it.
         self.verdict.model = name
         if not name:
             self.verdict.reason = EMPTY_MODEL
@@ -212,9 +228,11 @@ class Request:
     def excuse(self, refused: Refusal) -> Outcome | None:
         """Return as what a body may pass, stripped, that is to be refused; None if it may not."""
         policy = self.policy
+        # The code covers every fault of JSON. The reason tells them apart, for the log.
         if refused.code == "invalid_json" and policy.on_invalid_json is InvalidJson.PASS_STRIPPED:
             self.verdict.reason = refused.reason
             return Outcome.INVALID
+        # Only decoding shows this size. The bytes that came were within the limit, so no other check has caught it.
         if refused.reason == "decoded-too-large" and policy.over_limit is OverLimit.PASS:
             return Outcome.OVER_LIMIT
         return None
@@ -226,6 +244,7 @@ class Request:
         verdict.base_model = base_model
         verdict.outcome = _ROUTED
         named = verdict.model
+        # The header carries the name that the rules made of it. The metadata tells what the client asked for.
         if named is not None and named != model and self.replies.tells_metadata:
             return model, base_model, named
         return model, base_model, None

@@ -26,6 +26,7 @@ class Side(abc.ABC):
         keeps: octets that have come are held, to be given back.
     """
 
+    # A gateway that awaits answers keeps the body itself. A second copy of a long one here would only cost memory.
     keeps = False
 
     @abc.abstractmethod
@@ -55,5 +56,6 @@ class Side(abc.ABC):
 
 def finish(request: Request, body: Body) -> None:
     """Take note that a request has ended, and is answered."""
+    # The stream may stay open until the gateway resets it. It must not hold room in the ledger for that long.
     request.phase = DONE
     body.drop()

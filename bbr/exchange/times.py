@@ -37,4 +37,5 @@ class Times:
     def decide(self) -> None:
         """Take note that the request is decided."""
         self.decided = now = self.clock()
+        # Added, not set: a body that is read as it comes has put its earlier bits of work in already.
         self.busy_seconds += now - self.since

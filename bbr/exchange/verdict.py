@@ -53,4 +53,5 @@ class Verdict:
         self.body_bytes = 0
         self.early = False
         self.status = 0
+        # Only counted: a gateway with that bug may repeat the end of any large body, which would fill a log.
         self.late_bodies = 0
