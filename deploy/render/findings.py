@@ -16,6 +16,7 @@ from bbr.sources import configmap
 from bbr.sources.kubernetes import KubernetesSource
 from bbr.sources.objects import SourceError
 from bbr.sources.table import Table
+from bbr.system.apart import Apart
 
 Document = dict[str, Any]
 
@@ -347,6 +348,7 @@ def _needed(deployment: Document) -> Iterator[tuple[str, str, str, bool]]:
     source = KubernetesSource(
         Table(),
         _unused,
+        Apart(),
         namespace="n" if one_namespace else None,
         discover_routes=flags.get("discover-routes") == "true",
     )
