@@ -61,7 +61,8 @@ def exchange(body=b'{"model": "sql-lora"}', headers=(), *, mode=DUPLEX, ended=Tr
         found.receive(messages.request_body(body, end_of_stream=True))
         while found.pending:
             found.work()
-    found.over()
+    if ended:
+        found.over()
     return found
 
 
