@@ -200,7 +200,9 @@ def test_twice_the_text_goes_through_about_twice_the_lines(
     sizes = [begin + unit * count + end for count in (200, 400, 800)]
     counts = [lines(quietly(parser, octets)) for octets in sizes]
     for once, twice in itertools.pairwise(counts):
-        assert twice <= 2.2 * once + 200, counts
+        # A text that is longer by a bit may be one that is read where the shorter was refused: what each reading costs
+        # besides. The square would be 320,000 lines and more.
+        assert twice <= 2.2 * once + 20_000, counts
 
 
 # Texts that have taken time by the square of their length somewhere, or might.
