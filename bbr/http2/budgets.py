@@ -10,15 +10,18 @@ from bbr.http2 import faults, frames
 from bbr.http2.faults import ConnectionFault
 
 # Precedents: hyperium 1,024 resets of ours, golang 10,000 control frames, nghttp2 and Envoy 1,000 unread ones.
+# RFC 9113 sets no figures (section 10.5). Each first one is the burst, the second what comes back in a second.
 FAULTS: Final = 1000.0  # streams that we reset for a fault of the peer's
 FAULTS_PER_SECOND: Final = 10.0
 CONTROL: Final = 2000.0  # frames that carry nothing: PING, SETTINGS, PRIORITY, unknown, empty, surplus WINDOW_UPDATE
 CONTROL_PER_SECOND: Final = 500.0
+# Far more than for faults: a gateway whose clients hang up cancels many calls at once, and does nothing wrong.
 CANCELS: Final = 5000.0  # streams that the peer resets before they are answered
 CANCELS_PER_SECOND: Final = 5000.0
 # For each request that was answered, and then reset.
 CANCELS_PER_ANSWER: Final = 9.0
 # A connection that has never had an answer owes its first one within this many cancelled requests.
+# Rapid reset (CVE-2023-44487) needs no answers; a gateway lives by them.
 CANCELS_WITHOUT_ANSWER: Final = 1000
 # DATA of fewer octets costs. The smallest ext_proc message in its gRPC frame has ten: a gateway whose client trickles a
 # body must not lose its connection for it.
@@ -45,6 +48,7 @@ class Budgets:
     __slots__ = ("_cancelled", "answered", "cancels", "control", "faults", "now")
 
     def __init__(self, now: float) -> None:
+        # One look at the clock for each read, not for each frame: the owner sets it when octets come.
         self.now = now
         self.answered = False
         self.faults = Budget(FAULTS, FAULTS_PER_SECOND, now)
@@ -76,6 +80,7 @@ class Budgets:
         Raises:
             ConnectionFault: the peer has had no answer at all, and cancels request after request.
         """
+        # Counted without time: a slow flood on a connection that has no answer yet is a flood too.
         self._cancelled += 1
         if not self.answered and self._cancelled > CANCELS_WITHOUT_ANSWER:
             raise ConnectionFault(faults.RAPID_RESET)

@@ -53,6 +53,7 @@ class Connection:
         self._sender = Sender(settings)
         self._table = StreamTable(settings, self._sender)
         self.streams = self._table.open
+        # One decoder for the connection: the compression context belongs to it, not to a stream (section 4.3).
         decoder = FieldDecoder(settings.header_table_size, settings.max_field_section_bytes, settings.max_fields)
         self._control = Control(settings, self._table, self._sender, self._budgets, decoder)
         self._receiver = Receiver(settings, self._table, self._sender, self._budgets, decoder, self._control)
@@ -71,9 +72,12 @@ class Connection:
     def feed(self, octets: bytes, now: float) -> None:
         """Take octets from the peer at `now`, in seconds of a monotonic clock. Nothing is looked at yet."""
         self._budgets.now = now
+        # After a connection error we only close (section 5.4.1); octets that still come must cost nothing.
         if octets and not self.closed:
             self._liveness.heard(now)
             fresh = self._reader.feed(octets)
+            # The last turn may have stopped between two frames. Those come first: recipients process frames in the
+            # order in which they receive them (section 5).
             self._frames = itertools.chain(self._frames, fresh) if self.more else fresh
             self.more = True
 
@@ -92,13 +96,16 @@ class Connection:
                     yield from self._take_events()
             self.more = False
         except ConnectionFault as broken:
+            # Frames before the fault have had their effect already: each event left as soon as its frame was read.
             self._fail(broken.fault)
             yield from self._take_events()
 
     def _frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> Event | None:
         receiver = self._receiver
+        # Both cases are rare, so one test keeps the order checks off the path of every DATA frame.
         if receiver.block is not None or not self._greeted:
             self._check_order(frame_type, flags)
+        # The most frequent types come first: a call is HEADERS, DATA, and in Envoy's case RST_STREAM.
         if frame_type == FrameType.DATA:
             return receiver.data(flags, stream_id, payload)
         if frame_type == FrameType.HEADERS:
@@ -120,10 +127,13 @@ class Connection:
     def _check_order(self, frame_type: int, flags: int) -> None:
         """Hold a frame against what alone may come now: SETTINGS first, CONTINUATION inside of a field block."""
         if not self._greeted:
+            # The preface ends with a SETTINGS frame, which may be empty (section 3.4). An ACK does not do: it confirms
+            # our settings and says nothing of the client's.
             if frame_type != FrameType.SETTINGS or flags & Flag.ACK:
                 raise ConnectionFault(faults.NO_SETTINGS_FIRST)
             self._greeted = True
         elif frame_type != FrameType.CONTINUATION:
+            # Even a frame of an unknown type may not interrupt a field block (sections 4.3 and 5.5).
             raise ConnectionFault(faults.CONTINUATION_EXPECTED)
 
     # Time.
@@ -139,12 +149,16 @@ class Connection:
                 now,
                 greeted=self._reader.preface_received,
                 acknowledged=not self._control.unacknowledged,
+                # A field block can stay open while every frame of it is complete, so it comes before the reader's
+                # frame.
                 unfinished=self._receiver.block or self._reader.unfinished,
             )
             if fault is not None:
                 self._fail(fault)
             elif self._liveness.must_ask(now):
+                # A peer whose host has vanished sends no FIN. Only a PING without an answer shows it (section 6.7).
                 self._sender.control(_KEEPALIVE)
+        # Slow read: a peer that gives no credit would keep our answers in memory for ever (section 10.5).
         if not self.closed and self._sender.queued:
             self._expire_stalled(now)
         return self._take_events()
@@ -164,6 +178,7 @@ class Connection:
 
     def take_output(self) -> bytes:
         """Return the octets to send, and forget them."""
+        # Before the output is joined, because settling may add RST_STREAM frames that belong behind the answers.
         if self._table.unsettled:
             self._table.settle()
         return self._sender.take()
@@ -172,6 +187,7 @@ class Connection:
         """Send a response's field block (see `fields.encode`), or its trailers. On a closed stream it is nothing."""
         stream = self.streams.get(stream_id)
         if stream is not None and not stream.local_closed:
+            # HEADERS alone are no answer: a peer could fetch these and cancel as before.
             self._budgets.answered = self._budgets.answered or end_stream
             self._sender.headers(stream, block, end_stream=end_stream)
             self._table.close_if_done(stream)
@@ -181,8 +197,11 @@ class Connection:
         stream = self.streams.get(stream_id)
         if stream is not None and not stream.local_closed:
             self._budgets.answered = True
+            # A peer must pay for frames that carry nothing, but our DATA obliges it to send some (see
+            # bbr.http2.budgets).
             self._budgets.control.earn(budgets.CONTROL_PER_SEND + len(octets) * budgets.CONTROL_PER_OCTET)
             self._sender.data(stream, octets, end_stream=end_stream)
+            # The stream that adds to a full connection goes. The others were within the limit when their DATA came.
             if stream.queue and self._sender.overfull:
                 self._drop(stream, faults.QUEUED_BYTES)
             else:
@@ -259,9 +278,11 @@ class Connection:
 
     def _fail(self, fault: Fault) -> None:
         self._table.settle()
+        # Each stream's owner hears of its end before the connection's, so that no call outlives its connection.
         for stream in list(self.streams.values()):
             self._table.remove(stream)
             self._events.append(StreamReset(stream.id, fault.code, fault.reason))
+        # GOAWAY comes last: an answer that is complete by now still leaves before it (section 5.4.1).
         self._control.fail(fault.code, fault.reason)
         self._events.append(ConnectionFailed(fault.code, fault.reason))
         self.closed, self.more = True, False

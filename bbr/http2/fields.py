@@ -28,9 +28,12 @@ _MEMO_FIELDS: Final = 1024
 _MEMO_ENTRY_BYTES: Final = 1024
 
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
+# Eighteen digits fit any body. Python's int() of a very long text takes quadratic time.
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+# Section 8.2.1. CR, LF and NUL could end the field where somebody forwards it by HTTP/1.1 (section 10.3).
 _BAD_VALUE: Final = re.compile(rb"[\x00\r\n]|\A[ \t]|[ \t]\Z")
 _PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority"))
+# HTTP/2 has frames for what these say; a forwarded one could smuggle a request (sections 8.2.2 and 10.3).
 _CONNECTION_SPECIFIC: Final = frozenset(
     (b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade")
 )
@@ -96,6 +99,7 @@ def entry(name: bytes, value: bytes | Coded) -> Entry:
     """Return a field with what is known of it by itself (section 8.2)."""
     fault = ""
     if name[:1] == b":":
+        # Those of responses and unknown ones are malformed too (section 8.3).
         fault = "" if name in _PSEUDO else "pseudo-field"  # section 8.3
     elif not _NAME.fullmatch(name):
         fault = "field-name"  # section 8.2.1; capitals are none, section 8.2
@@ -103,6 +107,7 @@ def entry(name: bytes, value: bytes | Coded) -> Entry:
         fault = "connection-specific-field"  # section 8.2.2
     elif name == b"content-length" and not _LENGTH.fullmatch(_text(value)):
         fault = "content-length"  # RFC 9110, section 8.6
+    # A coded value has been checked in its coded form; see huffman.is_field_value.
     if not fault and type(value) is bytes and _BAD_VALUE.search(value):
         fault = "field-value"  # section 8.2.1
     return Entry(name, value, len(name) + len(value) + _ENTRY_OVERHEAD, fault)
@@ -187,6 +192,7 @@ class Pattern:
         self._section = section
         self._entries = entries
         self._room = max_list_bytes - sum(each.size for each in entries)
+        # A value that comes twice in a row is no fresh one; the memo of literals serves it better.
         self._learnt_from: frozenset[bytes] | None = frozenset(block[at + 1 : end] for at, end, _ in values)
 
     def read(self, block: bytes) -> FieldSection | None:
@@ -198,6 +204,7 @@ class Pattern:
             value_at = position + len(constant) + 1
             if len(block) < value_at or not block.startswith(constant, position):
                 return None
+            # The top bit says Huffman-coded (RFC 7541, section 5.2); 0x7F says that more octets of the length follow.
             length = block[value_at - 1] - 0x80
             if not 0 <= length < 0x7F:
                 return None
@@ -205,6 +212,7 @@ class Pattern:
             value = Coded(block[value_at:position])
             room -= len(value)
             fresh.append(value)
+        # A slice past the end is merely short in Python, so the end is checked by itself.
         if position > len(block) or block[position:] != self._rest or room < 0:
             return None
         try:
@@ -234,6 +242,7 @@ class FieldDecoder:
         self._table_size = table_size
         self._max_list_bytes = max_list_bytes
         self._max_fields = max_fields
+        # The library stops at twice our limit: HPACK bomb (CVE-2016-6581), where a few octets name a long field often.
         self._hpack = hpack.Decoder(max_header_list_size=2 * max_list_bytes)
         self._acknowledged = False
         self._stateless = False
@@ -247,6 +256,7 @@ class FieldDecoder:
     def settings_acknowledged(self) -> None:
         """Take our table size as in force: the peer's next block must shrink its table to it."""
         self._acknowledged = True
+        # The library then demands the size update that section 4.3.1 asks for.
         self._hpack.max_allowed_table_size = self._table_size
 
     def decode(self, block: bytes) -> FieldSection:
@@ -255,8 +265,10 @@ class FieldDecoder:
         Raises:
             ConnectionFault: the block can't be decoded, or is far too large; the compression context is lost.
         """
+        # Until a block has followed the ACK the table may hold entries, and equal blocks may differ in meaning.
         if not self._stateless:
             return self._check(self._decode_by_library(block))
+        # Cheapest first: the same block, then one of the pattern, then a reading in full.
         section = self._blocks.get(block)
         if section is None and self._pattern is not None:
             section = self._pattern.read(block)
@@ -266,6 +278,8 @@ class FieldDecoder:
             section = self._check(self._decode_by_library(block) if entries is None else entries)
             if len(block) <= _MEMO_ENTRY_BYTES:
                 if len(self._blocks) >= _MEMO_BLOCKS:
+                    # All at once, not the oldest: to keep an order costs each hit, and a gateway fills it up again in a
+                    # few calls.
                     self._blocks.clear()
                 self._blocks[block] = section
                 if self._values and not section.fault:
@@ -276,10 +290,13 @@ class FieldDecoder:
         try:
             entries = [entry(bytes(name), bytes(value)) for name, value in self._hpack.decode(block, raw=True)]
         except hpack.OversizedHeaderListError:
+            # The library has stopped inside of the block, so the compression context is lost (section 10.5.1).
             raise ConnectionFault(faults.FIELD_SECTION_BOMB) from None
         except hpack.InvalidTableSizeError:
             raise ConnectionFault(faults.HPACK_TABLE_SIZE) from None
         except hpack.HPACKError:
+            # A block that cannot be decoded is a connection error (section 4.3). `from None`: the library's text may
+            # quote it.
             raise ConnectionFault(faults.HPACK) from None
         self._stateless = self._acknowledged and self._table_size == 0
         return entries
@@ -295,6 +312,7 @@ class FieldDecoder:
         try:
             while position < end and len(entries) <= enough:
                 octet = block[position]
+                # An indexed field (RFC 7541, section 6.1). Index 0 is an error, one above 61 needs the dynamic table.
                 if octet & 0x80:
                     index = octet & 0x7F
                     if not 0 < index < len(_STATIC):
@@ -302,6 +320,7 @@ class FieldDecoder:
                     entries.append(_STATIC_ENTRIES[index])
                     position += 1
                     continue
+                # A dynamic table size update (RFC 7541, sections 4.2 and 6.3).
                 if octet & 0xE0 == 0x20:
                     if octet != 0x20 or entries:  # a size update: only to 0, only at the beginning
                         return None
@@ -320,6 +339,7 @@ class FieldDecoder:
                 value_at = position
                 length = block[position] & 0x7F
                 position = position + 1 + length if length < 0x7F else _string_end(block, position)
+                # The string runs past its block: the library names that error.
                 if position > end:
                     return None
                 literal = block[start:position]
@@ -351,6 +371,8 @@ class FieldDecoder:
         size = sum([each.size for each in entries])
         if size > self._max_list_bytes:  # perhaps for the sake of what is still coded
             size = sum(len(each.name) + len(_text(each.value)) + _ENTRY_OVERHEAD for each in entries)
+        # A little too large is one client's fault, and its stream's alone (section 10.5.1). Far too large is an attack:
+        # decoding it costs us far more than sending it costs the peer.
         if size > 2 * self._max_list_bytes or len(entries) > 2 * self._max_fields:
             raise ConnectionFault(faults.FIELD_SECTION_BOMB)
         if size > self._max_list_bytes or len(entries) > self._max_fields:
@@ -392,8 +414,11 @@ def _request_fault(related: Mapping[bytes, bytes]) -> str:
     authority = related.get(b":authority")
     if related.get(b":method") == b"CONNECT":  # section 8.5: we are no proxy
         return "connect"
+    # All three are mandatory, and :path must not be empty (section 8.3.1).
     if b":method" not in related or b":scheme" not in related or not related.get(b":path"):
         return "pseudo-field"
+    # User information is not allowed in :authority, and a Host that differs lets two readers see two targets (section
+    # 8.3.1).
     if authority is not None and (b"@" in authority or related.get(b"host", authority) != authority):
         return "authority"
     return ""
@@ -407,6 +432,7 @@ def encode(fields: Iterable[Field]) -> bytes:
             block.append(0x80 | _STATIC_FIELDS[name, value])
             continue
         index = _STATIC_NAMES.get(name, 0)
+        # Without indexing (RFC 7541, section 6.2.2): a block with no state can be made once, cached and sent any time.
         block += _encode_integer(index, 0x0F, 0x00)
         if not index:
             block += _encode_integer(len(name), 0x7F, 0x00) + name
@@ -426,6 +452,7 @@ def _integer(block: bytes, position: int, prefix: int) -> tuple[int, int]:
     position += 1
     if value < prefix:
         return value, position
+    # A bound, because zeros may follow without end (RFC 7541, section 5.1).
     for shift in (0, 7, 14, 21):
         octet = block[position]
         position += 1
@@ -447,6 +474,7 @@ def _string(block: bytes, position: int) -> bytes:
 
 
 def _literal(bare: Entry, block: bytes, value_at: int) -> Entry:
+    # Only values that nobody reads stay coded: to decode later costs the same.
     if bare.name in _READ or not block[value_at] & 0x80:
         return entry(bare.name, _string(block, value_at))
     length, start = _integer(block, value_at, 0x7F)

@@ -8,17 +8,21 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
+# An HTTP/1.1 server fails on it: "PRI" is no method, and no such version exists (section 3.4).
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADER_BYTES: Final = 9
 
 # length << 8 | type, flags, reserved bit | stream id
+# The length has three octets, and struct has no such number: it is read together with the type.
 HEADER: Final = struct.Struct(">IBI")
 UINT32: Final = struct.Struct(">I")
 SETTING: Final = struct.Struct(">HI")
 
+# The bit above an id is reserved: we send it as 0, and ignore it on receipt (section 4.1).
 STREAM_ID_MASK: Final = 0x7FFF_FFFF
 MAX_STREAM_ID: Final = 0x7FFF_FFFF
 MAX_WINDOW: Final = 0x7FFF_FFFF
+# Every endpoint must be able to take a payload of this size (section 4.2).
 MIN_MAX_FRAME_SIZE: Final = 1 << 14
 MAX_MAX_FRAME_SIZE: Final = (1 << 24) - 1
 

@@ -40,11 +40,13 @@ class _State(dict[int, tuple[bytes, "_State"]]):
         for shift in range(7, -1, -1):
             bits, value = bits + 1, value << 1 | octet >> shift & 1
             symbol = _SYMBOLS.get((bits, value))
+            # A string that holds EOS itself is a decoding error (RFC 7541, section 5.2).
             if symbol == _EOS:
                 raise HuffmanError
             if symbol is not None:
                 symbols.append(symbol)
                 bits = value = 0
+        # One object for equal states: the tables stay at 256 states, whatever a peer sends.
         state = _states.setdefault((bits, value), _State(bits, value))
         step = self[octet] = (bytes(symbols), state)
         return step
@@ -83,6 +85,7 @@ class _Check(dict[int, "_Check"]):
         symbols, state = self.state[octet]
         text = self.text
         for symbol in symbols:
+            # CR, LF and NUL split fields in a protocol of lines: response splitting, request smuggling (section 10.3).
             if text == _Text.BAD or symbol in b"\x00\r\n" or (text == _Text.NONE and symbol in b" \t"):
                 text = _Text.BAD
             else:
@@ -121,6 +124,7 @@ def decode(coded: bytes) -> bytes:
     for octet in coded:
         symbols, state = state[octet]
         out.append(symbols)
+    # Padding of eight bits or more, or of other bits, would give one string many codings (RFC 7541, section 5.2).
     if not state.ends:
         raise HuffmanError
     return b"".join(out)

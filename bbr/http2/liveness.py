@@ -22,6 +22,7 @@ class Wait:
 
     def seconds(self, what: object, now: float) -> float:
         """Return for how long each look has found this very object; 0 for None."""
+        # By identity: an equal frame that comes later is another one, and its wait begins anew.
         if what is not self._what:
             self._what, self._since = what, now
         return 0.0 if what is None else now - self._since
@@ -34,6 +35,7 @@ class Liveness:
 
     def __init__(self, settings: Settings, now: float) -> None:
         self._settings = settings
+        # The handshake is timed from the connection's start: a peer that says nothing must not keep it.
         self._started = now
         self._heard_at = now
         self._asked_at: float | None = None  # when a PING of ours left that nothing has answered yet
@@ -41,6 +43,7 @@ class Liveness:
 
     def heard(self, now: float) -> None:
         """Note that octets have come: whatever they are, the peer is there."""
+        # Any octets do, not only the ACK of our PING: a peer that sends a large body may have its ACK far behind it.
         self._heard_at = now
         self._asked_at = None
 
@@ -56,13 +59,16 @@ class Liveness:
         settings = self._settings
         waited = now - self._started
         # An octet of it now and then is no sign of life.
+        # Slowloris: each octet would restart a wait that is counted from the last one.
         standing = self._unfinished.seconds(unfinished, now)
         if not greeted and waited > settings.preface_seconds:
             return faults.PREFACE_TIMEOUT
+        # Until the ACK our header table size is not in force, and every block takes the slow decoder (section 6.5.3).
         if not acknowledged and waited > settings.settings_seconds:
             return faults.SETTINGS_TIMEOUT
         if standing > settings.frame_seconds:
             return faults.FRAME_TIMEOUT
+        # Last: the faults above name better what the peer has failed to do.
         if self._asked_at is not None and now - self._asked_at > settings.keepalive_timeout_seconds:
             return faults.KEEPALIVE_TIMEOUT
         return None
@@ -72,6 +78,8 @@ class Liveness:
 
         One PING may be under way at a time.
         """
+        # From silence only. A busy connection proves itself, and some peers count PINGs as abuse (gRPC:
+        # too_many_pings).
         if self._asked_at is None and now - self._heard_at > self._settings.keepalive_seconds:
             self._asked_at = now
             return True
@@ -85,10 +93,14 @@ def stalled(waiting: Iterable[Stream], settings: Settings, now: float) -> list[S
     """
     overdue = []
     for stream in waiting:
+        # What has come since counts as waiting from the start, so new answers cannot hide that the old ones stand
+        # still.
         left = stream.stalled_bytes - stream.queued_bytes
         if stream.stalled_at is None or left >= settings.min_progress_bytes:
             stream.stalled_at = now
             stream.stalled_bytes = stream.queued_bytes
+        # Slow read: credit for an octet now and then is progress by the protocol, so we ask for a least amount (section
+        # 10.5).
         elif now - stream.stalled_at > settings.stall_seconds:
             overdue.append(stream)
     return overdue

@@ -23,9 +23,11 @@ class FrameReader:
 
     def __init__(self) -> None:
         self.preface_received = False
+        # A list and one join: adding to one bytes object copies it for each read, which is quadratic for small reads.
         self._parts: list[bytes] = []
         self._held_bytes = 0
         self._needed = len(frames.PREFACE)
+        # What is left to pass over of an unknown frame's payload.
         self._skip = 0
 
     @property
@@ -45,6 +47,8 @@ class FrameReader:
         if self._parts:
             self._parts.append(octets)
             self._held_bytes += len(octets)
+            # The preface is compared at each read, not only when it is complete: a peer that speaks HTTP/1.1 may send
+            # fewer than 24 octets and then wait for an answer that never comes.
             if self.preface_received and self._held_bytes < self._needed:
                 return
             octets = b"".join(self._parts)
@@ -53,6 +57,7 @@ class FrameReader:
         end = len(octets)
         unpack = frames.HEADER.unpack_from
         while self.preface_received:
+            # An extension's payload may come in many reads; none of it is kept (section 5.5).
             if self._skip:
                 skipped = min(self._skip, end - position)
                 self._skip -= skipped
@@ -63,8 +68,12 @@ class FrameReader:
                 break
             word, flags, stream_id = unpack(octets, position)
             length, frame_type = word >> 8, word & 0xFF
+            # The header says enough: we hold no octet of a frame that is too long (section 4.2).
             if length > _MAX_FRAME_SIZE:
+                # A connection error for every type: we do not skip the payload to find the next frame (section 4.2).
                 raise ConnectionFault(faults.FRAME_TOO_LONG)
+            # It must be ignored (section 5.5), but the connection still has to see it: none may interrupt a field
+            # block.
             if frame_type > FrameType.CONTINUATION:
                 self._skip, position = length, start
                 yield frame_type, flags, stream_id & frames.STREAM_ID_MASK, b""
@@ -73,6 +82,7 @@ class FrameReader:
                 self._needed = frames.HEADER_BYTES + length
                 break
             position = start + length
+            # The highest bit is reserved, and a receiver must ignore it (section 4.1).
             yield frame_type, flags, stream_id & frames.STREAM_ID_MASK, octets[start:position]
         if position < end:
             self._parts = [octets[position:]]
@@ -95,6 +105,7 @@ def unpad(payload: bytes) -> bytes:
     Raises:
         ConnectionFault: the pad length leaves no room for itself; it counts the padding only (section 6.1).
     """
+    # The pad length's own octet is in `len(payload)`, so equal is too long as well (section 6.1).
     if not payload or payload[0] >= len(payload):
         raise ConnectionFault(faults.PADDING)
     return payload[1 : len(payload) - payload[0]]

@@ -65,6 +65,7 @@ class Receiver:
         self.block: FieldBlock | None = None
         self._settings = settings
         self._streams = streams
+        # The table's own dict: nearly every frame looks its stream up.
         self._open = streams.open
         self._sender = sender
         self._budgets = budgets
@@ -74,6 +75,7 @@ class Receiver:
 
     def data(self, flags: int, stream_id: int, payload: bytes) -> Event | None:
         """DATA (section 6.1). Its padding is flow-controlled too, whatever becomes of it."""
+        # Flow control counts the pad length and the padding with the data (section 6.1).
         size = len(payload)
         data = unpad(payload) if flags & Flag.PADDED else payload
         # The connection's credit goes back at once: no stream waits for another's owner.
@@ -83,18 +85,23 @@ class Receiver:
         if increment:
             self._sender.control(frames.window_update(0, increment))
         end_stream = bool(flags & Flag.END_STREAM)
+        # Empty-frames flood (CVE-2019-9518): each frame is work, and flow control bounds only octets. A frame that
+        # ends its stream is useful with no octet at all.
         if len(data) < budgets.SMALL_DATA_BYTES and not end_stream:
             self._budgets.pay(1 - len(data) / budgets.SMALL_DATA_BYTES)
         stream = self._open.get(stream_id)
+        # Only here, behind the connection's window: DATA on a closed stream still counts against that (section 6.9).
         if stream is None or stream.remote_closed:
             return self._out_of_place(FrameType.DATA, stream_id)
         if not stream.receive_window.take(size):
             return self.stream_fault(stream_id, faults.STREAM_WINDOW)
+        # A body of another length than announced is malformed (section 8.1.1).
         if stream.expected_bytes is not None and not _counts(stream, len(data), end_stream=end_stream):
             return self.stream_fault(stream_id, faults.CONTENT_LENGTH)
         if end_stream:
             stream.remote_closed = True
         else:
+            # A stream that has ended needs no more credit, so its last frame causes no WINDOW_UPDATE.
             self._streams.release(stream, size)
         return DataReceived(stream_id, data, end_stream)
 
@@ -105,6 +112,7 @@ class Receiver:
         fragment = unpad(payload) if flags & Flag.PADDED else payload
         depends_on_itself = False
         if flags & Flag.PRIORITY:
+            # The priority fields are deprecated, but their five octets still come before the field block (section 6.2).
             if len(fragment) < 5:
                 raise ConnectionFault(faults.HEADERS_SIZE)
             depends_on_itself = frames.UINT32.unpack_from(fragment)[0] & frames.STREAM_ID_MASK == stream_id
@@ -118,6 +126,7 @@ class Receiver:
     def continuation(self, flags: int, stream_id: int, payload: bytes) -> Event | None:
         """CONTINUATION (section 6.10)."""
         block = self.block
+        # A block stays in one sequence on one stream (section 6.10); the compression context allows no other order.
         if block is None or stream_id != block.stream_id:
             raise ConnectionFault(faults.CONTINUATION)
         block.add(payload)
@@ -134,12 +143,14 @@ class Receiver:
         section = self._decoder.decode(block)  # of every block, or the compression context is lost
         stream = self._open.get(stream_id)
         if stream is not None and not stream.remote_closed:
+            # A second HEADERS can only be the trailers (section 8.1).
             return self._trailers(stream, section, end_stream)
         if stream is None and stream_id > self._streams.highest_id:
             return self._request(stream_id, section, end_stream, depends_on_itself)
         return self._out_of_place(FrameType.HEADERS, stream_id)
 
     def _request(self, stream_id: int, section: FieldSection, end_stream: bool, depends_on_itself: bool) -> Event:
+        # Also for a refused request: its id is used, and all lower idle ids are closed (section 5.1.1).
         self._streams.note(stream_id)
         if self._control.refusing:
             # No fault of a peer that has not seen our GOAWAY yet.
@@ -149,15 +160,21 @@ class Receiver:
         if len(self._open) >= self._settings.max_concurrent_streams:
             self._streams.settle()  # what is answered makes room
         if len(self._open) >= self._settings.max_concurrent_streams:
+            # REFUSED_STREAM tells the client that nothing was done, so it may retry even a POST (section 8.7). It
+            # counts as a fault all the same: the client has read our limit once it has acknowledged SETTINGS.
             return self.stream_fault(stream_id, faults.REFUSED)
         if depends_on_itself:
             return self.stream_fault(stream_id, faults.SELF_DEPENDENCY)
+        # A malformed request is a stream error (section 8.1.1): one client's bad request must not end the connection
+        # that a gateway's other clients share.
         if section.request_fault:
             return self.stream_fault(stream_id, faults.malformed(section.request_fault))
+        # No DATA can follow, so any length but 0 is wrong (section 8.1.1).
         if end_stream and section.content_length:
             return self.stream_fault(stream_id, faults.CONTENT_LENGTH)
         stream = self._streams.begin(stream_id, section.content_length)
         stream.remote_closed = end_stream
+        # Only a request that opens a stream earns: else refused ones would pay for a flood.
         self._budgets.control.earn(budgets.CONTROL_PER_REQUEST)
         if stream_id == frames.MAX_STREAM_ID:
             self._control.shut_down(refuse=True)  # no ids are left (section 5.1.1)
@@ -166,8 +183,10 @@ class Receiver:
     def _trailers(self, stream: Stream, section: FieldSection, end_stream: bool) -> Event:
         if section.fault:
             return self.stream_fault(stream.id, faults.malformed(section.fault))
+        # Trailers have no pseudo-fields and end the stream; anything else is malformed (sections 8.1 and 8.3).
         if not section.trailers or not end_stream:
             return self.stream_fault(stream.id, faults.TRAILERS)
+        # The body ends here as well, so what the content-length announced must have come (section 8.1.1).
         if stream.expected_bytes:
             return self.stream_fault(stream.id, faults.CONTENT_LENGTH)
         stream.remote_closed = True
@@ -177,7 +196,9 @@ class Receiver:
         """PRIORITY (section 6.3): deprecated, checked, and of no consequence."""
         if not stream_id:
             raise ConnectionFault(faults.PRIORITY_ON_CONNECTION)
+        # Priority floods (CVE-2019-9513) made servers reorder a tree. We keep no tree, but reading a frame costs too.
         self._budgets.pay()
+        # A wrong size is an error of the stream alone: priority changes nothing for the connection (section 6.3).
         fault = faults.PRIORITY_SIZE
         if len(payload) == 5:
             if frames.UINT32.unpack_from(payload)[0] & frames.STREAM_ID_MASK != stream_id:
@@ -190,6 +211,7 @@ class Receiver:
     def rst_stream(self, stream_id: int, payload: bytes) -> Event | None:
         """RST_STREAM (section 6.4)."""
         if len(payload) != 4:
+            # A connection error (section 6.4): no RST_STREAM may answer a RST_STREAM, or both ends could loop (5.4.2).
             raise ConnectionFault(faults.RST_STREAM_SIZE)
         stream = self._open.get(stream_id)
         if stream is None:
@@ -197,6 +219,8 @@ class Receiver:
         if stream.answered:
             # Envoy ends every ext_proc stream so, right after our last message.
             self._budgets.cancels.earn(budgets.CANCELS_PER_ANSWER)
+        # Rapid reset (CVE-2023-44487): a reset stream leaves the concurrency limit at once, so that limit (section
+        # 5.1.2) does not bound how many requests we begin.
         elif not self._budgets.pay_for_cancel():
             # One connection carries all clients of a gateway's worker: its running streams are let finish.
             self._control.shut_down(refuse=True)
@@ -208,10 +232,13 @@ class Receiver:
         if len(payload) != 4:
             raise ConnectionFault(faults.WINDOW_UPDATE_SIZE)
         increment = frames.UINT32.unpack(payload)[0] & frames.MAX_WINDOW
+        # Before the frame is looked at: one for a closed stream costs us as much.
         self._budgets.pay(budgets.CONTROL_PER_CREDIT)
         if not stream_id:
             if not increment:
                 raise ConnectionFault(faults.WINDOW_INCREMENT)
+            # A sum above 2^31-1 is an error of the window's owner: here the connection, below the stream (section
+            # 6.9.1).
             if not self._sender.window.add(increment):
                 raise ConnectionFault(faults.WINDOW_OVERFLOW)
             self._streams.flush()
@@ -223,6 +250,7 @@ class Receiver:
             return self.stream_fault(stream_id, faults.WINDOW_INCREMENT)
         if not stream.send_window.add(increment):
             return self.stream_fault(stream_id, faults.WINDOW_OVERFLOW)
+        # Without a queue nothing waits for this credit, and the round over the waiting streams would find nothing.
         if stream.queue:
             self._sender.wake(stream)
             self._streams.flush()
@@ -230,6 +258,7 @@ class Receiver:
 
     def stream_fault(self, stream_id: int, fault: Fault) -> StreamReset:
         """Reset a stream for a fault of the peer's: an open one, or one that its HEADERS would have opened."""
+        # Made You Reset (CVE-2025-8671): a peer that provokes our resets empties the table as fast as by its own.
         self._budgets.pay_for_fault()
         self._streams.reset(stream_id, fault.code)
         return StreamReset(stream_id, fault.code, fault.reason)
@@ -241,6 +270,7 @@ class Receiver:
             if rule.tokens:
                 self._budgets.pay(rule.tokens)
             return None
+        # A stream error needs a stream to reset, and an idle one may not be reset (section 6.4).
         if rule.ends_connection:
             raise ConnectionFault(rule.fault)
         return self.stream_fault(stream_id, rule.fault)

@@ -38,10 +38,12 @@ class Sender:
         self.control_frames = 0
         self.held = False
         self.queued: dict[int, Stream] = {}
+        # Entries count beside their octets: many answers of an octet each take far more memory than they carry.
         self.queued_bytes = 0
         self._max_stream_bytes = settings.max_queued_bytes
         self._max_bytes = settings.max_connection_queued_bytes
         self._out: list[bytes | memoryview] = []
+        # Ordered, because streams take turns: the first goes to the end after its frame, and none starves the rest.
         self._waiting: OrderedDict[int, Stream] = OrderedDict()  # those of them that have credit of their own
         self._watched: dict[int, Stream] = {}  # their owner wants to know when they are stuck no more
         self._crowded = False  # a stream was called stuck for all that waits on the connection
@@ -53,6 +55,7 @@ class Sender:
             return b""
         octets = b"".join(self._out)
         self._out.clear()
+        # Taken output is the transport's; from here on its own limits hold (see `hold`).
         self.control_frames = 0
         return octets
 
@@ -74,6 +77,8 @@ class Sender:
     def headers(self, stream: Stream, block: bytes, *, end_stream: bool) -> None:
         """Send a field block; as trailers it waits for the stream's DATA."""
         if end_stream and stream.queue:
+            # Trailers need no credit (section 6.9), but they carry END_STREAM: DATA behind them would be on a
+            # half-closed stream (section 5.1).
             stream.trailers = block
             return
         flags = Flag.END_HEADERS | Flag.END_STREAM if end_stream else Flag.END_HEADERS
@@ -84,18 +89,22 @@ class Sender:
     def data(self, stream: Stream, octets: bytes, *, end_stream: bool) -> None:
         """Send DATA, now or when there is credit. No octets and no end is nothing."""
         size = len(octets)
+        # Never past the queue, even with credit: the messages of a call would change their order.
         if stream.queue:
             stream.queue_ends = end_stream
             if size:
                 self._enqueue(stream, memoryview(octets))
             return
+        # Both windows bind (section 6.9.1). The stream's may be negative (section 6.9.2), so test for more than 0.
         credit = 0 if self.held else min(self.window.available, stream.send_window.available)
+        # An empty frame that ends the stream needs no credit (section 6.9.1).
         if size <= credit or not size:
             if size or end_stream:
                 self._emit(stream, octets, end_stream=end_stream)
             return
         stream.queue_ends = end_stream
         rest = memoryview(octets)
+        # What fits leaves now: a peer may give more credit only once it has read something.
         if credit > 0:
             self._emit(stream, rest[:credit], end_stream=False)
             rest = rest[credit:]
@@ -118,6 +127,7 @@ class Sender:
 
     def wake(self, stream: Stream) -> None:
         """Give a stream a turn again whose own window has changed."""
+        # Credit from a change of INITIAL_WINDOW_SIZE may leave the window below 1 (section 6.9.2).
         if stream.queue and stream.send_window.available > 0:
             self._waiting[stream.id] = stream
 
@@ -130,8 +140,11 @@ class Sender:
         waiting = self._waiting
         while waiting and self.window.available > 0 and not self.held:
             stream_id, stream = waiting.popitem(last=False)
+            # One frame a turn: with more, a long answer would keep short ones of other calls waiting.
             credit = min(self.window.available, stream.send_window.available, self.max_frame_size)
             if credit <= 0:
+                # The stream left the round with popitem. Looking at it again in each flush would cost work for no
+                # output, and a peer can cause that with each WINDOW_UPDATE.
                 continue
             self._emit_queued(stream, credit)
             if stream.queue:
@@ -139,6 +152,7 @@ class Sender:
                 continue
             del self.queued[stream_id]
             drained.append(stream)
+            # Behind the last DATA, which could not carry END_STREAM for them (section 8.1).
             if stream.trailers is not None:
                 self.headers(stream, stream.trailers, end_stream=True)
         if self._watched:
@@ -162,6 +176,7 @@ class Sender:
 
         If so, `take_unstuck` will tell when it may be asked again.
         """
+        # Half the bound, so that handlers pause well before a stream has to be reset.
         self._crowded = self._is_crowded()
         if not self._crowded and not self.is_full(stream):
             return False
@@ -189,6 +204,7 @@ class Sender:
     def _enqueue(self, stream: Stream, octets: memoryview) -> None:
         if not stream.queue:
             self.queued[stream.id] = stream
+            # The time to make progress begins with the queue, not with an earlier one of the same stream.
             stream.stalled_at = None
         stream.queue.append(octets)
         stream.queued_bytes += len(octets)
@@ -200,6 +216,7 @@ class Sender:
         """Send the first entry of a stream's queue, or as much of it as there is credit for."""
         octets = stream.queue[0]
         if len(octets) > credit:
+            # A slice of a memoryview copies nothing; of bytes, a long answer in small credit would be quadratic.
             stream.queue[0] = octets[credit:]
             octets = octets[:credit]
         else:
@@ -216,6 +233,7 @@ class Sender:
         limit = self.max_frame_size
         if size > limit:
             view = memoryview(octets)
+            # Not size // limit: the last frame carries END_STREAM, so it must exist also when the size is a multiple.
             last = (size - 1) // limit * limit
             full = frames.header(FrameType.DATA, 0, stream.id, limit)
             for start in range(0, last, limit):
@@ -225,5 +243,6 @@ class Sender:
         flags = Flag.END_STREAM if end_stream else 0
         self._out.append(frames.header(FrameType.DATA, flags, stream.id, len(octets)))
         self._out.append(octets)
+        # Only DATA counts: whoever resets after HEADERS alone has not had an answer (see Receiver.rst_stream).
         stream.answered = True
         stream.local_closed = end_stream

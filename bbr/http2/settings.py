@@ -43,6 +43,7 @@ class Settings:
     stream_window_bytes: int = 1 << 20
     connection_window_bytes: int = 16 << 20
     max_concurrent_streams: int = 1000
+    # No dynamic table: an HPACK bomb (CVE-2016-6581) needs one, and equal blocks can then be decoded once.
     header_table_size: int = 0
     max_field_section_bytes: int = 8 << 10
     max_fields: int = 128
@@ -60,11 +61,14 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("stream_window_bytes", "connection_window_bytes"):
+            # Not below the default: a client may use 65,535 octets before it has read our SETTINGS (section 6.9.2).
             if not DEFAULT_WINDOW_BYTES <= getattr(self, name) <= MAX_WINDOW:
                 raise ValueError(f"{name} is not between {DEFAULT_WINDOW_BYTES} and {MAX_WINDOW}")
 
     def wire(self) -> list[tuple[SettingId, int]]:
         """Return what goes into our SETTINGS frame."""
+        # No ENABLE_PUSH, which a server may only send as 0 (section 6.5.2). MAX_FRAME_SIZE stays at its default: it
+        # bounds what one unfinished frame holds.
         return [
             (SettingId.HEADER_TABLE_SIZE, self.header_table_size),
             (SettingId.MAX_CONCURRENT_STREAMS, self.max_concurrent_streams),
@@ -81,10 +85,13 @@ def read_peer_settings(payload: bytes, window: int, max_frame_size: int) -> tupl
     """
     if len(payload) % frames.SETTING.size:
         raise ConnectionFault(faults.SETTINGS_SIZE)
+    # A frame of 16 KiB holds 2,730 settings, each of which we would have to look at (section 10.5).
     if len(payload) > _MAX_ENTRIES * frames.SETTING.size:
         raise ConnectionFault(faults.SETTINGS_FLOOD)
+    # In the order in which they stand, the last value wins; unknown ones are ignored (sections 6.5.2 and 6.5.3).
     for identifier, value in frames.SETTING.iter_unpack(payload):
         if identifier == SettingId.INITIAL_WINDOW_SIZE:
+            # This one alone is a FLOW_CONTROL_ERROR; the others are PROTOCOL_ERROR (section 6.5.2).
             if value > MAX_WINDOW:
                 raise ConnectionFault(faults.INITIAL_WINDOW_SIZE)
             window = value

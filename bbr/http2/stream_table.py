@@ -24,6 +24,7 @@ class StreamTable:
         self.highest_id = 0
         self._settings = settings
         self._sender = sender
+        # How many ids were used: with `highest_id` it tells whether any was left out, without a set of all of them.
         self._opened = 0
         self.unsettled: list[Stream] = []
         # Streams that we have reset lately: frames of theirs may still be under way. Twice as many as can be open at
@@ -39,23 +40,29 @@ class StreamTable:
             return State.IDLE
         if stream_id in self._reset_ids:
             return State.RESET
+        # The client's ids are 1, 3, 5 and so on: if none was left out, the n-th is 2n-1, and no idle stream was closed
+        # by a higher id (section 5.1.1).
         return State.CLOSED if self.highest_id == 2 * self._opened - 1 else State.SKIPPED
 
     def note(self, stream_id: int) -> None:
         """Note that the peer uses a new id: its stream leaves IDLE, whatever becomes of it."""
+        # GOAWAY names this id, and the peer may retry anything above it (section 6.8).
         self.highest_id = stream_id
         self._opened += 1
 
     def begin(self, stream_id: int, expected_bytes: int | None) -> Stream:
         """Open a stream that has been noted, with the content-length that it announces."""
         initial = self._sender.initial_window
+        # The peer's setting as it is now: a later change reaches only streams that are open then (section 6.9.2).
         stream = Stream(stream_id, self._settings.stream_window_bytes, initial, expected_bytes)
         self.open[stream_id] = stream
         return stream
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """End a stream with RST_STREAM, be it open or one that its HEADERS would have opened."""
+        # RST_STREAM is subject to no flow control (section 6.9), so it may overtake DATA that waits.
         self._sender.reset(stream_id, code)
+        # The peer may have sent frames before it reads our reset; section 5.1 has us ignore them.
         self._reset_ids[stream_id] = None
         if len(self._reset_ids) > 2 * self._settings.max_concurrent_streams:
             self._reset_ids.popitem(last=False)
@@ -65,6 +72,7 @@ class StreamTable:
 
     def remove(self, stream: Stream) -> None:
         """Let a stream go that is closed now, with what waits on it."""
+        # First what waits: a queue without its stream would count against the connection's limit for ever.
         self._sender.forget(stream)
         del self.open[stream.id]
 
@@ -74,6 +82,7 @@ class StreamTable:
             if stream.remote_closed:
                 self.remove(stream)
             else:
+                # Not reset here: a server may answer early, but NO_ERROR is for a request that goes on (section 8.1).
                 self.unsettled.append(stream)
 
     def settle(self) -> None:
@@ -82,6 +91,7 @@ class StreamTable:
         Done before output is taken and no sooner: the end may be in what was read with the rest, and a reset that
         nobody needs is one that a client may take for a failure.
         """
+        # A stream may be in the list and yet closed: the peer can reset it, and its id is never used again.
         streams, self.unsettled = self.unsettled, []
         for stream in streams:
             if self.open.get(stream.id) is stream:  # not reset meanwhile
@@ -91,6 +101,7 @@ class StreamTable:
         if stream.remote_closed:
             self.remove(stream)
         else:
+            # NO_ERROR asks the client to stop its upload and keep the answer (section 8.1).
             self.reset(stream.id, ErrorCode.NO_ERROR)
 
     def flush(self) -> None:
@@ -99,10 +110,12 @@ class StreamTable:
             if stream.local_closed:
                 self._close(stream)
             else:
+                # Credit was withheld because the answer stood still; now it moves again.
                 self.give_withheld(stream)
 
     def release(self, stream: Stream, size: int) -> None:
         """Give a stream's credit back, unless its own answer is stuck: then what it could still send must wait too."""
+        # A peer that sends and does not read makes us hold answers (CVE-2019-9517): its own requests must stop first.
         if stream.paused or self._sender.is_full(stream):
             stream.withheld_bytes += size
             return
@@ -114,5 +127,6 @@ class StreamTable:
         """Give a stream the credit that was withheld, if that is of any use to it."""
         if stream.withheld_bytes:
             withheld, stream.withheld_bytes = stream.withheld_bytes, 0
+            # After END_STREAM the peer sends no DATA, so a WINDOW_UPDATE would be of no use.
             if not stream.remote_closed:
                 self.release(stream, withheld)

@@ -28,6 +28,7 @@ class Stream:
         answered: some DATA has left; a reset after that is normal (Envoy resets every ext_proc stream).
     """
 
+    # A connection may have 1,000 of these: without slots each would hold a dict as well.
     __slots__ = (
         "answered",
         "expected_bytes",
@@ -53,6 +54,7 @@ class Stream:
         self.receive_window = ReceiveWindow(receive_bytes)
         self.send_window = SendWindow(send_bytes)
         self.expected_bytes = expected_bytes
+        # Views, not copies: an answer that waits is in memory once, however it is cut into frames.
         self.queue: deque[memoryview] = deque()
         self.queued_bytes = 0
         self.queue_ends = False

@@ -30,6 +30,7 @@ class ReceiveWindow:
 
     def take(self, octets: int) -> bool:
         """Count octets that the peer sent; False if it had no credit for them, and nothing is counted then."""
+        # Beyond its credit is an error (section 6.9.1): without this check no limit on memory would hold.
         if octets > self.available:
             return False
         self.available -= octets
@@ -48,6 +49,7 @@ class ReceiveWindow:
     def release(self, octets: int) -> int:
         """Let go of octets; return the increment to announce now, or 0 to wait for more."""
         self.unsent += octets
+        # Half: a smaller batch costs more frames; a larger one lets the peer's credit run out while ours is on its way.
         if self.unsent * 2 < self.size:
             return 0
         increment, self.unsent = self.unsent, 0
@@ -69,6 +71,7 @@ class SendWindow:
 
     def add(self, increment: int) -> bool:
         """Take credit, or with a negative increment lose some; False if that exceeds 2^31-1, and nothing changes."""
+        # Only the upper end is an error; the window may be negative (sections 6.9.1 and 6.9.2).
         if self.available + increment > MAX_WINDOW:
             return False
         self.available += increment

@@ -12,10 +12,13 @@ from bbr.http2.fields import FieldSection, encode
 from bbr.rpc.messages import COMPRESSED, MessageReader
 from bbr.rpc.status import Status
 
+# At most eight digits, by the specification; so no value is too long for int() or overflows a float.
 _TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNIT_SECONDS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
+# HTTP status 200 whatever the call's status is: gRPC tells its own in the trailers.
 _OK: Final = (b":status", b"200")
+# A client needs no more than this: the suffix (+proto) is optional.
 _CONTENT_TYPE: Final = (b"content-type", b"application/grpc")
 
 # Response HEADERS; they leave with the first message, so that Envoy may still retry a call on another replica.
@@ -84,6 +87,7 @@ class Call:
         self.stream_id = stream_id
         self.handler = handler
         self.reader = reader
+        # The wait for the first message begins with the call: HEADERS alone must not keep a call for ever.
         self.heard = now
         self.deadline = deadline
         self.headers_sent = False
@@ -92,9 +96,12 @@ class Call:
 
 def http_refusal(section: FieldSection) -> bytes | None:
     """Return the field block that answers a request which is no gRPC call; None if it is one."""
+    # gRPC calls are POST. A plain HTTP answer says so to a browser or a probe, which does not read grpc-status.
     if section.get(b":method") != b"POST":
         return encode([(b":status", b"405"), (b"allow", b"POST")])
+    # The specification asks for 415 here: a client that speaks no gRPC would take a 200 for success.
     content_type = section.get(b"content-type") or b""
+    # The next octet matters: application/grpc-web is another protocol, with its trailers in the body.
     if content_type != b"application/grpc" and not content_type.startswith(
         (b"application/grpc+", b"application/grpc;")
     ):
@@ -104,6 +111,7 @@ def http_refusal(section: FieldSection) -> bytes | None:
 
 def timeout_seconds(value: bytes) -> float | None:
     """Return the seconds of a grpc-timeout; None if it is malformed."""
+    # Not search or match: a value with anything behind the unit is malformed.
     match = _TIMEOUT.fullmatch(value)
     return int(match[1]) * _UNIT_SECONDS[match[2]] if match else None
 
@@ -111,10 +119,13 @@ def timeout_seconds(value: bytes) -> float | None:
 @lru_cache(256)
 def trailers(status: Status, *, alone: bool) -> bytes:
     """Return the field block that ends a call; `alone`, without HEADERS before it (Trailers-Only)."""
+    # Trailers-Only is one HEADERS frame, so it must hold what the response's HEADERS would have.
     fields = [_OK, _CONTENT_TYPE] if alone else []
     fields.append((b"grpc-status", str(int(status.code)).encode()))
+    # grpc-message is optional, and an empty one tells nothing.
     if status.message:
         fields.append((b"grpc-message", percent_encode(status.message)))
+    # The compression document asks for it with UNIMPLEMENTED: the client learns what to send instead.
     if status == COMPRESSED:
         fields.append(_ACCEPT_ENCODING)
     return encode(fields)
@@ -122,6 +133,7 @@ def trailers(status: Status, *, alone: bool) -> bytes:
 
 def percent_encode(text: str) -> bytes:
     """Return `text` as a grpc-message: octets outside of 0x20-0x7e, and the percent sign, as %XX."""
+    # Field values cannot hold CR, LF or NUL (RFC 9113, section 8.2.1), and a message may quote a client's text.
     return b"".join(
         bytes((octet,)) if 0x20 <= octet <= 0x7E and octet != 0x25 else b"%%%02X" % octet for octet in text.encode()
     )

@@ -21,16 +21,20 @@ from bbr.rpc.openings import Openings
 from bbr.rpc.status import Status, StatusCode
 
 _TIMEOUT: Final = Status(StatusCode.DEADLINE_EXCEEDED, "the call's grpc-timeout is over")
+# A call that ends inside of a message is no clean end: to drop the piece would hide that the client has failed.
 _CUT_OFF: Final = Status(StatusCode.INTERNAL, "the call ended inside of a message")
+# The text names no exception: it goes to the client. The owner's log has it (see Services.failed).
 _OUR_FAULT: Final = Status(StatusCode.INTERNAL, "the router failed on this request")
 
 # Of a message that is longer and not complete its handler is told.
+# The handler may refuse it by its size, before the rest has crossed the wire and taken memory.
 _LONG_MESSAGE_BYTES: Final = 64 << 10
 
 
 class Rest:
     """Messages of a call that have come and wait for the connection's next turn: nothing else is looked at before."""
 
+    # END_STREAM came with the last of the messages, so it must wait as long as they do.
     __slots__ = ("call", "end_stream", "messages")
 
     def __init__(self, call: Call, messages: Sequence[bytes], end_stream: bool) -> None:
@@ -55,6 +59,7 @@ class Services:
     max_message_bytes: int
     failed: Callable[[Exception], None]
     reset: Callable[[str], None] = lambda reason: None
+    # The room has no clock of its own. Without one a turn never ends, as with `until` at infinity.
     clock: Callable[[], float] = lambda: 0.0
 
 

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListResponse
 
 SERVICE: Final = "grpc.health.v1.Health"
+# List names the real service, so a client that lists first finds a name that it can then ask Check for.
 EXT_PROC_SERVICE: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
 LIVENESS_SERVICE: Final = "liveness"
 
@@ -26,6 +27,7 @@ def asks_for_liveness(request: bytes) -> bool:
     try:
         return HealthCheckRequest.FromString(request).service == LIVENESS_SERVICE
     except DecodeError:
+        # A request that cannot be read asks for readiness, the stricter of the two questions.
         return False
 
 

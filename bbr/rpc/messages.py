@@ -6,6 +6,7 @@ from typing import Final
 
 from bbr.rpc.status import Status, StatusCode
 
+# The compressed flag, one octet, and the length, four octets in network order.
 PREFIX: Final = struct.Struct(">BI")
 _PREFIX_BYTES: Final = PREFIX.size
 
@@ -56,8 +57,11 @@ class MessageReader:
     def __init__(self, max_bytes: int, encoding: bytes | None = None) -> None:
         self._max_bytes = max_bytes
         self._encoding = encoding
+        # DATA frames have no relation to messages: a message may come in thousands of them. Joining once keeps that
+        # linear.
         self._parts: list[bytes] = []
         self._held_bytes = 0
+        # Nothing is joined before this many octets are there.
         self._needed = _PREFIX_BYTES
         self.begun_bytes = 0
 
@@ -81,6 +85,7 @@ class MessageReader:
         else:
             self._parts.append(octets)
             self._held_bytes += len(octets)
+            # A body that trickles in must cost nothing for each piece: the length is known, so we only count.
             if self._held_bytes < self._needed:
                 return ()
             octets = b"".join(self._parts)
@@ -89,11 +94,14 @@ class MessageReader:
         position, end = 0, len(octets)
         while end - position >= _PREFIX_BYTES:
             flag, length = PREFIX.unpack_from(octets, position)
+            # Four octets can announce 4 GiB. We refuse by the prefix, and never reserve memory for what a peer only
+            # announces.
             if flag or length > self._max_bytes:
                 raise self._refusal(flag, length)
             start = position + _PREFIX_BYTES
             if end - start < length:
                 self._needed = _PREFIX_BYTES + length
+                # Also when a part is there already: who decides by the size needs it before the rest comes.
                 self.begun_bytes = length
                 break
             position = start + length
@@ -102,21 +110,29 @@ class MessageReader:
             self._needed = _PREFIX_BYTES
         if position < end:
             self._parts = [octets[position:]]
+            # Fewer than a prefix's octets also count as held: a prefix may be split over two DATA frames.
             self._held_bytes = end - position
         return messages
 
     def _refusal(self, flag: int, length: int) -> MessageError:
+        # By the compression document this is the client's protocol error, INTERNAL, and no missing feature of ours.
         if flag == 1 and self._encoding in (None, b"identity"):
             text = "a message is marked as compressed, and the call names no grpc-encoding"
             return MessageError(StatusCode.INTERNAL, "compressed-without-encoding", text)
         if flag == 1:
+            # We decode nothing, so a compression bomb cannot make a small upload a large one.
             return MessageError(COMPRESSED.code, "compressed-message", COMPRESSED.message)
+        # The specification has 0 and 1. Anything else means that we have lost the messages' boundaries, or the peer
+        # has.
         if flag:
             return MessageError(StatusCode.INTERNAL, "compressed-flag", f"a message's compressed flag is {flag}")
+        # Both figures, because gRPC libraries have such a limit too, and an operator must see whose it was.
         text = f"a message of {length} bytes is larger than {self._max_bytes}, the most that this server receives"
         return MessageError(StatusCode.RESOURCE_EXHAUSTED, "message-too-large", text, length)
 
 
 def frame(messages: Sequence[bytes]) -> bytes:
     """Return messages as the octets of a call's DATA."""
+    # All messages of an answer in one DATA frame: a frame for each would cost nine octets and a pass through the
+    # sender.
     return b"".join([part for message in messages for part in (PREFIX.pack(0, len(message)), message)])

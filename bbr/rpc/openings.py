@@ -8,7 +8,9 @@ from bbr.rpc import calls
 from bbr.rpc.calls import NewHandler
 from bbr.rpc.status import Status, StatusCode
 
+# The text does not repeat the path: it is the client's, of any length, and a status is cached and logged.
 _UNIMPLEMENTED: Final = Status(StatusCode.UNIMPLEMENTED, "no such method")
+# Refused, not ignored: a call without its deadline could last longer than its client believes.
 _BAD_TIMEOUT: Final = Status(StatusCode.INTERNAL, "grpc-timeout is malformed")
 
 
@@ -49,6 +51,7 @@ class Openings:
     def __init__(self, methods: Mapping[bytes, NewHandler]) -> None:
         self._methods = methods
         self._last = Opening(b"")
+        # By identity, not by value: to compare a dozen fields for each call would cost what the memo saves.
         self._last_entries: Sequence[Entry] | None = None
 
     def of(self, section: FieldSection) -> Opening:
@@ -60,14 +63,18 @@ class Openings:
         return self._last
 
     def _read(self, section: FieldSection) -> Opening:
+        # First whether it is gRPC at all: only a gRPC client can read the refusals below.
         refusal = calls.http_refusal(section)
         if refusal is not None:
             return Opening(refusal)
+        # The path is an exact name by the specification: case counts, and nothing is decoded or normalised.
         new_handler = self._methods.get(section.get(b":path") or b"")
         if new_handler is None:
             return Opening(calls.trailers(_UNIMPLEMENTED, alone=True))
         timeout = section.get(b"grpc-timeout")
+        # No grpc-timeout means no deadline: the specification has a server assume infinity.
         seconds = None if timeout is None else calls.timeout_seconds(timeout)
         if timeout is not None and seconds is None:
             return Opening(calls.trailers(_BAD_TIMEOUT, alone=True))
+        # The encoding only names what messages may use; a call without compressed ones is fine whatever it says.
         return Opening(b"", new_handler, seconds, section.get(b"grpc-encoding"))

@@ -10,6 +10,7 @@ class StatusCode(enum.IntEnum):
     Source: gRPC, statuscodes.md.
     """
 
+    # The numbers are on the wire as decimal text (grpc-status), and they never change.
     OK = 0
     CANCELLED = 1
     UNKNOWN = 2
