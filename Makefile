@@ -14,8 +14,10 @@ HELM := .cache/kube/bin/helm
 # Files go in order, so that the longest ones, which start gateways, do not come last.
 WORKERS ?= 4
 AT_ONCE = --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder --max-worker-restart=0
+# Tests in tests/integration that start `bbr` or Python as a process, and no gateway.
+PROCESSES := $(addprefix tests/integration/test_,allocator.py command_line.py loading.py server.py)
 # What `make cover` measures: together they reach all that must be reached, by examples that are always the same (CI).
-COVERING := tests/unit tests/conformance tests/parity
+COVERING := tests/unit tests/conformance tests/parity $(PROCESSES)
 QUICK_SUITES := tests/unit tests/conformance tests/property
 
 .DEFAULT_GOAL := help

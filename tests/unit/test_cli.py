@@ -1,10 +1,8 @@
 import pytest
 
-from bbr import __version__, cli
+from bbr import cli
 from bbr.config import settings as config
-from tests.support.commands import PYTHON_M, SCRIPT, failure, run
-
-COMMANDS = [pytest.param(PYTHON_M, id="python -m bbr"), pytest.param(SCRIPT, id="bbr")]
+from tests.support.commands import failure
 
 
 @pytest.fixture
@@ -16,19 +14,6 @@ def served(monkeypatch):
         monkeypatch.delenv(config.variable_of(name), raising=False)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     return found
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_version(command):
-    done = run(command, "--version")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"bbr {__version__}\n", "")
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_usage_error_in_a_process(command):
-    done = run(command, "serve", BBR_GRPC_PORT="nonsense")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "bbr serve: BBR_GRPC_PORT: 'nonsense' is not a port (1 to 65535).\n"
 
 
 def test_help_names_the_commands(capsys):
@@ -51,12 +36,6 @@ def test_every_command_brings_what_its_help_says(capsys, command):
     assert out.startswith(f"usage: bbr {command} {module.ARGUMENTS} {' '.join(module.DESCRIPTION.split())}")
     assert "xit status" in out
     assert out.endswith(" ".join(module.EPILOG.split()))
-
-
-def test_a_command_that_is_not_asked_for_is_not_loaded():
-    found = run([PYTHON_M[0], "-X", "importtime", *PYTHON_M[1:]], "models", "--help").stderr
-    assert "bbr.sources.description" in found  # which models imports
-    assert not [name for name in ("bbr.server", "bbr.commands.doctor", "bbr.commands.probe", "uvloop") if name in found]
 
 
 MISUSES = {

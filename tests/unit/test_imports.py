@@ -156,6 +156,35 @@ def test_rules_find_every_way_to_import():
     assert forbidden(imports("import timeit\nfrom bbr import servers"), {"time", "bbr.server"}) == set()
 
 
+# What starts processes belongs into tests/integration. The tests of bbr/system/apart.py and bbr/system/worker.py are
+# excepted, whose purpose is a process of their own.
+STARTS_PROCESSES = {
+    "subprocess",
+    "multiprocessing",
+    "concurrent.futures.ProcessPoolExecutor",
+    "asyncio.create_subprocess_exec",
+    "asyncio.create_subprocess_shell",
+    "asyncio.subprocess",
+    "bench.harness.processes",
+    "tests.support.commands.PYTHON_M",
+    "tests.support.commands.SCRIPT",
+    "tests.support.commands.run",
+    "tests.support.processes",
+}
+MAY_START_PROCESSES = {"tests/unit/system/test_apart.py", "tests/unit/system/test_worker.py"}
+
+
+def test_unit_tests_start_no_processes():
+    files = {str(path.relative_to(ROOT)): path for path in (ROOT / "tests" / "unit").rglob("*.py")}
+    found = {
+        name: bad
+        for name, path in files.items()
+        if (bad := forbidden(imports(path.read_text("utf-8")), STARTS_PROCESSES))
+    }
+    # Equal: an exception that nothing needs any more goes.
+    assert found.keys() == MAY_START_PROCESSES, found
+
+
 def mirror(file: Path) -> Path:
     inside = file.relative_to("bbr")
     return Path("tests/unit") / inside.parent / f"test_{inside.name}"

@@ -3,7 +3,6 @@ import pytest
 from bbr import cli
 from bbr.commands import check as commands
 from bbr.config.settings import Settings
-from tests.support.commands import PYTHON_M, run
 
 
 @pytest.fixture
@@ -59,19 +58,6 @@ def test_what_nobody_could_see_in_a_name_is_spelled_out(tmp_path):
     write(path, "models: x")
     sentence = f"--models: {tmp_path}/od\\u200bd\\n.yaml: line 1: models must be a list.\n"
     assert commands.check(Settings(models=path)) == (sentence, 1)
-
-
-def test_check_in_a_process(tmp_path):
-    models = write(tmp_path / "models.yaml", "models: [{name: qwen, adapters: [sql]}]")
-    done = run(PYTHON_M, "check", str(models))
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"1 base model and 1 adapter from {models}.\n", "")
-    models.write_text("models:\n- nam: x\n", encoding="utf-8")
-    done = run(PYTHON_M, "check", str(models))
-    sentence = "line 2: an entry of models can't hold nam; known: adapters, name"
-    assert (done.returncode, done.stdout, done.stderr) == (1, f"--models: {models}: {sentence}.\n", "")
-    done = run(PYTHON_M, "check", "--grpc-port=1", str(models))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "bbr check: --grpc-port=1 is not a flag of `bbr check`; see `bbr check --help`.\n"
 
 
 def test_check_knows_the_longest_name(capsys, models):

@@ -1,7 +1,5 @@
 import dataclasses
 import itertools
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -314,42 +312,6 @@ def test_health_octets_cover_every_field_and_enum_value():
     fields = {field for message in declared for field in message.fields}
     values = {value for enum in enums(health_pb2.DESCRIPTOR) for value in enum.values if value.number}
     assert seen == declared | fields | values
-
-
-COLLIDE = """
-from google.protobuf import descriptor_pb2, descriptor_pool
-
-def add_theirs():
-    for package, file, message in (
-        ("envoy.service.ext_proc.v3", "envoy/service/ext_proc/v3/external_processor.proto", "ProcessingRequest"),
-        ("envoy.config.core.v3", "envoy/config/core/v3/base.proto", "HeaderValue"),
-        ("grpc.health.v1", "grpc/health/v1/health.proto", "HealthCheckRequest"),
-    ):
-        proto = descriptor_pb2.FileDescriptorProto(name=file, package=package, syntax="proto3")
-        proto.message_type.add(name=message).field.add(name="other", number=1, type=9, label=1)
-        descriptor_pool.Default().Add(proto)
-
-def import_ours():
-    from bbr.pb import ext_proc_pb2, health_pb2
-
-FIRST()
-SECOND()
-from bbr.pb import ext_proc_pb2, health_pb2
-pool = descriptor_pool.Default()
-assert pool.FindMessageTypeByName("envoy.service.ext_proc.v3.ProcessingRequest").fields_by_name.keys() == ["other"]
-message = ext_proc_pb2.ProcessingRequest(request_body={"body": b"x"})
-assert ext_proc_pb2.ProcessingRequest.FromString(message.SerializeToString()) == message
-health_pb2.HealthCheckRequest(service="x")
-"""
-
-
-@pytest.mark.parametrize(
-    ("first", "second"), [("add_theirs", "import_ours"), ("import_ours", "add_theirs")], ids=["before", "after"]
-)
-def test_a_process_may_hold_envoys_own_protos_too(first, second):
-    code = COLLIDE.replace("FIRST", first).replace("SECOND", second)
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_no_file_of_ours_claims_a_name_outside_our_packages():

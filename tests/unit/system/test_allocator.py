@@ -1,65 +1,11 @@
 import asyncio
 import ctypes
 import itertools
-import os
-import platform
-import subprocess
-import sys
 
 import pytest
 
 from bbr.system import allocator
 from bbr.system.supervisor import Supervisor
-from bench.harness import machine
-
-glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is not glibc's here")
-
-HOLD = 24 << 20
-# Two bodies' worth of blocks below the mmap threshold's first value, and something above them that stays.
-PROGRAM = f"""
-import os, sys
-from bbr.system import allocator
-from bbr.system.supervisor import Supervisor
-give_back = allocator.keep(os.environ)
-def fill():
-    blocks = [bytearray(100_000) for _ in range({HOLD // 100_000})]
-    return len(blocks)
-def say(): print(flush=True); sys.stdin.readline()
-fill(); say()
-if give_back: give_back()
-say()
-"""
-
-
-def resident_mib(environment):
-    """Return what a program has after it freed 24 MiB, and what after it gave all back."""
-    found = []
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={name: value for name, value in os.environ.items() if "MALLOC" not in name} | environment,
-    ) as process:
-        for _ in range(2):
-            process.stdout.readline()
-            found.append(machine.memory_kib(process.pid) / 1024)
-            process.stdin.write("\n")
-            process.stdin.flush()
-    assert process.returncode == 0
-    return found
-
-
-@glibc
-def test_freed_memory_is_kept_until_it_is_given_back():
-    kept, given_back = resident_mib({})
-    assert kept - given_back > HOLD / (1 << 20) * 0.8
-
-
-@glibc
-def test_the_environment_has_the_say():
-    first, second = resident_mib({"MALLOC_TRIM_THRESHOLD_": "131072"})
-    assert abs(first - second) < 2
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -24,7 +22,6 @@ from bbr.pb.ext_proc_pb2 import (
 from bench.harness.background import Background
 from bench.harness.in_process_router import QWEN, Router
 from bench.harness.ports import free_port
-from bench.harness.processes import serving
 from tests.support.scripted_servers import grpc_server, speaking
 from tests.support.uv_server import CREDENTIALS
 
@@ -272,16 +269,6 @@ def test_json(router):
     assert found["health"]["status"] == "SERVING"
     assert found["exchange"]["immediate_response"]["status"] == 404
     assert found["exchange"]["body_intact"] is None
-
-
-def test_in_a_process():
-    command = [sys.executable, "-W", "error", "-m", "bbr", "probe"]
-    with serving() as process:
-        done = subprocess.run([*command, f"--addr=127.0.0.1:{process.port}", "--model=any"], capture_output=True)
-        assert (done.returncode, done.stderr) == (0, b"")
-        assert done.stdout.startswith(b"127.0.0.1:%d: healthy\n" % process.port)
-        done = subprocess.run([*command, f"--addr=127.0.0.1:{process.health_port}"], capture_output=True)
-        assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_an_unreadable_health_answer(monkeypatch):

@@ -1,0 +1,88 @@
+"""Commands as processes: exit statuses, and stdout of any encoding, closed, or full."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bbr import __version__
+from bench.harness.processes import serving
+from tests.support.commands import PYTHON_M, SCRIPT, run
+
+COMMANDS = [pytest.param(PYTHON_M, id="python -m bbr"), pytest.param(SCRIPT, id="bbr")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_version(command):
+    done = run(command, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"bbr {__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_usage_error_in_a_process(command):
+    done = run(command, "serve", BBR_GRPC_PORT="nonsense")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "bbr serve: BBR_GRPC_PORT: 'nonsense' is not a port (1 to 65535).\n"
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_check_in_a_process(tmp_path):
+    models = write(tmp_path / "models.yaml", "models: [{name: qwen, adapters: [sql]}]")
+    done = run(PYTHON_M, "check", str(models))
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"1 base model and 1 adapter from {models}.\n", "")
+    models.write_text("models:\n- nam: x\n", encoding="utf-8")
+    done = run(PYTHON_M, "check", str(models))
+    sentence = "line 2: an entry of models can't hold nam; known: adapters, name"
+    assert (done.returncode, done.stdout, done.stderr) == (1, f"--models: {models}: {sentence}.\n", "")
+    done = run(PYTHON_M, "check", "--grpc-port=1", str(models))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "bbr check: --grpc-port=1 is not a flag of `bbr check`; see `bbr check --help`.\n"
+
+
+@pytest.fixture
+def models(tmp_path):
+    path = tmp_path / "models.yaml"
+    path.write_text("models: [{name: qwen, adapters: [sql]}]", encoding="utf-8")
+    return path
+
+
+def run_models(models, **streams):
+    command = [sys.executable, "-m", "bbr", "models", f"--models={models}"]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, check=False, **streams)
+
+
+def test_models_of_a_file_whose_name_is_no_text_in_any_encoding(tmp_path):
+    (tmp_path / os.fsdecode(b"\xff.yaml")).write_text("models: [{name: qwen}]")
+    for encoding in ("utf-8:strict", "ascii:strict"):
+        ended = run_models(tmp_path, stdout=subprocess.PIPE, env=os.environ | {"PYTHONIOENCODING": encoding})
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert f"file {tmp_path}/\\udcff.yaml, line 1" in ended.stdout
+
+
+def test_a_reader_of_stdout_that_has_seen_enough_is_no_error(models):
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = run_models(models, stdout=writing)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_full_disk_behind_stdout_is_one_sentence(models):
+    with open("/dev/full", "w") as full:
+        ended = run_models(models, stdout=full)
+    assert (ended.returncode, ended.stderr) == (1, "bbr: stdout can't be written to: No space left on device.\n")
+
+
+def test_probe_in_a_process():
+    command = [sys.executable, "-W", "error", "-m", "bbr", "probe"]
+    with serving() as process:
+        done = subprocess.run([*command, f"--addr=127.0.0.1:{process.port}", "--model=any"], capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.startswith(b"127.0.0.1:%d: healthy\n" % process.port)
+        done = subprocess.run([*command, f"--addr=127.0.0.1:{process.health_port}"], capture_output=True)
+        assert (done.returncode, done.stderr) == (1, b"")
