@@ -210,11 +210,13 @@ def test_times_are_those_of_the_wall(monkeypatch):
 
 def early(end):
     """Return an exchange whose long body ends so, and was routed before."""
-    found = exchange(ended=False, stream_threshold_bytes=1000)
+    found = Exchange(Policy(Replies(), stream_threshold_bytes=1000), TABLE, observed.clock)
+    found.receive(messages.request_headers([*messages.JSON_POST.items()], mode=DUPLEX))
     for piece in (b'{"model": "qwen", "prompt": "' + b"x" * 5000, end):
         found.receive(messages.request_body(piece, end_of_stream=piece is end))
         while found.pending:
             found.work()
+    found.over()
     return found
 
 
