@@ -64,6 +64,7 @@ class Histories(RuleBasedStateMachine):
         super().__init__()
         self.good = {}  # uid -> what was good when all was quiet last, of objects that have been there since
         self.stable = set()  # uids of objects that are there without a break since all was quiet last
+        self.labels = {}  # uid -> those labels that it has had all the time since all was quiet last
         self.written = {}  # uid -> good content, or None
         self.down = False
         self.forget_at_next_change = False
@@ -118,9 +119,13 @@ class Histories(RuleBasedStateMachine):
     def _write(self, at, labels, good, bad, created, *, deleting=False):
         namespace, name = at
         before = self._find(namespace, name)
-        if before and (deleting or not {*labels} & {*before["labels"]} or "deletionTimestamp" in before):
-            # One that goes, or changes its label, may or may not be seen to be gone for a moment.
-            self.stable.discard(before["uid"])
+        if before:
+            throughout = self.labels.get(before["uid"], {*before["labels"]}) & {*labels}
+            self.labels[before["uid"]] = throughout
+            if deleting or not throughout or "deletionTimestamp" in before:
+                # One that goes, or changes its label, may or may not be seen to be gone for a moment: each label has a
+                # watch of its own, and the watch of the old one may be ahead.
+                self.stable.discard(before["uid"])
         if before and before["uid"] not in self.stable:
             bad = None  # whether it has a last good content then depends on what was seen
         content = data_of(good) if bad is None else bad
@@ -245,7 +250,7 @@ class Histories(RuleBasedStateMachine):
                 precedence = metadata["creationTimestamp"], metadata["namespace"], metadata["name"]
                 there.append((precedence, *good))
         assert {name: entry.base_model for name, entry in self.table.registry.items()} == expected_table(there)
-        self.good, self.stable = seen, set(seen)
+        self.good, self.stable, self.labels = seen, set(seen), {}
 
 
 def test_the_table_is_that_of_the_objects(monkeypatch):
