@@ -103,7 +103,7 @@ def lines_are_in_proportion(reader: Reader) -> bool:
 
 def seconds_are_in_proportion(reader: Reader) -> bool:
     short, long = reader(TIMED), reader(TIMED * TIMES)
-    return steps.seconds(long, 2) <= MOST_SECONDS * max(steps.seconds(short, 2), LEAST_SECONDS)
+    return steps.take_as_long(long, short, MOST_SECONDS, LEAST_SECONDS)
 
 
 def test_a_cost_that_grows_with_the_square_is_found():

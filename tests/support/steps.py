@@ -9,6 +9,9 @@ from typing import Any
 
 import bbr
 
+# Of `take_as_long`, at most.
+ROUNDS = 10
+
 _OURS = str(Path(bbr.__file__).parent)
 
 
@@ -35,6 +38,19 @@ def lines(call: Callable[[], object]) -> int:
     finally:
         sys.settrace(before)
     return count
+
+
+def take_as_long(calls: Callable[[], object], others: Callable[[], object], times: float, least: float = 0.0) -> bool:
+    """Tell whether `calls` takes at most so many times the processor time of `others`, or of `least` seconds.
+
+    What else a machine does only adds to either, so each is given more rounds before it is said not to.
+    """
+    most = fewest = float("inf")
+    for _ in range(ROUNDS):
+        most, fewest = min(most, seconds(calls, 2)), min(fewest, seconds(others, 2))
+        if most <= times * max(fewest, least):
+            return True
+    return False
 
 
 def seconds(call: Callable[[], object], rounds: int = 5) -> float:

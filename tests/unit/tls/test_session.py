@@ -277,12 +277,16 @@ class TestRecordsThatCarryNothing:
             rogue.session.receive(octets, 0.0)
 
     def test_as_many_as_a_read_holds_end_it_in_no_time(self):
-        rogue = Rogue()
-        octets = b"".join(rogue.records.key_update() for _ in range(10_000))
-        began = time.process_time()
-        with pytest.raises(TlsError, match="carry nothing"):
-            rogue.session.receive(octets, 0.0)
-        assert time.process_time() - began < 0.05  # 10,000 of them take 90 ms and more
+        def seconds():
+            rogue = Rogue()
+            octets = b"".join(rogue.records.key_update() for _ in range(10_000))
+            began = time.thread_time()
+            with pytest.raises(TlsError, match="carry nothing"):
+                rogue.session.receive(octets, 0.0)
+            return time.thread_time() - began
+
+        # 10,000 of them take 90 ms and more. A busy machine takes longer for each, now and then.
+        assert any(seconds() < 0.05 for _ in range(5))
 
     def test_records_of_a_frame_cost_nothing(self):
         rogue = Rogue()
