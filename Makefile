@@ -111,16 +111,16 @@ manifests: $(READY) $(HELM)  ## render deploy/manifests from the chart
 validate: $(READY) $(HELM)  ## render the chart and the manifests for every gateway, and hold them against schemas and each other
 	@$(BIN)/python -m deploy.render.validate
 
-test: $(READY) $(if $(ARGS),,$(HELM))  ## run all tests, WORKERS (4) at once, in 4 minutes (ARGS="tests/unit -k NAME": these, one at a time)
+test: $(READY) $(if $(ARGS),,$(HELM))  ## run all tests, WORKERS (4) at once (ARGS="tests/unit -k NAME": these, one at a time)
 	$(BIN)/python -m pytest $(or $(ARGS),$(AT_ONCE))
 
-cover: $(READY)  ## run the tests that start no gateway with coverage, in 2 minutes, and hold coverage to its gates
+cover: $(READY)  ## run the tests that start no gateway with coverage, and hold coverage to its gates
 	@$(BIN)/coverage erase
 	CI=1 $(BIN)/coverage run -m pytest --quiet $(AT_ONCE) $(COVERING)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/python tests/coverage_gate.py
 
-quick: $(READY)  ## run the tests of what was touched since BASE (main), in 10 s (ALL=1: unit, conformance, property, in 1 minute)
+quick: $(READY)  ## run the tests of what was touched since BASE (main) (ALL=1: unit, conformance, property)
 	@$(if $(ALL),$(BIN)/python -m pytest --quiet $(AT_ONCE) $(QUICK_SUITES),$(BIN)/python -m tests.quick --base $(or $(BASE),main))
 
 check: $(READY)  ## lint, types, import rules, generated code and lock files up to date
