@@ -183,6 +183,12 @@ def body_timeout(seconds: float) -> Refusal:
     return Refusal(408, "body-timeout", message, code="request_timeout")
 
 
+def body_too_slow(bytes_per_second: int) -> Refusal:
+    """Refuse a request whose body came at less than a rate for the span in which a body may stand still."""
+    message = f"The request body came at less than {bytes_per_second} bytes a second."
+    return Refusal(408, "body-too-slow", message, code="request_timeout")
+
+
 def model_disagrees(one: str, other: str) -> Refusal:
     """Refuse a request that names two different models in two places, e.g. `URL path` and `request body`."""
     message = f"The {one} and the {other} name different models. Name the same one, or leave one out."

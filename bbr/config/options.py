@@ -138,6 +138,12 @@ def size(text: str) -> int:
     return found
 
 
+@written("SIZE")
+def size_or_none(text: str) -> int:
+    """Return a number of bytes, or 0 for none."""
+    return 0 if text == "0" else size(text)
+
+
 @written("SECONDS")
 def seconds(text: str) -> float:
     """Return a time in seconds, 0 allowed."""

@@ -36,6 +36,7 @@ def policy(settings: Settings) -> Policy:
         on_invalid_json=settings.on_invalid_json,
         duplex_idle_seconds=settings.body_idle_seconds,
         buffered_wait_seconds=settings.body_idle_seconds * UNSEEN_PATIENCE,
+        min_body_rate=settings.body_min_rate,
         rules=Rules(settings.unknown_model, settings.missing_model, settings.default_model or ""),
         paths=paths,
         models_list=ModelsList(settings.models_list_max_bytes) if settings.serve_models_list else None,

@@ -231,6 +231,12 @@ class Settings:
         "how long a body may make no progress; then the client gets 408. Where the gateway collects the whole body "
         "before it sends it, the router sees no progress and waits five times as long",
     )
+    body_min_rate: int = _body(
+        options.size_or_none,
+        "512",
+        "the bytes a second that a body must bring until its model is known, taken over spans of --body-idle-seconds; "
+        "a slower one gets 408. 0 allows any rate. It does not apply where the gateway collects the whole body",
+    )
     assume_body_mode: BodyMode = _body(
         options.body_mode,
         "full-duplex",

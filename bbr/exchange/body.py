@@ -4,11 +4,19 @@ Sans-IO. A short body is held until it has ended, then read in one piece. A long
 is read as it comes (a LongBody).
 """
 
+from typing import Final
+
 from bbr import refusal
 from bbr.exchange.long_body import LongBody
 from bbr.exchange.policy import MESSAGE_OVERHEAD_BYTES, OverLimit, Policy
+from bbr.exchange.progress import Progress
+from bbr.exchange.times import Times
 from bbr.reading.base import Reading, add_piece
 from bbr.reading.name import is_json_list
+from bbr.refusal import Refusal
+
+# What is smaller need not give way: it would make little room.
+_LARGE_BYTES: Final = 16 << 10
 
 
 class Body:
@@ -16,8 +24,8 @@ class Body:
 
     Args:
         policy: of the server: its limits and its ledger.
-        kept: hold the octets, to give them back.
-        announced_bytes: its Content-Length; 0 if it tells none.
+        kept: hold the octets, to give them back: in FULL_DUPLEX_STREAMED, where progress can be seen too.
+        times: of the exchange; `since` is when the last message came.
 
     Attributes:
         size: octets that have come.
@@ -25,22 +33,27 @@ class Body:
         by_trailers: it has ended by trailers.
         long: it is read as it comes; None while it is short.
         pending: there is work on it.
+        given_up: it had to make room for others; nothing of it is held.
     """
 
     __slots__ = (
-        "_announced_bytes",
+        "_asked_bytes",
+        "_entered",
         "_kept",
         "_pieces",
         "_policy",
+        "_progress",
         "_reserved_bytes",
+        "_times",
         "began",
         "by_trailers",
+        "given_up",
         "long",
         "pending",
         "size",
     )
 
-    def __init__(self, policy: Policy, kept: bool, announced_bytes: int) -> None:
+    def __init__(self, policy: Policy, kept: bool, times: Times) -> None:
         self.size = 0
         self.began = False
         self.by_trailers = False
@@ -48,21 +61,35 @@ class Body:
         self.pending = False
         self._policy = policy
         self._kept = kept
-        self._announced_bytes = announced_bytes
+        self._times = times
         self._pieces: list[bytes] = []  # of a short body
         self._reserved_bytes = 0
+        # Most bodies come in one message, and need neither.
+        self._progress: Progress | None = None
+        self._asked_bytes = 0
+        self._entered = False
+        self.given_up = False
 
     def read_by(self, reading: Reading) -> LongBody:
         """Read it as it comes from now on."""
-        long = self.long = LongBody(reading, kept=self._kept)
         # The long body keeps what it is fed, so the pieces must go from here, or they are held twice.
+        long = self.long = LongBody(reading, kept=self._kept)
         for piece in self._pieces:
             long.feed(piece)
         self._pieces = []
+        # What it holds counts as a long body's from now on, and so can't take what is kept back for short ones.
+        if self._reserved_bytes:
+            self._policy.ledger.lengthen(self._reserved_bytes)
         return long
 
     def add(self, octets: bytes) -> LongBody | None:
-        """Take a piece, and return what reads the body as it comes; None if it is held until it has ended."""
+        """Take a piece, and return what reads the body as it comes; None if it is held until it has ended.
+
+        Raises:
+            Refusal: 503; it was given up.
+        """
+        if self.given_up:
+            raise refusal.no_room()
         size = self.size = self.size + len(octets)
         long = self.long
         if long is None:
@@ -86,21 +113,39 @@ class Body:
             streaming: it is on its way upstream, and let finish even if there is no room.
 
         Raises:
-            Refusal: 503; there is no room.
+            Refusal: 503; there is no room. 408; it comes too slowly.
         """
-        # Reserved after it has come, piece by piece. `expect` does it before, for messages that are long enough to
-        # matter.
         long = self.long
+        if streaming:  # little of it is held from now on, and what is slow may be the upstream
+            self._leave()
+            self._progress = None
+        elif self._kept:
+            self._note_progress(ended=long is not None and long.closed)
         if long is None:
             self._hold(self.size)
             return
         reading = long.reading
-        wanted = long.held_bytes
-        if self._kept and not streaming and not reading:
-            # What has come names no model. It is admitted whole, so that it can't get stuck half-way.
-            wanted = max(wanted, self._announced_bytes)
-        self._hold(wanted, in_flight=streaming)
+        # Decoders and unread input count too, as far as they are there.
+        self._hold(long.held_bytes, in_flight=streaming)
         self.pending = reading or (streaming and (long.takeable or long.read))
+
+    def patience_seconds(self, idle_seconds: float) -> float:
+        """Return for how long no more of it may come, of which it may stand still for `idle_seconds`."""
+        if self.given_up:
+            return 0.0
+        if self._progress is None:
+            return idle_seconds
+        policy = self._policy
+        left = self._progress.seconds_left(policy.min_body_rate, policy.duplex_idle_seconds, self._times.since)
+        return idle_seconds if left is None else min(idle_seconds, left)
+
+    def why_late(self, idle_seconds: float) -> Refusal:
+        """Return why its request is refused when it has been waited for in vain."""
+        if self.given_up:
+            return refusal.no_room()
+        if self.patience_seconds(idle_seconds) < idle_seconds:
+            return refusal.body_too_slow(self._policy.min_body_rate)
+        return refusal.body_timeout(idle_seconds)
 
     def expect(self, octets: int, *, read: bool, in_flight: bool) -> None:
         """Reserve room for a long message before it is held.
@@ -115,8 +160,8 @@ class Body:
         """
         policy = self._policy
         # The size is the message's, with all that frames the body. A body at its limit must still fit.
-        room = policy.max_body_bytes + MESSAGE_OVERHEAD_BYTES - self.size
         # A body that is not read has no limit: it goes back as it comes, and nothing of it stays.
+        room = policy.max_body_bytes + MESSAGE_OVERHEAD_BYTES - self.size
         if octets > room and read and policy.over_limit is OverLimit.REJECT:
             raise refusal.body_too_large(policy.max_body_bytes)
         held = self.long.held_bytes if self.long is not None else sum(map(len, self._pieces))
@@ -128,11 +173,13 @@ class Body:
         Raises:
             Refusal: it can't be routed.
         """
+        if self.given_up:
+            raise refusal.no_room()
         if self.long is not None:
             return self.long.result()
         policy = self._policy
-        pieces = self._pieces
         # Joined once and kept so: `take` gives these same bytes back.
+        pieces = self._pieces
         if len(pieces) != 1:
             pieces = self._pieces = [b"".join(pieces)]
         return policy.replies.convention.read_model(pieces[0], policy.max_model_bytes)
@@ -148,24 +195,67 @@ class Body:
         self._pieces = []
         if self._reserved_bytes:
             self._hold(0)
+            self._leave()
         return whole
 
     def drop(self) -> None:
         """Hold no octet any more."""
         self._pieces = []
-        self.long = None
-        self.pending = False
         if self._reserved_bytes:
             self._hold(0)
+            self._leave()
+        self.long = None
+        self.pending = False
+
+    # What the ledger asks of a Holder.
+
+    def may_give_way(self) -> bool:
+        """See Holder."""
+        return self._progress is not None and self._progress.is_known(self._times.clock())
+
+    def rate(self) -> float:
+        """See Holder."""
+        if self._progress is None:
+            return float(self.size + self._asked_bytes)  # it has just begun: that is in its first second
+        return self._progress.rate(self._times.clock())
+
+    def give_up(self) -> None:
+        """See Holder. The exchange hears of it when it next looks at the body, or is asked for its patience."""
+        # At once, and not when the client next says something: somebody else needs the room now.
+        self.drop()
+        self.given_up = True
+
+    def _note_progress(self, *, ended: bool) -> None:
+        """Look whether it comes as fast as it must, and let the ledger know of it while it is held and not whole."""
+        policy, now = self._policy, self._times.since
+        progress = self._progress
+        if progress is None:
+            progress = self._progress = Progress(now)
+        progress.note(self.size, now)
+        if ended:  # it waits for us now
+            self._leave()
+        elif progress.is_behind(policy.min_body_rate, policy.duplex_idle_seconds, now):
+            raise refusal.body_too_slow(policy.min_body_rate)
+        elif self.size >= _LARGE_BYTES and not self._entered:
+            self._entered = True
+            policy.ledger.enter(self)
+
+    def _leave(self) -> None:
+        if self._entered:
+            self._entered = False
+            self._policy.ledger.leave(self)
 
     def _hold(self, octets: int, *, in_flight: bool = False) -> None:
         """Reserve that much in all."""
+        # By differences: the ledger knows no bodies, but for those that may give way.
         more = octets - self._reserved_bytes
-        # Only growth can be refused. To give room back always works.
+        long = self.long is not None
         if more > 0 and not in_flight:
-            if not self._policy.ledger.take(more):
+            # Only growth can be refused. To give room back always works.
+            self._asked_bytes = more
+            if not self._policy.ledger.take(more, self, long=long):
                 raise refusal.no_room()
         elif more:
-            self._policy.ledger.take_anyway(more)
+            self._policy.ledger.take_anyway(more, long=long)
         # Reached only when the room was there, so that `drop` gives back just what was taken.
         self._reserved_bytes = octets

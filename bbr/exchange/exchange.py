@@ -119,10 +119,7 @@ class Exchange:
         self._body: Body
 
     def request_field(self, name: str) -> str:
-        """Return a field of the request's header section, by its name in small letters; "" if it is not there.
-
-        For logs and traces: octets that are no ASCII stand in it as \\x escapes.
-        """
+        """Return a field of the request's header section; see Request.field."""
         return self._request.field(name)
 
     def receive(self, message: bytes) -> Sequence[bytes]:
@@ -213,17 +210,20 @@ class Exchange:
             return None  # it is we who are awaited
         phase = self._request.phase
         if phase in (READING, STREAMING):
-            return self._side.patience_seconds(self._request.policy)
+            return self._body.patience_seconds(self._side.patience_seconds(self._request.policy))
         return self._request.policy.duplex_idle_seconds if self.body_mode is None else None
 
     def expire(self) -> Sequence[bytes]:
         """Answer for a message that did not come in time: 408, or an error status if there never was a request."""
-        times = self.times
+        request, times = self._request, self.times
+        late: Refusal | None = None
+        if request.phase in (READING, STREAMING):
+            # Before the clock is looked at: what was due counts from when the last message came.
+            late = self._body.why_late(self._side.patience_seconds(request.policy))
         times.since = times.clock()
-        phase = self._request.phase
         answers: Sequence[bytes]
-        if phase in (READING, STREAMING):
-            answers = self._refuse(refusal.body_timeout(self._side.patience_seconds(self._request.policy)))
+        if late is not None:
+            answers = self._refuse(late)
         else:
             answers = self._fault(StatusCode.DEADLINE_EXCEEDED, "silent-stream", "no message came in time")
         if times.decided is None:
@@ -274,7 +274,7 @@ class Exchange:
         mode = self.body_mode
         if mode not in _KNOWN_MODES:
             raise refusal.body_mode_unknown(mode or 0)
-        self._body = Body(policy, self._side.keeps, head.content_length)
+        self._body = Body(policy, self._side.keeps, self.times)
         # A body of another type is looked at if its URL names a model: a server may read another one from it.
         unread = head.kind is _OTHER and (request.url_model is None or head.bodyless)
         if unread or excluded or mode in _UNREAD_MODES:
@@ -294,7 +294,7 @@ class Exchange:
         return self._side.open(request)
 
     def _begin_unseen(self, message: ProcessingRequest) -> Sequence[bytes]:
-        self._body = Body(self._request.policy, self._side.keeps, 0)
+        self._body = Body(self._request.policy, self._side.keeps, self.times)
         self._request.phase = READING
         return self._read(message)
 

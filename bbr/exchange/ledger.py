@@ -1,42 +1,113 @@
-"""How many octets of request bodies the process holds, and whether it may hold more.
+"""How many bytes of request bodies the process holds, and whether it may hold more.
 
-Pure. One Ledger is shared by all exchanges of a process. Nobody waits for room: a body that finds none is refused at
-once, so half-received bodies can't wait for each other.
+Pure. One Ledger is shared by all exchanges of a process. It counts what is held, never what somebody has announced.
+Nobody waits for room: a body that finds none is refused at once, or takes the place of one that has all but stopped. So
+half-received bodies can't wait for each other.
 """
+
+from itertools import islice
+from typing import Final, Protocol
+
+# The part of the whole that long bodies leave to short ones. At 512 MiB that is 64 MiB: 256 of the longest short bodies
+# at once, or 60,000 chats of 1 KB.
+_KEPT_BACK: Final = 8
+
+# A body gives way only to one that comes so many times as fast: clients that are alike don't push each other out.
+_FASTER: Final = 4
+
+# Bodies that are compared at a time; that takes 0.1 ms. Those that stay are compared again after all others.
+_COMPARED: Final = 128
+
+
+class Holder(Protocol):
+    """A body that is held until more of it has come."""
+
+    def may_give_way(self) -> bool:
+        """Whether it has come for long enough to be compared with others."""
+
+    def rate(self) -> float:
+        """Return how many bytes of it came in a second, lately."""
+
+    def give_up(self) -> None:
+        """Give back all that is reserved for it; its request is refused."""
 
 
 class Ledger:
-    """The process's account of body octets.
+    """The process's account of body bytes.
 
     Attributes:
         max_bytes: no body is admitted beyond this.
+        max_long_bytes: long bodies together are not admitted beyond this.
         held_bytes: reserved now. May exceed `max_bytes` by what bodies that are already on their way upstream need to
             finish: a window for each of them.
+        long_bytes: what of this long bodies have.
         peak_bytes: the most that was ever reserved.
-        refused: how often there was no room.
+        refused: how often a body was refused for want of room, its own or that which another one needed.
     """
 
-    __slots__ = ("held_bytes", "max_bytes", "peak_bytes", "refused")
+    __slots__ = ("_holders", "held_bytes", "long_bytes", "max_bytes", "max_long_bytes", "peak_bytes", "refused")
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
+        self.max_long_bytes = max_bytes - max_bytes // _KEPT_BACK
         self.held_bytes = 0
+        self.long_bytes = 0
         self.peak_bytes = 0
         self.refused = 0
+        self._holders: dict[Holder, None] = {}
 
-    def take(self, octets: int) -> bool:
-        """Reserve octets; False, and nothing is reserved, if there is no room."""
+    def take(self, octets: int, holder: Holder | None = None, *, long: bool = False) -> bool:
+        """Reserve bytes, if need be those of bodies that have all but stopped; False if there is no room.
+
+        Args:
+            octets: how many.
+            holder: whose they are.
+            long: they are a long body's.
+        """
         # All or nothing: half a reservation would only take room from another body that fits.
-        if self.held_bytes + octets > self.max_bytes:
+        while not self._has_room(octets, long):
             self.refused += 1
-            return False
-        self.take_anyway(octets)
+            slow = None if holder is None else self._slower_than(holder)
+            if slow is None:
+                return False
+            self.leave(slow)
+            slow.give_up()
+        self.take_anyway(octets, long=long)
         return True
 
-    def take_anyway(self, octets: int) -> None:
-        """Reserve octets for a body that must be let finish; negative ones are given back."""
+    def take_anyway(self, octets: int, *, long: bool = False) -> None:
+        """Reserve bytes for a body that must be let finish; negative ones are given back."""
         # No limit here. A refusal now would abort a request that the model server already works on. The credit of its
         # stream bounds what one such body adds.
         self.held_bytes += octets
+        if long:
+            self.long_bytes += octets
         if self.held_bytes > self.peak_bytes:
             self.peak_bytes = self.held_bytes
+
+    def lengthen(self, octets: int) -> None:
+        """Count bytes that are reserved for a short body as a long one's from now on."""
+        self.long_bytes += octets
+
+    def enter(self, holder: Holder) -> None:
+        """Take note of a body that may have to give way. To do so again is no fault."""
+        self._holders[holder] = None
+
+    def leave(self, holder: Holder) -> None:
+        """Forget it: all of it has come, it is on its way upstream, or it is over."""
+        self._holders.pop(holder, None)
+
+    def _has_room(self, octets: int, long: bool) -> bool:
+        if long and self.long_bytes + octets > self.max_long_bytes:
+            return False
+        return self.held_bytes + octets <= self.max_bytes
+
+    def _slower_than(self, holder: Holder) -> Holder | None:
+        """Return the slowest of some bodies, if it is slower by far."""
+        compared = [*islice(self._holders, _COMPARED)]
+        for each in compared:  # to the end: next time others are compared
+            del self._holders[each]
+            self._holders[each] = None
+        others = [each for each in compared if each is not holder and each.may_give_way()]
+        slowest = min(others, key=lambda each: each.rate(), default=None)
+        return slowest if slowest is not None and slowest.rate() * _FASTER < holder.rate() else None

@@ -68,6 +68,8 @@ class Policy:
         on_invalid_json: see InvalidJson.
         duplex_idle_seconds: how long a body may stand still in FULL_DUPLEX_STREAMED.
         buffered_wait_seconds: how long a body may take to come in the other modes.
+        min_body_rate: bytes a second that a body must bring in FULL_DUPLEX_STREAMED while it is held, in each span of
+            `duplex_idle_seconds`; 0: any rate will do.
         query_model_paths: URL paths on which `?model=` names the model.
         path_templates: URL paths that name the model themselves.
         rules: what becomes of models that are unknown or missing.
@@ -90,6 +92,7 @@ class Policy:
     duplex_idle_seconds: float = 60.0
     # A gateway that buffers shows no progress, so this bounds a whole body, and is five times as long.
     buffered_wait_seconds: float = 300.0
+    min_body_rate: int = 0
     query_model_paths: frozenset[bytes] = frozenset()
     path_templates: Sequence[Template] = ()
     rules: Rules = field(default_factory=Rules)

@@ -53,6 +53,11 @@ _KIB: Final = 1 << 10
 _MIB: Final = 1 << 20
 _INFLATE_BYTES: Final = 48 * _KIB
 
+# A decoder's tables are made by what it is fed: 8 bytes of brotli take 7 KiB, and more may come to 2 MiB. There a byte
+# describes a table of at most 1 KiB, that of a prefix code with one symbol (RFC 7932, section 3.4).
+_FIRST_STATE_BYTES: Final = 16 * _KIB
+_STATE_BYTES_PER_OCTET: Final = _KIB
+
 _GZIP_BITS: Final = 16 + zlib.MAX_WBITS
 _CM_DEFLATE: Final = 8
 
@@ -204,7 +209,10 @@ class _Layer:
     def memory_bytes(self) -> int:
         member = self._member
         held = len(self._input)
-        return held if member is None else held + min(member.window_bytes, self.produced) + member.state_bytes
+        if member is None:
+            return held
+        state = min(member.state_bytes, _FIRST_STATE_BYTES + _STATE_BYTES_PER_OCTET * self.consumed)
+        return held + min(member.window_bytes, self.produced) + state
 
     def feed(self, octets: bytes) -> None:
         if self._head is not None:

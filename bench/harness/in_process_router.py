@@ -9,6 +9,7 @@ from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Verdict
 from bbr.models.registry import BaseModel, Registry
+from bbr.telemetry import observed
 from bbr.tls.credentials import Credentials
 from bbr.transports.grpcio import GrpcioServer
 from bbr.transports.serving import ConnectionLimits, Serving
@@ -52,7 +53,7 @@ class Router:
         return await self._server.start("127.0.0.1", 0)
 
     def _new_exchange(self, call: CallFields) -> Exchange:
-        exchange = Exchange(self._policy, self._registry, call=call, ended=self.ended.append)
+        exchange = Exchange(self._policy, self._registry, observed.clock, call, self.ended.append)
         self.exchanges.append(exchange)
         return exchange
 

@@ -26,6 +26,7 @@ EXAMPLES = [
     refusal.body_mode_unknown(9),
     refusal.headers_not_sent(),
     refusal.body_timeout(60),
+    refusal.body_too_slow(512),
     refusal.model_disagrees("URL path", "request body"),
     refusal.path_ambiguous("it holds an escaped slash"),
     refusal.model_in_list(),

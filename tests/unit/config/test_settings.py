@@ -82,6 +82,7 @@ def test_defaults():
         "max_model_length": 256,
         "on_invalid_json": InvalidJson.REJECT,
         "body_idle_seconds": 60.0,
+        "body_min_rate": 512,
         "model_header": ("X-Gateway-Model-Name",),
         "base_model_header": ("X-Gateway-Base-Model-Name",),
         "strip_header": None,
@@ -184,6 +185,7 @@ USABLE = {
     },
     "max_model_length": {"1": 1, "256": 256, "4096": 4096},
     "on_invalid_json": {"reject": InvalidJson.REJECT, "pass-stripped": InvalidJson.PASS_STRIPPED},
+    "body_min_rate": {"0": 0, "1": 1, "4KiB": 4096},
     "body_idle_seconds": {"0.001": 0.001, "60": 60.0, "999999": 999999.0},
     "model_header": {
         "X-Model": ("X-Model",),
@@ -287,6 +289,7 @@ UNUSABLE = {
     },
     "max_model_length": dict.fromkeys(("", "0", "4097", "-1", "1KiB", "٩"), "is not a length from 1 to 4096 bytes"),
     "on_invalid_json": dict.fromkeys(("", "pass", "REJECT"), "is not one of reject, pass-stripped"),
+    "body_min_rate": dict.fromkeys(("", "-1", "fast"), NOT_A_SIZE),
     "body_idle_seconds": {
         **dict.fromkeys(("0", "0.0"), "is not more than 0 seconds"),
         **dict.fromkeys(("", "1m"), NOT_SECONDS),

@@ -1,22 +1,37 @@
 import random
+from typing import ClassVar
 
 import pytest
 
 from bbr.exchange.body import Body
+from bbr.exchange.exchange import Exchange
 from bbr.exchange.go_router import GoRouter
 from bbr.exchange.ledger import Ledger
 from bbr.exchange.policy import OverLimit, Policy
 from bbr.exchange.replies import Replies
+from bbr.exchange.times import Clock as AnyClock
+from bbr.exchange.times import Times, stopped
 from bbr.exchange.verdict import Outcome
+from bbr.pb.ext_proc_pb2 import ProcessingResponse
 from bbr.reading.coerced import CoercedReading
 from bbr.refusal import Refusal
-from bench.harness.conversation import BODY, BUFFERED, FDS, assert_routes, converse, echoed, exchange
-from bench.harness.messages import JSON_POST, request_body, request_headers, set_headers
+from bench.harness.conversation import (
+    BODY,
+    BUFFERED,
+    FDS,
+    TABLE,
+    assert_refused,
+    assert_routes,
+    converse,
+    echoed,
+    exchange,
+)
+from bench.harness.messages import JSON_POST, parse, request_body, request_headers, request_trailers, set_headers
 
 
-def body_of(ledger: Ledger | None = None, **policy: object) -> Body:
+def body_of(ledger: Ledger | None = None, clock: AnyClock | None = None, **policy: object) -> Body:
     made = Policy(Replies(), ledger or Ledger(1 << 20), **policy)  # type: ignore[arg-type]
-    return Body(made, True, 0)
+    return Body(made, True, Times(clock or stopped))
 
 
 @pytest.mark.parametrize("pieces", [[b""], [BODY], [BODY[:9], BODY[9:]], [b"", BODY[:1], b"", BODY[1:], b""]])
@@ -41,7 +56,7 @@ def test_it_is_read_as_it_comes_from_the_threshold_on() -> None:
 
 
 def test_a_long_body_is_read_by_the_convention() -> None:
-    body = Body(Policy(Replies(GoRouter()), stream_threshold_bytes=1), False, 0)
+    body = Body(Policy(Replies(GoRouter()), stream_threshold_bytes=1), False, Times(stopped))
     long = body.add(b'{"model":7}')
     assert long is not None
     long.close()
@@ -76,6 +91,142 @@ def test_a_message_that_is_too_large_is_refused_at_its_prefix() -> None:
     body.expect(5 << 20, read=True, in_flight=False)
 
 
+class Clock:
+    """Time that a test moves."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def assert_refused_for_room(answers: list[ProcessingResponse]) -> None:
+    assert answers[-1].immediate_response.status.code == 503
+    assert answers[-1].immediate_response.details == "bbr:no-room"
+
+
+class TestProgress:
+    POLICY: ClassVar[dict[str, object]] = {
+        "stream_threshold_bytes": 10,
+        "min_body_rate": 10,
+        "duplex_idle_seconds": 60.0,
+    }
+
+    def talk(self, clock: Clock, ledger: Ledger | None = None, **policy: object) -> Exchange:
+        made = Policy(Replies(), ledger or Ledger(1 << 30), **{**self.POLICY, **policy})  # type: ignore[arg-type]
+        talk = Exchange(made, TABLE, clock)
+        converse(talk, request_headers(mode=FDS))
+        return talk
+
+    @pytest.mark.parametrize("threshold", [10, 1 << 20], ids=["long", "short"])
+    def test_a_drip_is_refused_at_the_end_of_the_span(self, threshold: int) -> None:
+        clock = Clock()
+        talk = self.talk(clock, stream_threshold_bytes=threshold)
+        for second in range(60):
+            clock.now = 100.0 + second
+            assert converse(talk, request_body(b" ")) == []
+            assert talk.patience_seconds == pytest.approx(60.0 - second)
+        clock.now = 160.0
+        message = assert_refused(converse(talk, request_body(b" ")), 408, "body-too-slow")
+        assert "10 bytes a second" in message
+
+    def test_one_that_stops_behind_what_is_due_is_too_slow(self) -> None:
+        clock = Clock()
+        talk = self.talk(clock)
+        converse(talk, request_body(b" " * 500))
+        clock.now += 20
+        converse(talk, request_body(b" "))
+        assert talk.patience_seconds == pytest.approx(40.0)
+        clock.now += 40
+        assert_refused([parse(each) for each in talk.expire()], 408, "body-too-slow")
+
+    def test_one_that_brings_what_is_due_may_stand_still_as_ever(self) -> None:
+        clock = Clock()
+        talk = self.talk(clock)
+        for _ in range(5):
+            assert converse(talk, request_body(b" " * 1200)) == []
+            assert talk.patience_seconds == 60.0
+            clock.now += 59
+        clock.now += 10
+        assert_refused([parse(each) for each in talk.expire()], 408, "body-timeout")
+
+    def test_a_burst_buys_no_more_than_its_span(self) -> None:
+        clock = Clock()
+        talk = self.talk(clock)
+        converse(talk, request_body(b" " * 1_000_000))
+        clock.now += 59
+        assert converse(talk, request_body(b" ")) == []
+        clock.now += 2
+        assert converse(talk, request_body(b" ")) == []
+        clock.now += 61
+        assert_refused(converse(talk, request_body(b" ")), 408, "body-too-slow")
+
+    def test_a_routed_body_may_be_slow(self) -> None:
+        clock = Clock()
+        talk = self.talk(clock)
+        assert converse(talk, request_body(b'{"y":"yyyyyyyyyyyyyyyy",')) == []
+        clock.now += 30
+        assert_routes(converse(talk, request_body(b'"model":"qwen","x":"'))[0], "qwen", "qwen")
+        assert talk.patience_seconds == 60.0
+        for _ in range(10):
+            clock.now += 50
+            converse(talk, request_body(b"y"))
+            assert talk.end is None
+
+    def test_one_that_has_all_but_stopped_gives_way(self) -> None:
+        clock, ledger = Clock(), Ledger(1 << 20)
+        slow = self.talk(clock, ledger, min_body_rate=0)
+        assert converse(slow, request_body(b'{"x":"' + b"y" * 800_000)) == []
+        for _ in range(20):
+            clock.now += 1
+            assert converse(slow, request_body(b"y")) == []
+        other = self.talk(clock, ledger)
+        assert converse(other, request_body(b'{"x":"' + b"y" * 500_000)) == []
+        assert ledger.held_bytes < 600_000
+        assert slow.patience_seconds == 0.0
+        assert_refused_for_room([parse(each) for each in slow.expire()])
+        answers = converse(other, request_body(b'","model":"qwen"}', end_of_stream=True))
+        assert_routes(answers[0], "qwen", "qwen")
+        assert (ledger.held_bytes, ledger.long_bytes, ledger.refused, dict(ledger._holders)) == (0, 0, 1, {})
+
+    @pytest.mark.parametrize("last", [request_body(b" "), request_body(b"", end_of_stream=True), request_trailers()])
+    @pytest.mark.parametrize("threshold", [10, 1 << 20], ids=["long", "short"])
+    def test_who_was_given_up_hears_of_it_by_the_next_message(self, last: bytes, threshold: int) -> None:
+        clock, ledger = Clock(), Ledger(100_000)
+        slow = self.talk(clock, ledger, min_body_rate=0, stream_threshold_bytes=threshold)
+        assert converse(slow, request_body(b" " * 40_000), request_body(b" " * 40_000)) == []
+        clock.now += 20
+        other = self.talk(clock, ledger, stream_threshold_bytes=threshold)
+        assert converse(other, request_body(b" " * 60_000)) == []
+        assert_refused_for_room(converse(slow, last))
+        assert ledger.held_bytes == 60_000
+
+    @pytest.mark.parametrize("waiting", [0, 20])
+    def test_a_body_in_one_long_message_finds_the_room_of_one_that_stands_still(self, waiting: int) -> None:
+        clock, ledger = Clock(), Ledger(1 << 20)
+        slow = self.talk(clock, ledger, min_body_rate=0)
+        assert converse(slow, request_body(b'{"x":"' + b"y" * 800_000)) == []
+        clock.now += waiting
+        other = self.talk(clock, ledger)
+        answers = other.expect(500_000)
+        if not waiting:
+            assert_refused_for_room([parse(each) for each in answers])
+            return
+        assert (answers, ledger.held_bytes) == ((), 500_000)
+        body = b'{"model":"qwen","x":"' + b"y" * 490_000 + b'"}'
+        assert_routes(converse(other, request_body(body, end_of_stream=True))[0], "qwen", "qwen")
+
+    def test_those_that_come_alike_do_not_push_each_other_out(self) -> None:
+        clock, ledger = Clock(), Ledger(1 << 20)
+        first = self.talk(clock, ledger)
+        for _ in range(20):
+            clock.now += 1
+            assert converse(first, request_body(b" " * 40_000)) == []
+        other = self.talk(clock, ledger)
+        assert_refused_for_room(converse(other, request_body(b" " * 150_000)))
+        assert converse(first, request_body(b" " * 40_000)) == []
+
+
 def test_what_it_has_reserved_is_given_back() -> None:
     ledger = Ledger(1 << 20)
     body = body_of(ledger)
@@ -100,22 +251,36 @@ class TestLedger:
         assert set_headers(answers[-1].immediate_response.headers)["retry-after"] == b"1"
         assert (ledger.held_bytes, ledger.refused) == (0, 1)
 
-    def test_a_body_whose_model_is_unknown_reserves_its_announced_length(self) -> None:
+    def test_what_is_announced_is_not_reserved(self) -> None:
         ledger = Ledger(1000)
-        talk = exchange(ledger=ledger, stream_threshold_bytes=10)
-        converse(talk, request_headers({**JSON_POST, "content-length": "900"}, mode=FDS))
-        converse(talk, request_body(b'{"x":"' + b"y" * 50))
-        assert ledger.held_bytes == 900
-        other = exchange(ledger=ledger, stream_threshold_bytes=10)
-        answers = converse(
-            other,
-            request_headers({**JSON_POST, "content-length": "500"}, mode=FDS),
-            request_body(b'{"x":"' + b"y" * 50),
-        )
-        assert answers[-1].immediate_response.details == "bbr:no-room"
-        assert ledger.held_bytes == 900
+        for _ in range(10):
+            talk = exchange(ledger=ledger, stream_threshold_bytes=10)
+            converse(talk, request_headers({**JSON_POST, "content-length": "900"}, mode=FDS))
+            assert converse(talk, request_body(b'{"x":"' + b"y" * 50)) == []
+        assert ledger.held_bytes == ledger.long_bytes == 10 * 56
         talk.over()
-        assert ledger.held_bytes == 0
+        assert ledger.held_bytes == ledger.long_bytes == 9 * 56
+
+    def test_what_a_decoder_may_take_is_not_reserved(self) -> None:
+        ledger = Ledger(512 << 20)
+        headers = request_headers({**JSON_POST, "content-encoding": "br"}, mode=FDS)
+        talks = [exchange(ledger=ledger) for _ in range(262)]
+        for talk in talks:
+            assert converse(talk, headers, request_body(bytes.fromhex("1bfffff82d009e7b"))) == []
+        assert 262 * 8 < ledger.held_bytes < 8 << 20
+
+    def test_a_short_body_finds_room_beside_long_ones(self) -> None:
+        ledger = Ledger(800)
+        long, short = exchange(ledger=ledger, stream_threshold_bytes=10), exchange(ledger=ledger)
+        for talk in (long, short):
+            converse(talk, request_headers(mode=FDS))
+        assert converse(long, request_body(b'{"x":"' + b"y" * 690)) == []
+        other = exchange(ledger=ledger, stream_threshold_bytes=10)
+        answers = converse(other, request_headers(mode=FDS), request_body(b'{"x":"' + b"y" * 60))
+        assert_refused_for_room(answers)
+        assert converse(short, request_body(BODY[:50])) == []
+        assert (ledger.held_bytes, ledger.long_bytes) == (746, 696)
+        assert_routes(converse(short, request_body(BODY[50:], end_of_stream=True))[0], "qwen", "qwen")
 
     def test_a_routed_body_finishes_though_there_is_no_room(self) -> None:
         ledger = Ledger(100)

@@ -16,3 +16,67 @@ def test_a_body_that_is_under_way_goes_beyond_the_bound_and_keeps_others_out() -
     ledger.take_anyway(12)
     assert ledger.held_bytes == 12
     assert not ledger.take(1)
+
+
+class Stub:
+    def __init__(self, ledger: Ledger, rate: float, octets: int, *, known: bool = True) -> None:
+        self.ledger, self.speed, self.octets, self.known = ledger, rate, octets, known
+        if octets:
+            assert ledger.take(octets, self, long=True)
+            ledger.enter(self)
+
+    def rate(self) -> float:
+        return self.speed
+
+    def may_give_way(self) -> bool:
+        return self.known
+
+    def give_up(self) -> None:
+        self.ledger.take_anyway(-self.octets, long=True)
+        self.octets = 0
+
+
+def test_long_bodies_leave_a_part_to_short_ones() -> None:
+    ledger = Ledger(800)
+    assert ledger.take(700, long=True)
+    assert not ledger.take(1, long=True)
+    assert ledger.take(100)
+    assert (ledger.held_bytes, ledger.long_bytes, ledger.refused) == (800, 700, 1)
+    ledger.take_anyway(-50)
+    ledger.lengthen(50)
+    assert (ledger.held_bytes, ledger.long_bytes) == (750, 750)
+
+
+def test_the_slowest_gives_way_to_one_that_is_faster_by_far() -> None:
+    ledger = Ledger(800)
+    slow, slowest, fast = Stub(ledger, 10, 200), Stub(ledger, 5, 200), Stub(ledger, 1000, 200)
+    asking = Stub(ledger, 1000, 0)
+    assert ledger.take(200, asking, long=True)
+    assert [each.octets for each in (slow, slowest, fast)] == [200, 0, 200]
+    assert ledger.take(200, asking, long=True)
+    assert [each.octets for each in (slow, slowest, fast)] == [0, 0, 200]
+    assert not ledger.take(200, asking, long=True)
+    assert (fast.octets, ledger.refused) == (200, 3)
+
+
+def test_who_asks_may_be_the_slow_one() -> None:
+    ledger = Ledger(800)
+    slow, fast = Stub(ledger, 1, 200), Stub(ledger, 1000, 400)
+    assert not ledger.take(200, slow, long=True)
+    assert (slow.octets, fast.octets) == (200, 400)
+
+
+def test_who_has_just_begun_does_not_give_way() -> None:
+    ledger = Ledger(800)
+    Stub(ledger, 1, 700, known=False)
+    assert not ledger.take(200, Stub(ledger, 1000, 0), long=True)
+
+
+def test_a_few_are_compared_at_a_time_and_others_the_next_time() -> None:
+    ledger = Ledger(8000)
+    for _ in range(200):
+        Stub(ledger, 1000, 30)
+    slow = Stub(ledger, 1, 500)
+    asking = Stub(ledger, 1000, 0)
+    taken = [ledger.take(600, asking, long=True) for _ in range(2)]
+    assert (taken, slow.octets) == ([False, True], 0)

@@ -9,6 +9,7 @@ from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.request import Request
 from bbr.exchange.side import NOTHING, Side, finish
+from bbr.exchange.times import Times, stopped
 from bbr.exchange.verdict import Verdict
 from bbr.models.registry import Registry
 
@@ -19,7 +20,7 @@ SIDES = {"duplex": Duplex(), **{mode.name: Awaited(mode) for mode in BodyMode if
 def test_it_keeps_nothing_of_a_request(side: Side) -> None:
     before = dict(vars(side))
     policy = Policy(Replies(), Ledger(1 << 20))
-    request, body = Request(policy, Registry(), Verdict()), Body(policy, side.keeps, 0)
+    request, body = Request(policy, Registry(), Verdict()), Body(policy, side.keeps, Times(stopped))
     side.open(request)
     side.read(request, body, b'{"model":"qwen"}', True)
     assert vars(side) == before
@@ -29,13 +30,13 @@ def test_it_keeps_nothing_of_a_request(side: Side) -> None:
 @pytest.mark.parametrize("side", SIDES.values(), ids=SIDES)
 def test_without_work_it_answers_nothing(side: Side) -> None:
     policy = Policy(Replies())
-    assert [*side.work(Request(policy, Registry(), Verdict()), Body(policy, side.keeps, 0))] == [*NOTHING]
+    assert [*side.work(Request(policy, Registry(), Verdict()), Body(policy, side.keeps, Times(stopped)))] == [*NOTHING]
 
 
 def test_a_request_that_is_finished_holds_nothing() -> None:
     ledger = Ledger(100)
     policy = Policy(Replies(), ledger)
-    request, body = Request(policy, Registry(), Verdict()), Body(policy, False, 0)
+    request, body = Request(policy, Registry(), Verdict()), Body(policy, False, Times(stopped))
     body.add(b"{")
     body.settle()
     finish(request, body)
