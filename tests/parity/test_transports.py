@@ -578,7 +578,7 @@ async def test_no_call_is_lost_over_many_connection_ages_j6():
 
         async def load():
             count = 0
-            while loop.time() < end:
+            while loop.time() < end or count <= 3:  # a busy machine takes longer for each
                 assert await rig.works()
                 count += 1
             return count
