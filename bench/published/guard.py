@@ -22,7 +22,7 @@ from bench.harness.figures import Row, heading
 from bench.published import direct
 from bench.published.direct import BUFFERED, Case
 
-RESULTS: Final = Path(__file__).resolve().parent / "results" / "direct.json"
+RESULTS: Final = Path(__file__).resolve().parents[1] / "results" / "direct.json"
 WITHIN: Final = 0.15
 ROUNDS: Final = 3
 

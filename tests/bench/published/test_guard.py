@@ -65,3 +65,7 @@ def test_without_committed_figures_it_says_so(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", ["guard", "--results", str(tmp_path / "none.json")])
     assert guard.main() == 2
     assert "none.json has no figures to compare with" in capsys.readouterr().err
+
+
+def test_the_published_figures_are_where_it_looks():
+    assert guard.RESULTS.is_file()
