@@ -26,7 +26,7 @@ from bbr.models.registry import BaseModel, Declaration, Origin, Steps
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import Refusal
 from bbr.sources.objects import SourceError
-from bbr.sources.yaml_tree import Scalar, Sequence, tree
+from bbr.yaml_tree import Scalar, Sequence, YamlError, tree
 
 KIND: Final = "ConfigMap"
 
@@ -82,7 +82,7 @@ def _adapters(text: str, max_model_bytes: int) -> Steps[tuple[str, ...]]:
     where = f"data.{ADAPTERS}"
     try:
         root = yield from tree(text, MAX_ADAPTERS + 1)  # with the list itself
-    except SourceError as error:
+    except YamlError as error:
         raise SourceError(f"{where}: {error}") from None
     if root is None or (isinstance(root, Scalar) and (root.null or not root.text.strip())):
         return ()

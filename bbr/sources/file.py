@@ -24,9 +24,9 @@ from bbr.refusal import MAX_ECHO_CHARACTERS, Refusal
 from bbr.sources.documents import source_object
 from bbr.sources.objects import SourceError, SourceObject, refusing
 from bbr.sources.table import FILE, Table
-from bbr.sources.yaml_tree import Mapping, Node, Scalar, Sequence, tree
 from bbr.system import files
 from bbr.system.watch import POLL_SECONDS, Poll, in_thread, metadata, size
+from bbr.yaml_tree import Mapping, Node, Scalar, Sequence, YamlError, tree
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 
@@ -194,7 +194,10 @@ def parse(text: str, origin: Origin, max_model_bytes: int = LONGEST_MODEL_BYTES)
     Raises:
         SourceError: the text is not YAML, breaks a rule of the format, or contradicts itself.
     """
-    root = yield from tree(text)
+    try:
+        root = yield from tree(text)
+    except YamlError as error:
+        raise SourceError(str(error)) from None
     if root is None:
         raise SourceError("the file is empty: it needs a list called models")
     fields = _mapping(root, "the file", {"models", "aliases"})

@@ -19,8 +19,8 @@ import yaml
 
 from bbr.models.registry import finish
 from bbr.sources.objects import SourceError
-from bbr.sources.yaml_tree import tree
 from bbr.system import files
+from bbr.yaml_tree import YamlError, tree
 
 if TYPE_CHECKING:
     import httpx2
@@ -258,7 +258,7 @@ def _kubeconfig(path: Path | None) -> tuple[dict[str, Any], Path]:
         finish(tree(text))  # for its limits
     except UnicodeDecodeError as error:
         raise _KubeconfigError(f"{where}: not UTF-8 at byte {error.start}") from None
-    except (files.FileError, SourceError) as error:
+    except (files.FileError, YamlError) as error:
         raise _KubeconfigError(f"{where}: {error}") from None
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)), where  # noqa: S506
 

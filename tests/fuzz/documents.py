@@ -9,7 +9,7 @@ from bbr.reading.name import check_model
 from bbr.sources import configmap, file
 from bbr.sources.documents import ParseBytes, Received, declared
 from bbr.sources.objects import SourceError
-from bbr.sources.yaml_tree import MAX_NODES
+from bbr.yaml_tree import MAX_NODES
 
 AT = Origin("file", "models.yaml")
 LONGEST = 256

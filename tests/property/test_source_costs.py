@@ -14,7 +14,7 @@ from bbr.sources import answers, configmap, file
 from bbr.sources.kubernetes import ConfigMap
 from bbr.sources.objects import SourceError
 from bbr.sources.routes import HTTPRoute
-from bbr.sources.yaml_tree import tree
+from bbr.yaml_tree import YamlError, tree
 from tests.support import steps
 
 # Lengths: at which lines are counted, and processor time is taken.
@@ -88,7 +88,7 @@ def read_or_refused(read: Callable[[], object]) -> Callable[[], object]:
     def call() -> object:
         try:
             return read()
-        except SourceError as error:
+        except (SourceError, YamlError) as error:
             return error
 
     return call

@@ -1,10 +1,9 @@
 import pytest
 import yaml
 
+from bbr import yaml_tree
 from bbr.models.registry import finish
-from bbr.sources import yaml_tree
-from bbr.sources.objects import SourceError
-from bbr.sources.yaml_tree import Mapping, Scalar, Sequence, tree
+from bbr.yaml_tree import Mapping, Scalar, Sequence, YamlError, tree
 
 
 def plain(node):
@@ -78,7 +77,7 @@ REFUSED = {
 @pytest.mark.parametrize("loader", [yaml.CSafeLoader, yaml.SafeLoader])
 def test_refused_with_its_line(monkeypatch, loader, text, sentence):
     monkeypatch.setattr(yaml_tree, "_Loader", loader)
-    with pytest.raises(SourceError) as caught:
+    with pytest.raises(YamlError) as caught:
         finish(tree(text))
     assert str(caught.value).startswith(sentence)
 
@@ -111,14 +110,14 @@ def test_parts_are_counted_with_what_aliases_repeat(monkeypatch, loader, text):
 
     parts = count(finish(tree(text)))
     assert finish(tree(text, parts))
-    with pytest.raises(SourceError) as caught:
+    with pytest.raises(YamlError) as caught:
         finish(tree(text, parts - 1))
     assert str(caught.value) == TOO_MANY.format(parts - 1)
 
 
 def test_what_aliases_expand_to_is_refused_before_it_is_built():
     bomb = "- &a0 x\n" + "".join(f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 100))
-    with pytest.raises(SourceError, match=r"^line 8: the document has more than 1,000,000 parts"):
+    with pytest.raises(YamlError, match=r"^line 8: the document has more than 1,000,000 parts"):
         finish(tree(bomb))
 
 

@@ -15,13 +15,11 @@ be the whole text. So texts beyond a few kilobytes are read in another process w
 """
 
 import re
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import yaml
-
-from bbr.models.registry import Steps
-from bbr.sources.objects import SourceError
 
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -39,6 +37,10 @@ _STEP_EVENTS: Final = 100
 
 _NULLS: Final = ("", "~", "null", "Null", "NULL")  # YAML 1.1's and 1.2's
 _NULL_TAG: Final = "tag:yaml.org,2002:null"
+
+
+class YamlError(Exception):
+    """A text can't be read; the message names the rule and the line, and leaves the text's name to the caller."""
 
 
 class Scalar(NamedTuple):
@@ -66,7 +68,7 @@ class Mapping(NamedTuple):
 Node = Scalar | Sequence | Mapping
 
 
-def tree(text: str, max_nodes: int = MAX_NODES) -> Steps[Node | None]:
+def tree(text: str, max_nodes: int = MAX_NODES) -> Generator[None, None, Node | None]:
     """Read one document and return its root, or None if there is none. A node with an anchor may stand several times.
 
     Args:
@@ -74,12 +76,12 @@ def tree(text: str, max_nodes: int = MAX_NODES) -> Steps[Node | None]:
         max_nodes: how many lists, mappings, keys and values it may have, those that aliases repeat included.
 
     Raises:
-        SourceError: the text is not YAML, holds several documents, or exceeds a limit; with the line.
+        YamlError: the text is not YAML, holds several documents, or exceeds a limit; with the line.
     """
     directive = _DIRECTIVE.search(text)
     if directive:
         line = text.count("\n", 0, directive.end()) + 1
-        raise SourceError(f"line {line}: begins with %: YAML directives are not read")
+        raise YamlError(f"line {line}: begins with %: YAML directives are not read")
     builder = _Builder(max_nodes)
     try:
         for number, event in enumerate(yaml.parse(text, Loader=_Loader), 1):
@@ -130,7 +132,7 @@ class _Builder:
                 anchor.size = 1
         elif isinstance(event, yaml.CollectionStartEvent):
             if len(self._open) == MAX_DEPTH:
-                raise SourceError(f"line {line}: lists and mappings are nested more than {MAX_DEPTH} deep")
+                raise YamlError(f"line {line}: lists and mappings are nested more than {MAX_DEPTH} deep")
             node = Sequence(line, []) if isinstance(event, yaml.SequenceStartEvent) else Mapping(line, [])
             before = self._nodes
             anchor = self._add(event, node, line)
@@ -146,14 +148,14 @@ class _Builder:
         elif isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
-                raise SourceError(f"line {line}: a second document begins, where one is expected")
+                raise YamlError(f"line {line}: a second document begins, where one is expected")
 
     def _repeat(self, name: str, line: int) -> None:
         anchor = self._anchors.get(name)
         if anchor is None:
-            raise SourceError(f"line {line}: not YAML: found undefined alias")
+            raise YamlError(f"line {line}: not YAML: found undefined alias")
         if anchor.size == 0:
-            raise SourceError(f"line {line}: an alias stands within what it stands for")
+            raise YamlError(f"line {line}: an alias stands within what it stands for")
         self._count(anchor.size, line)
         self._place(anchor.node)
 
@@ -168,7 +170,7 @@ class _Builder:
     def _count(self, nodes: int, line: int) -> None:
         self._nodes += nodes
         if self._nodes > self._max_nodes:
-            raise SourceError(
+            raise YamlError(
                 f"line {line}: the document has more than {self._max_nodes:,} parts, "
                 "where an alias counts as all that it stands for"
             )
@@ -180,10 +182,10 @@ class _Builder:
             self.root = node
 
 
-def _not_yaml(text: str, error: yaml.YAMLError) -> SourceError:
+def _not_yaml(text: str, error: yaml.YAMLError) -> YamlError:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         why = ", ".join(filter(None, (error.context, error.problem)))
-        return SourceError(f"line {error.problem_mark.line + 1}: not YAML: {why}")
+        return YamlError(f"line {error.problem_mark.line + 1}: not YAML: {why}")
     # A character that YAML does not allow; its position counts bytes.
     line = text.encode()[: getattr(error, "position", 0)].count(b"\n") + 1
-    return SourceError(f"line {line}: not YAML: {getattr(error, 'reason', error)}")
+    return YamlError(f"line {line}: not YAML: {getattr(error, 'reason', error)}")
