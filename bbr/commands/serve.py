@@ -16,7 +16,8 @@ ARGUMENTS: Final = "[OPTION...]"
 DESCRIPTION: Final = "Serve ext_proc to a gateway until SIGTERM."
 EPILOG: Final = """\
 Every option can also be an environment variable: BBR_ and the option's name in capitals, as in BBR_GRPC_PORT=9004. An
-option wins over its variable. The Go routers' options are understood too: docs/reference/go-router.md.
+option wins over its variable. The Go routers' options (--streaming, --plugin, --config-file, --config-text and others)
+are understood too: docs/reference/go-router.md.
 
 Exit status:
   0    stopped by SIGTERM or SIGINT, even if --drain-seconds ended before all requests did (uv logs that)

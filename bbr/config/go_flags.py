@@ -5,7 +5,8 @@ nothing but the image: flags of theirs that mean nothing here, and flags that no
 With the command given, an unknown flag is an error, since it is a typing error.
 
 Flags are spelled as in pflag (--x=v, --x v, a bare --x for true) or in Go's flag package (the same with one dash).
---streaming, --v and --plugin stand for settings of ours that have other names. They are known here and nowhere else.
+--streaming, --v, --plugin, --config-file and --config-text stand for settings of ours that have other names. They are
+known here and nowhere else.
 """
 
 import logging
@@ -45,6 +46,8 @@ IDLE_VALUES: Final[Mapping[str, str]] = dict.fromkeys(
     ("zap-encoder", "zap-log-level", "zap-stacktrace-level", "zap-time-encoding"), _OTHER_LOG_FLAGS
 )
 PLUGIN: Final = "plugin"
+CONFIG_FILE: Final = "config-file"
+CONFIG_TEXT: Final = "config-text"
 STREAMING: Final = "streaming"
 VERBOSITY: Final = "v"
 
@@ -113,7 +116,8 @@ class _Translation:
         self._rest = deque(arguments)
         self._count = len(arguments)
         self._out: list[str] = []
-        self._plugins: list[str] = []
+        self._plugins: list[plugins.Plugin] = []
+        self._configs: dict[str, str] = {}
         self._notes: dict[str, Note] = {}
         while self._rest:
             self._read(self._rest.popleft())
@@ -125,19 +129,46 @@ class _Translation:
         notes = [note] if note else []
         return CommandLine([COMMAND, *flags, *self._out], settings, [*notes, *self._notes.values()])
 
+    @property
+    def configured(self) -> str:
+        """The flag whose configuration of the payload processor is read; "" without one."""
+        if self._configs.get(CONFIG_TEXT) or CONFIG_FILE not in self._configs:
+            return CONFIG_TEXT if CONFIG_TEXT in self._configs else ""
+        return CONFIG_FILE
+
     def _plugged(self) -> dict[str, str]:
-        found = plugins.settings(self._plugins)
-        for name in found:
+        flag = self.configured or PLUGIN
+        if self.configured and self._plugins:
+            raise ConfigError(f"--{PLUGIN} and --{flag} contradict each other: leave one out")
+        found = plugins.settings(self._config_plugins() if self.configured else self._plugins)
+        for name, text in found.items():
             if name in self.given:
-                raise ConfigError(f"--plugin and {config.flag_of(name)} contradict each other: leave one out")
-        for text in self._plugins:
-            if plugins.parse(text).type == plugins.DEFAULT:
-                self._note(
-                    PLUGIN, f"type {plugins.DEFAULT} stands for the two default plugins; its parameters are unread"
-                )
+                raise ConfigError(f"--{flag} and {config.flag_of(name)} contradict each other: leave one out")
+            if self.configured:
+                self._notes[f"{flag} {name}"] = Note(logging.INFO, f"--{flag}: sets {config.flag_of(name)}={text}")
+        if any(plugin.type == plugins.DEFAULT for plugin in self._plugins):
+            self._note(PLUGIN, f"type {plugins.DEFAULT} stands for the two default plugins; its parameters are unread")
         return found
 
+    def _config_plugins(self) -> list[plugins.Plugin]:
+        from bbr.config import go_config  # it takes a YAML parser, which no other command line needs
+
+        text, source = self._configs[self.configured], f"--{self.configured}"
+        if self.configured == CONFIG_FILE:
+            source = f"{source} {text!r}"
+            # As theirs: no name of a file is no file, and so the default.
+            text = go_config.read_file(text) if text else ""
+        elif self._configs.get(CONFIG_FILE):
+            self._note(CONFIG_FILE, f"not read, since --{CONFIG_TEXT} is given, as in the payload processor")
+        return go_config.plugins(text, source)
+
     def _streamed(self) -> dict[str, str]:
+        if self.configured:
+            if self.streaming == "buffered":
+                raise ConfigError(f"--streaming=false and --{self.configured} contradict each other: leave one out")
+            said = "assume_body_mode" in self.given or self._environment.get(config.variable_of("assume_body_mode"))
+            if not said:
+                return {"assume_body_mode": "full-duplex"}
         if self.streaming is None:
             return {}
         if self.given.setdefault("assume_body_mode", self.streaming) != self.streaming:
@@ -162,7 +193,9 @@ class _Translation:
             return
         name, value = flag.groups()
         if name == PLUGIN:
-            self._plugins.append(self._value(name, value))
+            self._plugins.append(plugins.parse(self._value(name, value)))
+        elif name in (CONFIG_FILE, CONFIG_TEXT):
+            self._configs[name] = self._value(name, value)
         elif name == STREAMING:
             streaming = _parsed(name, self._truth(name, value), options.boolean)
             self.streaming = "full-duplex" if streaming else "buffered"
@@ -276,7 +309,7 @@ def _defaults(translation: _Translation, environment: Mapping[str, str]) -> tupl
     if cluster and not text("metrics_endpoint_auth"):
         flags.append("--metrics-endpoint-auth=true")
         told.append("/metrics is for those whom the cluster allows (--metrics-endpoint-auth)")
-    mode_said = translation.streaming or text("assume_body_mode")
+    mode_said = translation.streaming or translation.configured or text("assume_body_mode")
     if not mode_said and text("compat") != Compat.IPP.value:
         flags.append("--assume-body-mode=buffered")
         told.append("without --streaming a gateway that does not tell its body mode is taken for a buffering one")

@@ -1,4 +1,4 @@
-"""The Go routers' `--plugin type:name[:json]`, as settings of ours.
+"""The Go routers' plugins, as settings of ours: those of `--plugin type:name[:json]`, and of a configuration file.
 
 Theirs are a pipeline of objects; what the two types do is to set headers, which is what --model-header and
 --base-model-header say.
@@ -18,25 +18,35 @@ BASE_MODEL: Final = "base-model-to-header"
 # Not a type of the routers' own any more: what the chart of v1.4 passes, for the two default plugins.
 DEFAULT: Final = "default-bbr"
 
+# Of body-field-to-header; both are needed.
+PARAMETERS: Final = ("fieldName", "headerName")
+
 _FIELD: Final = "model"
 
 
 class Plugin(NamedTuple):
-    """One --plugin.
+    """One plugin.
 
     Attributes:
-        text: as it was given.
+        where: where it was given, as the beginning of an error.
         type: what it does.
-        parameters: its JSON; {} if there is none.
+        parameters: {} if there are none; their names in small letters.
     """
 
-    text: str
+    where: str
     type: str
     parameters: Mapping[str, Any]
 
 
-def settings(texts: Iterable[str]) -> dict[str, str]:
-    """Return what the plugins set, as texts of --model-header and --base-model-header.
+# What the Go routers have if they are given none.
+DEFAULTS: Final = (
+    Plugin("the default", BODY_FIELD, {"fieldname": _FIELD, "headername": MODEL_HEADER}),
+    Plugin("the default", BASE_MODEL, {}),
+)
+
+
+def settings(plugins: Iterable[Plugin]) -> dict[str, str]:
+    """Return what plugins set, as texts of --model-header and --base-model-header.
 
     A header that two of them set is that of the later one, as in the Go routers. With no plugin at all there is nothing
     to set, and the defaults stand.
@@ -45,7 +55,7 @@ def settings(texts: Iterable[str]) -> dict[str, str]:
         ConfigError: one can't be used; the message names it.
     """
     headers: dict[str, tuple[str, str]] = {}  # in small letters -> the setting, and the header as it is written
-    found = [parse(text) for text in texts]
+    found = list(plugins)
     for plugin in found:
         for setting, header in _headers(plugin):
             headers[header.lower()] = setting, header
@@ -58,25 +68,26 @@ def settings(texts: Iterable[str]) -> dict[str, str]:
 
 
 def parse(text: str) -> Plugin:
-    """Return a plugin by its text.
+    """Return a plugin by the text of its --plugin.
 
     Raises:
         ConfigError: it has no type or no name, its type is not known, or its JSON is none.
     """
+    where = f"--plugin: {text!r}"
     kind, _, rest = text.partition(":")
     name, _, parameters = rest.partition(":")
     if not kind or not name:
-        raise _wrong(text, f"has no {'name' if kind else 'type'}: it is written type:name[:json]")
+        raise _wrong(where, f"has no {'name' if kind else 'type'}: it is written type:name[:json]")
     if kind not in (BODY_FIELD, BASE_MODEL, DEFAULT):
-        raise _wrong(text, f"is of an unknown type; known: {BODY_FIELD}, {BASE_MODEL}")
+        raise _wrong(where, f"is of an unknown type; known: {BODY_FIELD}, {BASE_MODEL}")
     try:
         decoded = orjson.loads(parameters) if parameters else {}
     except orjson.JSONDecodeError as error:
-        raise _wrong(text, f"has parameters that are no JSON: {error}") from None
+        raise _wrong(where, f"has parameters that are no JSON: {error}") from None
     if decoded is not None and type(decoded) is not dict:
-        raise _wrong(text, "has parameters that are no JSON object")
+        raise _wrong(where, "has parameters that are no JSON object")
     # Go matches the names of fields in any letter case.
-    return Plugin(text, kind, {key.lower(): value for key, value in (decoded or {}).items()})
+    return Plugin(where, kind, {key.lower(): value for key, value in (decoded or {}).items()})
 
 
 def _headers(plugin: Plugin) -> list[tuple[str, str]]:
@@ -84,24 +95,29 @@ def _headers(plugin: Plugin) -> list[tuple[str, str]]:
         return [("base_model_header", BASE_MODEL_HEADER)]
     if plugin.type == DEFAULT:
         return [("model_header", MODEL_HEADER), ("base_model_header", BASE_MODEL_HEADER)]
-    field, header = (_parameter(plugin, name) for name in ("fieldName", "headerName"))
+    field, header = (parameter(plugin, name) for name in PARAMETERS)
     if field != _FIELD:
-        raise _wrong(plugin.text, f"reads the field {field!r}; only fieldName {_FIELD!r} is supported here")
+        raise _wrong(plugin.where, f"reads the field {field!r}; only fieldName {_FIELD!r} is supported here")
     try:
         options.routing_headers(header)
     except ValueError as error:
-        raise _wrong(plugin.text, f"has the headerName {header!r}, which {error}") from None
+        raise _wrong(plugin.where, f"has the headerName {header!r}, which {error}") from None
     if "," in header or header == "none":
-        raise _wrong(plugin.text, f"has the headerName {header!r}, which is not the name of one header")
+        raise _wrong(plugin.where, f"has the headerName {header!r}, which is not the name of one header")
     return [("model_header", header)]
 
 
-def _parameter(plugin: Plugin, name: str) -> str:
+def parameter(plugin: Plugin, name: str) -> str:
+    """Return a parameter that is text.
+
+    Raises:
+        ConfigError: it is missing, empty, or no text.
+    """
     value = plugin.parameters.get(name.lower())
     if type(value) is not str or not value:
-        raise _wrong(plugin.text, f"needs the parameter {name}: text that is not empty")
+        raise _wrong(plugin.where, f"needs the parameter {name}: text that is not empty")
     return value
 
 
-def _wrong(text: str, why: str) -> ConfigError:
-    return ConfigError(f"--plugin: {text!r} {why}")
+def _wrong(where: str, why: str) -> ConfigError:
+    return ConfigError(f"{where} {why}")

@@ -27,6 +27,8 @@ NOT_OURS = {
     "verbosity",
     "rounds",
     "plugin",
+    "config-file",
+    "config-text",
     "streaming",
     "v",
 }

@@ -52,17 +52,18 @@ def test_the_go_routers_flags_are_what_is_made_of_them() -> None:
     rows = dict(re.findall(r"^\| `--([a-z-]+)` \| (.*) \|$", reference("go-router"), re.MULTILINE))
     idle = dropin.IDLE_SWITCHES | dropin.IDLE_VALUES
     assert {name: said for name, said in rows.items() if name in idle} == idle
+    values = {dropin.PLUGIN: "base-model-to-header:b", dropin.CONFIG_FILE: "", dropin.CONFIG_TEXT: ""}
+    headers = {"model_header", "base_model_header"}
+    meant = {dropin.PLUGIN: headers, dropin.STREAMING: {"assume_body_mode"}}
+    meant |= dict.fromkeys((dropin.CONFIG_FILE, dropin.CONFIG_TEXT), headers | {"assume_body_mode"})
     for name, said in rows.items():
-        line = dropin.read(
-            ["serve", f"--{name}=base-model-to-header:b" if name == dropin.PLUGIN else f"--{name}=1"], {}
-        )
+        line = dropin.read(["serve", f"--{name}={values.get(name, 1)}"], {})
         told = {note.text for note in line.notes}
         if name in idle:
             assert (line.arguments, told) == (["serve"], {f"--{name}: {said}"})
-        elif name == dropin.PLUGIN:
-            assert line.settings.keys() == {"model_header", "base_model_header"}
-        elif name == dropin.STREAMING:
-            assert line.settings == {"assume_body_mode": "full-duplex"}
+        elif name in meant:
+            assert (line.arguments, line.settings.keys()) == (["serve"], meant[name])
+            assert line.settings.get("assume_body_mode", "full-duplex") == "full-duplex"
         elif name == dropin.VERBOSITY:
             assert dropin.read(["serve", "--v=5"], {}).settings == {"log_level": "debug", "access_log": "all"}
         else:
@@ -71,7 +72,7 @@ def test_the_go_routers_flags_are_what_is_made_of_them() -> None:
     assert rows.keys() >= THEIR_FLAGS
 
 
-# The last version's, and controller-runtime's own.
+# Those of both, and controller-runtime's own.
 THEIR_FLAGS = {
     "grpc-port",
     "grpc-health-port",
@@ -82,6 +83,8 @@ THEIR_FLAGS = {
     "enable-pprof",
     "tracing",
     "plugin",
+    "config-file",
+    "config-text",
     "v",
     "kubeconfig",
     "zap-devel",

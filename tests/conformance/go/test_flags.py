@@ -142,7 +142,27 @@ COMMAND_LINES = {
         "base-model-to-header:base",
         "--tracing=false",
     ],
-    "IPP chart": ["--v=5", "--tracing", "--secure-serving", "--metrics-endpoint-auth=false", "--enable-pprof=false"],
+    "IPP chart": [
+        "--config-text",
+        """\
+apiVersion: llm-d.ai/v1alpha1
+kind: PayloadProcessorConfig
+plugins:
+- type: body-field-to-header
+  parameters:
+    fieldName: model
+    headerName: X-Gateway-Model-Name
+- type: base-model-to-header
+profiles:
+- name: default
+  plugins:
+    request:
+    - pluginRef: body-field-to-header
+    - pluginRef: base-model-to-header
+""",
+        "--v=3",
+        "--tracing=false",
+    ],
 }
 
 
@@ -156,7 +176,8 @@ def test_command_lines_of_theirs(run, pod, arguments):
         ("X-Gateway-Base-Model-Name",),
     )
     assert settings.secure_serving
-    assert (settings.assume_body_mode is DUPLEX) == any("streaming" in argument for argument in arguments)
+    duplex = any("streaming" in argument or "config" in argument for argument in arguments)
+    assert (settings.assume_body_mode is DUPLEX) == duplex
 
 
 def test_an_old_flag_is_warned_of_and_a_typing_error_is_one(run):

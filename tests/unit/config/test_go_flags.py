@@ -1,4 +1,5 @@
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -229,6 +230,110 @@ class TestPlugins:
 
 
 MODEL_TEXT = TestPlugins.MODEL
+CONFIGURED = {
+    "model_header": "none",
+    "base_model_header": "X-Gateway-Base-Model-Name",
+    "assume_body_mode": "full-duplex",
+}
+CONFIGURED_DEFAULT = CONFIGURED | {"model_header": "X-Gateway-Model-Name"}
+
+
+@pytest.mark.parametrize("read", [serve, lambda *arguments: dropin.read(arguments, {})], ids=["serve", "bare"])
+class TestConfigurations:
+    TEXT = (
+        '{"apiVersion":"llm-d.ai/v1alpha1","kind":"PayloadProcessorConfig","plugins":[{"type":"base-model-to-header"}],'
+        '"profiles":[{"name":"p","plugins":{"request":[{"pluginRef":"base-model-to-header"}]}}]}'
+    )
+
+    @pytest.fixture
+    def file(self, tmp_path):
+        file = tmp_path / "config.yaml"
+        file.write_text(self.TEXT, "utf-8")
+        return str(file)
+
+    def test_a_file_is_settings(self, read, file):
+        line = read("--v=3", "--config-file", file)
+        assert line.settings == CONFIGURED
+        told = [text for text in texts(line) if "config" in text]
+        assert told == [
+            "--config-file: sets --model-header=none",
+            "--config-file: sets --base-model-header=X-Gateway-Base-Model-Name",
+        ]
+        assert file not in " ".join(line.arguments)
+
+    @pytest.mark.parametrize("spelling", [["--config-text", TEXT], [f"--config-text={TEXT}"], ["-config-text", TEXT]])
+    def test_a_text_is_settings(self, read, spelling):
+        assert read("--v=3", *spelling).settings == CONFIGURED
+
+    def test_the_text_wins_over_the_file(self, read):
+        line = read("--v=3", "--config-file=/nothing/here", "--config-text", self.TEXT)
+        assert line.settings == CONFIGURED
+        told = "--config-file: not read, since --config-text is given, as in the payload processor"
+        assert told in texts(line)
+
+    @pytest.mark.parametrize(
+        "arguments", [["--config-file="], ["--config-text="], ["--config-text=", "--config-file="]]
+    )
+    def test_nothing_is_the_default(self, read, arguments):
+        assert read("--v=3", *arguments).settings == CONFIGURED_DEFAULT
+
+    def test_an_empty_text_leaves_the_file(self, read, file):
+        assert read("--v=3", "--config-text=", f"--config-file={file}").settings == CONFIGURED
+
+    def test_an_empty_file_is_the_default(self, read, tmp_path):
+        (tmp_path / "empty").touch()
+        assert read("--v=3", f"--config-file={tmp_path / 'empty'}").settings == CONFIGURED | {
+            "model_header": "X-Gateway-Model-Name"
+        }
+
+    def test_another_plugin_refuses_to_start_by_name(self, read, file):
+        guarded = self.TEXT.replace('"plugins":[{', '"plugins":[{"type":"headers-guard"},{', 1)
+        for flag, value in (("--config-text", guarded), ("--config-file", file)):
+            Path(file).write_text(guarded, "utf-8")
+            with pytest.raises(ConfigError) as refused:
+                read("--v=3", flag, value)
+            shown = flag if flag == "--config-text" else f"{flag} {file!r}"
+            assert str(refused.value).startswith(f"{shown}: line 1: plugin 'headers-guard' is of the type 'headers-")
+
+    def test_a_file_that_is_not_there_is_named(self, read):
+        with pytest.raises(ConfigError, match=r"^--config-file: '/nothing/here' can't be read: No such file"):
+            read("--v=3", "--config-file=/nothing/here")
+
+    @pytest.mark.parametrize("flag", ["--model-header=X-A", "--base-model-header=none"])
+    def test_and_our_own_flags_contradict(self, read, flag):
+        with pytest.raises(ConfigError, match=f"^--config-text and {flag.partition('=')[0]} contradict each other"):
+            read(flag, "--config-text", self.TEXT)
+
+    def test_and_plugins_contradict(self, read):
+        with pytest.raises(ConfigError, match=r"^--plugin and --config-text contradict each other: leave one out$"):
+            read("--plugin=base-model-to-header:b", "--config-text", self.TEXT)
+
+    def test_and_no_streaming_contradict(self, read):
+        with pytest.raises(ConfigError, match=r"^--streaming=false and --config-text contradict each other: leave one"):
+            read("--streaming=false", "--config-text", self.TEXT)
+
+    def test_streaming_says_the_same(self, read):
+        assert read("--streaming", "--config-text", self.TEXT).settings == CONFIGURED
+
+    def test_our_own_body_mode_wins(self, read):
+        line = read("--assume-body-mode=buffered", "--config-text", self.TEXT)
+        assert "assume_body_mode" not in line.settings
+
+    @pytest.mark.parametrize("flag", ["--config-file", "--config-text"])
+    def test_needs_a_value(self, read, flag):
+        with pytest.raises(ConfigError, match=f"^{flag}: expected one argument$"):
+            read("--v=3", flag)
+
+
+def test_our_variable_of_the_body_mode_wins_over_a_configuration():
+    line = serve("--config-text", TestConfigurations.TEXT, BBR_ASSUME_BODY_MODE="buffered")
+    assert "assume_body_mode" not in line.settings
+
+
+def test_a_configuration_says_the_body_mode():
+    line = dropin.read(["--config-text", TestConfigurations.TEXT], POD)
+    assert line.settings["assume_body_mode"] == "full-duplex"
+    assert "--assume-body-mode=buffered" not in line.arguments
 
 
 def test_a_known_flag_needs_its_value():
@@ -314,5 +419,6 @@ def test_a_removed_flag_of_ours_is_refused_by_the_name_of_what_takes_its_place(c
 
 
 def test_no_flag_of_theirs_is_one_of_ours_and_of_nobody():
-    theirs = {*dropin.IDLE_SWITCHES, *dropin.IDLE_VALUES, dropin.PLUGIN, dropin.STREAMING, dropin.VERBOSITY}
+    known = {dropin.PLUGIN, dropin.CONFIG_FILE, dropin.CONFIG_TEXT, dropin.STREAMING, dropin.VERBOSITY}
+    theirs = {*dropin.IDLE_SWITCHES, *dropin.IDLE_VALUES, *known}
     assert not theirs & {config.flag_of(name).removeprefix("--") for name in config.OPTIONS}

@@ -41,7 +41,7 @@ USABLE = {
 
 @pytest.mark.parametrize(("texts", "settings"), USABLE.values(), ids=USABLE)
 def test_usable(texts: list[str], settings: dict[str, str]) -> None:
-    assert plugins.settings(texts) == settings
+    assert plugins.settings(map(plugins.parse, texts)) == settings
 
 
 FIELD = "body-field-to-header:m"
@@ -79,5 +79,5 @@ UNUSABLE = {
 @pytest.mark.parametrize(("text", "why"), UNUSABLE.items(), ids=UNUSABLE)
 def test_unusable_is_named(text: str, why: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        plugins.settings([MODEL, text])
+        plugins.settings(map(plugins.parse, [MODEL, text]))
     assert str(caught.value) == f"--plugin: {text!r} {why}"
