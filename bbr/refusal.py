@@ -216,6 +216,14 @@ def url_too_long(part: str, limit: int) -> Refusal:
     return Refusal(414, "url-too-long", message, code="url_too_long")
 
 
+def headers_stray(limit: int) -> Refusal:
+    """Refuse a request with more fields that have to be removed than a gateway can be told of: 431."""
+    message = (
+        f"The request has more than {limit} header fields that only the gateway may set, spellings of them included."
+    )
+    return Refusal(431, "headers-stray", message, code="headers_stray")
+
+
 def multipart_boundary(why: str) -> Refusal:
     """Refuse a multipart/form-data content type whose boundary parameter is unusable."""
     message = f"The Content-Type of the multipart body can not be used: {why}."

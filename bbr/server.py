@@ -18,7 +18,7 @@ from bbr.admin.http import AdminServer
 from bbr.admin.vitals import Vitals
 from bbr.config.settings import Settings
 from bbr.exchange.exchange import CallFields, Exchange
-from bbr.exchange.policy import Compat
+from bbr.exchange.policy import ClientSteering, Compat
 from bbr.exchange.verdict import Outcome
 from bbr.router import Router
 from bbr.sources.objects import SourceError
@@ -180,6 +180,11 @@ class Server:
         picks = "a client that names no model picks its own pool"
         if settings.trust_client_headers:
             log.warning("--trust-client-headers: %s", picks)
+        if settings.client_steering is ClientSteering.ALL:
+            log.warning(
+                "--client-steering=all: a client picks the model that its server runs, whatever was routed, and what "
+                "a server's sidecar connects to"
+            )
         if settings.compat is not Compat.NONE:
             log.warning(
                 "--compat=%s: routing headers of a client's own are left as they are: %s", settings.compat.value, picks

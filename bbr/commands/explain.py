@@ -19,6 +19,7 @@ from bbr.config.options import Group
 from bbr.config.settings import ConfigError, Settings
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.verdict import Outcome, Verdict
+from bbr.headers import listed
 from bbr.pb.ext_proc_pb2 import (
     CommonResponse,
     HeaderMap,
@@ -208,7 +209,7 @@ def _lines(effect: Effect) -> Iterator[str]:
         yield f"Passed on without routing headers: {_PASSED[verdict.outcome]}{_reason(verdict)}."
     for name, value in effect.set_headers.items():
         yield f"  set     {name}: {value}"
-    for name in effect.removed_headers:
+    for name in listed(effect.removed_headers):
         yield f"  remove  {name}"
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from bbr.exchange.policy import BodyMode
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
 from bbr.reading import uri
+from bbr.reading.header_names import fold
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.reading.paths import MAX_PATTERNS, PathPattern
 from bbr.refusal import Refusal
@@ -216,20 +217,37 @@ def routing_headers(text: str) -> tuple[str, ...]:
     return tuple({name.lower(): name for name in names}.values())
 
 
+# Without these a request is another one.
+_NEEDED_HEADERS: Final = ("host", "content-length", "transfer-encoding", "content-type")
+
+
 def _check_header_name(name: str) -> None:
     """Raise for what is no name in small letters of a header that a router may touch."""
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]{1,256}", name):
         raise ValueError("is not a header name, or several with commas between")
-    if name in ("host", "content-length", "transfer-encoding", "content-type"):
+    if name in _NEEDED_HEADERS:
         raise ValueError(f"names {name}, without which a request is another one")
+
+
+def _check_header_prefix(prefix: str) -> None:
+    """Raise for what is not how names of headers begin that may be removed from a request."""
+    if not prefix or "*" in prefix:
+        raise ValueError("has a * that is not at the end of a name, where it stands for any rest")
+    _check_header_name(prefix)
+    for name in _NEEDED_HEADERS:
+        if fold(name).startswith(fold(prefix)):
+            raise ValueError(f"covers {name}, without which a request is another one")
 
 
 @written("NAME")
 def header_names(text: str) -> tuple[str, ...]:
-    """Return names of headers that may be removed from a request, in small letters."""
+    """Return names of headers that may be removed from a request, in small letters; a last * stands for any rest."""
     names = [name.strip(" ").lower() for name in text.split(",")]
     for name in names:
-        _check_header_name(name)
+        if "*" in name:
+            _check_header_prefix(name.removesuffix("*"))
+        else:
+            _check_header_name(name)
         if name in (MODEL_HEADER.lower(), BASE_MODEL_HEADER.lower()):
             raise ValueError(f"names {name}, a routing header, which has rules of its own")
     return tuple(names)

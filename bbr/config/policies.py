@@ -1,14 +1,15 @@
 """What an operator's settings make every exchange do."""
 
+from collections.abc import Iterator
 from typing import Final
 
 from bbr.config.settings import Settings
 from bbr.exchange.convention import Convention, Ours
 from bbr.exchange.go_router import GoRouter
 from bbr.exchange.ledger import Ledger
-from bbr.exchange.policy import Compat, Policy
+from bbr.exchange.policy import ClientSteering, Compat, Policy
 from bbr.exchange.replies import Replies
-from bbr.headers import DESTINATION_HEADER
+from bbr.headers import DESTINATION_HEADER, PRIORITY_HEADERS, STEERING_HEADERS
 from bbr.models.listing import ModelsList
 from bbr.models.routing import Rules
 from bbr.reading.paths import PathFilter
@@ -44,15 +45,28 @@ def policy(settings: Settings) -> Policy:
 
 
 def _convention(settings: Settings) -> Convention:
+    prefixes = [name.removesuffix("*") for name in settings.strip_header or () if name.endswith("*")]
     if settings.compat is not Compat.NONE:
         return GoRouter(
             model_headers=settings.model_header,
             base_model_headers=settings.base_model_header,
-            strip_headers=settings.strip_header or (),
+            strip_headers=dict.fromkeys(_stripped(settings)),
+            strip_prefixes=prefixes,
         )
     return Ours(
         model_headers=settings.model_header,
         base_model_headers=settings.base_model_header,
-        strip_headers=dict.fromkeys((DESTINATION_HEADER, *(settings.strip_header or ()))),
+        strip_headers=dict.fromkeys((DESTINATION_HEADER, *_stripped(settings))),
+        strip_prefixes=prefixes,
         trust_client_headers=settings.trust_client_headers,
     )
+
+
+def _stripped(settings: Settings) -> Iterator[str]:
+    """Give the names of headers to remove, besides routing headers; some twice."""
+    own = {name.lower() for name in (*settings.model_header, *settings.base_model_header)}
+    if settings.client_steering is not ClientSteering.ALL:
+        yield from (name for name in STEERING_HEADERS if name not in own)
+    if settings.client_steering is ClientSteering.NONE:
+        yield from (name for name in PRIORITY_HEADERS if name not in own)
+    yield from (name for name in settings.strip_header or () if not name.endswith("*"))

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from bbr.config import options, removed
 from bbr.config.options import Group, Option
-from bbr.exchange.policy import BodyMode, Compat, InvalidJson, OverLimit
+from bbr.exchange.policy import BodyMode, ClientSteering, Compat, InvalidJson, OverLimit
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
 from bbr.models.routing import MissingModel, UnknownModel
 from bbr.reading import uri
@@ -185,8 +185,17 @@ class Settings:
     strip_header: tuple[str, ...] | None = _answer(
         options.header_names,
         "",
-        "a client's header to remove from every request, besides the routing headers and "
-        "x-gateway-destination-endpoint; may be given several times, or with commas",
+        "a client's header to remove from every request, besides the routing headers, "
+        "x-gateway-destination-endpoint and what --client-steering covers; a * at the end stands for any rest, as in "
+        "x-llm-d-*; may be given several times, or with commas",
+    )
+    client_steering: ClientSteering = _answer(
+        options.choice(ClientSteering),
+        "none",
+        "which headers of a client's may steer endpoint pickers and the sidecars of model servers: none removes them "
+        "all; priority keeps those for priority, fairness and latency objectives (a gateway that sets them itself, by "
+        "who the client is, needs this); all (DANGEROUS) lets a client choose another model than the one that was "
+        "routed, and the addresses that a sidecar connects to. With --compat the default is all",
     )
     dynamic_metadata: str | None = _answer(
         options.metadata_namespace,
@@ -389,6 +398,7 @@ def _apply_compat(values: dict[str, Any]) -> None:
     compat = values.get("compat", Compat.NONE)
     if compat is not Compat.NONE:
         values.setdefault("unknown_model", UnknownModel.EMPTY)
+        values.setdefault("client_steering", ClientSteering.ALL)
     if compat is Compat.GIE:
         values.setdefault("assume_body_mode", BodyMode.BUFFERED)
 

@@ -107,6 +107,7 @@ class Ours(Convention):
         model_headers: the names that get the requested model.
         base_model_headers: the names that get its base model.
         strip_headers: other headers of the client's that are removed from every request.
+        strip_prefixes: how the names of further such headers begin; routing headers are not among them.
         trust_client_headers: leave the client's own routing headers in requests that name no model.
     """
 
@@ -116,6 +117,7 @@ class Ours(Convention):
         model_headers: Sequence[str] = (MODEL_HEADER,),
         base_model_headers: Sequence[str] = (BASE_MODEL_HEADER,),
         strip_headers: Iterable[str] = (DESTINATION_HEADER,),
+        strip_prefixes: Iterable[str] = (),
         trust_client_headers: bool = False,
     ) -> None:
         self._model_headers = tuple(model_headers)
@@ -129,7 +131,8 @@ class Ours(Convention):
         # it past every endpoint picker.
         self._stripped = others if trust_client_headers else (*model_headers, *base_model_headers, *self._removed)
         # CGI and its heirs read X_Gateway_Model_Name as the routing header too, so the names count in every spelling.
-        self.guarded = GuardedNames(others if trust_client_headers else (*own, *self._removed))
+        names = others if trust_client_headers else (*own, *self._removed)
+        self.guarded = GuardedNames(names, strip_prefixes, spared=(*own, MODEL_HEADER, BASE_MODEL_HEADER))
 
     def removing_also(self, names: Sequence[str]) -> "Ours":
         """See Convention."""

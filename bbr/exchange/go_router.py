@@ -57,6 +57,7 @@ class GoRouter(Convention):
         model_headers: the names that get the requested model.
         base_model_headers: the names that get its base model.
         strip_headers: headers of the client's that are removed from every request; none, as theirs.
+        strip_prefixes: how the names of further such headers begin.
     """
 
     # Their tests pin the Content-Length in this answer. It costs the early start of long bodies.
@@ -68,12 +69,13 @@ class GoRouter(Convention):
         model_headers: Sequence[str] = (MODEL_HEADER,),
         base_model_headers: Sequence[str] = (BASE_MODEL_HEADER,),
         strip_headers: Iterable[str] = (),
+        strip_prefixes: Iterable[str] = (),
     ) -> None:
         self._model_headers = tuple(model_headers)
         self._base_model_headers = tuple(base_model_headers)
         self._strip_headers = tuple(strip_headers)
         # A client's routing headers are not among them: theirs leave those in place.
-        self.guarded = GuardedNames(self._strip_headers)
+        self.guarded = GuardedNames(self._strip_headers, strip_prefixes, spared=(*model_headers, *base_model_headers))
 
     def removing_also(self, names: Sequence[str]) -> "GoRouter":
         """See Convention."""

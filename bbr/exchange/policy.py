@@ -37,6 +37,14 @@ class Compat(enum.Enum):
     IPP = "ipp"  # llm-d's inference payload processor
 
 
+class ClientSteering(enum.Enum):
+    """By which headers a client may steer what stands behind the router: endpoint pickers, the pods' sidecars."""
+
+    NONE = "none"
+    PRIORITY = "priority"  # bbr.headers.PRIORITY_HEADERS
+    ALL = "all"  # these, and bbr.headers.STEERING_HEADERS
+
+
 class InvalidJson(enum.Enum):
     """What becomes of a body that is no strict JSON. Model servers take some of it: NaN, lone surrogates, a BOM."""
 

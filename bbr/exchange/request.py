@@ -89,14 +89,15 @@ class Request:
 
         Raises:
             DecodeError: it is none.
+            Refusal: 431; too many of its fields are to be removed.
         """
         # Kept before it is read, so that a log of what fails below can still look for fields.
         self._headers = headers
         head = read_head(headers, self.replies.convention.guarded)
         # A server that reads `X_Name` as `X-Name` would obey the client. Such requests are rare, so only they get
         # answers of their own, and the shared ones stay cached.
-        if head.other_spellings:
-            self.replies = self.replies.stripping_also(head.other_spellings)
+        if head.strays:
+            self.replies = self.replies.stripping_also(head.strays)
         self._dialect = head.dialect
         return head
 
@@ -105,10 +106,11 @@ class Request:
 
         Raises:
             DecodeError: they are none.
+            Refusal: 431; too many of them are to be removed.
         """
-        others = self.replies.convention.guarded.other_spellings(trailers)
-        if others:
-            self.replies = self.replies.stripping_also(others)
+        strays = self.replies.convention.guarded.strays(trailers)
+        if strays:
+            self.replies = self.replies.stripping_also(strays)
 
     def answer_headers(self, phase: str, outcome: Outcome, *, unbuffered: bool = False) -> bytes:
         """Answer headers whose body is not read: routed if the URL names a model, else stripped.

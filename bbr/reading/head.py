@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue
 from bbr.reading.content_type import body_kind
-from bbr.reading.header_names import BEGINNING_BYTES, NO_NAMES, GuardedNames, beginning
+from bbr.reading.header_names import BEGINNING_BYTES, NO_NAMES, GuardedNames, beginning, checked
 from bbr.reading.name import BodyKind
 
 # Anthropic's Messages API and what hangs below it, behind any prefix that a gateway may rewrite away.
@@ -52,7 +52,7 @@ class Head(NamedTuple):
         content_types: the Content-Type fields.
         content_encodings: the Content-Encoding fields.
         bodyless: an upgrade or CONNECT: what follows is no body.
-        other_spellings: names of fields that are guarded ones for some servers.
+        strays: names of fields that a client may not say; see GuardedNames.
     """
 
     kind: BodyKind
@@ -63,7 +63,7 @@ class Head(NamedTuple):
     content_types: Sequence[bytes] = ()
     content_encodings: Sequence[bytes] = ()
     bodyless: bool = False
-    other_spellings: Sequence[str] = ()
+    strays: Sequence[str] = ()
 
 
 def read_head(headers: HeaderMap, guarded: GuardedNames = NO_NAMES) -> Head:
@@ -75,6 +75,7 @@ def read_head(headers: HeaderMap, guarded: GuardedNames = NO_NAMES) -> Head:
 
     Raises:
         DecodeError: a field that matters is no HeaderValue.
+        Refusal: 431; it has too many strays.
     """
     length = 0
     path = method = b""
@@ -104,10 +105,12 @@ def read_head(headers: HeaderMap, guarded: GuardedNames = NO_NAMES) -> Head:
             bodyless = bodyless or value == b"CONNECT"
         elif key == "upgrade":
             bodyless = True
-        elif guarded.is_other_spelling(key):
+        elif guarded.is_stray(key):
             others[key] = None
+    # Only an operator's prefixes cost a second look.
+    strays = guarded.strays(headers) if guarded.prefixes else checked(tuple(others)) if others else ()
     kind = BodyKind.OTHER if bodyless else _kind(content_types)
-    return Head(kind, length, dialect, path, method, content_types, encodings, bodyless, tuple(others))
+    return Head(kind, length, dialect, path, method, content_types, encodings, bodyless, strays)
 
 
 @lru_cache(16)

@@ -3,13 +3,14 @@
 Pure. CGI and what came of it (WSGI, PHP, Rack, FastCGI) hand header fields on as variables in which letter case is gone
 and `-` is `_`: HTTP_X_GATEWAY_MODEL_NAME. Some make `_` of any other character that is no letter or digit. So
 `X_Gateway.Model-Name` is the same name there. A gateway can't be told patterns, only names: so the names that a request
-has are compared.
+has are compared. The same goes for prefixes of names.
 """
 
 from collections.abc import Iterable
 from itertools import product
 from typing import Final
 
+from bbr import refusal
 from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue
 
 # How the encoding of a field begins: its key, field 1 of HeaderValue, the key's length, and three of its characters.
@@ -21,42 +22,73 @@ _CHARACTERS: Final = 3
 _SEPARATORS: Final = "!#$%&'*+-.^_`|~"
 _FOLD: Final = str.maketrans(dict.fromkeys(_SEPARATORS, "_"))
 
+# Envoy answers 500 to an answer that removes more names than a request may have fields, 100 by default. About 30 are
+# always removed.
+MAX_STRAYS: Final = 50
+
 
 def beginning(key: str) -> bytes:
     """Return how the encoding of a field with a name begins."""
     return HeaderValue(key=key).SerializeToString()[:BEGINNING_BYTES]
 
 
+def fold(name: str) -> str:
+    """Return the spelling that all names have in common which some server takes for this one."""
+    return name.lower().translate(_FOLD)
+
+
 class GuardedNames:
-    """Names that a client may not say.
+    """Names that a client may not say. Those that a request has beside the names themselves are its strays.
 
     Args:
         names: in any letter case.
+        prefixes: what begins like one of these is a stray.
+        spared: names that no prefix covers.
 
     Attributes:
         beginnings: how the encodings of fields begin that could have one of these names, in whatever spelling.
+        prefixes: folded.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], prefixes: Iterable[str] = (), spared: Iterable[str] = ()) -> None:
         self._names = frozenset(name.lower() for name in names)
-        self._folded = frozenset(name.translate(_FOLD) for name in self._names)
+        self._folded = frozenset(map(fold, self._names))
+        self._spared = frozenset(map(fold, spared))
+        self.prefixes = tuple(map(fold, prefixes))
         self.beginnings = frozenset(beginning(spelling) for name in self._names for spelling in _spellings(name))
 
-    def is_other_spelling(self, key: str) -> bool:
-        """Tell whether a field's name is one of the names for some servers only."""
+    def is_stray(self, key: str) -> bool:
+        """Tell whether a field's name is one of the names for some servers only, or has one of the prefixes."""
         key = key.lower()
-        return key not in self._names and key.translate(_FOLD) in self._folded
+        if key in self._names:
+            return False
+        folded = key.translate(_FOLD)
+        return folded in self._folded or (folded.startswith(self.prefixes) and folded not in self._spared)
 
-    def other_spellings(self, headers: HeaderMap) -> tuple[str, ...]:
-        """Return the names of fields that are one of the guarded names for some servers only.
+    def strays(self, headers: HeaderMap) -> tuple[str, ...]:
+        """Return the names of a section's strays, each once.
 
         Raises:
             DecodeError: a field is no HeaderValue.
+            Refusal: 431; they are too many to be removed.
         """
-        keys = (
-            HeaderValue.FromString(field).key for field in headers.headers if field[:BEGINNING_BYTES] in self.beginnings
-        )
-        return tuple(dict.fromkeys(key for key in keys if self.is_other_spelling(key)))
+        fields = headers.headers
+        # Most requests have nothing that begins like a guarded name. Of a prefix not even the length is known, so with
+        # one all fields are decoded.
+        suspects = fields if self.prefixes else [each for each in fields if each[:BEGINNING_BYTES] in self.beginnings]
+        keys = (HeaderValue.FromString(field).key for field in suspects)
+        return checked(tuple(dict.fromkeys(key for key in keys if self.is_stray(key))))
+
+
+def checked(strays: tuple[str, ...]) -> tuple[str, ...]:
+    """Return strays as they are.
+
+    Raises:
+        Refusal: 431; they are too many to be removed.
+    """
+    if len(strays) > MAX_STRAYS:
+        raise refusal.headers_stray(MAX_STRAYS)
+    return strays
 
 
 def _spellings(name: str) -> Iterable[str]:

@@ -192,7 +192,7 @@ def mirror(file: Path) -> Path:
 
 
 def test_unit_tests_mirror_the_modules():
-    modules = {mirror(file) for file in FILES if file.name not in ("__init__.py", "__main__.py", "headers.py")}
+    modules = {mirror(file) for file in FILES if file.name not in ("__init__.py", "__main__.py")}
     found = {path.relative_to(ROOT) for path in (ROOT / "tests" / "unit").rglob("test_*.py")}
     # These two test what is no module of its own: the generated codec, and the rules of this file.
     extra = {Path("tests/unit/pb/test_wire.py"), Path("tests/unit/test_imports.py")}

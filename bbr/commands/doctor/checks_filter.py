@@ -10,7 +10,7 @@ from typing import Final
 from bbr.commands.doctor.finding import Finding, finding
 from bbr.commands.doctor.gateway import ROUTING_HEADERS, Filter, Gateway, Manager, Route
 from bbr.commands.doctor.node import Node
-from bbr.headers import DESTINATION_HEADER
+from bbr.headers import DESTINATION_HEADER, PRIORITY_HEADERS, STEERING_HEADERS, listed
 
 DUPLEX: Final = "FULL_DUPLEX_STREAMED"
 BUFFERING: Final = ("BUFFERED", "BUFFERED_PARTIAL")
@@ -87,7 +87,8 @@ def _answers(manager: Manager, router: Filter) -> Iterator[Finding]:
 
 
 def _mutations(manager: Manager, rules: Node) -> Iterator[Finding]:
-    refused = [name for name in (*ROUTING_HEADERS, DESTINATION_HEADER) if _refuses(rules, name)]
+    names = (*ROUTING_HEADERS, DESTINATION_HEADER, *STEERING_HEADERS, *PRIORITY_HEADERS)
+    refused = [name for name in names if _refuses(rules, name)]
     if not refused:
         return
     keys = ("disallow_all", "disallow_expression", "allow_expression", "disallow_is_error")
@@ -96,9 +97,10 @@ def _mutations(manager: Manager, rules: Node) -> Iterator[Finding]:
     yield finding(
         "mutation-disallowed",
         manager.label,
-        f"The mutation rules forbid the router to touch {', '.join(refused)}: what comes of a request is {result}.",
+        f"The mutation rules forbid the router to touch {', '.join(listed(refused))}: what comes of a request is "
+        f"{result}.",
         [each.evidence() for each in found],
-        "mutation_rules: {allow_expression: {regex: 'x-gateway-.*'}}   # and no disallow_expression that matches these",
+        "mutation_rules: {}   # or an allow_expression that matches these, and no disallow_expression that does",
     )
 
 

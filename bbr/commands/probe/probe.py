@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from bbr.commands.probe.client import Call, CallEndedError, Client
 from bbr.commands.probe.wire import Address, Deadline, Handshake, ProbeError, Tls, Wire, plain
+from bbr.headers import listed
 from bbr.pb.ext_proc_pb2 import (
     CommonResponse,
     HeaderMap,
@@ -341,7 +342,7 @@ def _exchange_rows(exchange: Exchange) -> list[tuple[str, str]]:
         body = plain(immediate.body.decode("utf-8", "replace"))
         return [("answered", f"{immediate.status.code}{details}"), ("with", body)]
     rows = [("sets", f"{plain(name)}: {plain(value.decode('utf-8', 'replace'))}") for name, value in exchange.sets]
-    rows += [("removes", plain(name)) for name in exchange.removes]
+    rows += [("removes", plain(name)) for name in listed(exchange.removes)]
     rows.append(("route cache", "cleared" if exchange.clears else "not cleared"))
     came = "intact" if exchange.intact else "CHANGED"
     rows.append(("body", f"{len(exchange.returned)} of {len(exchange.sent)} bytes came back, {came}"))

@@ -8,7 +8,8 @@ import bbr.commands.explain
 from bbr import cli
 from bbr.commands.explain import SampleRequest, explain
 from bbr.config.settings import Settings
-from bbr.exchange.policy import BodyMode, Compat, InvalidJson
+from bbr.exchange.policy import BodyMode, ClientSteering, Compat, InvalidJson
+from bbr.headers import DESTINATION_HEADER, PRIORITY_HEADERS, STEERING_HEADERS
 from bbr.models.routing import MissingModel, UnknownModel
 from bbr.sources.objects import SourceError
 from bench.harness.background import Background
@@ -18,6 +19,7 @@ from tests.support.commands import failure
 JSON = ("content-type", "application/json")
 STRIPPED = (
     "  remove  X-Gateway-Model-Name\n  remove  X-Gateway-Base-Model-Name\n  remove  x-gateway-destination-endpoint\n"
+    "  remove  24 headers that steer pickers and sidecars\n"
 )
 
 
@@ -43,6 +45,7 @@ def test_a_routed_request(models, mode):
         "  set     X-Gateway-Model-Name: sql\n"
         "  set     X-Gateway-Base-Model-Name: qwen\n"
         "  remove  x-gateway-destination-endpoint\n"
+        "  remove  24 headers that steer pickers and sidecars\n"
     )
 
 
@@ -83,11 +86,14 @@ def test_a_request_by_a_rule_of_the_settings(models):
         "  set     X-Gateway-Model-Name: x\n"
         "  set     X-Gateway-Base-Model-Name: \n"
         "  remove  x-gateway-destination-endpoint\n"
+        "  remove  24 headers that steer pickers and sidecars\n"
     )
 
 
 def test_the_answers_of_a_go_router(models):
-    settings = Settings(models=models, compat=Compat.GIE, unknown_model=UnknownModel.EMPTY)
+    settings = Settings(
+        models=models, compat=Compat.GIE, client_steering=ClientSteering.ALL, unknown_model=UnknownModel.EMPTY
+    )
     text = explain(settings, chat(b'{"model": 1}'))
     assert text.splitlines()[1:] == [
         "  set     X-Gateway-Model-Name: 1",
@@ -114,7 +120,7 @@ def test_as_json(models):
         "rule": "it is an adapter",
         "declared_by": {"kind": "file", "namespace": "", "name": str(models), "line": 1},
         "set_headers": {"X-Gateway-Model-Name": "sql", "X-Gateway-Base-Model-Name": "qwen"},
-        "removed_headers": ["x-gateway-destination-endpoint"],
+        "removed_headers": [DESTINATION_HEADER, *STEERING_HEADERS, *PRIORITY_HEADERS],
         "answer": None,
     }
 

@@ -1,10 +1,12 @@
 import pytest
 
 from bbr.config import policies
+from bbr.config import settings as config
 from bbr.config.settings import Settings
 from bbr.exchange.convention import Ours
 from bbr.exchange.go_router import GoRouter
-from bbr.exchange.policy import Compat
+from bbr.exchange.policy import ClientSteering, Compat
+from bbr.headers import DESTINATION_HEADER, PRIORITY_HEADERS, STEERING_HEADERS
 from bbr.models.routing import MissingModel, Rules, UnknownModel
 from bbr.reading.paths import PathPattern
 from bench.harness.messages import parse, set_headers
@@ -34,10 +36,58 @@ def test_the_list_of_the_settings():
 
 @pytest.mark.parametrize("compat", Compat)
 def test_whose_answers(compat):
-    settings = Settings(compat=compat, strip_header=("x-tenant",), model_header=("X-M",), base_model_header=())
+    settings = Settings(
+        compat=compat,
+        client_steering=ClientSteering.ALL,
+        strip_header=("x-tenant",),
+        model_header=("X-M",),
+        base_model_header=(),
+    )
     policy = policies.policy(settings)
     assert type(policy.replies.convention) is (Ours if compat is Compat.NONE else GoRouter)
     mutation = parse(policy.replies.route(("m", "b", None))).request_headers.response.header_mutation
     assert set_headers(mutation) == {"X-M": b"m"}
     ours = ["X-Gateway-Model-Name", "X-Gateway-Base-Model-Name", "x-gateway-destination-endpoint"]
     assert list(mutation.remove_headers) == [*(ours if compat is Compat.NONE else []), "x-tenant"]
+
+
+STEERING = {
+    ClientSteering.NONE: [*STEERING_HEADERS, *PRIORITY_HEADERS],
+    ClientSteering.PRIORITY: [*STEERING_HEADERS],
+    ClientSteering.ALL: [],
+}
+
+
+def removed(**settings):
+    replies = policies.policy(Settings(**settings)).replies
+    routed, stripped = parse(replies.route(("m", "b", None))), parse(replies.stripped(""))
+    return [list(each.request_headers.response.header_mutation.remove_headers) for each in (routed, stripped)]
+
+
+@pytest.mark.parametrize("level", ClientSteering)
+def test_what_a_client_may_steer_by(level):
+    routed, stripped = removed(client_steering=level)
+    assert routed == [DESTINATION_HEADER, *STEERING[level]]
+    assert stripped == ["X-Gateway-Model-Name", "X-Gateway-Base-Model-Name", *routed]
+    assert removed(client_steering=level, trust_client_headers=True)[1] == routed
+    assert removed(client_steering=level, compat=Compat.GIE) == [STEERING[level]] * 2
+
+
+def test_by_default_a_client_steers_nothing_but_with_compat():
+    assert removed() == removed(client_steering=ClientSteering.NONE)
+    assert config.load({"compat": "ipp"}, {}).client_steering is ClientSteering.ALL
+    assert config.load({"compat": "ipp", "client_steering": "none"}, {}).client_steering is ClientSteering.NONE
+
+
+def test_a_header_that_the_router_sets_is_not_removed():
+    routed, stripped = removed(model_header=("X-Gateway-Model-Name", "X-LLM-D-Model-Name-Rewrite"))
+    assert "x-llm-d-model-name-rewrite" not in [name.lower() for name in routed]
+    assert [name.lower() for name in stripped].count("x-llm-d-model-name-rewrite") == 1
+
+
+@pytest.mark.parametrize("compat", [Compat.NONE, Compat.GIE])
+def test_a_prefix_is_not_removed_by_its_name(compat):
+    settings = Settings(compat=compat, strip_header=("x-llm-d-*", "x-tenant"))
+    convention = policies.policy(settings).replies.convention
+    assert convention.guarded.prefixes == ("x_llm_d_",)
+    assert removed(compat=compat, strip_header=("x-llm-d-*", "x-tenant"))[0][-1] == "x-tenant"

@@ -6,7 +6,7 @@ import pytest
 from bbr.config import removed
 from bbr.config import settings as config
 from bbr.config.settings import ConfigError, Settings
-from bbr.exchange.policy import BodyMode, Compat, InvalidJson, OverLimit
+from bbr.exchange.policy import BodyMode, ClientSteering, Compat, InvalidJson, OverLimit
 from bbr.models.routing import MissingModel, UnknownModel
 from bbr.reading.paths import PathPattern
 from bbr.reading.uri import parse_templates
@@ -86,6 +86,7 @@ def test_defaults():
         "model_header": ("X-Gateway-Model-Name",),
         "base_model_header": ("X-Gateway-Base-Model-Name",),
         "strip_header": None,
+        "client_steering": ClientSteering.NONE,
         "trust_client_headers": False,
         "dynamic_metadata": None,
         "busy_poll": 0.0,
@@ -202,7 +203,9 @@ USABLE = {
         "X-Tenant": ("x-tenant",),
         "x-tenant,x-user": ("x-tenant", "x-user"),
         "x-tenant, x-user": ("x-tenant", "x-user"),
+        "X-Llm-D-*,x-user": ("x-llm-d-*", "x-user"),
     },
+    "client_steering": {level.value: level for level in ClientSteering},
     "trust_client_headers": {"true": True, "false": False},
     "dynamic_metadata": {"bbr": "bbr", "com.example.bbr_2-x": "com.example.bbr_2-x"},
     "busy_poll": {"0": 0.0, "0.0005": 0.0005, "1": 1.0},
@@ -304,7 +307,13 @@ UNUSABLE = {
             ("", "x y", "x-a,", ",", "x:y", ":path", "é", "x\n"),
             NOT_A_HEADER,
         ),
+        **dict.fromkeys(
+            ("*", "x-*-y", "x-**", "*x"), "has a * that is not at the end of a name, where it stands for any rest"
+        ),
+        "x-a,é*": NOT_A_HEADER,
         "Host": "names host, without which a request is another one",
+        "ho*": "covers host, without which a request is another one",
+        "content_*": "covers content-length, without which a request is another one",
         "x-a,Content-Length": "names content-length, without which a request is another one",
         "X-Gateway-Model-Name": "names x-gateway-model-name, a routing header, which has rules of its own",
     },
@@ -315,6 +324,7 @@ UNUSABLE = {
     "busy_poll": {"": NOT_SECONDS, "-1": NOT_SECONDS, "1.000001": "is more than 1 second"},
     "tracing": dict.fromkeys(("", "otlp"), "is neither true nor false"),
     "drain_delay_seconds": {"-1": NOT_SECONDS},
+    "client_steering": dict.fromkeys(("", "some", "NONE"), "is not one of none, priority, all"),
     "compat": dict.fromkeys(("", "go", "GIE"), "is not one of none, gie, ipp"),
     "drain_seconds": dict.fromkeys(
         ("", "-1", "1e3", "nan", "inf", "5s", ".5", "1.", "1000000", "0.0000001"), NOT_SECONDS

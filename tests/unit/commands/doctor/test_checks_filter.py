@@ -53,7 +53,8 @@ NONE_SENT = {"response_header_mode": "SKIP", "request_body_mode": "NONE"}
         ("", filter_with(mutation_rules={})),
         ("", filter_with(mutation_rules={"allow_expression": {"regex": "x-other"}})),
         ("", filter_with(mutation_rules={"disallow_expression": {"regex": "x-gateway"}})),  # RE2 matches the whole name
-        ("", filter_with(mutation_rules={"disallow_all": True, "allow_expression": X})),
+        ("", filter_with(mutation_rules={"disallow_all": True, "allow_expression": {"regex": "x-.*|epp-.*|test-.*"}})),
+        ("mutation-disallowed", filter_with(mutation_rules={"disallow_all": True, "allow_expression": X})),
         ("", filter_with(mutation_rules={"disallow_expression": {"regex": r"\C("}})),  # no expression of Python's
         ("mutation-disallowed", filter_with(mutation_rules={"disallow_all": True})),
         ("mutation-disallowed", filter_with(mutation_rules={"disallow_expression": X, "allow_expression": X})),
@@ -124,6 +125,8 @@ def test_a_gateway_without_a_router_has_no_filter_to_look_at():
 def test_the_sentence_names_what_is_forbidden_and_what_comes_of_it():
     (kept,) = found(filter_with(mutation_rules={"disallow_all": True})).values()
     assert "x-gateway-base-model-name, x-gateway-model-name, x-gateway-destination-endpoint" in kept.sentence
+    assert "and" not in kept.sentence.partition("touch")[0]
+    assert "headers that steer pickers and sidecars: what comes" in kept.sentence
     assert "the route that it had before" in kept.sentence
     (failed,) = found(filter_with(mutation_rules={"disallow_all": True, "disallow_is_error": True})).values()
     assert "a 500" in failed.sentence
