@@ -21,7 +21,7 @@ COVERING := tests/unit tests/conformance tests/parity $(PROCESSES)
 QUICK_SUITES := tests/unit tests/conformance tests/property
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image image-test screenshots accuracy spoofing differential bench bench-guard bench-parts soak exchanges rolling hostile abuse mutants dashboard histories helm manifests validate test cover quick check format protos reference lock clean
+.PHONY: help setup demo image image-test screenshots accuracy spoofing differential bench bench-guard bench-parts soak exchanges rolling hostile abuse mutants dashboard histories go-parity helm manifests validate test cover quick check format protos reference lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -130,6 +130,7 @@ check: $(READY)  ## lint, types, import rules, generated code and lock files up 
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python -m deploy.dashboards.build --check
 	$(BIN)/python -m docs.reference.build --check
+	$(BIN)/python -m tests.conformance.go.differences --check
 	$(BIN)/python -m pytest --quiet --no-header tests/unit/test_imports.py tests/bench/test_imports.py
 
 format: $(READY)  ## format the code and apply the linter's safe fixes
@@ -139,8 +140,15 @@ format: $(READY)  ## format the code and apply the linter's safe fixes
 protos: $(READY)  ## regenerate bbr/pb from protos/
 	$(BIN)/python protos/generate.py
 
-reference: $(READY)  ## write docs/reference/flags.md anew from the declared options
+reference: $(READY)  ## write docs/reference anew: flags.md from the declared options, the Go routers' differences from their list
 	$(BIN)/python -m docs.reference.build
+	$(BIN)/python -m tests.conformance.go.differences
+
+go-parity: $(READY)  ## build both Go routers (needs Go; a few minutes), ask them and ours the same, and compare (RECORD=1: write down)
+	@$(BIN)/python -m bench.harness.go_router build
+	@$(BIN)/python -m bench.harness.go_router build --ipp
+	$(if $(RECORD),@$(BIN)/python -m tests.conformance.go.replay record)
+	$(BIN)/python -m pytest --quiet tests/conformance/go/test_corpus.py
 
 lock: $(READY)  ## resolve the dependencies anew into requirements*.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \

@@ -39,7 +39,8 @@ def read_model(body: bytes, max_model_bytes: int) -> str | None:
     if value is json_body.ABSENT:
         return None
     try:
-        if type(value) in (dict, list):  # its keys are orjson's, which may be other ones than the body has
+        # Keys are orjson's, which may be other ones than the body has; and its integers have no -0, as Go's numbers do.
+        if type(value) in (dict, list) or (type(value) is int and not value):
             return text_at(body, json_body.model_value_offset(body), max_model_bytes)
         return header_text(value, max_model_bytes)
     except Refusal as refused:

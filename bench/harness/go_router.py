@@ -1,11 +1,13 @@
-"""The Go body-based router beside ours.
+"""The Go routers beside ours: the body-based router of GIE, and llm-d's inference payload processor (IPP).
 
-    python -m bench.harness.go_router build
+    python -m bench.harness.go_router build [--ipp]
     python -m bench.harness.go_router -- COMMAND...
 
-`build` gets cmd/bbr of kubernetes-sigs/gateway-api-inference-extension from the Go module proxy, checks it against the
-checksum database as Go does, and compiles it into .cache/go-router (it needs Go, 1.25 or later, and a few minutes).
-Then COMMAND, a benchmark such as `python -m bench.published.direct`, is run with two processes of it as peers
+`build` gets cmd/bbr of kubernetes-sigs/gateway-api-inference-extension (with --ipp: cmd of llm-d's
+llm-d-inference-payload-processor) from the Go module proxy, checks it against the checksum database as Go does, and
+compiles it into .cache/go-router (it needs Go, 1.25 or later, and a few minutes).
+
+COMMAND, a benchmark such as `python -m bench.published.direct`, is run with two processes of it as peers
 (bench.harness.peer): one process serves one body mode, so one has --streaming and one has not.
 
 How they run, so that whoever doubts the comparison can judge it:
@@ -28,25 +30,58 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import grpc
 
 from bbr.exchange.policy import BodyMode
 from bench.harness import machine, messages, workload
 from bench.harness.background import Background
-from bench.harness.fake_kubernetes import CONFIG_MAPS, FakeKubernetes
+from bench.harness.fake_kubernetes import BBR, CONFIG_MAPS, FakeKubernetes
 from bench.harness.figures import COMMAND_VARIABLE
 from bench.harness.peer import Peer
 from bench.harness.ports import free_ports
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-MODULE: Final = "sigs.k8s.io/gateway-api-inference-extension"
-VERSION: Final = "v1.5.0"
+
+
+class Program(NamedTuple):
+    """A Go router.
+
+    Attributes:
+        module: as the Go module proxy has it.
+        version: of the module.
+        package: of its command, in the module.
+        streams_only: whether it has full duplex alone, and so no --streaming.
+    """
+
+    module: str
+    version: str
+    package: str
+    streams_only: bool = False
+
+    @property
+    def binary(self) -> Path:
+        """Where the built program is, or would be."""
+        return ROOT / ".cache" / "go-router" / self.version / ("ipp" if self.streams_only else "bbr")
+
+    @property
+    def built(self) -> bool:
+        """Whether the program has been built."""
+        return self.binary.is_file()
+
+
+GIE: Final = Program("sigs.k8s.io/gateway-api-inference-extension", "v1.5.0", "./cmd/bbr")
+IPP: Final = Program("github.com/llm-d/llm-d-inference-payload-processor", "v0.1.0", "./cmd", streams_only=True)
+VERSION: Final = GIE.version
 NAME: Final = f"Go {VERSION}"
+
+
+TABLE: Final = {"baseModel": workload.MODEL}
 
 _START_SECONDS: Final = 30.0
 _END_SECONDS: Final = 10.0
@@ -75,18 +110,13 @@ class GoRouterError(Exception):
     """The Go router can't be had or does not start; the message says why."""
 
 
-def binary(version: str = VERSION) -> Path:
-    """Return where the built program is, or would be."""
-    return ROOT / ".cache" / "go-router" / version / "bbr"
-
-
 def built(version: str = VERSION) -> bool:
-    """Return whether the program has been built."""
-    return binary(version).is_file()
+    """Return whether GIE's router has been built."""
+    return GIE._replace(version=version).built
 
 
-def build(version: str = VERSION) -> Path:
-    """Get and compile the program.
+def build(program: Program = GIE) -> Path:
+    """Get and compile a program.
 
     Raises:
         GoRouterError: there is no Go, or it failed; with what it said.
@@ -94,11 +124,11 @@ def build(version: str = VERSION) -> Path:
     if shutil.which("go") is None:
         raise GoRouterError("the Go router is built by Go, which is not installed here")
     with tempfile.TemporaryDirectory() as scratch:
-        told = _go(["mod", "download", "-json", f"{MODULE}@{version}"], Path(scratch))
+        told = _go(["mod", "download", "-json", f"{program.module}@{program.version}"], Path(scratch))
     folder = Path(json.loads(told)["Dir"])
     # By name, not `go install`: that asks the proxy for all versions first, which not every proxy tells.
-    _go(["build", "-o", str(binary(version)), "./cmd/bbr"], folder)
-    return binary(version)
+    _go(["build", "-o", str(program.binary), program.package], folder)
+    return program.binary
 
 
 def _go(words: Sequence[str], folder: Path) -> str:
@@ -115,22 +145,23 @@ def _go(words: Sequence[str], folder: Path) -> str:
     return done.stdout
 
 
-def flags(ports: Sequence[int], *, streaming: bool, verbosity: int) -> list[str]:
+def flags(ports: Sequence[int], *, streaming: bool, verbosity: int, program: Program = GIE) -> list[str]:
     """Return the program's arguments: ports for ext_proc, health and metrics, and how it runs."""
     names = ("grpc-port", "grpc-health-port", "metrics-port")
     found = [f"--{name}={port}" for name, port in zip(names, ports, strict=True)]
     off = ("secure-serving", "metrics-endpoint-auth", "enable-pprof", "tracing")
-    return [*found, f"--streaming={str(streaming).lower()}", *(f"--{name}=false" for name in off), f"--v={verbosity}"]
+    found += [] if program.streams_only else [f"--streaming={str(streaming).lower()}"]
+    return [*found, *(f"--{name}=false" for name in off), f"--v={verbosity}"]
 
 
 @contextmanager
-def api_server() -> Iterator[Path]:
-    """Run an API server with the table as one ConfigMap; give a kube config for it."""
+def api_server(data: Mapping[str, str] = TABLE, label: str = BBR) -> Iterator[Path]:
+    """Run an API server with the table as one ConfigMap, with a label; give a kube config for it."""
     with tempfile.TemporaryDirectory() as scratch, Background() as background:
         server = FakeKubernetes()
         server.documents = dict(_DISCOVERY)
         background.run(server.start())
-        server.put("bbr-benchmark", data={"baseModel": workload.MODEL}, kind="ConfigMap", apiVersion="v1")
+        server.put("bbr-benchmark", data=dict(data), labels=[label], kind="ConfigMap", apiVersion="v1")
         (table,) = server.objects()
         version = {"resourceVersion": str(server.version)}
         server.documents[CONFIG_MAPS] = {
@@ -148,33 +179,55 @@ def api_server() -> Iterator[Path]:
 
 @contextmanager
 def process(kube_config: Path, *, streaming: bool = True, version: str = VERSION, verbosity: int = 0) -> Iterator[Peer]:
-    """Run one process until it answers an exchange rightly.
+    """Run one process of GIE's router, on the servers' processor, until it answers an exchange rightly.
 
     Raises:
         GoRouterError: it ended, or did not answer so in 30 s.
     """
+    program = GIE._replace(version=version)
+    prefix = ("taskset", "-c", str(machine.SERVER_CPU))
+    ready = partial(answers, streaming=streaming)
+    with started(program, kube_config, ready, streaming=streaming, verbosity=verbosity, prefix=prefix) as (pid, ports):
+        yield Peer(f"Go {version}", ports[0], pid)
+
+
+@contextmanager
+def started(
+    program: Program,
+    kube_config: Path,
+    ready: Callable[[int], bool],
+    *,
+    streaming: bool = True,
+    verbosity: int = 0,
+    prefix: Sequence[str] = (),
+) -> Iterator[tuple[int, list[int]]]:
+    """Run a program until `ready` says so of its port; give its process and its ports: ext_proc, health, metrics.
+
+    Raises:
+        GoRouterError: it ended, or was not ready in 30 s.
+    """
     ports = free_ports(3)
-    command = ["taskset", "-c", str(machine.SERVER_CPU), str(binary(version))]
-    command += flags(ports, streaming=streaming, verbosity=verbosity)
+    command = [*prefix, str(program.binary)]
+    command += flags(ports, streaming=streaming, verbosity=verbosity, program=program)
     environment = _ENVIRONMENT | {"KUBECONFIG": str(kube_config)}
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as started:
+    ) as running:
         try:
             deadline = time.monotonic() + _START_SECONDS
-            while not answers(ports[0], streaming=streaming):
-                if started.poll() is not None:
-                    raise GoRouterError(f"the Go router has ended with status {started.returncode}")
+            while not ready(ports[0]):
+                if running.poll() is not None:
+                    raise GoRouterError(f"the Go router has ended with status {running.returncode}")
                 if time.monotonic() > deadline:
                     raise GoRouterError(f"the Go router sets no model's headers after {_START_SECONDS:g} s")
                 time.sleep(0.1)
-            yield Peer(f"Go {version}", ports[0], started.pid)
+            yield running.pid, ports
         finally:
-            started.terminate()
+            running.terminate()
             try:
-                started.wait(_END_SECONDS)
+                running.wait(_END_SECONDS)
             except subprocess.TimeoutExpired:
-                started.kill()
+                running.kill()
 
 
 def answers(port: int, *, streaming: bool) -> bool:
@@ -227,13 +280,14 @@ def main(words: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--ipp", action="store_true", help="build llm-d's payload processor")
     parser.add_argument("--version", default=VERSION, help=f"of the Go router ({VERSION})")
     parser.add_argument("--verbosity", type=int, default=0, help="its --v (0; its chart gives 3)")
     parser.add_argument("command", nargs="+", metavar="build | -- COMMAND", help="what to do")
     given = parser.parse_args(words)
     try:
         if given.command == ["build"]:
-            print(build(given.version))
+            print(build(IPP if given.ipp else GIE._replace(version=given.version)))
             return 0
         with running(given.version, given.verbosity) as peers:
             options = [f"--version={given.version}"] if given.version != VERSION else []

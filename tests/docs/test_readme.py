@@ -10,6 +10,7 @@ from bbr.config import go_flags as dropin
 from bbr.config import settings as config
 from bbr.reading import json_body
 from docs.reference import build
+from tests.conformance.go import differences
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -70,6 +71,10 @@ def test_the_go_routers_flags_are_what_is_made_of_them() -> None:
             assert line.arguments == ["serve", f"--{name}=1"]
             assert name.replace("-", "_") in config.OPTIONS
     assert rows.keys() >= THEIR_FLAGS
+
+
+def test_the_differences_from_the_go_routers_are_those_of_the_test() -> None:
+    assert differences.page() == differences.PAGE.read_text("utf-8")
 
 
 # Those of both, and controller-runtime's own.

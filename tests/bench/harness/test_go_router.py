@@ -48,6 +48,32 @@ def test_how_it_is_started():
     assert {"--secure-serving=false", "--tracing=false", "--v=3"} <= set(found)
 
 
+def test_the_payload_processor_streams_only():
+    found = go_router.flags([1, 2, 3], streaming=True, verbosity=0, program=go_router.IPP)
+    assert not [word for word in found if "streaming" in word]
+    assert {"--grpc-port=1", "--metrics-endpoint-auth=false"} <= set(found)
+
+
+def test_each_program_and_version_has_a_place_of_its_own():
+    programs = (go_router.GIE, go_router.IPP, go_router.GIE._replace(version=go_router.IPP.version))
+    assert len({program.binary for program in programs}) == 3
+
+
+def test_a_program_that_ends_is_told_of(monkeypatch, tmp_path):
+    monkeypatch.setattr(go_router, "ROOT", tmp_path)
+    program = go_router.IPP
+    assert not program.built
+    program.binary.parent.mkdir(parents=True)
+    program.binary.write_text("#!/bin/sh\nexit 3\n", "utf-8")
+    program.binary.chmod(0o755)
+    assert program.built
+    with (
+        pytest.raises(go_router.GoRouterError, match="ended with status 3"),
+        go_router.started(program, tmp_path, lambda port: False),
+    ):
+        pass
+
+
 def test_peers_are_given_as_arguments():
     assert go_router.arguments([Peer("Go", 1, 2)]) == ["--peer=127.0.0.1:1", "--peer-pid=2", "--peer-name=Go"]
 

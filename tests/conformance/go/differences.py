@@ -1,0 +1,402 @@
+"""Where ours with --compat answers otherwise than the Go routers: the only list of it, for tests and for the docs.
+
+    python -m tests.conformance.go.differences [--check]
+
+writes the list into docs/reference/go-router.md; with --check, says whether it is there as it should be. test_corpus.py
+fails for each conversation that differs and is not listed, and for each that is listed and does not differ.
+"""
+
+import argparse
+import fnmatch
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.conformance.go import replay
+
+PAGE: Final = Path(__file__).resolve().parents[3] / "docs/reference/go-router.md"
+BEGIN: Final = "<!-- differences: made by `make reference` -->\n"
+END: Final = "<!-- end of differences -->\n"
+
+ALL: Final = tuple(target.name for target in replay.TARGETS)
+GIE_STREAMING, GIE, IPP = ALL
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One difference.
+
+    Attributes:
+        what: the requests or events.
+        theirs: what the Go routers do.
+        ours: what ours does.
+        why: our reason.
+        outcomes: what becomes of the requests, theirs and ours (see `outcome`).
+        names: patterns of the conversations' names.
+        targets: the ways of running in which it shows.
+    """
+
+    what: str
+    theirs: str
+    ours: str
+    why: str
+    outcomes: tuple[set[str], set[str]]
+    names: tuple[str, ...]
+    targets: tuple[str, ...] = ALL
+
+    def covers(self, target: str, name: str) -> bool:
+        """Tell whether a conversation shows it."""
+        return target in self.targets and any(fnmatch.fnmatchcase(name, each) for each in self.names)
+
+
+ROUTED, PASSED, LOST = "routed", "passed", "lost"
+REFUSED = "refused 400"
+
+DIFFERENCES: Final = (
+    Difference(
+        "a body that is not JSON",
+        "400 with the words of Go's `encoding/json`",
+        "400 with the same beginning, our words, and the byte",
+        "the words are another parser's",
+        ({REFUSED}, {REFUSED}),
+        (
+            *(
+                f"*, broken: {name}"
+                for name in (
+                    "blanks alone",
+                    "cut off*",
+                    "a comma at the end",
+                    "single quotes",
+                    "no quotes",
+                    "NaN",
+                    "infinity",
+                    "a comment",
+                    "a byte order mark",
+                    "bytes behind",
+                    "two documents",
+                    "two lines",
+                    "a zero before",
+                    "a plus sign",
+                    "a point before",
+                    "a point behind",
+                    "an unknown escape",
+                    "an escape that is cut",
+                    "a control character*",
+                    "UTF-16",
+                    "NUL",
+                    "a word",
+                    "10,001 levels",
+                    "100,000 brackets",
+                )
+            ),
+            "*, model of another type: a number beyond a double",
+            "*, events: two ends, broken",
+            "*, events: more behind an error",
+            "*, mode untold: a broken body",
+            "buffered, events: half a body, and the end",
+            "streamed, pieces: a fault behind a megabyte",
+        ),
+    ),
+    Difference(
+        "`model` twice, or a key that is `model` in other letters",
+        "routed by the last `model`; other letters are not read",
+        "400",
+        "a server that reads another one answers with a model that was not routed",
+        ({ROUTED, PASSED}, {REFUSED}),
+        (
+            *(
+                f"*, twice: {name}"
+                for name in (
+                    "two models",
+                    "two equal models",
+                    "the second escaped",
+                    "the second null",
+                    "the first no string",
+                )
+            ),
+            "*, body: a key in other letters",
+            "*, body: a key in capitals, beside model",
+            "streamed, pieces: two models a megabyte apart",
+        ),
+    ),
+    Difference(
+        "a control character of ASCII in the model's name",
+        "routed; it stands in the header",
+        "400",
+        "it could end the header, or break a log's line",
+        ({ROUTED}, {REFUSED}),
+        tuple(
+            f"*, name: {name}" for name in ("a tab behind", "a line's end behind", "a line's end within", "NUL", "DEL")
+        ),
+    ),
+    Difference(
+        "a model's name over `--max-model-length` (256 bytes)",
+        "routed; a name has no limit",
+        "400",
+        "headers, logs and metrics stay small; the limit can be raised",
+        ({ROUTED}, {REFUSED}),
+        ("*, name: 257 bytes", "*, name: 10,000 bytes"),
+    ),
+    Difference(
+        "bad UTF-8, and lone surrogates, anywhere in the body",
+        "routed; in a name they become U+FFFD",
+        "400",
+        "servers read such a name in different ways",
+        ({ROUTED}, {REFUSED}),
+        (
+            "*, broken: bad UTF-8*",
+            "*, broken: an overlong form",
+            "*, broken: a surrogate in UTF-8",
+            "*, broken: a lone surrogate*",
+            "*, name: a lone surrogate",
+            "*, name: a lone low surrogate",
+            "*, name: surrogates in the wrong order",
+        ),
+    ),
+    Difference(
+        "JSON nested deeper than about 1,000 levels (900 in long bodies)",
+        "routed, up to 10,000 levels",
+        "400",
+        "a bound on what a request costs; parsers of model servers stop there too",
+        ({ROUTED}, {REFUSED}),
+        ("*, broken: 1,000 levels", "*, broken: 9,999 levels"),
+    ),
+    Difference(
+        "an empty body that has its end",
+        "400",
+        "passed without routing headers",
+        "a request without a body is none that is broken",
+        ({REFUSED}, {PASSED}),
+        ("*, broken: empty", "*, events: no body, but its end"),
+    ),
+    Difference(
+        "JSON that is no object: an array, a string, a number, a truth",
+        "400",
+        "passed without routing headers",
+        "it is JSON, and names no model; some APIs take lists",
+        ({REFUSED}, {PASSED}),
+        (
+            "*, broken: a list",
+            "*, broken: an empty list",
+            "*, broken: a string",
+            "*, broken: a number",
+            "*, broken: true",
+        ),
+    ),
+    Difference(
+        "bodies of other types: audio, bytes",
+        "400, as broken JSON",
+        "passed without routing headers",
+        "uploads go through the same gateway",
+        ({REFUSED}, {PASSED}),
+        ("*, kind: audio", "*, kind: bytes"),
+    ),
+    Difference(
+        "JSON that is called text/plain",
+        "routed; no Content-Type is looked at",
+        "passed without routing headers",
+        "vLLM takes application/json alone for JSON",
+        ({ROUTED}, {PASSED}),
+        ("*, kind: text",),
+    ),
+    Difference(
+        "forms, multipart bodies, and JSON in gzip, deflate, br or zstd",
+        "400, as broken JSON",
+        "routed",
+        "clients send them",
+        ({REFUSED}, {ROUTED}),
+        ("*, kind: a form", "*, kind: multipart", "*, kind: gzip", "*, kind: deflate", "*, kind: zstd"),
+    ),
+    Difference(
+        "another charset than UTF-8, an unknown Content-Encoding, or plain JSON with one",
+        "routed; neither header is looked at",
+        "415, or 400 where the body can be read in two ways",
+        "a server that goes by the header reads another body",
+        ({ROUTED}, {"refused 415", REFUSED}),
+        ("*, kind: JSON in Latin-1", "*, kind: an unknown encoding", "*, kind: gzip that is none"),
+    ),
+    Difference(
+        "`/v1/realtime?model=...`",
+        "passed without routing headers",
+        "routed by the URL (`--query-model-path=none` turns it off)",
+        "there is no body that could name the model",
+        ({PASSED}, {ROUTED}),
+        ("*, kind: a realtime path",),
+    ),
+    Difference(
+        "routing headers of a client's that have the right values already",
+        "not set again",
+        "set",
+        "to the same effect",
+        ({PASSED}, {ROUTED}),
+        ("*, kind: the same values already",),
+    ),
+    Difference(
+        "request headers that the gateway does not send (request_header_mode SKIP), or sends after the body",
+        "routed by the body",
+        "500, which says what is misconfigured; as theirs if the body is buffered and its mode not told (old Envoys)",
+        "without them neither Content-Type, encoding nor path is known",
+        ({ROUTED, PASSED}, {"refused 500"}),
+        (
+            "*, events: no request headers",
+            "*, events: no request headers, no model",
+            "*, events: headers after the body",
+            "streamed, mode untold: no request headers",
+        ),
+    ),
+    Difference(
+        "in full duplex, a body that is ended by trailers",
+        "lost: only the trailers are answered",
+        "routed, without a Content-Length",
+        "HTTP allows it",
+        ({LOST}, {ROUTED, PASSED}),
+        ("streamed, events: trailers end the body*", "streamed, events: trailers and no body"),
+    ),
+    Difference(
+        "a message of more than 4 MiB (a buffered body)",
+        "the stream ends with RESOURCE_EXHAUSTED",
+        "routed, up to `--max-body-bytes`",
+        "long prompts with images are as long",
+        ({"ended RESOURCE_EXHAUSTED"}, {ROUTED}),
+        ("*, events: 5 MiB in one message",),
+    ),
+    Difference(
+        "the pieces in which a streamed body goes back",
+        "62,000 bytes each, put together anew",
+        "as they came, cut at 62,000 bytes",
+        "the same bytes; nothing is copied",
+        ({ROUTED}, {ROUTED}),
+        ("streamed, pieces: 1 MiB in pieces, model last", "streamed, pieces: 5 MiB in pieces, model first"),
+    ),
+    Difference(
+        "v1.5.0: a response in full duplex",
+        "held to its end; one that is ended by trailers is lost",
+        "each message is answered at once",
+        "event streams are not held up",
+        ({ROUTED, PASSED}, {ROUTED, PASSED}),
+        (
+            "streamed, events: a GET and an event stream",
+            "streamed, events: request and event stream",
+            "streamed, events: request and a response with trailers",
+            "streamed, events: request and a response's headers",
+        ),
+        (GIE_STREAMING,),
+    ),
+    Difference(
+        "v0.1.0: a response",
+        "its headers are held until the first piece of its body; pieces go back whole",
+        "its headers are answered at once; pieces are cut at 62,000 bytes",
+        "Envoy takes either",
+        ({ROUTED}, {ROUTED}),
+        (
+            "streamed, events: request and a response's headers",
+            "streamed, events: a response of 70,000 bytes",
+        ),
+        (IPP,),
+    ),
+    Difference(
+        "what a gateway sends behind the request's end: a second end of stream, a body, headers, trailers",
+        "handled once more, the body as one with the first",
+        "left out, or the stream ends with FAILED_PRECONDITION",
+        "the request has been answered by then",
+        ({ROUTED, REFUSED}, {ROUTED, PASSED, "ended FAILED_PRECONDITION"}),
+        (
+            "*, events: two ends",
+            "*, events: two bodies",
+            "*, events: headers twice",
+            "*, events: headers that end the stream, and a body",
+            "streamed, events: trailers behind the body's end",
+            "buffered, events: the body's end alone",
+        ),
+    ),
+    Difference(
+        "the gateway closes its side before the request has ended",
+        "status OK",
+        "status CANCELLED",
+        "it tells a request that was cut off from one that ended",
+        ({LOST, PASSED}, {"ended CANCELLED"}),
+        (
+            "*, events: headers, and the end",
+            "streamed, events: half a body, and the end",
+            "streamed, events: a whole body without its end",
+            "*, events: nothing",
+            "*, events: a response alone",
+            "*, events: response headers alone",
+        ),
+    ),
+    Difference(
+        "a message without a part that is known, and bytes that are no message",
+        "status UNKNOWN, and INTERNAL",
+        "status UNIMPLEMENTED, and INVALID_ARGUMENT",
+        "gRPC's own names for it",
+        ({"ended UNKNOWN", "ended INTERNAL"}, {"ended UNIMPLEMENTED", "ended INVALID_ARGUMENT"}),
+        ("*, events: an unknown message*", "*, events: bytes that are no message"),
+    ),
+)
+
+
+def covering(target: str, name: str) -> list[Difference]:
+    """Return the differences that a conversation shows."""
+    return [each for each in DIFFERENCES if each.covers(target, name)]
+
+
+def outcome(answers: Sequence[str]) -> str:
+    """Return what answers make of a request, in a word or two; a response has no part in it."""
+    *lines, end = answers
+    for line in lines:
+        if line.startswith("immediate "):
+            return f"refused {line.split()[1]}"
+    if end != "end OK":
+        return f"ended {end.removeprefix('end ')}"
+    if any("X-Gateway-" in line for line in lines):
+        return ROUTED
+    asked = [line for line in lines if line.startswith(("request_headers", "request_body"))]
+    return PASSED if asked else LOST
+
+
+def table() -> str:
+    """Return the list as the docs have it."""
+    answers = replay.recorded()
+    total = sum(map(len, answers.values()))
+    rows = []
+    shown = 0
+    for each in DIFFERENCES:
+        number = sum(each.covers(target, name) for target, found in answers.items() for name in found)
+        shown += number
+        rows.append(f"| {each.what} | {each.theirs} | {each.ours} | {each.why} | {number} |")
+    asked, same = len(replay.conversations()), total - shown
+    words = sum(DIFFERENCES[0].covers(target, name) for target, found in answers.items() for name in found)
+    head = [
+        f"{asked} conversations of a gateway were put to GIE v1.5.0, with and without `--streaming`, to IPP v0.1.0,",
+        f"and to ours with `--compat`. Of {total} answers {same} are the same, message by message; {words} more differ",
+        "in the words of an error only. All differences:",
+        "",
+        "| | v1.5.0 and v0.1.0 | here, with `--compat` | why | answers |",
+        "|---|---|---|---|---|",
+    ]
+    return "\n".join([*head, *rows, ""])
+
+
+def page() -> str:
+    """Return the page as it should be."""
+    text = PAGE.read_text("utf-8")
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}"
+
+
+def main(words: list[str] | None = None) -> int:
+    """Write the list, or compare it with the page and return 1 if they differ."""
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance.go.differences", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if the page is out of date")
+    if not parser.parse_args(words).check:
+        PAGE.write_text(page(), "utf-8")
+    elif PAGE.read_text("utf-8") != page():
+        print(f"{PAGE.name} does not list the differences as they are: run `make reference`", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
