@@ -79,14 +79,16 @@ soak: $(READY)  ## SECONDS (900) of all kinds of requests, faults and disconnect
 exchanges: $(READY)  ## N (1000000) exchanges on one connection, twice: nothing lost, memory flat
 	@$(BIN)/python -m bench.trials.exchanges --exchanges $(or $(N),1000000)
 
-hostile: $(READY)  ## what one bad connection adds to the p99 of others, at most 5 ms
-	@$(BIN)/python -m bench.trials.hostile --rounds $(or $(ROUNDS),5)
+hostile: $(READY)  ## attack a router behind Envoy in every known way: nobody else fails or waits, in 5 minutes (ROWS="A.1 C")
+	@$(BIN)/python -m bench.trials.hostile --rounds $(or $(ROUNDS),2) $(if $(ROWS),--rows $(ROWS))
 
 rolling: $(READY)  ## restart, kill and change two routers under load behind Envoy, SECONDS (60) each: nothing is lost
 	@$(BIN)/python -m bench.trials.rolling --seconds $(or $(SECONDS),60)
 
-abuse: $(READY)  ## what each attack on HTTP/2, and each hostile object of a cluster, costs, against its ceiling
+abuse: $(READY)  ## what each attack costs, against its ceiling: on HTTP/2, by bad connections and objects, and all of hostile
 	@$(BIN)/python -m bench.trials.abuse
+	@$(BIN)/python -m bench.trials.hostile
+	@$(BIN)/python -m bench.trials.bad_connections --rounds $(or $(ROUNDS),3)
 	@$(BIN)/python -m bench.trials.sources --rounds $(or $(ROUNDS),3)
 
 mutants: $(READY)  ## take N (40) conditions out of bbr/http2 and bbr/rpc and list those that no test misses

@@ -1,219 +1,403 @@
-"""What one bad connection does to the p99 of others. `make hostile`
+"""Whether any one attacker keeps other clients out: a row for each attack, with its ceilings. `make hostile`
 
-A router, a client that sends short exchanges at a steady rate on a connection of its own, and, in every other turn, one
-attacker in a process of its own: it does what it does as fast as it is let, and when its connection is closed it opens
-the next at once. The figure is the p99 with the attacker less that of the turn before without; the median over the
-rounds must not exceed MOST_ADDED_MS. The router has processor 0; client and attacker share processor 1, where the
-attacker runs only when the client does not (SCHED_IDLE).
+A real Envoy with a router behind it, a client that sends small requests at a steady rate, probes of the health and the
+admin port as a kubelet sends them, and, in every other turn, one attacker in a process of its own: a client of the same
+Envoy, a peer that reaches a port of the router itself, or what writes hostile objects and files. Each row has a router
+and an Envoy of its own. A row holds if
+
+- no request of the client and no probe has failed,
+- the p99 of the requests, over all rounds, has risen by MOST_ADDED_MS at most,
+- the router has used no more processor time for one dose of the attack than the row allows, nor has the process that
+  parses for it. Wall times on a busy machine say little; these bounds are some four times what a core of 2026 takes,
+- the router's memory has stayed below `--max-buffered-bytes` and BASE_MIB more, and
+- the attack's own requests have ended as the row says, so that an attack that misses is seen.
+
+The router has processor 0. Envoy, the client and the attacker share processor 1, where the attacker runs only when the
+others do not (SCHED_IDLE).
 """
 
 import argparse
 import asyncio
 import contextlib
+import itertools
+import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final, NamedTuple
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import uvloop
 
-from bench.harness import machine
-from bench.harness.grpc_client import PROCESS, framed
-from bench.harness.h2_frames import (
-    CANCEL,
-    CONTINUATION,
-    END_STREAM,
-    INITIAL_WINDOW_SIZE,
-    PING_FRAME,
-    PREFACE,
-    SETTINGS_ACK,
-    block,
-    data,
-    frame,
-    headers,
-    rst_stream,
-    settings,
-    window_update,
-)
-from bench.harness.raw_client import CALL_BLOCK, HEAD, REQUEST, RawClient
-from bench.harness.rpc_client import fields
+from bench.harness import envoy, machine
+from bench.harness.certificates import Authority
+from bench.harness.grpc_client import GrpcFrames, framed
+from bench.harness.http1 import ReplyReader, post
+from bench.harness.ports import free_port
+from bench.harness.processes import Bbr, serving
+from bench.harness.steady_load import Report, Request, Steady
+from bench.trials import soak_requests
+from bench.trials.hostile_clients import Target
+from bench.trials.hostile_peers import AUTHORITY, MODELS
+from bench.trials.hostile_rows import ROWS, Row, chosen
+from bench.trials.sources import children_seconds
 
-MOST_ADDED_MS: Final = 5.0
-RATE: Final = 300.0
-GREETING: Final = PREFACE + settings() + SETTINGS_ACK
-_SHUT: Final = PREFACE + settings((INITIAL_WINDOW_SIZE, 0)) + SETTINGS_ACK
-_FIRST: Final = headers(1, CALL_BLOCK)
-_DRIP_SECONDS: Final = 0.01
-_PIECES: Final = 2_000
+MOST_ADDED_MS: Final = 20.0
+RATE: Final = 200.0
+PROBE_SECONDS: Final = 0.2
+PROBE_TIMEOUT_SECONDS: Final = 1.0  # a kubelet's
+REST_SECONDS: Final = 0.5
+
+_SIZES: Final = (200, 1_000, 4_000)
+_CHECK: Final = "/grpc.health.v1.Health/Check"
+_SERVING: Final = b"\x08\x01"
 
 
-class Attack(NamedTuple):
-    """What an attacker sends on each of its connections.
+def honest() -> Iterator[Request]:
+    """Give the other client's small requests, without an end."""
+    made = [
+        Request("small", post(soak_requests.CHATS, soak_requests.chat(model, size)), soak_requests.routed(base, model))
+        for model, base in soak_requests.MODELS.items()
+        for size in _SIZES
+    ]
+    return itertools.cycle(made)
+
+
+class Attacker:
+    """The process that attacks: it makes its octets, then attacks from a `begin` to the next `end`, and so on."""
+
+    def __init__(self, row: Row, folder: Path, *, pinned: bool) -> None:
+        command = [sys.executable, "-m", "bench.trials.hostile", "--attack", str(ROWS.index(row)), str(folder)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._answer() == "ready"
+        if pinned:  # to the processor that it has from this process
+            os.sched_setscheduler(self._process.pid, os.SCHED_IDLE, os.sched_param(0))
+
+    def begin(self, target: Target) -> None:
+        """Attack."""
+        self._say(target)
+
+    def end(self) -> tuple[int, Counter[str]]:
+        """Await the end of the dose that is under way; return how many there were, and how they ended."""
+        self._say("end")
+        found = json.loads(self._answer())
+        return found["doses"], Counter(found["outcomes"])
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _say(self, what: object) -> None:
+        assert self._process.stdin is not None
+        print(json.dumps(what), file=self._process.stdin, flush=True)
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the attacker has ended"
+        return line.rstrip("\n")
+
+
+def assault(number: int, folder: Path) -> None:
+    """Be the attacker of a row until standard input ends."""
+    machine.raise_file_limit()
+    run = ROWS[number].attack(folder)
+    print("ready", flush=True)
+    while line := sys.stdin.readline():
+        ended = threading.Event()
+        threading.Thread(target=lambda ended: (sys.stdin.readline(), ended.set()), args=(ended,)).start()
+        doses, outcomes = 0, Counter[str]()
+        with contextlib.closing(run(Target(*json.loads(line)))) as attack:
+            while not ended.is_set():
+                outcomes += next(attack)
+                doses += 1
+        print(json.dumps({"doses": doses, "outcomes": outcomes}), flush=True)
+
+
+class Figures(NamedTuple):
+    """What a row has come to.
 
     Attributes:
-        first: at once.
-        then: over and over; nothing means that it goes silent.
-        streams: `then` is for stream 1, and is sent for the next stream each time.
-        drips: one octet of `then` every _DRIP_SECONDS.
-        reads: it takes what the router sends.
+        alone_ms: the p99 without the attack.
+        added_ms: what the attack has added to that.
+        requests: of the client.
+        failures: of its requests and of probes, a few lines of each.
+        doses: of the attack.
+        outcomes: of its requests.
+        router_ms: processor time of a dose in the router, beyond what it takes for the client.
+        parser_ms: the same in its children.
+        envoy_ms: the same in Envoy, for the record: what it takes is not ours to bound.
+        memory_mib: the most that was resident.
+        told: the router has said what it must.
     """
 
-    first: bytes
-    then: bytes = b""
-    streams: bool = False
-    drips: bool = False
-    reads: bool = True
+    alone_ms: float
+    added_ms: float
+    requests: int
+    failures: list[str]
+    doses: int
+    outcomes: Counter[str]
+    router_ms: float
+    parser_ms: float
+    envoy_ms: float
+    memory_mib: float
+    told: bool
+
+    def faults(self, row: Row, most_added_ms: float = MOST_ADDED_MS, slack: float = 1.0) -> list[str]:
+        """Return why the row does not hold.
+
+        Args:
+            row: which.
+            most_added_ms: to the p99.
+            slack: that many times the row's processor time is allowed.
+        """
+        wrong = self.outcomes.keys() - (self.outcomes.keys() if row.answers is None else row.answers)
+        missed = not self.outcomes and bool(row.answers)
+        checks = {
+            f"{len(self.failures)} failures: {'; '.join(self.failures[:3])}": bool(self.failures),
+            f"p99 + {self.added_ms:.1f} ms, at most {most_added_ms:g}": self.added_ms > most_added_ms,
+            f"{self.router_ms:.0f} ms in the router, at most {row.router_ms:g}": self.router_ms > slack * row.router_ms,
+            f"{self.parser_ms:.0f} ms in the parser, at most {row.parser_ms:g}": self.parser_ms > slack * row.parser_ms,
+            f"{self.memory_mib:.0f} MiB, at most {row.memory_mib}": self.memory_mib > row.memory_mib,
+            f"the attack's requests ended as {dict(self.outcomes)}, not {sorted(row.answers or ())}": bool(wrong)
+            or missed,
+            "the attack has not reached the router": not self.told or not self.doses,
+        }
+        return [text for text, bad in checks.items() if bad]
 
 
-ATTACKS: Final = {
-    "silent before the preface": Attack(b""),
-    "silent after it": Attack(GREETING),
-    "a drip of headers": Attack(GREETING, headers(1, block(fields(path=PROCESS))), drips=True),
-    "half-sent bodies": Attack(GREETING, headers(1, CALL_BLOCK) + data(1, framed(HEAD)), streams=True),
-    "never reads": Attack(GREETING, headers(1, CALL_BLOCK) + data(1, REQUEST, end=True), streams=True, reads=False),
-    "no window": Attack(_SHUT, headers(1, CALL_BLOCK) + data(1, REQUEST, end=True), streams=True),
-    "PING": Attack(GREETING, PING_FRAME),
-    "SETTINGS": Attack(GREETING, settings()),
-    "rapid reset": Attack(GREETING, headers(1, CALL_BLOCK) + rst_stream(1, CANCEL), streams=True),
-    "reset after a message": Attack(
-        GREETING, headers(1, CALL_BLOCK) + data(1, framed(HEAD)) + rst_stream(1, CANCEL), streams=True
-    ),
-    "CONTINUATION": Attack(GREETING + headers(1, b"", flags=0), frame(CONTINUATION, 0, 1, b"\x82")),
-    "empty DATA": Attack(GREETING + _FIRST, data(1)),
-    "a drip of credit": Attack(GREETING + _FIRST, window_update(1, 1)),
-    "nonsense": Attack(b"\x16\x03\x01" * 1000),
-}
+class Stage(NamedTuple):
+    """What a row is measured on."""
+
+    target: Target
+    router: Bbr
+    gateway: int
+    load: Steady
+    attacker: Attacker
 
 
-def assault(name: str, port: int) -> None:
-    """Attack a router on a port of loopback until killed."""
-    attack = ATTACKS[name]
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.sendall(attack.first)
-            if not attack.then:
-                while connection.recv(1 << 16):
-                    pass
-            for octets in _pieces(attack):
-                connection.sendall(octets)
-                if attack.drips:
-                    time.sleep(_DRIP_SECONDS)
-                if attack.reads:
-                    _take(connection)
-            while connection.recv(1 << 16):  # it has sent all that it has; the router has its time
-                pass
+@contextlib.asynccontextmanager
+async def stage(row: Row, *, pinned: bool) -> AsyncIterator[Stage]:
+    """Run a router, pools, an Envoy and an attacker."""
+    router_on = partial(machine.router, "uv") if pinned else serving
+    async with soak_requests.pools() as pools:
+        with contextlib.ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            (folder / MODELS).mkdir()
+            soak_requests.write_table(folder / MODELS)
+            attacker = Attacker(row, folder, pinned=pinned)  # first: it may be the API server that the router needs
+            stack.callback(attacker.stop)
+            authority = Authority()
+            (folder / AUTHORITY).write_bytes(authority.root_pem)
+            admin = free_port()
+            flags = [f"--models={folder / MODELS}", f"--metrics-port={admin}", *row.flags]
+            flags.append(f"--max-buffered-bytes={row.held_mib}MiB")
+            if row.kubernetes:
+                flags += ["--kubernetes", f"--kubeconfig={folder}/kubeconfig"]
+            if row.tls:
+                flags += machine.tls_flags(_certificate(authority, folder))
+            router = stack.enter_context(router_on(*flags))
+            config = envoy.configuration(
+                [_router_filter(row)],
+                router.port,
+                pools,
+                access_log=[],
+                http_protocol_options={"enable_trailers": True},
+            )
+            if row.tls:
+                _trust(config, authority)
+            gateway = stack.enter_context(envoy.gateway(config))
+            target = Target(gateway.port, router.port, router.health_port, admin, str(folder))
+            load = Steady(gateway.port, honest())
+            stack.callback(load.close)
+            yield Stage(target, router, gateway.pid, load, attacker)
 
 
-def _pieces(attack: Attack) -> Iterator[bytes]:
-    if attack.drips:
-        yield from (attack.then[at : at + 1] for at in range(len(attack.then) - 1))
-    elif not attack.streams:
-        for _ in range(_PIECES):
-            yield attack.then * 100
-    else:
-        parts = _frames(attack.then)
-        for first in range(1, 200 * _PIECES, 200):
-            ids = (each.to_bytes(4, "big") for each in range(first, first + 200, 2))
-            yield b"".join(part[:5] + word + part[9:] for word in ids for part in parts)
-
-
-def _frames(octets: bytes) -> list[bytes]:
-    found = []
-    while octets:
-        end = 9 + int.from_bytes(octets[:3], "big")
-        found.append(octets[:end])
-        octets = octets[end:]
+def _router_filter(row: Row) -> dict[str, Any]:
+    found = envoy.router_filter(row.mode)
+    found["typed_config"]["processing_mode"]["request_trailer_mode"] = "SEND"
     return found
 
 
-def _take(connection: socket.socket) -> None:
-    with contextlib.suppress(BlockingIOError):
-        while connection.recv(1 << 16, socket.MSG_DONTWAIT):
-            pass
+def _certificate(authority: Authority, folder: Path) -> tuple[Path, Path]:
+    issued = authority.issue("localhost")
+    chain, key = folder / "tls.crt", folder / "tls.key"
+    chain.write_bytes(issued.chain_pem)
+    key.write_bytes(issued.key_pem)
+    return chain, key
 
 
-@contextmanager
-def attacker(name: str, port: int) -> Iterator[None]:
-    """Run an attacker for a while."""
-    command = [sys.executable, "-m", "bench.trials.hostile", "--attack", name, "--port", str(port)]
-    with subprocess.Popen(command) as process:
-        os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
-        machine.pin(process.pid, machine.LOAD_CPU)
-        try:
-            yield
-            assert process.poll() is None, f"the attacker has ended with {process.returncode}"
-        finally:
-            process.kill()
+def _trust(config: dict[str, Any], authority: Authority) -> None:
+    """Let Envoy speak TLS with the router."""
+    cluster = next(each for each in config["static_resources"]["clusters"] if each["name"] == "bbr")
+    trusted = {"trusted_ca": {"inline_string": authority.root_pem.decode()}}
+    kind = f"{envoy.TYPES}.transport_sockets.tls.v3.UpstreamTlsContext"
+    context = {"alpn_protocols": ["h2"], "validation_context": trusted}
+    cluster["transport_socket"] = {
+        "name": "tls",
+        "typed_config": {"@type": kind, "sni": "localhost", "common_tls_context": context},
+    }
 
 
-async def p99_ms(port: int, seconds: float) -> float:
-    """Return the p99 of exchanges at RATE on one connection, each from when it was due, in milliseconds."""
-    client = await RawClient.connect(port)
-    due: dict[int, float] = {}
-    took: list[float] = []
-    count = int(RATE * seconds)
-    begun = time.perf_counter()
+async def _health(port: int) -> bool:
+    client = await GrpcFrames.connect(port)
+    try:
+        stream = client.call(_CHECK)
+        client.send(stream, framed(b""), end_stream=True)
+        client.flush()
+        return (await client.ended(stream)).messages == [_SERVING]
+    finally:
+        client.abort()
 
-    async def send() -> None:
-        for number in range(count):
-            stream_id = 2 * number + 1
-            due[stream_id] = begun + number / RATE
-            await asyncio.sleep(max(0.0, due[stream_id] - time.perf_counter()))
-            client.write(headers(stream_id, CALL_BLOCK), data(stream_id, REQUEST, end=True))
 
-    sending = asyncio.create_task(send())
-    while len(took) < count:
-        found = await client.receive()
-        assert found, "the router has closed an honest connection"
-        client.frames.clear()
-        for each in found:
-            if each.flags & END_STREAM and each.stream_id:
-                took.append(time.perf_counter() - due.pop(each.stream_id))
-    await sending
-    await client.close()
+async def _admin(port: int) -> bool:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: router\r\nconnection: close\r\n\r\n")
+        found = ReplyReader().feed(await reader.read())
+        return [each.status for each in found] == [200]
+    finally:
+        writer.transport.abort()
+
+
+async def _probe(target: Target, failures: list[str]) -> None:
+    """Ask both ports for the router's health every PROBE_SECONDS, until cancelled."""
+    while True:
+        for name, ask, port in (("health", _health, target.health), ("admin", _admin, target.admin)):
+            try:
+                async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+                    good = await ask(port)
+            except (OSError, AssertionError) as error:  # TimeoutError is one
+                failures.append(f"{name} probe: {type(error).__name__} {error}")
+            else:
+                failures += [] if good else [f"{name} probe: not serving"]
+        await asyncio.sleep(PROBE_SECONDS)
+
+
+async def _turn(on: Stage, seconds: float, failures: list[str]) -> Report:
+    """Return what has become of the client's requests."""
+    probing = asyncio.create_task(_probe(on.target, failures))
+    report = await on.load.run(RATE, seconds)
+    probing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await probing
+    failures += [f"{count} x {how}, {report.examples[kind, how][0]}" for (kind, how), count in report.failed.items()]
+    return report
+
+
+def _used(on: Stage) -> tuple[float, float, float]:
+    """Return the processor time, in milliseconds, that the router, its children and Envoy have used."""
+    pid = on.router.pid
+    return machine.cpu_seconds(pid) * 1000, children_seconds(pid) * 1000, machine.cpu_seconds(on.gateway) * 1000
+
+
+def p99_ms(took: list[float]) -> float:
+    """Return the 99th percentile of seconds, in milliseconds."""
     return statistics.quantiles(took, n=100)[98] * 1000
 
 
-def measured(name: str, port: int, rounds: int, seconds: float) -> tuple[float, list[float]]:
-    """Return the median p99 without the attacker, and what it added in each round, in milliseconds."""
-    without, added = [], []
-    for _ in range(rounds):
-        without.append(uvloop.run(p99_ms(port, seconds)))
-        with attacker(name, port):
-            time.sleep(0.5)  # until it has begun
-            added.append(uvloop.run(p99_ms(port, seconds)) - without[-1])
-    return statistics.median(without), added
+async def measured(row: Row, rounds: int, seconds: float, *, pinned: bool = True) -> Figures:
+    """Return what an attack does; processes that are not pinned run where and when the machine lets them."""
+    async with stage(row, pinned=pinned) as on:
+        failures: list[str] = []
+        await on.load.run(RATE, REST_SECONDS)  # connections, and whatever is slow the first time
+        alone, attacked = list[float](), list[float]()
+        doses, outcomes = 0, Counter[str]()
+        used = [0.0, 0.0, 0.0]
+        for _ in range(rounds):
+            marks = [_used(on)]
+            alone += (await _turn(on, seconds, failures)).took.get("small", [])
+            marks.append(_used(on))
+            on.attacker.begin(on.target)
+            attacked += (await _turn(on, seconds, failures)).took.get("small", [])
+            more, ended = await asyncio.to_thread(on.attacker.end)
+            await asyncio.sleep(REST_SECONDS)  # until it has dealt with all that has come
+            marks.append(_used(on))
+            doses, outcomes = doses + more, outcomes + ended
+            for place, (first, second, third) in enumerate(zip(*marks, strict=True)):
+                used[place] += (third - second) - (second - first)
+        return Figures(
+            p99_ms(alone),
+            p99_ms(attacked) - p99_ms(alone),
+            len(alone) + len(attacked),
+            failures,
+            doses,
+            outcomes,
+            *(max(0.0, each) / max(1, doses) for each in used),
+            memory_mib=machine.memory_kib(on.router.pid, "VmHWM") / 1024,
+            told=row.told in on.router.stderr,
+        )
 
 
-def main() -> int:
-    """Measure all attacks; return the exit status."""
+_COLUMNS: Final = (
+    *(("", -4), ("attack", -25), ("by", -8), ("p99 ms", 7), ("added", 7), ("failed", 6), ("a dose", 15), ("doses", 6)),
+    *(("router ms", 9), ("<=", 6), ("parser ms", 9), ("<=", 6), ("Envoy ms", 8), ("MiB", 5), ("<=", 5), ("", -7)),
+)
+
+
+def line(*values: object) -> str:
+    """Return a line of the table; its heading for no values."""
+    texts = [f"{each:.1f}" if isinstance(each, float) else str(each) for each in values]
+    columns = zip(texts or [name for name, _ in _COLUMNS], _COLUMNS, strict=True)
+    return " ".join(text.rjust(width) if width > 0 else text.ljust(-width) for text, (_, width) in columns).rstrip()
+
+
+def figures(row: Row, found: Figures, faults: list[str]) -> str:
+    """Return a row of the table."""
+    return line(
+        *(row.issue, row.name, row.who, found.alone_ms, found.added_ms, len(found.failures), row.dose, found.doses),
+        *(found.router_ms, round(row.router_ms), found.parser_ms, round(row.parser_ms), found.envoy_ms),
+        *(round(found.memory_mib), row.memory_mib, "OVER" if faults else "holds"),
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure rows; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each turn (3)")
-    parser.add_argument("--attack", choices=ATTACKS, help="this one alone")
-    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)  # be the attacker
-    given = parser.parse_args()
-    if given.port:
-        assault(given.attack, given.port)
+    parser.add_argument("--rows", nargs="+", default=[], metavar="BEGIN", help="those whose kind or name begins so")
+    parser.add_argument(
+        "--unpinned", action="store_true", help="leave all processes to the scheduler: on a busy machine"
+    )
+    parser.add_argument("--attack", nargs=2, help=argparse.SUPPRESS)  # be the attacker: a row's number, a folder
+    given = parser.parse_args(arguments)
+    if given.attack:
+        assault(int(given.attack[0]), Path(given.attack[1]))
+        return 0
+    machine.raise_file_limit()
+    rows = chosen(given.rows)
+    if given.unpinned:
+        return _measure(rows, given.rounds, given.seconds, pinned=False)
     machine.require()
+    before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {machine.LOAD_CPU})
+    try:
+        return _measure(rows, given.rounds, given.seconds, pinned=True)
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _measure(rows: list[Row], rounds: int, seconds: float, *, pinned: bool) -> int:
     over = 0
-    print(f"{'one bad connection':<28} {'p99 without':>11} {'added, ms: median':>17} {'least':>7} {'most':>7}")
-    with machine.router("uv") as router:
-        for name in [given.attack] if given.attack else ATTACKS:
-            alone, added = measured(name, router.port, given.rounds, given.seconds)
-            median = statistics.median(added)
-            over += median > MOST_ADDED_MS
-            print(
-                f"{name:<28} {alone:>11.2f} {median:>17.2f} {min(added):>7.2f} {max(added):>7.2f}"
-                f"{'  OVER' if median > MOST_ADDED_MS else ''}",
-                flush=True,
-            )
+    began = time.monotonic()
+    print(line(), flush=True)
+    for row in rows:
+        found = uvloop.run(measured(row, rounds, seconds, pinned=pinned))
+        faults = found.faults(row)
+        print(figures(row, found, faults), flush=True)
+        over += bool(faults)
+        for fault in faults:
+            print(f"     {fault}", flush=True)
+    print(f"{len(rows) - over} of {len(rows)} rows hold, in {time.monotonic() - began:.0f} s")
     return over > 0
 
 

@@ -67,30 +67,30 @@ def _variants(kind: str) -> int:
 
 def _request(kind: str, rng: random.Random) -> Request:
     model = rng.choice(list(MODELS))
-    routed = _routed(MODELS[model], model)
+    right = routed(MODELS[model], model)
     sizes = {"100 KB": 100_000, "1 MB": 1_000_000, "3 MB": 3_000_000, "too large": 6_000_000}
     body = chat(model, sizes.get(kind) or rng.randrange(150, 8_000))
     match kind:
         case "gzip":
-            return Request(kind, post(CHATS, gzip.compress(body), content_encoding="gzip"), routed)
+            return Request(kind, post(CHATS, gzip.compress(body), content_encoding="gzip"), right)
         case "multipart":
-            return Request(kind, _form(model, rng.randbytes(rng.randrange(500, 50_000))), routed)
+            return Request(kind, _form(model, rng.randbytes(rng.randrange(500, 50_000))), right)
         case "no model":
             body = json.dumps({"input": "x" * rng.randrange(100, 8_000)}).encode()
-            return Request(kind, post("/v1/embeddings", body), _routed("default", None))
+            return Request(kind, post("/v1/embeddings", body), routed("default", None))
         case "unknown model":
             return Request(kind, post(CHATS, chat("not there", 300)), _refused(404))
         case "no body":
-            return Request(kind, b"GET /v1/models HTTP/1.1\r\nhost: gateway.example\r\n\r\n", _routed("default", None))
+            return Request(kind, b"GET /v1/models HTTP/1.1\r\nhost: gateway.example\r\n\r\n", routed("default", None))
         case "invalid JSON":
             return Request(kind, post(CHATS, body[: rng.randrange(10, len(body) - 1)]), _refused(400))
         case "too large":
             return Request(kind, post(CHATS, body), _refused(413))
         case "leaves":
             octets = post(CHATS, chat(model, rng.choice([2_000, 100_000, 1_000_000])))
-            return Request(kind, octets, routed, leave_after=rng.randrange(20, len(octets)))
+            return Request(kind, octets, right, leave_after=rng.randrange(20, len(octets)))
         case _:
-            return Request(kind, post(CHATS, body), routed)
+            return Request(kind, post(CHATS, body), right)
 
 
 def chat(model: str, size: int) -> bytes:
@@ -106,7 +106,9 @@ def _form(model: str, file: bytes) -> bytes:
     return post("/v1/audio/transcriptions", body, "multipart/form-data; boundary=XyZ")
 
 
-def _routed(pool: str, model: str | None) -> Fault:
+def routed(pool: str, model: str | None) -> Fault:
+    """Return what says whether an answer is that of a pool, which has seen a model."""
+
     def fault(answer: Reply) -> str:
         came = answer.headers.get("x-pool"), answer.headers.get("x-seen-model-name") or None
         right = answer.status == 200 and came == (pool, model)

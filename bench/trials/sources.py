@@ -25,7 +25,7 @@ import uvloop
 
 from bench.harness import machine
 from bench.harness.fake_kubernetes import FakeKubernetes
-from bench.trials.hostile import p99_ms
+from bench.trials.bad_connections import p99_ms
 
 MOST_ADDED_MS: Final = 20.0
 
@@ -106,7 +106,7 @@ class Cluster:
         assert self._process.stdout.readline(), "the API server has ended"
 
 
-def _children_seconds(pid: int) -> float:
+def children_seconds(pid: int) -> float:
     """Return the processor time of a process's children, those that run and those that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     ended = (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
@@ -156,12 +156,12 @@ def measured(pid: int, port: int, cluster: Cluster, attack: str, rounds: int, se
         begun = machine.cpu_seconds(pid)
         without.append(uvloop.run(p99_ms(port, seconds)))
         requests = machine.cpu_seconds(pid) - begun
-        begun, children = machine.cpu_seconds(pid), _children_seconds(pid)
+        begun, children = machine.cpu_seconds(pid), children_seconds(pid)
         with _writing(cluster, attack, seconds):
             added.append(uvloop.run(p99_ms(port, seconds)) - without[-1])
         time.sleep(1.0)  # until the last write has been read
         router.append((machine.cpu_seconds(pid) - begun - requests) / _CHANGES)
-        other.append((_children_seconds(pid) - children) / _CHANGES)
+        other.append((children_seconds(pid) - children) / _CHANGES)
     return Figures(statistics.median(without), added, statistics.median(router), statistics.median(other))
 
 

@@ -1,0 +1,205 @@
+"""What one client of the gateway does to keep the others out, over HTTP/1.1. The attacks of bench.trials.hostile.
+
+Each function makes its octets, which takes a while, and returns what attacks: a generator that gives the statuses of
+the answers that one dose has brought, over and over.
+"""
+
+import contextlib
+import select
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from bench.harness import http1
+
+COMPLETIONS: Final = "/v1/completions"
+SHORT_BYTES: Final = 256 << 10  # what is read whole (--stream-threshold-bytes)
+DRIP_SECONDS: Final = 1.0
+
+_PATIENCE_SECONDS: Final = 20.0
+_HALF: Final = b'{"prompt": "' + b"y" * 300_000
+_JSON: Final = ("content-type", "application/json")
+
+
+class Target(NamedTuple):
+    """Whom to attack: ports of the loopback interface, and files.
+
+    Attributes:
+        gateway: Envoy's.
+        router: for ext_proc.
+        health: of the router.
+        admin: of the router.
+        folder: with the model files that the router reads, and `authority.pem`, which signed its certificate.
+    """
+
+    gateway: int
+    router: int
+    health: int
+    admin: int
+    folder: str
+
+
+Outcomes = Counter[str]
+Run = Callable[[Target], Iterator[Outcomes]]
+
+
+class _Connections:
+    """Connections to the gateway, on each of which a request is sent and its answer read; good ones are kept."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._idle: list[socket.socket] = []
+
+    def ask(self, requests: Sequence[tuple[bytes, bytes]]) -> Outcomes:
+        """Send the first part of all requests, then what is left of all, then read the answers; return how they end."""
+        taken = [self._idle.pop() if self._idle else self._connect() for _ in requests]
+        for part in (0, 1):
+            for connection, request in zip(taken, requests, strict=True):
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    connection.sendall(request[part])
+        return Counter(self._answer(connection) for connection in taken)
+
+    def _connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self._port), _PATIENCE_SECONDS)
+
+    def _answer(self, connection: socket.socket) -> str:
+        try:
+            reply = http1.read(connection)
+        except OSError as error:  # TimeoutError is one
+            connection.close()
+            return type(error).__name__
+        # What is refused in mid-upload leaves the rest of the upload behind.
+        if reply.status == 200 and reply.headers.get("connection") != "close":
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return str(reply.status)
+
+    def close(self) -> None:
+        """Close those that are kept."""
+        for each in self._idle:
+            each.close()
+
+
+def _volleys(requests: Iterable[tuple[bytes, bytes]]) -> Run:
+    """Return an attack whose dose is these requests, all at once."""
+    sent = list(requests)
+
+    def run(target: Target) -> Iterator[Outcomes]:
+        connections = _Connections(target.gateway)
+        try:
+            while True:
+                yield connections.ask(sent)
+        finally:
+            connections.close()
+
+    return run
+
+
+def _held(octets: Sequence[bytes], drip: bytes = b"", seconds: float = DRIP_SECONDS) -> Run:
+    """Return an attack that keeps uploads open; one that is answered is begun anew.
+
+    Args:
+        octets: what comes of each at once.
+        drip: what comes of it with each dose that follows.
+        seconds: of a dose.
+    """
+
+    def run(target: Target) -> Iterator[Outcomes]:
+        uploads: dict[int, socket.socket] = {}
+        try:
+            while True:
+                for place, upload in enumerate(octets):
+                    if place not in uploads:
+                        uploads[place] = socket.create_connection(("127.0.0.1", target.gateway), _PATIENCE_SECONDS)
+                        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                            uploads[place].sendall(upload)
+                yield Counter(_answers(uploads))
+                time.sleep(seconds)
+                for each in uploads.values():
+                    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                        each.sendall(drip)
+        finally:
+            for each in uploads.values():
+                each.close()
+
+    return run
+
+
+def _answers(uploads: dict[int, socket.socket]) -> Iterator[str]:
+    """Give the statuses of uploads that are answered, and take them out."""
+    ready, _, _ = select.select(uploads.values(), [], [], 0.0)
+    for place, each in list(uploads.items()):
+        if each in ready:
+            try:
+                yield str(http1.read(each).status)
+            except OSError as error:
+                yield type(error).__name__
+            uploads.pop(place).close()
+
+
+def _upload(announced: int, octets: bytes, **fields: str) -> bytes:
+    more = [(name.replace("_", "-"), value) for name, value in fields.items()]
+    return http1.head("POST", COMPLETIONS, [_JSON, ("content-length", str(announced)), *more]) + octets
+
+
+def announced(_folder: Path) -> Run:
+    """A.1: 8 uploads that announce 64 MiB, send 300 KB of JSON without a model, and then an octet a second."""
+    return _held([_upload(64 << 20, _HALF)] * 8, b"y")
+
+
+def dripping(_folder: Path) -> Run:
+    """A.1: the same with four octets a second, which must come to an end."""
+    return _held([_upload(64 << 20, _HALF)] * 8, b"y", 0.25)
+
+
+def decoders(_folder: Path) -> Run:
+    """A.1: 262 requests in br whose 8 octets are all that comes."""
+    return _held([_upload(1 << 20, b"\x1b\xff\xff\xf8\x2d\x00\x9e\x7b", content_encoding="br")] * 262)
+
+
+def filling(_folder: Path) -> Run:
+    """A.1: 16 uploads of which 6 MB come, and then an octet a second: more than the router may hold."""
+    return _held([_upload(60 << 20, b'{"prompt": "' + b"y" * 6_000_000)] * 16, b"y")
+
+
+def multipart(_folder: Path) -> Run:
+    """A.2: a form of 32 parts, each with 8,000 blanks in its file's name."""
+    part = b'--b\r\nContent-Disposition: form-data; name="f"; filename="name%sx"\r\n\r\nx\r\n' % (b" " * 8000)
+    body = part * 32 + b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nqwen\r\n--b--\r\n'
+    return _volleys([(http1.post("/v1/audio/transcriptions", body, "multipart/form-data; boundary=b"), b"")])
+
+
+def template(_folder: Path) -> Run:
+    """A.2: a path that a template reads again from each of its 56,000 colons."""
+    return _volleys([(http1.head("GET", f"/models/{':' * 56_000}/x", []), b"")])
+
+
+def include_path(_folder: Path) -> Run:
+    """A.2: a path of 56 KB of segments, any of which may be where a pattern begins to match."""
+    return _volleys([(http1.head("GET", "/models/x" * 6_200, []), b"")])
+
+
+def content_types(_folder: Path) -> Run:
+    """A.2: 16 requests at once whose Content-Type is 58 KB of commas."""
+    request = http1.head("POST", COMPLETIONS, [("content-type", "," * 58_000), ("content-length", "2")])
+    return _volleys([(request, b"{}")] * 16)
+
+
+def short_bodies(_folder: Path) -> Run:
+    """A.3: 64 bodies of 256 KiB of small objects, whose last octets come together; the model is empty."""
+    end = b'],"\\u0061":1,"model":""}'
+    start = b'{"a":[{}'
+    body = start + b",{}" * ((SHORT_BYTES - len(start) - len(end)) // 3) + end
+    request = http1.post(COMPLETIONS, body)
+    return _volleys([(request[:-10], request[-10:])] * 64)
+
+
+def trailers(_folder: Path) -> Run:
+    """A.4: a JSON body of 300 KB that is ended by trailers, of a gateway that buffers it."""
+    body = b'{"prompt": "%s", "model": "qwen"}' % (b"x" * 300_000)
+    request = http1.head("POST", COMPLETIONS, [_JSON, ("transfer-encoding", "chunked"), ("trailer", "x-checksum")])
+    return _volleys([(request + http1.chunked(body, trailers=b"x-checksum: 1\r\n"), b"")] * 4)

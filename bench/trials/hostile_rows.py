@@ -1,0 +1,118 @@
+"""The rows of bench.trials.hostile: who attacks how, and what that may cost. Kinds are those of limits.md.
+
+The bounds on processor time are some four times what a core of 2026 takes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from bench.trials import hostile_clients as clients
+from bench.trials import hostile_peers as peers
+from bench.trials.hostile_clients import Run
+
+BASE_MIB: Final = 64  # beside --max-buffered-bytes
+
+_NONE: Final = frozenset[str]()
+_TEMPLATE: Final = ("--path-template=/**/models/{model}:*",)
+_PATTERN: Final = ("--include-path=/v1/**,/**/models/**/generate",)
+
+
+class Row(NamedTuple):
+    """An attack, and what it may cost.
+
+    Attributes:
+        issue: the kind of attack, by which rows are chosen.
+        name: of the row, by which it is chosen too.
+        who: attacks.
+        attack: makes its octets in a folder and returns what runs it.
+        dose: what one is.
+        router_ms: most processor time of the router for one dose.
+        parser_ms: most processor time of the process that parses for it, for one dose.
+        answers: how the attack's own requests may end; None for any way.
+        flags: of the router.
+        held_mib: --max-buffered-bytes; the router's memory may be BASE_MIB more.
+        mode: of Envoy's bodies.
+        tls: between Envoy and the router.
+        kubernetes: the router follows the API server that the attack runs.
+        told: what the router must have said of it.
+    """
+
+    issue: str
+    name: str
+    who: str
+    attack: Callable[[Path], Run]
+    dose: str
+    router_ms: float
+    parser_ms: float = 0.0
+    answers: frozenset[str] | None = None
+    flags: tuple[str, ...] = ()
+    held_mib: int = 512
+    mode: str = "FULL_DUPLEX_STREAMED"
+    tls: bool = False
+    kubernetes: bool = False
+    told: str = ""
+
+    @property
+    def memory_mib(self) -> int:
+        """The most that may be resident in the router."""
+        return self.held_mib + BASE_MIB
+
+
+def _rows() -> Iterator[Row]:
+    """Give all rows."""
+    row = partial(Row, "A.1", who="a client")
+    yield row("uploads announced", attack=clients.announced, dose="8 for 1 s", router_ms=100, answers=_NONE)
+    yield row("uploads in br", attack=clients.decoders, dose="262 for 1 s", router_ms=400, answers=_NONE)
+    filling = row("uploads that fill it", attack=clients.filling, dose="16 x 6 MB, 1 s", router_ms=2000, held_mib=32)
+    yield filling._replace(answers=frozenset({"503"}))
+    drip = row("uploads that drip", attack=clients.dripping, dose="8 for 0.25 s", router_ms=50)
+    yield drip._replace(flags=("--body-idle-seconds=1",), answers=frozenset({"408"}))
+
+    row = partial(Row, "A.2", who="a client")
+    yield row("blanks in file names", attack=clients.multipart, dose="1 request", router_ms=20)
+    yield row("path against template", attack=clients.template, dose="1 request", router_ms=20, flags=_TEMPLATE)
+    yield row("path against pattern", attack=clients.include_path, dose="1 request", router_ms=20, flags=_PATTERN)
+    yield row("commas in Content-Type", attack=clients.content_types, dose="16 requests", router_ms=20)
+
+    row = partial(Row, "A.3", who="a client")
+    yield row("short bodies together", attack=clients.short_bodies, dose="64 requests", router_ms=4000)
+
+    row = partial(Row, "A.4", who="a client", mode="BUFFERED", answers=frozenset({"200"}))
+    yield row("bodies with trailers", attack=clients.trailers, dose="4 requests", router_ms=100)
+
+    row = partial(Row, "C.1", who="a peer", dose="5.6 MB", router_ms=4000)
+    yield row("Huffman fields", attack=peers.fresh_fields)
+    yield row("Huffman fields, TLS", attack=peers.fresh_fields_in_tls, tls=True)
+
+    row = partial(Row, "C.2", who="a peer", dose="1 connection", tls=True, answers=frozenset({"closed"}))
+    yield row("KeyUpdates", attack=peers.key_updates, router_ms=100)
+    yield row("tiny TLS records", attack=peers.tiny_records, router_ms=200)
+
+    row = partial(Row, "C.4", who="a peer")
+    yield row("health port kept", attack=peers.health_port, dose="300 for 0.5 s", router_ms=200)
+    yield row("admin port kept", attack=peers.admin_port, dose="1,700 for 0.5 s", router_ms=2000)
+
+    row = partial(Row, "D.1", who="a writer", dose="1 write", router_ms=200)
+    objects = partial(row, kubernetes=True, told="hostile")
+    yield objects("%TAG in a ConfigMap", attack=peers.tag_directives, parser_ms=2000)
+    yield objects("{a,a,...} in a ConfigMap", attack=peers.flow_mapping, parser_ms=4000)
+    yield row("aliases in a model file", attack=peers.alias_bomb, parser_ms=2000, told="bomb.yaml")
+
+
+ROWS: Final = (*_rows(),)
+
+
+def chosen(begins: Sequence[str]) -> list[Row]:
+    """Return the rows whose kind or name begins with any of these; all if there are none.
+
+    Raises:
+        SystemExit: one of them begins no row; says which.
+    """
+    names = {row: (row.issue, row.name) for row in ROWS}
+    for each in begins:
+        if not any(name.startswith(each) for both in names.values() for name in both):
+            raise SystemExit(f"no row begins with {each!r}")
+    wanted = tuple(begins) or ("",)
+    return [row for row, both in names.items() if any(name.startswith(wanted) for name in both)]
