@@ -22,7 +22,7 @@ from bbr import __version__
 from bbr.admin.vitals import Vitals
 from bbr.exchange.verdict import Outcome
 from bbr.refusal import INVALID_JSON_REASONS
-from bbr.telemetry.metrics import Histogram
+from bbr.telemetry.metrics import Histogram, Metrics
 from bbr.transports.serving import TransportCounts
 
 # Samples that are written in one go: about a millisecond's, for which a request may have to wait.
@@ -33,7 +33,10 @@ _MODELS_AT_ONCE: Final = 50
 
 _OPEN_METRICS_END: Final = b"# EOF\n"
 
-# The Go routers' buckets of bbr_plugin_duration_seconds.
+# GIE's router, and llm-d's payload processor.
+_UPSTREAM_PREFIXES: Final = ("bbr", "ipp")
+
+# The Go routers' buckets of their plugin_duration_seconds.
 _PLUGIN_BOUNDS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 
 
@@ -241,30 +244,34 @@ def _process(vitals: Vitals) -> Iterator[Metric]:
 
 
 def _upstream_names(vitals: Vitals) -> Iterator[Metric]:
-    """Give what dashboards and alerts of the Go routers ask for."""
+    """Give what dashboards and alerts of the Go routers ask for: GIE's by bbr_, IPP's by ipp_."""
     metrics = vitals.metrics
-    info = GaugeMetricFamily("bbr_info", "As the Go routers have it", labels=("commit", "build_ref"))
+    no_model = metrics.outcome_total(Outcome.NO_MODEL)
+    for prefix in _UPSTREAM_PREFIXES:
+        yield from _upstream(metrics, prefix, no_model)
+    refused = {reason: number for (outcome, reason), number in metrics.reasons.items() if outcome == Outcome.REFUSED}
+    broken = sum(number for reason, number in refused.items() if reason in INVALID_JSON_REASONS)
+    yield _counter("bbr_model_not_in_body", "bbr_body_field_not_found, by its older name", no_model)
+    yield _counter("bbr_model_not_parsed", "Bodies that could not be read, by the older name", broken)
+
+
+def _upstream(metrics: Metrics, prefix: str, no_model: int) -> Iterator[Metric]:
+    info = GaugeMetricFamily(f"{prefix}_info", "As the Go routers have it", labels=("commit", "build_ref"))
     info.add_metric(("", __version__), 1)
     yield info
-    no_model = metrics.outcome_total(Outcome.NO_MODEL)
-    refused = {reason: number for (outcome, reason), number in metrics.reasons.items() if outcome == Outcome.REFUSED}
+    success = no_model + metrics.outcome_total(Outcome.ROUTED)
+    yield _counter(f"{prefix}_success", "Bodies that were read without an error", success)
     # With --compat such a request is routed.
     empty = sum(number for (_, reason), number in metrics.reasons.items() if reason == "model-empty")
-    yield _counter(
-        "bbr_success", "Bodies that were read without an error", no_model + metrics.outcome_total(Outcome.ROUTED)
-    )
     for name, what, number in (
-        ("bbr_body_field_not_found", "Bodies without the field", no_model),
-        ("bbr_body_field_empty", "Bodies in which the field is empty", empty),
+        (f"{prefix}_body_field_not_found", "Bodies without the field", no_model),
+        (f"{prefix}_body_field_empty", "Bodies in which the field is empty", empty),
     ):
         family = CounterMetricFamily(name, what, labels=("field",))
         family.add_metric(("model",), number)
         yield family
-    broken = sum(number for reason, number in refused.items() if reason in INVALID_JSON_REASONS)
-    yield _counter("bbr_model_not_in_body", "bbr_body_field_not_found, by its older name", no_model)
-    yield _counter("bbr_model_not_parsed", "Bodies that could not be read, by the older name", broken)
     duration = HistogramMetricFamily(
-        "bbr_plugin_duration_seconds",
+        f"{prefix}_plugin_duration_seconds",
         "bbr_request_busy_seconds, as the Go routers have it",
         labels=("extension_point", "plugin_type", "plugin_name"),
     )

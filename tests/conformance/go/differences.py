@@ -300,7 +300,7 @@ DIFFERENCES: Final = (
         "what a gateway sends behind the request's end: a second end of stream, a body, headers, trailers",
         "handled once more, the body as one with the first",
         "left out, or the stream ends with FAILED_PRECONDITION",
-        "the request has been answered by then",
+        "the request has been answered by then; Envoy may repeat the end of a large body (envoyproxy/envoy#46237)",
         ({ROUTED, REFUSED}, {ROUTED, PASSED, "ended FAILED_PRECONDITION"}),
         (
             "*, events: two ends",

@@ -9,14 +9,18 @@ hold ours wherever there is no Go. In what ours differs from them is told by dif
 import argparse
 import hashlib
 import json
+import re
 import sys
-from collections.abc import Iterator, Sequence
+import urllib.request
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import grpc
 from google.protobuf.message import DecodeError
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from bbr.config import policies
 from bbr.config import settings as config
@@ -49,6 +53,18 @@ _COMMENT: Final = (
 )
 
 
+class Scrape(NamedTuple):
+    """What a Go router tells of itself.
+
+    Attributes:
+        families: name -> type and labels, of what has a sample.
+        counts: name and labels of a counter, and of a histogram's count -> how much it grew in counted conversations.
+    """
+
+    families: dict[str, list[str]]
+    counts: dict[str, float]
+
+
 class Target(NamedTuple):
     """One way in which a Go router runs, and ours beside it.
 
@@ -71,12 +87,20 @@ class Target(NamedTuple):
         """The conversations that it is asked."""
         return [each for each in conversations() if each.mode == self.mode]
 
+    @property
+    def counted(self) -> list[Conversation]:
+        """Those after which its metrics are compared with ours."""
+        return [each for each in self.asked if _COUNTED.fullmatch(each.name)]
+
 
 TARGETS: Final = (
     Target("gie --streaming", go_router.GIE, STREAMED, "gie", BBR),
     Target("gie", go_router.GIE, BUFFERED, "gie", BBR),
     Target("ipp", go_router.IPP, STREAMED, "ipp", IPP),
 )
+
+# Conversations after which metrics are compared: the answers are the same, and so must the counts be.
+_COUNTED: Final = re.compile(r"\w+, (body: (?!a key in).*|name: (empty|a blank)|mode untold: (a body|no model|a GET))")
 
 # Of all conversations of a target: what came back, a line for each message, and how the stream ended.
 Answers = dict[str, list[str]]
@@ -174,9 +198,42 @@ def _shown(octets: bytes) -> str:
     return json.dumps(octets.decode("utf-8", "backslashreplace"))
 
 
+def families(exposed: Iterable[Metric]) -> dict[str, list[str]]:
+    """Return the Go routers' metrics among others: name -> type and labels."""
+    return {
+        family.name: [family.type, *sorted({label for each in family.samples for label in each.labels} - {"le"})]
+        for family in exposed
+        if family.name.startswith(("bbr_", "ipp_")) and family.samples
+    }
+
+
+def counts(exposed: Iterable[Metric]) -> dict[str, float]:
+    """Return the counters among metrics, and the counts of histograms: name and labels -> value."""
+    return {
+        f"{sample.name}{dict(sorted(sample.labels.items())) or ''}": sample.value
+        for family in exposed
+        for sample in family.samples
+        if sample.name.startswith(("bbr_", "ipp_")) and sample.name.endswith(("_total", "_count"))
+    }
+
+
+def scraped(port: int) -> list[Metric]:
+    """Return a server's metrics."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=SECONDS) as reply:
+        return list(text_string_to_metric_families(reply.read().decode()))
+
+
+def measure(target: Target, port: int, metrics_port: int) -> Scrape:
+    """Put the counted conversations to a Go router, and return what it tells of them, and of all before."""
+    before = counts(scraped(metrics_port))
+    ask(port, target.counted)
+    after = scraped(metrics_port)
+    return Scrape(families(after), {name: number - before.get(name, 0) for name, number in counts(after).items()})
+
+
 @contextmanager
-def theirs(target: Target) -> Iterator[int]:
-    """Run a Go router; give its port.
+def theirs(target: Target) -> Iterator[tuple[int, int]]:
+    """Run a Go router; give its port, and that of its metrics.
 
     Raises:
         GoRouterError: it does not start.
@@ -189,13 +246,13 @@ def theirs(target: Target) -> Iterator[int]:
     with ExitStack() as stack:
         kube_config = stack.enter_context(go_router.api_server(DATA, target.label))
         running = go_router.started(target.program, kube_config, is_ready, streaming=target.mode == STREAMED)
-        _, (port, _, _) = stack.enter_context(running)
-        yield port
+        _, (port, _, metrics_port) = stack.enter_context(running)
+        yield port, metrics_port
 
 
 @contextmanager
-def ours(target: Target) -> Iterator[int]:
-    """Run our router as that target's replacement, with --compat; give its port."""
+def ours(target: Target) -> Iterator[Router]:
+    """Run our router as that target's replacement, with --compat."""
     flags = {"compat": target.compat} | ({"assume_body_mode": "full-duplex"} if target.mode == STREAMED else {})
     origin = configmap.origin("default", "qwen", None)
     table = Table(["kubernetes"])
@@ -204,31 +261,41 @@ def ours(target: Target) -> Iterator[int]:
     with Background() as background:
         router = Router(background, table.registry, policies.policy(config.load(flags, {})))
         try:
-            yield router.port
+            yield router
         finally:
             router.stop()
 
 
 def recorded() -> dict[str, Answers]:
-    """Return what the Go routers answered when they were last asked."""
-    found: dict[str, Answers] = json.loads(RECORDED.read_text("utf-8"))["answers"]
+    """Return what the Go routers answered when they were last asked, by target."""
+    found: dict[str, Answers] = _recorded("answers")
     return found
+
+
+def scrapes() -> dict[str, Scrape]:
+    """Return what they told of themselves then, by target."""
+    return {name: Scrape(**each) for name, each in _recorded("metrics").items()}
 
 
 def programs() -> dict[str, str]:
-    """Return the programs whose answers those are, with their versions, by target."""
-    found: dict[str, str] = json.loads(RECORDED.read_text("utf-8"))["programs"]
+    """Return the programs that were asked, with their versions, by target."""
+    found: dict[str, str] = _recorded("programs")
     return found
+
+
+def _recorded(what: str) -> Any:
+    return json.loads(RECORDED.read_text("utf-8"))[what]
 
 
 def record() -> None:
     """Ask the Go routers, and write down what they answer."""
-    answers = {}
+    answers, metrics = {}, {}
     for target in TARGETS:
-        with theirs(target) as port:
+        with theirs(target) as (port, metrics_port):
             answers[target.name] = ask(port, target.asked)
+            metrics[target.name] = measure(target, port, metrics_port)._asdict()
     versions = {target.name: f"{target.program.module}@{target.program.version}" for target in TARGETS}
-    whole = {"comment": _COMMENT, "programs": versions, "answers": answers}
+    whole = {"comment": _COMMENT, "programs": versions, "metrics": metrics, "answers": answers}
     RECORDED.write_text(json.dumps(whole, indent=1, ensure_ascii=True) + "\n", "utf-8")
 
 

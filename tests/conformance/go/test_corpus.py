@@ -24,8 +24,8 @@ def answers() -> Iterator[dict[str, Answers]]:
     """Give what ours has answered, by target."""
     found = {}
     for target in TARGETS:
-        with replay.ours(target) as port:
-            found[target.name] = replay.ask(port, target.asked)
+        with replay.ours(target) as router:
+            found[target.name] = replay.ask(router.port, target.asked)
     return found
 
 
@@ -87,5 +87,5 @@ def test_each_outcome_of_a_difference_is_one(recorded: dict[str, Answers], answe
 def test_the_go_router_itself_answers_as_recorded(recorded: dict[str, Answers], target: Target) -> None:
     if not target.program.built:
         pytest.skip(f"{target.program.module} is not built: make go-parity")
-    with replay.theirs(target) as port:
+    with replay.theirs(target) as (port, _):
         assert replay.ask(port, target.asked) == recorded[target.name]

@@ -119,15 +119,16 @@ def test_what_follows_a_cluster(tmp_path):
     assert value(found, "bbr_source_age_seconds", source="HTTPRoutes") >= 0
 
 
-def test_the_go_routers_names(model_file):
+@pytest.mark.parametrize("prefix", ["bbr", "ipp"])
+def test_the_go_routers_names(model_file, prefix):
     of = vitals(model_file)
     for body in (b'{"model": "sql-lora"}', b"{}", b"{}", b'{"model": ""}', b"[", b"\xff", b'{"model": "x"}'):
         run(of, body)
     found = scrape(of)
-    assert value(found, "bbr_info", commit="", build_ref=__version__) == 1
-    assert value(found, "bbr_success_total") == 3
-    assert value(found, "bbr_body_field_not_found_total", field="model") == 2
-    assert value(found, "bbr_body_field_empty_total", field="model") == 1
+    assert value(found, f"{prefix}_info", commit="", build_ref=__version__) == 1
+    assert value(found, f"{prefix}_success_total") == 3
+    assert value(found, f"{prefix}_body_field_not_found_total", field="model") == 2
+    assert value(found, f"{prefix}_body_field_empty_total", field="model") == 1
     assert value(found, "bbr_model_not_in_body_total") == 2
     assert value(found, "bbr_model_not_parsed_total") == 2
     plugin = {
@@ -135,10 +136,12 @@ def test_the_go_routers_names(model_file):
         "plugin_type": "body-field-to-header",
         "plugin_name": "body-field-to-header",
     }
-    bounds = sorted(float(dict(labels)["le"]) for name, labels in found if name == "bbr_plugin_duration_seconds_bucket")
+    bounds = sorted(
+        float(dict(labels)["le"]) for name, labels in found if name == f"{prefix}_plugin_duration_seconds_bucket"
+    )
     assert bounds == [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, float("inf")]
-    assert value(found, "bbr_plugin_duration_seconds_bucket", le="+Inf", **plugin) == 7
-    assert value(found, "bbr_plugin_duration_seconds_sum", **plugin) == pytest.approx(of.metrics.busy.total)
+    assert value(found, f"{prefix}_plugin_duration_seconds_bucket", le="+Inf", **plugin) == 7
+    assert value(found, f"{prefix}_plugin_duration_seconds_sum", **plugin) == pytest.approx(of.metrics.busy.total)
 
 
 def test_what_a_transport_does_not_tell_is_not_there():

@@ -51,6 +51,11 @@ def test_value(value: str, printed: str) -> None:
     assert text_of(orjson.loads(value)) == printed
 
 
+@pytest.mark.parametrize(("value", "printed"), [("-0", "-0"), ("0", "0"), ("[-0]", "[-0]"), ("false", "false")])
+def test_minus_nought_is_one_in_a_body(value: str, printed: str) -> None:
+    assert go_model.read_model(b'{"model":%s}' % value.encode(), 256) == printed
+
+
 def test_what_no_json_value_is() -> None:
     with pytest.raises(TypeError, match="bytes is no JSON value"):
         text_of(b"")
