@@ -115,6 +115,14 @@ def _requests(vitals: Vitals) -> Iterator[Metric]:
             for outcome, number in counts.outcomes.items():
                 requests.add_metric((str(outcome), base_model), number)
         yield requests
+    aliases = CounterMetricFamily(
+        "bbr_alias_requests",
+        "Requests for an alias, by the model that it stood for; what is beyond the first 1,000 pairs has neither",
+        labels=("alias", "model"),
+    )
+    for (alias, model), number in metrics.aliases.items():
+        aliases.add_metric((alias, model), number)
+    yield aliases
     reasons = CounterMetricFamily(
         "bbr_request_reasons",
         "Requests whose outcome has a reason: that of the bbr:<reason> in a gateway's access log",

@@ -120,6 +120,7 @@ class StatusFacts:
             "requests": requests,
             "models": models,
             "reasons": _reasons(vitals),
+            "aliases": _aliases(vitals),
             "unknown_models": _first(
                 {"name": each.name, "times": each.times, "seconds_ago": round(max(now - each.last, 0.0), 3)}
                 for each in vitals.metrics.unknown.since(now)
@@ -222,10 +223,9 @@ def _place(name: str, entry: Entry) -> _Place:
 
 def _name(name: str, entry: Entry | None) -> Row:
     assert entry is not None  # noqa: S101 (a snapshot does not change)
-    kind = f"alias of {entry.alias_of}" if entry.kind is Kind.ALIAS else str(entry.kind)
     return {
         "name": name,
-        "kind": kind,
+        "kind": entry.what,
         "base_model": entry.base_model,
         "declared_by": encodable(str(entry.origin)),
     }
@@ -268,6 +268,18 @@ def _table(vitals: Vitals) -> Row:
 def _reasons(vitals: Vitals) -> Row:
     found = sorted((-number, *key) for key, number in vitals.metrics.reasons.items())
     return _first({"outcome": outcome, "reason": reason, "requests": -number} for number, outcome, reason in found)
+
+
+def _aliases(vitals: Vitals) -> Row:
+    counted = vitals.metrics.aliases
+    totals: dict[str, int] = {}
+    for (alias, _), number in counted.items():
+        totals[alias] = totals.get(alias, 0) + number
+    found = sorted((-totals[alias], alias, -number, model) for (alias, model), number in counted.items())
+    return _first(
+        {"alias": alias, "model": model, "requests": -number, "percent": round(number / total * 100, 1)}
+        for total, alias, number, model in found
+    )
 
 
 def _wrong(vitals: Vitals) -> Row:

@@ -64,6 +64,14 @@ TABLES: Final[Mapping[str, TableLayout]] = {
             Column("Declared by", "declared_by"),
         )
     ),
+    "aliases": TableLayout(
+        (
+            Column("Alias", "alias", "name"),
+            Column("Stood for", "model", "name"),
+            Column("Requests", "requests", "count"),
+            Column("%", "percent", "rate"),
+        ),
+    ),
     "unknown_models": TableLayout(
         (Column("Model", "name", "name"), Column("Times", "times", "count"), Column("Last", "seconds_ago", "ago"))
     ),

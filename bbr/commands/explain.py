@@ -20,6 +20,7 @@ from bbr.config.settings import ConfigError, Settings
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.verdict import Outcome, Verdict
 from bbr.headers import listed
+from bbr.models.registry import described
 from bbr.pb.ext_proc_pb2 import (
     CommonResponse,
     HeaderMap,
@@ -204,6 +205,8 @@ def _lines(effect: Effect) -> Iterator[str]:
     if route is not None:
         requested = "" if verdict.model is None else f" {verdict.model}"
         declared = f" ({route.origin})" if route.origin else ""
+        if route.shares:
+            declared += f": this request is for {route.model}, of {described(route.shares)}"
         yield f"Routed{requested}: {route.why}{declared}."
     else:
         yield f"Passed on without routing headers: {_PASSED[verdict.outcome]}{_reason(verdict)}."
@@ -224,6 +227,7 @@ def _facts(effect: Effect) -> dict[str, Any]:
         "reason": verdict.reason or None,
         "requested_model": verdict.model,
         "rule": route.why if route else None,
+        "shares": description.shares(route.shares) if route else [],
         "declared_by": description.origin(route.origin) if route and route.origin else None,
         "set_headers": effect.set_headers,
         "removed_headers": effect.removed_headers,

@@ -12,7 +12,6 @@ from bbr.config.arguments import Arguments, add_settings
 from bbr.config.options import Group
 from bbr.config.settings import Settings
 from bbr.models.listing import in_order
-from bbr.models.registry import Entry, Kind
 from bbr.router import Router
 from bbr.sources import description
 from bbr.sources.objects import SourceError
@@ -67,14 +66,10 @@ def models(settings: Settings, *, as_json: bool = False) -> tuple[str, int]:
         return dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n", status
     lines = []
     if table.registry.size:
-        rows = [(name, _kind(entry), entry.base_model, str(entry.origin)) for name, entry in in_order(table.registry)]
+        rows = [(name, entry.what, entry.base_model, str(entry.origin)) for name, entry in in_order(table.registry)]
         lines += [*_columns([_HEADINGS, *rows]), ""]
     lines += [printable(f"{sources}."), *description.wrong(table)]
     return "\n".join(lines) + "\n", status
-
-
-def _kind(entry: Entry) -> str:
-    return f"alias of {entry.alias_of}" if entry.kind is Kind.ALIAS else str(entry.kind)
 
 
 def _columns(rows: Iterable[Sequence[str]]) -> list[str]:

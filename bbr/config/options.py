@@ -254,6 +254,15 @@ def header_names(text: str) -> tuple[str, ...]:
 
 
 @written("NAME")
+def header_name(text: str) -> str:
+    """Return the name of a header that is looked at, in small letters."""
+    name = text.lower()
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]{1,127}", name):
+        raise ValueError("is not a header name")
+    return name
+
+
+@written("NAME")
 def client_names(text: str) -> tuple[AllowedName, ...]:
     """Return rules for the names in clients' certificates."""
     return tuple(AllowedName(name.strip(" ")) for name in text.split(","))

@@ -1,5 +1,6 @@
 """What an operator's settings make every exchange do."""
 
+import random
 from collections.abc import Iterator
 from typing import Final
 
@@ -7,9 +8,9 @@ from bbr.config.settings import Settings
 from bbr.exchange.convention import Convention, Ours
 from bbr.exchange.go_router import GoRouter
 from bbr.exchange.ledger import Ledger
-from bbr.exchange.policy import ClientSteering, Compat, Policy
+from bbr.exchange.policy import AliasRewrite, ClientSteering, Compat, Policy
 from bbr.exchange.replies import Replies
-from bbr.headers import DESTINATION_HEADER, PRIORITY_HEADERS, STEERING_HEADERS
+from bbr.headers import DESTINATION_HEADER, PRIORITY_HEADERS, REWRITE_HEADERS, STEERING_HEADERS
 from bbr.models.listing import ModelsList
 from bbr.models.routing import Rules
 from bbr.reading.paths import PathFilter
@@ -38,7 +39,13 @@ def policy(settings: Settings) -> Policy:
         duplex_idle_seconds=settings.body_idle_seconds,
         buffered_wait_seconds=settings.body_idle_seconds * UNSEEN_PATIENCE,
         min_body_rate=settings.body_min_rate,
-        rules=Rules(settings.unknown_model, settings.missing_model, settings.default_model or ""),
+        rules=Rules(
+            settings.unknown_model,
+            settings.missing_model,
+            settings.default_model or "",
+            random.random,
+            settings.alias_sticky_header or "",
+        ),
         paths=paths,
         models_list=ModelsList(settings.models_list_max_bytes) if settings.serve_models_list else None,
     )
@@ -59,6 +66,7 @@ def _convention(settings: Settings) -> Convention:
         strip_headers=dict.fromkeys((DESTINATION_HEADER, *_stripped(settings))),
         strip_prefixes=prefixes,
         trust_client_headers=settings.trust_client_headers,
+        rewrite_headers=REWRITE_HEADERS if settings.alias_rewrite is AliasRewrite.HEADER else (),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from bbr.config import options, removed
 from bbr.config.options import Group, Option
-from bbr.exchange.policy import BodyMode, ClientSteering, Compat, InvalidJson, OverLimit
+from bbr.exchange.policy import AliasRewrite, BodyMode, ClientSteering, Compat, InvalidJson, OverLimit
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
 from bbr.models.routing import MissingModel, UnknownModel
 from bbr.reading import uri
@@ -306,6 +306,20 @@ class Settings:
         "with --kubernetes, how long the first complete list of ConfigMaps may take. Health checks say NOT_SERVING "
         "until then; after this time the router exits with status 1, so that the pod is seen to fail; 0 waits forever",
     )
+    alias_sticky_header: str | None = _rare(
+        options.header_name,
+        "",
+        "of an alias that stands for several models, requests with equal values in this header get the same model, in "
+        "every replica; requests without it are spread at random (default: all are)",
+    )
+    alias_rewrite: AliasRewrite = _rare(
+        options.choice(AliasRewrite),
+        "header",
+        "how a model server learns which model a request for an alias is for, or one that is routed as "
+        "--default-model, since its body names another: header sets x-llm-d-model-name-rewrite and "
+        "x-gateway-model-name-rewrite, by which endpoint pickers rewrite the body; off leaves that to servers that "
+        "know the aliases. With --compat the default is off",
+    )
     max_connections: int = _rare(
         options.count,
         "10000",
@@ -399,6 +413,7 @@ def _apply_compat(values: dict[str, Any]) -> None:
     if compat is not Compat.NONE:
         values.setdefault("unknown_model", UnknownModel.EMPTY)
         values.setdefault("client_steering", ClientSteering.ALL)
+        values.setdefault("alias_rewrite", AliasRewrite.OFF)
     if compat is Compat.GIE:
         values.setdefault("assume_body_mode", BodyMode.BUFFERED)
 
@@ -428,6 +443,8 @@ def _check(settings: Settings) -> None:
             raise ConfigError(f"{flag_of(name)} needs --kubernetes")
     if settings.busy_poll and settings.transport != "uv":
         raise ConfigError(f"--busy-poll needs --transport=uv, and not {settings.transport}")
+    if settings.compat is not Compat.NONE and settings.alias_rewrite is not AliasRewrite.OFF:
+        raise ConfigError("--alias-rewrite and --compat contradict each other: leave one out")
     _check_headers(settings)
     _check_default_model(settings)
     if settings.max_connection_age and not settings.drain_seconds:

@@ -42,12 +42,14 @@ class Convention(abc.ABC):
     Attributes:
         tells_length: the header answer of FULL_DUPLEX_STREAMED tells the body's length, so it waits for the body's end.
         guarded: the names of headers that are removed or set, which a client may say in no spelling.
+        rewrites: a picker is told to rewrite the body of a request for a model by another name.
     """
 
     # Off by default, because a wait for the end gives up the early start. Behind Envoy that is 22 instead of 418 ms
     # for 5 MB with an image.
     tells_length = False
     guarded: GuardedNames = NO_NAMES
+    rewrites = False
 
     @abc.abstractmethod
     def removing_also(self, names: Sequence[str]) -> "Convention":
@@ -78,15 +80,21 @@ class Convention(abc.ABC):
         """Return the answer to the headers of a request that goes on unread, or of which the body is awaited."""
 
     @abc.abstractmethod
-    def headers(self, model: str | None, base_model: str | None, size: int | None) -> HeadersResponse:
+    def headers(
+        self, model: str | None, base_model: str | None, size: int | None, *, rewrite: bool = False
+    ) -> HeadersResponse:
         """Return the answer to the headers of a request that is decided; without a base model it is not routed.
 
-        `size` is the body's, for who tells it; None if it has not ended, or by trailers.
+        Args:
+            model: what it is routed as.
+            base_model: the base model that serves that.
+            size: of the body, for who tells it; None if it has not ended, or by trailers.
+            rewrite: the body names the model by another name.
         """
 
     @abc.abstractmethod
-    def body(self, model: str | None, base_model: str | None) -> BodyResponse:
-        """Return the answer to the body of a request that is decided; without a base model it is not routed."""
+    def body(self, model: str | None, base_model: str | None, *, rewrite: bool = False) -> BodyResponse:
+        """Return the answer to the body of a request that is decided, as `headers` does."""
 
     @abc.abstractmethod
     def trailers(self) -> TrailersResponse:
@@ -109,6 +117,8 @@ class Ours(Convention):
         strip_headers: other headers of the client's that are removed from every request.
         strip_prefixes: how the names of further such headers begin; routing headers are not among them.
         trust_client_headers: leave the client's own routing headers in requests that name no model.
+        rewrite_headers: the names that get the model that the body is to name, if it names it by another name; a client
+            may not say them.
     """
 
     def __init__(
@@ -119,7 +129,10 @@ class Ours(Convention):
         strip_headers: Iterable[str] = (DESTINATION_HEADER,),
         strip_prefixes: Iterable[str] = (),
         trust_client_headers: bool = False,
+        rewrite_headers: Sequence[str] = (),
     ) -> None:
+        self._rewrite_headers = tuple(rewrite_headers)
+        self.rewrites = bool(rewrite_headers)
         self._model_headers = tuple(model_headers)
         self._base_model_headers = tuple(base_model_headers)
         # The usual names route wherever a route still has them, so no client may say them, whatever names are set.
@@ -160,14 +173,16 @@ class Ours(Convention):
         # answer would then leave the client's own header to route.
         return HeadersResponse(response=self._common(None, None))
 
-    def headers(self, model: str | None, base_model: str | None, size: int | None) -> HeadersResponse:
+    def headers(
+        self, model: str | None, base_model: str | None, size: int | None, *, rewrite: bool = False
+    ) -> HeadersResponse:
         """See Convention."""
         # The size is not told. Envoy sends what comes back to it in chunks, and drops the Content-Length itself.
-        return HeadersResponse(response=self._common(model, base_model))
+        return HeadersResponse(response=self._common(model, base_model, rewrite=rewrite))
 
-    def body(self, model: str | None, base_model: str | None) -> BodyResponse:
+    def body(self, model: str | None, base_model: str | None, *, rewrite: bool = False) -> BodyResponse:
         """See Convention."""
-        return BodyResponse(response=self._common(model, base_model))
+        return BodyResponse(response=self._common(model, base_model, rewrite=rewrite))
 
     def trailers(self) -> TrailersResponse:
         """See Convention: what a client may not say is removed here too; an upstream may take trailers for headers."""
@@ -179,7 +194,7 @@ class Ours(Convention):
         error = _anthropic_error(refusal) if dialect is Dialect.ANTHROPIC else _openai_error(refusal)
         return immediate(refusal.status, orjson.dumps(error), f"bbr:{refusal.reason}", refusal.headers)
 
-    def _common(self, model: str | None, base_model: str | None) -> CommonResponse:
+    def _common(self, model: str | None, base_model: str | None, *, rewrite: bool = False) -> CommonResponse:
         if model is None or base_model is None:
             # Nothing is removed, so the route that the gateway chose holds, and there is no cache to clear.
             if not self._stripped:
@@ -189,7 +204,11 @@ class Ours(Convention):
         headers = [(name, model.encode()) for name in self._model_headers]
         headers += [(name, base_model.encode()) for name in self._base_model_headers]
         # What is set replaces all copies of the client's. So only the names that are not set need to be removed.
-        mutation = HeaderMutation(set_headers=_overwrite(headers), remove_headers=self._removed)
+        removed: Sequence[str] = self._removed
+        if rewrite and self._rewrite_headers:
+            headers += [(name, model.encode()) for name in self._rewrite_headers]
+            removed = [name for name in removed if name not in self._rewrite_headers]
+        mutation = HeaderMutation(set_headers=_overwrite(headers), remove_headers=removed)
         return CommonResponse(header_mutation=mutation, clear_route_cache=True)
 
 

@@ -104,7 +104,9 @@ class GoRouter(Convention):
         """See Convention: an empty answer, unless an operator wants headers removed."""
         return HeadersResponse(response=self._common(None, None)) if self._strip_headers else HeadersResponse()
 
-    def headers(self, model: str | None, base_model: str | None, size: int | None) -> HeadersResponse:
+    def headers(
+        self, model: str | None, base_model: str | None, size: int | None, *, rewrite: bool = False
+    ) -> HeadersResponse:
         """See Convention."""
         common = self._common(model, base_model)
         # A body that ended by trailers gets no length: HTTP/1.1 carries trailers only in chunked encoding, which a
@@ -113,7 +115,7 @@ class GoRouter(Convention):
             common.header_mutation.set_headers.append(_set("Content-Length", str(size).encode()))
         return HeadersResponse(response=common)
 
-    def body(self, model: str | None, base_model: str | None) -> BodyResponse:
+    def body(self, model: str | None, base_model: str | None, *, rewrite: bool = False) -> BodyResponse:
         """See Convention."""
         return BodyResponse(response=self._common(model, base_model))
 

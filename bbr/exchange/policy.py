@@ -37,6 +37,13 @@ class Compat(enum.Enum):
     IPP = "ipp"  # llm-d's inference payload processor
 
 
+class AliasRewrite(enum.Enum):
+    """How a server behind the router gets the model that an alias, or a model that is routed as another, stands for."""
+
+    OFF = "off"
+    HEADER = "header"  # an endpoint picker is told to put it into the body
+
+
 class ClientSteering(enum.Enum):
     """By which headers a client may steer what stands behind the router: endpoint pickers, the pods' sidecars."""
 

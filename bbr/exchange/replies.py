@@ -39,7 +39,7 @@ RESPONSE_BODY: Final = ProcessingResponse(response_body=BodyResponse()).Serializ
 RESPONSE_TRAILERS: Final = ProcessingResponse(response_trailers=TrailersResponse()).SerializeToString()
 
 
-# What a routing answer is made of: model, base model, and the requested model if that is told and is another one.
+# What a routing answer is made of: model, base model, and the requested model if that matters and is another one.
 Routing = tuple[str, str, str | None]
 
 
@@ -53,12 +53,12 @@ class Replies:
     Attributes:
         convention: see above.
         request_trailers: answers the message of this name.
-        tells_metadata: answers tell the requested model; only then `requested`, if it is another than `model`, matters.
+        tells_requested: answers differ by the requested model, if it is another than `model`.
     """
 
     def __init__(self, convention: Convention | None = None, *, metadata_namespace: str = "") -> None:
         self.convention = convention or Ours()
-        self.tells_metadata = bool(metadata_namespace)
+        self.tells_requested = bool(metadata_namespace) or self.convention.rewrites
         self._metadata_namespace = metadata_namespace
         # This answer strips too: some servers merge trailers into the headers.
         self.request_trailers = ProcessingResponse(request_trailers=self.convention.trailers()).SerializeToString()
@@ -81,7 +81,9 @@ class Replies:
         if self.convention.tells_length:
             # Not cached: the size makes nearly every answer a new one.
             model, base_model, requested = routing or (None, None, None)
-            answer = ProcessingResponse(request_headers=self.convention.headers(model, base_model, size))
+            answer = ProcessingResponse(
+                request_headers=self.convention.headers(model, base_model, size, rewrite=requested is not None)
+            )
             return self._encode(answer, outcome, requested or model, base_model)
         return self.stripped(outcome) if routing is None else self.route(routing)
 
@@ -126,19 +128,23 @@ class Replies:
 
     def _route(self, routing: Routing) -> bytes:
         model, base_model, requested = routing
-        answer = ProcessingResponse(request_headers=self.convention.headers(model, base_model, None))
+        answer = ProcessingResponse(request_headers=self._headers(routing))
         return self._encode(answer, "routed", requested or model, base_model)
 
     def _route_unbuffered(self, routing: Routing) -> bytes:
         model, base_model, requested = routing
-        answer = ProcessingResponse(request_headers=self.convention.headers(model, base_model, None))
+        answer = ProcessingResponse(request_headers=self._headers(routing))
         _unbuffer(answer)
         return self._encode(answer, "routed", requested or model, base_model)
 
     def _route_body(self, routing: Routing) -> bytes:
         model, base_model, requested = routing
-        answer = ProcessingResponse(request_body=self.convention.body(model, base_model))
+        answer = ProcessingResponse(request_body=self.convention.body(model, base_model, rewrite=requested is not None))
         return self._encode(answer, "routed", requested or model, base_model)
+
+    def _headers(self, routing: Routing) -> HeadersResponse:
+        model, base_model, requested = routing
+        return self.convention.headers(model, base_model, None, rewrite=requested is not None)
 
     def _encode(
         self, answer: ProcessingResponse, outcome: str, model: str | None = None, base_model: str | None = None

@@ -17,6 +17,7 @@ from bbr.models import routing
 from bbr.models.listing import ModelsList, asked_for
 from bbr.models.registry import Registry
 from bbr.models.routing import MissingModel, Route
+from bbr.models.shares import by_chance, by_key
 from bbr.pb.ext_proc_pb2 import HeaderMap
 from bbr.reading import uri
 from bbr.reading.head import Dialect, Head, find_field, read_head
@@ -241,12 +242,31 @@ class Request:
 
     def _told(self, route: Route) -> Routing:
         verdict = self.verdict
-        model, base_model, _, _ = route
+        model, base_model, _, _, several = route
+        if several:
+            route = self._chosen(route)
+            model, base_model, _, _, _ = route
         verdict.route = route
         verdict.base_model = base_model
         verdict.outcome = _ROUTED
         named = verdict.model
-        # The header carries the name that the rules made of it. The metadata tells what the client asked for.
-        if named is not None and named != model and self.replies.tells_metadata:
+        # The header carries the name that the rules made of it. The metadata, and the header by which a picker rewrites
+        # the body, are for a model that the client has asked for by another name.
+        if named is not None and named != model and self.replies.tells_requested:
             return model, base_model, named
         return model, base_model, None
+
+    def _chosen(self, route: Route) -> Route:
+        """Return the route to one of the models that an alias stands for; always the same, once it is chosen."""
+        before = self.verdict.route
+        if before is not None:  # a long body is resolved at its end once more
+            return before
+        rules, name = self.policy.rules, self.verdict.model or self.policy.rules.default_model
+        key = self._sticky_key(rules.sticky_header)
+        shares = route.shares
+        share = by_key(shares, name.encode(), key) if key else by_chance(shares, rules.draw())
+        return route._replace(model=share.model, base_model=share.base_model)
+
+    def _sticky_key(self, header: str) -> bytes:
+        headers = self._headers
+        return find_field(headers, header) or b"" if header and headers is not None else b""

@@ -7,7 +7,8 @@ Which of two claims on one name counts does not depend on the order in which the
 
 1. A base model's own name always means itself.
 2. An adapter belongs to the first base model that claims it: the oldest object's, then by namespace and name.
-3. An alias never hides a base model or an adapter. Of two aliases the first counts, by the same order.
+3. An alias never hides a base model or an adapter. Of two aliases the first counts, by the same order. One that stands
+   for several models does so for those that the table holds.
 """
 
 import enum
@@ -77,10 +78,17 @@ class BaseModel(NamedTuple):
 
 
 class Alias(NamedTuple):
-    """Another name for a base model or an adapter: a request for `name` is routed as one for `model`."""
+    """Another name for a base model or an adapter: a request for `name` is routed as one for `model`.
+
+    Attributes:
+        name: the alias.
+        model: what it stands for; the first, if it stands for several.
+        weights: of several, each with the weight of its share, in their order; empty for one alone.
+    """
 
     name: str
     model: str
+    weights: tuple[tuple[str, int], ...] = ()
 
 
 class Declaration(NamedTuple):
@@ -105,6 +113,25 @@ class Kind(enum.StrEnum):
     ALIAS = "alias"
 
 
+class Share(NamedTuple):
+    """One of several models that an alias stands for.
+
+    Attributes:
+        model: a base model or an adapter.
+        base_model: the base model that serves it.
+        weight: its share of the requests is this, of all weights together; 0: it gets none.
+    """
+
+    model: str
+    base_model: str
+    weight: int
+
+
+def described(shares: Iterable[Share]) -> str:
+    """Return shares for people, with their weights in brackets."""
+    return ", ".join(f"{share.model} ({share.weight})" for share in shares)
+
+
 class Entry(NamedTuple):
     """What a name of the table stands for. Names that one object declares alike share their entry.
 
@@ -113,12 +140,22 @@ class Entry(NamedTuple):
         kind: see Kind.
         origin: the object that declares it; of several that agree, the first.
         alias_of: the model that an alias stands for, or None: the name stands for itself.
+        shares: the models that an alias of several stands for; `alias_of` and `base_model` are then those of the first.
+            Empty for one alone.
     """
 
     base_model: str
     kind: Kind
     origin: Origin
     alias_of: str | None = None
+    shares: tuple[Share, ...] = ()
+
+    @property
+    def what(self) -> str:
+        """What it is, for people."""
+        if self.kind is not Kind.ALIAS:
+            return str(self.kind)
+        return f"alias of {described(self.shares) or self.alias_of}"
 
 
 class Conflict(NamedTuple):
@@ -213,9 +250,7 @@ def merging(declarations: Iterable[Declaration]) -> Steps[tuple[Registry, list[C
         if number % _STEP_NAMES == 0:
             yield
     for number, (origin, alias) in enumerate(_aliases(with_aliases), 1):
-        conflict = _add_alias(shards, origin, alias)
-        if conflict:
-            conflicts.append(conflict)
+        conflicts += _add_alias(shards, origin, alias)
         if number % _STEP_NAMES == 0:
             yield
     return Registry(False, tuple(base_models), True, shards), conflicts
@@ -263,13 +298,24 @@ def _aliases(ordered: list[Declaration]) -> Iterator[tuple[Origin, Alias]]:
             yield origin, alias
 
 
-def _add_alias(shards: tuple[dict[str, Entry], ...], origin: Origin, alias: Alias) -> Conflict | None:
-    """Enter an alias into the table; return its conflict instead if it may not stand there."""
-    name, target = alias
-    shard = shards[hash(name) & _SHARD_MASK]
-    meant = shards[hash(target) & _SHARD_MASK].get(target)
-    if meant is None or meant.kind is Kind.ALIAS:  # an alias of an alias would depend on who came first
-        return Conflict(name, None, Entry(target, Kind.ALIAS, origin, target))
-    entry = Entry(meant.base_model, Kind.ALIAS, origin, target)
-    kept = shard.setdefault(name, entry)
-    return None if kept is entry or target in (kept.alias_of, name) else Conflict(name, kept, entry)
+def _add_alias(shards: tuple[dict[str, Entry], ...], origin: Origin, alias: Alias) -> list[Conflict]:
+    """Enter an alias into the table, as far as it may stand there; return what may not."""
+    name, target, weights = alias
+    conflicts: list[Conflict] = []
+    shares: list[Share] = []
+    for model, weight in weights or ((target, 1),):
+        meant = shards[hash(model) & _SHARD_MASK].get(model)
+        if meant is None or meant.kind is Kind.ALIAS:  # an alias of an alias would depend on who came first
+            conflicts.append(Conflict(name, None, Entry(model, Kind.ALIAS, origin, model)))
+        else:
+            shares.append(Share(model, meant.base_model, weight))
+    # The rest of a canary goes on without the model that is gone. Without any share nobody knows where to.
+    if not any(share.weight for share in shares):
+        return conflicts
+    first = shares[0]
+    entry = Entry(first.base_model, Kind.ALIAS, origin, first.model, tuple(shares) if weights else ())
+    kept = shards[hash(name) & _SHARD_MASK].setdefault(name, entry)
+    agrees = kept.shares == entry.shares and first.model in (kept.alias_of, name)
+    if kept is not entry and not agrees:
+        conflicts.append(Conflict(name, kept, entry))
+    return conflicts

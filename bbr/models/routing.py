@@ -4,11 +4,12 @@ Pure.
 """
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from bbr import refusal
-from bbr.models.registry import Kind, Origin, Registry
+from bbr.models.registry import Kind, Origin, Registry, Share
 
 
 class UnknownModel(enum.Enum):
@@ -46,12 +47,14 @@ class Route(NamedTuple):
         base_model: for X-Gateway-Base-Model-Name; "" by --unknown-model=empty.
         rule: why: a rule, or what the table says that the requested model is.
         origin: the object that declares the model, if any does.
+        shares: of an alias of several models: `model` is then the first, until one is chosen (bbr.models.shares).
     """
 
     model: str
     base_model: str
     rule: Rule | Kind
     origin: Origin | None = None
+    shares: tuple[Share, ...] = ()
 
     @property
     def why(self) -> str:
@@ -69,11 +72,16 @@ class Rules:
         unknown_model: see UnknownModel.
         missing_model: see MissingModel.
         default_model: for those that say default: a base model, an adapter or an alias.
+        draw: gives a number from 0 up to 1 at random, for aliases of several models.
+        sticky_header: requests that have equal values in this header get the same model of an alias; in small letters,
+            "" for none.
     """
 
     unknown_model: UnknownModel = UnknownModel.REJECT
     missing_model: MissingModel = MissingModel.PASS
     default_model: str = ""
+    draw: Callable[[], float] = field(default=lambda: 0.0, compare=False, repr=False)
+    sticky_header: str = ""
 
 
 # Looked up once: a member of an enum takes long, and so does a NamedTuple's own constructor (0.4 us for each request).
@@ -109,14 +117,14 @@ def route_unnamed(registry: Registry, rules: Rules) -> Route | None:
 
 def _known(registry: Registry, requested: str) -> Route | None:
     if registry.identity:
-        return _new_route(Route, (requested, requested, _NO_TABLE, None))
+        return _new_route(Route, (requested, requested, _NO_TABLE, None, ()))
     entry = registry.find(requested)
     if entry is None:
         if not registry.complete:
             raise refusal.table_incomplete()
         return None
-    base_model, kind, origin, alias_of = entry
-    return _new_route(Route, (alias_of or requested, base_model, kind, origin))
+    base_model, kind, origin, alias_of, shares = entry
+    return _new_route(Route, (alias_of or requested, base_model, kind, origin, shares))
 
 
 def _unknown(registry: Registry, rules: Rules, requested: str) -> Route:

@@ -11,7 +11,13 @@ Taken as the Go routers take it, leniencies included, so that objects which work
 - names are trimmed; entries that are blank, or null, are left out;
 - `adapters` may be absent, blank, or hold nothing but comments: then there are none;
 - an entry that is no text in YAML (1, true, 1.50) is taken as it is written: it can only be meant as a name;
-- other keys of `data` are somebody else's.
+- other keys of `data` are somebody else's, but for `aliases`, which theirs do not know.
+
+`aliases` are written as in a model file (bbr.sources.aliases); an object that has some needs no base model:
+
+      aliases: |
+        gpt-4o: sql-lora
+        chat: {Qwen/Qwen2.5-3B-Instruct: 90, Qwen/Qwen3-4B: 10}
 
 A ConfigMap that breaks a rule is refused whole, and the sentence says which entry breaks which rule.
 """
@@ -22,16 +28,18 @@ from typing import Final
 
 import msgspec
 
-from bbr.models.registry import BaseModel, Declaration, Origin, Steps
+from bbr.models.registry import Alias, BaseModel, Declaration, Origin, Steps
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import Refusal
+from bbr.sources.aliases import read
 from bbr.sources.objects import SourceError
-from bbr.yaml_tree import Scalar, Sequence, YamlError, tree
+from bbr.yaml_tree import MAX_NODES, Node, Scalar, Sequence, YamlError, tree
 
 KIND: Final = "ConfigMap"
 
 BASE_MODEL: Final = "baseModel"
 ADAPTERS: Final = "adapters"
+ALIASES: Final = "aliases"
 
 # An object is the router's if one of these labels has this very value: those of the Gateway API Inference Extension's
 # router, and of its successor.
@@ -68,6 +76,11 @@ def parse(
     Raises:
         SourceError: a rule is broken; the message names key, line and rule, and leaves the object's name to the caller.
     """
+    aliases = yield from _aliases(data.get(ALIASES, ""), max_model_bytes)
+    if BASE_MODEL not in data and aliases:
+        if data.get(ADAPTERS, "").strip():
+            raise SourceError(f"data.{BASE_MODEL} is missing, of which data.{ADAPTERS} are adapters")
+        return (Declaration(origin, (), aliases),)
     if BASE_MODEL not in data:
         raise SourceError(f"data.{BASE_MODEL} is missing")
     base_model = data[BASE_MODEL].strip()
@@ -75,16 +88,45 @@ def parse(
         raise SourceError(f"data.{BASE_MODEL} is blank")
     _check(base_model, f"data.{BASE_MODEL}", f"data.{BASE_MODEL}", max_model_bytes)
     adapters = yield from _adapters(data.get(ADAPTERS, ""), max_model_bytes)
-    return (Declaration(origin, (BaseModel(base_model, adapters),)),)
+    return (Declaration(origin, (BaseModel(base_model, adapters),), aliases),)
+
+
+def _tree(text: str, where: str, max_nodes: int) -> Steps[Node | None]:
+    """Read a text of `data`; None if there is nothing in it."""
+    try:
+        root = yield from tree(text, max_nodes)
+    except YamlError as error:
+        raise SourceError(f"{where}: {error}") from None
+    blank = isinstance(root, Scalar) and (root.null or not root.text.strip())
+    return None if blank else root
+
+
+def _aliases(text: str, max_model_bytes: int) -> Steps[tuple[Alias, ...]]:
+    where = f"data.{ALIASES}"
+    root = yield from _tree(text, where, MAX_NODES)
+    if root is None:
+        return ()
+
+    def name_of(node: Node, what: str) -> str:
+        if not isinstance(node, Scalar) or node.null or not node.text.strip():
+            raise SourceError(f"line {node.line}: {what} must be a name")
+        return _check(node.text.strip(), f"line {node.line}", what, max_model_bytes)
+
+    found = []
+    try:
+        for number, (_, alias) in enumerate(read(root, name_of), 1):
+            found.append(alias)
+            if number % _STEP_NAMES == 0:
+                yield
+    except SourceError as error:
+        raise SourceError(f"{where}: {error}") from None
+    return tuple(found)
 
 
 def _adapters(text: str, max_model_bytes: int) -> Steps[tuple[str, ...]]:
     where = f"data.{ADAPTERS}"
-    try:
-        root = yield from tree(text, MAX_ADAPTERS + 1)  # with the list itself
-    except YamlError as error:
-        raise SourceError(f"{where}: {error}") from None
-    if root is None or (isinstance(root, Scalar) and (root.null or not root.text.strip())):
+    root = yield from _tree(text, where, MAX_ADAPTERS + 1)  # with the list itself
+    if root is None:
         return ()
     if not isinstance(root, Sequence):
         raise SourceError(f"{where}: line {root.line}: must be a YAML list of names")
@@ -101,9 +143,9 @@ def _adapters(text: str, max_model_bytes: int) -> Steps[tuple[str, ...]]:
     return tuple(names)
 
 
-def _check(name: str, where: str, what: str, max_model_bytes: int) -> None:
+def _check(name: str, where: str, what: str, max_model_bytes: int) -> str:
     try:
-        check_model(name, max_model_bytes)
+        return check_model(name, max_model_bytes)
     except Refusal as refused:  # its sentence is meant for a client that sent the name as `model`
         why = refused.message.removesuffix(".").replace("`model`", what)
         raise SourceError(why if where == what else f"{where}: {why}") from None

@@ -1,8 +1,9 @@
 """The model table as JSON and as sentences, for `bbr models`, `bbr check`, `bbr explain` and the admin port."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from bbr.models.registry import Conflict, Entry, Origin
+from bbr.models.registry import Conflict, Entry, Origin, Share
 from bbr.sources.table import Table
 from bbr.text import printable
 
@@ -26,6 +27,11 @@ def origin(origin: Origin) -> dict[str, Any]:
     return {"kind": origin.kind, "namespace": origin.namespace, "name": origin.name, "line": origin.line or None}
 
 
+def shares(shares: Iterable[Share]) -> list[dict[str, Any]]:
+    """Return the models that an alias stands for, for JSON."""
+    return [share._asdict() for share in shares]
+
+
 def wrong(table: Table) -> list[str]:
     """Return lines that tell which claims are ignored and which objects can't be used; none if all is well."""
     lines = []
@@ -42,6 +48,7 @@ def _meaning(entry: Entry) -> dict[str, Any]:
         "kind": str(entry.kind),
         "base_model": entry.base_model,
         "alias_of": entry.alias_of,
+        "shares": shares(entry.shares),
         "declared_by": origin(entry.origin),
     }
 

@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Steps, merging
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import MAX_ECHO_CHARACTERS, Refusal
+from bbr.sources import aliases as aliases_of
 from bbr.sources.documents import source_object
 from bbr.sources.objects import SourceError, SourceObject, refusing
 from bbr.sources.table import FILE, Table
@@ -247,15 +248,10 @@ class _Reader:
     def aliases(self, node: Node | None) -> Steps[None]:
         if node is None or _is_null(node):
             return
-        names = set()
-        for number, (key, value) in enumerate(_pairs(node, "aliases must be a mapping of names to models"), 1):
-            name = self._name(key, "the alias")
-            if name in names:
-                raise SourceError(f"line {key.line}: {name} stands twice in aliases")
-            names.add(name)
-            target = self._name(value, f"the model of alias {name}")
-            self._lines[Kind.ALIAS, name, target] = key.line
-            self._declare(key.line, aliases=(Alias(name, target),))
+        for number, (line, alias) in enumerate(aliases_of.read(node, self._name), 1):
+            for target in (alias.model, *(model for model, _ in alias.weights)):
+                self._lines[Kind.ALIAS, alias.name, target] = line
+            self._declare(line, aliases=(alias,))
             if number % _STEP_NAMES == 0:
                 yield
 

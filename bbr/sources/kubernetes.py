@@ -34,6 +34,7 @@ class Data(msgspec.Struct, rename={"base_model": configmap.BASE_MODEL}, omit_def
 
     base_model: str | None = None
     adapters: str | None = None
+    aliases: str | None = None
 
 
 class ConfigMap(msgspec.Struct):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from bbr.exchange.exchange import Exchange
+from bbr.models.registry import Kind
 from bbr.models.routing import Route, Rule
 from bbr.telemetry.recent import RecentNames
 
@@ -25,6 +26,11 @@ _BODY_BUCKETS: Final = tuple(bisect_left(BODY_BOUNDS, 1 << bits) for bits in ran
 
 # A table whose base models change all day long would leave their names here for good.
 MAX_BASE_MODELS: Final = 10_000
+
+# Pairs of an alias and a model that it stands for, of which more would make a scrape too long.
+MAX_ALIAS_PAIRS: Final = 1_000
+
+_ALIAS: Final = Kind.ALIAS  # looked up once: to look up a member of an enum takes long
 
 # Those by which a base model is whatever the client has written, and those for models that the table does not hold.
 _OF_CLIENTS: Final = frozenset((Rule.NO_TABLE, Rule.UNKNOWN_PASSTHROUGH, Rule.UNKNOWN_EMPTY))
@@ -100,6 +106,7 @@ class Metrics:
         early: requests that were routed before their body had ended.
         late_bodies: messages of a body that came after its end.
         unknown: the models asked for lately that the table does not hold, whatever became of the requests.
+        aliases: (alias, model that it stood for) -> requests routed so; those beyond MAX_ALIAS_PAIRS as one, ("", "").
     """
 
     def __init__(self) -> None:
@@ -112,6 +119,7 @@ class Metrics:
         self.early = 0
         self.late_bodies = 0
         self.unknown = RecentNames()
+        self.aliases: dict[tuple[str, str], int] = {}
 
     def count(self, exchange: Exchange) -> None:
         """Count an exchange that is over."""
@@ -124,6 +132,8 @@ class Metrics:
         else:
             base_model = route.base_model
             counts = self.models.get(base_model) or self._new(base_model)
+            if route.rule is _ALIAS:
+                self._count_alias(route, verdict.model or "")
         outcome = verdict.outcome
         try:
             counts.outcomes[outcome] += 1
@@ -150,6 +160,12 @@ class Metrics:
             busy.total += took
         if verdict.reason or verdict.late_bodies or verdict.early:
             self._count_more(exchange)
+
+    def _count_alias(self, route: Route, alias: str) -> None:
+        key = (alias, route.model)
+        if key not in self.aliases and len(self.aliases) >= MAX_ALIAS_PAIRS:
+            key = ("", "")
+        self.aliases[key] = self.aliases.get(key, 0) + 1
 
     def _new(self, base_model: str) -> ModelCounts:
         if len(self.models) > MAX_BASE_MODELS:

@@ -9,6 +9,8 @@ import yaml
 
 import bbr
 from bbr import cli
+from bbr.models.registry import Alias, Origin, finish
+from bbr.sources import configmap
 from deploy.render import helm
 from tests.support.tools import needs
 
@@ -282,3 +284,13 @@ def test_a_certificate_is_mounted_where_it_is_served(provider, used):
 def test_the_chart_is_for_this_version():
     chart = yaml.safe_load((helm.CHART / "Chart.yaml").read_text("utf-8"))
     assert chart["appVersion"] == bbr.__version__
+
+
+@pytest.mark.parametrize("tool", ["helm", "helm4"])
+def test_aliases_are_a_config_map_that_the_router_reads(tool):
+    found = helm.documents(helm.render(tool, [CASES["everything"]]))
+    config_map = one(found, "ConfigMap", "router-aliases")
+    assert config_map["metadata"]["labels"][configmap.LABELS[0]] == configmap.LABEL_VALUE
+    (declared,) = finish(configmap.parse(config_map["data"], Origin()))
+    assert declared.aliases == (Alias("chat", "qwen", (("qwen", 1_000_000),)), Alias("gpt", "qwen"))
+    assert not any("aliases" in each["metadata"]["name"] for each in documents(TWO))

@@ -110,7 +110,13 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values |= {"grpc_port": "7", "grpc_health_port": "7", "assume_body_mode": "buffered"}
     values |= {"max_body_bytes": "1KiB", "drain_seconds": "3", "max_model_length": "9", "dynamic_metadata": "bbr"}
     values |= {"on_invalid_json": "pass-stripped", "body_idle_seconds": "3", "body_min_rate": "1KiB"}
-    values |= {"client_steering": "priority", "strip_header": "x-a,x-b", "trust_client_headers": "true"}
+    values |= {
+        "alias_rewrite": "off",
+        "alias_sticky_header": "x-session-id",
+        "client_steering": "priority",
+        "strip_header": "x-a,x-b",
+        "trust_client_headers": "true",
+    }
     values |= {"stream_threshold_bytes": "1KiB", "max_buffered_bytes": "1GiB"}
     values |= {"busy_poll": "0.5", "metrics_port": "7", "tracing": "true", "drain_delay_seconds": "9"}
     values |= {"over_limit": "pass", "query_model_path": "none", "path_template": "/model/{model}/invoke"}

@@ -80,6 +80,7 @@ def test_models(directory, monkeypatch):
         "kind": "base model",
         "base_model": "qwen",
         "alias_of": None,
+        "shares": [],
         "declared_by": declared_by,
     }
     assert [each["name"] for each in found["conflicts"]] == ["sql-lora"]

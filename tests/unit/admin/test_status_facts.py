@@ -102,6 +102,16 @@ def test_why_not_and_who_is_unknown(model_file):
     assert unknown["seconds_ago"] == pytest.approx(10, abs=5)
 
 
+def test_aliases_by_what_they_stood_for(model_file):
+    of = vitals(model_file)
+    of.metrics.aliases.update({("a", "x"): 1, ("b", "y"): 30, ("b", "x"): 70})
+    assert gather(of)["aliases"]["rows"] == [
+        {"alias": "b", "model": "x", "requests": 70, "percent": 70.0},
+        {"alias": "b", "model": "y", "requests": 30, "percent": 30.0},
+        {"alias": "a", "model": "x", "requests": 1, "percent": 100.0},
+    ]
+
+
 def test_what_is_wrong_with_the_table(tmp_path, monkeypatch):
     (tmp_path / "a.yaml").write_text("models: [{name: qwen, adapters: [x, y]}]\n")
     (tmp_path / "b.yaml").write_text("models: [{name: phi, adapters: [x, y]}]\n")

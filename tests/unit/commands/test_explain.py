@@ -44,9 +44,20 @@ def test_a_routed_request(models, mode):
         f"Routed gpt: it is an alias (file {models}, line 2).\n"
         "  set     X-Gateway-Model-Name: sql\n"
         "  set     X-Gateway-Base-Model-Name: qwen\n"
+        "  set     x-llm-d-model-name-rewrite: sql\n"
+        "  set     x-gateway-model-name-rewrite: sql\n"
         "  remove  x-gateway-destination-endpoint\n"
-        "  remove  24 headers that steer pickers and sidecars\n"
+        "  remove  22 headers that steer pickers and sidecars\n"
     )
+
+
+def test_an_alias_of_several_models(tmp_path):
+    path = tmp_path / "models.yaml"
+    path.write_text("models: [{name: a}, {name: b}]\naliases: {c: {a: 0, b: 9}}\n", encoding="utf-8")
+    text = explain(Settings(models=path), chat(b'{"model": "c"}'))
+    assert text.startswith(f"Routed c: it is an alias (file {path}, line 2): this request is for b, of a (0), b (9).\n")
+    found = json.loads(explain(Settings(models=path), chat(b'{"model": "c"}'), as_json=True))
+    assert found["shares"][1] == {"model": "b", "base_model": "b", "weight": 9}
 
 
 @BOTH
@@ -118,6 +129,7 @@ def test_as_json(models):
         "reason": None,
         "requested_model": "sql",
         "rule": "it is an adapter",
+        "shares": [],
         "declared_by": {"kind": "file", "namespace": "", "name": str(models), "line": 1},
         "set_headers": {"X-Gateway-Model-Name": "sql", "X-Gateway-Base-Model-Name": "qwen"},
         "removed_headers": [DESTINATION_HEADER, *STEERING_HEADERS, *PRIORITY_HEADERS],

@@ -91,6 +91,7 @@ def test_models_as_json(models):
         "kind": "alias",
         "base_model": "org/qwen",
         "alias_of": "sql",
+        "shares": [],
         "declared_by": {"kind": "file", "namespace": "", "name": str(models), "line": 5},
     }
     assert [each["name"] for each in found["models"]] == ["org/qwen", "sql", "gpt", "phi"]
@@ -166,3 +167,11 @@ def test_models_of_a_directory_that_can_not_be_read_is_one_sentence(capsys, tabl
         1,
         f"bbr models: --models: {table.parent}: the directory has 1 files; at most 0 are read.\n",
     )
+
+
+def test_an_alias_of_several_models_tells_their_weights(tmp_path):
+    path = write(tmp_path / "a.yaml", "models: [{name: a, adapters: [b]}]\naliases: {c: {b: 9, a: 1}}\n")
+    assert "c     alias of b (9), a (1)  a " in commands.models(of(path))[0]
+    entry = json.loads(commands.models(of(path), as_json=True)[0])["models"][2]
+    shares = [{"model": "b", "base_model": "a", "weight": 9}, {"model": "a", "base_model": "a", "weight": 1}]
+    assert (entry["name"], entry["shares"]) == ("c", shares)

@@ -5,8 +5,8 @@ from bbr.config import settings as config
 from bbr.config.settings import Settings
 from bbr.exchange.convention import Ours
 from bbr.exchange.go_router import GoRouter
-from bbr.exchange.policy import ClientSteering, Compat
-from bbr.headers import DESTINATION_HEADER, PRIORITY_HEADERS, STEERING_HEADERS
+from bbr.exchange.policy import AliasRewrite, ClientSteering, Compat
+from bbr.headers import DESTINATION_HEADER, PRIORITY_HEADERS, REWRITE_HEADERS, STEERING_HEADERS
 from bbr.models.routing import MissingModel, Rules, UnknownModel
 from bbr.reading.paths import PathPattern
 from bench.harness.messages import parse, set_headers
@@ -91,3 +91,20 @@ def test_a_prefix_is_not_removed_by_its_name(compat):
     convention = policies.policy(settings).replies.convention
     assert convention.guarded.prefixes == ("x_llm_d_",)
     assert removed(compat=compat, strip_header=("x-llm-d-*", "x-tenant"))[0][-1] == "x-tenant"
+
+
+def test_aliases_are_rewritten_by_the_picker_unless_it_is_told_otherwise():
+    rewritten = dict.fromkeys(REWRITE_HEADERS, b"m")
+    replies = policies.policy(Settings()).replies
+    for asked, more in (("alias", rewritten), (None, {})):
+        mutation = parse(replies.route(("m", "b", asked))).request_headers.response.header_mutation
+        assert set_headers(mutation) == {"X-Gateway-Model-Name": b"m", "X-Gateway-Base-Model-Name": b"b", **more}
+        assert not {*mutation.remove_headers} & {*more}
+    assert not policies.policy(Settings(alias_rewrite=AliasRewrite.OFF)).replies.convention.rewrites
+    assert not policies.policy(config.load({"compat": "gie"}, {})).replies.convention.rewrites
+
+
+def test_how_aliases_of_several_models_are_shared_out():
+    rules = policies.policy(Settings(alias_sticky_header="x-session-id")).rules
+    assert rules.sticky_header == "x-session-id"
+    assert len({rules.draw() for _ in range(10)}) > 1

@@ -6,7 +6,7 @@ import pytest
 from bbr.config import removed
 from bbr.config import settings as config
 from bbr.config.settings import ConfigError, Settings
-from bbr.exchange.policy import BodyMode, ClientSteering, Compat, InvalidJson, OverLimit
+from bbr.exchange.policy import AliasRewrite, BodyMode, ClientSteering, Compat, InvalidJson, OverLimit
 from bbr.models.routing import MissingModel, UnknownModel
 from bbr.reading.paths import PathPattern
 from bbr.reading.uri import parse_templates
@@ -87,6 +87,8 @@ def test_defaults():
         "base_model_header": ("X-Gateway-Base-Model-Name",),
         "strip_header": None,
         "client_steering": ClientSteering.NONE,
+        "alias_rewrite": AliasRewrite.HEADER,
+        "alias_sticky_header": None,
         "trust_client_headers": False,
         "dynamic_metadata": None,
         "busy_poll": 0.0,
@@ -206,6 +208,8 @@ USABLE = {
         "X-Llm-D-*,x-user": ("x-llm-d-*", "x-user"),
     },
     "client_steering": {level.value: level for level in ClientSteering},
+    "alias_rewrite": {how.value: how for how in AliasRewrite},
+    "alias_sticky_header": {"X-Session-Id": "x-session-id", "user": "user"},
     "trust_client_headers": {"true": True, "false": False},
     "dynamic_metadata": {"bbr": "bbr", "com.example.bbr_2-x": "com.example.bbr_2-x"},
     "busy_poll": {"0": 0.0, "0.0005": 0.0005, "1": 1.0},
@@ -324,6 +328,8 @@ UNUSABLE = {
     "busy_poll": {"": NOT_SECONDS, "-1": NOT_SECONDS, "1.000001": "is more than 1 second"},
     "tracing": dict.fromkeys(("", "otlp"), "is neither true nor false"),
     "drain_delay_seconds": {"-1": NOT_SECONDS},
+    "alias_rewrite": dict.fromkeys(("", "on", "Header"), "is not one of off, header"),
+    "alias_sticky_header": dict.fromkeys(("", "a,b", ":path", "x" * 128), "is not a header name"),
     "client_steering": dict.fromkeys(("", "some", "NONE"), "is not one of none, priority, all"),
     "compat": dict.fromkeys(("", "go", "GIE"), "is not one of none, gie, ipp"),
     "drain_seconds": dict.fromkeys(
@@ -485,6 +491,11 @@ CONTRADICTIONS = [
         "--max-connection-age needs --drain-seconds of more than 0: requests of a connection that is too old would be "
         "cut off",
         id="an age without a drain",
+    ),
+    pytest.param(
+        {"compat": "gie", "alias_rewrite": "header"},
+        "--alias-rewrite and --compat contradict each other: leave one out",
+        id="aliases of a router that has none",
     ),
     pytest.param(
         {"busy_poll": "0.001", "transport": "grpcio"},

@@ -5,7 +5,7 @@ from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
-from bbr.models.registry import Registry
+from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Registry, finish, merging
 from bbr.models.routing import MissingModel, Rules
 from bbr.pb.ext_proc_pb2 import HeaderMap, HttpHeaders, ProcessingRequest
 from bbr.reading.uri import parse_templates
@@ -24,7 +24,7 @@ from bench.harness.conversation import (
     echoed,
     exchange,
 )
-from bench.harness.messages import JSON_POST, request_body, request_headers, request_trailers
+from bench.harness.messages import JSON_POST, request_body, request_headers, request_trailers, set_headers
 
 URLS = {
     "query_model_paths": frozenset([b"/v1/realtime"]),
@@ -186,3 +186,72 @@ class TestOtherSpellingsOfRoutingHeaders:
         assert not Ours(trust_client_headers=True, strip_headers=()).guarded.is_stray(STRAYS[0])
         assert Ours(model_headers=["x-m"]).guarded.is_stray("x_m")
         assert Ours(model_headers=["x-m"]).guarded.is_stray(STRAYS[0])
+
+
+SEVERAL, _ = finish(
+    merging(
+        [
+            Declaration(
+                Origin(),
+                (BaseModel("qwen", ("foo",)), BaseModel("phi")),
+                (Alias("chat", "foo", (("foo", 50), ("phi", 50))),),
+            )
+        ]
+    )
+)
+REWRITES = ("x-rewrite",)
+
+
+class TestAliases:
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED])
+    @pytest.mark.parametrize(("drawn", "model", "base"), [(0.0, "foo", "qwen"), (0.5, "phi", "phi")])
+    def test_one_of_several_models_is_drawn_and_told_to_the_picker(
+        self, mode: BodyMode, drawn: float, model: str, base: str
+    ) -> None:
+        policy = Policy(Replies(Ours(rewrite_headers=REWRITES)), rules=Rules(draw=lambda: drawn))
+        talk = Exchange(policy, SEVERAL)
+        answers = converse(talk, request_headers(mode=mode), request_body(b'{"model": "chat"}', end_of_stream=True))
+        common = (answers[0].request_headers if mode == FDS else answers[1].request_body).response
+        assert set_headers(common.header_mutation) == {
+            MODEL: model.encode(),
+            BASE: base.encode(),
+            "x-rewrite": model.encode(),
+        }
+        assert (talk.verdict.model, talk.verdict.base_model) == ("chat", base)
+        assert talk.verdict.route is not None
+        assert (talk.verdict.route.rule, talk.verdict.route.model) == (Kind.ALIAS, model)
+
+    def test_equal_values_of_the_sticky_header_get_the_same_model(self) -> None:
+        draws = iter([0.0, 0.9])
+        policy = Policy(Replies(Ours()), rules=Rules(draw=lambda: next(draws), sticky_header="x-session"))
+
+        def asked(**fields: str) -> str | None:
+            talk = Exchange(policy, SEVERAL)
+            headers = {**JSON_POST, **{name.replace("_", "-"): value for name, value in fields.items()}}
+            converse(talk, request_headers(headers, mode=FDS), request_body(b'{"model": "chat"}', end_of_stream=True))
+            return talk.verdict.base_model
+
+        sessions = {asked(x_session=str(number)) for number in range(20)}
+        assert sessions == {"qwen", "phi"}
+        assert all(asked(x_session="a") == asked(x_session="a") for _ in range(3))
+        assert [asked(), asked(x_session="")] == ["qwen", "phi"]
+
+    def test_a_long_body_keeps_the_model_that_it_is_on_its_way_to(self) -> None:
+        draws = iter([0.9, 0.0])
+        policy = Policy(Replies(Ours()), rules=Rules(draw=lambda: next(draws)))
+        talk = Exchange(policy, SEVERAL)
+        pieces = [b'{"model": "chat", "x": "', b"x" * 300_000, b'"}']
+        answers = converse(
+            talk, request_headers(mode=FDS), *(request_body(piece, end_of_stream=False) for piece in pieces)
+        )
+        assert talk.verdict.early
+        answers += converse(talk, request_body(b"", end_of_stream=True))
+        assert_routes(answers[0], "phi", "phi")
+        assert echoed(answers[1:])[0] == b"".join(pieces)
+        assert talk.verdict.base_model == "phi"
+
+    def test_a_default_model_may_be_one_of_several(self) -> None:
+        rules = Rules(missing_model=MissingModel.DEFAULT, default_model="chat", draw=lambda: 0.9)
+        talk = Exchange(Policy(Replies(), rules=rules), SEVERAL)
+        answers = converse(talk, request_headers(mode=FDS), request_body(b"{}", end_of_stream=True))
+        assert_routes(answers[0], "phi", "phi")

@@ -4,7 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bbr.models.registry import Alias, BaseModel, Conflict, Declaration, Entry, Kind, Origin, Registry, finish, merging
+from bbr.models.registry import (
+    Alias,
+    BaseModel,
+    Conflict,
+    Declaration,
+    Entry,
+    Kind,
+    Origin,
+    Registry,
+    Share,
+    finish,
+    merging,
+)
 from tests.support.model_tables import base_model_of
 
 
@@ -178,6 +190,31 @@ def test_an_alias_stands_for_a_base_model_or_an_adapter():
     assert registry.find("sql") == Entry("qwen", Kind.ALIAS, Origin(), "sql-lora")
     assert base_model_of(registry, "sql") == "qwen"
     assert registry.base_models == ("qwen", "llama")
+
+
+def test_an_alias_of_several_stands_for_those_that_there_are():
+    weights = (("sql-lora", 90), ("llama", 10), ("gone", 5))
+    registry, (conflict,) = merge(aliases(("best", "sql-lora", weights)))
+    shares = (Share("sql-lora", "qwen", 90), Share("llama", "llama", 10))
+    entry = registry.find("best")
+    assert entry == Entry("qwen", Kind.ALIAS, Origin(), "sql-lora", shares)
+    assert entry.what == "alias of sql-lora (90), llama (10)"
+    assert (conflict.name, conflict.kept, conflict.refused.alias_of) == ("best", None, "gone")
+
+
+@pytest.mark.parametrize("weights", [(("gone", 5),), (("gone", 5), ("llama", 0))], ids=["nobody", "none with a share"])
+def test_an_alias_of_several_without_a_share_that_counts_is_none(weights):
+    registry, conflicts = merge(aliases(("best", weights[0][0], weights)))
+    assert registry.find("best") is None
+    assert [conflict.refused.alias_of for conflict in conflicts] == ["gone"]
+
+
+def test_aliases_of_several_agree_if_they_are_alike():
+    several, other = ("x", "qwen", (("qwen", 1), ("llama", 1))), ("x", "qwen", (("qwen", 2), ("llama", 1)))
+    assert merge(aliases(several, several))[1] == []
+    for pair in ([several, other], [several, ("x", "qwen")], [("x", "qwen"), several]):
+        registry, (conflict,) = merge(aliases(*pair))
+        assert conflict.kept == registry.find("x")
 
 
 ALIAS_CONFLICTS = [

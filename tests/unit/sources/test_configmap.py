@@ -3,7 +3,7 @@ import datetime
 import msgspec
 import pytest
 
-from bbr.models.registry import BaseModel, Declaration, finish
+from bbr.models.registry import Alias, BaseModel, Declaration, finish
 from bbr.sources import configmap
 from bbr.sources.objects import SourceError
 
@@ -115,3 +115,37 @@ def test_refusals_name_the_key_the_line_and_the_rule(data, why):
 def test_a_long_list_is_read_in_steps():
     steps = configmap.parse({"baseModel": "qwen", "adapters": "\n".join(f"- a{i}" for i in range(1000))}, ORIGIN)
     assert sum(1 for _ in steps) >= 15
+
+
+def test_aliases_beside_a_base_model():
+    (found,) = finish(configmap.parse({"baseModel": "qwen", "aliases": "gpt: qwen\nchat: {qwen: 9, 1: 1}"}, ORIGIN))
+    assert found.models == (BaseModel("qwen"),)
+    assert found.aliases == (Alias("gpt", "qwen"), Alias("chat", "qwen", (("qwen", 9), ("1", 1))))
+
+
+def test_aliases_need_no_base_model():
+    (found,) = finish(configmap.parse({"aliases": "gpt: qwen"}, ORIGIN))
+    assert found == Declaration(ORIGIN, (), (Alias("gpt", "qwen"),))
+    steps = configmap.parse({"aliases": "".join(f"a{number}: qwen\n" for number in range(1_000))}, ORIGIN)
+    assert sum(1 for _ in steps) >= 5
+
+
+ALIASES = {
+    "blank": ("# none\n", "data.baseModel is missing"),
+    "a list": ("[a]", "data.aliases: line 1: aliases must be a mapping of names to models"),
+    "no name": ("a:\n  ' '", "data.aliases: line 2: the model of alias a must be a name"),
+    "a name that nobody could say": ("a: 'x\u200by'", "data.aliases: line 1: "),
+    "no YAML": ("{", "data.aliases: line 2: not YAML"),
+}
+
+
+@pytest.mark.parametrize(("text", "why"), ALIASES.values(), ids=ALIASES)
+def test_aliases_that_are_refused(text, why):
+    with pytest.raises(SourceError) as caught:
+        finish(configmap.parse({"aliases": text}, ORIGIN))
+    assert str(caught.value).startswith(why)
+
+
+def test_adapters_need_a_base_model_even_beside_aliases():
+    with pytest.raises(SourceError, match=r"data\.baseModel is missing, of which data.adapters are adapters"):
+        finish(configmap.parse({"aliases": "a: b", "adapters": "- x"}, ORIGIN))

@@ -21,6 +21,7 @@ def test_a_table_without_faults(tmp_path):
         "kind": "adapter",
         "base_model": "qwen",
         "alias_of": None,
+        "shares": [],
         "declared_by": {"kind": "file", "namespace": "", "name": str(tmp_path / "a.yaml"), "line": 1},
     }
 

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from bbr.models.registry import Origin, finish, merging
+from bbr.models.registry import Alias, Origin, finish, merging
 from bbr.sources import file
 from bbr.sources.file import FileSource
 from bbr.sources.objects import SourceError
@@ -91,6 +91,10 @@ ACCEPTED = {
         "models: [{name: a, adapters: [b]}]\naliases: {b: b, 1: a}",
         {"a": "a", "b": "a", "1": "a"},
     ),
+    "an alias of several": (
+        "models: [{name: a, adapters: [b]}]\naliases: {x: {b: 9, a: 1}}",
+        {"a": "a", "b": "a", "x": "a"},
+    ),
     "null aliases": ("models: []\naliases:\n", {}),
     "a comment at the end": ("models: []  # none yet\n", {}),
 }
@@ -119,9 +123,17 @@ def test_entries_know_their_lines():
     assert registry.find("gpt-4").alias_of == "llama"
 
 
+def test_an_alias_may_stand_for_several_models():
+    registry, conflicts = finish(merging(parse(TWO + "aliases:\n  best: {llama: 90, sql-lora: 10, elsewhere: 1}\n")))
+    assert [(share.model, share.weight) for share in registry.find("best").shares] == [("llama", 90), ("sql-lora", 10)]
+    assert [str(each) for each in conflicts] == [
+        "best can't be an alias of elsewhere (file models.yaml, line 6): elsewhere is no base model and no adapter"
+    ]
+
+
 def test_an_alias_may_stand_for_a_model_of_another_file():
     (declaration,) = parse("aliases: {x: elsewhere}")
-    assert declaration.aliases == (("x", "elsewhere"),)
+    assert declaration.aliases == (Alias("x", "elsewhere"),)
 
 
 REFUSED = {
@@ -205,6 +217,14 @@ REFUSED = {
         "line 3: x can't be an adapter of b: it is an adapter of a already",
     ),
     # aliases
+    "a weight that is none": (
+        "models: [{name: a}]\naliases: {x: {a: 1.5}}",
+        "line 2: the weight of a in alias x must be a whole number from 0 to 1000000",
+    ),
+    "an alias of several that hides a base model": (
+        "models: [{name: a}, {name: b}]\naliases:\n  a: {b: 1, a: 9}",
+        "line 3: a can't be an alias of b: it is a base model itself",
+    ),
     "a list as aliases": ("aliases: [a]\n", "line 1: aliases must be a mapping of names to models"),
     "a list as alias": ("aliases:\n  ? [a]\n  : b\n", "line 2: the alias must be text"),
     "an empty alias": ("aliases:\n  '': b\n", "line 2: the alias is empty"),
@@ -252,6 +272,7 @@ BEYOND_A_SCHEMA = {
     "a base model as adapter",
     "an alias for the list of another base model",
     "a base model as alias",
+    "an alias of several that hides a base model",
     "an adapter as alias",
     "an entry that is its own list",
 }

@@ -6,7 +6,7 @@ from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
-from bbr.models.registry import BaseModel, Registry
+from bbr.models.registry import Alias, BaseModel, Declaration, Origin, Registry, finish, merging
 from bbr.models.routing import MissingModel, Route, Rule, Rules, UnknownModel
 from bbr.telemetry import metrics, observed
 from bbr.telemetry.metrics import Histogram, Metrics
@@ -171,3 +171,21 @@ def test_a_route_by_the_table_is_counted_for_its_base_model_and_no_rule_is_forgo
         exchange.verdict.route = Route("asked", "base", rule)
         counted.count(exchange)
         assert ("base" in counted.models) == (rule not in by_name), rule
+
+
+def test_aliases_are_counted_by_what_they_stood_for(monkeypatch):
+    models = (BaseModel("qwen", ("sql",)), BaseModel("phi"))
+    weights = (("sql", 1), ("phi", 1))
+    table, _ = finish(merging([Declaration(Origin(), models, (Alias("a", "sql", weights), Alias("b", "phi")))]))
+    draws = iter([0.0, 0.9, 0.9])
+    rules = Rules(draw=lambda: next(draws))
+    counted = Metrics()
+    for name in ("a", "a", "a", "b", "qwen"):
+        run(counted, b'{"model": "%s"}' % name.encode(), table, rules=rules)
+    assert counted.aliases == {("a", "sql"): 1, ("a", "phi"): 2, ("b", "phi"): 1}
+    assert outcomes(counted)["phi"] == {"routed": 3}
+    monkeypatch.setattr(metrics, "MAX_ALIAS_PAIRS", 0)
+    counted = Metrics()
+    run(counted, b'{"model": "b"}', table)
+    run(counted, b'{"model": "b"}', table)
+    assert counted.aliases == {("", ""): 2}

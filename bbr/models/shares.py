@@ -1,0 +1,47 @@
+"""Which of several models gets a request for an alias that stands for all of them, each with a weight.
+
+Pure. A choice by a key is the same in every replica and after a restart. When weights change, or a model comes or goes,
+only keys move whose model has lost weight against another (weighted rendezvous hashing; Schindelhauer and Schomaker,
+2005).
+"""
+
+import math
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Final
+
+from bbr.models.registry import Share
+
+_DIGEST_BYTES: Final = 8
+_DIGESTS: Final = float(1 << 8 * _DIGEST_BYTES)
+
+
+def by_chance(shares: Sequence[Share], drawn: float) -> Share:
+    """Choose by a number from 0 up to, not including, 1; of equally spread ones each model gets its share.
+
+    One of the weights at least is more than 0.
+    """
+    left = drawn * sum(share.weight for share in shares)
+    for share in shares:
+        left -= share.weight
+        if left < 0:
+            return share
+    return max(shares, key=lambda share: share.weight)  # the sum of floats may be more than that of whole numbers
+
+
+def by_key(shares: Sequence[Share], alias: bytes, key: bytes) -> Share:
+    """Choose by a key, alike for equal ones; of many keys each model gets its share of them.
+
+    Another alias has other keys go to its first model, so that canaries do not meet the same people again and again.
+    One of the weights at least is more than 0.
+    """
+    return min((share for share in shares if share.weight), key=lambda share: _distance(share, alias, key))
+
+
+def _distance(share: Share, alias: bytes, key: bytes) -> float:
+    digest = blake2b(digest_size=_DIGEST_BYTES)
+    for part in (alias, share.model.encode(), key):
+        digest.update(b"%d:" % len(part))  # no two lists of parts are hashed alike
+        digest.update(part)
+    # An exponentially distributed number with the weight as its rate: the least of several is each one's in proportion.
+    return -math.log((int.from_bytes(digest.digest()) + 0.5) / _DIGESTS) / share.weight
