@@ -4,6 +4,7 @@ Sans-IO. A short body is held until it has ended, then read in one piece. A long
 is read as it comes (a LongBody).
 """
 
+from math import inf
 from typing import Final
 
 from bbr import refusal
@@ -40,6 +41,7 @@ class Body:
         "_asked_bytes",
         "_entered",
         "_kept",
+        "_look_at",
         "_pieces",
         "_policy",
         "_progress",
@@ -66,6 +68,7 @@ class Body:
         self._reserved_bytes = 0
         # Most bodies come in one message, and need neither.
         self._progress: Progress | None = None
+        self._look_at = -inf  # when its progress is looked at next
         self._asked_bytes = 0
         self._entered = False
         self.given_up = False
@@ -120,7 +123,13 @@ class Body:
             self._leave()
             self._progress = None
         elif self._kept:
-            self._note_progress(ended=long is not None and long.closed)
+            if self._times.since >= self._look_at:
+                self._note_progress()
+            if long is not None and long.closed:  # it waits for us now
+                self._leave()
+            elif not self._entered and self.size >= _LARGE_BYTES:
+                self._entered = True
+                self._policy.ledger.enter(self)
         if long is None:
             self._hold(self.size)
             return
@@ -136,7 +145,8 @@ class Body:
         if self._progress is None:
             return idle_seconds
         policy = self._policy
-        left = self._progress.seconds_left(policy.min_body_rate, policy.duplex_idle_seconds, self._times.since)
+        seconds, now = policy.duplex_idle_seconds, self._times.since
+        left = self._progress.seconds_left(self.size, policy.min_body_rate, seconds, now)
         return idle_seconds if left is None else min(idle_seconds, left)
 
     def why_late(self, idle_seconds: float) -> Refusal:
@@ -217,7 +227,7 @@ class Body:
         """See Holder."""
         if self._progress is None:
             return float(self.size + self._asked_bytes)  # it has just begun: that is in its first second
-        return self._progress.rate(self._times.clock())
+        return self._progress.rate(self.size, self._times.since, self._times.clock())
 
     def give_up(self) -> None:
         """See Holder. The exchange hears of it when it next looks at the body, or is asked for its patience."""
@@ -225,20 +235,17 @@ class Body:
         self.drop()
         self.given_up = True
 
-    def _note_progress(self, *, ended: bool) -> None:
-        """Look whether it comes as fast as it must, and let the ledger know of it while it is held and not whole."""
+    def _note_progress(self) -> None:
+        """Look whether it comes as fast as it must."""
         policy, now = self._policy, self._times.since
         progress = self._progress
         if progress is None:
             progress = self._progress = Progress(now)
-        progress.note(self.size, now)
-        if ended:  # it waits for us now
-            self._leave()
-        elif progress.is_behind(policy.min_body_rate, policy.duplex_idle_seconds, now):
-            raise refusal.body_too_slow(policy.min_body_rate)
-        elif self.size >= _LARGE_BYTES and not self._entered:
-            self._entered = True
-            policy.ledger.enter(self)
+        if not progress.note(self.size, policy.min_body_rate, policy.duplex_idle_seconds, now):
+            long = self.long
+            if long is None or not long.closed:
+                raise refusal.body_too_slow(policy.min_body_rate)
+        self._look_at = progress.look_at
 
     def _leave(self) -> None:
         if self._entered:

@@ -131,7 +131,8 @@ class Exchange:
         if self.end is not None:
             return NOTHING  # Envoy may have sent more before it saw our ImmediateResponse
         times = self.times
-        if times.decided is None:
+        undecided = times.decided is None
+        if undecided:
             times.since = times.clock()
         answers: Sequence[bytes]
         try:
@@ -148,7 +149,7 @@ class Exchange:
             answers = self._fault(StatusCode.INVALID_ARGUMENT, "undecodable-message", "not a ProcessingRequest")
         except Refusal as refused:
             answers = self._refuse(refused)
-        if times.decided is None and self.verdict.outcome is not _PENDING:
+        if undecided and self.verdict.outcome is not _PENDING:
             times.decide()
         return answers
 
@@ -259,7 +260,7 @@ class Exchange:
     def _open(self, message: ProcessingRequest) -> Sequence[bytes]:
         headers = message.request_headers
         request = self._request
-        head = request.read_headers(headers.headers)
+        head, announced = request.read_headers(headers.headers)
         policy = request.policy
         if policy.models_list is not None and (listing := request.answer_listing(policy.models_list, head)):
             self._finish(Outcome.ANSWERED)
@@ -281,7 +282,7 @@ class Exchange:
             return (request.answer_headers(PASSING, Outcome.NOT_READ, unbuffered=mode in _BUFFERING_MODES),)
         # The announced size refuses a body before any of it is held.
         request.phase = READING
-        if head.content_length > policy.max_body_bytes and policy.over_limit is OverLimit.REJECT:
+        if announced > policy.max_body_bytes and policy.over_limit is OverLimit.REJECT:
             raise refusal.body_too_large(policy.max_body_bytes)
         if head.kind is not _JSON or head.content_encodings:
             reading = open_reading(

@@ -65,14 +65,19 @@ class Ledger:
             long: they are a long body's.
         """
         # All or nothing: half a reservation would only take room from another body that fits.
-        while not self._has_room(octets, long):
+        while self.held_bytes + octets > self.max_bytes or (long and self.long_bytes + octets > self.max_long_bytes):
             self.refused += 1
             slow = None if holder is None else self._slower_than(holder)
             if slow is None:
                 return False
             self.leave(slow)
             slow.give_up()
-        self.take_anyway(octets, long=long)
+        # As in `take_anyway`, without a call: this is on the way of each message of a body.
+        self.held_bytes += octets
+        if long:
+            self.long_bytes += octets
+        if self.held_bytes > self.peak_bytes:
+            self.peak_bytes = self.held_bytes
         return True
 
     def take_anyway(self, octets: int, *, long: bool = False) -> None:
@@ -96,11 +101,6 @@ class Ledger:
     def leave(self, holder: Holder) -> None:
         """Forget it: all of it has come, it is on its way upstream, or it is over."""
         self._holders.pop(holder, None)
-
-    def _has_room(self, octets: int, long: bool) -> bool:
-        if long and self.long_bytes + octets > self.max_long_bytes:
-            return False
-        return self.held_bytes + octets <= self.max_bytes
 
     def _slower_than(self, holder: Holder) -> Holder | None:
         """Return the slowest of some bodies, if it is slower by far."""

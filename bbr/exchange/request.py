@@ -85,8 +85,8 @@ class Request:
             value = None
         return (value or b"").decode("ascii", "backslashreplace")
 
-    def read_headers(self, headers: HeaderMap) -> Head:
-        """Keep its header section, and return what matters of it.
+    def read_headers(self, headers: HeaderMap) -> tuple[Head, int]:
+        """Keep its header section, and return what read_head does.
 
         Raises:
             DecodeError: it is none.
@@ -94,13 +94,13 @@ class Request:
         """
         # Kept before it is read, so that a log of what fails below can still look for fields.
         self._headers = headers
-        head = read_head(headers, self.replies.convention.guarded)
+        head, length = read_head(headers, self.replies.convention.guarded)
         # A server that reads `X_Name` as `X-Name` would obey the client. Such requests are rare, so only they get
         # answers of their own, and the shared ones stay cached.
         if head.strays:
             self.replies = self.replies.stripping_also(head.strays)
         self._dialect = head.dialect
-        return head
+        return head, length
 
     def read_trailers(self, trailers: HeaderMap) -> None:
         """Look for what a client may not say; an upstream may take trailers for headers.

@@ -1,6 +1,7 @@
 """Octets to frames: the client preface, then one frame after another, whatever the reads' boundaries."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from bbr.http2 import faults, frames
 from bbr.http2.faults import ConnectionFault
@@ -9,7 +10,12 @@ from bbr.http2.frames import FrameType
 Frame = tuple[int, int, int, bytes]
 
 # We advertise no other MAX_FRAME_SIZE than the default.
-_MAX_FRAME_SIZE = frames.MIN_MAX_FRAME_SIZE
+_MAX_FRAME_SIZE: Final = frames.MIN_MAX_FRAME_SIZE
+
+# Looked up once: each is needed for each frame.
+_CONTINUATION: Final = FrameType.CONTINUATION
+_HEADER_BYTES: Final = frames.HEADER_BYTES
+_STREAM_ID_MASK: Final = frames.STREAM_ID_MASK
 
 
 class FrameReader:
@@ -62,9 +68,9 @@ class FrameReader:
                 skipped = min(self._skip, end - position)
                 self._skip -= skipped
                 position += skipped
-            start = position + frames.HEADER_BYTES
+            start = position + _HEADER_BYTES
             if end < start:
-                self._needed = frames.HEADER_BYTES
+                self._needed = _HEADER_BYTES
                 break
             word, flags, stream_id = unpack(octets, position)
             length, frame_type = word >> 8, word & 0xFF
@@ -74,16 +80,16 @@ class FrameReader:
                 raise ConnectionFault(faults.FRAME_TOO_LONG)
             # It must be ignored (section 5.5), but the connection still has to see it: none may interrupt a field
             # block.
-            if frame_type > FrameType.CONTINUATION:
+            if frame_type > _CONTINUATION:
                 self._skip, position = length, start
-                yield frame_type, flags, stream_id & frames.STREAM_ID_MASK, b""
+                yield frame_type, flags, stream_id & _STREAM_ID_MASK, b""
                 continue
             if end < start + length:
-                self._needed = frames.HEADER_BYTES + length
+                self._needed = _HEADER_BYTES + length
                 break
             position = start + length
             # The highest bit is reserved, and a receiver must ignore it (section 4.1).
-            yield frame_type, flags, stream_id & frames.STREAM_ID_MASK, octets[start:position]
+            yield frame_type, flags, stream_id & _STREAM_ID_MASK, octets[start:position]
         if position < end:
             self._parts = [octets[position:]]
             self._held_bytes = end - position

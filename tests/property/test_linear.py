@@ -57,7 +57,7 @@ class Kind(NamedTuple):
     encodings: tuple[bytes, ...] = ()
 
     def open(self, whole_bytes: int = 0) -> Reading:
-        head = Head(self.kind, 0, Dialect.OPENAI, b"", b"", self.content_types, self.encodings)
+        head = Head(self.kind, Dialect.OPENAI, b"", b"", self.content_types, self.encodings)
         return open_reading(head, max_model_bytes=256, whole_bytes=whole_bytes, max_decoded_bytes=1 << 22)
 
 

@@ -2,11 +2,16 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue
-from bbr.reading.head import Dialect, Head, read_head
+from bbr.reading import head as reading_head
+from bbr.reading.head import Dialect, Head
 from bbr.reading.name import BodyKind
 from bench.harness.messages import header_map
 
 JSON, FORM, OTHER = BodyKind.JSON, BodyKind.FORM, BodyKind.OTHER
+
+
+def read_head(headers: HeaderMap) -> Head:
+    return reading_head.read_head(headers)[0]
 
 
 def kind(*fields: tuple[str, str]) -> BodyKind:
@@ -49,7 +54,7 @@ def test_kind(fields: list[tuple[str, str]], expected: BodyKind) -> None:
     ],
 )
 def test_content_length(value: str, length: int) -> None:
-    assert read_head(header_map([("content-length", value)])).content_length == length
+    assert reading_head.read_head(header_map([("content-length", value)]))[1] == length
 
 
 @pytest.mark.parametrize(
@@ -91,7 +96,7 @@ def test_a_field_is_read_whether_it_is_kept_or_not(size: int) -> None:
 
 def test_names_that_begin_alike_are_told_apart() -> None:
     assert read_head(header_map([("content-typo", "text/plain"), (":methyl", "CONNECT"), ("upgraded", "x")])) == Head(
-        JSON, 0, Dialect.OPENAI, b"", b"", [], []
+        JSON, Dialect.OPENAI
     )
 
 
@@ -102,7 +107,7 @@ def test_a_field_that_is_none() -> None:
 
 
 def test_no_headers_at_all() -> None:
-    assert read_head(HeaderMap()) == Head(JSON, 0, Dialect.OPENAI, b"", b"", [], [])
+    assert read_head(HeaderMap()) == Head(JSON, Dialect.OPENAI)
 
 
 def test_what_tells_how_a_body_is_read() -> None:
@@ -114,5 +119,17 @@ def test_what_tells_how_a_body_is_read() -> None:
     ]
     head = read_head(header_map(fields))
     assert (head.kind, head.path) == (BodyKind.MULTIPART, b"/v1/audio/transcriptions?x=1")
-    assert head.content_types == [b"multipart/form-data; boundary=x"]
-    assert head.content_encodings == [b"gzip", b"br, zstd"]
+    assert head.content_types == (b"multipart/form-data; boundary=x",)
+    assert head.content_encodings == (b"gzip", b"br, zstd")
+
+
+def test_one_that_is_known_again_has_its_own_length() -> None:
+    fields = [(":path", "/x"), ("content-type", "text/plain")]
+    read = [reading_head.read_head(header_map([*fields, ("content-length", str(size))])) for size in (1, 2, 3)]
+    assert [length for _, length in read] == [1, 2, 3]
+    assert {head for head, _ in read} == {Head(OTHER, Dialect.OPENAI, b"/x", b"", (b"text/plain",))}
+
+
+def test_more_fields_than_are_kept() -> None:
+    fields = [("content-encoding", "gzip")] * 9
+    assert read_head(header_map(fields)).content_encodings == (b"gzip",) * 9

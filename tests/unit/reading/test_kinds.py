@@ -15,7 +15,7 @@ FORM = b"application/x-www-form-urlencoded"
 
 
 def head(kind: BodyKind, content_type: bytes, *encodings: bytes) -> Head:
-    return Head(kind, 0, Dialect.OPENAI, content_types=[content_type], content_encodings=encodings)
+    return Head(kind, Dialect.OPENAI, content_types=[content_type], content_encodings=encodings)
 
 
 @pytest.mark.parametrize(
