@@ -18,8 +18,8 @@ from bbr.reading import name as model
 from bbr.reading import spelling
 from bbr.refusal import Refusal
 
-# What one call of `feed` reads: half a millisecond of nothing but keys that must be looked at.
-BYTES_PER_CALL: Final = 512
+# What one call of `feed` reads: half a millisecond of nothing but keys that must be looked at, in two readings.
+BYTES_PER_CALL: Final = 256
 
 # What may stand before a name that some servers take for `model`, and the beginning of such a name, or of one that has
 # escapes: all else is passed over. What follows may come later, so the end of what is there is a match as well.

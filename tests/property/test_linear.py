@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import brotli
 import pytest
 from backports import zstd
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue
@@ -270,6 +270,7 @@ MOST_LINES = 8000
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 @settings(max_examples=30)
 @given(begin=texts, unit=texts.filter(bool), end=texts)
+@example(begin=b"", unit=b";\xa6%25", end=b"")  # a form's keys, to be judged with and without their eighth bits
 def test_no_step_is_long(kind: Kind, begin: bytes, unit: bytes, end: bytes) -> None:
     octets = begin + unit * (100_000 // len(unit)) + end
     for coding in kind.encodings:
