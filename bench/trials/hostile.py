@@ -129,7 +129,7 @@ class Figures(NamedTuple):
         alone_ms: the p99 without the attack.
         added_ms: what the attack has added to that.
         requests: of the client.
-        failures: of its requests and of probes, a few lines of each.
+        failures: of its requests and of probes, by what was wrong.
         doses: of the attack.
         outcomes: of its requests.
         router_ms: processor time of a dose in the router, beyond what it takes for the client.
@@ -142,7 +142,7 @@ class Figures(NamedTuple):
     alone_ms: float
     added_ms: float
     requests: int
-    failures: list[str]
+    failures: Counter[str]
     doses: int
     outcomes: Counter[str]
     router_ms: float
@@ -162,16 +162,21 @@ class Figures(NamedTuple):
         wrong = self.outcomes.keys() - (self.outcomes.keys() if row.answers is None else row.answers)
         missed = not self.outcomes and bool(row.answers)
         checks = {
-            f"{len(self.failures)} failures: {'; '.join(self.failures[:3])}": bool(self.failures),
+            f"{self.failures.total()} failures: {_most(self.failures)}": self.failures.total() > 0,
             f"p99 + {self.added_ms:.1f} ms, at most {most_added_ms:g}": self.added_ms > most_added_ms,
             f"{self.router_ms:.0f} ms in the router, at most {row.router_ms:g}": self.router_ms > slack * row.router_ms,
             f"{self.parser_ms:.0f} ms in the parser, at most {row.parser_ms:g}": self.parser_ms > slack * row.parser_ms,
             f"{self.memory_mib:.0f} MiB, at most {row.memory_mib}": self.memory_mib > row.memory_mib,
             f"the attack's requests ended as {dict(self.outcomes)}, not {sorted(row.answers or ())}": bool(wrong)
             or missed,
-            "the attack has not reached the router": not self.told or not self.doses,
+            "there was no attack": not self.doses,
+            f"the router has not told of {row.told}": not self.told,
         }
         return [text for text, bad in checks.items() if bad]
+
+
+def _most(failures: Counter[str]) -> str:
+    return "; ".join(f"{count} x {what}" for what, count in failures.most_common(3))
 
 
 class Stage(NamedTuple):
@@ -268,7 +273,7 @@ async def _admin(port: int) -> bool:
         writer.transport.abort()
 
 
-async def _probe(target: Target, failures: list[str]) -> None:
+async def _probe(target: Target, failures: Counter[str]) -> None:
     """Ask both ports for the router's health every PROBE_SECONDS, until cancelled."""
     while True:
         for name, ask, port in (("health", _health, target.health), ("admin", _admin, target.admin)):
@@ -276,20 +281,21 @@ async def _probe(target: Target, failures: list[str]) -> None:
                 async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
                     good = await ask(port)
             except (OSError, AssertionError) as error:  # TimeoutError is one
-                failures.append(f"{name} probe: {type(error).__name__} {error}")
+                failures[f"{name} probe: {type(error).__name__} {error}"] += 1
             else:
-                failures += [] if good else [f"{name} probe: not serving"]
+                failures[f"{name} probe: not serving"] += not good
         await asyncio.sleep(PROBE_SECONDS)
 
 
-async def _turn(on: Stage, seconds: float, failures: list[str]) -> Report:
+async def _turn(on: Stage, seconds: float, failures: Counter[str]) -> Report:
     """Return what has become of the client's requests."""
     probing = asyncio.create_task(_probe(on.target, failures))
     report = await on.load.run(RATE, seconds)
     probing.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await probing
-    failures += [f"{count} x {how}, {report.examples[kind, how][0]}" for (kind, how), count in report.failed.items()]
+    for (kind, how), count in report.failed.items():
+        failures[f"{how}, the first {report.examples[kind, how][0]}"] += count
     return report
 
 
@@ -307,7 +313,7 @@ def p99_ms(took: list[float]) -> float:
 async def measured(row: Row, rounds: int, seconds: float, *, pinned: bool = True) -> Figures:
     """Return what an attack does; processes that are not pinned run where and when the machine lets them."""
     async with stage(row, pinned=pinned) as on:
-        failures: list[str] = []
+        failures = Counter[str]()
         await on.load.run(RATE, REST_SECONDS)  # connections, and whatever is slow the first time
         alone, attacked = list[float](), list[float]()
         doses, outcomes = 0, Counter[str]()
@@ -353,7 +359,7 @@ def line(*values: object) -> str:
 def figures(row: Row, found: Figures, faults: list[str]) -> str:
     """Return a row of the table."""
     return line(
-        *(row.issue, row.name, row.who, found.alone_ms, found.added_ms, len(found.failures), row.dose, found.doses),
+        *(row.issue, row.name, row.who, found.alone_ms, found.added_ms, found.failures.total(), row.dose, found.doses),
         *(found.router_ms, round(row.router_ms), found.parser_ms, round(row.parser_ms), found.envoy_ms),
         *(round(found.memory_mib), row.memory_mib, "OVER" if faults else "holds"),
     )

@@ -251,11 +251,11 @@ flow_mapping = _written("a flow mapping")
 
 
 def alias_bomb(_folder: Path) -> Run:
-    """D.1: a model file of 266 KB of aliases that stand for aliases, replaced every second."""
-    lines = ["models:", "- &a0 {name: x}"]
-    size = 0
+    """D.1: a model file of 266 KB, replaced every second, whose aliases give each of 5,000 models 14,000 adapters."""
+    lines = ["models:", f"- {{name: m, adapters: &all [{', '.join(f'a{number}' for number in range(14_000))}]}}"]
+    size = sum(map(len, lines))
     while size < BOMB_BYTES:
-        lines.append(f"- &a{len(lines) - 1} [{', '.join([f'*a{len(lines) - 2}'] * 9)}]")
+        lines.append(f"- {{name: m{len(lines)}, adapters: *all}}")
         size += len(lines[-1]) + 1
     text = "\n".join(lines)
 

@@ -63,42 +63,42 @@ class Row(NamedTuple):
 def _rows() -> Iterator[Row]:
     """Give all rows."""
     row = partial(Row, "A.1", who="a client")
-    yield row("uploads announced", attack=clients.announced, dose="8 for 1 s", router_ms=100, answers=_NONE)
-    yield row("uploads in br", attack=clients.decoders, dose="262 for 1 s", router_ms=400, answers=_NONE)
-    filling = row("uploads that fill it", attack=clients.filling, dose="16 x 6 MB, 1 s", router_ms=2000, held_mib=32)
+    yield row("uploads announced", attack=clients.announced, dose="8 for 1 s", router_ms=50, answers=_NONE)
+    yield row("uploads in br", attack=clients.decoders, dose="262 for 1 s", router_ms=60, answers=_NONE)
+    filling = row("uploads that fill it", attack=clients.filling, dose="16 x 6 MB, 1 s", router_ms=300, held_mib=32)
     yield filling._replace(answers=frozenset({"503"}))
-    drip = row("uploads that drip", attack=clients.dripping, dose="8 for 0.25 s", router_ms=50)
+    drip = row("uploads that drip", attack=clients.dripping, dose="8 for 0.25 s", router_ms=20)
     yield drip._replace(flags=("--body-idle-seconds=1",), answers=frozenset({"408"}))
 
     row = partial(Row, "A.2", who="a client")
-    yield row("blanks in file names", attack=clients.multipart, dose="1 request", router_ms=20)
-    yield row("path against template", attack=clients.template, dose="1 request", router_ms=20, flags=_TEMPLATE)
-    yield row("path against pattern", attack=clients.include_path, dose="1 request", router_ms=20, flags=_PATTERN)
-    yield row("commas in Content-Type", attack=clients.content_types, dose="16 requests", router_ms=20)
+    yield row("blanks in file names", attack=clients.multipart, dose="1 request", router_ms=50)
+    yield row("path against template", attack=clients.template, dose="1 request", router_ms=4, flags=_TEMPLATE)
+    yield row("path against pattern", attack=clients.include_path, dose="1 request", router_ms=4, flags=_PATTERN)
+    yield row("commas in Content-Type", attack=clients.content_types, dose="16 requests", router_ms=10)
 
     row = partial(Row, "A.3", who="a client")
     yield row("short bodies together", attack=clients.short_bodies, dose="64 requests", router_ms=4000)
 
     row = partial(Row, "A.4", who="a client", mode="BUFFERED", answers=frozenset({"200"}))
-    yield row("bodies with trailers", attack=clients.trailers, dose="4 requests", router_ms=100)
+    yield row("bodies with trailers", attack=clients.trailers, dose="4 requests", router_ms=20)
 
-    row = partial(Row, "C.1", who="a peer", dose="5.6 MB", router_ms=4000)
+    row = partial(Row, "C.1", who="a peer", dose="5.6 MB", router_ms=1500)
     yield row("Huffman fields", attack=peers.fresh_fields)
     yield row("Huffman fields, TLS", attack=peers.fresh_fields_in_tls, tls=True)
 
     row = partial(Row, "C.2", who="a peer", dose="1 connection", tls=True, answers=frozenset({"closed"}))
-    yield row("KeyUpdates", attack=peers.key_updates, router_ms=100)
-    yield row("tiny TLS records", attack=peers.tiny_records, router_ms=200)
+    yield row("KeyUpdates", attack=peers.key_updates, router_ms=20)
+    yield row("tiny TLS records", attack=peers.tiny_records, router_ms=30)
 
     row = partial(Row, "C.4", who="a peer")
-    yield row("health port kept", attack=peers.health_port, dose="300 for 0.5 s", router_ms=200)
-    yield row("admin port kept", attack=peers.admin_port, dose="1,700 for 0.5 s", router_ms=2000)
+    yield row("health port kept", attack=peers.health_port, dose="300 for 0.5 s", router_ms=25)
+    yield row("admin port kept", attack=peers.admin_port, dose="1,700 for 0.5 s", router_ms=250)
 
-    row = partial(Row, "D.1", who="a writer", dose="1 write", router_ms=200)
+    row = partial(Row, "D.1", who="a writer", dose="1 write", router_ms=80)
     objects = partial(row, kubernetes=True, told="hostile")
-    yield objects("%TAG in a ConfigMap", attack=peers.tag_directives, parser_ms=2000)
-    yield objects("{a,a,...} in a ConfigMap", attack=peers.flow_mapping, parser_ms=4000)
-    yield row("aliases in a model file", attack=peers.alias_bomb, parser_ms=2000, told="bomb.yaml")
+    yield objects("%TAG in a ConfigMap", attack=peers.tag_directives, parser_ms=500)
+    yield objects("{a,a,...} in a ConfigMap", attack=peers.flow_mapping, parser_ms=2000)
+    yield row("aliases in a model file", attack=peers.alias_bomb, parser_ms=500, told="bomb.yaml")
 
 
 ROWS: Final = (*_rows(),)
