@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from bbr import cli
+from bbr.config.settings import Settings
 
 PYTHON_M = [sys.executable, "-W", "error", "-m", "bbr"]
 SCRIPT = [os.path.join(os.path.dirname(sys.executable), "bbr")]
@@ -15,6 +16,17 @@ def run(command, *arguments, **variables):
     return subprocess.run(
         [*command, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
+
+
+def write(path, text):
+    """Write a file; return its path."""
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def of(path, **settings):
+    """Return settings with a model file."""
+    return Settings(models=path, **settings)
 
 
 def failure(capsys, *arguments):

@@ -1,25 +1,7 @@
-import pytest
-
 from bbr import cli
 from bbr.commands import check as commands
 from bbr.config.settings import Settings
-
-
-@pytest.fixture
-def models(tmp_path):
-    return write(
-        tmp_path / "a.yaml",
-        "models:\n- name: org/qwen\n  adapters: [sql]\naliases:\n  gpt: sql\n",
-    )
-
-
-def write(path, text):
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def of(path, **settings):
-    return Settings(models=path, **settings)
+from tests.support.commands import of, write
 
 
 def test_check_asks_no_cluster(models, tmp_path):

@@ -11,24 +11,7 @@ from bbr.sources.objects import SourceError
 from bbr.text import is_visible
 from bench.harness.background import Background
 from bench.harness.fake_kubernetes import FakeKubernetes
-from tests.support.commands import failure
-
-
-@pytest.fixture
-def models(tmp_path):
-    return write(
-        tmp_path / "a.yaml",
-        "models:\n- name: org/qwen\n  adapters: [sql]\naliases:\n  gpt: sql\n",
-    )
-
-
-def write(path, text):
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def of(path, **settings):
-    return Settings(models=path, **settings)
+from tests.support.commands import failure, of, write
 
 
 def test_models(models):

@@ -227,7 +227,7 @@ class TestAliases:
 
         def asked(**fields: str) -> str | None:
             talk = Exchange(policy, SEVERAL)
-            headers = {**JSON_POST, **{name.replace("_", "-"): value for name, value in fields.items()}}
+            headers = at("/v1/completions", **fields)
             converse(talk, request_headers(headers, mode=FDS), request_body(b'{"model": "chat"}', end_of_stream=True))
             return talk.verdict.base_model
 
