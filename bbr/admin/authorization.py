@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from bbr.admin.http import Answer, Asked, Page, text
+from bbr.admin.http import Answer, Page, Request, text
 from bbr.sources.kube_api import KubernetesError
 
 log = logging.getLogger(__name__)
@@ -87,24 +87,24 @@ class Guard:
     def guarded(self, page: Page) -> Page:
         """Return a page that is shown to those alone who may see it."""
 
-        async def guarded(asked: Asked) -> Answer:
-            refused = await self._refusal(asked)
-            return await page(asked) if refused is None else refused
+        async def guarded(request: Request) -> Answer:
+            refused = await self._refusal(request)
+            return await page(request) if refused is None else refused
 
         return guarded
 
-    async def _refusal(self, asked: Asked) -> Answer | None:
-        scheme, _, token = asked.header("authorization").partition(" ")
+    async def _refusal(self, request: Request) -> Answer | None:
+        scheme, _, token = request.header("authorization").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token or len(token) > _MAX_TOKEN_CHARACTERS:
             return Answer((b"A bearer token is needed.\n",), status=401, headers=_CHALLENGE)
-        status = await self._status(token, asked.path)
+        status = await self._status(token, request.path)
         if status == 200:
             return None
         if status == 401:
             return Answer((b"The cluster does not know this token.\n",), status=401, headers=_CHALLENGE)
         if status == 403:
-            return text(f"The cluster does not allow this token to get {asked.path}.", 403)
+            return text(f"The cluster does not allow this token to get {request.path}.", 403)
         return text("The API server can't be asked about this token; the router's log says why.", 503)
 
     async def _status(self, token: str, path: str) -> int:

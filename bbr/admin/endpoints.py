@@ -13,7 +13,7 @@ import orjson
 
 from bbr import __version__
 from bbr.admin import status_facts, status_page
-from bbr.admin.http import HTML, JSON, AdminServer, Answer, Asked, Page, text
+from bbr.admin.http import HTML, JSON, AdminServer, Answer, Page, Request, text
 from bbr.admin.status_facts import StatusFacts
 from bbr.admin.vitals import Vitals
 from bbr.admin.window import Window
@@ -60,40 +60,40 @@ class Endpoints:
         self._vitals = vitals
         self._facts = StatusFacts(vitals, window)
 
-    async def page(self, asked: Asked) -> Answer:
+    async def page(self, request: Request) -> Answer:
         """Show what goes where, how fast, and why not."""
-        return Answer(status_page.render(self._gathering(asked)), HTML, headers=status_page.HEADERS)
+        return Answer(status_page.render(self._gathering(request)), HTML, headers=status_page.HEADERS)
 
-    async def status(self, asked: Asked) -> Answer:
+    async def status(self, request: Request) -> Answer:
         """Give what the page shows."""
-        return Answer(status_facts.as_json(self._gathering(asked)), JSON)
+        return Answer(status_facts.as_json(self._gathering(request)), JSON)
 
-    def _gathering(self, asked: Asked) -> Steps[dict[str, Any]]:
-        return self._facts.gathering(asked.query.get("q", "").strip(), asked.query.get("after", ""))
+    def _gathering(self, request: Request) -> Steps[dict[str, Any]]:
+        return self._facts.gathering(request.query.get("q", "").strip(), request.query.get("after", ""))
 
-    async def metrics(self, asked: Asked) -> Answer:
+    async def metrics(self, request: Request) -> Answer:
         """Expose the numbers."""
         # In a thread: it takes 60 ms to load, once.
         exposition = await asyncio.to_thread(importlib.import_module, "bbr.admin.exposition")
-        content_type, pieces = exposition.expose(self._vitals, asked.header("accept"))
+        content_type, pieces = exposition.expose(self._vitals, request.header("accept"))
         return Answer(pieces, content_type)
 
-    async def healthz(self, _asked: Asked) -> Answer:
+    async def healthz(self, _request: Request) -> Answer:
         """Say that the process runs."""
         return text("ok")
 
-    async def readyz(self, _asked: Asked) -> Answer:
+    async def readyz(self, _request: Request) -> Answer:
         """Say whether it takes requests."""
         why = self._vitals.why_not_ready()
         if why:
             return text(f"not ready: {why}", 503)
         return text("\n".join(["ready", *self._vitals.troubles()]))
 
-    async def debug_models(self, _asked: Asked) -> Answer:
+    async def debug_models(self, _request: Request) -> Answer:
         """Show the model table."""
         return Answer(_models(self._vitals.sources), JSON)
 
-    async def debug_config(self, _asked: Asked) -> Answer:
+    async def debug_config(self, _request: Request) -> Answer:
         """Show the settings."""
         settings = {
             each.name: _plain(getattr(self._vitals.settings, each.name))

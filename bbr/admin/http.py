@@ -43,7 +43,7 @@ HTML: Final = "text/html; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Request:
     """A request, as far as pages look at it.
 
     Attributes:
@@ -81,7 +81,7 @@ def text(sentence: str, status: int = 200) -> Answer:
     return Answer((f"{sentence}\n".encode(),), TEXT, status)
 
 
-Page = Callable[[Asked], Awaitable[Answer]]
+Page = Callable[[Request], Awaitable[Answer]]
 
 _Connections = dict["_Connection", None]  # in order
 
@@ -259,7 +259,7 @@ class AdminServer:
             return text(f"There is no {path} here. Try one of: {', '.join(sorted(self._pages))}", 404)
         if request.method not in (b"GET", b"HEAD"):
             return Answer((b"Only GET and HEAD.\n",), TEXT, 405, (("allow", "GET, HEAD"),))
-        return await page(Asked(path, headers, dict(parse_qsl(query, keep_blank_values=True, errors="replace"))))
+        return await page(Request(path, headers, dict(parse_qsl(query, keep_blank_values=True, errors="replace"))))
 
 
 class _Connection(asyncio.StreamReaderProtocol):

@@ -102,7 +102,7 @@ class Turn:
 
 
 @dataclass
-class Stand:
+class Contender:
     """One gateway.
 
     Attributes:
@@ -237,7 +237,7 @@ def configuration(
 
 
 @contextmanager
-def stands(peers: Sequence[Peer], *, tracer: bool, polling: bool) -> Iterator[list[Stand]]:
+def contenders(peers: Sequence[Peer], *, tracer: bool, polling: bool) -> Iterator[list[Contender]]:
     """Run all that is needed; a peer in the modes in which it answers.
 
     Args:
@@ -256,32 +256,32 @@ def stands(peers: Sequence[Peer], *, tracer: bool, polling: bool) -> Iterator[li
 
         nowhere = pools["default"]
         yield [
-            Stand(NONE, gateway(nowhere), pool=POOLS[0]),
-            Stand(READ, gateway(nowhere, own_filter(READ)), pool=POOLS[0]),
+            Contender(NONE, gateway(nowhere), pool=POOLS[0]),
+            Contender(READ, gateway(nowhere, own_filter(READ)), pool=POOLS[0]),
             *_routed(stack, gateway, polling=polling),
-            *(Stand(name, gateway(nowhere, own_filter(name)), must=False) for name in (LUA, METADATA)),
+            *(Contender(name, gateway(nowhere, own_filter(name)), must=False) for name in (LUA, METADATA)),
             *_peers(gateway, peers),
         ]
 
 
-def _routed(stack: ExitStack, gateway: Callable[..., envoy.Gateway], *, polling: bool) -> Iterator[Stand]:
+def _routed(stack: ExitStack, gateway: Callable[..., envoy.Gateway], *, polling: bool) -> Iterator[Contender]:
     """Run our routers, and an Envoy for each in each mode."""
     variants = {"grpcio": ("grpcio",), "uv": ("uv",)} | ({POLLING: ("uv", "--busy-poll=0.001")} if polling else {})
     for name, arguments in variants.items():
         router = stack.enter_context(machine.router(*arguments))
         for mode in (FDS, BUFFERED):
             found = gateway(router.port, envoy.router_filter(mode))
-            yield Stand(name, found, mode, router.pid, must=name != "grpcio")
+            yield Contender(name, found, mode, router.pid, must=name != "grpcio")
 
 
-def _peers(gateway: Callable[..., envoy.Gateway], peers: Sequence[Peer]) -> Iterator[Stand]:
+def _peers(gateway: Callable[..., envoy.Gateway], peers: Sequence[Peer]) -> Iterator[Contender]:
     """Run an Envoy for each peer in each mode, and give those that answer rightly; of one name the first."""
     served = set()
     for peer in peers:
         for mode in (FDS, BUFFERED):
             if (peer.name, mode) in served:
                 continue
-            found = Stand(peer.name, gateway(peer.port, envoy.router_filter(mode)), mode, peer.pid, must=False)
+            found = Contender(peer.name, gateway(peer.port, envoy.router_filter(mode)), mode, peer.pid, must=False)
             if found.answers(Cell(1_000, concurrency=1, mode=mode)):
                 served.add((peer.name, mode))
                 yield found

@@ -42,7 +42,7 @@ from bench.harness import envoy, machine, peer
 from bench.harness.figures import Row, Target, Variant, compare, heading, save
 from bench.harness.http1_load import Client
 from bench.published import gateway_cells
-from bench.published.contenders import NONE, OPEN_CONNECTIONS, POLLING, READ, Stand, stands
+from bench.published.contenders import NONE, OPEN_CONNECTIONS, POLLING, READ, Contender, contenders
 from bench.published.gateway_cells import CELLS, PERCENTS, Cell
 
 ROUNDS: Final = 5
@@ -60,40 +60,40 @@ _SUSTAINED: Final = 0.95
 Figures = dict[str, list[float]]
 
 
-def measure(running: Sequence[Stand], cell: Cell, rounds: int) -> list[Stand]:
+def measure(running: Sequence[Contender], cell: Cell, rounds: int) -> list[Contender]:
     """Measure a cell in turn and return the variants that took part, their turns in them."""
-    taking = [stand for stand in running if stand.takes_part(cell) and stand.answers(cell)]
+    taking = [contender for contender in running if contender.takes_part(cell) and contender.answers(cell)]
     connections = cell.concurrency or OPEN_CONNECTIONS
     with ExitStack() as stack:
-        for stand in taking:
-            stand.client = stack.enter_context(Client(stand.gateway.port, connections))
-            stand.turns.clear()
+        for contender in taking:
+            contender.client = stack.enter_context(Client(contender.gateway.port, connections))
+            contender.turns.clear()
         for index in range(rounds + 1):
             first = index % len(taking)
-            for stand in (*taking[first:], *taking[:first]):
-                turn = stand.attempt(cell, partial(stand.measure, cell))
+            for contender in (*taking[first:], *taking[:first]):
+                turn = contender.attempt(cell, partial(contender.measure, cell))
                 if turn is None:
-                    stand.client.close()  # lest others are measured beside what it has under way
-                    taking.remove(stand)
+                    contender.client.close()  # lest others are measured beside what it has under way
+                    taking.remove(contender)
                 elif index:
-                    stand.turns.append(turn)
+                    contender.turns.append(turn)
     return taking
 
 
-def figures(measured: Sequence[Stand]) -> dict[str, Figures]:
+def figures(measured: Sequence[Contender]) -> dict[str, Figures]:
     """Return the variants' figures: microseconds of processor time, milliseconds of latency, requests a second."""
-    took = {stand.name: [turn.run.took for turn in stand.turns] for stand in measured}
+    took = {contender.name: [turn.run.took for turn in contender.turns] for contender in measured}
     points = gateway_cells.percentiles(took)
     found: dict[str, Figures] = {}
-    for stand in measured:
-        mine = found[stand.name] = {}
-        for percent, seconds in points[stand.name].items():
+    for contender in measured:
+        mine = found[contender.name] = {}
+        for percent, seconds in points[contender.name].items():
             mine[f"p{percent:g}"] = [each * 1e3 for each in seconds]
-        for part in stand.turns[0].cpu:
-            mine[part] = [turn.cpu[part] for turn in stand.turns]
-        mine["rate"] = [turn.run.rate for turn in stand.turns]
-        if stand.turns[0].run.late:
-            mine["late"] = [gateway_cells.percentile(turn.run.late, 99) * 1e3 for turn in stand.turns]
+        for part in contender.turns[0].cpu:
+            mine[part] = [turn.cpu[part] for turn in contender.turns]
+        mine["rate"] = [turn.run.rate for turn in contender.turns]
+        if contender.turns[0].run.late:
+            mine["late"] = [gateway_cells.percentile(turn.run.late, 99) * 1e3 for turn in contender.turns]
     for name, mine in found.items():
         if name != NONE:
             _add(mine, found.get(NONE, {}), found.get(READ, {}) if name != READ else {})
@@ -115,17 +115,17 @@ def metrics() -> dict[str, str]:
     return found | dict.fromkeys([*latencies, "added to read p50", "late"], "ms")
 
 
-def rows(measured: Sequence[Stand], cell: Cell) -> list[Row]:
+def rows(measured: Sequence[Contender], cell: Cell) -> list[Row]:
     """Print and return what the rounds have given."""
     by_name = figures(measured)
     extra: dict[str, dict[str, int]] = {}
-    for stand in measured:
-        extra[stand.name] = {"samples": sum(len(turn.run.took) for turn in stand.turns)}
+    for contender in measured:
+        extra[contender.name] = {"samples": sum(len(turn.run.took) for turn in contender.turns)}
         if cell.rate:
-            sustained = statistics.median(by_name[stand.name]["rate"]) >= _SUSTAINED * cell.rate
-            extra[stand.name]["overloaded"] = int(not sustained)
+            sustained = statistics.median(by_name[contender.name]["rate"]) >= _SUSTAINED * cell.rate
+            extra[contender.name]["overloaded"] = int(not sustained)
             if not sustained:
-                print(f"{cell.name}: {stand.name} is overloaded", flush=True)
+                print(f"{cell.name}: {contender.name} is overloaded", flush=True)
     found = []
     for metric, unit in metrics().items():
         mine = {name: each[metric] for name, each in by_name.items() if metric in each}
@@ -177,15 +177,15 @@ def run(wanted: Sequence[Cell], rounds: int, peers: Sequence[peer.Peer], given: 
         if given.awake:
             stack.enter_context(machine.awake())
         alone = any(cell.concurrency == 1 for cell in wanted)
-        running = stack.enter_context(stands(peers, tracer=given.tracer, polling=alone))
+        running = stack.enter_context(contenders(peers, tracer=given.tracer, polling=alone))
         for cell in wanted:
             if (
-                cell.concurrency * sum(stand.takes_part(cell) for stand in running) > files - 200
+                cell.concurrency * sum(contender.takes_part(cell) for contender in running) > files - 200
             ):  # the model servers have as many connections as the client
                 print(f"{cell.name}: left out, since the limit of open files (ulimit -n) is {files:,}", flush=True)
                 continue
             found += rows(measure(running, cell, rounds), cell)
-        left_out = "; ".join(each for stand in running for each in stand.missed)
+        left_out = "; ".join(each for contender in running for each in contender.missed)
     if given.json:
         save(
             given.json, found, {**vars(given), "rounds": rounds, "left_out": left_out}, map(gateway_cells.body, wanted)

@@ -3,7 +3,7 @@ import pytest
 from bench.harness.figures import Variant
 from bench.harness.http1_load import Run, WrongReplyError
 from bench.published import gateway
-from bench.published.contenders import NONE, POLLING, READ, Stand, Turn
+from bench.published.contenders import NONE, POLLING, READ, Contender, Turn
 from bench.published.gateway_cells import BUFFERED, Cell
 
 CLOSED = Cell(1_000, concurrency=1)
@@ -11,16 +11,16 @@ LOADED = Cell(1_000, concurrency=32)
 OPEN = Cell(1_000, rate=100)
 
 
-def stand(name, *milliseconds, late=(), seconds=1.0, mode=""):
+def contender(name, *milliseconds, late=(), seconds=1.0, mode=""):
     turns = [
         Turn(Run([each / 1e3] * 100, list(late), 100, seconds), {"Envoy": 100.0 + each, "client": 9.0})
         for each in milliseconds
     ]
-    return Stand(name, None, mode, turns=turns)
+    return Contender(name, None, mode, turns=turns)
 
 
 def test_added_is_what_the_same_round_took_longer():
-    found = gateway.figures([stand(NONE, 1, 5), stand(READ, 2, 6), stand("uv", 4, 7)])
+    found = gateway.figures([contender(NONE, 1, 5), contender(READ, 2, 6), contender("uv", 4, 7)])
     assert found["uv"]["added p50"] == pytest.approx([3, 2])
     assert found["uv"]["added p99"] == pytest.approx([2])  # of both rounds together: 7 less 5
     assert found["uv"]["added to read p50"] == pytest.approx([2, 1])
@@ -32,7 +32,7 @@ def test_added_is_what_the_same_round_took_longer():
 
 
 def test_rows_tell_what_they_are_about(capsys):
-    found = gateway.rows([stand(NONE, 1, 1, late=[0.002]), stand("uv", 2, 3, late=[0.003], seconds=1.1)], OPEN)
+    found = gateway.rows([contender(NONE, 1, 1, late=[0.002]), contender("uv", 2, 3, late=[0.003], seconds=1.1)], OPEN)
     facts = {(row.facts["metric"], row.variant.name): row.facts for row in found}
     assert facts["added p50", "uv"] == {
         **OPEN.facts, "metric": "added p50", "samples": 200, "overloaded": 1
@@ -45,7 +45,7 @@ def test_rows_tell_what_they_are_about(capsys):
 
 
 def test_a_closed_loop_is_never_overloaded():
-    assert all("overloaded" not in row.facts for row in gateway.rows([stand(NONE, 1)], CLOSED))
+    assert all("overloaded" not in row.facts for row in gateway.rows([contender(NONE, 1)], CLOSED))
 
 
 @pytest.mark.parametrize(
@@ -73,24 +73,24 @@ def test_nothing_is_compared_with_what_did_not_take_part():
 
 
 def test_a_variant_takes_part_in_its_mode():
-    assert stand("uv", mode=BUFFERED).takes_part(Cell(1_000, concurrency=1, mode=BUFFERED))
-    assert not stand("uv", mode=BUFFERED).takes_part(CLOSED)
-    assert stand(POLLING).takes_part(CLOSED)
-    assert not stand(POLLING).takes_part(LOADED)
-    assert not stand(POLLING).takes_part(OPEN)
+    assert contender("uv", mode=BUFFERED).takes_part(Cell(1_000, concurrency=1, mode=BUFFERED))
+    assert not contender("uv", mode=BUFFERED).takes_part(CLOSED)
+    assert contender(POLLING).takes_part(CLOSED)
+    assert not contender(POLLING).takes_part(LOADED)
+    assert not contender(POLLING).takes_part(OPEN)
 
 
 def test_a_variant_that_answers_wrongly_is_left_out_or_ends_the_run(capsys):
     def fail():
         raise WrongReplyError("answered by nothing")
 
-    other = Stand("Lua", None, must=False)
+    other = Contender("Lua", None, must=False)
     assert other.attempt(CLOSED, fail) is None
     assert other.missed == ["closed 1 KB x 1 FDS: without Lua: answered by nothing"]
     assert other.missed[0] in capsys.readouterr().out
     assert other.attempt(CLOSED, lambda: 7) == 7
     with pytest.raises(WrongReplyError):
-        Stand("uv", None).attempt(CLOSED, fail)
+        Contender("uv", None).attempt(CLOSED, fail)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 
 from bbr.admin import authorization
 from bbr.admin.authorization import ACCESS_REVIEWS, TOKEN_REVIEWS, Guard
-from bbr.admin.http import Asked, text
+from bbr.admin.http import Request, text
 from bbr.sources.kube_api import KubernetesError
 from tests.support.loops import in_loop
 
@@ -50,7 +50,7 @@ async def page(_asked):
 
 async def get(guard, authorization=None, path="/metrics"):
     headers = {} if authorization is None else {"authorization": authorization}
-    answer = await guard.guarded(page)(Asked(path, headers))
+    answer = await guard.guarded(page)(Request(path, headers))
     return answer.status, b"".join(answer.body).decode(), dict(answer.headers)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from bbr import __version__
 from bbr.admin.endpoints import endpoints
-from bbr.admin.http import Asked
+from bbr.admin.http import Request
 from bbr.admin.window import Window
 from bbr.config import settings as config
 from bbr.sources.routes import Mismatches, Unknown
@@ -16,7 +16,7 @@ from bench.harness.vitals import vitals
 
 
 def ask(of, path, headers=None, query=None):
-    return asyncio.run(endpoints(of, Window(of.metrics))[path](Asked(path, headers or {}, query or {})))
+    return asyncio.run(endpoints(of, Window(of.metrics))[path](Request(path, headers or {}, query or {})))
 
 
 def get(of, path, **headers):
