@@ -409,7 +409,7 @@ def arguments(objects: Objects) -> Iterator[Finding]:
     """The router's arguments are flags of `bbr serve` with usable values."""
     for deployment in objects.routers():
         try:
-            line = dropin.read(_container(deployment)["args"], {})
+            line = dropin.read(_with_mounted(objects, deployment), {})
             given = dict(line.settings)
             for flag, value in _flags({"args": line.arguments}).items():
                 if flag.replace("-", "_") in config.OPTIONS:
@@ -419,6 +419,18 @@ def arguments(objects: Objects) -> Iterator[Finding]:
             config.load(given, {})
         except config.ConfigError as error:
             yield Finding("flag-unusable", _where(deployment), str(error))
+
+
+def _with_mounted(objects: Objects, deployment: Document) -> list[str]:
+    """Return the router's arguments, the file of --config-file replaced by the text that a ConfigMap mounts there."""
+    container, volumes = _container(deployment), _template(deployment)["spec"].get("volumes", ())
+    maps = {each["name"]: each["configMap"]["name"] for each in volumes if "configMap" in each}
+    texts = {}
+    for mount in container.get("volumeMounts", ()):
+        found = objects.get("ConfigMap", maps.get(mount["name"], ""))
+        for name, text in (found["data"] if found else {}).items():
+            texts[f"--{dropin.CONFIG_FILE}={mount['mountPath']}/{name}"] = f"--{dropin.CONFIG_TEXT}={text}"
+    return [texts.get(argument, argument) for argument in container["args"]]
 
 
 RULES: Final[tuple[Callable[[Objects], Iterator[Finding]], ...]] = (

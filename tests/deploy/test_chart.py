@@ -9,6 +9,7 @@ import yaml
 
 import bbr
 from bbr import cli
+from bbr.config import go_flags
 from bbr.models.registry import Alias, Origin, finish
 from bbr.sources import configmap
 from deploy.render import helm
@@ -194,6 +195,80 @@ def test_a_plugin_is_passed_on_as_the_go_routers_chart_does():
     kind, name, text = plugin.removeprefix("--plugin=").split(":", 2)
     assert (kind, name) == ("body-field-to-header", "model")
     assert json.loads(text) == {"fieldName": "model", "headerName": "X-Gateway-Model-Name"}
+
+
+def test_a_custom_config_is_read_by_the_router_as_the_payload_processors_chart_has_it(tmp_path):
+    found = documents([CASES["ipp"]])
+    text = one(found, "ConfigMap", "payload-processor-config")["data"]["custom-ipp-config.yaml"]
+    (tmp_path / "custom-ipp-config.yaml").write_text(text, "utf-8")
+    pod = one(found, "Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (argument,) = (each for each in container["args"] if each.startswith("--config"))
+    assert argument == "--config-file=/config/custom-ipp-config.yaml"
+    line = go_flags.read(["serve", argument.replace("/config/", f"{tmp_path}/")], {})
+    assert line.settings == {
+        "model_header": "X-Model",
+        "base_model_header": "X-Gateway-Base-Model-Name",
+        "assume_body_mode": "full-duplex",
+    }
+    assert pod["volumes"] == [{"name": "config", "configMap": {"name": "payload-processor-config"}}]
+    assert container["volumeMounts"] == [{"name": "config", "mountPath": "/config", "readOnly": True}]
+    assert "--discover-routes=true" not in container["args"]
+
+
+def test_another_custom_config_starts_other_pods(tmp_path):
+    def annotations(*settings):
+        template = one(documents([CASES["ipp"], *settings]), "Deployment")["spec"]["template"]
+        return template["metadata"]["annotations"]
+
+    (file := tmp_path / "values.yaml").write_text("bbr: {customConfig: {preProcessing: {plugins: []}}}")
+    assert annotations() != annotations(file)
+    assert annotations().keys() == {"bbr/config"}
+
+
+def test_variables_are_those_of_the_chart_and_of_the_operator():
+    (container,) = one(documents([CASES["ipp"]]), "Deployment")["spec"]["template"]["spec"]["containers"]
+    found = {each["name"]: each for each in container["env"]}
+    assert list(found)[:3] == ["NAMESPACE", "GATEWAY_NAME", "HOST_IP"]
+    assert found["GATEWAY_NAME"]["value"] == "my-gateway"
+    assert found["HOST_IP"]["valueFrom"] == {"fieldRef": {"fieldPath": "status.hostIP"}}
+    assert found["OTEL_TRACES_SAMPLER_ARG"]["value"] == "0.1"
+    assert "env" not in router(documents(settings={"bbr.multiNamespace": "true"}))
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        (
+            "customConfig: {plugins: [{type: headers-guard}]}",
+            "bbr.customConfig.plugins: headers-guard is of the type headers-guard, which this router does not have",
+        ),
+        (
+            "customConfig: {plugins: [{type: model-selector, name: mine}]}",
+            "bbr.customConfig.plugins: mine is of the type model-selector, which this router does not have; known: b",
+        ),
+        ("customConfig: {plugins: [{name: mine}]}", "at '/bbr/customConfig/plugins/0': missing property 'type'"),
+        ("customConfig: {kind: EndpointPickerConfig}", "at '/bbr/customConfig/kind': value must be 'PayloadProcessor"),
+        (
+            "{customConfig: {plugins: []}, plugins: [{type: base-model-to-header, name: b}]}",
+            "bbr.customConfig and bbr.plugins contradict each other",
+        ),
+        ("flags: {config-file: /x}", "bbr.flags.config-file: this flag is set by bbr.customConfig"),
+        ("flags: {config-text: x}", "bbr.flags.config-text: this flag is set by bbr.customConfig"),
+        ("env: [{name: NAMESPACE, value: x}]", "bbr.env: NAMESPACE stands twice, or is set by the chart"),
+        ("env: [{name: A, value: x}, {name: A, value: z}]", "bbr.env: A stands twice, or is set by the chart"),
+        ("env: [{name: A, value: 1}]", "at '/bbr/env/0/value': got number, want string"),
+        ("env: [{name: A=B}]", "at '/bbr/env/0/name': 'A=B' does not match pattern"),
+        ("env: [{name: A, value: x, valueFrom: {}}]", "at '/bbr/env/0': 'not' failed"),
+        ("env: {A: x}", "at '/bbr/env': got object, want array"),
+    ],
+)
+def test_refuses_a_custom_config_and_variables_by_name(tmp_path, values, why):
+    values = values if values.startswith("{") else f"{{{values}}}"
+    (file := tmp_path / "values.yaml").write_text(f"bbr: {values}")
+    with pytest.raises(helm.HelmError) as refused:
+        documents([file])
+    assert why in str(refused.value)
 
 
 @pytest.mark.parametrize("provider", ["gke", "kgateway"])

@@ -345,3 +345,23 @@ def test_each_rule_has_a_break():
         broken(Objects(documents))
         silent -= {rule for rule in silent if list(rule(Rendered(documents)))}
     assert silent == set()
+
+
+CONFIG_BREAKS = {
+    "another name": lambda o: o("ConfigMap/payload-processor-config")["metadata"].update(name="other"),
+    "another key": lambda o: o("ConfigMap/payload-processor-config").update(data={"other.yaml": ""}),
+    "another plugin": lambda o: o("ConfigMap/payload-processor-config").update(
+        data={"custom-ipp-config.yaml": "{apiVersion: llm-d.ai/v1alpha1, plugins: [{type: headers-guard}]}"}
+    ),
+    "no volume": lambda o: o("Deployment/payload-processor")["spec"]["template"]["spec"].update(volumes=[]),
+}
+
+
+@pytest.mark.parametrize("broken", CONFIG_BREAKS.values(), ids=CONFIG_BREAKS)
+def test_a_configuration_that_is_mounted_is_read(broken):
+    documents = copy.deepcopy(_rendered("none", "ipp"))
+    assert findings(documents) == []
+    broken(Objects(documents))
+    (finding,) = findings(documents)
+    assert (finding.rule, finding.where) == ("flag-unusable", "Deployment/payload-processor")
+    assert finding.what.startswith("--config-")

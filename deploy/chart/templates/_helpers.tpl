@@ -34,7 +34,7 @@ app: {{ .Values.bbr.name }}
 {{/* "true" if the router compares its table with HTTPRoutes; it knows them by the usual headers only. */}}
 {{- define "bbr.discovers" -}}
 {{- $flags := .Values.bbr.flags -}}
-{{- and .Values.bbr.discoverRoutes (not .Values.bbr.plugins) (not (hasKey $flags "model-header")) (not (hasKey $flags "base-model-header")) -}}
+{{- and .Values.bbr.discoverRoutes (not .Values.bbr.plugins) (not .Values.bbr.customConfig) (not (hasKey $flags "model-header")) (not (hasKey $flags "base-model-header")) -}}
 {{- end }}
 
 {{- define "bbr.serviceAccount" -}}
@@ -96,7 +96,7 @@ name: {{ .Values.inferenceGateway.name }}
 
 {{/* Flags of bbr.flags; those that the chart gives by itself are refused, since two of one kind would say different things. */}}
 {{- define "bbr.flags" -}}
-{{- $own := dict "grpc-port" "bbr.port" "grpc-health-port" "bbr.healthCheckPort" "metrics-port" "bbr.metricsPort" "drain-seconds" "bbr.drainSeconds" "drain-delay-seconds" "bbr.drainDelaySeconds" "discover-routes" "bbr.discoverRoutes" "tls-cert" "bbr.tls.secretName" "tls-key" "bbr.tls.secretName" "tracing" "bbr.tracing.enabled" "kubernetes" "the chart" "namespace" "bbr.multiNamespace" -}}
+{{- $own := dict "grpc-port" "bbr.port" "grpc-health-port" "bbr.healthCheckPort" "metrics-port" "bbr.metricsPort" "drain-seconds" "bbr.drainSeconds" "drain-delay-seconds" "bbr.drainDelaySeconds" "discover-routes" "bbr.discoverRoutes" "tls-cert" "bbr.tls.secretName" "tls-key" "bbr.tls.secretName" "tracing" "bbr.tracing.enabled" "config-file" "bbr.customConfig" "config-text" "bbr.customConfig" "kubernetes" "the chart" "namespace" "bbr.multiNamespace" -}}
 {{- range $name, $value := .Values.bbr.flags }}
 {{- if hasKey $own $name }}
 {{- fail (printf "bbr.flags.%s: this flag is set by %s" $name (get $own $name)) }}
@@ -105,6 +105,46 @@ name: {{ .Values.inferenceGateway.name }}
 - {{ printf "--%s=%s" $name (include "bbr.text" $value) | quote }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* The configuration of the payload processor, "" without one. What the router would refuse by name is refused here. */}}
+{{- define "bbr.config" -}}
+{{- with .Values.bbr.customConfig -}}
+{{- if $.Values.bbr.plugins -}}
+{{- fail "bbr.customConfig and bbr.plugins contradict each other: leave one out" -}}
+{{- end -}}
+{{- $known := list "body-field-to-header" "base-model-to-header" "single-profile-picker" -}}
+{{- range .plugins -}}
+{{- if not (has .type $known) -}}
+{{- fail (printf "bbr.customConfig.plugins: %s is of the type %s, which this router does not have; known: %s" (.name | default .type) .type (join ", " $known)) -}}
+{{- end -}}
+{{- end -}}
+{{- merge (dict) . (dict "apiVersion" "llm-d.ai/v1alpha1" "kind" "PayloadProcessorConfig") | toYaml -}}
+{{- end -}}
+{{- end }}
+
+{{/* Variables of the router's container, as a YAML list under the key env; no two may have one name. */}}
+{{- define "bbr.env" -}}
+{{- $bbr := .Values.bbr -}}
+{{- $env := list -}}
+{{- if not $bbr.multiNamespace -}}
+{{- $env = append $env (dict "name" "NAMESPACE" "valueFrom" (dict "fieldRef" (dict "fieldPath" "metadata.namespace"))) -}}
+{{- end -}}
+{{- $env = concat $env $bbr.env -}}
+{{- if $bbr.tracing.enabled -}}
+{{- $sampling := $bbr.tracing.sampling -}}
+{{- range $pair := list (list "OTEL_SERVICE_NAME" $bbr.tracing.otelServiceName) (list "OTEL_EXPORTER_OTLP_ENDPOINT" $bbr.tracing.otelExporterEndpoint) (list "OTEL_TRACES_EXPORTER" "otlp") (list "OTEL_TRACES_SAMPLER" $sampling.sampler) (list "OTEL_TRACES_SAMPLER_ARG" $sampling.samplerArg) -}}
+{{- $env = append $env (dict "name" (index $pair 0) "value" (index $pair 1)) -}}
+{{- end -}}
+{{- end -}}
+{{- $seen := dict -}}
+{{- range $env -}}
+{{- if hasKey $seen .name -}}
+{{- fail (printf "bbr.env: %s stands twice, or is set by the chart" .name) -}}
+{{- end -}}
+{{- $_ := set $seen .name true -}}
+{{- end -}}
+{{- toYaml (dict "env" $env) -}}
 {{- end }}
 
 {{/* A model with all its names, as YAML: what values leave out follows from its base model. */}}
