@@ -86,7 +86,7 @@ TABLE: Final = {"baseModel": workload.MODEL}
 _START_SECONDS: Final = 30.0
 _END_SECONDS: Final = 10.0
 # client-go opens its list as a watch by default, which the scripted server does not know.
-_ENVIRONMENT: Final = {"KUBE_FEATURE_WatchListClient": "false", "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
+ENVIRONMENT: Final = {"KUBE_FEATURE_WatchListClient": "false", "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
 _DISCOVERY: Final[dict[str, dict[str, Any]]] = {
     "/api": {"kind": "APIVersions", "versions": ["v1"]},
     "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
@@ -209,7 +209,7 @@ def started(
     ports = free_ports(3)
     command = [*prefix, str(program.binary)]
     command += flags(ports, streaming=streaming, verbosity=verbosity, program=program)
-    environment = _ENVIRONMENT | {"KUBECONFIG": str(kube_config)}
+    environment = ENVIRONMENT | {"KUBECONFIG": str(kube_config)}
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as running:

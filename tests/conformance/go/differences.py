@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from tests.conformance.go import replay
+from tests.conformance.go.configurations import REFUSES, STARTS
 
 PAGE: Final = Path(__file__).resolve().parents[3] / "docs/reference/go-router.md"
 BEGIN: Final = "<!-- differences: made by `make reference` -->\n"
 END: Final = "<!-- end of differences -->\n"
+START_BEGIN: Final = "<!-- configurations: made by `make reference` -->\n"
+START_END: Final = "<!-- end of configurations -->\n"
 
 ALL: Final = tuple(target.name for target in replay.TARGETS)
 GIE_STREAMING, GIE, IPP = ALL
@@ -337,6 +340,63 @@ DIFFERENCES: Final = (
 )
 
 
+@dataclass(frozen=True)
+class StartDifference:
+    """Configurations of the payload processor with which the one router starts and the other does not.
+
+    Attributes:
+        what: the configurations.
+        ours: what ours does; theirs does the other.
+        why: our reason.
+        names: of the configurations (configurations.py).
+    """
+
+    what: str
+    ours: str
+    why: str
+    names: tuple[str, ...]
+
+
+START_DIFFERENCES: Final = (
+    StartDifference(
+        "a plugin of a type that IPP has and this router does not",
+        REFUSES,
+        "what it does would be missing; if it guards a header, that is a hole",
+        ("a plugin of another type with a name",),
+    ),
+    StartDifference(
+        "`body-field-to-header` with another `fieldName` than `model`",
+        REFUSES,
+        "requests are read for their model alone",
+        ("another field",),
+    ),
+    StartDifference(
+        "a `headerName` that can't be a header's",
+        REFUSES,
+        "IPP sends it to the gateway as it is",
+        ("a header that is none",),
+    ),
+    StartDifference(
+        "a `profilePicker` that is none, or not there, and two profiles for the `single-profile-picker`",
+        REFUSES,
+        "IPP answers each request with 500, or ends with a panic at the first one",
+        ("a plugin that picks", "a picker that is not there", "an unknown picker", "two profiles and a picker"),
+    ),
+    StartDifference(
+        "a second document, merge keys (`<<`), a parameter in two spellings",
+        REFUSES,
+        "what is not read, or is read in two ways, may be what guards a header",
+        ("two documents", "a merge key", "a parameter in two spellings"),
+    ),
+    StartDifference(
+        "a plain number or truth where text is wanted",
+        STARTS,
+        "it is taken as it is written",
+        ("a number for a name", "a truth for a header"),
+    ),
+)
+
+
 def covering(target: str, name: str) -> list[Difference]:
     """Return the differences that a conversation shows."""
     return [each for each in DIFFERENCES if each.covers(target, name)]
@@ -379,11 +439,31 @@ def table() -> str:
     return "\n".join([*head, *rows, ""])
 
 
+def start_table() -> str:
+    """Return the list of configurations as the docs have it."""
+    found = replay.started()
+    differ = sum(len(each.names) for each in START_DIFFERENCES)
+    rows = []
+    for each in START_DIFFERENCES:
+        theirs = STARTS if each.ours == REFUSES else REFUSES
+        rows.append(f"| {each.what} | {theirs} | {each.ours} | {each.why} |")
+    head = [
+        f"{len(found)} configurations were given to IPP v0.1.0 and to ours. With {len(found) - differ} both start,",
+        "or both refuse to. The others:",
+        "",
+        "| | v0.1.0 | here | why |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join([*head, *rows, ""])
+
+
 def page() -> str:
     """Return the page as it should be."""
     text = PAGE.read_text("utf-8")
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}"
+    for begin, end, part in ((BEGIN, END, table()), (START_BEGIN, START_END, start_table())):
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{part}\n{end}{rest.split(end)[1]}"
+    return text
 
 
 def main(words: list[str] | None = None) -> int:

@@ -40,6 +40,7 @@ from bench.harness.fake_kubernetes import BBR, IPP
 from bench.harness.grpc_client import PROCESS
 from bench.harness.in_process_router import Router
 from bench.harness.messages import parse
+from tests.conformance.go import configurations
 from tests.conformance.go.corpus import BUFFERED, DATA, FOO, STREAMED, Conversation, body, conversations, headers
 
 RECORDED: Final = Path(__file__).with_name("recorded.json")
@@ -277,6 +278,12 @@ def scrapes() -> dict[str, Scrape]:
     return {name: Scrape(**each) for name, each in _recorded("metrics").items()}
 
 
+def started() -> dict[str, str]:
+    """Return what the payload processor did with each of configurations.CONFIGURATIONS."""
+    found: dict[str, str] = _recorded("configurations")
+    return found
+
+
 def programs() -> dict[str, str]:
     """Return the programs that were asked, with their versions, by target."""
     found: dict[str, str] = _recorded("programs")
@@ -295,7 +302,8 @@ def record() -> None:
             answers[target.name] = ask(port, target.asked)
             metrics[target.name] = measure(target, port, metrics_port)._asdict()
     versions = {target.name: f"{target.program.module}@{target.program.version}" for target in TARGETS}
-    whole = {"comment": _COMMENT, "programs": versions, "metrics": metrics, "answers": answers}
+    whole = {"comment": _COMMENT, "programs": versions, "metrics": metrics, "configurations": configurations.theirs()}
+    whole["answers"] = answers
     RECORDED.write_text(json.dumps(whole, indent=1, ensure_ascii=True) + "\n", "utf-8")
 
 
