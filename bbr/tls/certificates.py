@@ -72,16 +72,14 @@ class Certificates:
         self._client_names = client_names
         self._clock = clock
         self._poll = Poll(poll_seconds)
-        self._pair: _Files[Credentials] | None = None
-        self._authorities: _Files[bytes] | None = None
         if cert and key:
-            files = cert, key
-            self._pair = _Files("certificate", files, partial(tls.load, *files))
+            self._pair = _Files("certificate", (cert, key), partial(tls.load, cert, key))
         else:
-            names = ["localhost", socket.gethostname()]
-            self._own = tls.self_signed([name for name in names if name.isascii() and name], clock())
-        if client_ca:
-            self._authorities = _Files("file", (client_ca,), partial(tls.load_authorities, client_ca))
+            own = _self_signed(clock())
+            self._pair = _Files("certificate", (), lambda: own)
+        self._authorities = (
+            _Files("file", (client_ca,), partial(tls.load_authorities, client_ca)) if client_ca else None
+        )
         self.credentials = self._current()
         self._told_age = ("", "")  # the certificate and what was said of it
         self._looked = time.monotonic()
@@ -127,14 +125,13 @@ class Certificates:
         """Look at the files; True if the certificate's were unusable and no more are."""
         if self._authorities is not None and self._authorities.look(asked=asked):
             log.info("--tls-client-ca: %s: can be used again", self._client_ca)
-        return self._pair is not None and self._pair.look(asked=asked)
+        return self._pair.look(asked=asked)
 
     def _current(self) -> Credentials:
-        credentials = self._pair.content if self._pair else self._own
         if self._authorities is None:
-            return credentials
+            return self._pair.content
         clients = tls.Clients(self._authorities.content, self._client_names)
-        return dataclasses.replace(credentials, clients=clients)
+        return dataclasses.replace(self._pair.content, clients=clients)
 
     def _tell(self) -> None:
         credentials = self.credentials
@@ -160,11 +157,11 @@ class Certificates:
             what = f"expires on {_written(credentials.not_after)} and has not been renewed"
         if self._told_age != (credentials.fingerprint, what):
             self._told_age = (credentials.fingerprint, what)
-            log.warning("%s: %s", f"--tls-cert: {self._cert}" if self._pair else "self-signed", what)
+            log.warning("%s: %s", "self-signed" if credentials.self_signed else f"--tls-cert: {self._cert}", what)
 
 
 class _Files(Generic[T]):
-    """Something read from files together, and its last good content.
+    """Something read from files together, if there are any, and its last good content.
 
     Attributes:
         content: the last good one.
@@ -203,6 +200,12 @@ class _Files(Generic[T]):
 
     def _metadata(self) -> list[tuple[int, ...]]:
         return [metadata(path) for path in self._files]
+
+
+def _self_signed(at: datetime.datetime) -> Credentials:
+    """Return a certificate of our own for the names of this machine."""
+    names = ["localhost", socket.gethostname()]
+    return tls.self_signed([name for name in names if name.isascii() and name], at)
 
 
 def _written(time: datetime.datetime) -> str:
