@@ -65,7 +65,7 @@ def _rows() -> Iterator[Row]:
     row = partial(Row, "A.1", who="a client")
     yield row("uploads announced", attack=clients.announced, dose="8 for 1 s", router_ms=50, answers=_NONE)
     yield row("uploads in br", attack=clients.decoders, dose="262 for 1 s", router_ms=60, answers=_NONE)
-    filling = row("uploads that fill it", attack=clients.filling, dose="16 x 6 MB, 1 s", router_ms=300, held_mib=32)
+    filling = row("uploads that fill it", attack=clients.filling, dose="8 x 6 MB, 1 s", router_ms=300, held_mib=32)
     yield filling._replace(answers=frozenset({"503"}))
     drip = row("uploads that drip", attack=clients.dripping, dose="8 for 0.25 s", router_ms=20)
     yield drip._replace(flags=("--body-idle-seconds=1",), answers=frozenset({"408"}))
