@@ -138,6 +138,7 @@ def _requests(vitals: Vitals) -> Iterator[Metric]:
     )
     yield _histogram("bbr_request_busy_seconds", "What the router itself took to decide a request", metrics.busy)
     yield _counter("bbr_requests_routed_early", "Requests routed before their body had ended", metrics.early)
+    yield _counter("bbr_requests_decoded", "Requests whose body went on without its Content-Encoding", metrics.decoded)
 
 
 def _bodies(vitals: Vitals) -> Iterator[Metric]:

@@ -212,6 +212,8 @@ def _lines(effect: Effect) -> Iterator[str]:
         yield f"Passed on without routing headers: {_PASSED[verdict.outcome]}{_reason(verdict)}."
     for name, value in effect.set_headers.items():
         yield f"  set     {name}: {value}"
+    if verdict.decoded:
+        yield "  body    goes on decoded (--forward-decoded)"
     for name in listed(effect.removed_headers):
         yield f"  remove  {name}"
 
@@ -226,6 +228,7 @@ def _facts(effect: Effect) -> dict[str, Any]:
         "outcome": str(verdict.outcome),
         "reason": verdict.reason or None,
         "requested_model": verdict.model,
+        "forward_decoded": verdict.decoded,
         "rule": route.why if route else None,
         "shares": description.shares(route.shares) if route else [],
         "declared_by": description.origin(route.origin) if route and route.origin else None,

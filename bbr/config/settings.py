@@ -229,6 +229,12 @@ class Settings:
         "what happens to a body over --max-body-bytes that has named no model up to there: reject answers 413; pass "
         "sends it on without routing headers",
     )
+    forward_decoded: bool = _body(
+        options.boolean,
+        "false",
+        "send encoded bodies (gzip, deflate, br, zstd) on decoded, without Content-Encoding, if their type is one that "
+        "is read. Endpoint pickers refuse encoded ones, and some model servers do",
+    )
     max_buffered_bytes: int = _body(
         options.size,
         "512MiB",
@@ -245,11 +251,6 @@ class Settings:
         "512",
         "the bytes a second that a body must bring until its model is known, taken over spans of --body-idle-seconds; "
         "a slower one gets 408. 0 allows any rate. It does not apply where the gateway collects the whole body",
-    )
-    assume_body_mode: BodyMode = _body(
-        options.body_mode,
-        "full-duplex",
-        "the body mode of a gateway that does not tell its mode: full-duplex or buffered",
     )
 
     drain_delay_seconds: float = _life(
@@ -319,6 +320,11 @@ class Settings:
         "--default-model, since its body names another: header sets x-llm-d-model-name-rewrite and "
         "x-gateway-model-name-rewrite, by which endpoint pickers rewrite the body; off leaves that to servers that "
         "know the aliases. With --compat the default is off",
+    )
+    assume_body_mode: BodyMode = _rare(
+        options.body_mode,
+        "full-duplex",
+        "the body mode of a gateway that does not tell its mode: full-duplex or buffered",
     )
     max_connections: int = _rare(
         options.count,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from bbr import refusal
 from bbr.exchange.body import Body
+from bbr.exchange.decoded_body import DecodedBody
 from bbr.exchange.long_body import LongBody
 from bbr.exchange.phases import DECIDING, PASSING
 from bbr.exchange.policy import BodyMode, OverLimit, Policy
@@ -33,6 +34,9 @@ class Awaited(Side):
         # Envoy may send no body message at all after this answer (headers and trailers alone). An empty answer would
         # then let the client's own header route.
         return (request.replies.stripped(),)
+
+    def forward_decoded(self, request: Request) -> None:
+        """See Side: the gateway holds the body, so the answer to that tells what takes its place."""
 
     def read(self, request: Request, body: Body, octets: bytes, ended: bool) -> Sequence[bytes]:
         """See Side: a short body is answered at once, a long one when `work` has read it."""
@@ -126,8 +130,12 @@ def _answer(request: Request, body: Body, owed: str) -> bytes:
         routing = request.resolve(body)
         if routing is not None and owed != Owed.BODY:
             raise refusal.body_in_pieces()  # it can be routed no more
+    replaced = body.long.whole if owed == Owed.BODY and isinstance(body.long, DecodedBody) else None
     # Only now: `resolve` reads what this drops.
     finish(request, body)
+    if replaced is not None:
+        request.verdict.decoded = True
+        return request.replies.replaced_body(routing, request.verdict.outcome, replaced)
     if owed == Owed.TRAILERS:
         return request.replies.request_trailers
     if routing is None:

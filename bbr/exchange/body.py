@@ -8,11 +8,13 @@ from math import inf
 from typing import Final
 
 from bbr import refusal
+from bbr.exchange.decoded_body import DecodedBody
 from bbr.exchange.long_body import LongBody
 from bbr.exchange.policy import MESSAGE_OVERHEAD_BYTES, OverLimit, Policy
 from bbr.exchange.progress import Progress
 from bbr.exchange.times import Times
 from bbr.reading.base import Reading, add_piece
+from bbr.reading.decoding import DecodingReading
 from bbr.reading.name import is_json_list
 from bbr.refusal import Refusal
 
@@ -76,7 +78,8 @@ class Body:
     def read_by(self, reading: Reading) -> LongBody:
         """Read it as it comes from now on."""
         # The long body keeps what it is fed, so the pieces must go from here, or they are held twice.
-        long = self.long = LongBody(reading, kept=self._kept)
+        long = DecodedBody(reading) if isinstance(reading, DecodingReading) else LongBody(reading, kept=self._kept)
+        self.long = long
         for piece in self._pieces:
             long.feed(piece)
         self._pieces = []
@@ -84,6 +87,11 @@ class Body:
         if self._reserved_bytes:
             self._policy.ledger.lengthen(self._reserved_bytes)
         return long
+
+    @property
+    def forwarded_bytes(self) -> int:
+        """How many octets of it go on upstream, as far as it has been read."""
+        return self.long.size if isinstance(self.long, DecodedBody) else self.size
 
     def add(self, octets: bytes) -> LongBody | None:
         """Take a piece, and return what reads the body as it comes; None if it is held until it has ended.

@@ -227,9 +227,14 @@ def immediate(status: int, body: bytes, details: str, headers: Sequence[tuple[st
 def _overwrite(headers: Iterable[tuple[str, bytes]]) -> Iterator[HeaderValueOption]:
     # Envoy 1.40 overwrites whatever append_action says; other gateways append unless told. Only raw_value is read.
     for key, value in headers:
-        yield HeaderValueOption(
-            header=HeaderValue(key=key, raw_value=value), append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-        )
+        yield overwriting(key, value)
+
+
+def overwriting(key: str, value: bytes) -> HeaderValueOption:
+    """Return a header that takes the place of all others of its name."""
+    return HeaderValueOption(
+        header=HeaderValue(key=key, raw_value=value), append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    )
 
 
 def _openai_error(refusal: Refusal) -> dict[str, object]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from bbr import refusal
 from bbr.exchange import replies
 from bbr.exchange.body import Body
+from bbr.exchange.decoded_body import DecodedBody
 from bbr.exchange.long_body import LongBody
 from bbr.exchange.phases import DECIDING, DONE, FLUSHING, PASSING, READING, STREAMING
 from bbr.exchange.policy import InvalidJson, OverLimit, Policy
@@ -30,6 +31,11 @@ class Duplex(Side):
     def open(self, request: Request) -> Sequence[bytes]:
         """See Side: Envoy sends the body without an answer, and the answer is in the body."""
         return NOTHING
+
+    def forward_decoded(self, request: Request) -> None:
+        """See Side: each answer to the headers tells that the body goes on decoded."""
+        request.replies = request.replies.forwarding_decoded
+        request.verdict.decoded = True
 
     def read(self, request: Request, body: Body, octets: bytes, ended: bool) -> Sequence[bytes]:
         """See Side: a short body is answered at its end; the answers for others come of `work`."""
@@ -106,6 +112,10 @@ def _answer(request: Request, body: Body) -> list[bytes]:
 
 def _read_on(request: Request, body: Body, long: LongBody) -> bytes | None:
     """Read on, and return the answer to the headers if that is known now and was not before."""
+    if isinstance(long, DecodedBody) and long.released:
+        if long.work():
+            long.open()
+        return None
     # A body may settle before its end: nothing that follows can then change the route, so nobody waits for it.
     if long.work() or long.settled:
         # Resolved even if the headers are answered. The rest may have named a second model, and the refusal then
@@ -114,7 +124,9 @@ def _read_on(request: Request, body: Body, long: LongBody) -> bytes | None:
         long.open()
         if request.answered:
             return None
-        return request.replies.decided(routing, request.verdict.outcome, None if body.by_trailers else body.size)
+        return request.replies.decided(
+            routing, request.verdict.outcome, None if body.by_trailers else body.forwarded_bytes
+        )
     policy = request.policy
     if policy.on_invalid_json is not InvalidJson.REJECT or policy.replies.convention.tells_length:
         return _over_limit(request, body, long)  # until its end any document may turn out to be none, and of any length
@@ -135,6 +147,9 @@ def _over_limit(request: Request, body: Body, long: LongBody) -> bytes | None:
     # While bytes wait to be read, the model may stand in them.
     if request.answered or long.reading or body.size <= request.policy.max_body_bytes:
         return None
+    # What came is not held any more, and what it decodes to has no other bound.
+    if isinstance(long, DecodedBody):
+        raise refusal.body_too_large(request.policy.max_body_bytes)
     return _let_pass(request, long, Outcome.OVER_LIMIT)
 
 
@@ -142,7 +157,7 @@ def _pass_in_spite_of(request: Request, long: LongBody, refused: Refusal) -> byt
     """Answer the headers of a body that can't be read and may pass nevertheless; else raise why."""
     # Once the headers are answered, the routing headers can't be taken back. So nothing may pass in spite of a fault.
     outcome = None if request.answered else request.excuse(refused)
-    if outcome is None:
+    if outcome is None or (outcome is Outcome.OVER_LIMIT and isinstance(long, DecodedBody)):
         raise refused
     return _let_pass(request, long, outcome)
 

@@ -36,6 +36,7 @@ from bbr.exchange.times import Clock, Times, stopped
 from bbr.exchange.verdict import Outcome, Verdict
 from bbr.models.registry import Registry
 from bbr.pb.ext_proc_pb2 import ProcessingRequest
+from bbr.reading.decoding import DecodingReading
 from bbr.reading.kinds import open_reading
 from bbr.reading.name import BodyKind
 from bbr.refusal import Refusal
@@ -290,8 +291,11 @@ class Exchange:
                 max_model_bytes=policy.max_model_bytes,
                 whole_bytes=policy.stream_threshold_bytes,
                 max_decoded_bytes=policy.max_body_bytes,
+                forward_decoded=policy.forward_decoded,
             )
             self._body.read_by(reading)
+            if policy.forward_decoded and isinstance(reading, DecodingReading):
+                self._side.forward_decoded(request)
         return self._side.open(request)
 
     def _begin_unseen(self, message: ProcessingRequest) -> Sequence[bytes]:

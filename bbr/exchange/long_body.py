@@ -27,11 +27,12 @@ class LongBody:
         read: it has been read to its end, or is not to be read any further: all of it may go on.
     """
 
-    __slots__ = ("_held_bytes", "_kept", "_passed_bytes", "_pieces", "_reading", "_refusal", "closed", "read")
+    __slots__ = ("_free", "_held_bytes", "_kept", "_passed_bytes", "_pieces", "_reading", "_refusal", "closed", "read")
 
     def __init__(self, reading: Reading, *, kept: bool) -> None:
         self.closed = False
         self.read = False
+        self._free = False  # all that is held may go on
         self._reading = reading
         self._kept = kept
         self._pieces: deque[bytes | memoryview] = deque()
@@ -112,12 +113,12 @@ class LongBody:
 
     def open(self) -> None:
         """Read no further, and let all of it go on."""
-        self.read = True
+        self.read = self._free = True
 
     @property
     def takeable(self) -> bool:
         """Whether `take` has something to give."""
-        return bool(self._pieces) and (self.read or self._passable(self._pieces[0]) > 0)
+        return bool(self._pieces) and (self._free or self._passable(self._pieces[0]) > 0)
 
     def take(self) -> Sequence[bytes | memoryview]:
         """Return what may go on now, in chunks of at most MAX_BODY_CHUNK_BYTES, and hold it no more.
@@ -156,7 +157,7 @@ class LongBody:
         """Return how much of the first piece may go on now: all of it, a chunk of a long one, or nothing."""
         size = len(piece)
         # Until the end is read, what goes on never completes a body. So no server acts on one that is refused later.
-        free = size if self.read else self._reading.passable_bytes - self._passed_bytes
+        free = size if self._free else self._reading.passable_bytes - self._passed_bytes
         # Whole or not at all: to cut at every byte that has been read would make a message of each bit of work.
         if size <= MAX_BODY_CHUNK_BYTES:
             return size if free >= size else 0

@@ -79,6 +79,7 @@ class Policy:
         stream_threshold_bytes: at most max_body_bytes. A longer JSON body is read piece by piece, and goes on upstream
             in FULL_DUPLEX_STREAMED as soon as its model is known.
         over_limit: see OverLimit.
+        forward_decoded: a body that is read goes on without its Content-Encoding.
         max_model_bytes: a longer model name is refused.
         on_invalid_json: see InvalidJson.
         duplex_idle_seconds: how long a body may stand still in FULL_DUPLEX_STREAMED.
@@ -101,6 +102,7 @@ class Policy:
     # that, one whole read is still the cheaper way.
     stream_threshold_bytes: int = 256 << 10
     over_limit: OverLimit = OverLimit.REJECT
+    forward_decoded: bool = False
     max_model_bytes: int = MAX_MODEL_BYTES
     on_invalid_json: InvalidJson = InvalidJson.REJECT
     # Envoy applies no message_timeout in full duplex. Without this a silent client would hold its request for good.

@@ -5,10 +5,10 @@ only the messages that carry body bytes are assembled for each request.
 """
 
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Final
 
-from bbr.exchange.convention import Convention, Ours, immediate
+from bbr.exchange.convention import Convention, Ours, immediate, overwriting
 from bbr.pb.ext_proc_pb2 import (
     BodyMutation,
     BodyResponse,
@@ -36,6 +36,16 @@ _CACHED_NAME_CHARACTERS: Final = 256
 # Answers that only say "go on": the protocol wants one for each event of the response, and for trailers.
 RESPONSE_HEADERS: Final = ProcessingResponse(response_headers=HeadersResponse()).SerializeToString()
 RESPONSE_BODY: Final = ProcessingResponse(response_body=BodyResponse()).SerializeToString()
+# What holds no more for a body that goes on decoded: lengths and digests are those of the octets that came.
+DECODED_HEADERS: Final = (
+    "content-encoding",
+    "content-length",
+    "content-digest",
+    "repr-digest",
+    "digest",
+    "content-md5",
+)
+
 RESPONSE_TRAILERS: Final = ProcessingResponse(response_trailers=TrailersResponse()).SerializeToString()
 
 
@@ -76,6 +86,11 @@ class Replies:
         """Return the same answers, which remove headers by these names too; none of them is kept for long."""
         return Replies(self.convention.removing_also(names), metadata_namespace=self._metadata_namespace)
 
+    @cached_property
+    def forwarding_decoded(self) -> "Replies":
+        """The same answers for a body that goes on decoded, in pieces."""
+        return self.stripping_also(DECODED_HEADERS)
+
     def decided(self, routing: Routing | None, outcome: str, size: int | None) -> bytes:
         """Answer request_headers of a body that has been read; `size` is its length, None if it ended by trailers."""
         if self.convention.tells_length:
@@ -98,6 +113,17 @@ class Replies:
     def route_body(self, routing: Routing) -> bytes:
         """Answer request_body and set the routing headers."""
         return self._route_body(routing) if _is_long(routing) else self._cached_route_body(routing)
+
+    def replaced_body(self, routing: Routing | None, outcome: str, body: bytes) -> bytes:
+        """Answer request_body of a gateway that holds the body: route it, or strip it, and replace the body."""
+        model, base_model, requested = routing or (None, None, None)
+        answer = ProcessingResponse(request_body=self.convention.body(model, base_model, rewrite=requested is not None))
+        common = answer.request_body.response
+        common.body_mutation.body = body
+        # Envoy answers 500 if the length is not that of the new body.
+        common.header_mutation.remove_headers.extend(name for name in DECODED_HEADERS if name != "content-length")
+        common.header_mutation.set_headers.append(overwriting("content-length", b"%d" % len(body)))
+        return self._encode(answer, outcome, requested or model, base_model)
 
     def refuse(self, refusal: Refusal, dialect: Dialect = Dialect.OPENAI, model: str | None = None) -> bytes:
         """Return the ImmediateResponse for a refusal; `model` is the requested one, if it is known."""

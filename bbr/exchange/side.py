@@ -38,6 +38,10 @@ class Side(abc.ABC):
         """Answer headers whose body will be read."""
 
     @abc.abstractmethod
+    def forward_decoded(self, request: Request) -> None:
+        """Take note that the body is to go on decoded."""
+
+    @abc.abstractmethod
     def read(self, request: Request, body: Body, octets: bytes, ended: bool) -> Sequence[bytes]:
         """Take a piece of a body that is read."""
 

@@ -38,11 +38,23 @@ class Verdict:
         route: how and why, if it was routed.
         body_bytes: request body received so far.
         early: the request was routed before its body had ended.
+        decoded: its body goes on without the Content-Encoding with which it came, unless the request is refused.
         status: the HTTP status of an answer of the router's own; 0 without one.
         late_bodies: body and trailer messages after the request's end, which were dropped (envoyproxy/envoy#46237).
     """
 
-    __slots__ = ("base_model", "body_bytes", "early", "late_bodies", "model", "outcome", "reason", "route", "status")
+    __slots__ = (
+        "base_model",
+        "body_bytes",
+        "decoded",
+        "early",
+        "late_bodies",
+        "model",
+        "outcome",
+        "reason",
+        "route",
+        "status",
+    )
 
     def __init__(self) -> None:
         self.outcome: Outcome = _PENDING
@@ -52,6 +64,7 @@ class Verdict:
         self.route: Route | None = None
         self.body_bytes = 0
         self.early = False
+        self.decoded = False
         self.status = 0
         # Only counted: a gateway with that bug may repeat the end of any large body, which would fill a log.
         self.late_bodies = 0

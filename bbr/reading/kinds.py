@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from bbr import refusal
 from bbr.reading import content_type, encodings, multipart, parameters
 from bbr.reading.base import Reading
+from bbr.reading.decoding import DecodingReading
 from bbr.reading.document import DocumentReading
 from bbr.reading.encoded import EncodedReading, FormWatch
 from bbr.reading.encodings import Limits
@@ -15,7 +16,9 @@ from bbr.reading.name import BodyKind
 from bbr.reading.several import ByBeginning, DashWatch, NameWatch, Together, Unread, Watch, WatchReading
 
 
-def open_reading(head: Head, *, max_model_bytes: int, whole_bytes: int, max_decoded_bytes: int) -> Reading:
+def open_reading(
+    head: Head, *, max_model_bytes: int, whole_bytes: int, max_decoded_bytes: int, forward_decoded: bool = False
+) -> Reading:
     """Return what reads the body that a header section announces.
 
     A body of the kind OTHER is only looked at, for a model that a server could read in spite of its type.
@@ -25,6 +28,7 @@ def open_reading(head: Head, *, max_model_bytes: int, whole_bytes: int, max_deco
         max_model_bytes: a longer model name is refused.
         whole_bytes: JSON of up to this is read in one piece, at its end.
         max_decoded_bytes: an encoded body that decodes to more is refused.
+        forward_decoded: it goes on decoded, unless it is only looked at.
 
     Raises:
         Refusal: 400 or 415; the header section says what can't be read: an unknown Content-Encoding or charset, no
@@ -43,7 +47,9 @@ def open_reading(head: Head, *, max_model_bytes: int, whole_bytes: int, max_deco
     # Of several gzip members or zstd frames aiohttp reads the first, Go all. No part of a JSON object is one itself.
     members = Limits().max_members if head.kind is BodyKind.JSON else 1
     limits = Limits(max_decoded_bytes=max_decoded_bytes, max_members=members)
-    return EncodedReading(codings, limits, reading, opener.watch())
+    # What is only looked at may be of any size, and goes on as it came.
+    encoded = DecodingReading if forward_decoded and head.kind is not BodyKind.OTHER else EncodedReading
+    return encoded(codings, limits, reading, opener.watch())
 
 
 @dataclass(frozen=True, slots=True)

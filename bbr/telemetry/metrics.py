@@ -104,6 +104,7 @@ class Metrics:
         busy: seconds that the router took for a decision.
         body: octets of the bodies.
         early: requests that were routed before their body had ended.
+        decoded: requests whose body went on decoded.
         late_bodies: messages of a body that came after its end.
         unknown: the models asked for lately that the table does not hold, whatever became of the requests.
         aliases: (alias, model that it stood for) -> requests routed so; those beyond MAX_ALIAS_PAIRS as one, ("", "").
@@ -117,6 +118,7 @@ class Metrics:
         self.busy = Histogram(BUSY_BOUNDS)
         self.body = Histogram(BODY_BOUNDS)
         self.early = 0
+        self.decoded = 0
         self.late_bodies = 0
         self.unknown = RecentNames()
         self.aliases: dict[tuple[str, str], int] = {}
@@ -158,7 +160,7 @@ class Metrics:
             busy = self.busy
             busy.buckets[bisect_left(BUSY_BOUNDS, took)] += 1
             busy.total += took
-        if verdict.reason or verdict.late_bodies or verdict.early:
+        if verdict.reason or verdict.late_bodies or verdict.early or verdict.decoded:
             self._count_more(exchange)
 
     def _count_alias(self, route: Route, alias: str) -> None:
@@ -186,6 +188,7 @@ class Metrics:
         """Count what few requests have."""
         verdict = exchange.verdict
         self.early += verdict.early
+        self.decoded += verdict.decoded and not verdict.status
         self.late_bodies += verdict.late_bodies
         if verdict.reason:
             key = (str(verdict.outcome), verdict.reason)

@@ -369,3 +369,10 @@ def test_aliases_are_a_config_map_that_the_router_reads(tool):
     (declared,) = finish(configmap.parse(config_map["data"], Origin()))
     assert declared.aliases == (Alias("chat", "qwen", (("qwen", 1_000_000),)), Alias("gpt", "qwen"))
     assert not any("aliases" in each["metadata"]["name"] for each in documents(TWO))
+
+
+def test_encoded_bodies_go_on_decoded_where_there_are_pickers():
+    flag = "--forward-decoded=true"
+    assert router(documents(TWO))["args"].count(flag) == 1
+    assert flag not in router(documents([CASES["bare"]]))["args"]
+    assert flag not in router(documents(TWO, {"bbr.flags.forward-decoded": "false"}))["args"]

@@ -112,6 +112,7 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values |= {"on_invalid_json": "pass-stripped", "body_idle_seconds": "3", "body_min_rate": "1KiB"}
     values |= {
         "alias_rewrite": "off",
+        "forward_decoded": "true",
         "alias_sticky_header": "x-session-id",
         "client_steering": "priority",
         "strip_header": "x-a,x-b",

@@ -1,3 +1,4 @@
+import gzip
 import io
 import json
 import sys
@@ -128,6 +129,7 @@ def test_as_json(models):
         "outcome": "routed",
         "reason": None,
         "requested_model": "sql",
+        "forward_decoded": False,
         "rule": "it is an adapter",
         "shares": [],
         "declared_by": {"kind": "file", "namespace": "", "name": str(models), "line": 1},
@@ -208,3 +210,12 @@ EXPLAIN_MISUSES = {
 @pytest.mark.parametrize(("arguments", "sentence"), EXPLAIN_MISUSES.values(), ids=EXPLAIN_MISUSES)
 def test_explain_misuse_is_one_sentence(capsys, arguments, sentence):
     assert failure(capsys, "explain", *arguments) == (2, sentence)
+
+
+@BOTH
+def test_an_encoded_body_that_goes_on_decoded(models, mode):
+    asked = chat(gzip.compress(b'{"model": "sql"}'), JSON, ("Content-Encoding", "gzip"))
+    text = explain(Settings(models=models, forward_decoded=True, assume_body_mode=mode), asked)
+    assert "  body    goes on decoded (--forward-decoded)\n" in text
+    assert "  remove  content-encoding\n" in text
+    assert "decoded" not in explain(Settings(models=models, assume_body_mode=mode), asked)

@@ -75,6 +75,7 @@ def test_defaults():
         "assume_body_mode": DUPLEX,
         "max_body_bytes": 64 << 20,
         "over_limit": OverLimit.REJECT,
+        "forward_decoded": False,
         "stream_threshold_bytes": 256 << 10,
         "max_buffered_bytes": 512 << 20,
         "query_model_path": frozenset([b"/v1/realtime"]),
@@ -207,6 +208,7 @@ USABLE = {
         "x-tenant, x-user": ("x-tenant", "x-user"),
         "X-Llm-D-*,x-user": ("x-llm-d-*", "x-user"),
     },
+    "forward_decoded": {"true": True, "false": False},
     "client_steering": {level.value: level for level in ClientSteering},
     "alias_rewrite": {how.value: how for how in AliasRewrite},
     "alias_sticky_header": {"X-Session-Id": "x-session-id", "user": "user"},
@@ -273,6 +275,7 @@ UNUSABLE = {
         ",".join(["/a"] * 65): "has 65 path patterns; at most 64 are allowed",
     },
     "exclude_path": {"/a,": "has the path pattern '', which does not begin with a slash"},
+    "forward_decoded": dict.fromkeys(("", "on"), "is neither true nor false"),
     "serve_models_list": dict.fromkeys(("", "on"), "is neither true nor false"),
     "models_list_max_bytes": {"": NOT_A_SIZE, "0": "is not between 1 byte and 2GiB"},
     "assume_body_mode": dict.fromkeys(
@@ -393,6 +396,7 @@ def test_only_booleans_are_switches():
         "kubernetes",
         "discover_routes",
         "serve_models_list",
+        "forward_decoded",
         "tracing",
     }
 

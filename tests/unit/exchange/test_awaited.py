@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 
 from bbr.exchange.ledger import Ledger
@@ -13,7 +15,14 @@ from bench.harness.conversation import (
     exchange,
     kinds,
 )
-from bench.harness.messages import request_body, request_headers, request_trailers, response_headers
+from bench.harness.messages import (
+    JSON_POST,
+    request_body,
+    request_headers,
+    request_trailers,
+    response_headers,
+    set_headers,
+)
 
 LONG = b'{"model":"qwen","x":"' + b"y" * 200 + b'"}'
 PARTIAL, STREAMED = BodyMode.BUFFERED_PARTIAL, BodyMode.STREAMED
@@ -127,3 +136,46 @@ def test_trailers_that_follow_the_answer_to_a_body_that_was_read_as_it_came(fiel
     assert kinds(answers) == ["request_headers", "request_body", "request_trailers"]
     assert_routes(answers[1], "qwen", "qwen")
     assert talk.finish().code is StatusCode.OK
+
+
+ENCODED = {**JSON_POST, "content-encoding": "gzip"}
+
+
+class TestForwardDecoded:
+    @pytest.mark.parametrize("mode", [BUFFERED, PARTIAL, STREAMED])
+    @pytest.mark.parametrize("body", [LONG, b'{"x":1}'], ids=["a model", "no model"])
+    def test_the_answer_brings_the_decoded_body(self, mode: BodyMode, body: bytes) -> None:
+        ledger = Ledger(1 << 20)
+        talk = exchange(forward_decoded=True, ledger=ledger)
+        sent = request_body(gzip.compress(body), end_of_stream=True)
+        headers, answer = converse(talk, request_headers(ENCODED, mode=mode), sent)
+        assert_strips(headers)
+        common = answer.request_body.response
+        assert common.body_mutation.body == body
+        assert set_headers(common.header_mutation)["content-length"] == b"%d" % len(body)
+        assert {"content-encoding", "content-digest"} <= {*common.header_mutation.remove_headers}
+        assert common.clear_route_cache
+        assert (talk.verdict.decoded, ledger.held_bytes) == (True, 0)
+        assert ("X-Gateway-Model-Name" in set_headers(common.header_mutation)) is (body == LONG)
+
+    @pytest.mark.parametrize(
+        ("body", "policy", "outcome"),
+        [
+            (b"NaN", {"on_invalid_json": InvalidJson.PASS_STRIPPED}, Outcome.INVALID),
+            (LONG, {"max_body_bytes": 100, "over_limit": OverLimit.PASS}, Outcome.OVER_LIMIT),
+        ],
+        ids=["no JSON", "too large decoded"],
+    )
+    def test_what_passes_in_spite_of_a_fault_passes_as_it_came(self, body, policy, outcome) -> None:
+        talk = exchange(forward_decoded=True, **policy)
+        sent = request_body(gzip.compress(body), end_of_stream=True)
+        assert_strips(converse(talk, request_headers(ENCODED, mode=BUFFERED), sent)[-1])
+        assert (talk.verdict.outcome, talk.verdict.decoded) == (outcome, False)
+
+    def test_pieces_that_are_upstream_already_stay_as_they_came(self) -> None:
+        talk = exchange(forward_decoded=True)
+        encoded = gzip.compress(b'{"x":1}')
+        sent = [request_body(encoded[:5]), request_body(encoded[5:], end_of_stream=True)]
+        answers = converse(talk, request_headers(ENCODED, mode=STREAMED), *sent)
+        assert not any(answer.request_body.response.HasField("body_mutation") for answer in answers[1:])
+        assert not talk.verdict.decoded

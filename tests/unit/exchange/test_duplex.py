@@ -1,13 +1,19 @@
 import gzip
+import random
 
 import pytest
 
+from bbr.exchange.exchange import Exchange
+from bbr.exchange.go_router import GoRouter
 from bbr.exchange.ledger import Ledger
-from bbr.exchange.policy import InvalidJson, OverLimit
+from bbr.exchange.policy import InvalidJson, OverLimit, Policy
+from bbr.exchange.replies import DECODED_HEADERS, Replies
 from bbr.exchange.verdict import Outcome
+from bbr.pb.ext_proc_pb2 import ProcessingResponse
 from bbr.rpc.status import StatusCode
 from bench.harness.conversation import (
     FDS,
+    TABLE,
     assert_refused,
     assert_routes,
     assert_strips,
@@ -16,7 +22,7 @@ from bench.harness.conversation import (
     exchange,
     kinds,
 )
-from bench.harness.messages import JSON_POST, request_body, request_headers, request_trailers
+from bench.harness.messages import JSON_POST, request_body, request_headers, request_trailers, set_headers
 
 FIRST = b'{"model":"qwen","x":"' + b"y" * 200 + b'"}'
 LAST = b'{"x":"' + b"y" * 200 + b'","model":"qwen"}'
@@ -179,3 +185,85 @@ def test_encoded_body_comes_back_as_it_was() -> None:
     answers = converse(exchange(), request_headers(GZIP, mode=FDS), *pieces(body, 7), request_trailers())
     assert_routes(answers[0], "qwen", "qwen")
     assert echoed(answers[1:-1])[0] == body
+
+
+DECODED: dict[str, object] = {"stream_threshold_bytes": 10, "forward_decoded": True}
+
+
+def removed(answer: ProcessingResponse) -> list[str]:
+    return [name for name in answer.request_headers.response.header_mutation.remove_headers if name in DECODED_HEADERS]
+
+
+class TestForwardDecoded:
+    @pytest.mark.parametrize("body", [FIRST, LAST, b'{"x":1}', b""], ids=["first", "last", "no model", "nothing"])
+    @pytest.mark.parametrize("trailers", [False, True])
+    def test_what_goes_on_is_decoded(self, body: bytes, trailers: bool) -> None:
+        talk = exchange(**DECODED)
+        sent = pieces(gzip.compress(body) if body else b"", 7)
+        end = request_trailers() if trailers else request_body(b"", end_of_stream=True)
+        answers = converse(talk, request_headers(GZIP, mode=FDS), *sent, end)
+        assert removed(answers[0]) == list(DECODED_HEADERS)
+        octets, ends = echoed(answers[1:-1] if trailers else answers[1:])
+        assert octets == body
+        assert ends[-1:] == ([False] if trailers and body else [] if trailers else [True])
+        assert talk.verdict.decoded
+        assert talk.finish().code is StatusCode.OK
+
+    def test_it_goes_on_before_its_end(self) -> None:
+        talk = exchange(**DECODED)
+        body = b'{"model":"qwen","x":"' + random.Random(7).randbytes(100_000).hex().encode() + b'"}'
+        encoded = gzip.compress(body)
+        answers = converse(talk, request_headers(GZIP, mode=FDS), request_body(encoded[:60_000]))
+        assert talk.verdict.early
+        octets, _ = echoed(answers[1:])
+        assert body.startswith(octets)
+        assert len(octets) > 60_000
+        answers += converse(talk, request_body(encoded[60_000:], end_of_stream=True))
+        assert echoed(answers[1:])[0] == body
+
+    def test_a_length_that_is_told_is_that_of_what_goes_on(self) -> None:
+        policy = Policy(Replies(GoRouter()), stream_threshold_bytes=10, forward_decoded=True)
+        answers = converse(
+            Exchange(policy, TABLE),
+            request_headers(GZIP, mode=FDS),
+            *pieces(gzip.compress(LAST)),
+            request_body(b"", end_of_stream=True),
+        )
+        mutation = answers[0].request_headers.response.header_mutation
+        assert set_headers(mutation)["Content-Length"] == b"%d" % len(LAST)
+
+    def test_a_fault_lets_it_go_on_decoded_to_its_end(self) -> None:
+        talk = exchange(**DECODED, on_invalid_json=InvalidJson.PASS_STRIPPED)
+        body = b'{"x":NaN,' + b"".join(b'"%d":%d,' % (number, number) for number in range(9_000))
+        answers = converse(talk, request_headers(GZIP, mode=FDS), *pieces(gzip.compress(body), 5_000))
+        assert talk.verdict.outcome is Outcome.INVALID
+        answers += converse(talk, request_body(b"", end_of_stream=True))
+        octets, ends = echoed(answers[1:])
+        assert (octets, ends[-1]) == (body, True)
+
+    def test_a_fault_of_the_coding_behind_that_is_refused(self) -> None:
+        talk = exchange(**DECODED, on_invalid_json=InvalidJson.PASS_STRIPPED)
+        encoded = gzip.compress(b'{"x":NaN,' + random.Random(7).randbytes(50_000).hex().encode())
+        converse(talk, request_headers(GZIP, mode=FDS), request_body(encoded[:30_000]))
+        answers = converse(talk, request_body(b"", end_of_stream=True))
+        assert_refused(answers, 400, "encoding-cut-off")
+
+    @pytest.mark.parametrize(
+        ("body", "level", "limit", "reason"),
+        [(b'{"x":"' + b"y" * 200 + b'"}', 0, 210, "body-too-large"), (LAST, 9, 150, "decoded-too-large")],
+        ids=["as it comes", "decoded"],
+    )
+    def test_beyond_the_limit_it_is_refused_since_it_cannot_pass_as_it_came(
+        self, body: bytes, level: int, limit: int, reason: str
+    ) -> None:
+        talk = exchange(**DECODED, max_body_bytes=limit, over_limit=OverLimit.PASS)
+        sent = pieces(gzip.compress(body, level))
+        assert_refused(converse(talk, request_headers(GZIP, mode=FDS), *sent), 413, reason)
+
+    def test_other_bodies_go_on_as_they_came(self) -> None:
+        for headers, body in ((JSON_POST, FIRST), ({**GZIP, "content-type": "audio/wav"}, gzip.compress(b"RIFF"))):
+            talk = exchange(**DECODED)
+            answers = converse(talk, request_headers(headers, mode=FDS), request_body(body, end_of_stream=True))
+            assert removed(answers[0]) == []
+            assert echoed(answers[1:])[0] == body
+            assert not talk.verdict.decoded

@@ -1,0 +1,69 @@
+"""A body with a Content-Encoding that goes on decoded, as it is read (--forward-decoded).
+
+Pure. What was decoded is held until it may go on; of what came, only what waits to be decoded.
+"""
+
+from bbr.exchange.long_body import LongBody
+from bbr.reading.base import add_piece
+from bbr.reading.decoding import DecodingReading
+
+
+class DecodedBody(LongBody):
+    """One request's body.
+
+    Args:
+        reading: reads and decodes it.
+
+    Attributes:
+        size: of what was decoded so far.
+        released: all of it may go on, and the rest is only decoded.
+    """
+
+    __slots__ = ("_decoding", "released", "size")
+
+    def __init__(self, reading: DecodingReading) -> None:
+        super().__init__(reading, kept=True)
+        self._decoding = reading
+        self.size = 0
+        self.released = False
+
+    @property
+    def held_bytes(self) -> int:
+        """See LongBody."""
+        return self._held_bytes + self._decoding.unread_bytes + self._decoding.memory_bytes
+
+    @property
+    def whole(self) -> bytes | None:
+        """All that it decodes to, if it has been read to its end without a fault, and nothing of it has gone on."""
+        if self._refusal is not None or not self.closed or self._decoding.pending or self._passed_bytes:
+            return None
+        return b"".join(self._pieces)
+
+    def feed(self, octets: bytes) -> None:
+        """See LongBody."""
+        self._decoding.feed(octets)
+
+    def close(self) -> None:
+        """See LongBody."""
+        self.closed = True
+        self._decoding.close()
+
+    def work(self) -> bool:
+        """See LongBody."""
+        try:
+            return super().work()
+        finally:
+            for octets in self._decoding.taken():
+                self.size += len(octets)
+                self._held_bytes += len(octets)
+                add_piece(self._pieces, octets)
+
+    def open(self) -> None:
+        """See LongBody: what has not been decoded yet will be."""
+        self._free = True
+        if self.closed and not self._decoding.pending and self._refusal is None:
+            self.read = True
+        elif not self.released:
+            self.released = True
+            self._refusal = None
+            self._decoding.release()
