@@ -17,8 +17,8 @@ DESCRIPTION: Final = """\
 Ask an ext_proc server, bbr or another, for its health and for one real exchange, as a gateway would, and print the
 answers. It suits a container's health check."""
 EPILOG: Final = """\
-Exit status: 0 the server is healthy, and routes --model if that is given; 1 it is not healthy, does not route, or can't
-be reached; 2 an option is unusable."""
+Exit status: 0 the server is healthy, and routes each --model that is given; 1 it is not healthy, does not route, or
+can't be reached; 2 an option is unusable."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tls-key", metavar="FILE", help="PEM file with its key")
     add("--server-name", metavar="NAME", help="name to ask for and to verify (default: the host of --addr)")
     add("--health-addr", metavar="HOST:PORT", help="ask for health there, in plaintext (default: at --addr)")
-    add("--model", metavar="NAME", help="must be routed (default: an unlikely name, for which a 404 is healthy too)")
+    model_help = "must be routed; may be repeated (default: an unlikely name, for which a 404 is healthy too)"
+    add("--model", metavar="NAME", action="append", help=model_help)
     add("--mode", choices=MODES, default="full-duplex", help="body mode (default: full-duplex)")
-    add("--timeout", metavar="SECONDS", default="5", help="for all of it (default: 5)")
+    add("--timeout", metavar="SECONDS", default="5", help="for all of it, for each --model (default: 5)")
     add("--json", action="store_true", help="print JSON")
 
 
@@ -43,24 +44,30 @@ def run(arguments: Arguments) -> int:
     Raises:
         ConfigError: an argument is unusable.
     """
-    try:
-        report = probe.probe(_options(arguments))
-    except OSError as error:  # what the network does is in the report
-        raise ConfigError(f"--tls-ca, --tls-cert or --tls-key can't be used: {error.strerror or error}") from None
-    as_json = arguments["json"]
-    output.write(probe.as_json(report) if as_json else probe.text(report), as_json=as_json)
-    return EXIT_FAILED if report.problems else EXIT_OK
+    models, as_json = arguments["model"] or [None], arguments["json"]
+    if as_json and len(models) > 1:
+        raise ConfigError("--json takes one --model: it prints one report")
+    code = EXIT_OK
+    for each in [_options(arguments, model) for model in models]:
+        try:
+            report = probe.probe(each)
+        except OSError as error:  # what the network does is in the report
+            raise ConfigError(f"--tls-ca, --tls-cert or --tls-key can't be used: {error.strerror or error}") from None
+        output.write(probe.as_json(report) if as_json else probe.text(report), as_json=as_json)
+        if report.problems:
+            code = EXIT_FAILED
+    return code
 
 
-def _options(arguments: Arguments) -> ProbeOptions:
+def _options(arguments: Arguments, model: str | None) -> ProbeOptions:
     address, health_address = _address("--addr", arguments["addr"]), _address("--health-addr", arguments["health_addr"])
-    if not address and (not health_address or arguments["tls"] or arguments["model"]):
+    if not address and (not health_address or arguments["tls"] or model):
         raise ConfigError("--addr is missing; --health-addr alone is enough for health, which is plaintext")
     return ProbeOptions(
         address=address,
         tls=_tls(arguments),
         health_address=health_address,
-        model=arguments["model"],
+        model=model,
         mode=arguments["mode"],
         timeout_seconds=_seconds(arguments["timeout"]),
     )

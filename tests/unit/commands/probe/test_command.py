@@ -36,7 +36,18 @@ def test_probe_asks_for_what_its_flags_say(monkeypatch, capsys):
     ]
 
 
+def test_each_model_is_asked_for_and_one_that_fails_fails_all(monkeypatch, capsys):
+    def answered(options):
+        return Report(options, problems=["b is not routed"] if options.model == "b" else [])
+
+    monkeypatch.setattr(bbr.commands.probe.probe, "probe", answered)
+    assert cli.main(["probe", "--addr=bbr:9004", "--model=a", "--model=b", "--model=c"]) == 1
+    assert capsys.readouterr().out.count("bbr:9004: ") == 3
+    assert cli.main(["probe", "--addr=bbr:9004", "--model=a", "--model=c"]) == 0
+
+
 PROBE_MISUSES = {
+    "several reports": (["--addr=a:1", "--json", "--model=a", "--model=b"], "--json takes one --model"),
     "no address": ([], "bbr probe: --addr is missing; --health-addr alone is enough for health"),
     "TLS for health": (["--health-addr=a:1", "--tls"], "--addr is missing"),
     "a model of health": (["--health-addr=a:1", "--model=m"], "--addr is missing"),
