@@ -104,6 +104,8 @@ def test_routes_by_the_requested_model_have_a_match_for_each_name(tmp_path):
         ("models[0].pool.timeoutSeconds", "0", "at '/models/0/pool/timeoutSeconds': minimum: got 0, want 1"),
         ("models[0].name", "phi-3-mini-4k-instruct", "models: two entries have the name phi-3-mini-4k-instruct"),
         ("models[0].epp.name", "phi-3-mini-4k-instruct-epp", "two entries have the endpoint picker phi-3-mini"),
+        ("models[0].epp.replicas", "2", "epp.replicas must be 1. Of several pickers of a pool only the one that leads"),
+        ("epp.configApi", "v1", "at '/epp/configApi': value must be one of 'auto', 'llm-d', 'gie'"),
         ("models[2].baseModel", "gemma", "models: gemma needs pool.selector, the labels of its model servers' pods"),
         ("bbr.flags.grpc-port", "9", "bbr.flags.grpc-port: this flag is set by bbr.port"),
         ("epp.flags.pool-name", "a", "epp.flags.pool-name: the chart sets this flag"),
@@ -116,6 +118,28 @@ def test_refuses_values_by_name(program, setting, value, why):
     with pytest.raises(helm.HelmError) as refused:
         helm.render(program, TWO, settings)
     assert why in str(refused.value)
+
+
+LLM_D, GIE = "llm-d.ai/v1alpha1", "inference.networking.x-k8s.io/v1alpha1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "api"),
+    [
+        ({}, GIE),  # the case's image is of that project
+        ({"epp.image": "ghcr.io/llm-d/llm-d-router-endpoint-picker:v0.10.0"}, LLM_D),
+        ({"epp.image": "mirror.example.com/picker:1"}, LLM_D),
+        ({"epp.image": "mirror.example.com/picker:1", "epp.configApi": "gie"}, GIE),
+        ({"epp.configApi": "llm-d"}, LLM_D),
+    ],
+)
+def test_the_pickers_config_is_of_the_api_that_its_image_reads(settings, api):
+    config = yaml.safe_load(one(documents(TWO, settings), "ConfigMap", "qwen-epp")["data"]["default-plugins.yaml"])
+    assert config["apiVersion"] == api
+    handled = [config["parser"]] if api == GIE else config["requestHandler"]["parsers"]
+    named = [each["pluginRef"] for each in handled]
+    assert named == (["openai-parser"] if api == GIE else [*named[:-1], "passthrough-parser"])
+    assert set(named) <= {plugin["type"] for plugin in config["plugins"]}
 
 
 @pytest.mark.parametrize(
@@ -276,7 +300,7 @@ def test_the_test_asks_the_router_for_each_model_by_flags_that_there_are(provide
     found = documents(TWO, {"provider.name": provider})
     asked = [container["args"] for container in one(found, "Pod")["spec"]["containers"]]
     models = [vars(cli.parser(arguments[:1]).parse_args(arguments))["model"] for arguments in asked]
-    assert models == [None, "Qwen/Qwen2.5-3B-Instruct", "microsoft/Phi-3-mini-4k-instruct"]
+    assert models == [["Qwen/Qwen2.5-3B-Instruct", "microsoft/Phi-3-mini-4k-instruct"]]
 
 
 @pytest.mark.parametrize(

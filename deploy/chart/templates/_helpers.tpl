@@ -168,3 +168,10 @@ name: {{ .Values.inferenceGateway.name }}
 {{- define "bbr.noModel" -}}
 {"error":{"message":"The request names no model that is served here.","type":"invalid_request_error","param":"model","code":"model_not_found"}}
 {{- end }}
+
+{{/* The pickers' EndpointPickerConfig: that of the values, or the one that the image's project reads. */}}
+{{- define "bbr.pickerConfig" -}}
+{{- $epp := .Values.epp -}}
+{{- $gie := ternary (contains "gateway-api-inference-extension" $epp.image) (eq $epp.configApi "gie") (eq $epp.configApi "auto") -}}
+{{- $epp.config | default (.Files.Get (ternary "files/default-plugins-gie.yaml" "files/default-plugins.yaml" $gie)) -}}
+{{- end }}
