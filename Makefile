@@ -21,7 +21,7 @@ COVERING := tests/unit tests/conformance tests/parity $(PROCESSES)
 QUICK_SUITES := tests/unit tests/conformance tests/property
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image image-test screenshots accuracy spoofing differential bench bench-guard bench-parts soak exchanges rolling hostile abuse mutants dashboard histories go-parity helm manifests validate test cover quick check format protos reference lock clean
+.PHONY: help setup demo image image-test screenshots accuracy spoofing differential bench bench-guard bench-parts soak exchanges rolling hostile abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down test cover quick check format protos reference lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,6 +112,18 @@ manifests: $(READY) $(HELM)  ## render deploy/manifests from the chart
 
 validate: $(READY) $(HELM)  ## render the chart and the manifests for every gateway, and hold them against schemas and each other
 	@$(BIN)/python -m deploy.render.validate
+
+lab: $(READY) $(HELM)  ## run the chart with real neighbours: API server, pickers, simulators, Envoy (Linux, root; Go to build them once)
+	@$(BIN)/python -m deploy.lab.lab up
+
+lab-test: $(READY) $(HELM)  ## run tests/lab against a lab of their own (ARGS="-k NAME": arguments of pytest)
+	@$(BIN)/python -m deploy.lab.lab test $(ARGS)
+
+lab-core: $(READY) $(HELM)  ## run the shorter ones of tests/lab, if nothing has to be built for them
+	@$(BIN)/python -m deploy.lab.lab core $(ARGS)
+
+lab-down: $(READY)  ## end this checkout's labs, and remove what one that was killed has left behind
+	@$(BIN)/python -m deploy.lab.lab down
 
 test: $(READY) $(if $(ARGS),,$(HELM))  ## run all tests, WORKERS (4) at once (ARGS="tests/unit -k NAME": these, one at a time)
 	$(BIN)/python -m pytest $(or $(ARGS),$(AT_ONCE))

@@ -1,0 +1,115 @@
+"""The chart as a release of real Helm: installed, tested, upgraded, moved to another gateway, rolled back, removed."""
+
+import json
+
+import pytest
+import yaml
+
+from deploy.lab import lab as stand
+from deploy.lab import setting
+from deploy.lab.cluster import LabError
+from deploy.render import helm as renderer
+from deploy.render import tools
+from tests.lab.router import IN_NAMESPACE
+
+NAMESPACE = "releases"
+RELEASE = "second"
+HELM_TEST = (str(tools.BIN / "helm"), "test", setting.RELEASE, IN_NAMESPACE)
+# What the cluster itself makes or counts, whatever is installed.
+NOT_OURS = ("events", "leases", "endpoints", "endpointslices", "controllerrevisions")
+
+
+@pytest.fixture
+def namespace(lab):
+    """A namespace of its own, in which the release may be gone without harm to other tests."""
+    lab.apply(yaml.safe_dump(setting.namespace(NAMESPACE)))
+    lab.wait("the ServiceAccount", lambda: lab.kubectl_tries("get", "serviceaccount/default", f"-n={NAMESPACE}"))
+    yield NAMESPACE
+    lab.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
+
+
+def objects(lab):
+    """Return all objects of the cluster but those of other namespaces and those that come and go by themselves."""
+    found = set()
+    for namespaced in ("true", "false"):
+        listed = lab.kubectl("api-resources", "--verbs=list", f"--namespaced={namespaced}", "--output=name").split()
+        kinds = ",".join(name for name in listed if not name.startswith(NOT_OURS))
+        where = f"--namespace={NAMESPACE}" if namespaced == "true" else "--ignore-not-found"
+        found |= set(lab.kubectl("get", kinds, where, "--output=name", "--ignore-not-found").split())
+    return found
+
+
+def values(provider="none", **bbr):
+    """Return values of a small release: one model whose servers are there, and one router."""
+    found = setting.values(provider)
+    found["models"] = found["models"][:1]
+    found["bbr"] |= {"replicas": 1, "drainDelaySeconds": 0, "drainSeconds": 1, **bbr}
+    return found
+
+
+@pytest.mark.parametrize("helm", renderer.HELMS)
+def test_helm_test_asks_the_router_for_each_model(lab, helm):
+    assert "Succeeded" in stand.call_helm(lab, helm, "test", setting.RELEASE)
+    # What it was told stays only if it failed: of an unknown model, that is.
+    probe = lab.get("pods", "--selector=app.kubernetes.io/name=bbr-probe", IN_NAMESPACE)["items"]
+    assert probe == []
+    manifest = stand.call_helm(lab, helm, "get", "hooks", setting.RELEASE)
+    assert all(f"--model={model}" in manifest for model in setting.MODELS)
+
+
+def test_helm_test_fails_if_a_model_is_not_in_the_table(lab):
+    lab.kubectl("label", "configmap", "phi-allowlist", "inference.networking.k8s.io/bbr-managed-", IN_NAMESPACE)
+    try:
+        with pytest.raises(LabError, match="failed"):
+            stand.call_helm(lab, "helm", "test", setting.RELEASE)
+        assert f"{setting.PHI} is not routed" in lab.kubectl("logs", "body-based-router-probe", IN_NAMESPACE)
+    finally:
+        lab.kubectl("label", "configmap", "phi-allowlist", "inference.networking.k8s.io/bbr-managed=true", IN_NAMESPACE)
+    lab.wait("the test to succeed", lambda: lab.tries(*HELM_TEST))
+
+
+@pytest.mark.parametrize("helm", renderer.HELMS)
+def test_a_life_of_a_release(lab, namespace, helm):
+    """Install, test, upgrade, another gateway, rollback, uninstall; then nothing is left."""
+    before = objects(lab)
+
+    def revision():
+        listed = json.loads(stand.call_helm(lab, helm, "history", RELEASE, "-o", "json", namespace=namespace))
+        return [(each["revision"], each["status"]) for each in listed]
+
+    def kinds():
+        return {name.partition("/")[0] for name in objects(lab) - before}
+
+    stand.release(lab, helm, RELEASE, values(), namespace)
+    assert revision() == [(1, "deployed")]
+    assert "inferencepool.inference.networking.k8s.io" in kinds()
+    assert "Succeeded" in stand.call_helm(lab, helm, "test", RELEASE, namespace=namespace)
+
+    stand.release(lab, helm, RELEASE, values(replicas=2), namespace)
+    ready = lab.get("deployment", "body-based-router", f"--namespace={namespace}")["status"]["readyReplicas"]
+    assert ready == 2
+
+    stand.release(lab, helm, RELEASE, values("istio"), namespace)
+    assert "envoyfilter.networking.istio.io" in kinds()
+    stand.release(lab, helm, RELEASE, values("envoy-gateway"), namespace)
+    assert "envoyfilter.networking.istio.io" not in kinds()
+    assert "envoyextensionpolicy.gateway.envoyproxy.io" in kinds()
+
+    stand.call_helm(lab, helm, "rollback", RELEASE, "1", *stand.WAIT, namespace=namespace)
+    assert revision()[-1] == (5, "deployed")
+    assert "envoyextensionpolicy.gateway.envoyproxy.io" not in kinds()
+
+    stand.call_helm(lab, helm, "uninstall", RELEASE, *stand.WAIT, namespace=namespace)
+    lab.wait("the end of all pods", lambda: not lab.get("pods", f"--namespace={namespace}")["items"], 60)
+    assert objects(lab) - before == set()
+
+
+def test_the_release_has_all_it_asked_for(lab):
+    """Conditions of the objects whose controllers run here."""
+    for deployment in lab.get("deployments", IN_NAMESPACE)["items"]:
+        conditions = {each["type"]: each["status"] for each in deployment["status"]["conditions"]}
+        assert conditions["Available"] == "True", deployment["metadata"]["name"]
+        assert deployment["status"]["readyReplicas"] == deployment["spec"]["replicas"]
+    (budget,) = lab.get("poddisruptionbudgets", IN_NAMESPACE)["items"]
+    assert budget["status"]["currentHealthy"] == budget["status"]["expectedPods"] == 2
+    assert budget["status"]["disruptionsAllowed"] == 1

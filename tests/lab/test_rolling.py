@@ -1,0 +1,53 @@
+"""Routers that come and go under load."""
+
+import pytest
+
+from deploy.lab import lab as stand
+from tests.lab.router import DEPLOYMENT, IN_NAMESPACE
+from tests.lab.traffic import Load
+
+
+def kill(lab, pod):
+    """End a pod by SIGKILL, at once."""
+    lab.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force", IN_NAMESPACE)
+
+
+def test_a_rolling_restart_costs_no_request(lab, gateway, router):
+    old = {pod["metadata"]["uid"] for pod in router.pods()}
+    with Load(gateway) as load:
+        load.until_sent(50)
+        lab.kubectl("rollout", "restart", f"deployment/{DEPLOYMENT}", IN_NAMESPACE)
+        stand.rollout(lab, DEPLOYMENT)
+        load.until_sent(200)
+    print(f"rolling restart: {load.sent} requests, {load.failed} failed: {dict(load.outcomes)}")
+    assert not old & {pod["metadata"]["uid"] for pod in router.pods()}
+    assert load.outcomes == {"right": load.sent}
+
+
+def test_a_router_that_is_killed_costs_no_short_request(lab, gateway, router):
+    """Envoy asks another one anew: the filter's retry policy."""
+    with Load(gateway) as load:
+        load.until_sent(50)
+        kill(lab, router.pods()[0])
+        load.until_sent(100)
+        stand.rollout(lab, DEPLOYMENT)
+        load.until_sent(100)
+    print(f"killed: {load.sent} requests, {load.failed} failed: {dict(load.outcomes)}")
+    assert load.outcomes == {"right": load.sent}
+
+
+@pytest.mark.parametrize("pool", ["qwen", "phi"])
+def test_a_picker_that_is_killed_misroutes_nothing_and_comes_back(lab, gateway, pool):
+    """It is alone: its requests fail until it is back, with an error that says so, and others go on."""
+    with Load(gateway) as load:
+        load.until_sent(50)
+        (picker,) = lab.get("pods", f"--selector=app={pool}-epp", IN_NAMESPACE)["items"]
+        kill(lab, picker)
+        load.until_sent(50)
+        stand.rollout(lab, f"{pool}-epp")
+        before = load.sent
+        lab.wait("an answer of every model", lambda: stand.answers(lab), 60)
+        load.until_sent(before - load.sent + 50)
+    print(f"picker killed: {load.sent} requests, {load.failed} failed: {dict(load.outcomes)}")
+    assert load.misrouted == []
+    assert all(each == "right" or each.startswith(("500", "503", "504")) for each in load.outcomes), load.outcomes
