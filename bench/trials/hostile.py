@@ -53,7 +53,7 @@ MOST_ADDED_MS: Final = 20.0
 RATE: Final = 200.0
 PROBE_SECONDS: Final = 0.2
 PROBE_TIMEOUT_SECONDS: Final = 1.0  # a kubelet's
-REST_SECONDS: Final = 0.5
+REST_SECONDS: Final = 0.3
 
 _SIZES: Final = (200, 1_000, 4_000)
 _CHECK: Final = "/grpc.health.v1.Health/Check"
@@ -369,7 +369,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure rows; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each turn (3)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each turn (2)")
     parser.add_argument("--rows", nargs="+", default=[], metavar="BEGIN", help="those whose kind or name begins so")
     parser.add_argument(
         "--unpinned", action="store_true", help="leave all processes to the scheduler: on a busy machine"

@@ -5,6 +5,7 @@ the answers that one dose has brought, over and over.
 """
 
 import contextlib
+import gzip
 import select
 import socket
 import time
@@ -200,13 +201,58 @@ def content_types(_folder: Path) -> Run:
     return _volleys([(request, b"{}")] * 16)
 
 
+def long_fields(_folder: Path) -> Run:
+    """A.2: other fields and paths that are looked at, each of 56 KB of what can be read in several ways."""
+    types = (
+        "multipart/form-data" + "; a=b" * 11_000,
+        'application/json; charset="' + "\\x" * 28_000,
+        "multipart/form-data; boundary=" + "-" * 56_000,
+    )
+    paths = (
+        "/v1/realtime?" + "%6dode%6c&" * 5_600,
+        "/v1/realtime?model=a" + "&model=a" * 7_000,
+        "/%2e%2e/%252e" * 4_300,
+        "/" * 56_000,
+    )
+    fields = [*(("content-type", each) for each in types), ("content-encoding", "gzip, " * 9_300)]
+    requests = [http1.head("POST", COMPLETIONS, [field, ("content-length", "2")]) + b"{}" for field in fields]
+    requests += [http1.head("GET", path, []) for path in paths]
+    # As many names as Envoy takes, alike to those of routing headers.
+    odd = [(f"x_gateway-{'model_' * 90}{number}", "x") for number in range(90)]
+    requests.append(http1.head("GET", "/", odd))
+    return _volleys([(request, b"") for request in requests])
+
+
+def _filled(start: bytes, unit: bytes, end: bytes) -> bytes:
+    """Return a body that is as long as one that is read whole may be."""
+    return start + unit * ((SHORT_BYTES - len(start) - len(end)) // len(unit)) + end
+
+
 def short_bodies(_folder: Path) -> Run:
     """A.3: 64 bodies of 256 KiB of small objects, whose last octets come together; the model is empty."""
-    end = b'],"\\u0061":1,"model":""}'
-    start = b'{"a":[{}'
-    body = start + b",{}" * ((SHORT_BYTES - len(start) - len(end)) // 3) + end
-    request = http1.post(COMPLETIONS, body)
+    request = http1.post(COMPLETIONS, _filled(b'{"a":[{}', b",{}", b'],"\\u0061":1,"model":""}'))
     return _volleys([(request[:-10], request[-10:])] * 64)
+
+
+def other_bodies(_folder: Path) -> Run:
+    """A.3: 64 bodies of up to 256 KiB of other kinds, whose last octets come together."""
+    part = b"--b\r\nContent-Disposition: form-data; name=%s\r\n\r\nx\r\n"
+    form, json = "application/x-www-form-urlencoded", "application/json"
+    kinds = (
+        (_filled(b"", b"&a", b"&model=qwen"), form, ""),
+        (_filled(b"", b"%6dode%6b&", b"model=qwen"), form, ""),
+        (part % b"a" * 990 + part % b"model" + b"--b--\r\n", "multipart/form-data; boundary=b", ""),
+        (_filled(b'{"a":[', b"[" * 400 + b"]" * 400 + b",", b'0],"model":"qwen"}'), json, ""),
+        (_filled(b'{"a":"', b"\\u0061", b'","model":"qwen"}'), json, ""),
+        (_filled(b"{", b'"\\u0061":1,', b'"model":"qwen"}'), json, ""),
+        (gzip.compress(b"[" + b"{}," * 4_000_000), json, "gzip"),
+        (gzip.compress(b"a=b&" * 1_000_000), form, "gzip"),
+    )
+    requests = []
+    for body, content_type, encoding in kinds:
+        request = http1.post(COMPLETIONS, body, content_type, **({"content_encoding": encoding} if encoding else {}))
+        requests += [(request[:-10], request[-10:])] * 8
+    return _volleys(requests)
 
 
 def trailers(_folder: Path) -> Run:

@@ -68,16 +68,18 @@ def _rows() -> Iterator[Row]:
     filling = row("uploads that fill it", attack=clients.filling, dose="8 x 6 MB, 1 s", router_ms=300, held_mib=32)
     yield filling._replace(answers=frozenset({"503"}))
     drip = row("uploads that drip", attack=clients.dripping, dose="8 for 0.25 s", router_ms=20)
-    yield drip._replace(flags=("--body-idle-seconds=1",), answers=frozenset({"408"}))
+    yield drip._replace(flags=("--body-idle-seconds=0.5",), answers=frozenset({"408"}))
 
     row = partial(Row, "A.2", who="a client")
     yield row("blanks in file names", attack=clients.multipart, dose="1 request", router_ms=50)
     yield row("path against template", attack=clients.template, dose="1 request", router_ms=4, flags=_TEMPLATE)
     yield row("path against pattern", attack=clients.include_path, dose="1 request", router_ms=4, flags=_PATTERN)
     yield row("commas in Content-Type", attack=clients.content_types, dose="16 requests", router_ms=10)
+    yield row("other long fields", attack=clients.long_fields, dose="9 requests", router_ms=20)
 
     row = partial(Row, "A.3", who="a client")
-    yield row("short bodies together", attack=clients.short_bodies, dose="64 requests", router_ms=4000)
+    yield row("short bodies together", attack=clients.short_bodies, dose="64 requests", router_ms=1000)
+    yield row("other short bodies", attack=clients.other_bodies, dose="64 requests", router_ms=6000)
 
     row = partial(Row, "A.4", who="a client", mode="BUFFERED", answers=frozenset({"200"}))
     yield row("bodies with trailers", attack=clients.trailers, dose="4 requests", router_ms=20)
