@@ -53,21 +53,30 @@ class Program(NamedTuple):
     """A Go router.
 
     Attributes:
+        name: of its program, with the version behind it, in the cache of the machine that deploy/lab fills.
         module: as the Go module proxy has it.
         version: of the module.
         package: of its command, in the module.
         streams_only: whether it has full duplex alone, and so no --streaming.
     """
 
+    name: str
     module: str
     version: str
     package: str
     streams_only: bool = False
 
     @property
+    def own(self) -> Path:
+        """Where this module builds it."""
+        return ROOT / ".cache" / "go-router" / self.version / self.name
+
+    @property
     def binary(self) -> Path:
-        """Where the built program is, or would be."""
-        return ROOT / ".cache" / "go-router" / self.version / ("ipp" if self.streams_only else "bbr")
+        """Where the built program is: here, or in the cache of the machine. Where it would be, if it is not built."""
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        shared = cache / "bbr-lab" / "bin" / f"{self.name}-{self.version}"
+        return shared if shared.is_file() and not self.own.is_file() else self.own
 
     @property
     def built(self) -> bool:
@@ -75,8 +84,8 @@ class Program(NamedTuple):
         return self.binary.is_file()
 
 
-GIE: Final = Program("sigs.k8s.io/gateway-api-inference-extension", "v1.5.0", "./cmd/bbr")
-IPP: Final = Program("github.com/llm-d/llm-d-inference-payload-processor", "v0.1.0", "./cmd", streams_only=True)
+GIE: Final = Program("go-bbr", "sigs.k8s.io/gateway-api-inference-extension", "v1.5.0", "./cmd/bbr")
+IPP: Final = Program("ipp", "github.com/llm-d/llm-d-inference-payload-processor", "v0.1.0", "./cmd", streams_only=True)
 VERSION: Final = GIE.version
 NAME: Final = f"Go {VERSION}"
 
@@ -127,8 +136,8 @@ def build(program: Program = GIE) -> Path:
         told = _go(["mod", "download", "-json", f"{program.module}@{program.version}"], Path(scratch))
     folder = Path(json.loads(told)["Dir"])
     # By name, not `go install`: that asks the proxy for all versions first, which not every proxy tells.
-    _go(["build", "-o", str(program.binary), program.package], folder)
-    return program.binary
+    _go(["build", "-o", str(program.own), program.package], folder)
+    return program.own
 
 
 def _go(words: Sequence[str], folder: Path) -> str:

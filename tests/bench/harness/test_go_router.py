@@ -59,8 +59,24 @@ def test_each_program_and_version_has_a_place_of_its_own():
     assert len({program.binary for program in programs}) == 3
 
 
+@pytest.mark.parametrize("cache", ["XDG_CACHE_HOME", "HOME"])
+def test_a_program_is_taken_from_the_cache_of_the_machine_too(monkeypatch, tmp_path, cache):
+    monkeypatch.setattr(go_router, "ROOT", tmp_path / "checkout")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv(cache, str(tmp_path))
+    shared = tmp_path / (".cache" if cache == "HOME" else "") / "bbr-lab/bin/ipp-v0.1.0"
+    assert go_router.IPP.binary == go_router.IPP.own
+    shared.parent.mkdir(parents=True)
+    shared.touch()
+    assert (go_router.IPP.built, go_router.IPP.binary) == (True, shared)
+    go_router.IPP.own.parent.mkdir(parents=True)
+    go_router.IPP.own.touch()
+    assert go_router.IPP.binary == go_router.IPP.own
+
+
 def test_a_program_that_ends_is_told_of(monkeypatch, tmp_path):
     monkeypatch.setattr(go_router, "ROOT", tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     program = go_router.IPP
     assert not program.built
     program.binary.parent.mkdir(parents=True)
@@ -80,6 +96,7 @@ def test_peers_are_given_as_arguments():
 
 def test_without_go_or_a_build_it_says_what_to_do(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(go_router, "ROOT", tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert go_router.main(["--", "true"]) == 1
     assert "is not built: python -m bench.harness.go_router build" in capsys.readouterr().err
     monkeypatch.setenv("PATH", str(tmp_path))

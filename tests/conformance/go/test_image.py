@@ -102,6 +102,51 @@ def test_a_charts_arguments(pod: dict[str, str], arguments: list[str], told: lis
         assert "Traceback" not in process.stderr
 
 
+CONFIGURATION = """\
+apiVersion: llm-d.ai/v1alpha1
+kind: PayloadProcessorConfig
+plugins:
+- type: body-field-to-header
+  parameters: {fieldName: model, headerName: X-Model}
+- type: base-model-to-header
+profiles:
+- name: default
+  plugins:
+    request: [{pluginRef: body-field-to-header}, {pluginRef: base-model-to-header}]
+"""
+
+
+def payload_processor(file: Path) -> list[str]:
+    """Return the arguments that the chart of llm-d's payload processor gives its image."""
+    return ["--config-file", str(file), "--v=3", "--tracing=false"]
+
+
+def test_the_payload_processors_arguments(pod: dict[str, str], tmp_path: Path) -> None:
+    (file := tmp_path / "custom-ipp-config.yaml").write_text(CONFIGURATION, "utf-8")
+    with serving(*payload_processor(file), image=pod) as process:
+        headers, body = talk(process, stream(H5_BODY))
+        mutation = headers.request_headers.response.header_mutation
+        assert [option.header.key for option in mutation.set_headers] == ["X-Model", "X-Gateway-Base-Model-Name"]
+        assert words(body) == "request_body streamed 64 end"  # full duplex, although the mode is not told
+        assert notes(process) == [
+            STARTED,
+            "--config-file: sets --model-header=X-Model",
+            "--config-file: sets --base-model-header=X-Gateway-Base-Model-Name",
+        ]
+        assert process.stop() == 0
+
+
+def test_a_guard_that_is_not_here_fails_the_start_by_name(pod: dict[str, str], tmp_path: Path) -> None:
+    guarded = CONFIGURATION.replace("profiles:", "- {type: headers-guard, name: mine}\nprofiles:")
+    (file := tmp_path / "custom-ipp-config.yaml").write_text(guarded, "utf-8")
+    with bbr(*payload_processor(file), image=pod) as process:
+        assert process.wait() == 2
+        assert process.stderr == (
+            f"bbr serve: --config-file {str(file)!r}: line 7: plugin 'mine' is of the type 'headers-guard', which this "
+            "router does not have; known: body-field-to-header, base-model-to-header, single-profile-picker.\n"
+        )
+
+
 @pytest.mark.grpcio
 def test_with_their_answers(pod: dict[str, str]) -> None:
     with serving(*V1_5, "--compat=gie", image=pod) as process:
