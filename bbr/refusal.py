@@ -216,6 +216,15 @@ def url_too_long(part: str, limit: int) -> Refusal:
     return Refusal(414, "url-too-long", message, code="url_too_long")
 
 
+def alias_not_replaced(model: str) -> Refusal:
+    """Refuse a request for an alias in a body in which it can't be replaced: a form, or one with Content-Encoding."""
+    message = (
+        f"The model {quoted(model)} is another name here for one that the model server has. It can be replaced in "
+        "plain JSON only, not in a form or a body with Content-Encoding. Name the model itself, or send plain JSON."
+    )
+    return Refusal(400, "alias-not-replaced", message, param="model", code="alias_not_replaced")
+
+
 def headers_stray(limit: int) -> Refusal:
     """Refuse a request with more fields that have to be removed than a gateway can be told of: 431."""
     message = (

@@ -212,6 +212,8 @@ def _lines(effect: Effect) -> Iterator[str]:
         yield f"Passed on without routing headers: {_PASSED[verdict.outcome]}{_reason(verdict)}."
     for name, value in effect.set_headers.items():
         yield f"  set     {name}: {value}"
+    if verdict.rewritten and route is not None:
+        yield f"  body    names {route.model} from here on (--alias-rewrite=body)"
     if verdict.decoded:
         yield "  body    goes on decoded (--forward-decoded)"
     for name in listed(effect.removed_headers):
@@ -229,6 +231,7 @@ def _facts(effect: Effect) -> dict[str, Any]:
         "reason": verdict.reason or None,
         "requested_model": verdict.model,
         "forward_decoded": verdict.decoded,
+        "body_rewritten": verdict.rewritten,
         "rule": route.why if route else None,
         "shares": description.shares(route.shares) if route else [],
         "declared_by": description.origin(route.origin) if route and route.origin else None,

@@ -35,6 +35,7 @@ def policy(settings: Settings) -> Policy:
         query_model_paths=settings.query_model_path,
         path_templates=settings.path_template or (),
         forward_decoded=settings.forward_decoded,
+        rewrites_body=settings.alias_rewrite is AliasRewrite.BODY,
         max_model_bytes=settings.max_model_length,
         on_invalid_json=settings.on_invalid_json,
         duplex_idle_seconds=settings.body_idle_seconds,

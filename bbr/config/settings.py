@@ -319,7 +319,8 @@ class Settings:
         "how a model server learns which model a request for an alias is for, or one that is routed as "
         "--default-model, since its body names another: header sets x-llm-d-model-name-rewrite and "
         "x-gateway-model-name-rewrite, by which endpoint pickers rewrite the body; off leaves that to servers that "
-        "know the aliases. With --compat the default is off",
+        "know the aliases; body replaces that one string in JSON bodies, for servers without such a picker (aliases in "
+        "forms and encoded bodies are then refused; see --forward-decoded). With --compat the default is off",
     )
     assume_body_mode: BodyMode = _rare(
         options.body_mode,

@@ -130,17 +130,29 @@ def _answer(request: Request, body: Body, owed: str) -> bytes:
         routing = request.resolve(body)
         if routing is not None and owed != Owed.BODY:
             raise refusal.body_in_pieces()  # it can be routed no more
-    replaced = body.long.whole if owed == Owed.BODY and isinstance(body.long, DecodedBody) else None
+    replaced = _replaced(request, body) if owed == Owed.BODY else None
     # Only now: `resolve` reads what this drops.
     finish(request, body)
     if replaced is not None:
-        request.verdict.decoded = True
         return request.replies.replaced_body(routing, request.verdict.outcome, replaced)
     if owed == Owed.TRAILERS:
         return request.replies.request_trailers
     if routing is None:
         return request.replies.stripped_body(request.verdict.outcome)
     return request.replies.route_body(routing)
+
+
+def _replaced(request: Request, body: Body) -> bytes | None:
+    """Return what goes on in the place of a body that has been read; None if it goes on as it came."""
+    long = body.long
+    if long is None:
+        return request.rewritten(body.take()) if request.rewrite_to is not None else None
+    request.rewrite(long)
+    if isinstance(long, DecodedBody):
+        whole = long.whole
+        request.verdict.decoded = whole is not None
+        return whole
+    return long.whole if request.rewrite_to is not None else None
 
 
 def _check_partial(request: Request, body: Body) -> None:

@@ -78,7 +78,11 @@ class Body:
     def read_by(self, reading: Reading) -> LongBody:
         """Read it as it comes from now on."""
         # The long body keeps what it is fed, so the pieces must go from here, or they are held twice.
-        long = DecodedBody(reading) if isinstance(reading, DecodingReading) else LongBody(reading, kept=self._kept)
+        long = (
+            DecodedBody(reading)
+            if isinstance(reading, DecodingReading)
+            else LongBody(reading, kept=self._kept or self._policy.rewrites_body)
+        )
         self.long = long
         for piece in self._pieces:
             long.feed(piece)

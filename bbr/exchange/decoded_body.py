@@ -32,13 +32,6 @@ class DecodedBody(LongBody):
         """See LongBody."""
         return self._held_bytes + self._decoding.unread_bytes + self._decoding.memory_bytes
 
-    @property
-    def whole(self) -> bytes | None:
-        """All that it decodes to, if it has been read to its end without a fault, and nothing of it has gone on."""
-        if self._refusal is not None or not self.closed or self._decoding.pending or self._passed_bytes:
-            return None
-        return b"".join(self._pieces)
-
     def feed(self, octets: bytes) -> None:
         """See LongBody."""
         self._decoding.feed(octets)

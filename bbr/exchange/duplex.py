@@ -34,7 +34,7 @@ class Duplex(Side):
 
     def forward_decoded(self, request: Request) -> None:
         """See Side: each answer to the headers tells that the body goes on decoded."""
-        request.replies = request.replies.forwarding_decoded
+        request.replies = request.replies.changing_body
         request.verdict.decoded = True
 
     def read(self, request: Request, body: Body, octets: bytes, ended: bool) -> Sequence[bytes]:
@@ -104,7 +104,7 @@ def _close(request: Request, long: LongBody) -> None:
 def _answer(request: Request, body: Body) -> list[bytes]:
     """Answer a short body that has come to its end: the headers first, then the body as it came."""
     routing = request.resolve(body)
-    octets = body.take()
+    octets = request.rewritten(body.take())
     request.phase = DONE
     headers = request.replies.decided(routing, request.verdict.outcome, None if body.by_trailers else len(octets))
     return [headers, *replies.request_body(octets, end_of_stream=not body.by_trailers)]
@@ -121,6 +121,8 @@ def _read_on(request: Request, body: Body, long: LongBody) -> bytes | None:
         # Resolved even if the headers are answered. The rest may have named a second model, and the refusal then
         # makes Envoy abort the upstream request.
         routing = request.resolve(body)
+        if not request.answered:
+            request.rewrite(long)
         long.open()
         if request.answered:
             return None
@@ -139,7 +141,9 @@ def _read_on(request: Request, body: Body, long: LongBody) -> bytes | None:
         return _over_limit(request, body, long)
     # The upstream request starts now, and the body follows only as far as it has been read.
     request.verdict.early = True
-    return request.replies.route(request.routed(name))
+    routing = request.routed(name)
+    request.rewrite(long)
+    return request.replies.route(routing)
 
 
 def _over_limit(request: Request, body: Body, long: LongBody) -> bytes | None:

@@ -9,6 +9,7 @@ from typing import Final
 
 from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES
 from bbr.reading.base import Reading, add_piece
+from bbr.reading.replacing import replace_in
 from bbr.refusal import Refusal
 
 # Chunks that are given back at once: what a peer with a shut window makes us queue at most.
@@ -27,7 +28,18 @@ class LongBody:
         read: it has been read to its end, or is not to be read any further: all of it may go on.
     """
 
-    __slots__ = ("_free", "_held_bytes", "_kept", "_passed_bytes", "_pieces", "_reading", "_refusal", "closed", "read")
+    __slots__ = (
+        "_free",
+        "_held_bytes",
+        "_kept",
+        "_longer_bytes",
+        "_passed_bytes",
+        "_pieces",
+        "_reading",
+        "_refusal",
+        "closed",
+        "read",
+    )
 
     def __init__(self, reading: Reading, *, kept: bool) -> None:
         self.closed = False
@@ -38,6 +50,7 @@ class LongBody:
         self._pieces: deque[bytes | memoryview] = deque()
         self._held_bytes = 0
         self._passed_bytes = 0
+        self._longer_bytes = 0  # than what is read, of which the model was replaced
         self._refusal: Refusal | None = None
 
     @property
@@ -111,6 +124,25 @@ class LongBody:
             raise self._refusal
         return self._reading.result()
 
+    @property
+    def whole(self) -> bytes | None:
+        """All of it, if it is kept, has been read to its end without a fault, and nothing of it has gone on."""
+        faulty = self._refusal is not None or not self.closed or self._reading.pending
+        return None if faulty or self._passed_bytes or not self._kept else b"".join(self._pieces)
+
+    def replace_model(self, model: str) -> bool:
+        """Put another model into the place of the one that it names, before anything of it has gone on.
+
+        False if it can't be: it is no JSON, or goes on encoded.
+        """
+        replaced = replace_in(self._pieces, self._reading, model)
+        if replaced is None:
+            return False
+        self._pieces = replaced.pieces
+        self._held_bytes += replaced.longer_bytes
+        self._longer_bytes = replaced.longer_bytes
+        return True
+
     def open(self) -> None:
         """Read no further, and let all of it go on."""
         self.read = self._free = True
@@ -157,7 +189,7 @@ class LongBody:
         """Return how much of the first piece may go on now: all of it, a chunk of a long one, or nothing."""
         size = len(piece)
         # Until the end is read, what goes on never completes a body. So no server acts on one that is refused later.
-        free = size if self._free else self._reading.passable_bytes - self._passed_bytes
+        free = size if self._free else self._reading.passable_bytes + self._longer_bytes - self._passed_bytes
         # Whole or not at all: to cut at every byte that has been read would make a message of each bit of work.
         if size <= MAX_BODY_CHUNK_BYTES:
             return size if free >= size else 0

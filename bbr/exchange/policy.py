@@ -42,6 +42,7 @@ class AliasRewrite(enum.Enum):
 
     OFF = "off"
     HEADER = "header"  # an endpoint picker is told to put it into the body
+    BODY = "body"  # the router replaces the one string in the body
 
 
 class ClientSteering(enum.Enum):
@@ -80,6 +81,7 @@ class Policy:
             in FULL_DUPLEX_STREAMED as soon as its model is known.
         over_limit: see OverLimit.
         forward_decoded: a body that is read goes on without its Content-Encoding.
+        rewrites_body: the model in a body is replaced by the one that it is routed as.
         max_model_bytes: a longer model name is refused.
         on_invalid_json: see InvalidJson.
         duplex_idle_seconds: how long a body may stand still in FULL_DUPLEX_STREAMED.
@@ -103,6 +105,7 @@ class Policy:
     stream_threshold_bytes: int = 256 << 10
     over_limit: OverLimit = OverLimit.REJECT
     forward_decoded: bool = False
+    rewrites_body: bool = False
     max_model_bytes: int = MAX_MODEL_BYTES
     on_invalid_json: InvalidJson = InvalidJson.REJECT
     # Envoy applies no message_timeout in full duplex. Without this a silent client would hold its request for good.

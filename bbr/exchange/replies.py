@@ -36,8 +36,9 @@ _CACHED_NAME_CHARACTERS: Final = 256
 # Answers that only say "go on": the protocol wants one for each event of the response, and for trailers.
 RESPONSE_HEADERS: Final = ProcessingResponse(response_headers=HeadersResponse()).SerializeToString()
 RESPONSE_BODY: Final = ProcessingResponse(response_body=BodyResponse()).SerializeToString()
-# What holds no more for a body that goes on decoded: lengths and digests are those of the octets that came.
-DECODED_HEADERS: Final = (
+# What holds no more for a body that goes on otherwise than it came: lengths and digests are those of what came. Only
+# what is decoded goes on so if it had a Content-Encoding.
+CHANGED_HEADERS: Final = (
     "content-encoding",
     "content-length",
     "content-digest",
@@ -70,6 +71,7 @@ class Replies:
         self.convention = convention or Ours()
         self.tells_requested = bool(metadata_namespace) or self.convention.rewrites
         self._metadata_namespace = metadata_namespace
+        self._changes_body = False
         # This answer strips too: some servers merge trailers into the headers.
         self.request_trailers = ProcessingResponse(request_trailers=self.convention.trailers()).SerializeToString()
         # Unbounded caches are safe for these: the only key is an Outcome, of which there are about ten. They belong
@@ -82,14 +84,16 @@ class Replies:
         self._cached_route_unbuffered = lru_cache(_CACHED_ROUTES)(self._route_unbuffered)
         self._cached_route_body = lru_cache(_CACHED_ROUTES)(self._route_body)
 
-    def stripping_also(self, names: Sequence[str]) -> "Replies":
+    def stripping_also(self, names: Sequence[str], *, changes_body: bool = False) -> "Replies":
         """Return the same answers, which remove headers by these names too; none of them is kept for long."""
-        return Replies(self.convention.removing_also(names), metadata_namespace=self._metadata_namespace)
+        other = Replies(self.convention.removing_also(names), metadata_namespace=self._metadata_namespace)
+        other._changes_body = changes_body or self._changes_body
+        return other
 
     @cached_property
-    def forwarding_decoded(self) -> "Replies":
-        """The same answers for a body that goes on decoded, in pieces."""
-        return self.stripping_also(DECODED_HEADERS)
+    def changing_body(self) -> "Replies":
+        """The same answers for a body that goes on otherwise than it came: decoded, or with another model."""
+        return self if self._changes_body else self.stripping_also(CHANGED_HEADERS, changes_body=True)
 
     def decided(self, routing: Routing | None, outcome: str, size: int | None) -> bytes:
         """Answer request_headers of a body that has been read; `size` is its length, None if it ended by trailers."""
@@ -121,8 +125,11 @@ class Replies:
         common = answer.request_body.response
         common.body_mutation.body = body
         # Envoy answers 500 if the length is not that of the new body.
-        common.header_mutation.remove_headers.extend(name for name in DECODED_HEADERS if name != "content-length")
-        common.header_mutation.set_headers.append(overwriting("content-length", b"%d" % len(body)))
+        mutation = common.header_mutation
+        removed = [name for name in (*mutation.remove_headers, *CHANGED_HEADERS) if name != "content-length"]
+        del mutation.remove_headers[:]
+        mutation.remove_headers.extend(dict.fromkeys(removed))
+        mutation.set_headers.append(overwriting("content-length", b"%d" % len(body)))
         return self._encode(answer, outcome, requested or model, base_model)
 
     def refuse(self, refusal: Refusal, dialect: Dialect = Dialect.OPENAI, model: str | None = None) -> bytes:

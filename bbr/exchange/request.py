@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from bbr import refusal
 from bbr.exchange.body import Body
+from bbr.exchange.long_body import LongBody
 from bbr.exchange.phases import FLUSHING, START, STREAMING
 from bbr.exchange.policy import InvalidJson, OverLimit, Policy
 from bbr.exchange.replies import Routing
@@ -21,6 +22,7 @@ from bbr.models.shares import by_chance, by_key
 from bbr.pb.ext_proc_pb2 import HeaderMap
 from bbr.reading import uri
 from bbr.reading.head import Dialect, Head, find_field, read_head
+from bbr.reading.replacing import replace
 from bbr.refusal import Refusal
 
 # Looked up once: to look up a member of an enum takes long.
@@ -52,9 +54,21 @@ class Request:
         replies: the policy's.
         verdict: what comes of it.
         url_model: the model that its URL names, if one does.
+        rewrite_to: the model to put into its body in the place of the one that this names; None: it stays.
     """
 
-    __slots__ = ("_dialect", "_headers", "owed", "phase", "policy", "registry", "replies", "url_model", "verdict")
+    __slots__ = (
+        "_dialect",
+        "_headers",
+        "owed",
+        "phase",
+        "policy",
+        "registry",
+        "replies",
+        "rewrite_to",
+        "url_model",
+        "verdict",
+    )
 
     def __init__(self, policy: Policy, registry: Registry, verdict: Verdict) -> None:
         self.phase: str = START
@@ -63,6 +77,7 @@ class Request:
         self.replies = policy.replies
         self.verdict = verdict
         self.url_model: str | None = None
+        self.rewrite_to: str | None = None
         self.registry = registry
         self._headers: HeaderMap | None = None
         # Some refusals come before the headers have told the API, or without any headers.
@@ -252,9 +267,36 @@ class Request:
         named = verdict.model
         # The header carries the name that the rules made of it. The metadata, and the header by which a picker rewrites
         # the body, are for a model that the client has asked for by another name.
-        if named is not None and named != model and self.replies.tells_requested:
-            return model, base_model, named
+        if named is not None and named != model:
+            # A server that takes the model from the URL could read two names: what stands in a URL stays everywhere.
+            if self.policy.rewrites_body and self.url_model is None:
+                self.rewrite_to = model
+            if self.replies.tells_requested:
+                return model, base_model, named
         return model, base_model, None
+
+    def rewritten(self, octets: bytes) -> bytes:
+        """Return a whole JSON body with the model that it is routed as, if that is to be."""
+        if self.rewrite_to is None:
+            return octets
+        self._note_rewritten()
+        return replace(octets, self.rewrite_to)
+
+    def rewrite(self, long: LongBody) -> None:
+        """Put the model that it is routed as into a long body, if that is to be; before anything of it has gone on.
+
+        Raises:
+            Refusal: 400; that can't be done in a body of its kind.
+        """
+        if self.rewrite_to is None:
+            return
+        if not long.replace_model(self.rewrite_to):
+            raise refusal.alias_not_replaced(self.verdict.model or "")
+        self._note_rewritten()
+
+    def _note_rewritten(self) -> None:
+        self.verdict.rewritten = True
+        self.replies = self.replies.changing_body
 
     def _chosen(self, route: Route) -> Route:
         """Return the route to one of the models that an alias stands for; always the same, once it is chosen."""

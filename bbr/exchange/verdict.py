@@ -39,6 +39,7 @@ class Verdict:
         body_bytes: request body received so far.
         early: the request was routed before its body had ended.
         decoded: its body goes on without the Content-Encoding with which it came, unless the request is refused.
+        rewritten: its body goes on with the model that an alias stands for.
         status: the HTTP status of an answer of the router's own; 0 without one.
         late_bodies: body and trailer messages after the request's end, which were dropped (envoyproxy/envoy#46237).
     """
@@ -52,6 +53,7 @@ class Verdict:
         "model",
         "outcome",
         "reason",
+        "rewritten",
         "route",
         "status",
     )
@@ -65,6 +67,7 @@ class Verdict:
         self.body_bytes = 0
         self.early = False
         self.decoded = False
+        self.rewritten = False
         self.status = 0
         # Only counted: a gateway with that bug may repeat the end of any large body, which would fill a log.
         self.late_bodies = 0

@@ -25,6 +25,11 @@ class DecodingReading(EncodedReading):
         self._decoded: list[bytes] = []
 
     @property
+    def inner(self) -> Reading:
+        """What reads the decoded octets."""
+        return self._inner
+
+    @property
     def passable_bytes(self) -> int:
         """See Reading."""
         return self._inner.passable_bytes

@@ -36,6 +36,11 @@ class DocumentReading:
         self._begun = False
 
     @property
+    def value_offset(self) -> int | None:
+        """Where the model's value begins, once the model is known; None for a document that is read whole."""
+        return self._scanner.value_offset if self._scanner is not None else None
+
+    @property
     def passable_bytes(self) -> int:
         """See Reading: what is scanned, up to the closing brace."""
         scanner = self._scanner

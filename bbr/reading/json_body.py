@@ -29,6 +29,8 @@ _ALIKE: Final = frozenset(
 
 # A string, or a bracket, of a document known to be valid. Possessive quantifiers: no backtracking, no stack.
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]]', re.DOTALL)
+# A string, if all of it is there.
+STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _BLANKS: Final = re.compile(rb"[ \t\r\n]*+")
 _COLON: Final = re.compile(rb"[ \t\r\n]*+:[ \t\r\n]*+")
 _AFTER_MEMBER: Final = re.compile(rb"[ \t\r\n]*+[,}]")

@@ -32,6 +32,7 @@ EXAMPLES = [
     refusal.model_in_list(),
     refusal.url_too_long("path", 4096),
     refusal.headers_stray(50),
+    refusal.alias_not_replaced("gpt"),
     refusal.content_type_too_long(1024),
     refusal.content_type_ambiguous("it is JSON"),
     refusal.multipart_boundary("it has no parameter `boundary`"),

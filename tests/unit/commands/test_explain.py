@@ -9,7 +9,7 @@ import bbr.commands.explain
 from bbr import cli
 from bbr.commands.explain import SampleRequest, explain
 from bbr.config.settings import Settings
-from bbr.exchange.policy import BodyMode, ClientSteering, Compat, InvalidJson
+from bbr.exchange.policy import AliasRewrite, BodyMode, ClientSteering, Compat, InvalidJson
 from bbr.headers import DESTINATION_HEADER, PRIORITY_HEADERS, STEERING_HEADERS
 from bbr.models.routing import MissingModel, UnknownModel
 from bbr.sources.objects import SourceError
@@ -130,6 +130,7 @@ def test_as_json(models):
         "reason": None,
         "requested_model": "sql",
         "forward_decoded": False,
+        "body_rewritten": False,
         "rule": "it is an adapter",
         "shares": [],
         "declared_by": {"kind": "file", "namespace": "", "name": str(models), "line": 1},
@@ -219,3 +220,10 @@ def test_an_encoded_body_that_goes_on_decoded(models, mode):
     assert "  body    goes on decoded (--forward-decoded)\n" in text
     assert "  remove  content-encoding\n" in text
     assert "decoded" not in explain(Settings(models=models, assume_body_mode=mode), asked)
+
+
+@BOTH
+def test_an_alias_that_is_replaced_in_the_body(models, mode):
+    settings = Settings(models=models, alias_rewrite=AliasRewrite.BODY, assume_body_mode=mode)
+    assert "  body    names sql from here on (--alias-rewrite=body)\n" in explain(settings, chat(b'{"model": "gpt"}'))
+    assert "  body  " not in explain(settings, chat(b'{"model": "sql"}'))

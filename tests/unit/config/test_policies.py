@@ -101,6 +101,8 @@ def test_aliases_are_rewritten_by_the_picker_unless_it_is_told_otherwise():
         assert set_headers(mutation) == {"X-Gateway-Model-Name": b"m", "X-Gateway-Base-Model-Name": b"b", **more}
         assert not {*mutation.remove_headers} & {*more}
     assert not policies.policy(Settings(alias_rewrite=AliasRewrite.OFF)).replies.convention.rewrites
+    in_bodies = policies.policy(Settings(alias_rewrite=AliasRewrite.BODY))
+    assert (in_bodies.rewrites_body, in_bodies.replies.convention.rewrites) == (True, False)
     assert not policies.policy(config.load({"compat": "gie"}, {})).replies.convention.rewrites
 
 

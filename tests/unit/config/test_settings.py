@@ -331,7 +331,7 @@ UNUSABLE = {
     "busy_poll": {"": NOT_SECONDS, "-1": NOT_SECONDS, "1.000001": "is more than 1 second"},
     "tracing": dict.fromkeys(("", "otlp"), "is neither true nor false"),
     "drain_delay_seconds": {"-1": NOT_SECONDS},
-    "alias_rewrite": dict.fromkeys(("", "on", "Header"), "is not one of off, header"),
+    "alias_rewrite": dict.fromkeys(("", "on", "Header"), "is not one of off, header, body"),
     "alias_sticky_header": dict.fromkeys(("", "a,b", ":path", "x" * 128), "is not a header name"),
     "client_steering": dict.fromkeys(("", "some", "NONE"), "is not one of none, priority, all"),
     "compat": dict.fromkeys(("", "go", "GIE"), "is not one of none, gie, ipp"),

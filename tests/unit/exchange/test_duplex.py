@@ -7,7 +7,7 @@ from bbr.exchange.exchange import Exchange
 from bbr.exchange.go_router import GoRouter
 from bbr.exchange.ledger import Ledger
 from bbr.exchange.policy import InvalidJson, OverLimit, Policy
-from bbr.exchange.replies import DECODED_HEADERS, Replies
+from bbr.exchange.replies import CHANGED_HEADERS, Replies
 from bbr.exchange.verdict import Outcome
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
 from bbr.rpc.status import StatusCode
@@ -191,7 +191,7 @@ DECODED: dict[str, object] = {"stream_threshold_bytes": 10, "forward_decoded": T
 
 
 def removed(answer: ProcessingResponse) -> list[str]:
-    return [name for name in answer.request_headers.response.header_mutation.remove_headers if name in DECODED_HEADERS]
+    return [name for name in answer.request_headers.response.header_mutation.remove_headers if name in CHANGED_HEADERS]
 
 
 class TestForwardDecoded:
@@ -202,7 +202,7 @@ class TestForwardDecoded:
         sent = pieces(gzip.compress(body) if body else b"", 7)
         end = request_trailers() if trailers else request_body(b"", end_of_stream=True)
         answers = converse(talk, request_headers(GZIP, mode=FDS), *sent, end)
-        assert removed(answers[0]) == list(DECODED_HEADERS)
+        assert removed(answers[0]) == list(CHANGED_HEADERS)
         octets, ends = echoed(answers[1:-1] if trailers else answers[1:])
         assert octets == body
         assert ends[-1:] == ([False] if trailers and body else [] if trailers else [True])
