@@ -31,6 +31,9 @@ _SAMPLES_AT_ONCE: Final = 100
 # Base models whose samples are taken in one go.
 _MODELS_AT_ONCE: Final = 50
 
+# And histograms.
+_HISTOGRAMS_AT_ONCE: Final = 8
+
 _OPEN_METRICS_END: Final = b"# EOF\n"
 
 # GIE's router, and llm-d's payload processor.
@@ -258,6 +261,7 @@ def _upstream_names(vitals: Vitals) -> Iterator[Metric]:
     no_model = metrics.outcome_total(Outcome.NO_MODEL)
     for prefix in _UPSTREAM_PREFIXES:
         yield from _upstream(metrics, prefix, no_model)
+    yield from _responses(metrics)
     refused = {reason: number for (outcome, reason), number in metrics.reasons.items() if outcome == Outcome.REFUSED}
     broken = sum(number for reason, number in refused.items() if reason in INVALID_JSON_REASONS)
     yield _counter("bbr_model_not_in_body", "bbr_body_field_not_found, by its older name", no_model)
@@ -288,6 +292,20 @@ def _upstream(metrics: Metrics, prefix: str, no_model: int) -> Iterator[Metric]:
     buckets = [each for each in _cumulative(metrics.busy) if each[0] == "+Inf" or float(each[0]) in _PLUGIN_BOUNDS]
     duration.add_metric(labels, buckets=buckets, sum_value=metrics.busy.total)
     yield duration
+
+
+def _responses(metrics: Metrics) -> Iterator[Metric]:
+    models = iter(list(metrics.responses.items()))
+    while some := list(itertools.islice(models, _HISTOGRAMS_AT_ONCE)):
+        family = HistogramMetricFamily(
+            "ipp_request_ttft_seconds",
+            "From a request's first message to the first piece of its response, where the gateway shows it. model is "
+            "empty unless the model table holds it",
+            labels=("model",),
+        )
+        for model, histogram in some:
+            family.add_metric((model,), buckets=_cumulative(histogram), sum_value=histogram.total)
+        yield family
 
 
 def _histogram(name: str, what: str, histogram: Histogram) -> Metric:

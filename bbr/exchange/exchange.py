@@ -367,6 +367,11 @@ class Exchange:
         self.verdict.outcome = outcome
 
 
+def _respond(exchange: Exchange, message: ProcessingRequest) -> Sequence[bytes]:
+    exchange.times.respond()
+    return replies.response_piece(message.response_body, exchange._response_mode)
+
+
 # What a message does, by phase and kind.
 _Acts = Mapping[str, Mapping[str | None, Callable[[Exchange, ProcessingRequest], Sequence[bytes]]]]
 
@@ -388,7 +393,7 @@ _ACTS: Final[Mapping[str, Callable[[Exchange, ProcessingRequest], Sequence[bytes
     # The body's turn is before the response's. An event of the response that comes first tells that no body will.
     Act.NO_BODY: Exchange._no_body,
     # Responses have a body mode of their own. An empty answer is a 500 in full duplex, and due in the others.
-    Act.RESPONSE: lambda exchange, message: replies.response_piece(message.response_body, exchange._response_mode),
+    Act.RESPONSE: _respond,
     # The headers are upstream, and no answer can re-route. A 500 that says so is better than the default route.
     Act.UNSEEN: lambda exchange, _: exchange._refuse(refusal.headers_not_sent()),
     # Faults end the RPC with an error status. After OK in full duplex, Envoy would send the request on with an empty

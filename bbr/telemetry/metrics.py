@@ -19,6 +19,8 @@ from bbr.telemetry.recent import RecentNames
 DURATION_BOUNDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0, 60.0)
 # Seconds that the router itself took. The Go routers' bounds, and two below: most requests take 20 us.
 BUSY_BOUNDS: Final = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+# Seconds from a request's first message to the first piece of its response. The payload processor's bounds.
+RESPONSE_BOUNDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 # Octets of a request's body.
 BODY_BOUNDS: Final = tuple(float(1 << shift) for shift in range(10, 27, 2))
 # The bucket of a size, by the bits of what is one less: the bounds are powers of two. A third of a search's cost.
@@ -107,6 +109,8 @@ class Metrics:
         decoded: requests whose body went on decoded.
         late_bodies: messages of a body that came after its end.
         unknown: the models asked for lately that the table does not hold, whatever became of the requests.
+        responses: requested model, "" if the table does not hold it -> seconds from the first message to the first
+            piece of the response's body, of requests whose response the gateway showed.
         aliases: (alias, model that it stood for) -> requests routed so; those beyond MAX_ALIAS_PAIRS as one, ("", "").
     """
 
@@ -121,6 +125,7 @@ class Metrics:
         self.decoded = 0
         self.late_bodies = 0
         self.unknown = RecentNames()
+        self.responses: dict[str, Histogram] = {}
         self.aliases: dict[tuple[str, str], int] = {}
 
     def count(self, exchange: Exchange) -> None:
@@ -160,6 +165,8 @@ class Metrics:
             busy = self.busy
             busy.buckets[bisect_left(BUSY_BOUNDS, took)] += 1
             busy.total += took
+        if times.responded is not None:
+            self._count_response(exchange, times.responded - times.began)
         if verdict.reason or verdict.late_bodies or verdict.early or verdict.decoded:
             self._count_more(exchange)
 
@@ -183,6 +190,14 @@ class Metrics:
         if route.rule in _OF_CLIENTS:
             return self.models[""]
         return self.models.get(route.base_model) or self._new(route.base_model)
+
+    def _count_response(self, exchange: Exchange, took: float) -> None:
+        verdict = exchange.verdict
+        known = verdict.route is not None and verdict.route.rule.__class__ is not Rule
+        model = (verdict.model or "") if known else ""
+        if model not in self.responses and len(self.responses) >= MAX_BASE_MODELS:
+            model = ""
+        self.responses.setdefault(model, Histogram(RESPONSE_BOUNDS)).add(took)
 
     def _count_more(self, exchange: Exchange) -> None:
         """Count what few requests have."""

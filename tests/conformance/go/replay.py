@@ -101,7 +101,10 @@ TARGETS: Final = (
 )
 
 # Conversations after which metrics are compared: the answers are the same, and so must the counts be.
-_COUNTED: Final = re.compile(r"\w+, (body: (?!a key in).*|name: (empty|a blank)|mode untold: (a body|no model|a GET))")
+_COUNTED: Final = re.compile(
+    r"\w+, (body: (?!a key in).*|name: (empty|a blank)|mode untold: (a body|no model|a GET)|"
+    r"events: (request and response|a GET and its response))"
+)
 
 # Of all conversations of a target: what came back, a line for each message, and how the stream ended.
 Answers = dict[str, list[str]]

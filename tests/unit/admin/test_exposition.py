@@ -13,7 +13,7 @@ from bbr.exchange.verdict import Outcome
 from bbr.sources.routes import Mismatches, Unknown
 from bbr.system.supervisor import Failures
 from bbr.telemetry import observed
-from bbr.telemetry.metrics import ModelCounts
+from bbr.telemetry.metrics import RESPONSE_BOUNDS, Histogram, ModelCounts
 from bbr.transports.serving import TransportCounts
 from bench.harness import messages
 from bench.harness.vitals import NOT_AFTER, vitals
@@ -144,6 +144,19 @@ def test_the_go_routers_names(model_file, prefix):
     assert bounds == [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, float("inf")]
     assert value(found, f"{prefix}_plugin_duration_seconds_bucket", le="+Inf", **plugin) == 7
     assert value(found, f"{prefix}_plugin_duration_seconds_sum", **plugin) == pytest.approx(of.metrics.busy.total)
+
+
+def test_responses_are_told_by_model(model_file):
+    of = vitals(model_file)
+    assert not [name for name, _ in scrape(of) if name.startswith("ipp_request_ttft")]
+    for number in range(20):
+        of.metrics.responses[f"model-{number}"] = histogram = Histogram(RESPONSE_BOUNDS)
+        histogram.add(0.3)
+    found = scrape(of)
+    assert value(found, "ipp_request_ttft_seconds_bucket", le="0.2", model="model-7") == 0
+    assert value(found, "ipp_request_ttft_seconds_bucket", le="0.5", model="model-19") == 1
+    assert value(found, "ipp_request_ttft_seconds_sum", model="model-0") == 0.3
+    assert value(found, "ipp_request_ttft_seconds_count", model="model-0") == 1
 
 
 def test_what_a_transport_does_not_tell_is_not_there():

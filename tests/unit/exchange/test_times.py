@@ -44,6 +44,20 @@ def test_what_was_spent_before_the_decision_adds_up(clock: Clock) -> None:
     assert (times.began, times.decided, times.busy_seconds) == (1.0, 7.0, 5.0)
 
 
+def test_a_response_is_timed_by_its_first_piece(clock: Clock) -> None:
+    talk = exchange(clock)  # 1
+    talk.receive(HEADERS)
+    talk.receive(WHOLE)
+    assert talk.times.responded is None
+    talk.receive(messages.response_headers())
+    assert talk.times.responded is None
+    looks = clock.looks
+    talk.receive(messages.response_body(b"data: 1\n\n"))
+    assert (talk.times.responded, clock.looks) == (clock.now, looks + 1)
+    talk.receive(messages.response_body(b"data: 2\n\n", end_of_stream=True))
+    assert (talk.times.responded, clock.looks) == (clock.now, looks + 1)
+
+
 def test_without_a_clock_no_time_goes_by() -> None:
     talk = Exchange(Policy(Replies()), TABLE)
     talk.receive(HEADERS)

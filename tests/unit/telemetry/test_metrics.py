@@ -173,6 +173,46 @@ def test_a_route_by_the_table_is_counted_for_its_base_model_and_no_rule_is_forgo
         assert ("base" in counted.models) == (rule not in by_name), rule
 
 
+def responded(counted, body, registry=TABLE, **policy):
+    exchange = Exchange(Policy(Replies(), **policy), registry, observed.clock)
+    exchange.receive(HEADERS)
+    exchange.receive(messages.request_body(body, end_of_stream=True))
+    exchange.receive(messages.response_body(b"{}", end_of_stream=True))
+    counted.count(exchange)
+
+
+def test_responses_are_timed_by_models_of_the_table():
+    counted = Metrics()
+    run(counted, b'{"model": "qwen"}')  # whose response the gateway does not show
+    for body in (b'{"model": "qwen"}', b'{"model": "sql-lora"}', b'{"model": "qwen"}', b"{}"):
+        responded(counted, body)
+    responded(counted, b'{"model": "of a client"}', rules=Rules(UnknownModel.EMPTY))
+    responded(counted, b'{"model": "of a client"}', registry=Registry())
+    assert {model: histogram.count for model, histogram in counted.responses.items()} == {
+        "qwen": 2,
+        "sql-lora": 1,
+        "": 3,
+    }
+    assert 0 < counted.responses["qwen"].total < 60
+
+
+def test_models_of_responses_are_bounded(monkeypatch):
+    monkeypatch.setattr(metrics, "MAX_BASE_MODELS", 1)
+    counted = Metrics()
+    for model in (b"qwen", b"phi", b"sql-lora", b"qwen"):
+        responded(counted, b'{"model": "%s"}' % model)
+    assert {model: histogram.count for model, histogram in counted.responses.items()} == {"qwen": 2, "": 2}
+
+
+@pytest.mark.parametrize("took", [0.05, 30.0, 31.0])
+def test_a_response_falls_into_the_payload_processors_buckets(took):
+    counted = Metrics()
+    exchange = Exchange(Policy(Replies()), TABLE)
+    exchange.times.responded = exchange.times.began + took
+    counted.count(exchange)
+    assert counted.responses[""].buckets.index(1) == bisect_left(metrics.RESPONSE_BOUNDS, took)
+
+
 def test_aliases_are_counted_by_what_they_stood_for(monkeypatch):
     models = (BaseModel("qwen", ("sql",)), BaseModel("phi"))
     weights = (("sql", 1), ("phi", 1))
