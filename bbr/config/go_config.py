@@ -17,10 +17,9 @@ from typing import Final
 
 from bbr import yaml_tree
 from bbr.config import go_plugins
-from bbr.config.go_plugins import BASE_MODEL, BODY_FIELD, DEFAULTS, PARAMETERS, Plugin
+from bbr.config.go_plugins import BASE_MODEL, BODY_FIELD, DEFAULTS, PARAMETERS, Plugin, shown
 from bbr.config.settings import ConfigError
 from bbr.models.registry import finish
-from bbr.refusal import MAX_ECHO_CHARACTERS
 from bbr.system import files
 from bbr.yaml_tree import Node, Scalar, Sequence, YamlError
 
@@ -111,7 +110,7 @@ class _Reader:
         for name, wanted in (("apiVersion", API_VERSION), ("kind", KIND)):
             given = self._text(fields.get(name), name)
             if given != wanted:
-                raise self._wrong(fields.get(name, root), f"{name} is {_shown(given)}; it must be {wanted!r}")
+                raise self._wrong(fields.get(name, root), f"{name} is {shown(given)}; it must be {wanted!r}")
         for node in self._items(fields.get("plugins"), "plugins"):
             self._add(node)
         if not self._entries:
@@ -130,13 +129,13 @@ class _Reader:
         kind = self._text(fields.get("type"), "type")
         name = self._text(fields.get("name"), "name") or kind
         if not kind:
-            raise self._wrong(node, f"plugin {_shown(name)} has no type")
+            raise self._wrong(node, f"plugin {shown(name)} has no type")
         if kind not in TYPES:
-            unknown = f"is of the type {_shown(kind)}, which this router does not have"
-            raise self._wrong(node, f"plugin {_shown(name)} {unknown}; known: {', '.join(TYPES)}")
+            unknown = f"is of the type {shown(kind)}, which this router does not have"
+            raise self._wrong(node, f"plugin {shown(name)} {unknown}; known: {', '.join(TYPES)}")
         if name in self._entries:
-            raise self._wrong(node, f"two plugins are called {_shown(name)}")
-        where = f"{self._source}: line {node.line}: plugin {_shown(name)}"
+            raise self._wrong(node, f"two plugins are called {shown(name)}")
+        where = f"{self._source}: line {node.line}: plugin {shown(name)}"
         plugin = Plugin(where, kind, {})
         if kind == BODY_FIELD:
             plugin = plugin._replace(parameters=self._parameters(fields.get("parameters"), where))
@@ -155,7 +154,7 @@ class _Reader:
             key_text = self._text(key, "a parameter's name")
             name = key_text.lower()
             if name in found:
-                raise self._wrong(key, f"{_shown(key_text)} stands twice in parameters, in other letters")
+                raise self._wrong(key, f"{shown(key_text)} stands twice in parameters, in other letters")
             found[name] = value.text if isinstance(value, Scalar) and not value.null else ""
         return found
 
@@ -167,7 +166,7 @@ class _Reader:
                 raise self._unable(node, name, entry, "pick profiles")
         pickers = [name for name, entry in self._entries.items() if entry.type == PICKER]
         if not name and len(pickers) > 1:
-            two = " and ".join(map(_shown, pickers[:2]))
+            two = " and ".join(map(shown, pickers[:2]))
             raise self._wrong(self._entries[pickers[1]].node, f"{two} pick profiles: profilePicker must name one")
 
     def _profile(self, node: Node | None, root: Node) -> Iterator[Plugin]:
@@ -183,9 +182,9 @@ class _Reader:
         lists = self._fields(fields.get("plugins"), "plugins of a profile", ("request", "response"))
         request, response = (self._items(lists.get(each), each) for each in ("request", "response"))
         if not request and not response:
-            raise self._wrong(profile, f"profile {_shown(name)} refers to no plugin")
+            raise self._wrong(profile, f"profile {shown(name)} refers to no plugin")
         self._refuse(response, "process responses")
-        yield from self._requests(request, f"profile {_shown(name)}")
+        yield from self._requests(request, f"profile {shown(name)}")
 
     def _requests(self, references: Collection[Node], what: str) -> Iterator[Plugin]:
         for node in references:
@@ -211,7 +210,7 @@ class _Reader:
     def _entry(self, name: str, node: Node | None) -> _Entry:
         entry = self._entries.get(name)
         if entry is None:
-            raise self._wrong(node, f"there is no plugin called {_shown(name)}; known: {_names(self._entries)}")
+            raise self._wrong(node, f"there is no plugin called {shown(name)}; known: {_names(self._entries)}")
         return entry
 
     def _list(self, node: Node | None, what: str) -> Collection[Node]:
@@ -226,7 +225,7 @@ class _Reader:
         for key, value in node.pairs:
             name = self._text(key, "a field's name")
             if name not in known:
-                raise self._wrong(key, f"{what} has no field {_shown(name)}; known: {', '.join(known)}")
+                raise self._wrong(key, f"{what} has no field {shown(name)}; known: {', '.join(known)}")
             found[name] = value
         return found
 
@@ -240,7 +239,7 @@ class _Reader:
             for key, value in node.pairs:
                 name = self._text(key, "a field's name")
                 if name in names:
-                    raise self._wrong(key, f"{_shown(name)} stands twice")
+                    raise self._wrong(key, f"{shown(name)} stands twice")
                 names.add(name)
                 self._check_keys(value)
 
@@ -259,7 +258,7 @@ class _Reader:
         return "" if node.null else node.text
 
     def _unable(self, node: Node | None, name: str, entry: _Entry, what: str) -> ConfigError:
-        return self._wrong(node, f"plugin {_shown(name)} of the type {entry.type} can't {what}")
+        return self._wrong(node, f"plugin {shown(name)} of the type {entry.type} can't {what}")
 
     def _wrong(self, node: Node | None, why: str) -> ConfigError:
         line = node.line if node else 1
@@ -271,9 +270,5 @@ def _completing(why: str) -> str:
     return why if why.startswith("is ") else f"can't be read: {why}"
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= MAX_ECHO_CHARACTERS else f"{text[:MAX_ECHO_CHARACTERS]}...")
-
-
 def _names(names: Iterable[str]) -> str:
-    return ", ".join(_shown(name) for name in itertools.islice(names, _MOST_NAMES))
+    return ", ".join(shown(name) for name in itertools.islice(names, _MOST_NAMES))

@@ -12,6 +12,7 @@ import orjson
 from bbr.config import options
 from bbr.config.settings import ConfigError
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
+from bbr.refusal import MAX_ECHO_CHARACTERS
 
 BODY_FIELD: Final = "body-field-to-header"
 BASE_MODEL: Final = "base-model-to-header"
@@ -97,13 +98,13 @@ def _headers(plugin: Plugin) -> list[tuple[str, str]]:
         return [("model_header", MODEL_HEADER), ("base_model_header", BASE_MODEL_HEADER)]
     field, header = (parameter(plugin, name) for name in PARAMETERS)
     if field != _FIELD:
-        raise _wrong(plugin.where, f"reads the field {field!r}; only fieldName {_FIELD!r} is supported here")
+        raise _wrong(plugin.where, f"reads the field {shown(field)}; only fieldName {_FIELD!r} is supported here")
     try:
         options.routing_headers(header)
     except ValueError as error:
-        raise _wrong(plugin.where, f"has the headerName {header!r}, which {error}") from None
+        raise _wrong(plugin.where, f"has the headerName {shown(header)}, which {error}") from None
     if "," in header or header == "none":
-        raise _wrong(plugin.where, f"has the headerName {header!r}, which is not the name of one header")
+        raise _wrong(plugin.where, f"has the headerName {shown(header)}, which is not the name of one header")
     return [("model_header", header)]
 
 
@@ -117,6 +118,11 @@ def parameter(plugin: Plugin, name: str) -> str:
     if type(value) is not str or not value:
         raise _wrong(plugin.where, f"needs the parameter {name}: text that is not empty")
     return value
+
+
+def shown(text: str) -> str:
+    """Return a text as an error has it: in quotes, and not all of a long one."""
+    return repr(text if len(text) <= MAX_ECHO_CHARACTERS else f"{text[:MAX_ECHO_CHARACTERS]}...")
 
 
 def _wrong(where: str, why: str) -> ConfigError:

@@ -368,13 +368,13 @@ START_DIFFERENCES: Final = (
         "`body-field-to-header` with another `fieldName` than `model`",
         REFUSES,
         "requests are read for their model alone",
-        ("another field",),
+        ("another field", "a field that is too long"),
     ),
     StartDifference(
-        "a `headerName` that can't be a header's",
+        "a `headerName` that can't be a header's, or is too long for one",
         REFUSES,
         "IPP sends it to the gateway as it is",
-        ("a header that is none",),
+        ("a header that is none", "a header that is too long"),
     ),
     StartDifference(
         "a `profilePicker` that is none, or not there, and two profiles for the `single-profile-picker`",

@@ -210,6 +210,14 @@ UNUSABLE = {
         WHOLE.replace("headerName: X-Gateway-Model-Name", "headerName: x y"),
         "line 4: plugin 'body-field-to-header' has the headerName 'x y', which is not a header name, or several with",
     ),
+    "a header that is too long": (
+        WHOLE.replace("headerName: X-Gateway-Model-Name", f"headerName: {'x' * 5000}"),
+        f"line 4: plugin 'body-field-to-header' has the headerName '{'x' * 100}",
+    ),
+    "a field that is too long": (
+        WHOLE.replace("fieldName: model", f"fieldName: {'x' * 5000}"),
+        f"line 4: plugin 'body-field-to-header' reads the field '{'x' * 100}",
+    ),
     "no profile": (f"{HEAD}{PLUGINS}", "line 1: profiles has 0 entries; single-profile-picker needs exactly one"),
     "two profiles": (
         f"{WHOLE}- {{name: other, plugins: {{request: [{{pluginRef: base-model-to-header}}]}}}}\n",
