@@ -21,7 +21,7 @@ COVERING := tests/unit tests/conformance tests/parity $(PROCESSES)
 QUICK_SUITES := tests/unit tests/conformance tests/property
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image image-test screenshots accuracy spoofing differential bench bench-guard bench-parts soak exchanges rolling hostile abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down test cover quick check format protos reference lock clean
+.PHONY: help setup demo image image-test screenshots accuracy spoofing differential bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down test cover quick check format protos reference lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ hostile: $(READY)  ## attack a router behind Envoy in every known way: nobody el
 
 rolling: $(READY)  ## restart, kill and change two routers under load behind Envoy, SECONDS (60) each: nothing is lost
 	@$(BIN)/python -m bench.trials.rolling --seconds $(or $(SECONDS),60)
+
+rogue: $(READY)  ## what the router holds for peers that make it hold all it can, against its bound of resident memory
+	@$(BIN)/python -m bench.trials.rogue
 
 abuse: $(READY)  ## what each attack costs, against its ceiling: on HTTP/2, by bad connections and objects, and all of hostile
 	@$(BIN)/python -m bench.trials.abuse

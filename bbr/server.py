@@ -18,6 +18,7 @@ from bbr.admin.http import AdminServer
 from bbr.admin.vitals import Vitals
 from bbr.config.settings import Settings
 from bbr.exchange.exchange import CallFields, Exchange
+from bbr.exchange.ledger import Ledger
 from bbr.exchange.policy import ClientSteering, Compat
 from bbr.exchange.verdict import Outcome
 from bbr.router import Router
@@ -91,7 +92,7 @@ class Server:
     def _ports(self, serving: Serving, supervisor: Supervisor) -> "Ports":
         """Return what will listen."""
         settings = self._settings
-        new_server = _transport(settings, supervisor)
+        new_server = _transport(settings, supervisor, self._policy.ledger)
         main = new_server(
             serving,
             max_body_bytes=settings.max_body_bytes,
@@ -344,12 +345,13 @@ class Listening(Protocol):
         """Listen and serve; return the port."""
 
 
-def _transport(settings: Settings, supervisor: Supervisor) -> Callable[..., Transport]:
+def _transport(settings: Settings, supervisor: Supervisor, ledger: Ledger) -> Callable[..., Transport]:
     if settings.transport == "uv":
         waits = (settings.body_idle_seconds, settings.max_connection_age)
         return partial(
             UvServer,
             supervisor=supervisor,
+            ledger=ledger,
             tick_seconds=min(filter(None, waits)) / 8,
             busy_poll_seconds=settings.busy_poll,
         )

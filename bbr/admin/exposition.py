@@ -150,7 +150,11 @@ def _bodies(vitals: Vitals) -> Iterator[Metric]:
     yield _counter(
         "bbr_late_body_messages", "Body messages after the request's end (a second end_of_stream)", metrics.late_bodies
     )
-    yield _gauge("bbr_buffered_bytes", "Octets of request bodies held now", ledger.held_bytes)
+    yield _gauge(
+        "bbr_buffered_bytes",
+        "Octets held for peers now: bodies, messages, answers, calls, connections",
+        ledger.held_bytes,
+    )
     yield _gauge("bbr_buffered_bytes_limit", "The most that is held: --max-buffered-bytes", ledger.max_bytes)
     yield _gauge("bbr_buffered_bytes_peak", "The most that was ever held", ledger.peak_bytes)
     yield _counter("bbr_buffer_refusals", "How often a body found no room", ledger.refused)

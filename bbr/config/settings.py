@@ -238,7 +238,8 @@ class Settings:
     max_buffered_bytes: int = _body(
         options.size,
         "512MiB",
-        "the memory for all bodies together; when it is used up, further bodies get 503 with Retry-After",
+        "the memory for all that is held for peers: bodies, unfinished messages, answers that wait, calls, "
+        "connections; when it is used up, bodies get 503 with Retry-After, and what holds the most gives way",
     )
     body_idle_seconds: float = _body(
         options.positive_seconds,

@@ -125,7 +125,7 @@ class Body:
         """Reserve what is held now, and see whether there is work.
 
         Args:
-            streaming: it is on its way upstream, and let finish even if there is no room.
+            streaming: it is on its way upstream, and let finish as long as there is any room.
 
         Raises:
             Refusal: 503; there is no room. 408; it comes too slowly.
@@ -169,16 +169,15 @@ class Body:
             return refusal.body_too_slow(self._policy.min_body_rate)
         return refusal.body_timeout(idle_seconds)
 
-    def expect(self, octets: int, *, read: bool, in_flight: bool) -> None:
-        """Reserve room for a long message before it is held.
+    def expect(self, octets: int, *, read: bool) -> None:
+        """Look at the size of a long message before it has come. Nothing is reserved for it.
 
         Args:
             octets: its size.
             read: the body is being read, and may be refused for its size.
-            in_flight: it is on its way upstream, and let finish even if there is no room.
 
         Raises:
-            Refusal: 413; the body is too large. 503; there is no room.
+            Refusal: 413; the body is too large. 503; it could never be held.
         """
         policy = self._policy
         # The size is the message's, with all that frames the body. A body at its limit must still fit.
@@ -186,8 +185,8 @@ class Body:
         room = policy.max_body_bytes + MESSAGE_OVERHEAD_BYTES - self.size
         if octets > room and read and policy.over_limit is OverLimit.REJECT:
             raise refusal.body_too_large(policy.max_body_bytes)
-        held = self.long.held_bytes if self.long is not None else sum(map(len, self._pieces))
-        self._hold(held + octets, in_flight=in_flight)
+        if octets > policy.ledger.max_long_bytes:
+            raise refusal.no_room()
 
     def model(self) -> str | None:
         """Return the model that the whole body names, or None; it has ended, and there is no work on it.
@@ -269,12 +268,15 @@ class Body:
         # By differences: the ledger knows no bodies, but for those that may give way.
         more = octets - self._reserved_bytes
         long = self.long is not None
-        if more > 0 and not in_flight:
+        if more > 0:
             # Only growth can be refused. To give room back always works.
             self._asked_bytes = more
-            if not self._policy.ledger.take(more, self, long=long):
+            ledger = self._policy.ledger
+            if not (ledger.take_in_flight(more) if in_flight else ledger.take(more, self, long=long)):
                 raise refusal.no_room()
+            if in_flight and long:
+                ledger.lengthen(more)
         elif more:
-            self._policy.ledger.take_anyway(more, long=long)
+            self._policy.ledger.give_back(-more, long=long)
         # Reached only when the room was there, so that `drop` gives back just what was taken.
         self._reserved_bytes = octets

@@ -181,18 +181,27 @@ class Exchange:
     def expect(self, size: int) -> Sequence[bytes]:
         """Take note that a long message of `size` octets has begun, and return the answers that this calls for.
 
-        What it carries is reserved before it is held; if there is no room, or it is too large, the request is refused
-        now (see `end`).
+        If it is too large, or could never be held, the request is refused now (see `end`). Nothing is reserved for what
+        is only announced: whoever holds the message until it is complete counts what has come of it.
         """
         phase = self._request.phase
         if self.end is not None or phase in (START, DONE):
             return NOTHING
         awaited = phase in (READING, DECIDING)
         try:
-            self._body.expect(size, read=awaited, in_flight=self.body_mode == _DUPLEX and not awaited)
+            self._body.expect(size, read=awaited)
         except Refusal as refused:
             return self._refuse(refused)
         return NOTHING
+
+    def give_up(self) -> Sequence[bytes]:
+        """Refuse the request: the process has no room for what has come, or is to come."""
+        if self.end is not None or self._request.phase in (START, DONE):
+            return NOTHING
+        answers = self._refuse(refusal.no_room())
+        if self.times.decided is None:
+            self.times.decide()
+        return answers
 
     def over(self) -> None:
         """Let go of everything, and report: the stream is over, however it ended. Called once."""
@@ -322,7 +331,6 @@ class Exchange:
         piece = message.request_body
         octets = piece.body
         self.verdict.body_bytes += len(octets)
-        self._body.drop()  # what is reserved for this message
         return self._side.pass_on(self._request, octets, piece.end_of_stream)
 
     def _finish_by_trailers(self, message: ProcessingRequest) -> Sequence[bytes]:

@@ -1,6 +1,7 @@
-"""How many bytes of request bodies the process holds, and whether it may hold more.
+"""How many bytes the process holds for its peers, and whether it may hold more.
 
-Pure. One Ledger is shared by all exchanges of a process. It counts what is held, never what somebody has announced.
+Pure. One Ledger is shared by all exchanges of a process, which count the bodies that they hold, and by the connections
+of its ports (bbr.transports.room), which count all else. It counts what is held, never what somebody has announced.
 Nobody waits for room: a body that finds none is refused at once, or takes the place of one that has all but stopped. So
 half-received bodies can't wait for each other.
 """
@@ -12,6 +13,10 @@ from typing import Final, Protocol
 # at once, or 60,000 chats of 1 KB.
 _KEPT_BACK: Final = 8
 
+# What bodies on their way upstream may hold beyond the whole. One that flows holds a message for a moment, so that this
+# is enough for all of those; one whose answers don't leave holds up to its window.
+_IN_FLIGHT_BYTES: Final = 4 << 20
+
 # A body gives way only to one that comes so many times as fast: clients that are alike don't push each other out.
 _FASTER: Final = 4
 
@@ -19,27 +24,30 @@ _FASTER: Final = 4
 _COMPARED: Final = 128
 
 
-class Holder(Protocol):
+class Asker(Protocol):
+    """Who asks for room: a body, or a connection for a message that it joins."""
+
+    def rate(self) -> float:
+        """Return how many bytes of it came in a second, lately."""
+
+
+class Holder(Asker, Protocol):
     """A body that is held until more of it has come."""
 
     def may_give_way(self) -> bool:
         """Whether it has come for long enough to be compared with others."""
-
-    def rate(self) -> float:
-        """Return how many bytes of it came in a second, lately."""
 
     def give_up(self) -> None:
         """Give back all that is reserved for it; its request is refused."""
 
 
 class Ledger:
-    """The process's account of body bytes.
+    """The process's account of what it holds.
 
     Attributes:
-        max_bytes: no body is admitted beyond this.
+        max_bytes: nothing is admitted beyond this.
         max_long_bytes: long bodies together are not admitted beyond this.
-        held_bytes: reserved now. May exceed `max_bytes` by what bodies that are already on their way upstream need to
-            finish: a window for each of them.
+        held_bytes: reserved now. May exceed `max_bytes` by 4 MiB, for bodies that are already on their way upstream.
         long_bytes: what of this long bodies have.
         peak_bytes: the most that was ever reserved.
         refused: how often a body was refused for want of room, its own or that which another one needed.
@@ -56,39 +64,46 @@ class Ledger:
         self.refused = 0
         self._holders: dict[Holder, None] = {}
 
-    def take(self, octets: int, holder: Holder | None = None, *, long: bool = False) -> bool:
+    def take(self, octets: int, asker: Asker | None = None, *, long: bool = False) -> bool:
         """Reserve bytes, if need be those of bodies that have all but stopped; False if there is no room.
 
         Args:
             octets: how many.
-            holder: whose they are.
+            asker: whose they are.
             long: they are a long body's.
         """
         # All or nothing: half a reservation would only take room from another body that fits.
         while self.held_bytes + octets > self.max_bytes or (long and self.long_bytes + octets > self.max_long_bytes):
             self.refused += 1
-            slow = None if holder is None else self._slower_than(holder)
+            slow = None if asker is None else self._slower_than(asker)
             if slow is None:
                 return False
             self.leave(slow)
             slow.give_up()
-        # As in `take_anyway`, without a call: this is on the way of each message of a body.
         self.held_bytes += octets
+        if self.held_bytes > self.peak_bytes:
+            self.peak_bytes = self.held_bytes
         if long:
             self.long_bytes += octets
+        return True
+
+    def take_in_flight(self, octets: int) -> bool:
+        """Reserve bytes for a body on its way upstream, which should be let finish; False if there is no room."""
+        # A refusal aborts a request that the model server already works on, so that such bodies may take what is kept
+        # back for short ones, and some more.
+        if self.held_bytes + octets > self.max_bytes + _IN_FLIGHT_BYTES:
+            self.refused += 1
+            return False
+        self.held_bytes += octets
         if self.held_bytes > self.peak_bytes:
             self.peak_bytes = self.held_bytes
         return True
 
-    def take_anyway(self, octets: int, *, long: bool = False) -> None:
-        """Reserve bytes for a body that must be let finish; negative ones are given back."""
-        # No limit here. A refusal now would abort a request that the model server already works on. The credit of its
-        # stream bounds what one such body adds.
-        self.held_bytes += octets
+    def give_back(self, octets: int, *, long: bool = False) -> None:
+        """Reserve so many bytes fewer; `long` if they are a long body's."""
+        self.held_bytes -= octets
         if long:
-            self.long_bytes += octets
-        if self.held_bytes > self.peak_bytes:
-            self.peak_bytes = self.held_bytes
+            self.long_bytes -= octets
 
     def lengthen(self, octets: int) -> None:
         """Count bytes that are reserved for a short body as a long one's from now on."""
@@ -102,12 +117,12 @@ class Ledger:
         """Forget it: all of it has come, it is on its way upstream, or it is over."""
         self._holders.pop(holder, None)
 
-    def _slower_than(self, holder: Holder) -> Holder | None:
+    def _slower_than(self, asker: Asker) -> Holder | None:
         """Return the slowest of some bodies, if it is slower by far."""
         compared = [*islice(self._holders, _COMPARED)]
         for each in compared:  # to the end: next time others are compared
             del self._holders[each]
             self._holders[each] = None
-        others = [each for each in compared if each is not holder and each.may_give_way()]
+        others = [each for each in compared if each is not asker and each.may_give_way()]
         slowest = min(others, key=lambda each: each.rate(), default=None)
-        return slowest if slowest is not None and slowest.rate() * _FASTER < holder.rate() else None
+        return slowest if slowest is not None and slowest.rate() * _FASTER < asker.rate() else None

@@ -29,6 +29,9 @@ from bbr.refusal import Refusal
 _ROUTED: Final = Outcome.ROUTED
 _OPENAI: Final = Dialect.OPENAI
 
+# Of a header section of more fields its octets are kept. Envoy's own limit is 100.
+_KEPT_DECODED: Final = 64
+
 # What the verdict's reason says of a `model` that is empty; only the Go routers' convention lets one through.
 EMPTY_MODEL: Final = "model-empty"
 
@@ -79,7 +82,7 @@ class Request:
         self.url_model: str | None = None
         self.rewrite_to: str | None = None
         self.registry = registry
-        self._headers: HeaderMap | None = None
+        self._headers: HeaderMap | bytes | None = None
         # Some refusals come before the headers have told the API, or without any headers.
         self._dialect = _OPENAI
 
@@ -95,10 +98,10 @@ class Request:
         """
         # Logs ask for fields after a fault too. Headers that can't be decoded then count as empty.
         try:
-            value = find_field(self._headers, name) if self._headers is not None else None
+            value = self._find(name)
         except DecodeError:
-            value = None
-        return (value or b"").decode("ascii", "backslashreplace")
+            value = b""
+        return value.decode("ascii", "backslashreplace")
 
     def read_headers(self, headers: HeaderMap) -> tuple[Head, int]:
         """Keep its header section, and return what read_head does.
@@ -108,7 +111,9 @@ class Request:
             Refusal: 431; too many of its fields are to be removed.
         """
         # Kept before it is read, so that a log of what fails below can still look for fields.
-        self._headers = headers
+        # Decoded, each field takes 32 octets and more, though it may be two octets on the wire.
+        many = len(headers.headers) > _KEPT_DECODED
+        self._headers = headers.SerializeToString() if many else headers
         head, length = read_head(headers, self.replies.convention.guarded)
         # A server that reads `X_Name` as `X-Name` would obey the client. Such requests are rare, so only they get
         # answers of their own, and the shared ones stay cached.
@@ -310,5 +315,10 @@ class Request:
         return route._replace(model=share.model, base_model=share.base_model)
 
     def _sticky_key(self, header: str) -> bytes:
+        return self._find(header) if header else b""
+
+    def _find(self, name: str) -> bytes:
         headers = self._headers
-        return find_field(headers, header) or b"" if header and headers is not None else b""
+        if isinstance(headers, bytes):
+            headers = HeaderMap.FromString(headers)
+        return (find_field(headers, name) if headers is not None else None) or b""

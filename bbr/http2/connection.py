@@ -24,6 +24,7 @@ from bbr.http2.events import ConnectionFailed, Event, StreamReset
 from bbr.http2.faults import ConnectionFault, Fault
 from bbr.http2.fields import FieldDecoder
 from bbr.http2.frames import ErrorCode, Flag, FrameType
+from bbr.http2.held import Held
 from bbr.http2.liveness import Liveness
 from bbr.http2.reader import Frame, FrameReader
 from bbr.http2.receiver import Receiver
@@ -41,6 +42,8 @@ class Connection:
 
     Attributes:
         closed: nothing more will be received or sent but the output already there.
+        held: counts what is held for the peer: unfinished frames and field blocks, output that waits, and what is
+            remembered. Streams, and frames that were not looked at, are not in it.
         more: there may be frames that have come and were not looked at.
         streams: open streams by id.
     """
@@ -50,15 +53,19 @@ class Connection:
         self._settings = settings
         self._liveness = Liveness(settings, now)
         self._budgets = Budgets(now)
-        self._sender = Sender(settings)
-        self._table = StreamTable(settings, self._sender)
+        self.held = Held()
+        self._sender = Sender(settings, self.held)
+        self._table = StreamTable(settings, self._sender, self.held)
         self.streams = self._table.open
         # One decoder for the connection: the compression context belongs to it, not to a stream (section 4.3).
-        decoder = FieldDecoder(settings.header_table_size, settings.max_field_section_bytes, settings.max_fields)
+        decoder = FieldDecoder(
+            settings.header_table_size, settings.max_field_section_bytes, settings.max_fields, self.held
+        )
         self._control = Control(settings, self._table, self._sender, self._budgets, decoder)
-        self._receiver = Receiver(settings, self._table, self._sender, self._budgets, decoder, self._control)
-        self._reader = FrameReader()
+        self._receiver = Receiver(settings, self._table, self._sender, self._budgets, decoder, self._control, self.held)
+        self._reader = FrameReader(self.held)
         self._frames: Iterator[Frame] = iter(())
+        self._unread_bytes = 0  # of the reads whose frames were not all looked at
         self._greeted = False  # the peer's SETTINGS have come
         self._events: list[Event] = []  # what befell streams when nothing was received
 
@@ -78,7 +85,12 @@ class Connection:
             fresh = self._reader.feed(octets)
             # The last turn may have stopped between two frames. Those come first: recipients process frames in the
             # order in which they receive them (section 5).
-            self._frames = itertools.chain(self._frames, fresh) if self.more else fresh
+            if self.more:
+                self._frames = itertools.chain(self._frames, fresh)
+                self._unread_bytes += len(octets)
+            else:
+                self._frames = fresh
+                self._unread_bytes = len(octets)
             self.more = True
 
     def events(self) -> Iterator[Event | None]:
@@ -181,7 +193,14 @@ class Connection:
         # Before the output is joined, because settling may add RST_STREAM frames that belong behind the answers.
         if self._table.unsettled:
             self._table.settle()
+        if self._sender.limited:
+            self._table.flush()
         return self._sender.take()
+
+    @property
+    def has_output(self) -> bool:
+        """Whether more output can be taken, that found no place in the batch before."""
+        return self._sender.limited
 
     def send_headers(self, stream_id: int, block: bytes, *, end_stream: bool = False) -> None:
         """Send a response's field block (see `fields.encode`), or its trailers. On a closed stream it is nothing."""
@@ -252,6 +271,11 @@ class Connection:
     def answered(self) -> bool:
         """Whether the peer has ever had an answer."""
         return self._budgets.answered
+
+    @property
+    def unread_bytes(self) -> int:
+        """How many octets were read from the peer whose frames were not all looked at."""
+        return self._unread_bytes if self.more else 0
 
     # The end.
 

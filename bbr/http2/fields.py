@@ -15,17 +15,23 @@ from hpack.table import HeaderTable
 
 from bbr.http2 import faults, huffman
 from bbr.http2.faults import ConnectionFault
+from bbr.http2.held import Held
 from bbr.http2.record import Record
 
 # What HPACK adds to a field's octets to account for an entry (section 4.1).
 _ENTRY_OVERHEAD: Final = 32
 _STATIC: Final = ((b"", b""), *HeaderTable.STATIC_TABLE)
 
-# Entries of the memos. A gateway without tracing sends a handful of distinct blocks, one with tracing never the same.
-_MEMO_BLOCKS: Final = 256
-_MEMO_FIELDS: Final = 1024
+# What the memos of a connection may hold together, and what an entry takes beside its octets: some 100 entries. A
+# gateway without tracing sends a handful of distinct blocks, one with tracing never the same.
+MEMO_BYTES: Final = 64 << 10
+_MEMO_ENTRY_OVERHEAD: Final = 400
+_MEMO_POINTER_BYTES: Final = 8
 # Longer blocks and literals are decoded every time: a peer must not fill the memos with its 16 KiB ones.
 _MEMO_ENTRY_BYTES: Final = 1024
+# What the peer's first blocks may leave in the library's table, until its encoder knows that there is none: 4,096
+# octets as RFC 7541 counts them, in 120 entries.
+_TABLE_BYTES: Final = 24 << 10
 
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 # Eighteen digits fit any body. Python's int() of a very long text takes quadratic time.
@@ -123,9 +129,11 @@ class FieldSection(Record):
         trailers: whether it could be a trailer section: no pseudo-header fields.
         request_fault: why it can't begin a request, `fault` included; "" if it can.
         fresh: the values of the entries that are slots (see Pattern).
+        size: of its entries, as SETTINGS_MAX_HEADER_LIST_SIZE counts them, if it may be the only one that holds them;
+            else 0.
     """
 
-    __slots__ = __match_args__ = ("entries", "fault", "content_length", "trailers", "request_fault", "fresh")
+    __slots__ = __match_args__ = ("entries", "fault", "content_length", "trailers", "request_fault", "fresh", "size")
 
     def __init__(
         self,
@@ -135,6 +143,7 @@ class FieldSection(Record):
         trailers: bool,
         request_fault: str = "",
         fresh: Sequence[Coded] = (),
+        size: int = 0,
     ) -> None:
         self.entries = entries
         self.fault = fault
@@ -142,6 +151,7 @@ class FieldSection(Record):
         self.trailers = trailers
         self.request_fault = request_fault
         self.fresh = fresh
+        self.size = size
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -236,9 +246,11 @@ class FieldDecoder:
         table_size: our SETTINGS_HEADER_TABLE_SIZE.
         max_list_bytes: a larger section is a fault of its request, one of more than twice the size of its connection.
         max_fields: the same for the number of fields, each cookie crumb counted.
+        held: counts what the compression context and the memos take.
     """
 
-    def __init__(self, table_size: int, max_list_bytes: int, max_fields: int) -> None:
+    def __init__(self, table_size: int, max_list_bytes: int, max_fields: int, held: Held | None = None) -> None:
+        self._held = held or Held()
         self._table_size = table_size
         self._max_list_bytes = max_list_bytes
         self._max_fields = max_fields
@@ -246,6 +258,8 @@ class FieldDecoder:
         self._hpack = hpack.Decoder(max_header_list_size=2 * max_list_bytes)
         self._acknowledged = False
         self._stateless = False
+        self._has_table = False
+        self._memo_bytes = 0
         self._blocks: dict[bytes, FieldSection] = {}
         self._literals: dict[bytes, Entry] = {}
         self._names: dict[bytes, Entry] = {}
@@ -267,7 +281,7 @@ class FieldDecoder:
         """
         # Until a block has followed the ACK the table may hold entries, and equal blocks may differ in meaning.
         if not self._stateless:
-            return self._check(self._decode_by_library(block))
+            return self._decode_with_table(block)
         # Cheapest first: the same block, then one of the pattern, then a reading in full.
         section = self._blocks.get(block)
         if section is None and self._pattern is not None:
@@ -277,13 +291,19 @@ class FieldDecoder:
             entries = self._read(block)
             section = self._check(self._decode_by_library(block) if entries is None else entries)
             if len(block) <= _MEMO_ENTRY_BYTES:
-                if len(self._blocks) >= _MEMO_BLOCKS:
-                    # All at once, not the oldest: to keep an order costs each hit, and a gateway fills it up again in a
-                    # few calls.
-                    self._blocks.clear()
+                self._make_room(len(block) + _MEMO_POINTER_BYTES * len(section.entries))
                 self._blocks[block] = section
                 if self._values and not section.fault:
                     self._pattern = Pattern(block, section, self._values, self._max_list_bytes)
+        return section
+
+    def _decode_with_table(self, block: bytes) -> FieldSection:
+        if not self._has_table:
+            self._has_table = True
+            self._held.octets += _TABLE_BYTES
+        section = self._check(self._decode_by_library(block))
+        if self._stateless:
+            self._held.octets -= _TABLE_BYTES
         return section
 
     def _decode_by_library(self, block: bytes) -> list[Entry]:
@@ -359,13 +379,25 @@ class FieldDecoder:
         bare = self._names.get(coded_name)
         return bare or self._remember(self._names, coded_name, entry(_string(coded_name, 0), b""))
 
-    @staticmethod
-    def _remember(memo: dict[bytes, Entry], literal: bytes, field: Entry) -> Entry:
+    def _remember(self, memo: dict[bytes, Entry], literal: bytes, field: Entry) -> Entry:
         if len(literal) <= _MEMO_ENTRY_BYTES:
-            if len(memo) >= _MEMO_FIELDS:
-                memo.clear()
+            self._make_room(2 * len(literal))
             memo[literal] = field
         return field
+
+    def _make_room(self, octets: int) -> None:
+        """Count an entry of the memos; if there is no room for it, they begin anew."""
+        size = _MEMO_ENTRY_OVERHEAD + octets
+        if self._memo_bytes + size > MEMO_BYTES:
+            # All at once, not the oldest: to keep an order costs each hit, and a gateway fills them up again in a few
+            # calls.
+            self._blocks.clear()
+            self._literals.clear()
+            self._names.clear()
+            self._held.octets -= self._memo_bytes
+            self._memo_bytes = 0
+        self._memo_bytes += size
+        self._held.octets += size
 
     def _check(self, entries: list[Entry]) -> FieldSection:
         size = sum([each.size for each in entries])
@@ -383,7 +415,7 @@ class FieldDecoder:
             return FieldSection((), fault, None, trailers, fault)
         length = related.get(b"content-length")
         content_length = None if length is None else int(length)
-        return FieldSection(entries, "", content_length, trailers, _request_fault(related))
+        return FieldSection(entries, "", content_length, trailers, _request_fault(related), size=size)
 
 
 def _relate(entries: list[Entry]) -> tuple[str, dict[bytes, bytes]]:

@@ -6,6 +6,7 @@ from typing import Final
 from bbr.http2 import faults, frames
 from bbr.http2.faults import ConnectionFault
 from bbr.http2.frames import FrameType
+from bbr.http2.held import Held, add_piece
 
 Frame = tuple[int, int, int, bytes]
 
@@ -21,13 +22,17 @@ _STREAM_ID_MASK: Final = frames.STREAM_ID_MASK
 class FrameReader:
     """Holds at most one unfinished frame (16,393 octets), and joins its parts only once: linear for any reads.
 
+    Args:
+        held: counts the unfinished frame.
+
     Attributes:
         preface_received: the client's 24 octets were there, and right.
     """
 
-    __slots__ = ("_held_bytes", "_needed", "_parts", "_skip", "preface_received")
+    __slots__ = ("_held", "_held_bytes", "_needed", "_parts", "_skip", "preface_received")
 
-    def __init__(self) -> None:
+    def __init__(self, held: Held | None = None) -> None:
+        self._held = held or Held()
         self.preface_received = False
         # A list and one join: adding to one bytes object copies it for each read, which is quadratic for small reads.
         self._parts: list[bytes] = []
@@ -51,14 +56,16 @@ class FrameReader:
             ConnectionFault: the preface is wrong, or a frame header announces too much.
         """
         if self._parts:
-            self._parts.append(octets)
+            add_piece(self._parts, octets)
             self._held_bytes += len(octets)
+            self._held.octets += len(octets)
             # The preface is compared at each read, not only when it is complete: a peer that speaks HTTP/1.1 may send
             # fewer than 24 octets and then wait for an answer that never comes.
             if self.preface_received and self._held_bytes < self._needed:
                 return
             octets = b"".join(self._parts)
             self._parts.clear()  # whoever remembers what was unfinished keeps no octets
+            self._held.octets -= len(octets)
         position = 0 if self.preface_received else self._take_preface(octets)
         end = len(octets)
         unpack = frames.HEADER.unpack_from
@@ -93,6 +100,7 @@ class FrameReader:
         if position < end:
             self._parts = [octets[position:]]
             self._held_bytes = end - position
+            self._held.octets += end - position
 
     def _take_preface(self, octets: bytes) -> int:
         """Return where the frames begin; 0 while the preface is not complete."""

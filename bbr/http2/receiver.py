@@ -10,6 +10,7 @@ from bbr.http2.events import DataReceived, Event, RequestReceived, StreamReset, 
 from bbr.http2.faults import ConnectionFault, Fault
 from bbr.http2.fields import FieldDecoder, FieldSection
 from bbr.http2.frames import Flag, FrameType
+from bbr.http2.held import Held
 from bbr.http2.reader import unpad
 from bbr.http2.sender import Sender
 from bbr.http2.settings import Settings
@@ -61,8 +62,10 @@ class Receiver:
         budgets: Budgets,
         decoder: FieldDecoder,
         control: Control,
+        held: Held,
     ) -> None:
         self.block: FieldBlock | None = None
+        self._held = held
         self._settings = settings
         self._streams = streams
         # The table's own dict: nearly every frame looks its stream up.
@@ -121,6 +124,7 @@ class Receiver:
         if flags & Flag.END_HEADERS:
             return self._field_block(stream_id, fragment, end_stream, depends_on_itself)
         self.block = FieldBlock(stream_id, fragment, end_stream=end_stream, depends_on_itself=depends_on_itself)
+        self._held.octets += len(fragment)
         return None
 
     def continuation(self, flags: int, stream_id: int, payload: bytes) -> Event | None:
@@ -130,6 +134,7 @@ class Receiver:
         if block is None or stream_id != block.stream_id:
             raise ConnectionFault(faults.CONTINUATION)
         block.add(payload)
+        self._held.octets += len(payload)
         # Neither count nor octets are bounded by the specification (CVE-2024-27316 and its kin).
         settings = self._settings
         if len(block.fragments) - 1 > settings.max_continuations or block.size > 2 * settings.max_field_section_bytes:
@@ -137,6 +142,7 @@ class Receiver:
         if not flags & Flag.END_HEADERS:
             return None
         self.block = None
+        self._held.octets -= block.size
         return self._field_block(stream_id, b"".join(block.fragments), block.end_stream, block.depends_on_itself)
 
     def _field_block(self, stream_id: int, block: bytes, end_stream: bool, depends_on_itself: bool) -> Event | None:

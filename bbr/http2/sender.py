@@ -4,12 +4,17 @@ from collections import OrderedDict
 
 from bbr.http2 import frames
 from bbr.http2.frames import ErrorCode, Flag, FrameType
+from bbr.http2.held import Held
 from bbr.http2.settings import DEFAULT_WINDOW_BYTES, Settings
 from bbr.http2.streams import Stream
 from bbr.http2.windows import SendWindow
 
 # What an entry of a stream's queue takes beside its octets.
 ENTRY_BYTES = 256
+
+# DATA that waited leaves in batches of so much. A peer that opens its window on 64 MiB would otherwise have the event
+# loop to itself, and all of that would lie in the transport, where nobody counts it, if the peer does not read then.
+BATCH_BYTES = 256 << 10
 
 # RFC 9113 section 6.5.2: what the peer accepts until it says otherwise.
 DEFAULT_MAX_FRAME_SIZE = frames.MIN_MAX_FRAME_SIZE
@@ -27,19 +32,22 @@ class Sender:
         max_frame_size: the peer's MAX_FRAME_SIZE.
         control_frames: answers to PING and SETTINGS in the output that has not been taken yet.
         held: while true no DATA is produced: the peer does not read.
+        limited: a batch was full, and more could leave with the next one.
         queued: the streams on which something waits, by id.
         queued_bytes: their DATA octets together, and what each entry of a queue takes beside its octets.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, held: Held) -> None:
         self.window = SendWindow(DEFAULT_WINDOW_BYTES)
         self.initial_window = DEFAULT_WINDOW_BYTES
         self.max_frame_size = DEFAULT_MAX_FRAME_SIZE
         self.control_frames = 0
         self.held = False
+        self.limited = False
         self.queued: dict[int, Stream] = {}
         # Entries count beside their octets: many answers of an octet each take far more memory than they carry.
         self.queued_bytes = 0
+        self._held = held
         self._max_stream_bytes = settings.max_queued_bytes
         self._max_bytes = settings.max_connection_queued_bytes
         self._out: list[bytes | memoryview] = []
@@ -107,7 +115,7 @@ class Sender:
         # What fits leaves now: a peer may give more credit only once it has read something.
         if credit > 0:
             self._emit(stream, rest[:credit], end_stream=False)
-            rest = rest[credit:]
+            rest = _rest(rest, credit)
         self._enqueue(stream, rest)
 
     # What waits.
@@ -117,7 +125,7 @@ class Sender:
         if stream.queue:
             self._waiting.pop(stream.id, None)
             del self.queued[stream.id]
-            self.queued_bytes -= stream.queued_bytes + ENTRY_BYTES * len(stream.queue)
+            self._count(-stream.queued_bytes - ENTRY_BYTES * len(stream.queue))
             stream.queue.clear()
             stream.queued_bytes = 0
             stream.trailers = None
@@ -138,7 +146,12 @@ class Sender:
         """
         drained = []
         waiting = self._waiting
+        room = BATCH_BYTES
+        self.limited = False
         while waiting and self.window.available > 0 and not self.held:
+            if room <= 0:
+                self.limited = True
+                break
             stream_id, stream = waiting.popitem(last=False)
             # One frame a turn: with more, a long answer would keep short ones of other calls waiting.
             credit = min(self.window.available, stream.send_window.available, self.max_frame_size)
@@ -146,7 +159,7 @@ class Sender:
                 # The stream left the round with popitem. Looking at it again in each flush would cost work for no
                 # output, and a peer can cause that with each WINDOW_UPDATE.
                 continue
-            self._emit_queued(stream, credit)
+            room -= self._emit_queued(stream, credit)
             if stream.queue:
                 waiting[stream_id] = stream
                 continue
@@ -209,22 +222,27 @@ class Sender:
         stream.queue.append(octets)
         stream.queued_bytes += len(octets)
         stream.stalled_bytes += len(octets)
-        self.queued_bytes += len(octets) + ENTRY_BYTES
+        self._count(len(octets) + ENTRY_BYTES)
         self.wake(stream)
 
-    def _emit_queued(self, stream: Stream, credit: int) -> None:
-        """Send the first entry of a stream's queue, or as much of it as there is credit for."""
+    def _count(self, octets: int) -> None:
+        self.queued_bytes += octets
+        self._held.add_bulk(octets)
+
+    def _emit_queued(self, stream: Stream, credit: int) -> int:
+        """Send the first entry of a stream's queue as far as there is credit; return how much that is."""
         octets = stream.queue[0]
         if len(octets) > credit:
             # A slice of a memoryview copies nothing; of bytes, a long answer in small credit would be quadratic.
-            stream.queue[0] = octets[credit:]
+            stream.queue[0] = _rest(octets, credit)
             octets = octets[:credit]
         else:
             stream.queue.popleft()
-            self.queued_bytes -= ENTRY_BYTES
+            self._count(-ENTRY_BYTES)
         stream.queued_bytes -= len(octets)
-        self.queued_bytes -= len(octets)
+        self._count(-len(octets))
         self._emit(stream, octets, end_stream=stream.queue_ends and not stream.queue)
+        return len(octets)
 
     def _emit(self, stream: Stream, octets: bytes | memoryview, *, end_stream: bool) -> None:
         size = len(octets)
@@ -246,3 +264,10 @@ class Sender:
         # Only DATA counts: whoever resets after HEADERS alone has not had an answer (see Receiver.rst_stream).
         stream.answered = True
         stream.local_closed = end_stream
+
+
+def _rest(octets: memoryview, start: int) -> memoryview:
+    """Return what follows; a view keeps all of its buffer alive, so a small rest of a large one is copied."""
+    rest = octets[start:]
+    buffer = octets.obj
+    return memoryview(bytes(rest)) if 2 * len(rest) < len(buffer) else rest  # type: ignore[arg-type]

@@ -4,10 +4,14 @@ from collections import OrderedDict
 
 from bbr.http2 import frames
 from bbr.http2.frames import ErrorCode
+from bbr.http2.held import Held
 from bbr.http2.sender import Sender
 from bbr.http2.settings import Settings
 from bbr.http2.states import State
 from bbr.http2.streams import Stream
+
+# What a stream's id takes in memory that is remembered.
+_RESET_ID_BYTES = 160
 
 
 class StreamTable:
@@ -19,11 +23,12 @@ class StreamTable:
         unsettled: those of the open ones whose whole answer is out, and whose request's end had not come; see `settle`.
     """
 
-    def __init__(self, settings: Settings, sender: Sender) -> None:
+    def __init__(self, settings: Settings, sender: Sender, held: Held) -> None:
         self.open: dict[int, Stream] = {}
         self.highest_id = 0
         self._settings = settings
         self._sender = sender
+        self._held = held
         # How many ids were used: with `highest_id` it tells whether any was left out, without a set of all of them.
         self._opened = 0
         self.unsettled: list[Stream] = []
@@ -66,6 +71,8 @@ class StreamTable:
         self._reset_ids[stream_id] = None
         if len(self._reset_ids) > 2 * self._settings.max_concurrent_streams:
             self._reset_ids.popitem(last=False)
+        else:
+            self._held.octets += _RESET_ID_BYTES
         stream = self.open.get(stream_id)
         if stream is not None:
             self.remove(stream)

@@ -52,6 +52,9 @@ class Handler(Protocol):
     def expect(self, size: int) -> Sequence[bytes]:
         """Take note that a long message of `size` octets has begun; return answers, if that calls for any."""
 
+    def give_up(self) -> Sequence[bytes]:
+        """Return the answers for what there is no room for: the process can't hold what the call has sent, or will."""
+
     def expire(self) -> Sequence[bytes]:
         """Return the answers for a message that did not come in time."""
 
@@ -75,11 +78,12 @@ class Call:
         reader: its messages.
         heard: when a message last came to its end, in seconds: a piece of one now and then is no sign of life.
         deadline: when grpc-timeout is over; None without one.
+        begun: its first message has come.
         headers_sent: response HEADERS are out, so the end is trailers.
         half_closed: the client has no more to say, and the handler is to be told once it has no more work.
     """
 
-    __slots__ = ("deadline", "half_closed", "handler", "headers_sent", "heard", "reader", "stream_id")
+    __slots__ = ("begun", "deadline", "half_closed", "handler", "headers_sent", "heard", "reader", "stream_id")
 
     def __init__(
         self, stream_id: int, handler: Handler, reader: MessageReader, now: float, deadline: float | None
@@ -90,6 +94,7 @@ class Call:
         # The wait for the first message begins with the call: HEADERS alone must not keep a call for ever.
         self.heard = now
         self.deadline = deadline
+        self.begun = False
         self.headers_sent = False
         self.half_closed = False
 

@@ -4,9 +4,7 @@ Sans-IO: time is an argument, and faults of ours are handed to the owner, which 
 """
 
 import math
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
 from bbr.http2.connection import Connection
@@ -15,52 +13,25 @@ from bbr.http2.fields import FieldSection
 from bbr.http2.frames import ErrorCode
 from bbr.http2.settings import Settings
 from bbr.rpc import calls
-from bbr.rpc.calls import Call, NewHandler
-from bbr.rpc.messages import MessageError, MessageReader, frame
+from bbr.rpc.calls import Call
+from bbr.rpc.holding import LARGE_MESSAGE_BYTES, NO_ROOM, Holding, Lender, Rest, Unlimited
+from bbr.rpc.messages import MessageError, MessageReader
 from bbr.rpc.openings import Openings
+from bbr.rpc.running import OUR_FAULT, RunningCalls, Services
 from bbr.rpc.status import Status, StatusCode
 
-_TIMEOUT: Final = Status(StatusCode.DEADLINE_EXCEEDED, "the call's grpc-timeout is over")
-# A call that ends inside of a message is no clean end: to drop the piece would hide that the client has failed.
-_CUT_OFF: Final = Status(StatusCode.INTERNAL, "the call ended inside of a message")
-# The text names no exception: it goes to the client. The owner's log has it (see Services.failed).
-_OUR_FAULT: Final = Status(StatusCode.INTERNAL, "the router failed on this request")
+_NO_ROOM_LEFT: Final = Status(StatusCode.RESOURCE_EXHAUSTED, "the router has no room left for this call")
+
+# A handler may keep what its call's HEADERS and first message say. CALL_BYTES have room for short ones. What is decoded
+# takes up to so many times its size: the octets of a message, and of a section as SETTINGS_MAX_HEADER_LIST_SIZE counts.
+_SHORT_FIRST_BYTES: Final = 1 << 10
+_SHORT_SECTION_BYTES: Final = 640
+_DECODED_TIMES: Final = 2
+_SECTION_TIMES: Final = 6
 
 # Of a message that is longer and not complete its handler is told.
 # The handler may refuse it by its size, before the rest has crossed the wire and taken memory.
 _LONG_MESSAGE_BYTES: Final = 64 << 10
-
-
-class Rest:
-    """Messages of a call that have come and wait for the connection's next turn: nothing else is looked at before."""
-
-    # END_STREAM came with the last of the messages, so it must wait as long as they do.
-    __slots__ = ("call", "end_stream", "messages")
-
-    def __init__(self, call: Call, messages: Sequence[bytes], end_stream: bool) -> None:
-        self.call = call
-        self.messages = messages
-        self.end_stream = end_stream
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What a server offers.
-
-    Attributes:
-        methods: path -> what makes a new call's handler.
-        max_message_bytes: a longer message is refused.
-        failed: called with an exception of ours; its call ends with INTERNAL, and no other notices.
-        reset: called with the reason of each stream that is reset for a fault of its peer's, or for a slow one.
-        clock: tells when the time of a turn is over; see `RpcConnection.receive`.
-    """
-
-    methods: Mapping[bytes, NewHandler]
-    max_message_bytes: int
-    failed: Callable[[Exception], None]
-    reset: Callable[[str], None] = lambda reason: None
-    # The room has no clock of its own. Without one a turn never ends, as with `until` at infinity.
-    clock: Callable[[], float] = lambda: 0.0
 
 
 class RpcConnection:
@@ -69,22 +40,29 @@ class RpcConnection:
     Attributes:
         calls: running calls by stream id.
         fault: why the connection has failed, by name; "" while it has not.
+        held: counts what is held for the peer, but for calls as such, and for what waits for the next turn.
+        streams: the open streams; one may outlive its call.
 
     A handler that is `pending` gets to work when the owner calls `work`. Meanwhile its peer gets no more credit for the
     call's stream; and while the call's own answers wait for credit, it does not work: then it, and not a queue, holds
     what is yet to be sent.
     """
 
-    def __init__(self, settings: Settings, services: Services, now: float) -> None:
-        self.calls: dict[int, Call] = {}
+    def __init__(self, settings: Settings, services: Services, now: float, lender: Lender | None = None) -> None:
+        self._lender = lender or Unlimited()
         self.fault = ""
         self._services = services
         self._http2 = Connection(settings, now)
-        self._busy: deque[Call] = deque()  # their handlers are pending; each call stands there once
-        self._stuck: dict[int, Call] = {}  # pending as well, and their answers wait for credit
+        self._running = RunningCalls(services, self._http2)
+        self.calls = self._running.by_stream
+        self._busy = self._running.pending.busy
+        self._stuck = self._running.pending.stuck
         self._openings = Openings(services.methods)
         self._clock = services.clock
         self._until = math.inf  # of the turn that goes on
+        self.held = self._http2.held
+        self.streams = self._http2.streams
+        self._holding = Holding(self._http2, self.calls)
         self._rest: Rest | None = None
 
     @property
@@ -148,28 +126,22 @@ class RpcConnection:
     def work(self, now: float) -> None:
         """Let one pending handler work a bit; those that are pending take turns. Never raises, as `receive`."""
         try:
-            call = self._busy.popleft()
-            if self.calls.get(call.stream_id) is not call:
-                return  # it has ended meanwhile
-            if self._http2.is_stuck(call.stream_id):
-                self._stuck[call.stream_id] = call
+            call = self._running.pending.next()
+            if call is None:
                 return
             call.heard = now
-            self._answer(call, call.handler.work)
+            self._running.answer(call, call.handler.work)
             if call.handler.pending:
-                self._busy.append(call)
+                self._running.pending.add(call)
                 return
             self._http2.resume(call.stream_id)
             if call.half_closed and call.stream_id in self.calls:
-                self._finish(call)
+                self._running.finish(call)
         except Exception as error:
             self._abandon(error, now)
 
     def _unstick(self) -> None:
-        for stream_id in self._http2.take_unstuck():
-            call = self._stuck.pop(stream_id, None)
-            if call is not None:
-                self._busy.append(call)
+        self._running.pending.unstick(self._http2.take_unstuck())
 
     def expire(self, now: float) -> None:
         """End what is overdue: calls past their deadline or a handler's patience, and a connection that never began.
@@ -180,11 +152,40 @@ class RpcConnection:
         try:
             for event in self._http2.expire(now):
                 self._handle(event, now)
-            self._expire_calls(now)
+            self._running.expire(now)
             if self._stuck:
                 self._unstick()  # by what has been reset
         except Exception as error:
             self._abandon(error, now)
+
+    def holds(self) -> tuple[int, int]:
+        """Return all that is held for the peer: for calls and the connection as such, and for messages and answers."""
+        return self._holding.split(self._rest)
+
+    def shed(self, octets: int) -> None:
+        """Let go of so many octets that are held, by ending the calls that hold the most."""
+        for stream_id in list(self._holding.heaviest(octets)):
+            call = self.calls.get(stream_id)
+            # An answer that could not leave would only be one more that is held.
+            if call is not None and not self.streams[stream_id].queue:
+                self._running.answer(call, call.handler.give_up)
+                if stream_id in self.calls:
+                    self._running.end(call, _NO_ROOM_LEFT)
+                continue
+            if call is not None:
+                self._running.forget(call)
+            self._http2.reset(stream_id, ErrorCode.ENHANCE_YOUR_CALM)
+            self._services.reset(NO_ROOM)
+
+    def fail(self, code: ErrorCode, reason: str, now: float) -> None:
+        """End the connection for a fault of its peer's that was found by its owner."""
+        for event in self._http2.fail(code, reason):
+            self._handle(event, now)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether more output can be taken, that found no place in the batch before."""
+        return self._http2.has_output
 
     def take_output(self) -> bytes:
         """Return the octets to send, and forget them."""
@@ -202,25 +203,15 @@ class RpcConnection:
     def lost(self) -> None:
         """Tell the running calls' owner that they are over: the connection is gone."""
         for call in list(self.calls.values()):
-            self._forget(call)
+            self._running.forget(call)
 
     def push(self, call: Call, message: bytes) -> None:
         """Send a message that answers none."""
-        self._send(call, (message,))
+        self._running.send(call, (message,))
 
     def end(self, call: Call, status: Status) -> None:
         """End a call from outside."""
-        self._end(call, status)
-
-    def _expire_calls(self, now: float) -> None:
-        for call in list(self.calls.values()):
-            if call.deadline is not None and now > call.deadline:
-                self._end(call, _TIMEOUT)
-                continue
-            patience = call.handler.patience_seconds
-            if patience is not None and now - call.heard > patience:
-                call.heard = now
-                self._answer(call, call.handler.expire)
+        self._running.end(call, status)
 
     def _abandon(self, error: Exception, now: float) -> None:
         """End the connection, and no other: a fault of ours has left it in an unknown state."""
@@ -232,7 +223,10 @@ class RpcConnection:
         if isinstance(event, DataReceived):
             call = self.calls.get(event.stream_id)
             if call is not None:
-                self._data(call, event.data, now, end_stream=event.end_stream)
+                if call.reader.held_bytes > LARGE_MESSAGE_BYTES:
+                    self._large_data(call, event.data, now, end_stream=event.end_stream)
+                else:
+                    self._data(call, event.data, now, end_stream=event.end_stream)
         elif isinstance(event, RequestReceived):
             self._request(event.stream_id, event.section, now, end_stream=event.end_stream)
         elif isinstance(event, StreamReset):
@@ -240,11 +234,11 @@ class RpcConnection:
                 self._services.reset(event.reason)
             call = self.calls.get(event.stream_id)
             if call is not None:
-                self._forget(call)
+                self._running.forget(call)
         elif isinstance(event, TrailersReceived):
             call = self.calls.get(event.stream_id)
             if call is not None:
-                self._finish(call)
+                self._running.finish(call)
         else:
             self.fault = event.reason
             self._rest = None
@@ -259,13 +253,28 @@ class RpcConnection:
             handler = new_handler(section)
         except Exception as error:
             self._services.failed(error)
-            self._http2.send_headers(stream_id, calls.trailers(_OUR_FAULT, alone=True), end_stream=True)
+            self._http2.send_headers(stream_id, calls.trailers(OUR_FAULT, alone=True), end_stream=True)
             return
-        reader = MessageReader(self._services.max_message_bytes, opening.encoding)
+        reader = MessageReader(self._services.max_message_bytes, opening.encoding, self.held)
         deadline = None if opening.seconds is None else now + opening.seconds
         call = self.calls[stream_id] = Call(stream_id, handler, reader, now, deadline)
+        if section.size > _SHORT_SECTION_BYTES:
+            reader.keep(_SECTION_TIMES * section.size)
         if end_stream:
-            self._finish(call)
+            self._running.finish(call)
+
+    def _large_data(self, call: Call, data: bytes, now: float, *, end_stream: bool) -> None:
+        """Take DATA of a large message, if there is room to take it in once it is complete."""
+        size = call.reader.completes(data)
+        if not size:
+            self._data(call, data, now, end_stream=end_stream)
+        elif self._lender.borrow(2 * size):
+            self._data(call, data, now, end_stream=end_stream)
+            self._lender.give_back(2 * size)
+        else:
+            self._running.answer(call, call.handler.give_up)
+            if call.stream_id in self.calls:
+                self._running.end(call, _NO_ROOM_LEFT)
 
     def _data(self, call: Call, data: bytes, now: float, *, end_stream: bool) -> None:
         try:
@@ -279,9 +288,9 @@ class RpcConnection:
         """End a call for a message that can't be read."""
         handler = call.handler
         if refused.size:  # the handler may have a better answer
-            self._answer(call, lambda: handler.expect(refused.size))
+            self._running.answer(call, lambda: handler.expect(refused.size))
         if call.stream_id in self.calls:
-            self._end(call, refused.status)
+            self._running.end(call, refused.status)
 
     def _messages(self, call: Call, messages: Sequence[bytes], now: float, *, end_stream: bool) -> None:
         """Let a call's handler take messages, as many as there is time for: at least one."""
@@ -300,73 +309,23 @@ class RpcConnection:
                 answers += handler.expect(reader.begun_bytes)
                 reader.begun_bytes = 0
         except Exception as error:
-            self._fail(call, error)
+            self._running.fail(call, error)
             return
         if taken:
             call.heard = now
+            if not call.begun:
+                call.begun = True
+                if len(messages[0]) > _SHORT_FIRST_BYTES:
+                    reader.keep(_DECODED_TIMES * len(messages[0]))
         if answers:
-            self._send(call, answers)
+            self._running.send(call, answers)
         if handler.end is not None:
-            self._end(call, handler.end)
+            self._running.end(call, handler.end)
             return
         if handler.pending and not was_pending:
             self._http2.pause(call.stream_id)
-            self._busy.append(call)
+            self._running.pending.add(call)
         if taken < len(messages):
-            self._rest = Rest(call, messages[taken:], end_stream)
+            self._rest = Rest(call, list(messages[taken:]), end_stream)
         elif end_stream:
-            self._finish(call)
-
-    def _answer(self, call: Call, ask: Callable[[], Sequence[bytes]]) -> None:
-        try:
-            answers = ask()
-        except Exception as error:
-            self._fail(call, error)
-            return
-        if answers:
-            self._send(call, answers)
-        if call.handler.end is not None:
-            self._end(call, call.handler.end)
-
-    def _finish(self, call: Call) -> None:
-        """End a call that the client has half-closed."""
-        if call.reader.unfinished:
-            self._end(call, _CUT_OFF)
-            return
-        if call.handler.pending:
-            call.half_closed = True
-            return
-        try:
-            status = call.handler.finish()
-        except Exception as error:
-            self._fail(call, error)
-            return
-        if status is not None:
-            self._end(call, status)
-
-    def _send(self, call: Call, messages: Sequence[bytes]) -> None:
-        if not call.headers_sent:
-            call.headers_sent = True
-            self._http2.send_headers(call.stream_id, calls.HEADERS)
-        self._http2.send_data(call.stream_id, frame(messages))
-
-    def _end(self, call: Call, status: Status) -> None:
-        if not self._forget(call):
-            status = _OUR_FAULT
-        block = calls.trailers(status, alone=not call.headers_sent)
-        self._http2.send_headers(call.stream_id, block, end_stream=True)
-
-    def _fail(self, call: Call, error: Exception) -> None:
-        self._services.failed(error)
-        self._end(call, _OUR_FAULT)
-
-    def _forget(self, call: Call) -> bool:
-        """Let a call go; False if its handler failed at it."""
-        del self.calls[call.stream_id]
-        self._stuck.pop(call.stream_id, None)
-        try:
-            call.handler.over()
-        except Exception as error:
-            self._services.failed(error)
-            return False
-        return True
+            self._running.finish(call)

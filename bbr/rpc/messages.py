@@ -4,6 +4,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
+from bbr.http2.held import Held, add_piece
 from bbr.rpc.status import Status, StatusCode
 
 # The compressed flag, one octet, and the length, four octets in network order.
@@ -46,21 +47,26 @@ class MessageReader:
     Args:
         max_bytes: a longer message is refused when its prefix says so, before its first octet is held.
         encoding: the call's grpc-encoding, None for none. None is decoded here.
+        held: counts what is held, here and by others.
 
     Attributes:
+        held_bytes: of the unfinished message.
+        kept_bytes: of a message that was handed over, and may be held by whoever got it until the call ends.
         begun_bytes: the size of a message whose prefix was the last to come, if that message is not complete; for
             whoever wants to know of it, and sets it to 0 then.
     """
 
-    __slots__ = ("_encoding", "_held_bytes", "_max_bytes", "_needed", "_parts", "begun_bytes")
+    __slots__ = ("_encoding", "_held", "_max_bytes", "_needed", "_parts", "begun_bytes", "held_bytes", "kept_bytes")
 
-    def __init__(self, max_bytes: int, encoding: bytes | None = None) -> None:
+    def __init__(self, max_bytes: int, encoding: bytes | None = None, held: Held | None = None) -> None:
         self._max_bytes = max_bytes
         self._encoding = encoding
         # DATA frames have no relation to messages: a message may come in thousands of them. Joining once keeps that
         # linear.
         self._parts: list[bytes] = []
-        self._held_bytes = 0
+        self.held_bytes = 0
+        self.kept_bytes = 0
+        self._held = held or Held()
         # Nothing is joined before this many octets are there.
         self._needed = _PREFIX_BYTES
         self.begun_bytes = 0
@@ -69,6 +75,12 @@ class MessageReader:
     def unfinished(self) -> bool:
         """Whether a message has begun and not ended."""
         return bool(self._parts)
+
+    def completes(self, octets: bytes) -> int:
+        """Return how large a message is that these octets would complete; 0 if none that had begun before."""
+        if self._parts and self.held_bytes + len(octets) >= self._needed > _PREFIX_BYTES:
+            return self._needed - _PREFIX_BYTES
+        return 0
 
     def feed(self, octets: bytes) -> Sequence[bytes]:
         """Add DATA and return the messages that it completes, in order.
@@ -83,13 +95,16 @@ class MessageReader:
                 if not flag and length + _PREFIX_BYTES == len(octets) and length <= self._max_bytes:
                     return (octets[_PREFIX_BYTES:],)
         else:
-            self._parts.append(octets)
-            self._held_bytes += len(octets)
+            self._add(octets)
             # A body that trickles in must cost nothing for each piece: the length is known, so we only count.
-            if self._held_bytes < self._needed:
+            if self.held_bytes < self._needed:
                 return ()
             octets = b"".join(self._parts)
-            self._parts = []
+            self.drop()
+        return self._cut(octets)
+
+    def _cut(self, octets: bytes) -> Sequence[bytes]:
+        """Return the whole messages, and hold what follows them."""
         messages = []
         position, end = 0, len(octets)
         while end - position >= _PREFIX_BYTES:
@@ -109,10 +124,31 @@ class MessageReader:
         else:
             self._needed = _PREFIX_BYTES
         if position < end:
-            self._parts = [octets[position:]]
             # Fewer than a prefix's octets also count as held: a prefix may be split over two DATA frames.
-            self._held_bytes = end - position
+            self._add(octets[position:])
         return messages
+
+    def keep(self, octets: int) -> None:
+        """Count octets of a message that was handed over as held, until the call ends."""
+        self.kept_bytes += octets
+        self._held.add_bulk(octets)
+
+    def close(self) -> None:
+        """Let go of everything: the call is over."""
+        self.drop()
+        self._held.add_bulk(-self.kept_bytes)
+        self.kept_bytes = 0
+
+    def drop(self) -> None:
+        """Let go of the unfinished message."""
+        self._held.add_bulk(-self.held_bytes)
+        self.held_bytes = 0
+        self._parts = []
+
+    def _add(self, octets: bytes) -> None:
+        self.held_bytes += len(octets)
+        self._held.add_bulk(len(octets))
+        add_piece(self._parts, octets)
 
     def _refusal(self, flag: int, length: int) -> MessageError:
         # By the compression document this is the client's protocol error, INTERNAL, and no missing feature of ours.

@@ -8,6 +8,9 @@ _CONTENT_TYPES: Final = range(20, 24)
 # Of a TLS 1.2 record, the longest there is: 2^14 and 2,048 octets.
 _MAX_FRAGMENT_BYTES: Final = (1 << 14) + 2048
 
+# What a part takes beside its octets, as an object and in its list.
+_PART_BYTES: Final = 48
+
 
 class RecordReader:
     """Holds what was read last and at most one unfinished record, whose parts it joins once: linear for any reads."""
@@ -20,6 +23,12 @@ class RecordReader:
         self._parts: list[bytes] = []  # of a record that is not whole
         self._held_bytes = 0
         self._needed = _HEADER_BYTES
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held, in memory."""
+        parts = self._held_bytes + _PART_BYTES * len(self._parts) if self._parts else 0
+        return parts + len(self._octets)
 
     def feed(self, octets: bytes) -> None:
         """Add octets; all that was there should have been taken, or it is copied."""

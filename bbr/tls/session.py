@@ -15,6 +15,11 @@ from bbr.tls.records import RecordReader
 
 ALPN: Final = "h2"
 
+# Written at a time: the buffer that OpenSSL writes to keeps the size of the largest write.
+_WRITE_BYTES: Final = 32 << 10
+# Such a buffer is a third larger than what it holds.
+_GROWTH: Final = 4
+
 # OpenSSL gives back one record at a time, at most 16 KiB.
 _RECORD_BYTES: Final = 16_384
 
@@ -51,6 +56,7 @@ class TlsSession:
         ready: the handshake is over.
         ended: the peer has said that it sends no more (close_notify).
         more: whole records may have come that were not looked at.
+        buffer_bytes: what OpenSSL's buffers take at most, for as long as the session lasts: they don't shrink.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class TlsSession:
         self.ready = False
         self.ended = False
         self.more = False
+        self.buffer_bytes = 0
         self._clock = clock
         self._records = RecordReader()
         self._budget = Budget(EMPTY_RECORDS, EMPTY_RECORDS_PER_SECOND, now)
@@ -72,6 +79,7 @@ class TlsSession:
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._early = b""
+        self._largest_read = self._largest_write = 0
 
     def check_peer(self) -> None:
         """Hold a finished handshake against RFC 9113, section 3.2, and the client against the names that are let in.
@@ -86,6 +94,11 @@ class TlsSession:
             raise TlsError("the client did not offer HTTP/2 (ALPN h2)")
         if self._refusal is not None and (why := self._refusal(self._tls.getpeercert(binary_form=True) or b"")):
             raise TlsError(why)
+
+    @property
+    def held_bytes(self) -> int:
+        """What has come and was not looked at, in memory."""
+        return self._records.held_bytes
 
     def hold(self, octets: bytes) -> None:
         """Take octets off the wire, and look at them later."""
@@ -121,9 +134,10 @@ class TlsSession:
             return self._outgoing.read()
         if self._early:
             octets, self._early = self._early + octets, b""
-        if octets:
-            self._tls.write(octets)
-        return self._outgoing.read()
+        if len(octets) <= _WRITE_BYTES:
+            return self._seal(octets) if octets else self._outgoing.read()
+        starts = range(0, len(octets), _WRITE_BYTES)
+        return b"".join([self._seal(octets[start : start + _WRITE_BYTES]) for start in starts])
 
     def close(self) -> bytes:
         """Return the octets that tell the peer that no more will come (close_notify)."""
@@ -132,8 +146,22 @@ class TlsSession:
                 self._tls.unwrap()
         return self._outgoing.read()
 
+    def _seal(self, octets: bytes) -> bytes:
+        self._tls.write(octets)
+        sealed = self._outgoing.read()
+        if len(sealed) > self._largest_write:
+            self._largest_write = len(sealed)
+            self._count()
+        return sealed
+
+    def _count(self) -> None:
+        self.buffer_bytes = _GROWTH * (self._largest_read + self._largest_write) // 3
+
     def _open(self, record: bytes) -> bytes:
         """Return the application's octets in a record."""
+        if len(record) > self._largest_read:
+            self._largest_read = len(record)
+            self._count()
         self._incoming.write(record)
         try:
             if not self.ready:

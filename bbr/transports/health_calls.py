@@ -37,6 +37,10 @@ class Answer:
         """Let it come: messages are small."""
         return ()
 
+    def give_up(self) -> Sequence[bytes]:
+        """Have no better answer than the status."""
+        return ()
+
     def expire(self) -> Sequence[bytes]:
         """End: the question did not come."""
         self.end = _SILENT

@@ -50,8 +50,8 @@ class Roster:
         """Let a connection in; False if there is no room for it."""
         limits = self._limits
         over = len(self.connections) - len(self._leaving) + 1 - limits.max_connections
-        if over > limits.spare_connections and not self._make_room(1, now):
-            self._tell(now)
+        if over > limits.spare_connections and not self.make_room(1, now):
+            self.tell(now)
             return False
         self.connections.add(connection)
         self.total += 1
@@ -87,16 +87,22 @@ class Roster:
         self._trims = False
         over = len(self.connections) - len(self._leaving) - self._limits.max_connections
         if over > 0:
-            self._make_room(over, now)
+            self.make_room(over, now)
 
-    def _make_room(self, count: int, now: float) -> bool:
-        """End so many connections that have been idle the longest; False if that is not possible for all."""
+    def make_room(self, count: int, now: float, limit: str = "") -> bool:
+        """End so many connections that have been idle the longest; False if that is not possible for all.
+
+        Args:
+            count: how many.
+            now: the time.
+            limit: what they are in the way of, for the log; "" for --max-connections.
+        """
         for _ in range(count):
             connection = self._longest_idle()
             if connection is None:
                 return False
             self._leaving.add(connection)
-            self._tell(now)
+            self.tell(now, limit)
             connection.give_way()
         return True
 
@@ -116,6 +122,7 @@ class Roster:
             return False
         return self._limits.busy_give_way or connection.idleness[0] < UvConnection.BUSY
 
-    def _tell(self, now: float) -> None:
-        limit = self._limits.max_connections
-        self.turned_away.write(now, "a connection over --max-connections=%d was closed", limit)
+    def tell(self, now: float, limit: str = "") -> None:
+        """Count a connection that was closed for a limit, and tell of it."""
+        limit = limit or f"--max-connections={self._limits.max_connections}"
+        self.turned_away.write(now, "a connection over %s was closed", limit)

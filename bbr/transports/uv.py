@@ -15,16 +15,19 @@ from bbr.exchange.exchange import CallFields, Exchange
 from bbr.http2.settings import Settings
 from bbr.rpc import health
 from bbr.rpc.calls import NewHandler
-from bbr.rpc.connection import RpcConnection, Services
+from bbr.rpc.connection import RpcConnection
+from bbr.rpc.running import Services
 from bbr.system.supervisor import Supervised, Supervisor
 from bbr.telemetry.allowance import RareLog
 from bbr.tls.session import TlsSession
 from bbr.transports.busy_poll import BusyPoll
 from bbr.transports.health_calls import Answer, Check, Watch
+from bbr.transports.room import Ledger, Room, Unbounded
 from bbr.transports.roster import Roster
 from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts, max_message_bytes, target
 from bbr.transports.turns import Turns
-from bbr.transports.uv_connection import Pace, UvConnection
+from bbr.transports.uv_connection import CONNECTION_BYTES, HANDSHAKE_BYTES, UvConnection
+from bbr.transports.uv_socket import Pace
 
 if TYPE_CHECKING:  # it takes 0.1 s and 20 MB to load, which plaintext need not pay for
     from bbr.tls.credentials import Credentials
@@ -40,6 +43,9 @@ _MIN_TICK_SECONDS: Final = 0.01
 _DRAIN_TICK_SECONDS: Final = 0.05
 # The task that does so.
 _TICKS: Final = "deadlines of connections"
+
+# What a connection is in the way of that is closed for want of room.
+_MEMORY: Final = "what --max-buffered-bytes has room for"
 
 # Connections that a kernel keeps for us until we take them: the clients of a gateway that comes back come all at once.
 _BACKLOG: Final = 1024
@@ -61,6 +67,7 @@ class UvServer:
         jitter: gives the share, from 0 to 1, of the span that a connection's age may vary in.
         clock: monotonic, in seconds.
         pace: how long a connection waits, and works at a time.
+        ledger: what the connections draw on for all that they hold; None for no bound.
 
     Raises:
         ssl.SSLError: the credentials can't be used.
@@ -81,9 +88,11 @@ class UvServer:
         jitter: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
         pace: Pace | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.clock = clock
         self.pace = pace or Pace()
+        self.room = Room(ledger) if ledger is not None else Room(Unbounded())
         self.busy_poll = BusyPoll(busy_poll_seconds, clock) if busy_poll_seconds else None
         self._settings = settings or Settings()
         limits = limits or ConnectionLimits()
@@ -223,9 +232,18 @@ class UvServer:
     def admit(self, connection: UvConnection, now: float) -> RpcConnection | None:
         """Take a connection in and return what speaks on it; None if there is no room for it."""
         # One may have been on its way when the server stopped.
-        if self._stopped or not self.roster.admit(connection, now):
+        if self._stopped or not self._find_room(connection, now) or not self.roster.admit(connection, now):
             return None
-        return RpcConnection(self._settings, self._services, now)
+        return RpcConnection(self._settings, self._services, now, connection.account)
+
+    def _find_room(self, connection: UvConnection, now: float) -> bool:
+        """Take room for a new connection, if need be that of those that have been idle the longest."""
+        first = CONNECTION_BYTES if self._new_tls is None else CONNECTION_BYTES + HANDSHAKE_BYTES
+        while (lacking := connection.account.settle(first, 0)) and self.roster.make_room(1, now, _MEMORY):
+            pass
+        if lacking:
+            self.roster.tell(now, _MEMORY)
+        return not lacking
 
     def new_tls(self, now: float) -> TlsSession | None:
         """Return the TLS of a new connection; None for plaintext."""

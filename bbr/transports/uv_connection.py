@@ -6,20 +6,31 @@ One write for each read. What takes time is looked after by `tick`: no timer out
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from bbr.http2 import frames
+from bbr.http2.sender import BATCH_BYTES
 from bbr.rpc.connection import RpcConnection
+from bbr.rpc.holding import CALL_BYTES, NO_ROOM
 from bbr.tls.session import TlsError, TlsSession
 from bbr.transports.busy_poll import BusyPoll
 from bbr.transports.health_calls import SHUTTING_DOWN, Watch
+from bbr.transports.room import Account, Room
+from bbr.transports.uv_socket import Pace, Socket
 
 log = logging.getLogger(__name__)
 
 # libuv reads again at once, up to 32 times, while a read has filled its buffer (uvloop's has 250 KiB): all of these are
 # one turn of the event loop. A shorter read is the last of its turn.
 FULL_READ_BYTES: Final = 64 << 10
+
+
+# What a connection takes by itself, and one with TLS besides (measured: 6.3 and 20 KiB), without its buffers.
+CONNECTION_BYTES: Final = 8 << 10
+TLS_BYTES: Final = 24 << 10
+# What one takes during its handshake: OpenSSL makes room for a ClientHello of 128 KiB, or a client's certificates of
+# 100 KiB, as soon as their first octets say so; and a third more.
+HANDSHAKE_BYTES: Final = 180 << 10
 
 
 class Stage:
@@ -32,35 +43,12 @@ class Stage:
     LINGERING: Final = 4  # it is taken; what the peer still sends is dropped, so that no reset overtakes it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How long a connection waits, and works at a time.
-
-    Attributes:
-        moment_seconds: of work in a turn of the event loop, for which all other connections wait. A read of 250 KiB may
-            hold 20,000 frames that do nothing, or 5,000 requests that are reset at once: tens of milliseconds.
-        write_stall_seconds: a peer that has not read for this long is cut off; what it left unread is bounded by then.
-        goaway_gap_seconds: between the GOAWAY that refuses nothing and the one that does, at most: for a peer that does
-            not say that it has read the first one. A gateway that is busy needs longer than one would think: seconds,
-            on a machine that starves.
-        linger_seconds: after our last octet the peer's are read and dropped, for so long: closing a socket with unread
-            input resets it, and a reset can overtake the GOAWAY and the answers before it. (golang waits 1 s here,
-            nginx up to 30 s.)
-        linger_bytes: and so many.
-    """
-
-    moment_seconds: float = 0.001
-    write_stall_seconds: float = 60.0
-    goaway_gap_seconds: float = 5.0
-    linger_seconds: float = 1.0
-    linger_bytes: int = 16 << 20
-
-
 class Owner(Protocol):
     """What a connection asks of its server."""
 
     clock: Callable[[], float]
     pace: Pace
+    room: Room
     grace_seconds: float
     busy_poll: BusyPoll | None
 
@@ -85,6 +73,7 @@ class UvConnection:
 
     Attributes:
         BUSY: see `idleness`.
+        account: of what is held for the peer.
         retire_at: when the connection is too old, in seconds of the owner's clock; None for never.
         scheduled: its server will call `work`.
     """
@@ -94,40 +83,45 @@ class UvConnection:
     def __init__(self, owner: Owner) -> None:
         self.retire_at: float | None = None
         self.scheduled = False
+        self.account = Account(owner.room, self._give_room)
         self._owner = owner
         self._clock = owner.clock
         self._pace = owner.pace
-        self._tls: TlsSession | None = None
         self._stage = Stage.SERVING
-        self._reading = True  # as the transport was told last
         self._behind = False  # its turn was over before all was received: no more is read until it had another
-        self._stalled_since: float | None = None  # the peer does not read, or we have ended
         self._turn_ends = 0.0
         self._reads_on = False  # the next read may belong to the same turn
-        self._linger_until = 0.0
-        self._dropped_bytes = 0
         self._heard_at = 0.0
+        self._output_waits = False  # of a batch that was full
+        self._tls_bytes = 0  # of its buffers, as counted
 
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet the peer, or turn it away."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._socket = Socket(self._transport, self._pace)
         now = self._heard_at = self._clock()
         rpc = self._owner.admit(self, now)
         if rpc is None:
-            self._transport.set_protocol(asyncio.Protocol())  # which hears of nothing
-            self._transport.abort()
+            transport.set_protocol(asyncio.Protocol())  # which hears of nothing
+            self.abort()
+            self.account.close()
             return
         self._rpc = rpc
+        self._held, self._streams = rpc.held, rpc.streams
+        self._held.octets += CONNECTION_BYTES
         log.debug("a connection from %s", transport.get_extra_info("peername"))
-        self._tls = self._owner.new_tls(now)
+        self._socket.tls = self._owner.new_tls(now)
+        if self._socket.tls is not None:
+            self._held.octets += HANDSHAKE_BYTES
         self._flush()
+        self._settle()
 
     def data_received(self, data: bytes) -> None:
         """Receive, and write all that this calls for at once."""
         if self._stage >= Stage.CLOSING:
-            self._drop(len(data))
+            self._socket.drop(len(data))
             return
         now = self._heard_at = self._clock()
         if not self._reads_on:
@@ -136,7 +130,11 @@ class UvConnection:
         try:
             self._receive(data, now)
             self._flush()
-            self._go_on()
+            if self._behind or self._rpc.pending or self._output_waits or self._socket.stalled_since is not None:
+                self._settle()
+                self._go_on()
+            else:
+                self._settle_if_moved()
         except Exception:
             self._fail()
         if self._owner.busy_poll is not None:
@@ -144,29 +142,31 @@ class UvConnection:
 
     def eof_received(self) -> bool:
         """Close: HTTP/2 has no half-closed connections. What is yet to be written has as long as any other."""
-        if self._stalled_since is None:
-            self._stalled_since = self._clock()
+        if self._socket.stalled_since is None:
+            self._socket.stalled_since = self._clock()
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
         """Let the running calls go."""
         log.debug("a connection is over, with %d requests under way", self.calls)
         self._rpc.lost()
+        self.account.close()
         self._owner.gone(self)
 
     def pause_writing(self) -> None:
         """Stop producing and reading: the peer does not read."""
-        if self._stage < Stage.CLOSING and not self._transport.is_closing():
-            self._stalled_since = self._clock()
+        if self._stage < Stage.CLOSING and not self._socket.closing:
+            self._socket.stalled_since = self._clock()
             self._rpc.hold(True)
             self._read_or_not()
 
     def resume_writing(self) -> None:
         """Go on."""
-        if self._stage < Stage.CLOSING and not self._transport.is_closing():
-            self._stalled_since = None
+        if self._stage < Stage.CLOSING and not self._socket.closing:
+            self._socket.stalled_since = None
             self._rpc.hold(False)
             self._flush()
+            self._settle()
             self._go_on()
 
     # What the server calls.
@@ -174,8 +174,7 @@ class UvConnection:
     @property
     def may_refuse(self) -> bool:
         """Whether new calls can be refused at no loss: the peer has read that there are none, or is greeting yet."""
-        greeting = self._tls is not None and not self._tls.ready
-        return (self._rpc.goaway_read or greeting) and self._stage < Stage.DRAINING
+        return (self._rpc.goaway_read or self._socket.greeting) and self._stage < Stage.DRAINING
 
     @property
     def calls(self) -> int:
@@ -199,30 +198,31 @@ class UvConnection:
 
     def give_way(self) -> None:
         """End at once, for another: with a GOAWAY, if the peer takes it without waiting."""
-        if self._stage < Stage.CLOSING and not self._transport.get_write_buffer_size():
+        if self._stage < Stage.CLOSING and self._socket.stalled_since is None:
             self.drain(refuse=True)
             self._stage = Stage.CLOSING
-            self._stalled_since = self._clock()
-            self._transport.close()
+            self._socket.give_way(self._clock())
         else:
             self.abort()
+        self.account.close()
 
     def work(self) -> bool:
         """Do what waits for this connection's turn, a millisecond's or two; True if there is more.
 
         That is to receive more of what has come, and to let one exchange do a bit of what is pending on it.
         """
-        if self._stage >= Stage.CLOSING or self._transport.is_closing():
+        if self._stage >= Stage.CLOSING or self._socket.closing:
             return False
         now = self._clock()
         self._turn_ends = now + self._pace.moment_seconds
         self._reads_on = False
         try:
-            if self._behind and self._stalled_since is None:
+            if self._behind and self._socket.stalled_since is None:
                 self._receive(b"", now)
             if self._rpc.pending:
                 self._rpc.work(now)
             self._flush()
+            self._settle()
             self._read_or_not()
         except Exception:
             self._fail()
@@ -230,13 +230,13 @@ class UvConnection:
 
     def tick(self, now: float) -> None:
         """See to what is overdue."""
-        stall = self._pace.write_stall_seconds
-        if self._stalled_since is not None and now - self._stalled_since > stall:
-            log.info("a peer has not read for %g s: its connection is cut off", stall)
+        if self._socket.is_stalled(now):
+            log.info("a peer has not read for %g s: its connection is cut off", self._pace.write_stall_seconds)
             self.abort()
         elif self._stage >= Stage.CLOSING:
-            self._linger(now)
-        elif not self._transport.is_closing():
+            if self._socket.linger(now):
+                self._stage = Stage.LINGERING
+        elif not self._socket.closing:
             try:
                 self._expire(now)
             except Exception:
@@ -263,22 +263,19 @@ class UvConnection:
 
     def abort(self) -> None:
         """Close without waiting for anything."""
-        self._transport.abort()
+        self._socket.transport.abort()
 
     # Receiving and sending.
 
     def _receive(self, data: bytes, now: float) -> None:
         """Receive for as long as the turn lasts."""
-        if self._tls is not None:
-            data = self._decrypt(self._tls, data, now)
+        tls = self._socket.tls
+        if tls is not None:
+            data = self._decrypt(tls, data, now)
         if self._stage < Stage.CLOSING:
             self._rpc.receive(data, now, self._turn_ends)
-            self._behind = self._more or (self._reads_on and self._clock() >= self._turn_ends)
-
-    @property
-    def _more(self) -> bool:
-        """Whether something has come that was not looked at."""
-        return self._rpc.more or (self._tls is not None and self._tls.more)
+            more = self._rpc.more or (tls is not None and tls.more)
+            self._behind = more or (self._reads_on and self._clock() >= self._turn_ends)
 
     def _decrypt(self, tls: TlsSession, data: bytes, now: float) -> bytes:
         if self._rpc.more:  # first what has been decrypted
@@ -288,11 +285,15 @@ class UvConnection:
         try:
             data = tls.receive(data, now, self._turn_ends)
             if tls.ready and not greeted:
+                self._held.octets += TLS_BYTES - HANDSHAKE_BYTES
                 tls.check_peer()
         except TlsError as error:
             self._owner.failed("TLS", str(error), now)
             self._close()
             return b""
+        if tls.buffer_bytes != self._tls_bytes:
+            self._held.octets += tls.buffer_bytes - self._tls_bytes
+            self._tls_bytes = tls.buffer_bytes
         return data
 
     def _go_on(self) -> None:
@@ -304,44 +305,73 @@ class UvConnection:
     def _has_work(self) -> bool:
         if self._stage >= Stage.CLOSING:
             return False
-        return self._rpc.pending or (self._behind and self._stalled_since is None)
+        return self._rpc.pending or ((self._behind or self._output_waits) and self._socket.stalled_since is None)
 
     def _read_or_not(self) -> None:
         if self._stage < Stage.CLOSING:
-            self._read(self._stalled_since is None and not self._behind)
-
-    def _read(self, wanted: bool) -> None:
-        if wanted != self._reading:
-            self._reading = wanted
-            if wanted:
-                self._transport.resume_reading()
-            else:
-                self._transport.pause_reading()
+            self._socket.read(self._socket.stalled_since is None and not self._behind)
 
     def _flush(self) -> None:
         if self._stage >= Stage.CLOSING or self._transport.is_closing():
             return
         octets = self._rpc.take_output()
-        if self._tls is not None:
-            octets = self._tls.send(octets)
-        if octets:
-            self._transport.write(octets)
+        self._output_waits = len(octets) >= BATCH_BYTES and self._rpc.has_output
+        tls = self._socket.tls
+        if octets or tls is not None:
+            self._socket.write(octets)
         if self._rpc.closed:
             self._owner.failed("HTTP/2", self._rpc.fault, self._clock())
             self._close()
-        elif not self._more and self._is_over():
+        elif self._stage == Stage.DRAINING or tls is not None:
+            self._close_if_over()
+
+    def _close_if_over(self) -> None:
+        """Close if nothing is left to do: the peer sends no more, or it is to send no more and all is answered."""
+        over = self._socket.ended or (self._stage == Stage.DRAINING and self._rpc.idle)
+        if over and not self._rpc.more and not self._socket.more:
             self._close()
 
-    def _is_over(self) -> bool:
-        """Tell whether nothing is left to do: the peer sends no more, or it is to send no more and all is answered."""
-        if self._tls is not None and self._tls.ended:
-            return True
-        return self._stage == Stage.DRAINING and self._rpc.idle
+    # What is held.
+
+    def _settle_if_moved(self) -> None:
+        """Account for what is held if it is far from what was; for reads that leave nothing that waits for a turn."""
+        account = self.account
+        if not account.lowest < CALL_BYTES * len(self._streams) + self._held.octets <= account.highest:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Account for what is held. If there is no room for it, the calls that hold the most end, or the connection."""
+        if self._stage >= Stage.CLOSING:
+            return
+        lacking = self._lacking()
+        if lacking:
+            self._rpc.shed(lacking)
+            self._flush()
+            if self._stage < Stage.CLOSING and self._lacking():
+                self._rpc.fail(frames.ErrorCode.ENHANCE_YOUR_CALM, NO_ROOM, self._clock())
+                self._flush()
+                self._socket.cut()
+
+    def _lacking(self) -> int:
+        fixed, bulk = self._rpc.holds()
+        return self.account.settle(fixed, bulk + self._socket.held_bytes)
+
+    def _give_room(self, octets: int) -> None:
+        """Let go of what takes so much room, for another connection."""
+        before = self.account.bulk_bytes
+        if self._stage < Stage.CLOSING:
+            self._rpc.shed(octets)
+            self._flush()
+            self._lacking()
+        if self.account.bulk_bytes >= before:
+            self.abort()
+            self.account.close()
 
     # The end.
 
     def _expire(self, now: float) -> None:
         self._rpc.expire(now)
+        self._settle_if_moved()
         if self.retire_at is not None:
             announced = self._stage >= Stage.AWAY
             if now >= self.retire_at or (announced and self.may_refuse):
@@ -365,34 +395,11 @@ class UvConnection:
         log.exception("a connection failed")
         # Which requests were begun is not known any more: the highest id claims all, so that none is sent twice.
         goaway = frames.goaway(frames.MAX_STREAM_ID, frames.ErrorCode.INTERNAL_ERROR, b"internal-error")
-        self._transport.write(goaway if self._tls is None else self._tls.send(goaway))
+        self._socket.write(goaway)
         self._close()
 
     def _close(self) -> None:
         """Say no more, and close once the peer has taken what was said; it has as long as any other."""
         self._stage = Stage.CLOSING
         self._behind = False
-        self._stalled_since = self._clock()
-        if self._tls is not None:
-            self._transport.write(self._tls.close())
-        try:
-            self._transport.write_eof()
-        except OSError:  # asyncio's own loop says so here if the peer has reset the connection; uvloop, later
-            self.abort()
-            return
-        self._read(True)  # to drop it, and to see the peer's end
-
-    def _drop(self, size: int) -> None:
-        self._dropped_bytes += size
-        if self._dropped_bytes > self._pace.linger_bytes:
-            self._read(False)
-
-    def _linger(self, now: float) -> None:
-        if self._transport.get_write_buffer_size() or self._transport.is_closing():
-            return
-        if self._stage < Stage.LINGERING:
-            self._stage = Stage.LINGERING
-            self._stalled_since = None
-            self._linger_until = now + self._pace.linger_seconds
-        elif now >= self._linger_until:
-            self._transport.close()
+        self._socket.finish(self._clock())

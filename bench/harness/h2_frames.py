@@ -194,7 +194,7 @@ class Peer:
 
     def collect(self) -> list[Frame]:
         """Take the connection's output; return its frames."""
-        found = list(parse(self.connection.take_output()))
+        found = [each for octets in iter(self.connection.take_output, b"") for each in parse(octets)]
         self.frames += found
         for each in found:
             if each.kind == WINDOW_UPDATE and each.stream_id == 0:

@@ -11,7 +11,7 @@ from bbr.http2.settings import Settings
 from bbr.models.registry import BaseModel, Registry
 from bbr.transports.serving import Serving
 from bbr.transports.uv import UvServer
-from bbr.transports.uv_connection import Pace
+from bbr.transports.uv_socket import Pace
 from bench.harness import messages
 from bench.harness.grpc_client import PROCESS, framed
 from bench.harness.h2_frames import (

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from bbr.http2.fields import FieldSection
 from bbr.http2.settings import Settings
 from bbr.rpc.calls import Handler
-from bbr.rpc.connection import RpcConnection, Services
+from bbr.rpc.connection import RpcConnection
+from bbr.rpc.running import Services
 from bbr.rpc.status import OK, Status, StatusCode
 from bench.harness.grpc_client import framed
 from bench.harness.h2_frames import HEADERS, Fields, Frame, Peer, block, data, headers
@@ -32,6 +33,10 @@ class Simple:
 
     def expect(self, size: int) -> Sequence[bytes]:
         """Let it come."""
+        return ()
+
+    def give_up(self) -> Sequence[bytes]:
+        """Have no better answer than the status."""
         return ()
 
     def over(self) -> None:

@@ -33,8 +33,9 @@ from bbr.reading import name as model
 from bbr.reading.head import read_head
 from bbr.rpc import calls
 from bbr.rpc.calls import Handler
-from bbr.rpc.connection import RpcConnection, Services
+from bbr.rpc.connection import RpcConnection
 from bbr.rpc.messages import MessageReader, frame
+from bbr.rpc.running import Services
 from bbr.rpc.status import OK, Status
 from bench.harness import h2_frames, machine, workload
 from bench.harness.conversation import said
@@ -133,6 +134,10 @@ class Canned:
 
     def expect(self, size: int) -> Sequence[bytes]:
         """Let it come."""
+        return ()
+
+    def give_up(self) -> Sequence[bytes]:
+        """Never asked."""
         return ()
 
     def expire(self) -> Sequence[bytes]:

@@ -7,9 +7,12 @@ from typing import Any
 from bbr.http2.fields import FieldSection
 from bbr.http2.settings import Settings
 from bbr.rpc.calls import Handler, NewHandler
-from bbr.rpc.connection import RpcConnection, Services
+from bbr.rpc.connection import RpcConnection
+from bbr.rpc.running import Services
 from bbr.tls.session import TlsSession
-from bbr.transports.uv_connection import Pace, UvConnection
+from bbr.transports.room import Ledger, Room, Unbounded
+from bbr.transports.uv_connection import UvConnection
+from bbr.transports.uv_socket import Pace
 from bench.harness.h2_frames import Frame, parse
 from bench.harness.rpc_client import MAX_MESSAGE_BYTES, PATH, Simple, Talk
 
@@ -69,6 +72,10 @@ class MockTransport(asyncio.Transport):
         """Return what waits."""
         return self.unsent
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Hear of what waits."""
+        assert high == 0
+
     def pause_reading(self) -> None:
         """Read no more."""
         assert self.reading
@@ -111,6 +118,7 @@ class MockOwner:
     Attributes:
         handlers: of all calls.
         scheduled: how often the connection asked for a turn.
+        resets: why streams were reset.
         failures: layer and reason of what its peer did wrong.
         gone_count: how often the connection was let go.
     """
@@ -122,16 +130,20 @@ class MockOwner:
         full: bool = False,
         tls: Callable[[], TlsSession] | None = None,
         pace: Pace | None = None,
+        ledger: Ledger | None = None,
+        own_bytes: int = 0,
         methods: Mapping[bytes, NewHandler] | None = None,
         **limits: Any,
     ) -> None:
         self.clock = Clock()
         self.pace = pace or Pace()
         self.grace_seconds = 25.0
+        self.room = Room(ledger or Unbounded(), own_bytes)
         self.busy_poll = None
         self.handlers: list[Handler] = []
         self.failed_calls: list[Exception] = []
         self.scheduled = 0
+        self.resets: list[str] = []
         self.failures: list[tuple[str, str]] = []
         self.gone_count = 0
         self._new_handler = new_handler
@@ -142,6 +154,7 @@ class MockOwner:
             methods if methods is not None else {PATH.encode(): self._begin},
             MAX_MESSAGE_BYTES,
             self.failed_calls.append,
+            reset=self.resets.append,
             clock=self.clock,
         )
 
@@ -164,7 +177,7 @@ class MockOwner:
 
     def admit(self, connection: UvConnection, now: float) -> RpcConnection | None:
         """Let it in, if there is room."""
-        return None if self._full else RpcConnection(self._settings, self._services, now)
+        return None if self._full else RpcConnection(self._settings, self._services, now, connection.account)
 
     def new_tls(self, now: float) -> TlsSession | None:
         """Return its TLS."""

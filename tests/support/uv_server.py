@@ -12,7 +12,7 @@ from bbr.models.registry import Registry
 from bbr.tls.credentials import self_signed
 from bbr.transports.serving import ConnectionLimits, Serving
 from bbr.transports.uv import UvServer
-from bbr.transports.uv_connection import Pace
+from bbr.transports.uv_socket import Pace
 from bench.harness.certificates import client_context
 from bench.harness.grpc_client import GrpcFrames
 

@@ -9,8 +9,7 @@ import struct
 import pytest
 
 from bbr.exchange.policy import BodyMode
-from bbr.transports import uv_connection
-from bbr.transports.uv_connection import Pace
+from bbr.transports.uv_socket import Pace
 from bench.harness import messages
 from bench.harness.grpc_client import GrpcFrames, framed
 from tests.support.loops import in_loop
@@ -269,88 +268,6 @@ async def test_peer_that_does_not_read_is_cut_off_i9(caplog, tls):
     assert "has not read" in caplog.text
 
 
-class Socket(asyncio.Transport):
-    """A socket whose peer reads nothing: what is written never leaves, and closing waits for it."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = []
-
-    def write(self, data):
-        self.calls.append("write")
-
-    def write_eof(self):
-        self.calls.append("write_eof")
-
-    def get_write_buffer_size(self):
-        return 1
-
-    def pause_reading(self):
-        self.calls.append("pause_reading")
-
-    def resume_reading(self):
-        self.calls.append("resume_reading")
-
-    def is_closing(self):
-        return "close" in self.calls
-
-    def close(self):
-        self.calls.append("close")
-
-    def abort(self):
-        self.calls.append("abort")
-
-
-@in_loop
-async def test_failed_connection_whose_goaway_is_not_read_is_cut_off_and_named_once(caplog):
-    async with Uv() as server:
-        transport, connection = Socket(), uv_connection.UvConnection(server.server)
-        connection.connection_made(transport)
-        connection.data_received(b"GET / HTTP/1.1\r\n\r\n")
-        now = asyncio.get_running_loop().time()
-        for second in range(1, 60):
-            connection.tick(now + second)
-            connection.pause_writing()
-            connection.resume_writing()
-        assert transport.calls == ["write", "write", "write_eof"]
-        assert caplog.text.count("a connection failed: HTTP/2: preface") == 1
-        connection.tick(now + 61)
-        assert transport.calls[-1] == "abort"
-        connection.connection_lost(None)
-
-
-@in_loop
-async def test_peer_that_ends_and_does_not_read_is_cut_off(caplog):
-    async with Uv() as server:
-        transport, connection = Socket(), uv_connection.UvConnection(server.server)
-        connection.connection_made(transport)
-        assert not connection.eof_received()
-        transport.close()  # as the event loop does then
-        now = asyncio.get_running_loop().time()
-        connection.tick(now + 59)
-        connection.pause_writing()
-        connection.resume_writing()
-        assert transport.calls == ["write", "close"]
-        connection.tick(now + 61)
-        assert transport.calls == ["write", "close", "abort"]
-        connection.connection_lost(None)
-
-
-@in_loop
-async def test_peer_that_does_not_read_is_not_read_either_and_goes_on_when_it_does_j2():
-    async with Uv() as server:
-        transport, connection = Socket(), uv_connection.UvConnection(server.server)
-        connection.connection_made(transport)
-        connection.pause_writing()
-        assert connection._rpc._http2._sender.held
-        connection.resume_writing()
-        assert not connection._rpc._http2._sender.held
-        assert transport.calls == ["write", "pause_reading", "resume_reading"]
-        connection.tick(asyncio.get_running_loop().time() + 5)
-        assert "abort" not in transport.calls
-        connection.connection_lost(None)
-
-
 @both
 @in_loop
 async def test_exception_of_ours_is_goaway_internal_error_on_its_connection_alone_j5(tls, monkeypatch, caplog):
@@ -403,7 +320,7 @@ async def test_a_connection_that_its_peer_has_reset_meanwhile_is_closed_quietly_
     async with Uv() as server:
         reader, writer = await server.connect()
         (connection,) = server.server.roster.connections
-        transport = connection._transport
+        transport = connection._socket.transport
 
         class Reset:
             def __getattr__(self, name):
@@ -412,7 +329,7 @@ async def test_a_connection_that_its_peer_has_reset_meanwhile_is_closed_quietly_
             def write_eof(self):
                 raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
 
-        connection._transport = Reset()
+        connection._socket.transport = Reset()
         writer.write(b"GET / HTTP/1.1\r\n\r\n" + bytes(30))
         await to_the_end(reader)
         writer.close()

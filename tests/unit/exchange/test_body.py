@@ -15,6 +15,7 @@ from bbr.exchange.verdict import Outcome
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
 from bbr.reading.coerced import CoercedReading
 from bbr.refusal import Refusal
+from bbr.rpc.status import OK
 from bench.harness.conversation import (
     BODY,
     BUFFERED,
@@ -83,12 +84,12 @@ def test_pieces_of_a_few_octets_are_joined() -> None:
 def test_a_message_that_is_too_large_is_refused_at_its_prefix() -> None:
     body = body_of(Ledger(10 << 20), max_body_bytes=1000)
     body.add(bytes(500))
-    body.expect(500 + (1 << 20), read=True, in_flight=False)
+    body.expect(500 + (1 << 20), read=True)
     with pytest.raises(Refusal, match="1000"):
-        body.expect(501 + (1 << 20), read=True, in_flight=False)
-    body.expect(501 + (1 << 20), read=False, in_flight=False)
+        body.expect(501 + (1 << 20), read=True)
+    body.expect(501 + (1 << 20), read=False)
     body = body_of(Ledger(10 << 20), max_body_bytes=1000, over_limit=OverLimit.PASS)
-    body.expect(5 << 20, read=True, in_flight=False)
+    body.expect(5 << 20, read=True)
 
 
 class Clock:
@@ -208,13 +209,13 @@ class TestProgress:
         assert converse(slow, request_body(b'{"x":"' + b"y" * 800_000)) == []
         clock.now += waiting
         other = self.talk(clock, ledger)
-        answers = other.expect(500_000)
-        if not waiting:
-            assert_refused_for_room([parse(each) for each in answers])
-            return
-        assert (answers, ledger.held_bytes) == ((), 500_000)
+        assert (other.expect(500_000), ledger.held_bytes > 500_000) == ((), True)
         body = b'{"model":"qwen","x":"' + b"y" * 490_000 + b'"}'
-        assert_routes(converse(other, request_body(body, end_of_stream=True))[0], "qwen", "qwen")
+        answers = converse(other, request_body(body, end_of_stream=True))
+        if waiting:
+            assert_routes(answers[0], "qwen", "qwen")
+        else:
+            assert_refused_for_room(answers)
 
     def test_those_that_come_alike_do_not_push_each_other_out(self) -> None:
         clock, ledger = Clock(), Ledger(1 << 20)
@@ -233,10 +234,9 @@ def test_what_it_has_reserved_is_given_back() -> None:
     body.add(BODY)
     body.settle()
     assert ledger.held_bytes == len(BODY)
-    body.expect(1000, read=True, in_flight=False)
-    assert ledger.held_bytes == len(BODY) + 1000
+    body.expect(1000, read=True)  # what is announced is not
     body.drop()
-    assert (ledger.held_bytes, ledger.peak_bytes) == (0, len(BODY) + 1000)
+    assert (ledger.held_bytes, ledger.peak_bytes) == (0, len(BODY))
     body.drop()
     assert ledger.held_bytes == 0
 
@@ -294,20 +294,50 @@ class TestLedger:
         assert echoed(answers)[1][-1]
         assert (talk.verdict.outcome, ledger.held_bytes) == (Outcome.ROUTED, 100)
 
-    def test_a_long_message_is_reserved_before_it_comes(self) -> None:
+    def test_a_routed_body_whose_pieces_pile_up_does_not_finish_without_any_room(self) -> None:
+        ledger = Ledger(100)
+        talk = exchange(ledger=ledger, stream_threshold_bytes=10)
+        body = b'{"model":"qwen","x":"' + b"y" * 40
+        assert_routes(converse(talk, request_headers(mode=FDS), request_body(body))[0], "qwen", "qwen")
+        ledger.take(100)
+        talk.receive(request_body(b"z" * (4 << 20)))
+        assert ledger.held_bytes == 100 + (4 << 20)
+        assert_refused_for_room([parse(each) for each in talk.receive(request_body(b"z"))])
+        assert ledger.held_bytes == 100
+
+    def test_a_long_message_is_not_reserved_before_it_comes(self) -> None:
         ledger = Ledger(1 << 20)
         talk = exchange(ledger=ledger)
         assert talk.expect(500_000) == ()  # no request yet
         converse(talk, request_headers(mode=BUFFERED))
         assert talk.expect(500_000) == ()
-        assert ledger.held_bytes == 500_000
-        other = exchange(ledger=ledger)
-        converse(other, request_headers(mode=BUFFERED))
-        assert len(other.expect(600_000)) == 1
-        assert (other.verdict.reason, ledger.held_bytes) == ("no-room", 500_000)
-        assert other.expect(1) == ()
+        assert ledger.held_bytes == 0
         assert_routes(converse(talk, request_body(BODY, end_of_stream=True))[0], "qwen", "qwen")
         assert ledger.held_bytes == 0
+
+    def test_one_that_could_never_be_held_is_refused_at_its_prefix(self) -> None:
+        talk = exchange(ledger=Ledger(800_000))
+        converse(talk, request_headers(mode=BUFFERED))
+        assert talk.expect(700_000) == ()
+        assert_refused_for_room([parse(each) for each in talk.expect(700_001)])
+        assert talk.expect(1) == ()
+
+    def test_one_that_is_given_up_is_refused(self) -> None:
+        clock = Clock()
+        ledger = Ledger(800_000)
+        talk = exchange(ledger=ledger)
+        talk.times.clock = clock
+        assert talk.give_up() == ()  # no request yet
+        converse(talk, request_headers(mode=FDS), request_body(BODY[:20]))
+        assert_refused_for_room([parse(each) for each in talk.give_up()])
+        assert (ledger.held_bytes, talk.times.decided, talk.end) == (0, 100.0, OK)
+        assert talk.give_up() == ()
+
+    def test_one_that_is_given_up_on_its_way_is_refused_too(self) -> None:
+        talk = exchange(stream_threshold_bytes=10)
+        body = b'{"model":"qwen","x":"' + b"y" * 40
+        assert_routes(converse(talk, request_headers(mode=FDS), request_body(body))[0], "qwen", "qwen")
+        assert_refused_for_room([parse(each) for each in talk.give_up()])
 
     def test_a_message_over_the_limit_is_refused_at_its_prefix(self) -> None:
         talk = exchange(max_body_bytes=1000)
@@ -316,11 +346,10 @@ class TestLedger:
         assert len(talk.expect(1_100_000)) == 1
         assert talk.verdict.reason == "body-too-large"
 
-    def test_messages_of_a_body_that_passes_are_counted_and_let_go(self) -> None:
+    def test_messages_of_a_body_that_passes_are_let_go_at_once(self) -> None:
         ledger = Ledger(100)
         talk = exchange(ledger=ledger)
         converse(talk, request_headers({**JSON_POST, "content-type": "audio/wav"}, mode=FDS))
-        assert talk.expect(70_000) == ()
-        assert ledger.held_bytes == 70_000
-        assert echoed(converse(talk, request_body(b"x")))[0] == b"x"
+        assert talk.expect(50) == ()
+        assert echoed(converse(talk, request_body(bytes(1000))))[0] == bytes(1000)
         assert ledger.held_bytes == 0

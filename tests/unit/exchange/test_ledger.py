@@ -7,15 +7,18 @@ def test_what_is_taken_is_held_until_it_is_given_back() -> None:
     assert not ledger.take(4)
     assert (ledger.held_bytes, ledger.peak_bytes, ledger.refused) == (7, 7, 1)
     assert ledger.take(3)
-    ledger.take_anyway(-10)
+    ledger.give_back(10)
     assert (ledger.held_bytes, ledger.peak_bytes, ledger.refused) == (0, 10, 1)
 
 
-def test_a_body_that_is_under_way_goes_beyond_the_bound_and_keeps_others_out() -> None:
+def test_a_body_that_is_under_way_goes_a_little_beyond_the_bound_and_keeps_others_out() -> None:
     ledger = Ledger(10)
-    ledger.take_anyway(12)
-    assert ledger.held_bytes == 12
+    assert ledger.take_in_flight(12)
+    assert ledger.held_bytes == ledger.peak_bytes == 12
     assert not ledger.take(1)
+    assert ledger.take_in_flight((4 << 20) - 2)
+    assert not ledger.take_in_flight(1)
+    assert (ledger.held_bytes, ledger.refused) == (10 + (4 << 20), 2)
 
 
 class Stub:
@@ -32,7 +35,7 @@ class Stub:
         return self.known
 
     def give_up(self) -> None:
-        self.ledger.take_anyway(-self.octets, long=True)
+        self.ledger.give_back(self.octets, long=True)
         self.octets = 0
 
 
@@ -42,7 +45,7 @@ def test_long_bodies_leave_a_part_to_short_ones() -> None:
     assert not ledger.take(1, long=True)
     assert ledger.take(100)
     assert (ledger.held_bytes, ledger.long_bytes, ledger.refused) == (800, 700, 1)
-    ledger.take_anyway(-50)
+    ledger.give_back(50)
     ledger.lengthen(50)
     assert (ledger.held_bytes, ledger.long_bytes) == (750, 750)
 

@@ -10,6 +10,7 @@ from bbr.http2.control import Control
 from bbr.http2.faults import ConnectionFault
 from bbr.http2.fields import FieldDecoder
 from bbr.http2.frames import ErrorCode
+from bbr.http2.held import Held
 from bbr.http2.sender import Sender
 from bbr.http2.settings import Settings
 from bbr.http2.stream_table import StreamTable
@@ -33,8 +34,8 @@ class Side:
 
     def __init__(self, **limits: int) -> None:
         settings = Settings(**limits)
-        self.sender = Sender(settings)
-        self.table = StreamTable(settings, self.sender)
+        self.sender = Sender(settings, Held())
+        self.table = StreamTable(settings, self.sender, Held())
         self.decoder = FieldDecoder(0, 8192, 128)
         self.budgets = Budgets(0.0)
         self.control = Control(settings, self.table, self.sender, self.budgets, self.decoder)

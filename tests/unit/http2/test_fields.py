@@ -1,11 +1,15 @@
+import gc
+import tracemalloc
+
 import hpack
 import pytest
 from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 
 from bbr.http2.faults import ConnectionFault
-from bbr.http2.fields import Coded, FieldDecoder, FieldSection, encode
+from bbr.http2.fields import MEMO_BYTES, Coded, FieldDecoder, FieldSection, encode
 from bbr.http2.frames import ErrorCode
+from bbr.http2.held import Held
 from bench.harness.h2_frames import GET, GET_BLOCK, POST_BLOCK, block, literal
 
 
@@ -138,12 +142,49 @@ def test_equal_literals_are_decoded_once(decoder):
     assert one.entries[1] is two.entries[1]
 
 
+def test_the_table_counts_until_it_is_given_up():
+    held = Held()
+    made = FieldDecoder(0, 8192, 128, held)
+    for _ in range(2):
+        made.decode(b"\x82")
+        assert held.octets > 4096
+    made.settings_acknowledged()
+    made.decode(b"\x20\x82")
+    assert held.octets == 0
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        lambda place: literal(b"x-%d" % place, b"%d" % place),
+        lambda place: literal(b"a", b"") * 100 + literal(b"x", b"%d" % place),
+        lambda place: b"\x82" + b"\x90" * 120 + literal(b"x", b"%d" % place),
+        lambda place: b"".join(literal(b"%d" % each, b"%d" % place) for each in range(100)),
+    ],
+    ids=["short", "many literals", "indexed", "all fresh"],
+)
+def test_memos_take_no_more_memory_than_they_count(decoder, block):
+    blocks = [block(place) for place in range(3000)]
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for each in blocks:
+            decoder.decode(each)
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert decoder._held.octets <= MEMO_BYTES
+    # Dicts that were emptied keep their tables.
+    assert taken <= decoder._held.octets + (20 << 10)
+
+
 def test_memos_are_bounded(decoder):
     for place in range(1200):
         decoder.decode(literal(b"x-a", b"%d" % place))
-        assert len(decoder._blocks) <= 256
-        assert len(decoder._literals) <= 1024
-    assert len(decoder._literals) == 1200 - 1024
+        assert decoder._held.octets <= MEMO_BYTES
+        assert sum(map(len, (*decoder._blocks, *decoder._literals))) <= MEMO_BYTES // 2
+    assert 0 < len(decoder._literals) < 200
     long = b"\x00\x01a\x7f\xff\x0f" + b"v" * (127 + 127 + (15 << 7))
     assert len(decoder.decode(long).fields[0][1]) == 2174
     assert long not in decoder._blocks

@@ -1,6 +1,7 @@
 import pytest
 
 from bbr.http2.faults import ConnectionFault
+from bbr.http2.held import Held
 from bbr.http2.reader import FrameReader
 from bench.harness.h2_frames import CONTINUATION, DATA, PING, PING_FRAME, PREFACE, data, frame, settings
 
@@ -85,15 +86,22 @@ def test_one_unfinished_frame_is_held_and_no_more():
     assert reader._parts == []
 
 
-def test_the_parts_of_a_frame_are_joined_once_however_many():
-    reader = FrameReader()
+def test_the_parts_of_a_frame_are_joined_once_however_many_and_tiny_ones_to_each_other():
+    held = Held()
+    reader = FrameReader(held)
     octets = PREFACE + b"\x00\x04\x00\x00\x00\x00\x00\x00\x01"  # DATA of 1,024 octets
     list(reader.feed(octets))
     for count in range(1, 1024):
         assert list(reader.feed(b"x")) == []
-        assert len(reader._parts) == count + 1  # the header, and each read as it came
+        assert (len(reader._parts), held.octets) == (1, 9 + count)
     assert list(reader.feed(b"x")) == [(0, 0, 1, b"x" * 1024)]
-    assert reader._parts == []
+    assert (reader._parts, held.octets) == ([], 0)
+    octets = b"\x00\x40\x00\x00\x00\x00\x00\x00\x01" + bytes(16_384)
+    for start in range(0, len(octets) - 1000, 1000):
+        assert list(reader.feed(octets[start : start + 1000])) == []
+        assert len(reader._parts) == start // 1000 + 1
+    assert list(reader.feed(octets[start + 1000 :])) == [(0, 0, 1, bytes(16_384))]
+    assert (reader._parts, held.octets) == ([], 0)
 
 
 def test_what_is_unfinished_is_the_same_from_its_header_on():

@@ -7,6 +7,7 @@ from bbr.http2.control import Control
 from bbr.http2.events import DataReceived, RequestReceived, StreamReset, TrailersReceived
 from bbr.http2.faults import ConnectionFault
 from bbr.http2.fields import FieldDecoder
+from bbr.http2.held import Held
 from bbr.http2.receiver import FieldBlock, Receiver
 from bbr.http2.sender import Sender
 from bbr.http2.settings import Settings
@@ -17,11 +18,12 @@ from bench.harness.h2_frames import END_HEADERS, END_STREAM, POST_BLOCK, TRAILER
 @pytest.fixture
 def receiver() -> Receiver:
     settings = Settings(max_continuations=3)
-    sender = Sender(settings)
-    table = StreamTable(settings, sender)
+    held = Held()
+    sender = Sender(settings, held)
+    table = StreamTable(settings, sender, held)
     decoder = FieldDecoder(4096, 8192, 128)
     budgets = Budgets(0.0)
-    return Receiver(settings, table, sender, budgets, decoder, Control(settings, table, sender, budgets, decoder))
+    return Receiver(settings, table, sender, budgets, decoder, Control(settings, table, sender, budgets, decoder), held)
 
 
 def test_a_request_its_body_and_its_trailers(receiver):

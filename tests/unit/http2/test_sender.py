@@ -1,7 +1,8 @@
 import pytest
 
 from bbr.http2.frames import ErrorCode
-from bbr.http2.sender import Sender
+from bbr.http2.held import Held
+from bbr.http2.sender import BATCH_BYTES, Sender
 from bbr.http2.settings import Settings
 from bbr.http2.streams import Stream
 from bench.harness.h2_frames import DATA, HEADERS, RST_STREAM, parse
@@ -9,7 +10,7 @@ from bench.harness.h2_frames import DATA, HEADERS, RST_STREAM, parse
 
 @pytest.fixture
 def sender() -> Sender:
-    return Sender(Settings())
+    return Sender(Settings(), Held())
 
 
 def stream(stream_id: int = 1, window: int = 100) -> Stream:
@@ -180,3 +181,30 @@ def test_what_is_forgotten_does_not_leave(sender):
     assert sender.flush() == []
     assert output(sender) == [(RST_STREAM, 1, b"\x00\x00\x00\x08", False)]
     assert (one.queued_bytes, one.trailers, len(one.queue)) == (0, None, 0)
+
+
+def test_what_waited_leaves_in_batches(sender):
+    sender.window.available = 0
+    one, two = stream(1, 1 << 21), stream(3, 1 << 21)
+    for each in (one, two):
+        sender.data(each, bytes(BATCH_BYTES), end_stream=True)
+    sender.window.add(1 << 21)
+    assert sender.flush() == []
+    assert sender.limited
+    assert BATCH_BYTES <= len(sender.take()) < BATCH_BYTES + 40_000
+    assert sender.flush() == [one, two]
+    assert not sender.limited
+
+
+def test_a_small_rest_does_not_keep_all_of_its_buffer(sender):
+    one = stream(window=900)
+    sender.data(one, bytes(1000), end_stream=False)
+    assert len(one.queue[0].obj) == 100
+    other = stream(3, window=0)
+    sender.data(other, bytes(1000), end_stream=False)
+    for _ in range(9):
+        other.send_window.add(100)
+        sender.wake(other)
+        sender.flush()
+        assert len(other.queue[0].obj) <= 2 * len(other.queue[0]) or len(other.queue[0].obj) == 1000
+    assert (len(other.queue[0]), len(other.queue[0].obj)) == (100, 100)

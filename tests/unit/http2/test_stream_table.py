@@ -1,6 +1,7 @@
 import pytest
 
 from bbr.http2.frames import ErrorCode
+from bbr.http2.held import Held
 from bbr.http2.sender import Sender
 from bbr.http2.settings import Settings
 from bbr.http2.states import State
@@ -13,7 +14,7 @@ LIMITS = Settings(max_concurrent_streams=2, stream_window_bytes=65_535, max_queu
 
 @pytest.fixture
 def table() -> StreamTable:
-    return StreamTable(LIMITS, Sender(LIMITS))
+    return StreamTable(LIMITS, Sender(LIMITS, Held()), Held())
 
 
 def opened(table: StreamTable, stream_id: int, *, window: int = 65_535) -> Stream:

@@ -11,8 +11,9 @@ import pytest
 from bbr.http2.fields import FieldSection
 from bbr.http2.settings import Settings
 from bbr.rpc.calls import Handler
-from bbr.rpc.connection import RpcConnection, Services
+from bbr.rpc.connection import RpcConnection
 from bbr.rpc.messages import PREFIX, frame
+from bbr.rpc.running import Services
 from bbr.rpc.status import OK, Status, StatusCode
 from bench.harness.rpc_client import Simple
 

@@ -92,6 +92,22 @@ def test_ten_megabytes_are_one_send():
     assert client.read(client.session.send(octets)) == octets
 
 
+def test_its_buffers_grow_with_the_largest_record_and_with_what_is_written_at_a_time():
+    client = Client("h2")
+    client.shake_hands()
+    begun = client.session.buffer_bytes
+    assert 0 < begun < 16_384
+    client.tls.write(bytes(16_384))
+    client.deliver()
+    read = client.session.buffer_bytes
+    assert 16_384 * 4 // 3 < read < begun + 24_000
+    client.read(client.session.send(bytes(10 << 20)))
+    written = client.session.buffer_bytes
+    assert 32_768 * 4 // 3 < written - read < 50_000
+    client.read(client.session.send(bytes(100)))
+    assert client.session.buffer_bytes == written
+
+
 @pytest.mark.parametrize("offered", [(), ("http/1.1",)], ids=["no ALPN", "another protocol"])
 def test_client_that_does_not_offer_h2_is_refused(offered):
     client = Client(*offered)

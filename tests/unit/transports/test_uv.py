@@ -9,7 +9,7 @@ import pytest
 
 from bbr.exchange.policy import BodyMode
 from bbr.transports import uv
-from bbr.transports.uv_connection import Pace
+from bbr.transports.uv_socket import Pace
 from bench.harness import messages
 from bench.harness.certificates import Authority, client_context, credentials
 from bench.harness.grpc_client import GrpcFrames, framed
@@ -330,7 +330,7 @@ async def test_fault_in_one_connections_tick_is_no_other_connections(monkeypatch
         (broken,) = [
             each
             for each in server.server.roster.connections
-            if each._transport.get_extra_info("peername")[1] == bad.port
+            if each._socket.transport.get_extra_info("peername")[1] == bad.port
         ]
 
         def fail(_now):

@@ -1,0 +1,128 @@
+"""The running calls of a connection: their answers and their ends."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bbr.http2.connection import Connection
+from bbr.rpc import calls
+from bbr.rpc.calls import Call, NewHandler
+from bbr.rpc.messages import frame
+from bbr.rpc.pending import PendingCalls
+from bbr.rpc.status import Status, StatusCode
+
+_TIMEOUT: Final = Status(StatusCode.DEADLINE_EXCEEDED, "the call's grpc-timeout is over")
+# A call that ends inside of a message is no clean end: to drop the piece would hide that the client has failed.
+_CUT_OFF: Final = Status(StatusCode.INTERNAL, "the call ended inside of a message")
+# The text names no exception: it goes to the client. The owner's log has it (see Services.failed).
+OUR_FAULT: Final = Status(StatusCode.INTERNAL, "the router failed on this request")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a server offers.
+
+    Attributes:
+        methods: path -> what makes a new call's handler.
+        max_message_bytes: a longer message is refused.
+        failed: called with an exception of ours; its call ends with INTERNAL, and no other notices.
+        reset: called with the reason of each stream that is reset for a fault of its peer's, or for a slow one.
+        clock: tells when the time of a turn is over; see `RpcConnection.receive`.
+    """
+
+    methods: Mapping[bytes, NewHandler]
+    max_message_bytes: int
+    failed: Callable[[Exception], None]
+    reset: Callable[[str], None] = lambda reason: None
+    # The room has no clock of its own. Without one a turn never ends, as with `until` at infinity.
+    clock: Callable[[], float] = lambda: 0.0
+
+
+class RunningCalls:
+    """See the module.
+
+    Attributes:
+        by_stream: the calls by stream id.
+        pending: those whose handlers have something to do.
+    """
+
+    __slots__ = ("_http2", "_services", "_stuck", "by_stream", "pending")
+
+    def __init__(self, services: Services, http2: Connection) -> None:
+        self.by_stream: dict[int, Call] = {}
+        self.pending = PendingCalls(http2, self.by_stream)
+        self._stuck = self.pending.stuck
+        self._services = services
+        self._http2 = http2
+
+    def send(self, call: Call, messages: Sequence[bytes]) -> None:
+        """Send messages on a call; with the first ones, its response HEADERS."""
+        if not call.headers_sent:
+            call.headers_sent = True
+            self._http2.send_headers(call.stream_id, calls.HEADERS)
+        self._http2.send_data(call.stream_id, frame(messages))
+
+    def answer(self, call: Call, ask: Callable[[], Sequence[bytes]]) -> None:
+        """Ask a call's handler for answers and send them; end the call if the handler says so, or fails."""
+        try:
+            answers = ask()
+        except Exception as error:
+            self.fail(call, error)
+            return
+        if answers:
+            self.send(call, answers)
+        if call.handler.end is not None:
+            self.end(call, call.handler.end)
+
+    def finish(self, call: Call) -> None:
+        """End a call that the client has half-closed."""
+        if call.reader.unfinished:
+            self.end(call, _CUT_OFF)
+            return
+        if call.handler.pending:
+            call.half_closed = True
+            return
+        try:
+            status = call.handler.finish()
+        except Exception as error:
+            self.fail(call, error)
+            return
+        if status is not None:
+            self.end(call, status)
+
+    def end(self, call: Call, status: Status) -> None:
+        """End a call with a status."""
+        if not self.forget(call):
+            status = OUR_FAULT
+        block = calls.trailers(status, alone=not call.headers_sent)
+        self._http2.send_headers(call.stream_id, block, end_stream=True)
+
+    def fail(self, call: Call, error: Exception) -> None:
+        """End a call for a fault of ours."""
+        self._services.failed(error)
+        self.end(call, OUR_FAULT)
+
+    def forget(self, call: Call) -> bool:
+        """Let a call go; False if its handler failed at it."""
+        del self.by_stream[call.stream_id]
+        reader = call.reader
+        if reader.held_bytes or reader.kept_bytes:
+            reader.close()
+        self._stuck.pop(call.stream_id, None)
+        try:
+            call.handler.over()
+        except Exception as error:
+            self._services.failed(error)
+            return False
+        return True
+
+    def expire(self, now: float) -> None:
+        """See to calls past their deadline, and to handlers whose patience is over."""
+        for call in list(self.by_stream.values()):
+            if call.deadline is not None and now > call.deadline:
+                self.end(call, _TIMEOUT)
+                continue
+            patience = call.handler.patience_seconds
+            if patience is not None and now - call.heard > patience:
+                call.heard = now
+                self.answer(call, call.handler.expire)

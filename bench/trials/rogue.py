@@ -1,0 +1,159 @@
+"""What a router holds for peers that make it hold as much as it lets them, and what they cost it. `make rogue`
+
+For each peer of bench.harness.rogue a router of its own, with --max-buffered-bytes=64MiB. While the peer does what it
+does, the health port is asked again and again. A row is OVER if the resident set went above --max-buffered-bytes and 64
+MiB, if the peer cost more processor time than its ceiling, or if one health check failed.
+"""
+
+import argparse
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+import grpc
+
+from bench.harness import machine, rogue
+from bench.harness.processes import serving
+
+MAX_BUFFERED_BYTES: Final = 64 << 20
+# Beside it: the interpreter and its modules (42 MiB), what ports have of their own, and what allocators can't use.
+SPARE_BYTES: Final = 64 << 20
+# A check waits behind a turn of each connection that has something to say.
+CHECK_SECONDS: Final = 5.0
+# What a router may use that has read all that has come, in half a second; and how long it is waited for.
+_IDLE_SECONDS: Final = 0.1
+_PATIENCE_SECONDS: Final = 60.0
+# Several times what a core of 2026 takes.
+CPU_SECONDS: Final = {
+    rogue.first_messages: 5.0,
+    rogue.shut_windows: 8.0,
+    rogue.never_reading: 5.0,
+    rogue.open_calls: 10.0,
+    rogue.long_header_sections: 15.0,
+    rogue.fresh_fields: 12.0,
+    rogue.half_frames: 5.0,
+    rogue.whole_messages: 5.0,
+    rogue.large_messages: 5.0,
+    rogue.idle_connections: 15.0,
+    rogue.idle_health_connections: 3.0,
+    rogue.tiny_data: 8.0,
+    rogue.tiny_messages: 15.0,
+    rogue.waiting_messages: 15.0,
+    rogue.many_fields: 15.0,
+    rogue.refused_streams: 15.0,
+    rogue.routed_and_stuck: 8.0,
+    rogue.fresh_models: 15.0,
+    rogue.tls_hellos: 5.0,
+    rogue.tls_idle_connections: 15.0,
+    rogue.tls_never_reading: 8.0,
+}
+TLS: Final = frozenset((rogue.tls_hellos, rogue.tls_idle_connections, rogue.tls_never_reading))
+
+
+class Found(NamedTuple):
+    """What came of one peer.
+
+    Attributes:
+        peak_bytes: the most that was resident.
+        cpu_seconds: what the router used.
+        checks: health checks that were answered.
+        failed: those that were not.
+    """
+
+    peak_bytes: int
+    cpu_seconds: float
+    checks: int
+    failed: int
+
+    def wrong(self, peer: rogue.Peer) -> list[str]:
+        """Return what is over its bound."""
+        found = []
+        if self.peak_bytes > MAX_BUFFERED_BYTES + SPARE_BYTES:
+            found.append("memory")
+        if self.cpu_seconds > CPU_SECONDS[peer]:
+            found.append("processor time")
+        if self.failed or not self.checks:
+            found.append("health checks")
+        return found
+
+
+class Checks:
+    """Health checks that go on in a thread, each on a connection of its own."""
+
+    def __init__(self, port: int) -> None:
+        self.answered = self.failed = 0
+        self._port = port
+        self._stop = threading.Event()
+
+    @contextmanager
+    def going_on(self) -> Iterator["Checks"]:
+        """Ask until the end of the block."""
+        thread = threading.Thread(target=self._ask)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def _ask(self) -> None:
+        while not self._stop.wait(0.1):
+            with grpc.insecure_channel(f"127.0.0.1:{self._port}") as channel:
+                try:
+                    channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=CHECK_SECONDS)
+                    self.answered += 1
+                except grpc.RpcError:
+                    self.failed += 1
+
+
+def _wait_until_done(pid: int) -> None:
+    """Wait until a router has read what has come."""
+    until = time.monotonic() + _PATIENCE_SECONDS
+    used, before = _IDLE_SECONDS, machine.cpu_seconds(pid)
+    while used >= _IDLE_SECONDS and time.monotonic() < until:
+        time.sleep(0.5)
+        now = machine.cpu_seconds(pid)
+        used, before = now - before, now
+
+
+def tried(peer: rogue.Peer) -> Found:
+    """Let a peer do what it does to a router."""
+    tls = "true" if peer in TLS else "false"
+    with serving("--transport=uv", f"--max-buffered-bytes={MAX_BUFFERED_BYTES}", f"--secure-serving={tls}") as router:
+        before = machine.cpu_seconds(router.pid)
+        with Checks(router.health_port).going_on() as checks:
+            connections = peer(router.health_port if peer is rogue.idle_health_connections else router.port)
+            _wait_until_done(router.pid)
+        cost = machine.cpu_seconds(router.pid) - before
+        peak = machine.memory_kib(router.pid, "VmHWM") << 10
+        rogue.close(connections)
+    return Found(peak, cost, checks.answered, checks.failed)
+
+
+def main() -> int:
+    """Try all; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer", choices=[peer.__name__ for peer in CPU_SECONDS], help="this one alone")
+    given = parser.parse_args()
+    machine.raise_file_limit()
+    over = 0
+    print(f"{'peer':<26} {'peak MiB':>8} {'bound':>6} {'CPU s':>6} {'ceiling':>8} {'checks':>7} {'failed':>7}")
+    for peer, ceiling in CPU_SECONDS.items():
+        if given.peer not in (None, peer.__name__):
+            continue
+        found = tried(peer)
+        wrong = found.wrong(peer)
+        over += bool(wrong)
+        print(
+            f"{peer.__name__.replace('_', ' '):<26} {found.peak_bytes >> 20:>8}"
+            f" {(MAX_BUFFERED_BYTES + SPARE_BYTES) >> 20:>6} {found.cpu_seconds:>6.1f} {ceiling:>8.0f}"
+            f" {found.checks:>7} {found.failed:>7}{'  OVER: ' + ', '.join(wrong) if wrong else ''}",
+            flush=True,
+        )
+    return over > 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
