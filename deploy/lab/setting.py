@@ -18,6 +18,13 @@ MODELS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 }
 SERVERS: Final = 2
 
+# Other names: of an adapter, of a base model, and one that is shared out by weights.
+ALIASES: Final[Mapping[str, str | Mapping[str, int]]] = {
+    "assistant": "sql-lora",
+    "small": PHI,
+    "canary": {QWEN: 80, PHI: 20},
+}
+
 # Its servers have it, but the chart does not say so: for tests that bring a ConfigMap of their own.
 SPARE: Final = "spare-lora"
 SPARE_BASE: Final = QWEN
@@ -49,6 +56,7 @@ def values(provider: str = "none") -> dict[str, Any]:
             "flags": {"metrics-endpoint-auth": True, "serve-models-list": True},
         },
         "epp": {"image": f"lab/gateway-api-inference-extension/epp:{parts.PICKER.version}"},
+        "aliases": {name: meant if isinstance(meant, str) else dict(meant) for name, meant in ALIASES.items()},
         "models": [
             {
                 "baseModel": base,

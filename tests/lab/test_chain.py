@@ -47,7 +47,7 @@ def test_a_client_s_own_routing_header_moves_nothing(gateway):
 
 def test_the_list_of_models_is_the_table_s(gateway):
     listed = httpx.get(f"http://{gateway}/v1/models").json()["data"]
-    assert {model["id"] for model in listed} == set(POOLS)
+    assert {model["id"] for model in listed} == {*POOLS, *setting.ALIASES}
 
 
 def test_the_picker_spreads_requests_over_the_servers_of_a_pool(gateway):

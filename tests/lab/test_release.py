@@ -50,7 +50,7 @@ def values(provider="none", **bbr):
 @pytest.mark.parametrize("helm", renderer.HELMS)
 def test_helm_test_asks_the_router_for_each_model(lab, helm):
     assert "Succeeded" in stand.call_helm(lab, helm, "test", setting.RELEASE)
-    # What it was told stays only if it failed: of an unknown model, that is.
+    # The pod stays only if it failed.
     probe = lab.get("pods", "--selector=app.kubernetes.io/name=bbr-probe", IN_NAMESPACE)["items"]
     assert probe == []
     manifest = stand.call_helm(lab, helm, "get", "hooks", setting.RELEASE)
@@ -62,7 +62,8 @@ def test_helm_test_fails_if_a_model_is_not_in_the_table(lab):
     try:
         with pytest.raises(LabError, match="failed"):
             stand.call_helm(lab, "helm", "test", setting.RELEASE)
-        assert f"{setting.PHI} is not routed" in lab.kubectl("logs", "body-based-router-probe", IN_NAMESPACE)
+        told = lab.kubectl("logs", "body-based-router-probe", IN_NAMESPACE)
+        assert "it answered 404 (bbr:model-not-found) and routed nothing" in told
     finally:
         lab.kubectl("label", "configmap", "phi-allowlist", "inference.networking.k8s.io/bbr-managed=true", IN_NAMESPACE)
     lab.wait("the test to succeed", lambda: lab.tries(*HELM_TEST))

@@ -1,0 +1,165 @@
+"""What of the lab needs neither root nor Go: `make lab-test` shows the rest at work."""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+
+import pytest
+
+from deploy.lab import cluster, containers, gateway, names, parts, setting, volumes
+from deploy.lab import lab as stand
+from deploy.lab.lock import HeldError, Lock, end_holder
+from deploy.lab.network import ROOT
+
+DOMAIN = "models.svc.cluster.local"
+
+
+def question(name, kind=1):
+    labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
+    return struct.pack(">HHHHHH", 7, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", kind, 1)
+
+
+def service(name, address):
+    return {"metadata": {"name": name, "namespace": "models"}, "spec": {"clusterIP": address}}
+
+
+def test_names_are_those_of_services_and_of_a_headless_one_s_ready_endpoints():
+    labels = {"kubernetes.io/service-name": "headless"}
+    endpoints = [
+        {"addresses": ["10.100.1.2"], "conditions": {"ready": True}},
+        {"addresses": ["10.100.1.3"], "conditions": {"ready": False}},
+    ]
+    slices = [{"metadata": {"namespace": "models", "labels": labels}, "endpoints": endpoints}]
+    table = names.table([service("a", "10.96.0.7"), service("headless", "None")], slices)
+    assert table == {f"a.{DOMAIN}": ["10.96.0.7"], f"headless.{DOMAIN}": ["10.100.1.2"]}
+    found = names.answer(question(f"A.{DOMAIN}"), table)
+    assert found.endswith(bytes([10, 96, 0, 7]))
+    assert found[:2] == b"\0\7"
+    assert struct.unpack_from(">H", found, 6) == (1,)
+    assert struct.unpack_from(">H", names.answer(question(f"A.{DOMAIN}", kind=28), table), 6) == (0,)
+    assert names.answer(question("b.example"), table)[3] & 15 == 3
+    for cut in range(len(question(f"a.{DOMAIN}"))):
+        assert names.answer(question(f"a.{DOMAIN}")[:cut], table) is None
+
+
+def test_a_container_s_command_and_variables_are_those_of_its_pod():
+    spec = {
+        "image": "registry/lab/bbr:1",
+        "args": ["--namespace=$(NAMESPACE)", "$(NOBODY)"],
+        "env": [
+            {"name": "NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+            {"name": "CORES", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+            {"name": "A", "value": "b"},
+        ],
+    }
+    found = containers.environment(spec, {"metadata.namespace": "models"}, {"X": "y"}, "pod-1")
+    assert found | {"NAMESPACE": "models", "CORES": "1", "A": "b", "X": "y", "HOSTNAME": "pod-1"} == found
+    entry = containers.program({"lab/bbr": ["python", "-m", "bbr"]}, spec["image"])
+    assert containers.arguments(entry, spec, found) == ["python", "-m", "bbr", "--namespace=models", "$(NOBODY)"]
+    with pytest.raises(containers.ImageError, match="ErrImagePull: other"):
+        containers.program({"lab/bbr": ["python"]}, "other")
+
+
+def test_a_volume_changes_in_one_step(tmp_path):
+    volumes.publish(tmp_path, {"a": b"1", "folder/b": b"2"})
+    first = (tmp_path / "..data").resolve()
+    volumes.publish(tmp_path, {"a": b"1", "folder/b": b"2"})
+    assert (tmp_path / "..data").resolve() == first
+    volumes.publish(tmp_path, {"a": b"3"})
+    assert (tmp_path / "a").read_bytes() == b"3"
+    assert sorted(each.name for each in tmp_path.iterdir() if not each.name.startswith("..")) == ["a"]
+    assert not first.exists()
+
+
+def test_a_lock_is_one_process_s_until_it_ends(tmp_path):
+    path = tmp_path / "lab.lock"
+    code = "import sys,time; from pathlib import Path; from deploy.lab.lock import Lock\n"
+    code += "with Lock(Path(sys.argv[1])): print('taken', flush=True); time.sleep(600)"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "taken\n"
+        with pytest.raises(HeldError) as held, Lock(path):
+            pass
+        assert held.value.pid == holder.pid
+        assert end_holder(path, seconds=30)
+        assert holder.wait(30) == -signal.SIGTERM
+    finally:
+        holder.kill()
+        holder.stdout.close()
+    with Lock(path), pytest.raises(HeldError), Lock(path):
+        pass
+
+
+def test_kubernetes_own_libraries_are_taken_by_their_versions(tmp_path):
+    (source := tmp_path / "source").mkdir()
+    (source / "go.sum").write_text("sums\n")
+    (source / "go.mod").write_text(
+        "module k8s.io/kubernetes\n\nrequire (\n\tk8s.io/api v0.0.0\n\tk8s.io/kube-openapi v0.0.0-2026 // indirect\n"
+        "\tk8s.io/mount-utils v0.0.0 // indirect\n)\n\nreplace k8s.io/api => ./staging/src/k8s.io/api\n"
+    )
+    (folder := tmp_path / "module").mkdir()
+    parts._write_kubernetes_module(folder, source, parts.API_SERVER)
+    text = (folder / "go.mod").read_text()
+    libraries = "v0" + parts.API_SERVER.version.removeprefix("v1")
+    assert f"\tk8s.io/api {libraries}\n" in text
+    assert f"\tk8s.io/mount-utils {libraries} // indirect\n" in text
+    assert "k8s.io/kube-openapi v0.0.0-2026 // indirect" in text
+    assert f"replace k8s.io/api => k8s.io/api {libraries}\n" in text
+    assert text.endswith(f"require k8s.io/kubernetes {parts.API_SERVER.version}\n")
+    assert (folder / "go.sum").read_text() == "sums\n"
+
+
+@pytest.fixture
+def nothing_built(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+def test_a_missing_go_is_said_with_what_it_has_to_build(nothing_built):
+    with pytest.raises(parts.PartError, match=r"Go 1\.26 or later is not installed here.*etcd, kube-apiserver"):
+        parts.check(parts.CORE)
+
+
+@pytest.mark.parametrize(("told", "why"), [("go1.21.3", "here is go1.21.3"), ("", "here is one that does not run")])
+def test_a_go_that_is_too_old_is_said(nothing_built, told, why):
+    (go := nothing_built / "go").write_text(f"#!/bin/sh\necho {told}\n")
+    go.chmod(0o755)
+    with pytest.raises(parts.PartError, match=why):
+        parts.check([parts.ETCD])
+
+
+def test_what_is_built_needs_no_go(nothing_built):
+    parts.ETCD.binary.parent.mkdir(parents=True)
+    parts.ETCD.binary.touch()
+    parts.check([parts.ETCD])
+    parts.build([parts.ETCD], print)
+
+
+def test_another_user_than_root_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(cluster.LabError, match="needs root"):
+        cluster.check()
+    assert stand.core([]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("The lab's tests are skipped. The lab needs root")
+
+
+def test_a_missing_program_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(cluster.LabError, match=r"the program ip \(Debian's package iproute2\)"):
+        cluster.check_system()
+
+
+def test_the_gateway_has_a_route_and_a_picker_for_each_model():
+    config = gateway.configuration(setting.NAMESPACE, setting.pickers())
+    manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    routes = manager["route_config"]["virtual_hosts"][0]["routes"]
+    pools = {
+        each["match"]["headers"][0]["string_match"]["exact"]: each["name"] for each in routes[: len(setting.MODELS)]
+    }
+    assert pools == {base: f"{name}-epp" for base, (name, _) in setting.MODELS.items()}
+    assert {"phi-epp", "qwen-epp", "bbr"} < {each["name"] for each in config["static_resources"]["clusters"]}

@@ -1,0 +1,89 @@
+"""Bodies of every kind through the real picker to the simulator: what goes, and which neighbour refuses the rest.
+
+The router routes all of these. The picker of the Gateway API Inference Extension has one parser for all requests: that
+of OpenAI's API takes only JSON of the paths that it knows. With the passthrough-parser everything goes.
+"""
+
+import gzip
+import json
+
+import httpx
+import pytest
+
+from deploy.lab import lab as stand
+from deploy.lab import setting
+from deploy.lab.cluster import Cluster
+from tests.lab.traffic import CHAT, JSON
+
+MODEL = "sql-lora"
+MESSAGES = [{"role": "user", "content": "hello"}]
+FILE = {"file": ("a.wav", b"RIFF", "audio/wav"), "model": (None, MODEL)}
+
+
+def as_json(path, **fields):
+    return {"url": path, "content": json.dumps({"model": MODEL, **fields}), "headers": JSON}
+
+
+# What -> a request, and the status with OpenAI's parser and with the passthrough-parser. 404 is the simulator's, which
+# has no such path: the request has reached it.
+REQUESTS = {
+    "chat": (as_json(CHAT, messages=MESSAGES), 200, 200),
+    "completion": (as_json("/v1/completions", prompt="hello"), 200, 200),
+    "embeddings": (as_json("/v1/embeddings", input="hello"), 200, 200),
+    "response": (as_json("/v1/responses", input="hello"), 200, 200),
+    "Anthropic's messages": (as_json("/v1/messages", messages=MESSAGES, max_tokens=5), 400, 200),
+    "tokenize": (as_json("/tokenize", prompt="hello"), 200, 200),
+    "gzip": (
+        {
+            "url": CHAT,
+            "content": gzip.compress(json.dumps({"model": MODEL, "messages": MESSAGES}).encode()),
+            "headers": JSON | {"content-encoding": "gzip"},
+        },
+        200,  # the chart has the router forward it decoded
+        200,
+    ),
+    "multipart": ({"url": "/v1/audio/transcriptions", "files": FILE}, 400, 404),
+    "form": ({"url": "/v1/audio/transcriptions", "data": {"model": MODEL}}, 400, 404),
+}
+
+
+def answer(gateway, request):
+    return httpx.post(f"http://{gateway}{request['url']}", **{k: v for k, v in request.items() if k != "url"})
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_with_the_parser_of_openai_s_api(gateway, name):
+    request, status, _ = REQUESTS[name]
+    found = answer(gateway, request)
+    assert found.status_code == status, found.text[:300]
+    # The picker's 400, and the simulator's 404; the router's are JSON.
+    assert {400: "inference error: BadRequest", 404: "Not Found"}.get(status, "") in found.text
+    assert "bbr:" not in found.text
+
+
+@pytest.fixture(scope="module")
+def passing(lab: Cluster):
+    """The pickers with the passthrough-parser; afterwards as before."""
+    config = {
+        "apiVersion": "inference.networking.x-k8s.io/v1alpha1",
+        "kind": "EndpointPickerConfig",
+        "plugins": [{"type": "queue-scorer"}, {"type": "passthrough-parser"}],
+        "parser": {"pluginRef": "passthrough-parser"},
+        "schedulingProfiles": [{"name": "default", "plugins": [{"pluginRef": "queue-scorer", "weight": 1}]}],
+    }
+    values = setting.values()
+    stand.release(lab, "helm", setting.RELEASE, values | {"epp": values["epp"] | {"config": json.dumps(config)}})
+    lab.wait("an answer for each model", lambda: stand.answers(lab))
+    yield
+    stand.call_helm(lab, "helm", "rollback", setting.RELEASE, *stand.WAIT)
+    lab.wait("an answer for each model", lambda: stand.answers(lab))
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_with_the_parser_that_lets_everything_pass(passing, gateway, name):
+    request, _, status = REQUESTS[name]
+    found = answer(gateway, request)
+    assert found.status_code == status, found.text[:300]
+    # The picker's 400, and the simulator's 404; the router's are JSON.
+    assert {400: "inference error: BadRequest", 404: "Not Found"}.get(status, "") in found.text
+    assert "bbr:" not in found.text
