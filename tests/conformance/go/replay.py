@@ -255,7 +255,7 @@ def theirs(target: Target) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def ours(target: Target) -> Iterator[Router]:
+def ours(target: Target, transport: str = "uv") -> Iterator[Router]:
     """Run our router as that target's replacement, with --compat."""
     flags = {"compat": target.compat} | ({"assume_body_mode": "full-duplex"} if target.mode == STREAMED else {})
     origin = configmap.origin("default", "qwen", None)
@@ -263,7 +263,7 @@ def ours(target: Target) -> Iterator[Router]:
     table.replace("kubernetes", [SourceObject("default/qwen", 1, lambda: configmap.parse(DATA, origin))])
     table.apply_now()
     with Background() as background:
-        router = Router(background, table.registry, policies.policy(config.load(flags, {})))
+        router = Router(background, table.registry, policies.policy(config.load(flags, {})), transport)
         try:
             yield router
         finally:

@@ -83,6 +83,13 @@ def test_each_outcome_of_a_difference_is_one(recorded: dict[str, Answers], answe
             assert seen == expected, difference.what
 
 
+@pytest.mark.grpcio
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_the_other_transport_answers_alike(answers: dict[str, Answers], target: Target) -> None:
+    with replay.ours(target, "grpcio") as router:
+        assert replay.ask(router.port, target.asked) == answers[target.name]
+
+
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_the_go_router_itself_answers_as_recorded(recorded: dict[str, Answers], target: Target) -> None:
     if not target.program.built:
