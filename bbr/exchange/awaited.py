@@ -45,9 +45,10 @@ class Awaited(Side):
         # Looked at before `add`, so that nothing beyond the limit is kept.
         if body.size + len(octets) > request.policy.max_body_bytes:
             return (_over_limit(request, body),)
-        long = body.add(octets)
+        body.add(octets)
         owed = self._owed(first, ended)
         if owed:
+            long = body.end()
             return (_answer(request, body, owed),) if long is None else _wait(request, body, long, owed)
         # One of several pieces in STREAMED: each goes upstream at our answer, on the route chosen long ago.
         body.settle()
@@ -61,13 +62,14 @@ class Awaited(Side):
             finish(request, body)
             return (request.replies.request_trailers,)
         # Only STREAMED comes here: what came before the trailers is upstream already, so it can be routed no more.
-        if body.long is not None:
-            return _wait(request, body, body.long, Owed.TRAILERS)
+        long = body.end()
+        if long is not None:
+            return _wait(request, body, long, Owed.TRAILERS)
         return (_answer(request, body, Owed.TRAILERS),)
 
     def work(self, request: Request, body: Body) -> Sequence[bytes]:
         """See Side."""
-        # Short bodies are answered by `read`, and never come to wait.
+        # Short bodies that are settled are answered by `read`, and never come to wait.
         if body.long is None:
             return NOTHING
         try:

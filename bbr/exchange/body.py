@@ -1,7 +1,7 @@
 """A request's body: what is held of it, and the room that this takes of the process's ledger.
 
-Sans-IO. A short body is held until it has ended, then read in one piece. A longer one, and any that is no plain JSON,
-is read as it comes (a LongBody).
+Sans-IO. A short body is held until it has ended, then read in one piece, unless that would take long: then it is read a
+bit at a time. A longer one, and any that is no plain JSON, is read as it comes. Both are a LongBody.
 """
 
 from math import inf
@@ -13,13 +13,17 @@ from bbr.exchange.long_body import LongBody
 from bbr.exchange.policy import MESSAGE_OVERHEAD_BYTES, OverLimit, Policy
 from bbr.exchange.progress import Progress
 from bbr.exchange.times import Times
-from bbr.reading.base import Reading, add_piece
+from bbr.reading.base import Reading, add_piece, read_through
 from bbr.reading.decoding import DecodingReading
+from bbr.reading.json_body import UNSETTLED, Unsettled
 from bbr.reading.name import is_json_list
 from bbr.refusal import Refusal
 
 # What is smaller need not give way: it would make little room.
 _LARGE_BYTES: Final = 16 << 10
+
+# What is not settled and no longer than this is read at once: a quarter of a millisecond at the worst bytes.
+AT_ONCE_BYTES: Final = 4 << 10
 
 
 class Body:
@@ -34,7 +38,8 @@ class Body:
         size: octets that have come.
         began: a piece has come, if only an empty one; for who cares.
         by_trailers: it has ended by trailers.
-        long: it is read as it comes; None while it is short.
+        long: it is read a bit at a time; None while it is short.
+        whole: all of it had come before any was read, so nothing of it is decided before all is read.
         pending: there is work on it.
         given_up: it had to make room for others; nothing of it is held.
     """
@@ -49,12 +54,14 @@ class Body:
         "_progress",
         "_reserved_bytes",
         "_times",
+        "_told",
         "began",
         "by_trailers",
         "given_up",
         "long",
         "pending",
         "size",
+        "whole",
     )
 
     def __init__(self, policy: Policy, kept: bool, times: Times) -> None:
@@ -63,10 +70,12 @@ class Body:
         self.by_trailers = False
         self.long: LongBody | None = None
         self.pending = False
+        self.whole = False
         self._policy = policy
         self._kept = kept
         self._times = times
         self._pieces: list[bytes] = []  # of a short body
+        self._told: str | Unsettled | None = UNSETTLED  # what is known of its model
         self._reserved_bytes = 0
         # Most bodies come in one message, and need neither.
         self._progress: Progress | None = None
@@ -76,7 +85,7 @@ class Body:
         self.given_up = False
 
     def read_by(self, reading: Reading) -> LongBody:
-        """Read it as it comes from now on."""
+        """Read it a bit at a time from now on."""
         # The long body keeps what it is fed, so the pieces must go from here, or they are held twice.
         long = (
             DecodedBody(reading)
@@ -88,7 +97,7 @@ class Body:
             long.feed(piece)
         self._pieces = []
         # What it holds counts as a long body's from now on, and so can't take what is kept back for short ones.
-        if self._reserved_bytes:
+        if self._reserved_bytes and not self.whole:
             self._policy.ledger.lengthen(self._reserved_bytes)
         return long
 
@@ -120,6 +129,20 @@ class Body:
             long = self.read_by(policy.replies.convention.open_document(policy.max_model_bytes))
         long.feed(octets)
         return long
+
+    def end(self) -> LongBody | None:
+        """Take note that all of it has come, and return what is yet to read it; None if `model` can be asked.
+
+        One of up to AT_ONCE_BYTES need not be told to: `model` reads it.
+        """
+        if self.long is not None or self.given_up or self.size <= AT_ONCE_BYTES:
+            return self.long
+        self._told = self._tell()
+        if self._told is not UNSETTLED:
+            return None
+        self.whole = True
+        policy = self._policy
+        return self.read_by(policy.replies.convention.open_document(policy.max_model_bytes))
 
     def settle(self, *, streaming: bool = False) -> None:
         """Reserve what is held now, and see whether there is work.
@@ -198,12 +221,21 @@ class Body:
             raise refusal.no_room()
         if self.long is not None:
             return self.long.result()
+        told = self._told
+        if told is UNSETTLED:
+            told = self._tell()
+        if told is not UNSETTLED:
+            return told
         policy = self._policy
+        return read_through(policy.replies.convention.open_document(policy.max_model_bytes), self._pieces[0])
+
+    def _tell(self) -> str | Unsettled | None:
         # Joined once and kept so: `take` gives these same bytes back.
         pieces = self._pieces
         if len(pieces) != 1:
             pieces = self._pieces = [b"".join(pieces)]
-        return policy.replies.convention.read_model(pieces[0], policy.max_model_bytes)
+        policy = self._policy
+        return policy.replies.convention.tell_model(pieces[0], policy.max_model_bytes)
 
     @property
     def is_list(self) -> bool:
@@ -267,7 +299,7 @@ class Body:
         """Reserve that much in all."""
         # By differences: the ledger knows no bodies, but for those that may give way.
         more = octets - self._reserved_bytes
-        long = self.long is not None
+        long = self.long is not None and not self.whole
         if more > 0:
             # Only growth can be refused. To give room back always works.
             self._asked_bytes = more

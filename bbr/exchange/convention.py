@@ -30,6 +30,7 @@ from bbr.reading.base import Reading
 from bbr.reading.document import DocumentReading
 from bbr.reading.head import Dialect
 from bbr.reading.header_names import NO_NAMES, GuardedNames
+from bbr.reading.json_body import Unsettled
 from bbr.refusal import Refusal
 
 # Anthropic's error types for the statuses that it gives a name of their own.
@@ -56,16 +57,12 @@ class Convention(abc.ABC):
         """Return the same convention, which removes headers by these names from every request too."""
 
     @abc.abstractmethod
-    def read_model(self, octets: bytes, max_model_bytes: int) -> str | None:
-        """Return the model that a whole JSON body names, or None.
-
-        Raises:
-            Refusal: it is no JSON, or the model is not usable.
-        """
+    def tell_model(self, octets: bytes, max_model_bytes: int) -> str | Unsettled | None:
+        """Return the model that a whole JSON body names, or None; UNSETTLED if `open_document` is to read it."""
 
     @abc.abstractmethod
     def open_document(self, max_model_bytes: int) -> Reading:
-        """Return what reads a JSON body that is too long to be read in one piece."""
+        """Return what reads a JSON body that takes too long to be read at once, or is to be refused."""
 
     @abc.abstractmethod
     def route(self, registry: Registry, rules: Rules, name: str) -> Route:
@@ -155,9 +152,9 @@ class Ours(Convention):
         other._stripped = (*self._stripped, *names)
         return other
 
-    def read_model(self, octets: bytes, max_model_bytes: int) -> str | None:
+    def tell_model(self, octets: bytes, max_model_bytes: int) -> str | Unsettled | None:
         """See Convention: one string, or none."""
-        return model_name.read_model(octets, max_model_bytes)
+        return model_name.tell_model(octets, max_model_bytes)
 
     def open_document(self, max_model_bytes: int) -> Reading:
         """See Convention."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bbr import refusal
 from bbr.exchange import replies
-from bbr.exchange.body import Body
+from bbr.exchange.body import AT_ONCE_BYTES, Body
 from bbr.exchange.decoded_body import DecodedBody
 from bbr.exchange.long_body import LongBody
 from bbr.exchange.phases import DECIDING, DONE, FLUSHING, PASSING, READING, STREAMING
@@ -40,6 +40,11 @@ class Duplex(Side):
     def read(self, request: Request, body: Body, octets: bytes, ended: bool) -> Sequence[bytes]:
         """See Side: a short body is answered at its end; the answers for others come of `work`."""
         long = body.add(octets)
+        if ended and long is None:
+            if body.size > AT_ONCE_BYTES:
+                long = body.end()
+            if long is None:
+                return _answer(request, body)
         if long is not None:
             # A short body needs no such check: the threshold is never above the limit.
             policy = request.policy
@@ -49,8 +54,6 @@ class Duplex(Side):
             if ended:
                 _close(request, long)
             body.settle(streaming=request.answered)
-        elif ended:
-            return _answer(request, body)
         else:
             body.settle()
         return NOTHING
@@ -60,7 +63,7 @@ class Duplex(Side):
         # If an answer of ours said end_of_stream before the trailers are answered, the request would hang in Envoy
         # 1.40 (504).
         body.by_trailers = True
-        long = body.long
+        long = body.end()
         if long is None:
             return [*_answer(request, body), request.replies.request_trailers]
         _close(request, long)
@@ -78,7 +81,7 @@ class Duplex(Side):
             try:
                 headers = _read_on(request, body, long)
             except Refusal as refused:
-                headers = _pass_in_spite_of(request, long, refused)
+                headers = _pass_in_spite_of(request, body, long, refused)
             if headers is not None:
                 answers.append(headers)
                 request.phase = STREAMING if request.phase == READING else FLUSHING
@@ -99,6 +102,11 @@ class Duplex(Side):
 def _close(request: Request, long: LongBody) -> None:
     long.close()
     request.phase = FLUSHING if request.answered else DECIDING
+
+
+def _told_size(body: Body) -> int | None:
+    """Return the length of a body that has ended, for who tells it."""
+    return None if body.by_trailers else body.forwarded_bytes
 
 
 def _answer(request: Request, body: Body) -> list[bytes]:
@@ -126,11 +134,9 @@ def _read_on(request: Request, body: Body, long: LongBody) -> bytes | None:
         long.open()
         if request.answered:
             return None
-        return request.replies.decided(
-            routing, request.verdict.outcome, None if body.by_trailers else body.forwarded_bytes
-        )
+        return request.replies.decided(routing, request.verdict.outcome, _told_size(body))
     policy = request.policy
-    if policy.on_invalid_json is not InvalidJson.REJECT or policy.replies.convention.tells_length:
+    if body.whole or policy.on_invalid_json is not InvalidJson.REJECT or policy.replies.convention.tells_length:
         return _over_limit(request, body, long)  # until its end any document may turn out to be none, and of any length
     known = long.model
     # Refused before the end: the client need not send the rest.
@@ -157,13 +163,14 @@ def _over_limit(request: Request, body: Body, long: LongBody) -> bytes | None:
     return _let_pass(request, long, Outcome.OVER_LIMIT)
 
 
-def _pass_in_spite_of(request: Request, long: LongBody, refused: Refusal) -> bytes:
+def _pass_in_spite_of(request: Request, body: Body, long: LongBody, refused: Refusal) -> bytes:
     """Answer the headers of a body that can't be read and may pass nevertheless; else raise why."""
     # Once the headers are answered, the routing headers can't be taken back. So nothing may pass in spite of a fault.
     outcome = None if request.answered else request.excuse(refused)
     if outcome is None or (outcome is Outcome.OVER_LIMIT and isinstance(long, DecodedBody)):
         raise refused
-    return _let_pass(request, long, outcome)
+    stripped = _let_pass(request, long, outcome)
+    return request.replies.decided(None, outcome, _told_size(body)) if body.whole else stripped
 
 
 def _let_pass(request: Request, long: LongBody, outcome: Outcome) -> bytes:

@@ -29,9 +29,10 @@ from bbr.pb.ext_proc_pb2 import (
 )
 from bbr.reading.base import Reading
 from bbr.reading.coerced import CoercedReading
-from bbr.reading.go_model import read_model
+from bbr.reading.go_model import tell_model
 from bbr.reading.head import Dialect
 from bbr.reading.header_names import GuardedNames
+from bbr.reading.json_body import Unsettled
 from bbr.refusal import Refusal
 
 _OUR_PREFIX: Final = "The request body is not valid JSON: "
@@ -84,9 +85,9 @@ class GoRouter(Convention):
         other._strip_headers = (*self._strip_headers, *names)
         return other
 
-    def read_model(self, octets: bytes, max_model_bytes: int) -> str | None:
+    def tell_model(self, octets: bytes, max_model_bytes: int) -> str | Unsettled | None:
         """See Convention: of any type."""
-        return read_model(octets, max_model_bytes)
+        return tell_model(octets, max_model_bytes)
 
     def open_document(self, max_model_bytes: int) -> Reading:
         """See Convention: all of it is kept, to find a value of another type again."""

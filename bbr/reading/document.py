@@ -1,9 +1,11 @@
-"""A JSON document, read as it comes: by the parsers if it is short, by the scanner if it is long."""
+"""A JSON document, read as it comes: by the parsers if it is short and settled at once, else by the scanner."""
 
 from collections import deque
 from typing import Final
 
 from bbr.reading import name as model
+from bbr.reading.base import add_piece
+from bbr.reading.json_body import UNSETTLED
 from bbr.reading.scan.scanner import BUDGET, Scanner
 from bbr.refusal import Refusal
 
@@ -16,7 +18,7 @@ class DocumentReading:
 
     Args:
         max_model_bytes: a longer name is refused.
-        whole_bytes: a document of up to this is read at its end, by `model.read_model`; in a longer one the model is
+        whole_bytes: a document of up to this is read at its end, by `model.tell_model`; in a longer one the model is
             known as soon as it has come.
     """
 
@@ -34,6 +36,7 @@ class DocumentReading:
         self._closed = False
         self.is_list: bool = False
         self._begun = False
+        self._to_its_end = False  # nothing is told of it before
 
     @property
     def value_offset(self) -> int | None:
@@ -44,7 +47,7 @@ class DocumentReading:
     def passable_bytes(self) -> int:
         """See Reading: what is scanned, up to the closing brace."""
         scanner = self._scanner
-        if scanner is None:
+        if scanner is None or self._to_its_end:
             return 0
         return scanner.scanned_bytes if scanner.closing is None else scanner.closing
 
@@ -64,7 +67,7 @@ class DocumentReading:
             if not self._begun:
                 self._begun = not octets.isspace()
                 self.is_list = model.is_json_list(octets)
-            self._pieces.append(octets)
+            add_piece(self._pieces, octets)
             self._unread_bytes += len(octets)
             if self._scanner is None and self._unread_bytes > self._whole_bytes:
                 self._scanner = Scanner(self._max_model_bytes)
@@ -76,17 +79,29 @@ class DocumentReading:
 
     def work(self) -> None:
         """See Reading."""
-        if self._scanner is None:
-            self.model = model.read_model(b"".join(self._pieces), self._max_model_bytes)
-            self._unread_bytes = 0
-            self._pieces.clear()
-            self.pending = False
+        scanner = self._scanner
+        if scanner is None:
+            self._read_whole(b"".join(self._pieces))
             return
-        self._scan(self._scanner)
+        self._scan(scanner)
         if self._closed and not self._pieces:
-            self._scanner.finish()
+            scanner.finish()
             self.pending = False
-        self.model = self._scanner.model
+        if not (self._to_its_end and self.pending):
+            self.model = scanner.model
+
+    def _read_whole(self, octets: bytes) -> None:
+        told = model.tell_model(octets, self._max_model_bytes)
+        self._pieces.clear()
+        if told is UNSETTLED:
+            # Read in bits, but as one that is read whole: it goes on when all of it is known, or not at all.
+            self._to_its_end = True
+            self._scanner = Scanner(self._max_model_bytes)
+            self._pieces.append(octets)
+        else:
+            self.model = told
+            self._unread_bytes = 0
+            self.pending = False
 
     def _scan(self, scanner: Scanner) -> None:
         left = _WORK

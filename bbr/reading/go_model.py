@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from bbr import refusal
-from bbr.reading import json_body
+from bbr.reading.json_body import ABSENT, UNSETTLED, Unsettled, find_model
 from bbr.refusal import Refusal
 
 # Every number is a float64 in Go.
@@ -26,25 +26,23 @@ _LARGE: Final = 6
 _SMALL: Final = -4
 
 
-def read_model(body: bytes, max_model_bytes: int) -> str | None:
-    """Return the text of the `model` field of a complete JSON body.
+def tell_model(body: bytes, max_model_bytes: int) -> str | Unsettled | None:
+    """Return the text of the `model` field of a complete JSON body, if that takes less than a millisecond.
 
     Returns:
-        None if the body is empty, is no object, or has no `model`.
-
-    Raises:
-        Refusal: 400; the body is not JSON, has two `model` fields, or one that can't stand in a header.
+        None if the body is empty, is no object, or has no `model`. UNSETTLED if it is to be read by a CoercedReading:
+        it would take too long here, it is to be refused, or its `model` is an array, an object or 0.
     """
-    value = json_body.find_model(body) if body else json_body.ABSENT
-    if value is json_body.ABSENT:
+    value = find_model(body) if body else ABSENT
+    if value is ABSENT:
         return None
+    # Keys are orjson's, which may be other ones than the body has; and its integers have no -0, as Go's numbers do.
+    if value is UNSETTLED or type(value) in (dict, list) or (type(value) is int and not value):
+        return UNSETTLED
     try:
-        # Keys are orjson's, which may be other ones than the body has; and its integers have no -0, as Go's numbers do.
-        if type(value) in (dict, list) or (type(value) is int and not value):
-            return text_at(body, json_body.model_value_offset(body), max_model_bytes)
         return header_text(value, max_model_bytes)
-    except Refusal as refused:
-        raise refused.at(json_body.model_value_offset(body)) from None
+    except Refusal:
+        return UNSETTLED
 
 
 def text_at(octets: bytes, offset: int, max_model_bytes: int) -> str:

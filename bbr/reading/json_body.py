@@ -1,4 +1,4 @@
-"""The one `model` of a JSON body, without the ambiguity that a parser alone would hide.
+"""The one `model` of a JSON body that parsers can settle at once.
 
 Pure. Two parsers that read different models out of one body are a security hole: the router would authorise one model,
 the server run another. So a document that any of them could read in two ways is refused.
@@ -6,41 +6,46 @@ the server run another. So a document that any of them could read in two ways is
 orjson says whether the body is strict JSON, and that is all it is asked for: it keeps object keys of up to 64 octets in
 a cache by a hash that anyone can find a second key for, so that one client's key could stand for `model` in everybody
 else's documents (seen in 3.13.0; tests/corpus has such a key). The field is found by msgspec, which compares keys.
+
+Neither can be interrupted, and 256 KiB of brackets take orjson 9 ms. So what is read here is what they read in less
+than a millisecond and what nothing is wrong with. All else is UNSETTLED: the scanner reads it, a bit at a time, and
+says what is wrong (bbr.reading.document).
 """
 
+import enum
 import itertools
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 import orjson
 
-from bbr import refusal
-from bbr.reading import spelling
-from bbr.refusal import Refusal
+from bbr.reading.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES, MAX_TRAILING_BLANKS
 
 # The `model` field is not there; told apart from None, which is JSON's null.
 ABSENT: Final = object()
+
+
+class Unsettled(enum.Enum):
+    """What is returned for a body that the parsers can't settle at once."""
+
+    UNSETTLED = enum.auto()
+
+
+UNSETTLED: Final = Unsettled.UNSETTLED
 
 # What parsers that compare without regard to letter case take for it: Go's encoding/json among them.
 _ALIKE: Final = frozenset(
     "".join(letters) for letters in itertools.product(*zip("model", "MODEL", strict=True)) if letters != tuple("model")
 )
 
-# A string, or a bracket, of a document known to be valid. Possessive quantifiers: no backtracking, no stack.
-_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]]', re.DOTALL)
 # A string, if all of it is there.
 STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _BLANKS: Final = re.compile(rb"[ \t\r\n]*+")
 _COLON: Final = re.compile(rb"[ \t\r\n]*+:[ \t\r\n]*+")
 _AFTER_MEMBER: Final = re.compile(rb"[ \t\r\n]*+[,}]")
 _NUL: Final = rb"\u0000"
-_KEY_BYTES: Final = len('"model"')
-_QUOTE: Final = ord('"')
 _CLOSING_BRACE: Final = ord("}")
-
-_NOT_FINITE: Final = re.compile(rb"-?Infinity|-?NaN")
-_BOM: Final = b"\xef\xbb\xbf"
 
 # A document's top-level members; their values are passed over and kept as they stand.
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -48,46 +53,98 @@ _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # A second `model` takes at least 10 octets, and a NUL behind it that is written as an escape 5 more than it means.
 _UNACCOUNTED_BYTES: Final = len(_NUL) - 1
 
+# What may stand in a body that parsers read. It depends on the values that they find what they take for a byte: for one
+# of text 0.7 ns, for a container 140, for a key with its value 130, for another value 30. Keys and values are counted
+# from a place on; before it there is no room for too many of them.
+MOST_BRACKETS: Final = 2_000
+MOST_COLONS: Final = 4_000
+COLONS_FROM: Final = 64 << 10
+MOST_COMMAS: Final = 12_000
+COMMAS_FROM: Final = 96 << 10
+# How many are looked for one by one; and how close they stand, in the mean, if it is faster to look at each byte.
+_RARE: Final = 32
+_CLOSE_BYTES: Final = 128
+
+# The scanner's limits hold here too, so that it makes no difference who reads a body. A body of up to so much can't
+# exceed them.
+_WITHIN_LIMITS_BYTES: Final = 2 * min(MAX_DEPTH, MAX_NUMBER_BYTES // 2)
+# One octet of so many is looked at, for a number that would fill so many of those.
+_STRIDE: Final = 256
+_LONG_NUMBER: Final = re.compile(rb"[-+.0-9eE]{%d}" % (MAX_NUMBER_BYTES // _STRIDE - 1))
+
+# So many members are looked at one by one, a microsecond each. Real requests have 40.
+MOST_MEMBERS: Final = 128
+
+# A name of the longest that a limit may allow, all of it escapes; and what the Go routers' convention looks at.
+_LONGEST_VALUE_BYTES: Final = 32 << 10
+
 
 def find_model(body: bytes) -> object:
-    """Return the value of the top-level `model` of a complete JSON document, or ABSENT.
+    """Return the value of the top-level `model` of a complete JSON document.
 
-    ABSENT too if the document is no object. The value is not checked; it is whatever JSON has there.
+    The value is not checked; it is whatever JSON has there.
 
-    Raises:
-        Refusal: 400; the body is no strict JSON document, or has a top-level key that is `model` for some parsers only,
-            or several.
+    Returns:
+        ABSENT if it has none, or is no object; UNSETTLED if it would take long, if the body is no strict JSON document,
+        or if it has a top-level key that is `model` for some parsers only, or several.
     """
+    brackets = 0
+    if len(body) > _WITHIN_LIMITS_BYTES:
+        brackets = _count(b"[", body, 0, MOST_BRACKETS) + _count(b"{", body, 0, MOST_BRACKETS)
+        if not _is_light(body, brackets):
+            return UNSETTLED
     try:
-        is_object = type(orjson.loads(body)) is dict
-    except orjson.JSONDecodeError as error:
-        raise invalid_json(body, error) from None
-    if not is_object:
-        return ABSENT
-    try:
+        document = orjson.loads(body)
+        if brackets > MAX_DEPTH:
+            orjson.dumps(document)  # raises if it is deeper than 254 levels
+        if type(document) is not dict:
+            return ABSENT
+        if len(document) > MOST_MEMBERS:
+            return UNSETTLED
         members = _MEMBERS.decode(body)
-    except RecursionError:  # msgspec goes as deep as Python's own limit, orjson a little deeper
-        raise refusal.invalid_json("too-deep", "nested too deep", 0) from None
+    # msgspec goes as deep as Python's own limit, orjson a little deeper.
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, msgspec.DecodeError, RecursionError):
+        return UNSETTLED
+    if not _ALIKE.isdisjoint(members):
+        return UNSETTLED
     value = members.get("model")
-    # A backslash is looked for at once, six octets are not.
-    if value is None and (b"\\" not in body or _NUL not in body) and _ALIKE.isdisjoint(members):
-        return ABSENT
+    if value is None:
+        # A backslash is looked for at once, six octets are not.
+        return UNSETTLED if b"\\" in body and _NUL in body else ABSENT
     # Two braces; for each member two quotes and a colon; the commas between them.
     accounted = sum(map(len, members)) + sum(map(len, members.values())) + 4 * len(members) + 1
-    if not _ALIKE.isdisjoint(members) or (
-        len(body) - accounted >= _UNACCOUNTED_BYTES and not _as_written(body, members)
-    ):
-        _check_keys(body)
-    return ABSENT if value is None else orjson.loads(memoryview(value))
+    if len(body) - accounted >= _UNACCOUNTED_BYTES and not _as_written(body, members):
+        return UNSETTLED
+    return UNSETTLED if len(value) > _LONGEST_VALUE_BYTES else orjson.loads(memoryview(value))
 
 
-def _check_keys(body: bytes) -> None:
-    """Refuse a valid document in which more than one top-level key is `model`, or one that is not for all parsers."""
-    keys = model_keys(body)
-    if len(keys) > 1:
-        raise refusal.model_duplicate().at(keys[1].offset)
-    if keys and not keys[0].exact:
-        raise refusal.model_spelling().at(keys[0].offset)
+def _is_light(body: bytes, brackets: int) -> bool:
+    """Tell whether parsers take less than a millisecond for a body, and it is within the scanner's limits but depth.
+
+    It may be said not to be though it is.
+    """
+    if brackets >= MOST_BRACKETS or _LONG_NUMBER.search(body[::_STRIDE]):
+        return False
+    if body[-1:].isspace() and body[-MAX_TRAILING_BLANKS - 1 :].isspace():
+        return False
+    size = len(body)
+    if size > COLONS_FROM and _count(b":", body, COLONS_FROM, MOST_COLONS) >= MOST_COLONS:
+        return False
+    return size <= COMMAS_FROM or _count(b",", body, COMMAS_FROM, MOST_COMMAS) < MOST_COMMAS
+
+
+def _count(octet: bytes, body: bytes, start: int, most: int) -> int:
+    """Return how often an octet stands in a body from a place on; `most` or more if it is as often as that."""
+    at = start - 1
+    for count in range(_RARE):
+        at = body.find(octet, at + 1)
+        if at < 0:
+            return count
+    if at - start < _RARE * _CLOSE_BYTES:
+        return body.count(octet, start)
+    # To replace is to go from one to the next with memchr, up to so many times.
+    rest = body[start:]
+    return len(rest) - len(rest.replace(octet, b"", most))
 
 
 def _as_written(body: bytes, members: dict[str, msgspec.Raw]) -> bool:
@@ -110,75 +167,25 @@ def _as_written(body: bytes, members: dict[str, msgspec.Raw]) -> bool:
     return body[position - 1] == _CLOSING_BRACE
 
 
+def model_value_offset(body: bytes) -> int | None:
+    """Return where the value of `model` begins in a valid document that has one.
+
+    None if that takes a closer look, which it never does in a document that `find_model` has settled.
+    """
+    position = body.index(b"{") + 1
+    for key, value in _MEMBERS.decode(body).items():
+        name = STRING.match(body, _end(_BLANKS, body, position))
+        position = _end(_COLON, body, name.end()) if name else 0
+        octets = bytes(value)
+        # Where a key stands twice, members and text do not go together.
+        if not name or orjson.loads(name[0]) != key or not body.startswith(octets, position):
+            return None
+        if key == "model":
+            return position
+        position = _end(_AFTER_MEMBER, body, position + len(octets))
+    return None
+
+
 def _end(pattern: re.Pattern[bytes], body: bytes, position: int) -> int:
     match = pattern.match(body, position)
     return match.end() if match else 0
-
-
-class ModelKey(NamedTuple):
-    """A top-level key that is `model`, at least for some parsers.
-
-    Attributes:
-        offset: where it begins, in bytes.
-        exact: it is for all.
-    """
-
-    offset: int
-    exact: bool
-
-
-def model_keys(body: bytes) -> list[ModelKey]:
-    """Return the first two top-level `model` keys of a valid document, however they are spelled."""
-    depth = 0
-    keys: list[ModelKey] = []
-    for token in _TOKEN.finditer(body):
-        start = token.start()
-        first = body[start]
-        if first == _QUOTE:
-            name = depth == 1 and _alike(token[0])
-            if name and _COLON.match(body, token.end()):
-                keys.append(ModelKey(start, name == "model"))
-                if len(keys) == 2:
-                    break
-        elif first in b"{[":
-            depth += 1
-        else:
-            depth -= 1
-    return keys
-
-
-def model_value_offset(body: bytes) -> int:
-    """Return the byte offset of the top-level `model`'s value, in a valid document that has one."""
-    start = model_keys(body)[0].offset
-    key = _TOKEN.match(body, start)
-    colon = key and _COLON.match(body, key.end())
-    return colon.end() if colon else start
-
-
-def _alike(token: bytes) -> str:
-    """Return what a string means if that is `model` for some parser, else nothing."""
-    if len(token) == _KEY_BYTES or b"\\" in token:
-        name: str = orjson.loads(token)  # a value: orjson caches keys only
-        return name if spelling.is_folded(name) else ""
-    return ""
-
-
-def invalid_json(body: bytes, error: orjson.JSONDecodeError) -> Refusal:
-    """Return the refusal of a body that orjson does not take, with the kind of fault and its byte offset."""
-    if body.startswith(_BOM):
-        return refusal.invalid_json("byte-order-mark", "it begins with a byte order mark", 0)
-    try:
-        body.decode()
-    except UnicodeDecodeError as bad:  # orjson reports it at position 0
-        return refusal.invalid_json("invalid-utf8", "invalid UTF-8", bad.start)
-    # orjson counts characters, a client that looks into its body counts bytes.
-    offset = len(error.doc[: error.pos].encode())
-    if _NOT_FINITE.match(body, offset) or "infinity" in error.msg:
-        return refusal.invalid_json("non-finite-number", "a number that is not finite", offset)
-    if "surrogate" in error.msg:
-        return refusal.invalid_json("lone-surrogate", "half of a surrogate pair", offset)
-    if "depth" in error.msg or "memory" in error.msg:
-        return refusal.invalid_json("too-deep", "nested too deep", offset)
-    if "after document" in error.msg:
-        return refusal.invalid_json("trailing-bytes", "something follows the document", offset)
-    return refusal.invalid_json("invalid-json", error.msg, offset)

@@ -8,7 +8,8 @@ import re
 from typing import Final
 
 from bbr import refusal
-from bbr.reading import json_body, spelling
+from bbr.reading import spelling
+from bbr.reading.json_body import ABSENT, UNSETTLED, Unsettled, find_model
 from bbr.refusal import Refusal
 
 # Longer names are refused. The longest known public model ids have about 100 characters; Kubernetes caps a label at 63.
@@ -40,25 +41,23 @@ def is_json_list(octets: bytes) -> bool:
     return octets.lstrip(_JSON_BLANKS).startswith(b"[")
 
 
-def read_model(body: bytes, max_model_bytes: int = MAX_MODEL_BYTES) -> str | None:
-    """Return the `model` field of a complete JSON body.
+def tell_model(body: bytes, max_model_bytes: int = MAX_MODEL_BYTES) -> str | Unsettled | None:
+    """Return the `model` field of a complete JSON body, if that takes less than a millisecond.
 
     Returns:
-        None if the body is empty, is no object, or has no `model`: such a request names no model.
-
-    Raises:
-        Refusal: 400, with the byte offset; the body is not JSON, has two `model` fields, or its `model` is not a
-            usable name.
+        None if the body is empty, is no object, or has no `model`: such a request names no model. UNSETTLED if it is
+        to be read by a DocumentReading: it would take too long here, or it is to be refused.
     """
     if not body:
         return None
-    value = json_body.find_model(body)
-    if value is json_body.ABSENT:
+    value = find_model(body)
+    if value is ABSENT:
         return None
     try:
-        return check_model(value, max_model_bytes)
-    except Refusal as refused:
-        raise refused.at(json_body.model_value_offset(body)) from None
+        # What is wrong, and at which byte, is the scanner's to say, so that it is said in one way.
+        return check_model(value, max_model_bytes) if type(value) is str else UNSETTLED
+    except Refusal:
+        return UNSETTLED
 
 
 def check_model(value: object, max_model_bytes: int = MAX_MODEL_BYTES) -> str:

@@ -12,6 +12,8 @@ from bbr.reading.base import Reading
 from bbr.reading.decoding import DecodingReading
 from bbr.reading.document import DocumentReading
 from bbr.reading.json_body import STRING, model_value_offset
+from bbr.reading.name import LONGEST_MODEL_BYTES
+from bbr.reading.scan.scanner import Scanner
 
 
 class ReplacedModel:
@@ -35,6 +37,12 @@ _WHOLE: Final = -1
 def replace(octets: bytes, model: str) -> bytes:
     """Return a whole, valid document, which names a model, with another one in its place."""
     start = model_value_offset(octets)
+    if start is None:  # of a few kilobytes: those that are not settled at once are held as long ones are
+        scanner = Scanner(LONGEST_MODEL_BYTES)
+        at = 0
+        while at < len(octets):
+            at = scanner.scan(octets, at)
+        start = scanner.value_offset
     return b"".join((octets[:start], orjson.dumps(model), octets[_end(octets, start) :]))
 
 

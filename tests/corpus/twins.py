@@ -6,7 +6,8 @@ import orjson
 import pytest
 
 from bbr.exchange.policy import BodyMode
-from bbr.reading import go_model
+from bbr.reading.base import read_through
+from bbr.reading.coerced import CoercedReading
 from bbr.reading.json_body import ABSENT, find_model
 from tests.conformance.ext_proc import test_nasty_bodies as exchanges
 from tests.corpus.nasty_bodies import TWIN, TWINS, Nasty
@@ -34,8 +35,9 @@ def test_one_clients_keys_mean_nothing_for_another() -> None:
 
 
 def test_the_keys_of_a_model_are_those_of_the_body() -> None:
-    assert go_model.read_model(b'{"model":{"model":1,"x":[{"model":2}]}}', 256) == "map[model:1 x:[map[model:2]]]"
-    assert go_model.read_model(b'{"model":[{"%s":1}]}' % TWIN, 256) == f"[map[{TWIN.decode()}:1]]"
+    nested = b'{"model":{"model":1,"x":[{"model":2}]}}'
+    assert read_through(CoercedReading(256), nested) == "map[model:1 x:[map[model:2]]]"
+    assert read_through(CoercedReading(256), b'{"model":[{"%s":1}]}' % TWIN) == f"[map[{TWIN.decode()}:1]]"
 
 
 @twins

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue
-from bbr.reading import content_type, encodings, multipart, name, parameters, spelling
+from bbr.reading import content_type, encodings, multipart, parameters, spelling
 from bbr.reading.base import Reading
 from bbr.reading.coerced import CoercedReading
 from bbr.reading.head import Dialect, Head, read_head
@@ -28,6 +28,7 @@ from bbr.reading.paths import PathFilter, PathPattern
 from bbr.reading.uri import model_in_path, model_in_query, parse_templates
 from bbr.refusal import Refusal
 from tests.support.steps import lines, seconds, take_as_long
+from tests.support.whole import read_model
 
 FORM = b"application/x-www-form-urlencoded"
 MULTIPART = b"multipart/form-data; boundary=b"
@@ -120,7 +121,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "the query": lambda octets: model_in_query(b"/?" + octets),
     "templates": lambda octets: model_in_path(b"/" + octets, TEMPLATES),
     "path patterns": lambda octets: PathFilter(PATHS._include, PATHS._exclude).reads(b"/" + octets),
-    "a whole document": name.read_model,
+    "a whole document": read_model,
     "a document of another kind of model": coerced,
     **{f"a body: {which}": body(kind) for which, kind in KINDS.items()},
 }

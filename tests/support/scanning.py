@@ -1,13 +1,13 @@
-"""What a scanner makes of a document in pieces, beside what `read_model` makes of the whole."""
+"""What a scanner makes of a document in pieces, beside what the judge makes of the whole."""
 
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from bbr.reading.name import read_model
 from bbr.reading.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES
 from bbr.reading.scan.scanner import BUDGET, Scanner
 from bbr.refusal import Refusal
+from tests.support.whole import judge
 
 # What a scanner may hold: the stack, an unfinished number, the model's string in escapes.
 MOST_HELD = MAX_DEPTH + MAX_NUMBER_BYTES + 6 * 256
@@ -29,9 +29,9 @@ def refused(refusal: Refusal) -> Verdict:
 
 
 def read(body: bytes) -> Verdict:
-    """Return the verdict on the whole."""
+    """Return the judge's verdict on the whole."""
     try:
-        return Verdict(read_model(body))
+        return Verdict(judge(body))
     except Refusal as refusal:
         return refused(refusal)
 
@@ -52,7 +52,7 @@ def scan(pieces: Iterable[bytes], budget: int = BUDGET) -> Verdict:
 
 
 def check_difference(body: bytes, got: Verdict) -> None:
-    """Assert that a scanner's verdict is the whole's, but for the differences that its module names."""
+    """Assert that a scanner's verdict is the judge's, but for the differences that its module names."""
     expected = read(body)
     if got == expected:
         return

@@ -24,6 +24,9 @@ MAX_DEPTH: Final = 900
 # The smallest double, written out in full, has 1077.
 MAX_NUMBER_BYTES: Final = 2048
 
+# Blanks behind the document. They are held back until the body has ended.
+MAX_TRAILING_BLANKS: Final = 64 << 10
+
 _W: Final = r"[ \t\n\r]*+"
 _HEX: Final = r"[0-9a-fA-F]"
 # A positive set, with nothing else to look for, is the fastest that the engine has: 730 MB/s, [^"\\\x00-\x1f] 400.

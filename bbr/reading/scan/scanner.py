@@ -1,20 +1,22 @@
 """The one `model` of a JSON document that comes in pieces, and whether it is a document at all.
 
-Sans-IO. The verdict is that of `model.read_model` on the whole, for every split into pieces; what is kept of the pieces
-is a few kilobytes at most, whatever the document's size. tests/property/test_scanner.py compares the two.
+Sans-IO. Every split into pieces gives the same verdict; what is kept of the pieces is a few kilobytes at most, whatever
+the document's size. It reads long documents, and those short ones that the parsers do not settle at once (`find_model`
+in bbr.reading.json_body). So every refusal is its own. tests/property/test_scanner.py compares it with a judge made of
+orjson and msgspec (tests/support/whole.py).
 
 Pieces are looked at in slices. What can be is taken by `fragment.read`, many tokens at once; the tokens at the edges of
 a slice, the root's own brackets, its `model`, and whatever is wrong, go through the steps here, one by one.
 
 Where they differ, on purpose:
 
-- A scanner refuses at the first fault, before it has seen the rest. `read_model` tells of invalid UTF-8 first, wherever
-  it stands, and of a string's missing end before a half of a pair right there. All are a 400 that means: no JSON.
-- Nesting ends at MAX_DEPTH. `read_model` goes a little deeper; how far depends on Python's stack, or is 1024 levels if
-  the body has no `model` key.
-- A fault behind some hundred levels is called by its own name; `read_model` may say `too-deep`, as orjson does.
-- A number may have MAX_NUMBER_BYTES; `read_model` has no limit but its value's.
-- MAX_TRAILING_BLANKS may follow the document, for `read_model` any number. What stands behind the document is held back
+- A scanner refuses at the first fault, before it has seen the rest. The judge tells of invalid UTF-8 first, wherever it
+  stands, and of a string's missing end before a half of a pair right there. All are a 400 that means: no JSON.
+- Nesting ends at MAX_DEPTH. The judge goes a little deeper; how far depends on Python's stack, or is 1024 levels if the
+  body has no `model` key.
+- A fault behind some hundred levels is called by its own name; the judge may say `too-deep`, as orjson does.
+- A number may have MAX_NUMBER_BYTES; for the judge any number.
+- MAX_TRAILING_BLANKS may follow the document, for the judge any number. What stands behind the document is held back
   until the body has ended, so it must not be long.
 - The message about a `model` that is far too long does not say how long it is.
 - Byte offsets: of a comma before a closing bracket the bracket's is told, of nesting too deep that of the bracket, of a
@@ -32,10 +34,8 @@ from bbr import refusal
 from bbr.reading import name as model
 from bbr.reading.scan import fragment, grammar
 from bbr.reading.scan.fragment import Fragment
-from bbr.reading.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES
+from bbr.reading.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES, MAX_TRAILING_BLANKS
 from bbr.refusal import Refusal
-
-MAX_TRAILING_BLANKS: Final = 64 << 10
 
 # What one call may spend, in ns, all costs being those of the worst octets. Together with the last fragment, which is
 # counted when it is done, that is less than a millisecond (bench/micro/scanner_worst.py).

@@ -7,7 +7,7 @@ from bbr.exchange.body import Body
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.go_router import GoRouter
 from bbr.exchange.ledger import Ledger
-from bbr.exchange.policy import OverLimit, Policy
+from bbr.exchange.policy import BodyMode, InvalidJson, OverLimit, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.times import Clock as AnyClock
 from bbr.exchange.times import Times, stopped
@@ -23,9 +23,11 @@ from bench.harness.conversation import (
     TABLE,
     assert_refused,
     assert_routes,
+    assert_strips,
     converse,
     echoed,
     exchange,
+    kinds,
 )
 from bench.harness.messages import JSON_POST, parse, request_body, request_headers, request_trailers, set_headers
 
@@ -40,6 +42,7 @@ def test_a_short_body_is_joined_once_it_has_ended(pieces: list[bytes]) -> None:
     body = body_of()
     for piece in pieces:
         assert body.add(piece) is None
+    assert body.end() is None
     assert body.model() == ("qwen" if any(pieces) else None)
     assert (body.take(), body.size) == (b"".join(pieces), len(b"".join(pieces)))
 
@@ -76,9 +79,13 @@ def test_pieces_of_a_few_octets_are_joined() -> None:
         sent += piece
         body.add(piece)
     assert len(body._pieces) < 50
+    long = body.end()
+    assert long is not None
+    assert long.held_bytes == len(sent) == body.size
     with pytest.raises(Refusal):
-        body.model()
-    assert body.take() == sent
+        long.work()
+    long.open()
+    assert b"".join(long.take()) == sent
 
 
 def test_a_message_that_is_too_large_is_refused_at_its_prefix() -> None:
@@ -353,3 +360,92 @@ class TestLedger:
         assert talk.expect(50) == ()
         assert echoed(converse(talk, request_body(bytes(1000))))[0] == bytes(1000)
         assert ledger.held_bytes == 0
+
+
+class TestDense:
+    """A short body that parsers would take long for."""
+
+    DENSE = b'{"x":[%b0],"model":"qwen"}' % (b"{}," * 5_000)
+    MODES = pytest.mark.parametrize("mode", [FDS, BUFFERED, BodyMode.STREAMED])
+
+    def talk(self, mode: BodyMode, **policy: object) -> Exchange:
+        talk = exchange(**policy)
+        converse(talk, request_headers(mode=mode))
+        return talk
+
+    @MODES
+    def test_it_is_routed_as_any_other_but_not_at_once(self, mode: BodyMode) -> None:
+        ledger = Ledger(1 << 20)
+        talk = self.talk(mode, ledger=ledger)
+        assert talk.receive(request_body(self.DENSE, end_of_stream=True)) == ()
+        assert (talk.pending, talk.patience_seconds) == (True, None)
+        assert ledger.held_bytes == len(self.DENSE)
+        turns = 0
+        answers: list[bytes] = []
+        while talk.pending:
+            assert not answers or mode == FDS
+            answers += talk.work()
+            turns += 1
+        assert turns > 2
+        first, *rest = map(parse, answers)
+        assert_routes(first, "qwen", "qwen")
+        if mode == FDS:
+            assert echoed(rest) == (self.DENSE, [True])
+        assert (ledger.held_bytes, talk.verdict.early, talk.end) == (0, False, None)
+
+    @MODES
+    @pytest.mark.parametrize(
+        ("changed", "reason"),
+        [(b'{"model":"qwen",', "model-duplicate"), (b'{"MODEL":1,', "model-duplicate"), (b"{,", "invalid-json")],
+    )
+    def test_it_is_refused_as_any_other(self, mode: BodyMode, changed: bytes, reason: str) -> None:
+        talk = self.talk(mode)
+        answers = converse(talk, request_body(changed + self.DENSE[1:], end_of_stream=True))
+        assert_refused(answers, 400, reason)
+        assert len(answers) == 1
+
+    def test_nothing_of_it_goes_on_before_all_is_read(self) -> None:
+        body = b'{"model":"qwen",' + self.DENSE[1:-1]
+        talk = self.talk(FDS)
+        assert len(converse(talk, request_body(body, end_of_stream=True))) == 1
+        assert (talk.verdict.early, talk.verdict.reason) == (False, "invalid-json")
+        talk = self.talk(FDS, on_invalid_json=InvalidJson.PASS_STRIPPED)
+        headers, *rest = converse(talk, request_body(body, end_of_stream=True))
+        assert_strips(headers)
+        assert echoed(rest) == (body, [True])
+
+    @pytest.mark.parametrize("mode", [FDS, BodyMode.STREAMED])
+    def test_it_may_end_by_trailers(self, mode: BodyMode) -> None:
+        talk = self.talk(mode)
+        answers = converse(talk, request_body(self.DENSE), request_trailers())
+        if mode == FDS:
+            assert_routes(answers[0], "qwen", "qwen")
+            assert echoed(answers[1:-1]) == (self.DENSE, [False])
+            assert kinds(answers)[-1] == "request_trailers"
+        else:
+            assert_refused(answers, 500, "body-in-pieces")
+
+    def test_a_body_that_was_cut_off_is_read_so_too(self) -> None:
+        talk = self.talk(BodyMode.BUFFERED_PARTIAL)
+        assert_refused(converse(talk, request_body(self.DENSE)), 413, "body-cut-off")
+
+    def test_it_has_its_place_among_the_short_ones(self) -> None:
+        # Long ones have taken all but their share; it takes no part of that.
+        ledger = Ledger(8 * len(self.DENSE))
+        while ledger.take(1_000, None, long=True):
+            pass
+        talk = self.talk(FDS, ledger=ledger)
+        assert_routes(converse(talk, request_body(self.DENSE, end_of_stream=True))[0], "qwen", "qwen")
+
+    def test_one_that_was_given_up_is_refused(self) -> None:
+        body = body_of()
+        body.add(self.DENSE)
+        body.give_up()
+        assert body.end() is None
+        with pytest.raises(Refusal, match="as many request bodies as it may"):
+            body.model()
+
+    def test_small_ones_are_read_at_once(self) -> None:
+        talk = self.talk(BUFFERED)
+        answers = talk.receive(request_body(b'{"model":""}', end_of_stream=True))
+        assert_refused([parse(each) for each in answers], 400, "model-empty")

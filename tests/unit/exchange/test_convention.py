@@ -6,8 +6,10 @@ from bbr.exchange.convention import Convention, Ours, immediate
 from bbr.headers import BASE_MODEL_HEADER, DESTINATION_HEADER, MODEL_HEADER
 from bbr.models.registry import Registry
 from bbr.models.routing import Rules
+from bbr.reading.base import read_through
 from bbr.reading.document import DocumentReading
 from bbr.reading.head import Dialect
+from bbr.reading.json_body import UNSETTLED
 from bbr.refusal import Refusal
 from bench.harness.messages import set_headers
 
@@ -19,10 +21,11 @@ def test_a_convention_says_everything() -> None:
 
 def test_a_model_is_one_string() -> None:
     ours = Ours()
-    assert ours.read_model(b'{"model":"x"}', 256) == "x"
-    with pytest.raises(Refusal, match="number"):
-        ours.read_model(b'{"model":7}', 256)
+    assert ours.tell_model(b'{"model":"x"}', 256) == "x"
+    assert ours.tell_model(b'{"model":7}', 256) is UNSETTLED
     assert type(ours.open_document(256)) is DocumentReading
+    with pytest.raises(Refusal, match="number"):
+        read_through(ours.open_document(256), b'{"model":7}')
     assert ours.route(Registry(), Rules(), "x").base_model == "x"
 
 

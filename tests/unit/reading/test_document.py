@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 
 from bbr.reading.document import DocumentReading
@@ -74,3 +76,21 @@ def test_lists(whole_bytes: int, body: bytes, is_list: bool) -> None:
         for piece in pieces:
             reading.feed(piece)
         assert reading.is_list is is_list
+
+
+@pytest.mark.parametrize(("end", "why"), [(b"}", ""), (b',"model":"b"}', "model-duplicate"), (b"", "invalid-json")])
+def test_a_short_document_that_parsers_take_long_for_is_read_in_bits(end: bytes, why: str) -> None:
+    body = b'{"model":"qwen","x":[%b0]' % (b"{}," * 10_000) + end
+    reading = DocumentReading(256, 1 << 20)
+    reading.feed(body)
+    reading.close()
+    bits = 0
+    with pytest.raises(Refusal) if why else contextlib.nullcontext():
+        while reading.pending:
+            # Of one that is read whole nothing is told, and nothing goes on, before all of it is known.
+            assert (reading.model, reading.passable_bytes) == (None, 0)
+            reading.work()
+            bits += 1
+    assert bits > 2
+    assert why or (reading.result(), reading.unread_bytes) == ("qwen", 0)
+    assert not why or reason(DocumentReading(256, 1 << 20), body) == why

@@ -2,7 +2,10 @@ import orjson
 import pytest
 
 from bbr.reading import go_model
-from bbr.reading.go_model import text_of
+from bbr.reading.base import read_through
+from bbr.reading.coerced import CoercedReading
+from bbr.reading.go_model import tell_model, text_of
+from bbr.reading.json_body import UNSETTLED
 from bbr.refusal import Refusal
 
 # What Go 1.26 prints: fmt.Sprintf("%v", v) of what encoding/json makes of each.
@@ -53,7 +56,9 @@ def test_value(value: str, printed: str) -> None:
 
 @pytest.mark.parametrize(("value", "printed"), [("-0", "-0"), ("0", "0"), ("[-0]", "[-0]"), ("false", "false")])
 def test_minus_nought_is_one_in_a_body(value: str, printed: str) -> None:
-    assert go_model.read_model(b'{"model":%s}' % value.encode(), 256) == printed
+    body = b'{"model":%s}' % value.encode()
+    assert read_through(CoercedReading(256), body) == printed
+    assert tell_model(body, 256) in (printed, UNSETTLED)
 
 
 def test_what_no_json_value_is() -> None:
@@ -79,15 +84,17 @@ UNUSABLE = {
 
 @pytest.mark.parametrize(("model", "reason"), UNUSABLE.values(), ids=UNUSABLE)
 def test_what_can_not_stand_in_a_header_is_refused(model, reason):
+    body = b'{"model": %s}' % model
+    assert tell_model(body, 9) is UNSETTLED
     with pytest.raises(Refusal) as caught:
-        go_model.read_model(b'{"model": %s}' % model, 9)
+        read_through(CoercedReading(9), body)
     assert caught.value.reason == reason
     assert caught.value.message.endswith("(At byte 10 of the body.)")
 
 
-def test_two_models_are_refused():
-    with pytest.raises(Refusal, match="stands twice"):
-        go_model.read_model(b'{"model":"a","model":"b"}', 256)
+@pytest.mark.parametrize("body", [b'{"model":"a","model":"b"}', b'{"model":{"a":1}}', b'{"model":[]}', b"{"])
+def test_what_takes_a_closer_look_is_left_to_a_reading(body):
+    assert tell_model(body, 256) is UNSETTLED
 
 
 def test_what_is_nested_too_deep_is_refused(monkeypatch):
@@ -96,9 +103,14 @@ def test_what_is_nested_too_deep_is_refused(monkeypatch):
 
     monkeypatch.setattr(go_model, "text_of", too_deep)
     with pytest.raises(Refusal, match="it is nested too deep"):
-        go_model.read_model(b'{"model":[[]]}', 256)
+        read_through(CoercedReading(256), b'{"model":[[]]}')
+
+
+@pytest.mark.parametrize(("model", "name"), [(b'" a "', " a "), (b"1e6", "1e+06"), (b"true", "true"), (b'""', "")])
+def test_models_that_are_no_containers_are_told_at_once(model, name):
+    assert tell_model(b'{"model":%b}' % model, 256) == name
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"null"])
 def test_no_model(body):
-    assert go_model.read_model(body, 256) is None
+    assert tell_model(body, 256) is None

@@ -1,8 +1,20 @@
+import orjson
 import pytest
 
-from bbr.reading import json_body
-from bbr.reading.json_body import ABSENT, find_model, model_keys, model_value_offset
+from bbr.reading.json_body import (
+    ABSENT,
+    COLONS_FROM,
+    COMMAS_FROM,
+    MOST_BRACKETS,
+    MOST_COLONS,
+    MOST_COMMAS,
+    MOST_MEMBERS,
+    UNSETTLED,
+    find_model,
+)
+from bbr.reading.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES, MAX_TRAILING_BLANKS
 from bbr.refusal import Refusal
+from tests.support.whole import find, model_keys, read_model
 
 DEEP = 300
 
@@ -19,14 +31,10 @@ DEEP = 300
         (b'{"text":"\\"model","model":"a"}', "a"),
         (b'{"text":"\\u0022model","model":"a","x":"model"}', "a"),
         (b'{"text":"\\u00e9\\u006d","model":"a"}', "a"),
-        (b'{"mod\\u0065l":"a"}', "a"),
-        (b'{"\\u006d\\u006fdel":"a"}', "a"),
         (b'{ "a" :\t1 ,\n"model":\r"a" , "b":[ 1, 2 ] }\n', "a"),
-        (b'{"x":1,"x":2345678901,"model":"a"}', "a"),
         (b'{"x":{"mod\\u0065l":"b"},"model":"a"}', "a"),
         (b'{"x":"mod\\u0065l","model":"a"}', "a"),
         (b'{"x":{"model":1,"model":2},"model":"a"}', "a"),
-        (b'{"x":1,"x":{"model":2},"model":"a"}', "a"),
         (b'{"a":{"b":"model"},"c":"d","model" \n: "a"}', "a"),
         (b'{"model":"a","x":%s"model"%s}' % (b"[" * DEEP, b"]" * DEEP), "a"),
         (b'{"x":{"model":"a"}}', ABSENT),
@@ -39,7 +47,24 @@ DEEP = 300
     ],
 )
 def test_found(body: bytes, model: object) -> None:
-    assert find_model(body) == model
+    assert find_model(body) == find(body) == model
+
+
+@pytest.mark.parametrize(
+    ("body", "model"),
+    [
+        (b'{"mod\\u0065l":"a"}', "a"),
+        (b'{"\\u006d\\u006fdel":"a"}', "a"),
+        (b'{"x":1,"x":2345678901,"model":"a"}', "a"),
+        (b'{"x":1,"x":{"model":2},"model":"a"}', "a"),
+        (b'{"x":"\\u0000","\\u006dode":1}', None),
+        (b'{"model":"a",%b}' % b",".join(b'"%d":0' % number for number in range(MOST_MEMBERS)), "a"),
+    ],
+)
+def test_what_takes_a_closer_look_is_left_to_the_scanner(body: bytes, model: str | None) -> None:
+    assert find_model(body) is UNSETTLED
+    assert read_model(body) == model
+    assert find(body) == (ABSENT if model is None else model)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +90,11 @@ def test_found(body: bytes, model: object) -> None:
     ],
 )
 def test_duplicates_are_refused(body: bytes, offset: int) -> None:
-    with pytest.raises(Refusal, match=f"At byte {offset} of the body") as caught:
-        find_model(body)
-    assert (caught.value.status, caught.value.reason) == (400, "model-duplicate")
+    assert find_model(body) is UNSETTLED
+    for read in (read_model, find):
+        with pytest.raises(Refusal, match=f"At byte {offset} of the body") as caught:
+            read(body)
+        assert (caught.value.status, caught.value.reason) == (400, "model-duplicate")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +104,7 @@ def test_duplicates_are_refused(body: bytes, offset: int) -> None:
         (b"", "invalid-json", 0),
         (b"  ", "invalid-json", 0),
         (b"{'model':'a'}", "invalid-json", 1),
-        (b'{"a":1,}', "invalid-json", 6),
+        (b'{"a":1,}', "invalid-json", 7),
         (b'{"a":"\x01"}', "invalid-json", 6),
         ('{"é":nul}'.encode(), "invalid-json", 6),
         (b'{"model":"a"}x', "trailing-bytes", 13),
@@ -96,14 +123,17 @@ def test_duplicates_are_refused(body: bytes, offset: int) -> None:
         (b'{"a":-1e999}', "non-finite-number", 5),
         (b'{"a":"\\ud800"}', "lone-surrogate", 6),
         (b'{"a":"\\udc00x"}', "lone-surrogate", 6),
-        (b"[" * 2000, "too-deep", 1025),
+        (b"[" * 2000, "too-deep", 900),
         (b"--boundary\r\n", "invalid-json", 1),
-        (b"\x1f\x8b\x08\x00", "invalid-utf8", 1),
+        (b"\x1f\x8b\x08\x00", "invalid-json", 0),
     ],
 )
 def test_what_is_not_json_is_refused_by_kind_and_place(body: bytes, reason: str, offset: int) -> None:
+    assert find_model(body) is UNSETTLED
+    if not body:
+        return  # such a request names no model
     with pytest.raises(Refusal) as caught:
-        find_model(body)
+        read_model(body)
     assert (caught.value.status, caught.value.reason) == (400, reason)
     assert f"at byte {offset}." in caught.value.message, caught.value.message
 
@@ -122,16 +152,59 @@ def test_keys_are_told_from_values(body: bytes, keys: list[tuple[int, bool]]) ->
     assert model_keys(body) == keys
 
 
-def test_value_offset_skips_blanks() -> None:
-    assert model_value_offset(b'{"a":1, "model" \r\n\t:  "x"}') == 22
-
-
-def test_everyday_documents_are_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
-    def walk(body: bytes) -> list[int]:
-        raise AssertionError("the slow path")
-
-    monkeypatch.setattr(json_body, "model_keys", walk)
+def test_everyday_documents_are_settled() -> None:
     tools = b'{"tools":[{"properties":{"model":{"type":"string"}},"required":["model"]}],"model":"a"}'
     text = b'{"messages":[{"content":"caf\\u00e9 \\u2028 \\"model\\": \\"x\\""}],"model":"a"}'
-    assert find_model(tools) == "a"
-    assert find_model(text) == "a"
+    chat = {"messages": [{"role": "user", "content": "Hello, world. [1] {2} \n"}] * 500, "model": "a"}
+    indented = orjson.dumps(chat, option=orjson.OPT_INDENT_2)
+    long = b'{"messages":[{"role":"user","content":"%b"}],"model":"a"}' % (b"Well, what is it? " * 14_000)
+    for body in (tools, text, orjson.dumps(chat), indented, long):
+        assert find_model(body) == "a"
+
+
+@pytest.mark.parametrize("gap", [0, 3, 200])
+@pytest.mark.parametrize(
+    ("octet", "most", "start"),
+    [
+        (b"[", MOST_BRACKETS, 0),
+        (b"{", MOST_BRACKETS, 0),
+        (b":", MOST_COLONS, COLONS_FROM),
+        (b",", MOST_COMMAS, COMMAS_FROM),
+    ],
+)
+def test_what_takes_parsers_long_is_left_to_the_scanner(octet: bytes, most: int, start: int, gap: int) -> None:
+    def body(count: int) -> bytes:
+        # They stand in a string, where they cost nothing: that is not looked at.
+        begin = b'{"model":"a","x":"'.ljust(start, b"x")
+        return begin + (octet + b"x" * gap) * (count - begin.count(b"{", start)) + b'"}'
+
+    assert find_model(body(most - 1)) == "a"
+    assert find_model(body(most)) is UNSETTLED
+
+
+@pytest.mark.parametrize(
+    ("within", "beyond"),
+    [
+        (b"[" * 600 + b"]" * 600, b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1)),
+        (b'{"x":' * 500 + b"0" + b"}" * 500, b'{"x":' * (MAX_DEPTH + 1) + b"0" + b"}" * (MAX_DEPTH + 1)),
+        (b"[%b[]]" % (b"[]," * 1_500), b'{"x":' * 450 + b"[" * 451 + b"]" * 451 + b"}" * 450),
+        (b"[0.%b]" % (b"1" * (MAX_NUMBER_BYTES - 2)), b"[0.%b]" % (b"1" * (MAX_NUMBER_BYTES - 1))),
+        (b"[1]" + b" " * MAX_TRAILING_BLANKS, b"[1]" + b" " * (MAX_TRAILING_BLANKS + 1)),
+        (b'["%b"]' % (b"1" * 9_000), b'["%b",0.%b]' % (b"-" * 9_000, b"1" * MAX_NUMBER_BYTES)),
+    ],
+)
+def test_the_scanners_limits_hold_for_all(within: bytes, beyond: bytes) -> None:
+    assert read_model(within) is None
+    assert find_model(beyond) is UNSETTLED
+    with pytest.raises(Refusal):
+        read_model(beyond)
+
+
+def test_many_brackets_that_are_not_deep_are_settled() -> None:
+    assert find_model(b'{"model":"a","x":[%b[]]}' % (b"[]," * (MOST_BRACKETS - 5))) == "a"
+    assert find_model(b'{"model":"a","x":%b%b}' % (b"[" * 253, b"]" * 253)) == "a"
+
+
+def test_a_value_that_no_name_needs_is_left_to_the_scanner() -> None:
+    assert find_model(b'{"model":"%b"}' % (b"x" * 40_000)) is UNSETTLED
+    assert find_model(b'{"model":"%b"}' % (b"x" * 30_000)) == "x" * 30_000

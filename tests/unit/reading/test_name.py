@@ -1,7 +1,9 @@
 import pytest
 
-from bbr.reading.name import MAX_MODEL_BYTES, check_model, is_json_list, read_model
+from bbr.reading.json_body import UNSETTLED
+from bbr.reading.name import MAX_MODEL_BYTES, check_model, is_json_list, tell_model
 from bbr.refusal import Refusal
+from tests.support.whole import judge, read_model
 
 
 @pytest.mark.parametrize(
@@ -23,7 +25,7 @@ from bbr.refusal import Refusal
     ],
 )
 def test_model_of_a_body(body: bytes, model: str | None) -> None:
-    assert read_model(body) == model
+    assert tell_model(body) == judge(body) == model
 
 
 @pytest.mark.parametrize(
@@ -42,9 +44,11 @@ def test_model_of_a_body(body: bytes, model: str | None) -> None:
     ],
 )
 def test_refused_models_name_their_place(body: bytes, reason: str, offset: int) -> None:
-    with pytest.raises(Refusal, match=f"At byte {offset} of the body") as caught:
-        read_model(body)
-    assert caught.value.reason == reason
+    assert tell_model(body) is UNSETTLED
+    for read in (read_model, judge):
+        with pytest.raises(Refusal, match=f"At byte {offset} of the body") as caught:
+            read(body)
+        assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,14 @@ CASES = {
         b'{"x":{"model":"a"},"model":"%s","y":["model","a"]}',
     ),
     "escaped": (b'{"\\u006dodel":"\\u0061"}', b'{"\\u006dodel":"%s"}'),
+    "twice another": (b'{"x":1,"x":"2345678","model":"a"}', b'{"x":1,"x":"2345678","model":"%s"}'),
+    "twice the same": (b'{"x":"a","x":"a","model":"a"}', b'{"x":"a","x":"a","model":"%s"}'),
+    "twice another of one length": (b'{"x":1,"x":2,"model":"a"}', b'{"x":1,"x":2,"model":"%s"}'),
+    "another with escapes": (b'{"\\n":1,"model":"a"}', b'{"\\n":1,"model":"%s"}'),
+    "behind another with a model inside": (
+        b'{"x":1,"x":{"model":"no"},"model":"a"}',
+        b'{"x":1,"x":{"model":"no"},"model":"%s"}',
+    ),
     "in a string": (b'{"x":"\\"model\\":\\"a\\"","model":"a"}', b'{"x":"\\"model\\":\\"a\\"","model":"%s"}'),
 }
 MODELS = ["b", "Qwen/Qwen2.5-3B-Instruct", "模型", 'with "quotes" and \\']

@@ -2,8 +2,8 @@ import tracemalloc
 
 import pytest
 
-from bbr.reading.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES
-from bbr.reading.scan.scanner import BUDGET, MAX_TRAILING_BLANKS, Scanner
+from bbr.reading.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES, MAX_TRAILING_BLANKS
+from bbr.reading.scan.scanner import BUDGET, Scanner
 from bbr.refusal import Refusal
 from tests.corpus.nasty_bodies import BODIES, Nasty
 from tests.support.scanning import MOST_HELD, Verdict, by_octet, check_difference, read, scan
