@@ -165,7 +165,7 @@ go-parity: $(READY)  ## build both Go routers (needs Go; a few minutes), ask the
 	@$(BIN)/python -m bench.harness.go_router build
 	@$(BIN)/python -m bench.harness.go_router build --ipp
 	$(if $(RECORD),@$(BIN)/python -m tests.conformance.go.replay record)
-	$(BIN)/python -m pytest --quiet tests/conformance/go
+	$(BIN)/python -m pytest --quiet tests/conformance/go tests/integration/test_go_routers.py
 
 lock: $(READY)  ## resolve the dependencies anew into requirements*.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \

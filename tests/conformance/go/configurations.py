@@ -4,7 +4,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -56,16 +56,16 @@ def ours(text: str) -> str:
     return STARTS
 
 
-def theirs() -> dict[str, str]:
-    """Return what the payload processor does with each.
+def theirs(names: Iterable[str] = CONFIGURATIONS) -> dict[str, str]:
+    """Return what the payload processor does with each of some configurations.
 
     Raises:
         GoRouterError: it does neither start nor end in time.
     """
     with go_router.api_server(DATA, IPP) as kube_config, tempfile.TemporaryDirectory() as scratch:
         found = {}
-        for name, text in CONFIGURATIONS.items():
-            (file := Path(scratch, "config.yaml")).write_bytes(text.encode())
+        for name in names:
+            (file := Path(scratch, "config.yaml")).write_bytes(CONFIGURATIONS[name].encode())
             found[name] = _of(file, kube_config)
         return found
 
