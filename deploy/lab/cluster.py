@@ -21,7 +21,13 @@ from deploy.render import tools
 _READY_SECONDS: Final = 180.0
 _END_SECONDS: Final = 20.0
 _LOOK_SECONDS: Final = 0.2
-_PROGRAMS: Final = {"ip": "iproute2", "nft": "nftables", "unshare": "util-linux", "mount": "mount"}
+_PROGRAMS: Final = {
+    "ip": "iproute2",
+    "nft": "nftables",
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+    "mount": "mount",
+}
 
 Images = Mapping[str, Sequence[str]]
 
@@ -70,11 +76,9 @@ def check_system() -> None:
 
 def clean(name: str = network.NAME) -> bool:
     """Remove what a lab has left behind that nobody holds locked; return whether there was something of its network."""
-    left = network.namespaces(name)
-    for namespace in left:
-        network.remove(namespace)
+    found = network.remove_all(name)
     shutil.rmtree(folder(name), ignore_errors=True)
-    return bool(left)
+    return found
 
 
 class Cluster:
@@ -129,7 +133,8 @@ class Cluster:
         self._tell(f"API server ready after {time.monotonic() - began:.1f} s")
         self.run("kube-controller-manager", *self._controllers())
         self.run("kube-proxy", *self._proxy())
-        self.run("kubelet", sys.executable, "-m", "deploy.lab.kubelet", str(self.folder))
+        kubelet = (sys.executable, "-m", "deploy.lab.kubelet", str(self.folder))
+        self._run("kubelet", network.beside(kubelet))
         self.wait(
             "the nodes and the default ServiceAccount",
             lambda: self.kubectl_tries("get", "node/node-1", "node/node-2", "serviceaccount/default"),
@@ -137,9 +142,12 @@ class Cluster:
 
     def run(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         """Start a program in the cluster's network namespace; it ends with the cluster."""
+        return self._run(name, network.inside(command))
+
+    def _run(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
         with (self.folder / "log" / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                network.inside(command),
+                command,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -169,8 +177,7 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        for namespace in network.namespaces():
-            network.remove(namespace)
+        network.remove_all()
         self._lock.__exit__(None, None, None)
 
     def wait(self, what: str, there: Callable[[], bool], seconds: float = _READY_SECONDS) -> None:

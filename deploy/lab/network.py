@@ -50,6 +50,15 @@ def inside(command: Sequence[str], namespace: str = NAMESPACE) -> list[str]:
     return ["ip", "netns", "exec", namespace, *command]
 
 
+def beside(command: Sequence[str]) -> list[str]:
+    """Return a command that runs another one in the control plane's namespace, with the machine's own mounts.
+
+    What makes namespaces must be run so: `ip netns exec` would hide them in mounts of its own, out of reach of a
+    clean-up.
+    """
+    return ["nsenter", f"--net=/run/netns/{NAMESPACE}", "--", *command]
+
+
 def create() -> None:
     """Make the namespace of the control plane, with a bridge for the pods.
 
@@ -130,6 +139,16 @@ def end_processes(namespace: str) -> None:
         if pid != os.getpid():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def remove_all(name: str = NAME) -> bool:
+    """Remove all namespaces of a lab that nothing runs any more; return whether there were some."""
+    left = namespaces(name)
+    for namespace in reversed(left):  # the control plane first: it would start pods' processes anew
+        end_processes(namespace)
+    for namespace in left:
+        remove(namespace)
+    return bool(left)
 
 
 def remove(namespace: str) -> None:

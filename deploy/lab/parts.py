@@ -98,18 +98,6 @@ SIMULATOR: Final = Part(
 )
 CORE: Final = (ETCD, API_SERVER, CONTROLLERS, PROXY, PICKER, SIMULATOR)
 
-# The routers that ours replaces.
-GO_ROUTER: Final = Part("go-bbr", "sigs.k8s.io/gateway-api-inference-extension", "v1.5.0", "cmd/bbr", 60, {})
-PAYLOAD_PROCESSOR: Final = Part("ipp", "github.com/llm-d/llm-d-inference-payload-processor", "v0.1.0", "cmd", 60, {})
-ROUTERS: Final = (GO_ROUTER, PAYLOAD_PROCESSOR)
-
-ENVOY_GATEWAY: Final = Part("envoy-gateway", "github.com/envoyproxy/gateway", "v1.9.1", "cmd/envoy-gateway", 285, {})
-ISTIOD: Final = Part(
-    "pilot-discovery", "istio.io/istio", "v0.0.0-20260827124520-eed52ebb66ad", "pilot/cmd/pilot-discovery", 332, {}
-)
-KGATEWAY: Final = Part("kgateway", "github.com/kgateway-dev/kgateway/v2", "v2.4.0", "cmd/kgateway", 429, {})
-GATEWAYS: Final = {"envoy-gateway": ENVOY_GATEWAY, "istio": ISTIOD, "kgateway": KGATEWAY}
-
 
 def cache() -> Path:
     """Return the folder of this user's that keeps what has been built."""

@@ -26,6 +26,8 @@ def test_each_request_is_answered_by_its_model_from_its_pool(gateway, size):
         for chat in chats:
             answer = client.post(CHAT, content=chat.body(), headers=JSON)
             outcomes[outcome(answer, chat.model)] += 1
+            if not chat.stream:  # all of the body has come
+                assert answer.json()["usage"]["prompt_tokens"] >= chat.body().count(b"word")
             pods.add(answer.headers.get("x-inference-pod"))
     assert outcomes == {"right": len(chats)}
     assert len(pods) >= len(setting.MODELS)
