@@ -233,6 +233,20 @@ def headers_stray(limit: int) -> Refusal:
     return Refusal(431, "headers-stray", message, code="headers_stray")
 
 
+def headers_too_many(limit: int) -> Refusal:
+    """Refuse a request with more header fields, or fields in its trailers, than are looked at: 431."""
+    message = f"The request has more than {limit} header fields, the most that this gateway's router looks at."
+    return Refusal(431, "headers-too-many", message, code="headers_too_many")
+
+
+def headers_too_large(limit: int) -> Refusal:
+    """Refuse a request whose header section, or trailers, take more than `limit` bytes in a gateway's message: 431."""
+    message = (
+        f"The request's header section is larger than {limit} bytes, the most that this gateway's router looks at."
+    )
+    return Refusal(431, "headers-too-large", message, code="headers_too_large")
+
+
 def multipart_boundary(why: str) -> Refusal:
     """Refuse a multipart/form-data content type whose boundary parameter is unusable."""
     message = f"The Content-Type of the multipart body can not be used: {why}."

@@ -24,7 +24,7 @@ from typing import Final, Protocol
 from google.protobuf.message import DecodeError
 
 from bbr import refusal
-from bbr.exchange import phases, replies
+from bbr.exchange import envelope, phases, replies
 from bbr.exchange.awaited import Awaited
 from bbr.exchange.body import Body
 from bbr.exchange.duplex import Duplex
@@ -137,6 +137,8 @@ class Exchange:
             times.since = times.clock()
         answers: Sequence[bytes]
         try:
+            if len(message) > envelope.LONG_BYTES:
+                envelope.check(message)
             request = ProcessingRequest.FromString(message)
             if self.body_mode is None:
                 self._begin(request)

@@ -32,6 +32,12 @@ _OPENAI: Final = Dialect.OPENAI
 # Of a header section of more fields its octets are kept. Envoy's own limit is 100.
 _KEPT_DECODED: Final = 64
 
+# A request with more header fields, or fields in its trailers, is refused before any is looked at.
+MAX_HEADER_FIELDS: Final = 1_000
+
+# Of a field that a log or a trace asks for.
+SHOWN_BYTES: Final = 1 << 10
+
 # What the verdict's reason says of a `model` that is empty; only the Go routers' convention lets one through.
 EMPTY_MODEL: Final = "model-empty"
 
@@ -94,22 +100,23 @@ class Request:
     def field(self, name: str) -> str:
         """Return a field of its header section, by its name in small letters; "" if it is not there.
 
-        For logs and traces: octets that are no ASCII stand in it as \\x escapes.
+        SHOWN_BYTES of it at most. For logs and traces: octets that are no ASCII stand in it as \\x escapes.
         """
         # Logs ask for fields after a fault too. Headers that can't be decoded then count as empty.
         try:
             value = self._find(name)
         except DecodeError:
             value = b""
-        return value.decode("ascii", "backslashreplace")
+        return value[:SHOWN_BYTES].decode("ascii", "backslashreplace")
 
     def read_headers(self, headers: HeaderMap) -> tuple[Head, int]:
         """Keep its header section, and return what read_head does.
 
         Raises:
             DecodeError: it is none.
-            Refusal: 431; too many of its fields are to be removed.
+            Refusal: 431; it has too many fields, or too many that are to be removed.
         """
+        _check_count(headers)
         # Kept before it is read, so that a log of what fails below can still look for fields.
         # Decoded, each field takes 32 octets and more, though it may be two octets on the wire.
         many = len(headers.headers) > _KEPT_DECODED
@@ -127,8 +134,9 @@ class Request:
 
         Raises:
             DecodeError: they are none.
-            Refusal: 431; too many of them are to be removed.
+            Refusal: 431; they are too many, or too many of them are to be removed.
         """
+        _check_count(trailers)
         strays = self.replies.convention.guarded.strays(trailers)
         if strays:
             self.replies = self.replies.stripping_also(strays)
@@ -322,3 +330,8 @@ class Request:
         if isinstance(headers, bytes):
             headers = HeaderMap.FromString(headers)
         return (find_field(headers, name) if headers is not None else None) or b""
+
+
+def _check_count(fields: HeaderMap) -> None:
+    if len(fields.headers) > MAX_HEADER_FIELDS:
+        raise refusal.headers_too_many(MAX_HEADER_FIELDS)

@@ -129,7 +129,11 @@ class EncodedReading:
     def _decode(self) -> None:
         self._inner.feed(self._decoder.read())
         if not self._decoder.pending:
-            self._marks.append((self._fed_bytes, self._decoder.decoded_bytes))
+            marks, fed = self._marks, self._fed_bytes
+            # As far apart as whole steps leave them: a mark for each byte would take a hundred times as much as that.
+            if len(marks) > 1 and fed - marks[-2][0] < _STEP_BYTES:
+                marks.pop()
+            marks.append((fed, self._decoder.decoded_bytes))
 
     def _take(self) -> None:
         piece = self._pieces.next(_STEP_BYTES)

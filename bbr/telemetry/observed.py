@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final
 
 from bbr.exchange.exchange import CallFields, Exchange
+from bbr.exchange.request import SHOWN_BYTES
 
 # Not the event loop's: uvloop's counts in milliseconds.
 clock: Final = time.perf_counter
@@ -24,4 +25,4 @@ def traced(exchange: Exchange) -> tuple[str, Callable[[str], str]]:
 
 
 def _call_field(call: CallFields, name: str) -> str:
-    return (call.get(name.encode()) or b"").decode("ascii", "backslashreplace")
+    return (call.get(name.encode()) or b"")[:SHOWN_BYTES].decode("ascii", "backslashreplace")

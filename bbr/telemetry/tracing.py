@@ -24,6 +24,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from bbr import __version__
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode
+from bbr.exchange.request import SHOWN_BYTES
 from bbr.exchange.verdict import Outcome
 from bbr.telemetry import observed
 from bbr.telemetry.access_log import shown_path
@@ -101,8 +102,10 @@ class Tracing:
         carrier = {}
         if traceparent:
             state = field("tracestate")
-            # What stands for octets that are no ASCII would look like a good value.
-            carrier = {"traceparent": traceparent, "tracestate": "" if "\\x" in state else state}
+            # What stands for octets that are no ASCII would look like a good value, and so may what was cut off. W3C
+            # Trace Context, section 3.3.1.5, asks for 512 bytes of it.
+            usable = "\\x" not in state and len(state) < SHOWN_BYTES
+            carrier = {"traceparent": traceparent, "tracestate": state if usable else ""}
         wall, now = time.time_ns(), observed.clock()
         span = self._tracer.start_span(
             SPAN_NAME,

@@ -32,6 +32,8 @@ EXAMPLES = [
     refusal.model_in_list(),
     refusal.url_too_long("path", 4096),
     refusal.headers_stray(50),
+    refusal.headers_too_many(1000),
+    refusal.headers_too_large(1000),
     refusal.alias_not_replaced("gpt"),
     refusal.content_type_too_long(1024),
     refusal.content_type_ambiguous("it is JSON"),

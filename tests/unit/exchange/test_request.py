@@ -6,6 +6,7 @@ from bbr.exchange.convention import Ours
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import CHANGED_HEADERS, Replies
+from bbr.exchange.request import MAX_HEADER_FIELDS, SHOWN_BYTES
 from bbr.exchange.verdict import Outcome
 from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Registry, finish, merging
 from bbr.models.routing import MissingModel, Rules
@@ -145,6 +146,30 @@ def test_a_field_that_is_no_header_value_is_not_there():
     headers = HttpHeaders(headers=HeaderMap(headers=[broken]))
     talk.receive(ProcessingRequest(request_headers=headers).SerializeToString())
     assert talk.request_field("x-request-id") == ""
+
+
+def test_of_a_long_field_its_beginning_is_told():
+    talk = Exchange(Policy(Replies()), Registry(identity=True))
+    path = "/" + "\xe9" * 60_000
+    talk.receive(request_headers({**JSON_POST, ":path": path}, mode=BodyMode.FULL_DUPLEX_STREAMED))
+    told = talk.request_field(":path")
+    assert told.startswith("/\\xc3\\xa9")
+    assert len(told) < 4 * SHOWN_BYTES
+
+
+def test_fields_that_are_too_many_are_refused():
+    for count, refused in ((MAX_HEADER_FIELDS - len(JSON_POST), False), (MAX_HEADER_FIELDS, True)):
+        fields = {**JSON_POST, **{f"x{number}": "" for number in range(count)}}
+        talk = exchange()
+        answers = converse(talk, request_headers(fields, mode=FDS))
+        assert (talk.verdict.reason == "headers-too-many") is refused
+        if refused:
+            assert f"more than {MAX_HEADER_FIELDS} header fields" in assert_refused(answers, 431, "headers-too-many")
+    message = ProcessingRequest()
+    message.request_trailers.trailers.headers.extend([b""] * (MAX_HEADER_FIELDS + 1))
+    talk = exchange()
+    answers = converse(talk, request_headers(mode=FDS), request_body(b"{}"), message.SerializeToString())
+    assert_refused(answers, 431, "headers-too-many")
 
 
 STRAYS = ["x_gateway_model_name", "x-gateway_base-model-name", "x.gateway.destination.endpoint"]

@@ -1,4 +1,5 @@
 import gzip
+import random
 import zlib
 
 import brotli
@@ -130,3 +131,23 @@ def test_a_list_is_told() -> None:
     reading.feed(gzip.compress(b"[1]"))
     work(reading)
     assert reading.is_list
+
+
+def test_bytes_that_come_one_by_one_leave_few_marks() -> None:
+    body = b'{"model":"qwen","x":"' + bytes(random.Random(1).choices(b"abcdefghijklmnop", k=40_000)) + b'"}'
+    encoded = gzip.compress(body)
+    reading = EncodedReading(("gzip",), Limits(), DocumentReading(256, 1 << 20))
+    passed = 0
+    for at in range(len(encoded)):
+        reading.feed(encoded[at : at + 1])
+        work(reading)
+        # The inner document is read at its end, so that nothing of it may pass, and all marks are kept.
+        assert reading.passable_bytes < 64
+    assert len(reading._marks) <= len(encoded) // 1024 + 2
+    reading = EncodedReading(("gzip",), Limits(), DocumentReading(256, 0))
+    for at in range(len(encoded)):
+        reading.feed(encoded[at : at + 1])
+        work(reading)
+        assert passed <= reading.passable_bytes <= at + 1
+        passed = reading.passable_bytes
+    assert passed > len(encoded) - 4_096

@@ -167,6 +167,7 @@ PATHS = [
     pytest.param("https://user:secret@host/v1", None, id="an absolute form"),
     pytest.param("?key=secret", None, id="a query alone"),
     pytest.param("/é\n", "/\\xc3\\xa9\n", id="no ASCII"),
+    pytest.param("/" + "é" * 30_000, "/" + "\\xc3\\xa9" * 31 + "\\xc3\\xa9"[:7], id="a long one that is no ASCII"),
 ]
 
 

@@ -269,6 +269,12 @@ def test_a_gateway_that_does_not_sample_is_heeded():
     assert spans(asked) == ()
 
 
+@pytest.mark.parametrize("state", ["a=" + "é" * 10, "a=" + "1" * 60_000, "a=" + "é" * 30_000])
+def test_a_state_that_is_long_or_no_ascii_is_left_out(state):
+    found = span(headers=[("traceparent", SAMPLED), ("tracestate", state)])
+    assert found.context.trace_state.to_header() == ""
+
+
 GARBAGE = [
     "",
     "00",
