@@ -34,6 +34,8 @@ VARIABLE: Final = "BBR_LAB"
 # Tests that take a minute or two together.
 CORE: Final = (
     "tests/lab/test_chain.py",
+    "tests/lab/test_steering.py",
+    "tests/lab/test_aliases.py",
     "tests/lab/test_config_maps.py",
     "tests/lab/test_release.py::test_helm_test_asks_the_router_for_each_model",
 )

@@ -6,9 +6,12 @@ of OpenAI's API takes only JSON of the paths that it knows. With the passthrough
 
 import gzip
 import json
+import zlib
 
+import brotli
 import httpx
 import pytest
+from backports import zstd
 
 from deploy.lab import lab as stand
 from deploy.lab import setting
@@ -24,6 +27,22 @@ def as_json(path, **fields):
     return {"url": path, "content": json.dumps({"model": MODEL, **fields}), "headers": JSON}
 
 
+CHATTED = json.dumps({"model": MODEL, "messages": MESSAGES}).encode()
+LONG = json.dumps({"messages": [{"role": "user", "content": "hi " * 100_000}], "model": MODEL}).encode()
+
+
+def sent(content, path=CHAT, **headers):
+    return {
+        "url": path,
+        "content": content,
+        "headers": {name.replace("_", "-"): value for name, value in headers.items()},
+    }
+
+
+def encoded(coding, content):
+    return sent(content, content_type="application/json", content_encoding=coding)
+
+
 # What -> a request, and the status with OpenAI's parser and with the passthrough-parser. 404 is the simulator's, which
 # has no such path: the request has reached it.
 REQUESTS = {
@@ -33,15 +52,20 @@ REQUESTS = {
     "response": (as_json("/v1/responses", input="hello"), 200, 200),
     "Anthropic's messages": (as_json("/v1/messages", messages=MESSAGES, max_tokens=5), 400, 200),
     "tokenize": (as_json("/tokenize", prompt="hello"), 200, 200),
-    "gzip": (
-        {
-            "url": CHAT,
-            "content": gzip.compress(json.dumps({"model": MODEL, "messages": MESSAGES}).encode()),
-            "headers": JSON | {"content-encoding": "gzip"},
-        },
-        200,  # the chart has the router forward it decoded
-        200,
-    ),
+    # The chart has the router forward these decoded.
+    "gzip": (encoded("gzip", gzip.compress(CHATTED)), 200, 200),
+    "deflate": (encoded("deflate", zlib.compress(CHATTED)), 200, 200),
+    "br": (encoded("br", brotli.compress(CHATTED)), 200, 200),
+    "zstd": (encoded("zstd", zstd.compress(CHATTED)), 200, 200),
+    "gzip in br": (encoded("gzip, br", brotli.compress(gzip.compress(CHATTED))), 200, 200),
+    "gzip, long, the model last": (encoded("gzip", gzip.compress(LONG)), 200, 200),
+    "no content type": (sent(CHATTED), 200, 200),
+    "a charset": (sent(CHATTED, content_type="Application/JSON; charset=utf-8"), 200, 200),
+    "JSON by curl -d": (sent(CHATTED, content_type="application/x-www-form-urlencoded"), 200, 200),
+    "a key with escapes": (sent(CHATTED.replace(b"model", b"\\u006dodel", 1), **JSON), 200, 200),
+    "a model in query and body": (as_json(f"/v1/completions?model={MODEL}", prompt="hello"), 200, 200),
+    "a model in path and body": (as_json(f"/deployments/{MODEL}{CHAT}", messages=MESSAGES), 404, 404),
+    "audio, the model in its path": (sent(b"RIFF", f"/deployments/{MODEL}/audio", content_type="audio/wav"), 400, 404),
     "multipart": ({"url": "/v1/audio/transcriptions", "files": FILE}, 400, 404),
     "form": ({"url": "/v1/audio/transcriptions", "data": {"model": MODEL}}, 400, 404),
 }
