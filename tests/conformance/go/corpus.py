@@ -1,4 +1,4 @@
-"""Some 300 conversations of a gateway with an ext_proc server: what the Go routers and ours are asked (replay.py).
+"""Some 400 conversations of a gateway with an ext_proc server: what the Go routers and ours are asked (replay.py).
 
 A body comes twice, streamed (FULL_DUPLEX_STREAMED: GIE's router with --streaming, IPP, ours) and buffered (GIE's router
 without --streaming, ours). The table has one base model, `qwen`, with the adapters `sql-lora-sheddable`, `foo` and `1`,

@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import re
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
@@ -50,7 +51,8 @@ SECONDS: Final = 30.0
 _SHOWN_BYTES: Final = 100
 _COMMENT: Final = (
     "What the Go routers answer to the conversations of corpus.py. Recorded from their own programs by "
-    "`python -m tests.conformance.go.replay record`; they are built by `make go-parity`."
+    "`python -m tests.conformance.go.replay record`; they are built by `make go-parity`. "
+    "Both are under the Apache License 2.0; the words of errors in JSON are those of Go (BSD-3-Clause)."
 )
 
 
@@ -281,6 +283,25 @@ def scrapes() -> dict[str, Scrape]:
     return {name: Scrape(**each) for name, each in _recorded("metrics").items()}
 
 
+def flags(program: go_router.Program) -> list[str]:
+    """Return the flags of a Go router, as its --help has them, without dashes."""
+    told = subprocess.run(
+        [program.binary, "--help"],
+        env=go_router.ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    return re.findall(r"^ +(?:-\w, )?--([\w-]+)", told.stderr + told.stdout, re.MULTILINE)
+
+
+def their_flags() -> dict[str, list[str]]:
+    """Return the flags that the Go routers had when they were last asked, by target."""
+    found: dict[str, list[str]] = _recorded("flags")
+    return found
+
+
 def started() -> dict[str, str]:
     """Return what the payload processor did with each of configurations.CONFIGURATIONS."""
     found: dict[str, str] = _recorded("configurations")
@@ -306,6 +327,7 @@ def record() -> None:
             metrics[target.name] = measure(target, port, metrics_port)._asdict()
     versions = {target.name: f"{target.program.module}@{target.program.version}" for target in TARGETS}
     whole = {"comment": _COMMENT, "programs": versions, "metrics": metrics, "configurations": configurations.theirs()}
+    whole["flags"] = {target.name: flags(target.program) for target in TARGETS}
     whole["answers"] = answers
     RECORDED.write_text(json.dumps(whole, indent=1, ensure_ascii=True) + "\n", "utf-8")
 

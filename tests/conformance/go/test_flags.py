@@ -8,6 +8,7 @@ from bbr import cli
 from bbr.config import settings as config
 from bbr.exchange.policy import BodyMode
 from bbr.models.routing import UnknownModel
+from tests.conformance.go import replay
 
 DUPLEX, BUFFERED = BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED
 
@@ -187,6 +188,24 @@ def test_an_old_flag_is_warned_of_and_a_typing_error_is_one(run):
     code, sentence = run("serve", "--streaming", "--refresh-metrics-interval=5s")
     assert code == 2
     assert sentence.startswith("bbr serve: --refresh-metrics-interval=5s is not a flag of `bbr serve`")
+
+
+@pytest.mark.parametrize("target", replay.TARGETS, ids=lambda target: target.name)
+def test_every_flag_of_theirs_is_known(run, pod, target):
+    values = {"plugin": "base-model-to-header:b", "config-file": "", "config-text": "", "metrics-port": "9"}
+    values |= {"grpc-port": "7", "grpc-health-port": "8"}
+    flags = replay.their_flags()[target.name]
+    assert len(flags) >= 15
+    for flag in flags:
+        _, warnings = run(f"--{flag}={values.get(flag, '1')}")
+        assert warnings == [], flag
+
+
+@pytest.mark.parametrize("target", replay.TARGETS, ids=lambda target: target.name)
+def test_the_go_router_itself_has_those_flags(target):
+    if not target.program.built:
+        pytest.skip(f"{target.program.module} is not built: make go-parity")
+    assert replay.flags(target.program) == replay.their_flags()[target.name]
 
 
 COMPAT = [
