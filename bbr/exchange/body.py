@@ -13,7 +13,7 @@ from bbr.exchange.long_body import LongBody
 from bbr.exchange.policy import MESSAGE_OVERHEAD_BYTES, OverLimit, Policy
 from bbr.exchange.progress import Progress
 from bbr.exchange.times import Times
-from bbr.reading.base import Reading, add_piece, read_through
+from bbr.reading.base import TINY_PIECE_BYTES, Reading, add_piece, read_through
 from bbr.reading.decoding import DecodingReading
 from bbr.reading.json_body import UNSETTLED, Unsettled
 from bbr.reading.name import is_json_list
@@ -121,7 +121,7 @@ class Body:
             # Whole bodies cost least: a chat takes 1.9 ms per MB in one piece, and 6.0 ms read as it comes. The early
             # start of a long body pays for that; a short body has none to gain.
             if size <= policy.stream_threshold_bytes:
-                if not self._pieces:
+                if len(octets) >= TINY_PIECE_BYTES or not self._pieces:
                     self._pieces.append(octets)
                 elif octets:
                     add_piece(self._pieces, octets)

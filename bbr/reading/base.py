@@ -88,13 +88,13 @@ def read_through(reading: Reading, octets: bytes) -> str | None:
 
 # A held piece takes some 60 octets beside its own. Pieces of fewer octets than the first are joined to the one before,
 # unless that is as long as the second: each costs a copy of what it is joined to. In the mean none is shorter then.
-_TINY_PIECE_BYTES: Final = 512
+TINY_PIECE_BYTES: Final = 512
 _JOINED_BYTES: Final = 4 << 10
 
 
 def add_piece(pieces: MutableSequence[bytes] | MutableSequence[bytes | memoryview], octets: bytes) -> None:
     """Add octets to pieces that are held, at little more cost than they have themselves."""
-    if pieces and len(octets) < _TINY_PIECE_BYTES:
+    if pieces and len(octets) < TINY_PIECE_BYTES:
         last = pieces[-1]
         if type(last) is bytes and len(last) < _JOINED_BYTES:
             pieces[-1] = last + octets

@@ -298,14 +298,14 @@ class RpcConnection:
         reader = call.reader
         was_pending = handler.pending
         answers: list[bytes] = []
-        taken = 0
+        taken, count = 0, len(messages)
         try:
             for message in messages:
                 answers += handler.receive(message)
                 taken += 1
-                if taken < len(messages) and self._clock() >= self._until:
+                if taken < count and self._clock() >= self._until:
                     break
-            if reader.begun_bytes > _LONG_MESSAGE_BYTES and taken == len(messages):
+            if reader.begun_bytes > _LONG_MESSAGE_BYTES and taken == count:
                 answers += handler.expect(reader.begun_bytes)
                 reader.begun_bytes = 0
         except Exception as error:
@@ -325,7 +325,7 @@ class RpcConnection:
         if handler.pending and not was_pending:
             self._http2.pause(call.stream_id)
             self._running.pending.add(call)
-        if taken < len(messages):
+        if taken < count:
             self._rest = Rest(call, list(messages[taken:]), end_stream)
         elif end_stream:
             self._running.finish(call)

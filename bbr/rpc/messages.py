@@ -4,7 +4,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from bbr.http2.held import Held, add_piece
+from bbr.http2.held import TINY_BYTES, Held, add_piece
 from bbr.rpc.status import Status, StatusCode
 
 # The compressed flag, one octet, and the length, four octets in network order.
@@ -141,14 +141,22 @@ class MessageReader:
 
     def drop(self) -> None:
         """Let go of the unfinished message."""
-        self._held.add_bulk(-self.held_bytes)
+        # As Held.add_bulk does, without a call: this and `_add` are on the way of every frame of a body.
+        held, size = self._held, self.held_bytes
+        held.octets -= size
+        held.bulk -= size
         self.held_bytes = 0
         self._parts = []
 
     def _add(self, octets: bytes) -> None:
-        self.held_bytes += len(octets)
-        self._held.add_bulk(len(octets))
-        add_piece(self._parts, octets)
+        held, size = self._held, len(octets)
+        self.held_bytes += size
+        held.octets += size
+        held.bulk += size
+        if size >= TINY_BYTES:
+            self._parts.append(octets)
+        else:
+            add_piece(self._parts, octets)
 
     def _refusal(self, flag: int, length: int) -> MessageError:
         # By the compression document this is the client's protocol error, INTERNAL, and no missing feature of ours.
