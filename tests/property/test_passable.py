@@ -3,6 +3,7 @@
 Held against foreign decoders: what an upstream could make of the octets that have left so far.
 """
 
+import dataclasses
 import gzip
 import itertools
 import random
@@ -84,6 +85,28 @@ def test_the_end_of_a_document_waits_for_the_end_of_the_body(
     replies += said(talk, request_body(b"", end_of_stream=True))
     assert talk.verdict.outcome is Outcome.ROUTED
     assert octets(replies) == body
+
+
+@given(
+    st.sampled_from(sorted(set(CODINGS) - {"none"})),
+    st.builds(document, st.integers(0, 1 << 32), st.integers(0, 200_000)),
+    st.integers(0, 40),
+    st.lists(st.integers(0, 1 << 20), max_size=8),
+)
+def test_a_body_that_goes_on_decoded_keeps_its_end_back_too(
+    coding: str, text: bytes, blanks: int, places: list[int]
+) -> None:
+    name, encode, _ = CODINGS[coding]
+    body = encode(text + b" " * blanks, len(text) - 1)
+    edges = sorted({0, len(body), *(place % (len(body) + 1) for place in places)})
+    talk = Exchange(dataclasses.replace(POLICY, forward_decoded=True), Registry())
+    headers = {"content-type": "application/json", "content-encoding": name}
+    replies = said(talk, request_headers(headers, mode=BodyMode.FULL_DUPLEX_STREAMED))
+    for start, end in itertools.pairwise(edges):
+        replies += said(talk, request_body(body[start:end]))
+        assert text[:-1].startswith(octets(replies))
+    replies += said(talk, request_body(b"", end_of_stream=True))
+    assert octets(replies) == text + b" " * blanks
 
 
 @given(st.sampled_from(sorted(CODINGS)), st.builds(document, st.integers(0, 99), st.integers(0, 200_000)))

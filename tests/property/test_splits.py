@@ -13,7 +13,7 @@ from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES, Replies
 from bbr.exchange.verdict import Outcome
-from bbr.models.registry import BaseModel, Registry
+from bbr.models.registry import Alias, BaseModel, Declaration, Origin, Registry, finish, merging
 from bench.harness.conversation import said
 from bench.harness.messages import parse, request_body, request_headers, request_trailers
 
@@ -21,7 +21,15 @@ FDS = BodyMode.FULL_DUPLEX_STREAMED
 # Bodies of the second are all long: read piece by piece.
 POLICIES = [Policy(Replies(), max_body_bytes=200_000, stream_threshold_bytes=size) for size in (256 << 10, 16)]
 JSON, FORM, MULTIPART = "application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=b"
-TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",)), BaseModel("phi")])
+MODELS = (BaseModel("qwen", ("sql-lora",)), BaseModel("phi"))
+TABLE, _ = Registry.merge(MODELS)
+# Bodies that go on otherwise than they came.
+CHANGING = [
+    Policy(Replies(), stream_threshold_bytes=size, forward_decoded=True, rewrites_body=rewrites)
+    for size in (256 << 10, 16)
+    for rewrites in (False, True)
+]
+ALIASED, _ = finish(merging([Declaration(Origin(), MODELS, (Alias("gpt", "sql-lora"),))]))
 
 names = st.sampled_from(["qwen", "sql-lora", "phi", "llama", "", "a\nb"])
 values = st.recursive(
@@ -78,9 +86,14 @@ def cuts(draw: st.DrawFn) -> Request:
 
 
 def answers(
-    pieces: list[bytes], headers: dict[str, str], *, ending: str, policy: Policy = POLICIES[0]
+    pieces: list[bytes],
+    headers: dict[str, str],
+    *,
+    ending: str,
+    policy: Policy = POLICIES[0],
+    table: Registry = TABLE,
 ) -> tuple[Exchange, list[bytes]]:
-    talk = Exchange(policy, TABLE)
+    talk = Exchange(policy, table)
     sent = [request_headers(headers, mode=FDS)]
     sent += [request_body(piece) for piece in pieces[:-1]]
     if ending == "with the last piece":
@@ -110,6 +123,37 @@ def test_any_split_gives_the_same_answer(cut: Request, ending: str, policy: Poli
     assert got[0] == expected[0]
     if talk.verdict.outcome is not Outcome.REFUSED:
         assert_body_goes_back(cut.body, got[1:], ending)
+
+
+@st.composite
+def aliased(draw: st.DrawFn) -> dict[str, object]:
+    """Return a document that names an alias, somewhere among other members."""
+    others = draw(st.dictionaries(st.text(max_size=8), values))
+    items = [(name, value) for name, value in others.items() if name.lower() != "model"]
+    items.insert(draw(st.integers(0, 8)), ("model", "gpt"))
+    return {**dict(items), "text": "x" * draw(st.integers(0, 70_000))}
+
+
+@given(
+    document=aliased(),
+    encoded=st.booleans(),
+    places=st.lists(st.integers(0, 80_000), max_size=6),
+    ending=ENDINGS,
+    policy=st.sampled_from(CHANGING),
+)
+def test_any_split_of_a_body_that_is_changed_gives_the_same_one(
+    document: dict[str, object], encoded: bool, places: list[int], ending: str, policy: Policy
+) -> None:
+    body = orjson.dumps(document)
+    sent, headers = body, {"content-type": JSON}
+    if encoded:
+        sent, headers = gzip.compress(body, mtime=0), headers | {"content-encoding": "gzip"}
+    edges = [0, *sorted(place % (len(sent) + 1) for place in places), len(sent)]
+    pieces = [sent[start:end] for start, end in itertools.pairwise(edges)]
+    talk, got = answers(pieces, headers, ending=ending, policy=policy, table=ALIASED)
+    assert (talk.verdict.outcome, talk.verdict.base_model) == (Outcome.ROUTED, "qwen")
+    expected = orjson.dumps(document | {"model": "sql-lora"}) if policy.rewrites_body else body
+    assert_body_goes_back(expected, got[1:], ending)
 
 
 def assert_never_completed(replies: list[bytes]) -> None:
