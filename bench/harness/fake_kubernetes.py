@@ -294,6 +294,12 @@ class FakeKubernetes:
             return True
         if request.watch:
             return await self._watch(request, reader, writer, cut=fault is not None and fault.cut is not None)
+        collection, _, name = request.path.rpartition("/")
+        if collection in self._objects:
+            found = self._objects[collection].get((request.namespace, name))
+            status = 200 if found else 404
+            self._write(writer, status, json.dumps(found or _status(status, f"{name} not found")).encode())
+            return True
         page = self.documents.get(request.path) or self._page(request)
         if page is None:
             self._write(writer, 410, json.dumps(_status(410, "The provided continue parameter is too old")).encode())

@@ -166,6 +166,13 @@ def flags(ports: Sequence[int], *, streaming: bool, verbosity: int, program: Pro
 @contextmanager
 def api_server(data: Mapping[str, str] = TABLE, label: str = BBR) -> Iterator[Path]:
     """Run an API server with the table as one ConfigMap, with a label; give a kube config for it."""
+    with cluster(data, label) as (_, _, kube_config):
+        yield kube_config
+
+
+@contextmanager
+def cluster(data: Mapping[str, str], label: str) -> Iterator[tuple[FakeKubernetes, Background, Path]]:
+    """Run an API server as `api_server` does; give it, the loop that it runs in, and a kube config for it."""
     with tempfile.TemporaryDirectory() as scratch, Background() as background:
         server = FakeKubernetes()
         server.documents = dict(_DISCOVERY)
@@ -179,9 +186,8 @@ def api_server(data: Mapping[str, str] = TABLE, label: str = BBR) -> Iterator[Pa
             "metadata": version,
             "items": [table],
         }
-        server.documents[f"{CONFIG_MAPS}/bbr-benchmark"] = table
         try:
-            yield server.kubeconfig(Path(scratch))
+            yield server, background, server.kubeconfig(Path(scratch))
         finally:
             background.run(server.stop())
 

@@ -39,7 +39,7 @@ def test_the_api_server_tells_what_a_controller_asks_for():
         assert listed["metadata"]["resourceVersion"]
         (table,) = listed["items"]
         assert table["data"] == {"baseModel": workload.MODEL}
-        assert get(f"/api/v1/configmaps/{table['metadata']['name']}") == table
+        assert get(f"/api/v1/namespaces/default/configmaps/{table['metadata']['name']}") == table
 
 
 def test_how_it_is_started():

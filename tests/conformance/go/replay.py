@@ -302,6 +302,12 @@ def their_flags() -> dict[str, list[str]]:
     return found
 
 
+def tables() -> dict[str, dict[str, dict[str, str]]]:
+    """Return what they took models for after each of histories.HISTORIES, by target."""
+    found: dict[str, dict[str, dict[str, str]]] = _recorded("histories")
+    return found
+
+
 def started() -> dict[str, str]:
     """Return what the payload processor did with each of configurations.CONFIGURATIONS."""
     found: dict[str, str] = _recorded("configurations")
@@ -320,6 +326,8 @@ def _recorded(what: str) -> Any:
 
 def record() -> None:
     """Ask the Go routers, and write down what they answer."""
+    from tests.conformance.go import histories  # which stands on this module
+
     answers, metrics = {}, {}
     for target in TARGETS:
         with theirs(target) as (port, metrics_port):
@@ -328,6 +336,7 @@ def record() -> None:
     versions = {target.name: f"{target.program.module}@{target.program.version}" for target in TARGETS}
     whole = {"comment": _COMMENT, "programs": versions, "metrics": metrics, "configurations": configurations.theirs()}
     whole["flags"] = {target.name: flags(target.program) for target in TARGETS}
+    whole["histories"] = {target.name: histories.theirs(target) for target in histories.TARGETS}
     whole["answers"] = answers
     RECORDED.write_text(json.dumps(whole, indent=1, ensure_ascii=True) + "\n", "utf-8")
 
