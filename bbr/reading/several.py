@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from bbr import refusal
 from bbr.reading import spelling
-from bbr.reading.base import Pieces, Reading
+from bbr.reading.base import Pieces, Reading, add_piece
 from bbr.reading.beginning import Beginning
 from bbr.refusal import Refusal
 
@@ -17,8 +17,8 @@ _NAME_END: Final = re.compile(rb"[\";\r\n]")
 # The longest that is looked at: `name=` with blanks, and a name.
 _NAME_BYTES: Final = 64 + spelling.MAX_BYTES
 
-# What a Watch looks at at once: half a millisecond of nothing but names.
-_WATCHED_BYTES: Final = 2 << 10
+# What a Watch looks at at once: half a millisecond of nothing but names with escapes.
+_WATCHED_BYTES: Final = 768
 
 
 class Watch(Protocol):
@@ -263,7 +263,7 @@ class ByBeginning:
         if self._chosen is not None:
             self._chosen.feed(octets)
             return
-        self._held.append(octets)
+        add_piece(self._held, octets)
         self._held_bytes += len(octets)
         octet = self._beginning.feed(octets)
         if octet is not None:

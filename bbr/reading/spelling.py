@@ -54,7 +54,10 @@ def is_alike(name: bytes) -> bool:
             return True
         if b"%" not in cut:
             break
-        cut = unquote_to_bytes(_UNICODE_ESCAPE.sub(b"%", cut))
+        undone = unquote_to_bytes(_UNICODE_ESCAPE.sub(b"%", cut))
+        if undone == cut:  # as the next round's would be
+            break
+        cut = undone
     return len(name) > MAX_BYTES and _BLANK.fullmatch(cut) is not None
 
 

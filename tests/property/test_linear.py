@@ -6,7 +6,9 @@ for texts that have once taken time by their square, or might: four times the te
 where the square would be sixteen times. tests/property/test_patterns.py holds that no expression can go back over text.
 """
 
+import contextlib
 import gzip
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -27,7 +29,7 @@ from bbr.reading.name import BodyKind
 from bbr.reading.paths import PathFilter, PathPattern
 from bbr.reading.uri import model_in_path, model_in_query, parse_templates
 from bbr.refusal import Refusal
-from tests.support.steps import lines, seconds, take_as_long
+from tests.support.steps import is_within, lines, seconds, take_as_long
 from tests.support.whole import read_model
 
 FORM = b"application/x-www-form-urlencoded"
@@ -231,6 +233,14 @@ HOSTILE = {
     "keys of a short document": ("a whole document", b"{", b'"mode\\u006c\\u0000":1,', b'"x":1}'),
     "dashes": ("a body: multipart", b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n', b"\r\n--", b""),
     "names": ("a body: multipart of another kind", b"", b"name ", b""),
+    "names with escapes": ("a body: multipart of another kind", b"", b"%--b'filename=", b""),
+    "objects of a short document": ("a whole document", b'{"x":[', b"{},", b'0],"model":""}'),
+    "lists of a short document": ("a whole document", b"[", b"[],", b"0]"),
+    "equal keys of a short document": ("a whole document", b"{", b'"":0 ,', b'"model":"a"}'),
+    "numbers of a short document": ("a whole document", b"[", b"1e23,", b"0]"),
+    "a long number of a short document": ("a whole document", b"[1.", b"1", b"]"),
+    "almost NULs of a short document": ("a whole document", b'{"x":"', rb"\u000", b'"}'),
+    "blanks of a short document": ("a whole document", b'{"x":', b" ", b"}"),
     "names that are cut": ("a body: multipart of another kind", b"", b"name*'", b""),
 }
 MOST_BYTES = {"templates": 4000, "path patterns": 4000, "types": 1000, "codings": 250, "a name": 120}
@@ -270,18 +280,54 @@ MOST_LINES = 8000
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 @settings(max_examples=30)
-@given(begin=texts, unit=texts.filter(bool), end=texts)
-@example(begin=b"", unit=b";\xa6%25", end=b"")  # a form's keys, to be judged with and without their eighth bits
-def test_no_step_is_long(kind: Kind, begin: bytes, unit: bytes, end: bytes) -> None:
+@given(begin=texts, unit=texts.filter(bool), end=texts, whole_bytes=st.sampled_from([0, 256 << 10]))
+@example(begin=b"", unit=b";\xa6%25", end=b"", whole_bytes=0)  # keys to be judged with and without their eighth bits
+def test_no_step_is_long(kind: Kind, begin: bytes, unit: bytes, end: bytes, whole_bytes: int) -> None:
     octets = begin + unit * (100_000 // len(unit)) + end
     for coding in kind.encodings:
         octets = COMPRESS[coding](octets)
-    reading = kind.open()
+    reading = kind.open(whole_bytes)
     try:
         for step in steps(reading, octets):
             assert lines(step) < MOST_LINES
     except Refusal:
         pass
+
+
+# The slowest that a search through the tokens found, for each kind of body.
+SLOW = {
+    "multipart of another kind": (b":/", b"%--b'filename=", b"&"),
+    "JSON or a form": (b"", b"%25; \xff", b""),
+    "a form": (b"charset{", b"%;", b"--b"),
+    "a form by its word": (b"\xef\xbb\xbf ", b"&", b"model"),
+    "zstd": (b'\xffmultipart"x",', b"&", b""),
+    "br": (b"filename=/", b"\\u006d%20%25;", b""),
+    "gzip": (b"multipart0?", b"\xc3\xa9\\boundary=--b\r\n", b"\0/"),
+    "JSON": (b"", b"a", b"[1,:"),
+}
+
+
+@pytest.mark.parametrize("whole_bytes", [0, 256 << 10], ids=["long", "short"])
+@pytest.mark.parametrize("which", SLOW)
+def test_no_step_takes_much_more_than_a_millisecond(which: str, whole_bytes: int) -> None:
+    begin, unit, end = SLOW[which]
+    kind = KINDS[which]
+    octets = begin + unit * (200_000 // len(unit)) + end
+    for coding in kind.encodings:
+        octets = COMPRESS[coding](octets)
+
+    def longest() -> float:
+        most = 0.0
+        with contextlib.suppress(Refusal):
+            for step in steps(kind.open(whole_bytes), octets):
+                begun = time.thread_time()
+                try:
+                    step()
+                finally:
+                    most = max(most, time.thread_time() - begun)
+        return most
+
+    assert is_within(2, longest)
 
 
 COMPRESS: dict[bytes, Callable[[bytes], Any]] = {
