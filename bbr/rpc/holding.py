@@ -9,7 +9,7 @@ from bbr.rpc.calls import Call
 
 # What a call takes in memory with its stream and its handler, beside what it holds of messages (measured: 3.3 KiB, and
 # somewhat more with many header fields).
-CALL_BYTES: Final = 6 << 10
+CALL_BYTES: Final = 8 << 10
 # Why a call was ended that the process had no room for.
 NO_ROOM: Final = "no-room"
 # A longer message needs room for three of it while it is taken in: its pieces are joined, that is decoded, and its body

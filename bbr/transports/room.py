@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from bbr.exchange.ledger import Asker
 
 # What the connections of a port may hold without drawing on the ledger, so that bodies can't shut them out: 250 idle
-# connections, or 680 calls.
+# connections, or 500 calls.
 OWN_BYTES: Final = 4 << 20
 # Accounts change in steps of so much, or a larger one of so many times that: most reads change nothing.
 STEP_BYTES: Final = 16 << 10

@@ -89,16 +89,17 @@ class Roster:
         if over > 0:
             self.make_room(over, now)
 
-    def make_room(self, count: int, now: float, limit: str = "") -> bool:
+    def make_room(self, count: int, now: float, limit: str = "", but: UvConnection | None = None) -> bool:
         """End so many connections that have been idle the longest; False if that is not possible for all.
 
         Args:
             count: how many.
             now: the time.
             limit: what they are in the way of, for the log; "" for --max-connections.
+            but: the one that needs the room.
         """
         for _ in range(count):
-            connection = self._longest_idle()
+            connection = self._longest_idle(but)
             if connection is None:
                 return False
             self._leaving.add(connection)
@@ -106,14 +107,16 @@ class Roster:
             connection.give_way()
         return True
 
-    def _longest_idle(self) -> UvConnection | None:
+    def _longest_idle(self, but: UvConnection | None) -> UvConnection | None:
         for _ in range(2):
             while self._idle:
                 idleness, connection = self._idle.popleft()
                 # It may have said something since it was noted.
-                if self._may_go(connection) and connection.idleness == idleness:
+                if connection is not but and self._may_go(connection) and connection.idleness == idleness:
                     return connection
-            found = [(each.idleness, id(each), each) for each in self.connections if self._may_go(each)]
+            found = [
+                (each.idleness, id(each), each) for each in self.connections if each is not but and self._may_go(each)
+            ]
             self._idle.extend((idleness, each) for idleness, _, each in heapq.nsmallest(_NOTED, found))
         return None
 

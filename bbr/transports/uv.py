@@ -232,11 +232,11 @@ class UvServer:
     def admit(self, connection: UvConnection, now: float) -> RpcConnection | None:
         """Take a connection in and return what speaks on it; None if there is no room for it."""
         # One may have been on its way when the server stopped.
-        if self._stopped or not self._find_room(connection, now) or not self.roster.admit(connection, now):
+        if self._stopped or not self._room_for(connection, now) or not self.roster.admit(connection, now):
             return None
         return RpcConnection(self._settings, self._services, now, connection.account)
 
-    def _find_room(self, connection: UvConnection, now: float) -> bool:
+    def _room_for(self, connection: UvConnection, now: float) -> bool:
         """Take room for a new connection, if need be that of those that have been idle the longest."""
         first = CONNECTION_BYTES if self._new_tls is None else CONNECTION_BYTES + HANDSHAKE_BYTES
         while (lacking := connection.account.settle(first, 0)) and self.roster.make_room(1, now, _MEMORY):
@@ -244,6 +244,10 @@ class UvServer:
         if lacking:
             self.roster.tell(now, _MEMORY)
         return not lacking
+
+    def find_room(self, connection: UvConnection, now: float) -> bool:
+        """Let the one that was idle the longest go for another; False if there is none."""
+        return self.roster.make_room(1, now, _MEMORY, connection)
 
     def new_tls(self, now: float) -> TlsSession | None:
         """Return the TLS of a new connection; None for plaintext."""

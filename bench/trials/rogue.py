@@ -1,11 +1,13 @@
 """What a router holds for peers that make it hold as much as it lets them, and what they cost it. `make rogue`
 
 For each peer of bench.harness.rogue a router of its own, with --max-buffered-bytes=64MiB. While the peer does what it
-does, the health port is asked again and again. A row is OVER if the resident set went above --max-buffered-bytes and 64
-MiB, if the peer cost more processor time than its ceiling, or if one health check failed.
+does, the health port is asked again and again, and another gateway sends small requests. A row is OVER if the resident
+set went above --max-buffered-bytes and 64 MiB, if the peer cost more processor time than its ceiling, or if one health
+check or one request of the other gateway failed.
 """
 
 import argparse
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -14,16 +16,18 @@ from typing import Final, NamedTuple
 
 import grpc
 
-from bench.harness import machine, rogue
-from bench.harness.processes import serving
+from bbr.exchange.policy import BodyMode
+from bench.harness import machine, messages, rogue
+from bench.harness.grpc_client import PROCESS
+from bench.harness.processes import Bbr, serving
 
 MAX_BUFFERED_BYTES: Final = 64 << 20
 # Beside it: the interpreter and its modules (42 MiB), what ports have of their own, and what allocators can't use.
 SPARE_BYTES: Final = 64 << 20
 # A check waits behind a turn of each connection that has something to say.
-CHECK_SECONDS: Final = 5.0
+CHECK_SECONDS: Final = 15.0
 # What a router may use that has read all that has come, in half a second; and how long it is waited for.
-_IDLE_SECONDS: Final = 0.1
+_IDLE_SECONDS: Final = 0.03
 _PATIENCE_SECONDS: Final = 60.0
 # Several times what a core of 2026 takes.
 CPU_SECONDS: Final = {
@@ -49,6 +53,7 @@ CPU_SECONDS: Final = {
     rogue.tls_idle_connections: 15.0,
     rogue.tls_never_reading: 8.0,
 }
+_AS_LOCALHOST: Final = (("grpc.ssl_target_name_override", "localhost"),)
 TLS: Final = frozenset((rogue.tls_hellos, rogue.tls_idle_connections, rogue.tls_never_reading))
 
 
@@ -60,12 +65,16 @@ class Found(NamedTuple):
         cpu_seconds: what the router used.
         checks: health checks that were answered.
         failed: those that were not.
+        routed: small requests of another gateway that were.
+        lost: those that were not.
     """
 
     peak_bytes: int
     cpu_seconds: float
     checks: int
     failed: int
+    routed: int
+    lost: int
 
     def wrong(self, peer: rogue.Peer) -> list[str]:
         """Return what is over its bound."""
@@ -76,36 +85,70 @@ class Found(NamedTuple):
             found.append("processor time")
         if self.failed or not self.checks:
             found.append("health checks")
+        if self.lost or not self.routed:
+            found.append("requests")
         return found
 
 
-class Checks:
-    """Health checks that go on in a thread, each on a connection of its own."""
+class Others:
+    """What goes on for others meanwhile: health checks, each on a connection of its own, and small requests on one.
 
-    def __init__(self, port: int) -> None:
-        self.answered = self.failed = 0
-        self._port = port
+    Args:
+        router: whom to ask.
+        tls: whether the ext_proc port speaks TLS.
+    """
+
+    def __init__(self, router: Bbr, *, tls: bool) -> None:
+        self.answered = self.failed = self.routed = self.lost = 0
+        self._router = router
+        self._tls = tls
         self._stop = threading.Event()
 
     @contextmanager
-    def going_on(self) -> Iterator["Checks"]:
+    def going_on(self) -> Iterator["Others"]:
         """Ask until the end of the block."""
-        thread = threading.Thread(target=self._ask)
-        thread.start()
+        threads = [threading.Thread(target=each) for each in (self._check, self._request)]
+        for each in threads:
+            each.start()
         try:
             yield self
         finally:
             self._stop.set()
-            thread.join()
+            for each in threads:
+                each.join()
 
-    def _ask(self) -> None:
+    def _check(self) -> None:
         while not self._stop.wait(0.1):
-            with grpc.insecure_channel(f"127.0.0.1:{self._port}") as channel:
+            with grpc.insecure_channel(f"127.0.0.1:{self._router.health_port}") as channel:
                 try:
                     channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=CHECK_SECONDS)
                     self.answered += 1
                 except grpc.RpcError:
                     self.failed += 1
+
+    def _request(self) -> None:
+        head = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
+        body = messages.request_body(b'{"model": "m", "prompt": "hello"}', end_of_stream=True)
+        with self._channel() as channel:
+            call = channel.stream_stream(PROCESS)
+            while not self._stop.wait(0.02):
+                try:
+                    answers = [*call(iter((head, body)), timeout=CHECK_SECONDS)]
+                except grpc.RpcError:
+                    self.lost += 1
+                    continue
+                if len(answers) == 2 and b"X-Gateway-Model-Name" in answers[0]:
+                    self.routed += 1
+                else:
+                    self.lost += 1
+
+    def _channel(self) -> grpc.Channel:
+        address = ("127.0.0.1", self._router.port)
+        target = "{}:{}".format(*address)
+        if not self._tls:
+            return grpc.insecure_channel(target)
+        root = ssl.get_server_certificate(address).encode()
+        return grpc.secure_channel(target, grpc.ssl_channel_credentials(root), _AS_LOCALHOST)
 
 
 def _wait_until_done(pid: int) -> None:
@@ -123,13 +166,13 @@ def tried(peer: rogue.Peer) -> Found:
     tls = "true" if peer in TLS else "false"
     with serving("--transport=uv", f"--max-buffered-bytes={MAX_BUFFERED_BYTES}", f"--secure-serving={tls}") as router:
         before = machine.cpu_seconds(router.pid)
-        with Checks(router.health_port).going_on() as checks:
+        with Others(router, tls=peer in TLS).going_on() as others:
             connections = peer(router.health_port if peer is rogue.idle_health_connections else router.port)
             _wait_until_done(router.pid)
         cost = machine.cpu_seconds(router.pid) - before
         peak = machine.memory_kib(router.pid, "VmHWM") << 10
         rogue.close(connections)
-    return Found(peak, cost, checks.answered, checks.failed)
+    return Found(peak, cost, others.answered, others.failed, others.routed, others.lost)
 
 
 def main() -> int:
@@ -139,7 +182,10 @@ def main() -> int:
     given = parser.parse_args()
     machine.raise_file_limit()
     over = 0
-    print(f"{'peer':<26} {'peak MiB':>8} {'bound':>6} {'CPU s':>6} {'ceiling':>8} {'checks':>7} {'failed':>7}")
+    print(
+        f"{'peer':<26} {'peak MiB':>8} {'bound':>6} {'CPU s':>6} {'ceiling':>8}"
+        f" {'checks':>7} {'failed':>7} {'routed':>7} {'lost':>5}"
+    )
     for peer, ceiling in CPU_SECONDS.items():
         if given.peer not in (None, peer.__name__):
             continue
@@ -149,7 +195,8 @@ def main() -> int:
         print(
             f"{peer.__name__.replace('_', ' '):<26} {found.peak_bytes >> 20:>8}"
             f" {(MAX_BUFFERED_BYTES + SPARE_BYTES) >> 20:>6} {found.cpu_seconds:>6.1f} {ceiling:>8.0f}"
-            f" {found.checks:>7} {found.failed:>7}{'  OVER: ' + ', '.join(wrong) if wrong else ''}",
+            f" {found.checks:>7} {found.failed:>7} {found.routed:>7} {found.lost:>5}"
+            f"{'  OVER: ' + ', '.join(wrong) if wrong else ''}",
             flush=True,
         )
     return over > 0

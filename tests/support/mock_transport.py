@@ -121,6 +121,7 @@ class MockOwner:
         resets: why streams were reset.
         failures: layer and reason of what its peer did wrong.
         gone_count: how often the connection was let go.
+        idle: other connections that can be let go, of 16 KiB each.
     """
 
     def __init__(
@@ -146,6 +147,7 @@ class MockOwner:
         self.resets: list[str] = []
         self.failures: list[tuple[str, str]] = []
         self.gone_count = 0
+        self.idle = 0
         self._new_handler = new_handler
         self._full = full
         self._tls = tls
@@ -178,6 +180,14 @@ class MockOwner:
     def admit(self, connection: UvConnection, now: float) -> RpcConnection | None:
         """Let it in, if there is room."""
         return None if self._full else RpcConnection(self._settings, self._services, now, connection.account)
+
+    def find_room(self, connection: UvConnection, now: float) -> bool:
+        """Let one of the idle connections go, of which a test has said how many there are."""
+        if not self.idle:
+            return False
+        self.idle -= 1
+        self.room.give(16 << 10)
+        return True
 
     def new_tls(self, now: float) -> TlsSession | None:
         """Return its TLS."""

@@ -15,12 +15,15 @@ def test_no_peer_brings_a_router_above_its_bound_or_shuts_a_probe_out(peer):
     found = tried(peer)
     assert found.peak_bytes <= BOUND
     assert (found.failed, found.checks > 0) == (0, True)
+    assert (found.lost, found.routed > 0) == (0, True)
 
 
 def test_what_is_over_its_bound_is_told():
     peer = rogue.first_messages
     most = CPU_SECONDS[peer]
-    assert Found(BOUND, most, 1, 0).wrong(peer) == []
-    assert Found(BOUND + 1, most, 1, 0).wrong(peer) == ["memory"]
-    assert Found(BOUND, most + 1, 1, 0).wrong(peer) == ["processor time"]
-    assert Found(BOUND, most, 9, 1).wrong(peer) == Found(BOUND, most, 0, 0).wrong(peer) == ["health checks"]
+    good = Found(BOUND, most, checks=1, failed=0, routed=1, lost=0)
+    assert good.wrong(peer) == []
+    assert good._replace(peak_bytes=BOUND + 1).wrong(peer) == ["memory"]
+    assert good._replace(cpu_seconds=most + 1).wrong(peer) == ["processor time"]
+    assert good._replace(failed=1).wrong(peer) == good._replace(checks=0).wrong(peer) == ["health checks"]
+    assert good._replace(lost=1).wrong(peer) == good._replace(routed=0).wrong(peer) == ["requests"]

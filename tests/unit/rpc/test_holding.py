@@ -24,7 +24,7 @@ from bench.harness.h2_frames import (
 from bench.harness.rpc_client import PATH, RpcPeer, Talk, block, fields
 
 SMALL = LARGE_MESSAGE_BYTES
-LARGE = SMALL + 20_000
+LARGE = SMALL + 60_000
 
 
 class Lent:

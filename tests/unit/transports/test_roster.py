@@ -76,6 +76,15 @@ class TestWhoHasBeenIdleTheLongest:
         assert admitted(roster, Seat(2), Seat(2), Seat(2)) == [True, True, False]
         assert [each.gave_way for each in (busy, never_answered, idle)] == [False, True, True]
 
+    def test_is_another_than_the_one_that_needs_the_room(self, caplog):
+        taken = [Seat(0, 1.0), Seat(0, 2.0), Seat(0, 3.0)]
+        roster = full(*taken)
+        assert roster.make_room(1, 0.0, "what there is room for", cast(UvConnection, taken[0]))
+        assert [each.gave_way for each in taken] == [False, True, False]
+        assert caplog.messages == ["a connection over what there is room for was closed"]
+        assert roster.make_room(1, 0.0)
+        assert [each.gave_way for each in taken] == [False, True, True]
+
     def test_is_any_where_calls_are_worth_no_more(self):
         one, other = Seat(2, 2.0), Seat(2, 1.0)
         roster = full(one, other, busy_give_way=True)

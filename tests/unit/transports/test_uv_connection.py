@@ -402,7 +402,7 @@ class TestGivingWay:
         assert [(each.kind, each.last_id) for each in transport.frames()] == [(GOAWAY, 1)]
         assert transport.calls == ["close"]
         connection.data_received(call(3, b"quiet"))
-        assert connection.calls == 1
+        assert connection.calls == 0  # they hold nothing while the socket closes
 
     @pytest.mark.parametrize("why", ["its peer does not read", "it ends already"])
     def test_it_is_cut_off(self, why):
@@ -611,6 +611,17 @@ class TestRoom:
         connection.data_received(PING_FRAME)
         assert owner.failures == [("HTTP/2", "no-room")]
         assert transport.calls == ["write_eof", "close"]
+
+    def test_one_that_holds_little_has_the_room_of_idle_ones(self):
+        ledger = Ledger(12 * STEP_BYTES)
+        owner = MockOwner(ledger=ledger)
+        connection, _ = greeted(owner)
+        assert owner.room.take(ledger.max_bytes - ledger.held_bytes, connection.account)
+        owner.idle = 5
+        connection._held.octets += 2 * STEP_BYTES
+        connection.data_received(PING_FRAME)
+        assert owner.failures == []
+        assert owner.idle == 3
 
     def test_one_that_does_not_read_is_cut_off_then(self):
         ledger = Ledger(12 * STEP_BYTES)
