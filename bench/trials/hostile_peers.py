@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from bench.harness import rogue
 from bench.harness.certificates import client_context
 from bench.harness.h2_frames import (
     ACK,
@@ -175,6 +176,30 @@ def tiny_records(_folder: Path) -> Run:
     """C.2: 20,000 TLS records of one octet each, of PING frames."""
     pings = PING_FRAME * (KEY_UPDATES // len(PING_FRAME))
     return _records(lambda records: b"".join(records.record(APPLICATION_DATA, each) for each in cut(pings, 1)))
+
+
+def _rogue(peer: rogue.Peer) -> Callable[[Path], Run]:
+    """Return what makes an attack by one of bench.harness.rogue; what it holds is held for a second, and then anew."""
+
+    def make(_folder: Path) -> Run:
+        def run(target: Target) -> Iterator[Outcomes]:
+            kept: rogue.Connections = []
+            try:
+                while True:
+                    rogue.close(kept)
+                    kept = peer(target.router)
+                    time.sleep(1.0)
+                    yield Counter()
+            finally:
+                rogue.close(kept)
+
+        return run
+
+    return make
+
+
+first_messages = _rogue(rogue.first_messages)
+shut_windows = _rogue(rogue.shut_windows)
 
 
 def _idle(count: int, octets: bytes, port: Callable[[Target], int]) -> Run:

@@ -92,6 +92,10 @@ def _rows() -> Iterator[Row]:
     yield row("KeyUpdates", attack=peers.key_updates, router_ms=20)
     yield row("tiny TLS records", attack=peers.tiny_records, router_ms=30)
 
+    row = partial(Row, "C.3", who="a peer", router_ms=4000, held_mib=64)
+    yield row("first messages", attack=peers.first_messages, dose="640 MB")
+    yield row("shut windows", attack=peers.shut_windows, dose="720 MB")
+
     row = partial(Row, "C.4", who="a peer")
     yield row("health port kept", attack=peers.health_port, dose="300 for 0.5 s", router_ms=25)
     yield row("admin port kept", attack=peers.admin_port, dose="1,700 for 0.5 s", router_ms=250)

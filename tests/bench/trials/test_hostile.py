@@ -14,10 +14,12 @@ from bench.trials.hostile_rows import ROWS, Row
 from tests.support.tools import needs_envoy
 
 ROOT = Path(__file__).resolve().parents[3]
-KINDS = ("A.1", "A.2", "A.4", "C.1", "C.2", "C.4", "D.1")
+KINDS = ("A.1", "A.2", "A.3", "A.4", "C.1", "C.2", "C.3", "C.4", "D.1")
 
-# Of the short form, on a machine that does other things as well. Before it was mended A.3 added 11 s.
+# Of the short form, on a machine that does other things as well, which shows in the p99 without the attack. Before it
+# was mended A.3 added 11 s.
 MOST_ADDED_MS = 3000.0
+MOST_TIMES = 5.0
 SLACK = 3.0
 
 GOOD = Figures(5.0, 1.0, 400, Counter(), 3, Counter({"200": 3}), 10.0, 0.0, 10.0, 100.0, told=True)
@@ -25,7 +27,7 @@ ROW = Row("A.0", "a row", "a client", hostile_clients.trailers, "1 request", 20.
 
 
 def test_every_kind_has_a_row_with_a_name_of_its_own():
-    assert sorted({row.issue for row in ROWS}) == sorted((*KINDS, "A.3"))
+    assert sorted({row.issue for row in ROWS}) == sorted(KINDS)
     assert len({row.name for row in ROWS}) == len(ROWS)
 
 
@@ -71,7 +73,7 @@ def test_more_time_may_be_allowed_where_it_says_little():
 
 def test_rows_are_chosen_by_their_kind_or_name():
     assert hostile.chosen([]) == list(ROWS)
-    assert {row.issue for row in hostile.chosen(["A.1", "C"])} == {"A.1", "C.1", "C.2", "C.4"}
+    assert {row.issue for row in hostile.chosen(["A.1", "C"])} == {"A.1", "C.1", "C.2", "C.3", "C.4"}
     assert [row.name for row in hostile.chosen(["KeyUp"])] == ["KeyUpdates"]
     with pytest.raises(SystemExit, match="no row begins with 'B'"):
         hostile.chosen(["A.1", "B"])
@@ -135,4 +137,4 @@ SHORT = [next(row for row in ROWS if row.issue == kind) for kind in KINDS]
 def test_nobody_is_kept_out(row):
     found = uvloop.run(hostile.measured(row, 1, 1.0, pinned=False))
     assert found.requests > 300
-    assert found.faults(row, MOST_ADDED_MS, SLACK) == []
+    assert found.faults(row, MOST_ADDED_MS + MOST_TIMES * found.alone_ms, SLACK) == []
