@@ -1,4 +1,4 @@
-"""The rows of bench.trials.hostile: who attacks how, and what that may cost. Kinds are those of limits.md.
+"""The rows of bench.trials.hostile: who attacks how, and what that may cost. Kinds are those of docs/design/testing.md.
 
 The bounds on processor time are some four times what a core of 2026 takes.
 """
