@@ -28,6 +28,8 @@ _PROGRAMS: Final = {
     "nsenter": "util-linux",
     "mount": "mount",
 }
+# What a start begins with, in namespaces that end at once.
+_RIGHTS: Final = "unshare --mount --net ip link add bridge0 type bridge"
 
 Images = Mapping[str, Sequence[str]]
 
@@ -63,7 +65,7 @@ def check_system() -> None:
     """See whether this machine can run the lab once it is built.
 
     Raises:
-        LabError: it is not Linux, or root or a program is missing.
+        LabError: it is not Linux, or root, its usual rights (a container may take them) or a program is missing.
     """
     if not sys.platform.startswith("linux"):
         raise LabError("The lab needs Linux: it runs pods in network namespaces.")
@@ -72,6 +74,10 @@ def check_system() -> None:
     for program, package in _PROGRAMS.items():
         if shutil.which(program) is None:
             raise LabError(f"The lab needs the program {program} (Debian's package {package}).")
+    tried = subprocess.run(_RIGHTS.split(), capture_output=True, text=True, check=False)
+    if tried.returncode:
+        why = tried.stderr.strip() or f"unshare ended with {tried.returncode}"
+        raise LabError(f"The lab needs the right to make namespaces, mounts and bridges, which root lacks here: {why}")
 
 
 def clean(name: str = network.NAME) -> bool:

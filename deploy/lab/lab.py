@@ -249,6 +249,8 @@ def main() -> int:
     parser.add_argument("command", choices=("up", "test", "core", "down"))
     parser.add_argument("words", nargs="*", help="for test and core: arguments of pytest")
     given, more = parser.parse_known_args()
+    if given.command in ("up", "down") and (more or given.words):
+        parser.error(f"{given.command} takes no arguments")
     try:
         if given.command == "test":
             test([*given.words, *more])

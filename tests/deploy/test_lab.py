@@ -154,6 +154,16 @@ def test_a_missing_program_is_told(monkeypatch, tmp_path):
         cluster.check_system()
 
 
+def test_missing_rights_of_root_are_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in cluster._PROGRAMS:
+        (tmp_path / name).write_text("#!/bin/sh\necho $0: not permitted >&2; exit 1\n")
+        (tmp_path / name).chmod(0o755)
+    with pytest.raises(cluster.LabError, match=r"the right to make namespaces.*unshare: not permitted"):
+        cluster.check_system()
+
+
 def test_the_gateway_has_a_route_and_a_picker_for_each_model():
     config = gateway.configuration(setting.NAMESPACE, setting.pickers())
     manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
