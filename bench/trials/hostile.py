@@ -283,7 +283,8 @@ async def _probe(target: Target, failures: Counter[str]) -> None:
             except (OSError, AssertionError) as error:  # TimeoutError is one
                 failures[f"{name} probe: {type(error).__name__} {error}"] += 1
             else:
-                failures[f"{name} probe: not serving"] += not good
+                if not good:
+                    failures[f"{name} probe: not serving"] += 1
         await asyncio.sleep(PROBE_SECONDS)
 
 
