@@ -75,7 +75,8 @@ def sliced() -> ExitStack:
 
 def corpus(test):  # type: ignore[no-untyped-def]
     for nasty, mode in itertools.product(BODIES, (FDS, BUFFERED)):
-        if len(nasty.body) < 20_000:
+        # Of short bodies parsers take a few levels more.
+        if len(nasty.body) < 20_000 and b"[" * 900 not in nasty.body and b'{"x":' * 900 not in nasty.body:
             test = example(nasty.body, mode, Ours(), False, InvalidJson.REJECT)(test)
     return test
 

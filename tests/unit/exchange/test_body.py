@@ -365,7 +365,7 @@ class TestLedger:
 class TestDense:
     """A short body that parsers would take long for."""
 
-    DENSE = b'{"x":[%b0],"model":"qwen"}' % (b"{}," * 5_000)
+    DENSE = b'{"x":[%b0],"model":"qwen"}' % (b"{}," * 6_000)
     MODES = pytest.mark.parametrize("mode", [FDS, BUFFERED, BodyMode.STREAMED])
 
     def talk(self, mode: BodyMode, **policy: object) -> Exchange:
