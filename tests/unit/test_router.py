@@ -1,5 +1,5 @@
 from bbr.config.settings import Settings
-from bbr.exchange.policy import Compat
+from bbr.exchange.policy import ClientSteering, Compat
 from bbr.models.routing import Rules, UnknownModel
 from bbr.router import Router
 from bench.harness.conversation import FDS, assert_routes, converse
@@ -9,7 +9,8 @@ from bench.harness.messages import request_body, request_headers
 def test_an_exchange_has_the_table_and_the_policy_of_the_settings(tmp_path):
     models = tmp_path / "models.yaml"
     models.write_text("models: [{name: qwen, adapters: [sql]}]")
-    router = Router(Settings(models=models, unknown_model=UnknownModel.PASSTHROUGH))
+    settings = Settings(models=models, unknown_model=UnknownModel.PASSTHROUGH, client_steering=ClientSteering.ALL)
+    router = Router(settings)
     assert router.sources.table.registry.size == 0  # nothing is read yet
     router.sources.load()
     talk = router.exchange()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bbr.config.policies import policy
+from bbr.config.settings import Settings
 from bbr.exchange.exchange import Exchange
-from bbr.exchange.policy import Policy
-from bbr.exchange.replies import Replies
 from bbr.models.registry import Registry
 from bbr.rpc import health
 from bench.harness.grpc_client import PROCESS, framed
@@ -47,7 +47,7 @@ def run(*command: object) -> str:
 
 def answer() -> bytes:
     """Return the DATA that answers REQUEST."""
-    talk = Exchange(Policy(Replies()), Registry())
+    talk = Exchange(policy(Settings()), Registry())
     return b"".join(framed(each) for message in (HEAD, WHOLE) for each in talk.receive(message))
 
 
