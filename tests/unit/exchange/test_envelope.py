@@ -35,9 +35,10 @@ def with_fields(count: int) -> bytes:
         request_body(bytes(1 << 20), end_of_stream=True),
         request_headers({"x": "y" * 60_000}, mode=FDS),
         request_body(BODY) + b"\x50\x01" + b"\x59" + bytes(8) + b"\x5d" + bytes(4),
+        b"\x50\x01" * MAX_FIELDS,
         b"",
     ],
-    ids=["a body", "headers", "other kinds", "nothing"],
+    ids=["a body", "headers", "other kinds", "as many fields as may be", "nothing"],
 )
 def test_what_gateways_send_passes(message: bytes) -> None:
     envelope.check(message)

@@ -12,6 +12,7 @@ from bbr.reading.document import DocumentReading
 from bbr.reading.encoded import EncodedReading
 from bbr.reading.encodings import Limits
 from bbr.reading.forms import FormReading
+from bbr.reading.json_body import model_value_offset
 from bbr.reading.replacing import replace, replace_in
 from tests.support.readings import cuts, work
 
@@ -95,3 +96,7 @@ def test_of_a_decoded_document() -> None:
 )
 def test_not_of_what_is_no_json(reading: Reading) -> None:
     assert replace_in(deque([b"model=a"]), reading, "b") is None
+
+
+def test_without_a_model_there_is_no_place() -> None:
+    assert model_value_offset(b'{"x":1}') is None

@@ -98,3 +98,8 @@ def test_what_can_be_seen() -> None:
         "ø",
     ):
         assert not INVISIBLE.search(text)
+
+
+def test_escapes_are_undone_a_few_times_and_no_more() -> None:
+    assert is_alike(b"%25256dodel")
+    assert not is_alike(b"%252525252525256dodel")
