@@ -26,7 +26,8 @@ from bbr.transports.room import Ledger, Room, Unbounded
 from bbr.transports.roster import Roster
 from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts, max_message_bytes, target
 from bbr.transports.turns import Turns
-from bbr.transports.uv_connection import CONNECTION_BYTES, HANDSHAKE_BYTES, UvConnection
+from bbr.transports.uv_account import CONNECTION_BYTES, HANDSHAKE_BYTES
+from bbr.transports.uv_connection import UvConnection
 from bbr.transports.uv_socket import Pace
 
 if TYPE_CHECKING:  # it takes 0.1 s and 20 MB to load, which plaintext need not pay for

@@ -11,11 +11,10 @@ from typing import Final, Protocol, cast
 from bbr.http2 import frames
 from bbr.http2.sender import BATCH_BYTES
 from bbr.rpc.connection import RpcConnection
-from bbr.rpc.holding import CALL_BYTES, NO_ROOM
 from bbr.tls.session import TlsError, TlsSession
 from bbr.transports.busy_poll import BusyPoll
 from bbr.transports.health_calls import SHUTTING_DOWN, Watch
-from bbr.transports.room import Account, Room
+from bbr.transports.uv_account import CONNECTION_BYTES, HANDSHAKE_BYTES, TLS_BYTES, Accounted, RoomOwner, Stage
 from bbr.transports.uv_socket import Pace, Socket
 
 log = logging.getLogger(__name__)
@@ -25,38 +24,16 @@ log = logging.getLogger(__name__)
 FULL_READ_BYTES: Final = 64 << 10
 
 
-# What a connection takes by itself, and one with TLS besides (measured: 6.3 and 16 to 25 KiB), without its buffers.
-CONNECTION_BYTES: Final = 8 << 10
-TLS_BYTES: Final = 32 << 10
-# What one takes during its handshake: OpenSSL makes room for a ClientHello of 128 KiB, or a client's certificates of
-# 100 KiB, as soon as their first octets say so; and a third more.
-HANDSHAKE_BYTES: Final = 180 << 10
-
-
-class Stage:
-    """Where a connection stands in its life; it only moves on. Plain integers, in order."""
-
-    SERVING: Final = 0
-    AWAY: Final = 1  # its end is announced, and nothing is refused yet
-    DRAINING: Final = 2  # new calls are refused; it is closed after the last one
-    CLOSING: Final = 3  # all that we will ever write is written, and waits to be taken
-    LINGERING: Final = 4  # it is taken; what the peer still sends is dropped, so that no reset overtakes it
-
-
-class Owner(Protocol):
+class Owner(RoomOwner, Protocol):
     """What a connection asks of its server."""
 
     clock: Callable[[], float]
     pace: Pace
-    room: Room
     grace_seconds: float
     busy_poll: BusyPoll | None
 
     def admit(self, connection: "UvConnection", now: float) -> RpcConnection | None:
         """Take a connection in and return what speaks on it; None if there is no room for it."""
-
-    def find_room(self, connection: "UvConnection", now: float) -> bool:
-        """Let the connection that was idle the longest go for another; False if there is none."""
 
     def new_tls(self, now: float) -> TlsSession | None:
         """Return the TLS of a new connection; None for plaintext."""
@@ -71,12 +48,11 @@ class Owner(Protocol):
         """Let a connection go."""
 
 
-class UvConnection:
+class UvConnection(Accounted):
     """One socket. No subclass of asyncio.Protocol, which would keep a compiler from making it fast: it is used as one.
 
     Attributes:
         BUSY: see `idleness`.
-        account: of what is held for the peer.
         retire_at: when the connection is too old, in seconds of the owner's clock; None for never.
         scheduled: its server will call `work`.
     """
@@ -84,17 +60,15 @@ class UvConnection:
     BUSY: Final = 2
 
     def __init__(self, owner: Owner) -> None:
+        super().__init__(owner)
         self.retire_at: float | None = None
         self.scheduled = False
-        self.account = Account(owner.room, self._give_room)
         self._owner = owner
         self._clock = owner.clock
         self._pace = owner.pace
-        self._stage = Stage.SERVING
         self._behind = False  # its turn was over before all was received: no more is read until it had another
         self._turn_ends = 0.0
         self._reads_on = False  # the next read may belong to the same turn
-        self._heard_at = 0.0
         self._output_waits = False  # of a batch that was full
         self._tls_bytes = 0  # of its buffers, as counted
 
@@ -333,58 +307,6 @@ class UvConnection:
         over = self._socket.ended or (self._stage == Stage.DRAINING and self._rpc.idle)
         if over and not self._rpc.more and not self._socket.more:
             self._close()
-
-    # What is held.
-
-    def _settle_if_moved(self) -> None:
-        """Account for what is held if it is far from what was; for reads that leave nothing that waits for a turn."""
-        account = self.account
-        if not account.lowest < CALL_BYTES * len(self._streams) + self._held.octets <= account.highest:
-            self._settle()
-
-    def _settle(self) -> None:
-        """Account for what is held. If there is no room for it, the calls that hold the most end, or the connection.
-
-        One that holds but little is worth more than those that were idle the longest.
-        """
-        if self._stage >= Stage.CLOSING:
-            return
-        lacking = self._lacking()
-        while lacking and not self.account.bulk_bytes and self._owner.find_room(self, self._heard_at):
-            lacking = self._lacking()
-        if lacking:
-            self._rpc.shed(lacking)
-            self._flush()
-            if self._stage < Stage.CLOSING and self._lacking():
-                self._rpc.fail(frames.ErrorCode.ENHANCE_YOUR_CALM, NO_ROOM, self._clock())
-                self._flush()
-                self._socket.cut()
-                self._let_go()
-
-    def _lacking(self) -> int:
-        fixed, bulk = self._rpc.holds()
-        return self.account.settle(fixed, bulk + self._socket.held_bytes)
-
-    def _give_room(self, octets: int) -> None:
-        """Let go of what takes so much room, for another connection."""
-        before = self.account.bulk_bytes
-        if self._stage < Stage.CLOSING:
-            self._rpc.shed(octets)
-            self._flush()
-            self._lacking()
-        if self.account.bulk_bytes >= before:
-            self.abort()
-            self._let_go()
-
-    def _let_go(self) -> None:
-        """Hold nothing more, after the last octet is written.
-
-        The event loop tells of the end only after it has looked at all other sockets, which may be a thousand.
-        """
-        self._stage = max(self._stage, Stage.CLOSING)
-        self._rpc.fail(frames.ErrorCode.NO_ERROR, NO_ROOM, self._heard_at)
-        self._socket.tls = None
-        self.account.close()
 
     # The end.
 
