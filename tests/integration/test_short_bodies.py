@@ -59,6 +59,7 @@ class Others:
         self._thread.join()
 
 
+@pytest.mark.grpcio
 @pytest.mark.parametrize("mode", ["FULL_DUPLEX_STREAMED", "BUFFERED"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_others_are_served_meanwhile(gateways: Callable[..., Setup], mode: str, shape: str) -> None:
