@@ -211,6 +211,11 @@ class Body:
         if octets > policy.ledger.max_long_bytes:
             raise refusal.no_room()
 
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes the ledger counts for it."""
+        return self._reserved_bytes
+
     def model(self) -> str | None:
         """Return the model that the whole body names, or None; it has ended, and there is no work on it.
 

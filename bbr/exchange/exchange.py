@@ -196,8 +196,13 @@ class Exchange:
             return self._refuse(refused)
         return NOTHING
 
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes of the body the ledger counts."""
+        return 0 if self._request.phase in (START, DONE) else self._body.held_bytes
+
     def give_up(self) -> Sequence[bytes]:
-        """Refuse the request: the process has no room for what has come, or is to come."""
+        """Refuse the request: there is no room for what it has sent, or will."""
         if self.end is not None or self._request.phase in (START, DONE):
             return NOTHING
         answers = self._refuse(refusal.no_room())

@@ -40,6 +40,10 @@ class Handler(Protocol):
         """Whether `work` has something to do. It may still be sent messages."""
 
     @property
+    def held_bytes(self) -> int:
+        """What it holds of what the call has sent, beside what the call itself holds. It lets go of it in `give_up`."""
+
+    @property
     def patience_seconds(self) -> float | None:
         """How long to wait for the next message before `expire`; None is for ever."""
 

@@ -92,5 +92,9 @@ class Holding:
     def _weight(self, stream_id: int) -> int:
         # A stream may outlive its call, by answers that wait for credit.
         call = self._calls.get(stream_id)
-        messages = 0 if call is None else call.reader.held_bytes + call.reader.kept_bytes
+        reader = None if call is None else call.reader
+        messages = 0 if reader is None else reader.held_bytes + reader.kept_bytes
+        # What its handler holds is counted elsewhere, but makes room as well. Without it the first to end for want of
+        # room would be the newest calls, and not the uploads that have filled it.
+        messages += 0 if call is None else call.handler.held_bytes
         return CALL_BYTES + messages + self._http2.streams[stream_id].queued_bytes

@@ -18,6 +18,7 @@ class Answer:
     """A health call with one answer, whatever was asked."""
 
     pending = False
+    held_bytes = 0
 
     def __init__(self, answer: bytes) -> None:
         self.patience_seconds: float | None = MESSAGE_SECONDS

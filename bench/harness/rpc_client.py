@@ -24,6 +24,7 @@ class Simple:
     """
 
     pending = False
+    held_bytes = 0
     patience_seconds: float | None = None
     overs = 0
 

@@ -117,6 +117,7 @@ class Canned:
 
     patience_seconds: float | None = None
     pending = False
+    held_bytes = 0
 
     def __init__(self, count: int, answers: list[bytes]) -> None:
         self._left = count

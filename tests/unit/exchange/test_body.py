@@ -334,10 +334,11 @@ class TestLedger:
         ledger = Ledger(800_000)
         talk = exchange(ledger=ledger)
         talk.times.clock = clock
-        assert talk.give_up() == ()  # no request yet
+        assert (talk.give_up(), talk.held_bytes) == ((), 0)  # no request yet
         converse(talk, request_headers(mode=FDS), request_body(BODY[:20]))
+        assert talk.held_bytes == 20
         assert_refused_for_room([parse(each) for each in talk.give_up()])
-        assert (ledger.held_bytes, talk.times.decided, talk.end) == (0, 100.0, OK)
+        assert (ledger.held_bytes, talk.held_bytes, talk.times.decided, talk.end) == (0, 0, 100.0, OK)
         assert talk.give_up() == ()
 
     def test_one_that_is_given_up_on_its_way_is_refused_too(self) -> None:

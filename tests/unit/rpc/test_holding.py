@@ -171,6 +171,21 @@ def test_those_that_hold_the_most_go_first(better):
     assert len(peer.ended) == 3
 
 
+class Holder(Talk):
+    """Holds a body."""
+
+    held_bytes = 10_000
+
+
+def test_a_body_that_a_handler_holds_goes_before_calls_that_hold_nothing():
+    kinds = iter((Holder, Talk, Talk))
+    peer = RpcPeer(new_handler=lambda: next(kinds)())
+    for stream_id in (1, 3, 5):
+        peer.open(stream_id, b"quiet")
+    peer.connection.shed(10_000)
+    assert list(peer.connection.calls) == [3, 5]
+
+
 def test_one_whose_answers_wait_is_reset_though_its_call_may_be_over():
     peer = RpcPeer(own=((INITIAL_WINDOW_SIZE, 0),))
     peer.open(1, bytes(3000))
