@@ -188,8 +188,11 @@ class RpcConnection:
         return self._http2.has_output
 
     def take_output(self) -> bytes:
-        """Return the octets to send, and forget them."""
-        return self._http2.take_output()
+        """Return the octets to send, and forget them; `pending` may be another afterwards."""
+        octets = self._http2.take_output()
+        if self._stuck:
+            self._unstick()  # by what found its place in this batch
+        return octets
 
     def hold(self, held: bool) -> None:
         """Produce no more DATA while the peer does not read."""

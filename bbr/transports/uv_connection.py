@@ -318,6 +318,7 @@ class UvConnection(Accounted):
             if now >= self.retire_at or (announced and self.may_refuse):
                 self._retire(now)
         self._flush()
+        self._go_on()
 
     def _retire(self, now: float) -> None:
         """Take the next step towards the end of a connection that is too old."""

@@ -522,6 +522,30 @@ class TestTls:
         assert "write_eof" in transport.calls
 
 
+class LargeSteps(Steps):
+    """Gives answers of several batches."""
+
+    SIZE = 3 * BATCH_BYTES
+
+    def work(self) -> tuple[bytes, ...]:
+        super().work()
+        return (bytes(self.SIZE),)
+
+
+def test_a_call_goes_on_whose_answer_has_left_in_batches():
+    owner = MockOwner(LargeSteps)
+    connection, transport = owner.connect()
+    connection.data_received(PREFACE + settings((INITIAL_WINDOW_SIZE, 0)) + SETTINGS_ACK + call(1, b"3"))
+    while connection.work():
+        pass
+    transport.frames()
+    connection.data_received(window_update(0, 1 << 30) + window_update(1, 1 << 30))
+    while connection.work():
+        pass
+    found = transport.frames()
+    assert sum(len(each.payload) for each in found if each.kind == DATA) == 3 * (5 + LargeSteps.SIZE)
+
+
 def test_output_that_found_no_place_leaves_in_the_next_turns():
     owner = MockOwner(Large)
     connection, transport = owner.connect()
