@@ -101,6 +101,7 @@ class Connection:
         """
         if self._events:
             yield from self._take_events()
+        fault: Fault | None = None
         try:
             for frame_type, flags, stream_id, payload in self._frames:
                 yield self._frame(frame_type, flags, stream_id, payload)
@@ -108,8 +109,11 @@ class Connection:
                     yield from self._take_events()
             self.more = False
         except ConnectionFault as broken:
+            fault = broken.fault
+        # Not in the handler: compiled, its exception would be the context of whatever the caller raises.
+        if fault is not None:
             # Frames before the fault have had their effect already: each event left as soon as its frame was read.
-            self._fail(broken.fault)
+            self._fail(fault)
             yield from self._take_events()
 
     def _frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> Event | None:

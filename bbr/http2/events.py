@@ -8,7 +8,8 @@ from bbr.http2.record import Record
 class RequestReceived(Record):
     """A request's header section; well-formed."""
 
-    __slots__ = __match_args__ = ("stream_id", "section", "end_stream")
+    __slots__ = ("end_stream", "section", "stream_id")
+    __match_args__ = ("stream_id", "section", "end_stream")
 
     def __init__(self, stream_id: int, section: FieldSection, end_stream: bool) -> None:
         self.stream_id = stream_id
@@ -19,7 +20,8 @@ class RequestReceived(Record):
 class DataReceived(Record):
     """DATA without its padding; may be empty."""
 
-    __slots__ = __match_args__ = ("stream_id", "data", "end_stream")
+    __slots__ = ("data", "end_stream", "stream_id")
+    __match_args__ = ("stream_id", "data", "end_stream")
 
     def __init__(self, stream_id: int, data: bytes, end_stream: bool) -> None:
         self.stream_id = stream_id
@@ -30,7 +32,8 @@ class DataReceived(Record):
 class TrailersReceived(Record):
     """The request has ended by a trailer section."""
 
-    __slots__ = __match_args__ = ("stream_id", "section")
+    __slots__ = ("section", "stream_id")
+    __match_args__ = ("stream_id", "section")
 
     def __init__(self, stream_id: int, section: FieldSection) -> None:
         self.stream_id = stream_id
@@ -43,7 +46,8 @@ class StreamReset(Record):
     `reason` is "" for the peer's own RST_STREAM; else it names the fault, and our RST_STREAM is on its way.
     """
 
-    __slots__ = __match_args__ = ("stream_id", "code", "reason")
+    __slots__ = ("code", "reason", "stream_id")
+    __match_args__ = ("stream_id", "code", "reason")
 
     def __init__(self, stream_id: int, code: int, reason: str) -> None:
         self.stream_id = stream_id
@@ -54,7 +58,8 @@ class StreamReset(Record):
 class ConnectionFailed(Record):
     """GOAWAY is in the output; send it, then close. A StreamReset for each open stream has come before."""
 
-    __slots__ = __match_args__ = ("code", "reason")
+    __slots__ = ("code", "reason")
+    __match_args__ = ("code", "reason")
 
     def __init__(self, code: ErrorCode, reason: str) -> None:
         self.code = code

@@ -59,7 +59,8 @@ Field = tuple[bytes, bytes]
 class Coded(Record):
     """A field value that is still Huffman-coded; known to be a legal one."""
 
-    __slots__ = __match_args__ = ("octets",)
+    __slots__ = ("octets",)
+    __match_args__ = ("octets",)
 
     def __init__(self, octets: bytes) -> None:
         self.octets = octets
@@ -76,7 +77,8 @@ class Coded(Record):
 class Slot(Record):
     """Stands for the value at this place among a section's fresh ones."""
 
-    __slots__ = __match_args__ = ("place",)
+    __slots__ = ("place",)
+    __match_args__ = ("place",)
 
     def __init__(self, place: int) -> None:
         self.place = place
@@ -92,7 +94,8 @@ class Entry(Record):
         fault: why it is malformed; "" if it isn't.
     """
 
-    __slots__ = __match_args__ = ("name", "value", "size", "fault")
+    __slots__ = ("fault", "name", "size", "value")
+    __match_args__ = ("name", "value", "size", "fault")
 
     def __init__(self, name: bytes, value: bytes | Coded | Slot, size: int, fault: str) -> None:
         self.name = name
@@ -133,7 +136,8 @@ class FieldSection(Record):
             else 0.
     """
 
-    __slots__ = __match_args__ = ("entries", "fault", "content_length", "trailers", "request_fault", "fresh", "size")
+    __slots__ = ("content_length", "entries", "fault", "fresh", "request_fault", "size", "trailers")
+    __match_args__ = ("entries", "fault", "content_length", "trailers", "request_fault", "fresh", "size")
 
     def __init__(
         self,

@@ -56,7 +56,7 @@ class _Shape:
         for start in self._starts(segments):
             if all(map(self._fits, range(len(self._literals)), segments[start:])):
                 index = start + self._model_index
-                found |= {originals[index][name] for name in self._names(segments[index])}
+                found |= {originals[index][first:last] for first, last in self._names(segments[index])}
         return found
 
     def _starts(self, segments: list[bytes]) -> Sequence[int]:
@@ -74,8 +74,8 @@ class _Shape:
         literal = self._literals[index]
         return segment == literal if literal is not None else self._patterns[index].fullmatch(segment) is not None
 
-    def _names(self, segment: bytes) -> Iterator[slice]:
-        """Give the places of the longest and the shortest name in a segment."""
+    def _names(self, segment: bytes) -> Iterator[tuple[int, int]]:
+        """Give the ends of the longest and the shortest name in a segment."""
         before, behind, star, end = self._model_parts
         first = len(before)
         last = len(segment) - len(end)  # behind what a star stands for
@@ -83,9 +83,9 @@ class _Shape:
             return
         if star:
             ends = (segment.find(behind, first + 1, last), segment.rfind(behind, first + 1, last))
-            yield from (slice(first, place) for place in ends if place >= 0)
+            yield from ((first, place) for place in ends if place >= 0)
         elif first < last - len(behind) and segment.endswith(behind + end):
-            yield slice(first, last - len(behind))
+            yield first, last - len(behind)
 
 
 class Template:

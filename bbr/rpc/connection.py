@@ -116,7 +116,12 @@ class RpcConnection:
         self._rest = None
         if self.calls.get(rest.call.stream_id) is rest.call:
             self._messages(rest.call, rest.messages, now, end_stream=rest.end_stream)
-        return self._rest is None
+        return not self._waits
+
+    @property
+    def _waits(self) -> bool:
+        """Whether messages wait for the next turn. Asked by a property: mypy, and so mypyc, believes what was set."""
+        return self._rest is not None
 
     @property
     def pending(self) -> bool:

@@ -16,13 +16,41 @@ from bbr.models.routing import Route, Rule
 from bbr.telemetry.recent import RecentNames
 
 # Upper bounds of buckets. Seconds from a request's first message to its decision; a slow client's upload is in it.
-DURATION_BOUNDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0, 60.0)
+DURATION_BOUNDS: Final[tuple[float, ...]] = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.1,
+    0.25,
+    1.0,
+    5.0,
+    30.0,
+    60.0,
+)
 # Seconds that the router itself took. The Go routers' bounds, and two below: most requests take 20 us.
-BUSY_BOUNDS: Final = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+BUSY_BOUNDS: Final[tuple[float, ...]] = (
+    0.00002,
+    0.00005,
+    0.0001,
+    0.0002,
+    0.0005,
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+)
 # Seconds from a request's first message to the first piece of its response. The payload processor's bounds.
-RESPONSE_BOUNDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+RESPONSE_BOUNDS: Final[tuple[float, ...]] = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 # Octets of a request's body.
-BODY_BOUNDS: Final = tuple(float(1 << shift) for shift in range(10, 27, 2))
+BODY_BOUNDS: Final[tuple[float, ...]] = tuple(float(1 << shift) for shift in range(10, 27, 2))
 # The bucket of a size, by the bits of what is one less: the bounds are powers of two. A third of a search's cost.
 _BODY_BUCKETS: Final = tuple(bisect_left(BODY_BOUNDS, 1 << bits) for bits in range(64))
 
@@ -97,6 +125,10 @@ class ModelCounts:
 class Metrics:
     """The counts of one process.
 
+    Args:
+        max_base_models: requests for more base models than these count as those for none.
+        max_alias_pairs: see `aliases`.
+
     Attributes:
         running: exchanges that have begun and are not over.
         models: base model -> its counts. "" is for requests of which none is known from the table: without a model,
@@ -111,10 +143,13 @@ class Metrics:
         unknown: the models asked for lately that the table does not hold, whatever became of the requests.
         responses: requested model, "" if the table does not hold it -> seconds from the first message to the first
             piece of the response's body, of requests whose response the gateway showed.
-        aliases: (alias, model that it stood for) -> requests routed so; those beyond MAX_ALIAS_PAIRS as one, ("", "").
+        aliases: (alias, model that it stood for) -> requests routed so; those beyond `max_alias_pairs` as one,
+            ("", "").
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_base_models: int = MAX_BASE_MODELS, max_alias_pairs: int = MAX_ALIAS_PAIRS) -> None:
+        self._max_base_models = max_base_models
+        self._max_alias_pairs = max_alias_pairs
         self.running = 0
         self.models: dict[str, ModelCounts] = {"": ModelCounts()}
         self.reasons: dict[tuple[str, str], int] = {}
@@ -172,12 +207,12 @@ class Metrics:
 
     def _count_alias(self, route: Route, alias: str) -> None:
         key = (alias, route.model)
-        if key not in self.aliases and len(self.aliases) >= MAX_ALIAS_PAIRS:
+        if key not in self.aliases and len(self.aliases) >= self._max_alias_pairs:
             key = ("", "")
         self.aliases[key] = self.aliases.get(key, 0) + 1
 
     def _new(self, base_model: str) -> ModelCounts:
-        if len(self.models) > MAX_BASE_MODELS:
+        if len(self.models) > self._max_base_models:
             return self.models[""]
         counts = self.models[base_model] = ModelCounts()
         return counts
@@ -195,7 +230,7 @@ class Metrics:
         verdict = exchange.verdict
         known = verdict.route is not None and verdict.route.rule.__class__ is not Rule
         model = (verdict.model or "") if known else ""
-        if model not in self.responses and len(self.responses) >= MAX_BASE_MODELS:
+        if model not in self.responses and len(self.responses) >= self._max_base_models:
             model = ""
         self.responses.setdefault(model, Histogram(RESPONSE_BOUNDS)).add(took)
 

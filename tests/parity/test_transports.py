@@ -7,7 +7,6 @@ import grpc
 import grpc.aio
 import pytest
 
-from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode
 from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES
 from bbr.exchange.verdict import Outcome
@@ -18,6 +17,7 @@ from bench.harness import messages
 from bench.harness.grpc_client import PROCESS, GrpcFrames, framed
 from tests.support.loops import in_loop
 from tests.support.transports import HEADERS, TABLE, WHOLE, Rig, Watched, connect, new_channel, new_server, transport
+from tests.support.wrapped import Wrapped
 
 DUPLEX, BUFFERED = BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED
 BODY = b'{"model": "sql-lora", "prompt": "hi"}'
@@ -183,14 +183,14 @@ class OurError(Exception):
     pass
 
 
-class BrokenAtAMessage(Exchange):
+class BrokenAtAMessage(Wrapped):
     def receive(self, message: bytes) -> list[bytes]:
         if message == WHOLE:
             raise OurError
-        return list(super().receive(message))
+        return list(self.exchange.receive(message))
 
 
-class BrokenAtItsEnd(Exchange):
+class BrokenAtItsEnd(Wrapped):
     def finish(self):
         raise OurError
 

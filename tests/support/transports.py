@@ -20,6 +20,7 @@ from bench.harness import messages
 from bench.harness.certificates import client_context
 from bench.harness.grpc_client import PROCESS, GrpcFrames, framed
 from tests.support.loops import all_ended
+from tests.support.wrapped import Wrapped
 
 TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",))])
 HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
@@ -32,7 +33,7 @@ transport = SimpleNamespace(name="grpcio", tls=None)
 CREDENTIALS = self_signed(["localhost"], datetime.datetime.now(datetime.UTC))
 
 
-class Watched(Exchange):
+class Watched(Wrapped):
     """An exchange that tells its rig of each message."""
 
     def __init__(self, rig: "Rig", policy: Policy, **more) -> None:
@@ -40,7 +41,7 @@ class Watched(Exchange):
         self._rig = rig
 
     def receive(self, message: bytes):
-        answers = super().receive(message)
+        answers = self.exchange.receive(message)
         self._rig.tell("message")
         return answers
 
@@ -90,7 +91,7 @@ class Rig:
             limits=limits,
         )
 
-    def new_exchange(self, call) -> Exchange:
+    def new_exchange(self, call) -> Watched:
         self.tell("stream")
         return Watched(self, self.policy, call=call, ended=self._tell_end)
 

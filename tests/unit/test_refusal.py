@@ -55,6 +55,7 @@ EXAMPLES = [
 ]
 
 
+@pytest.mark.interpreted("asks for the functions of a module")
 def test_every_refusal_has_an_example_here() -> None:
     makers = [
         name

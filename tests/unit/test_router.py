@@ -1,6 +1,6 @@
 from bbr.config.settings import Settings
 from bbr.exchange.policy import ClientSteering, Compat
-from bbr.models.routing import Rules, UnknownModel
+from bbr.models.routing import UnknownModel
 from bbr.router import Router
 from bench.harness.conversation import FDS, assert_routes, converse
 from bench.harness.messages import request_body, request_headers
@@ -16,7 +16,7 @@ def test_an_exchange_has_the_table_and_the_policy_of_the_settings(tmp_path):
     talk = router.exchange()
     answers = converse(talk, request_headers(mode=FDS), request_body(b'{"model":"sql"}', end_of_stream=True))
     assert_routes(answers[0], "sql", "qwen")
-    assert router.policy.rules == Rules(UnknownModel.PASSTHROUGH)
+    assert router.policy.rules.unknown_model is UnknownModel.PASSTHROUGH
 
 
 def test_the_go_routers_convention_comes_with_compat():

@@ -92,6 +92,7 @@ async def test_h10_4_mib(pieces):
         assert await stream.code() == grpc.StatusCode.OK
 
 
+@pytest.mark.interpreted("replaces a function")
 @in_loop
 async def test_h10_keepalive_pings(monkeypatch):
     pings = asyncio.Event()

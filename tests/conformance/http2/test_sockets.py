@@ -268,6 +268,7 @@ async def test_peer_that_does_not_read_is_cut_off_i9(caplog, tls):
     assert "has not read" in caplog.text
 
 
+@pytest.mark.interpreted("replaces a method of a connection")
 @both
 @in_loop
 async def test_exception_of_ours_is_goaway_internal_error_on_its_connection_alone_j5(tls, monkeypatch, caplog):

@@ -14,6 +14,7 @@ from bbr.refusal import Refusal
 from bench.harness.messages import set_headers
 
 
+@pytest.mark.interpreted("makes an object of an abstract class")
 def test_a_convention_says_everything() -> None:
     with pytest.raises(TypeError, match="abstract"):
         Convention()  # type: ignore[abstract]

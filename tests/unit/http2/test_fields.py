@@ -305,6 +305,7 @@ def taught(**limits: int) -> FieldDecoder:
     return made
 
 
+@pytest.mark.interpreted("replaces a method of a decoder")
 def test_blocks_that_differ_in_what_nobody_reads_are_known_to_be_alike(monkeypatch):
     decoder = taught()
     monkeypatch.setattr(decoder, "_read", None)

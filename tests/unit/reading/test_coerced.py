@@ -48,6 +48,7 @@ def test_unusable(body: bytes, why: str) -> None:
     assert reason(CoercedReading(64), *(body[start : start + 9_000] for start in range(0, len(body), 9_000))) == why
 
 
+@pytest.mark.interpreted("replaces a constant")
 def test_nesting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     class Deep:
         def raw_decode(self, _text: str) -> None:

@@ -283,6 +283,7 @@ class TestLimits:
         error = refused(ENCODE[coding](b"a") * 4, coding, size=size, limits=limits)
         assert (error.status, error.reason) == (413, "encoding-members")
 
+    @pytest.mark.interpreted("asks classes for their attributes")
     def test_memory_is_told(self) -> None:
         decoder = Decoder(["gzip", "zstd"])
         assert decoder.memory_bytes == 0

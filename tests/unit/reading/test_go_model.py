@@ -97,6 +97,7 @@ def test_what_takes_a_closer_look_is_left_to_a_reading(body):
     assert tell_model(body, 256) is UNSETTLED
 
 
+@pytest.mark.interpreted("replaces a function")
 def test_what_is_nested_too_deep_is_refused(monkeypatch):
     def too_deep(_value):
         raise RecursionError

@@ -85,6 +85,7 @@ class TestTogether:
             reading.feed(b"[1,")
             assert reading.is_list
 
+    @pytest.mark.interpreted("inherits a reading")
     def test_two_names_are_refused(self) -> None:
         class Named(Unread):
             def result(self) -> str:  # type: ignore[override]

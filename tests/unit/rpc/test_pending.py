@@ -1,5 +1,7 @@
 from typing import cast
 
+import pytest
+
 from bbr.http2.connection import Connection
 from bbr.rpc.calls import Call
 from bbr.rpc.messages import MessageReader
@@ -21,6 +23,7 @@ def calls(*stream_ids: int) -> dict[int, Call]:
     return {each: Call(each, Talk(), MessageReader(100), 0.0, None) for each in stream_ids}
 
 
+@pytest.mark.interpreted("puts a stand-in in the place of a connection")
 def test_they_take_turns():
     running = calls(1, 3)
     pending = PendingCalls(cast(Connection, Answers()), running)
@@ -30,6 +33,7 @@ def test_they_take_turns():
     assert not pending.busy
 
 
+@pytest.mark.interpreted("puts a stand-in in the place of a connection")
 def test_one_that_has_ended_has_no_turn():
     running = calls(1)
     pending = PendingCalls(cast(Connection, Answers()), running)
@@ -37,6 +41,7 @@ def test_one_that_has_ended_has_no_turn():
     assert pending.next() is None
 
 
+@pytest.mark.interpreted("puts a stand-in in the place of a connection")
 def test_one_whose_answers_wait_works_when_they_have_left():
     running, answers = calls(1, 3), Answers()
     pending = PendingCalls(cast(Connection, answers), running)

@@ -111,9 +111,8 @@ def test_a_default_model_is_one_of_the_table():
     assert outcomes(counted) == {"": {}, "phi": {"routed": 1}}
 
 
-def test_a_table_that_never_stops_changing_is_bounded(monkeypatch):
-    monkeypatch.setattr(metrics, "MAX_BASE_MODELS", 3)
-    counted = Metrics()
+def test_a_table_that_never_stops_changing_is_bounded():
+    counted = Metrics(max_base_models=3)
     for number in range(10):
         table, _ = Registry.merge([BaseModel(f"m{number}")])
         run(counted, b'{"model": "m%d"}' % number, table)
@@ -196,9 +195,8 @@ def test_responses_are_timed_by_models_of_the_table():
     assert 0 < counted.responses["qwen"].total < 60
 
 
-def test_models_of_responses_are_bounded(monkeypatch):
-    monkeypatch.setattr(metrics, "MAX_BASE_MODELS", 1)
-    counted = Metrics()
+def test_models_of_responses_are_bounded():
+    counted = Metrics(max_base_models=1)
     for model in (b"qwen", b"phi", b"sql-lora", b"qwen"):
         responded(counted, b'{"model": "%s"}' % model)
     assert {model: histogram.count for model, histogram in counted.responses.items()} == {"qwen": 2, "": 2}
@@ -213,7 +211,7 @@ def test_a_response_falls_into_the_payload_processors_buckets(took):
     assert counted.responses[""].buckets.index(1) == bisect_left(metrics.RESPONSE_BOUNDS, took)
 
 
-def test_aliases_are_counted_by_what_they_stood_for(monkeypatch):
+def test_aliases_are_counted_by_what_they_stood_for():
     models = (BaseModel("qwen", ("sql",)), BaseModel("phi"))
     weights = (("sql", 1), ("phi", 1))
     table, _ = finish(merging([Declaration(Origin(), models, (Alias("a", "sql", weights), Alias("b", "phi")))]))
@@ -224,8 +222,7 @@ def test_aliases_are_counted_by_what_they_stood_for(monkeypatch):
         run(counted, b'{"model": "%s"}' % name.encode(), table, rules=rules)
     assert counted.aliases == {("a", "sql"): 1, ("a", "phi"): 2, ("b", "phi"): 1}
     assert outcomes(counted)["phi"] == {"routed": 3}
-    monkeypatch.setattr(metrics, "MAX_ALIAS_PAIRS", 0)
-    counted = Metrics()
+    counted = Metrics(max_alias_pairs=0)
     run(counted, b'{"model": "b"}', table)
     run(counted, b'{"model": "b"}', table)
     assert counted.aliases == {("", ""): 2}

@@ -321,6 +321,7 @@ async def test_call_that_outlives_the_grace_is_cut_off(caplog):
     assert caplog.messages == ["1 requests outlived their connection's age and grace: cut off"]
 
 
+@pytest.mark.interpreted("replaces a method of a connection")
 @in_loop
 async def test_fault_in_one_connections_tick_is_no_other_connections(monkeypatch, caplog):
     async with Uv() as server:

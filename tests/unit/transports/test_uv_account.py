@@ -66,6 +66,7 @@ class TestRoom:
         connection.connection_lost(None)
         assert ledger.held_bytes == 0
 
+    @pytest.mark.interpreted("holds a weak reference")
     def test_one_that_is_over_does_not_wait_for_the_garbage_collector(self):
         owner = MockOwner(ledger=Ledger(1 << 20))
         connection, transport = greeted(owner)

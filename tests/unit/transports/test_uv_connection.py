@@ -408,6 +408,7 @@ class TestGivingWay:
         assert transport.calls[-1] == "abort"
 
 
+@pytest.mark.interpreted("replaces an attribute by None")
 class TestFaultsOfOurs:
     """They end their connection, and are no other's."""
 
