@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol, cast
 
-from bbr import __version__
+from bbr import __version__, built
 from bbr.commands.exits import EXIT_USAGE, CommandError
 from bbr.config import go_flags
 from bbr.config.arguments import Arguments, HelpFormatter, unknown_argument
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
     """Return the parser of command lines; of the commands, those that are wanted have their arguments."""
     found = _Parser(prog="bbr", description=_DESCRIPTION, formatter_class=HelpFormatter, allow_abbrev=False)
-    found.add_argument("--version", action="version", version=f"bbr {__version__}")
+    found.add_argument("--version", action="version", version=f"bbr {__version__} ({built.HOW})")
     commands = found.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, entry in COMMANDS.items():
         command = commands.add_parser(name, help=entry.summary, formatter_class=HelpFormatter, allow_abbrev=False)

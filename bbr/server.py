@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from bbr import __version__
+from bbr import __version__, built
 from bbr.admin import endpoints
 from bbr.admin.http import AdminServer
 from bbr.admin.vitals import Vitals
@@ -224,8 +224,8 @@ class Server:
         where = settings.bind_address or "every interface"
         how = "over TLS" if self.certificates else "in plaintext"
         return (
-            f"bbr {__version__} serves ext_proc on port {settings.grpc_port} and health on {settings.grpc_health_port} "
-            f"of {where}, {how}, by the {settings.transport} transport; "
+            f"bbr {__version__} ({built.HOW}) serves ext_proc on port {settings.grpc_port} and health on "
+            f"{settings.grpc_health_port} of {where}, {how}, by the {settings.transport} transport; "
             f"{self.sources}"
         )
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from bbr.built import COMPILED
+
 # Machines are noisy: how long an example takes is not what a property says. print_blob: how to repeat a failure.
 # The gate must not depend on luck: in CI examples are the same every time, on a developer's machine they are new ones.
 settings.register_profile("bbr", deadline=None, print_blob=True, derandomize="CI" in os.environ)
@@ -14,6 +16,14 @@ settings.load_profile("bbr")
 
 # As `bbr serve` does: grpcio's C core tells of refused binds and resets on stderr, in a format of its own.
 os.environ["GRPC_VERBOSITY"] = "NONE"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out, on the compiled build, the tests that put something of their own in place of what it has bound."""
+    for item in items if COMPILED else ():
+        marker = item.get_closest_marker("interpreted")
+        if marker is not None:
+            item.add_marker(pytest.mark.skip(reason=f"of the interpreted build alone: it {marker.args[0]}"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import CollectorRegistry
 
-from bbr import __version__
+from bbr import __version__, built
 from bbr.admin.vitals import Vitals
 from bbr.exchange.verdict import Outcome
 from bbr.refusal import INVALID_JSON_REASONS
@@ -254,8 +254,10 @@ def _process(vitals: Vitals) -> Iterator[Metric]:
             "When the certificate of the ext_proc port expires",
             vitals.certificates.credentials.not_after.timestamp(),
         )
-    build = GaugeMetricFamily("bbr_build_info", "What this process is", labels=("version", "transport", "python"))
-    build.add_metric((__version__, vitals.settings.transport, platform.python_version()), 1)
+    build = GaugeMetricFamily(
+        "bbr_build_info", "What this process is", labels=("version", "transport", "python", "build")
+    )
+    build.add_metric((__version__, vitals.settings.transport, platform.python_version(), built.HOW), 1)
     yield build
 
 

@@ -32,7 +32,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import orjson
 
-from bbr import __version__
+from bbr import __version__, built
 from bbr.admin.vitals import Vitals
 from bbr.admin.window import NOTHING, Counts, Window
 from bbr.models.registry import Entry, Kind, Registry, Steps
@@ -110,6 +110,7 @@ class StatusFacts:
         why = vitals.why_not_ready()
         return {
             "version": __version__,
+            "build": built.HOW,
             "transport": vitals.settings.transport,
             "time": round(time.time(), 3),
             "uptime_seconds": round(now - vitals.began, 3),

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bbr import __version__
+from bbr import __version__, built
 from bench.harness.processes import serving
 from tests.support.commands import PYTHON_M, SCRIPT, run
 
@@ -16,7 +16,7 @@ COMMANDS = [pytest.param(PYTHON_M, id="python -m bbr"), pytest.param(SCRIPT, id=
 @pytest.mark.parametrize("command", COMMANDS)
 def test_version(command):
     done = run(command, "--version")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"bbr {__version__}\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"bbr {__version__} ({built.HOW})\n", "")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -15,7 +15,7 @@ import time
 import grpc
 import pytest
 
-from bbr import __version__
+from bbr import __version__, built
 from bbr.exchange.policy import BodyMode
 from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from bench.harness import messages
@@ -114,7 +114,7 @@ def test_serves_until_sigterm(models):
         lines = [line for _, of_server, line in told if of_server]
         ports = f"ext_proc on port {process.port} and health on {process.health_port} of 127.0.0.1"
         table = f"2 base models and 2 adapters from {models}"
-        greeting = f"bbr {__version__} serves {ports}, in plaintext, by the uv transport; {table}"
+        greeting = f"bbr {__version__} ({built.HOW}) serves {ports}, in plaintext, by the uv transport; {table}"
         assert lines == [greeting, "SIGTERM: draining for at most 25 s", "stopped"]
         assert process.stdout() == ""
 

@@ -41,6 +41,7 @@ ROOMS = {
     # One file: settings to a model table and a policy.
     "router": {"config", "exchange", "sources"},
     "admin": {
+        "built",
         "config",
         "exchange",
         "models",
@@ -51,9 +52,12 @@ ROOMS = {
         "tls",
         "transports",
     },
+    # One file: whether the core is compiled.
+    "built": {"http2"},
     # One file: it puts the rooms below it together.
     "server": {
         "admin",
+        "built",
         "config",
         "exchange",
         "models",

@@ -4,7 +4,7 @@ import pytest
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as strict
 
-from bbr import __version__
+from bbr import __version__, built
 from bbr.admin import exposition
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
@@ -101,7 +101,7 @@ def test_everything_is_there_in_either_format(model_file, accept):
     assert value(found, "bbr_task_failing", task="model table") == 0
     assert value(found, "bbr_certificate_expiry_timestamp_seconds") == NOT_AFTER.timestamp()
     ((labels, one),) = [(dict(key[1]), each) for key, each in found.items() if key[0] == "bbr_build_info"]
-    assert (labels["version"], labels["transport"], one) == (__version__, "uv", 1)
+    assert (labels["version"], labels["transport"], labels["build"], one) == (__version__, "uv", built.HOW, 1)
     assert value(found, "process_open_fds") > 0
     assert value(found, "process_resident_memory_bytes") > 1 << 20
     assert value(found, "python_gc_collections_total", generation="0") >= 0

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from bbr import __version__
+from bbr import __version__, built
 from bbr.admin import status_facts
 from bbr.admin.status_facts import StatusFacts, finding
 from bbr.admin.window import Window
@@ -39,7 +39,7 @@ def test_a_router_that_is_ready(model_file):
     of = vitals(model_file)
     of.metrics.running = 4
     found = gather(of)
-    assert (found["version"], found["transport"]) == (__version__, "uv")
+    assert (found["version"], found["build"], found["transport"]) == (__version__, built.HOW, "uv")
     assert (found["ready"], found["why_not_ready"]) == (True, "")
     # Whatever the system's time was when it started.
     assert 0 <= found["uptime_seconds"] < 60 < found["time"] - of.started
