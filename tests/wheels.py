@@ -71,7 +71,7 @@ async def probe(programs: Path) -> None:
                 if not line:
                     raise SystemExit("the router ended at its start")
         asked = await asyncio.create_subprocess_exec(
-            programs / "bbr", "probe", "--addr", f"127.0.0.1:{ports[0]}", "--model", "qwen", cwd="/"
+            programs / "bbr", "probe", "--addr", f"127.0.0.1:{ports[0]}", "--tls", "--model", "qwen", cwd="/"
         )
         if await asked.wait():
             raise SystemExit("bbr probe failed")

@@ -138,6 +138,14 @@ class TestProgress:
         message = assert_refused(converse(talk, request_body(b" ")), 408, "body-too-slow")
         assert "10 bytes a second" in message
 
+    def test_one_that_ends_when_the_span_does_is_not_too_slow(self) -> None:
+        clock = Clock()
+        talk = self.talk(clock)
+        converse(talk, request_body(b'{"x":"yyyyyyyyyy'))
+        clock.now += 60
+        answers = converse(talk, request_body(b'","model":"qwen"}', end_of_stream=True))
+        assert_routes(answers[0], "qwen", "qwen")
+
     def test_one_that_stops_behind_what_is_due_is_too_slow(self) -> None:
         clock = Clock()
         talk = self.talk(clock)
@@ -223,6 +231,17 @@ class TestProgress:
             assert_routes(answers[0], "qwen", "qwen")
         else:
             assert_refused_for_room(answers)
+
+    def test_a_buffered_body_finds_the_room_of_one_that_stands_still(self) -> None:
+        clock, ledger = Clock(), Ledger(1 << 20)
+        slow = self.talk(clock, ledger, min_body_rate=0)
+        assert converse(slow, request_body(b'{"x":"' + b"y" * 800_000)) == []
+        clock.now += 20
+        other = Exchange(Policy(Replies(), ledger, stream_threshold_bytes=10), TABLE, clock)
+        body = b'{"model":"qwen","x":"' + b"y" * 490_000 + b'"}'
+        answers = converse(other, request_headers(mode=BUFFERED), request_body(body, end_of_stream=True))
+        assert_routes(answers[-1], "qwen", "qwen")
+        assert slow.patience_seconds == 0.0
 
     def test_those_that_come_alike_do_not_push_each_other_out(self) -> None:
         clock, ledger = Clock(), Ledger(1 << 20)

@@ -157,6 +157,13 @@ def test_of_a_long_field_its_beginning_is_told():
     assert len(told) < 4 * SHOWN_BYTES
 
 
+def test_of_many_fields_each_is_found():
+    fields = {**JSON_POST, **{f"x{number}": str(number) for number in range(100)}}
+    talk = exchange()
+    converse(talk, request_headers(fields, mode=FDS))
+    assert (talk.request_field("x99"), talk.request_field("y")) == ("99", "")
+
+
 def test_fields_that_are_too_many_are_refused():
     for count, refused in ((MAX_HEADER_FIELDS - len(JSON_POST), False), (MAX_HEADER_FIELDS, True)):
         fields = {**JSON_POST, **{f"x{number}": "" for number in range(count)}}
