@@ -13,7 +13,8 @@ from bbr.exchange.long_body import LongBody
 from bbr.exchange.policy import MESSAGE_OVERHEAD_BYTES, OverLimit, Policy
 from bbr.exchange.progress import Progress
 from bbr.exchange.times import Times
-from bbr.reading.base import TINY_PIECE_BYTES, Reading, add_piece, read_through
+from bbr.pieces import TINY_PIECE_BYTES, add_piece
+from bbr.reading.base import Reading, read_through
 from bbr.reading.decoding import DecodingReading
 from bbr.reading.json_body import UNSETTLED, Unsettled
 from bbr.reading.name import is_json_list

@@ -4,7 +4,7 @@ Pure. What was decoded is held until it may go on; of what came, only what waits
 """
 
 from bbr.exchange.long_body import LongBody
-from bbr.reading.base import add_piece
+from bbr.pieces import add_piece
 from bbr.reading.decoding import DecodingReading
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES
-from bbr.reading.base import Reading, add_piece
+from bbr.pieces import add_piece
+from bbr.reading.base import Reading
 from bbr.reading.replacing import replace_in
 from bbr.refusal import Refusal
 

@@ -6,7 +6,8 @@ from typing import Final
 from bbr.http2 import faults, frames
 from bbr.http2.faults import ConnectionFault
 from bbr.http2.frames import FrameType
-from bbr.http2.held import Held, add_piece
+from bbr.http2.held import Held
+from bbr.pieces import add_piece
 
 Frame = tuple[int, int, int, bytes]
 

@@ -1,9 +1,9 @@
 """What all Readings have in common."""
 
 from collections import deque
-from collections.abc import MutableSequence
 from typing import Final, Protocol
 
+from bbr.pieces import add_piece
 from bbr.refusal import Refusal
 
 # What a reader is given at once, if it has no budget of its own: a fraction of a millisecond of work.
@@ -84,22 +84,6 @@ def read_through(reading: Reading, octets: bytes) -> str | None:
     while reading.pending:
         reading.work()
     return reading.result()
-
-
-# A held piece takes some 60 octets beside its own. Pieces of fewer octets than the first are joined to the one before,
-# unless that is as long as the second: each costs a copy of what it is joined to. In the mean none is shorter then.
-TINY_PIECE_BYTES: Final = 512
-_JOINED_BYTES: Final = 4 << 10
-
-
-def add_piece(pieces: MutableSequence[bytes] | MutableSequence[bytes | memoryview], octets: bytes) -> None:
-    """Add octets to pieces that are held, at little more cost than they have themselves."""
-    if pieces and len(octets) < TINY_PIECE_BYTES:
-        last = pieces[-1]
-        if type(last) is bytes and len(last) < _JOINED_BYTES:
-            pieces[-1] = last + octets
-            return
-    pieces.append(octets)
 
 
 class Pieces:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from bbr.reading.base import add_piece
+from bbr.pieces import add_piece
 from bbr.reading.document import DocumentReading
 from bbr.reading.go_model import looked_at, text_at
 from bbr.refusal import Refusal

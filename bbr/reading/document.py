@@ -3,8 +3,8 @@
 from collections import deque
 from typing import Final
 
+from bbr.pieces import add_piece
 from bbr.reading import name as model
-from bbr.reading.base import add_piece
 from bbr.reading.json_body import UNSETTLED
 from bbr.reading.scan.scanner import BUDGET, Scanner
 from bbr.refusal import Refusal

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from bbr import refusal
+from bbr.pieces import add_piece
 from bbr.reading import spelling
-from bbr.reading.base import Pieces, Reading, add_piece
+from bbr.reading.base import Pieces, Reading
 from bbr.reading.beginning import Beginning
 from bbr.refusal import Refusal
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, Protocol
 
 from bbr.http2.connection import Connection
-from bbr.http2.held import PIECE_BYTES
+from bbr.pieces import PIECE_BYTES
 from bbr.rpc.calls import Call
 
 # What a call takes in memory with its stream and its handler, beside what it holds of messages (measured: 3.3 KiB, and

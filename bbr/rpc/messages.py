@@ -4,7 +4,8 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from bbr.http2.held import TINY_BYTES, Held, add_piece
+from bbr.http2.held import Held
+from bbr.pieces import TINY_PIECE_BYTES, add_piece
 from bbr.rpc.status import Status, StatusCode
 
 # The compressed flag, one octet, and the length, four octets in network order.
@@ -153,7 +154,7 @@ class MessageReader:
         self.held_bytes += size
         held.octets += size
         held.bulk += size
-        if size >= TINY_BYTES:
+        if size >= TINY_PIECE_BYTES:
             self._parts.append(octets)
         else:
             add_piece(self._parts, octets)

@@ -1,14 +1,4 @@
-from bbr.reading.base import Pieces, add_piece
-
-
-def test_tiny_pieces_are_joined_to_the_one_before_unless_that_is_long() -> None:
-    pieces: list[bytes | memoryview] = []
-    for size in (1, 1, 511, 512, 3000, 511, 511, 511, 511, 1):
-        add_piece(pieces, bytes(size))
-    assert [*map(len, pieces)] == [513, 512, 3000 + 3 * 511, 512]
-    pieces.append(memoryview(b"x"))  # a part of a piece whose beginning is gone
-    add_piece(pieces, b"y")
-    assert pieces[-2:] == [b"x", b"y"]
+from bbr.reading.base import Pieces
 
 
 def test_octets_come_out_as_they_went_in() -> None:

@@ -1,0 +1,24 @@
+"""Bytes that are held as they came, until more has come.
+
+Pure. Transports, messages and bodies hold such pieces, all by the same rule.
+"""
+
+from collections.abc import MutableSequence
+from typing import Final
+
+# What a held piece takes beside its octets, as an object and in its list.
+PIECE_BYTES: Final = 48
+# Pieces of fewer octets than this are joined to the one before, unless that is as long as the second: each costs a copy
+# of what it is joined to. In the mean none is shorter then; a drip of single octets would take fifty times its size.
+TINY_PIECE_BYTES: Final = 512
+JOINED_BYTES: Final = 4 << 10
+
+
+def add_piece(pieces: MutableSequence[bytes] | MutableSequence[bytes | memoryview], octets: bytes) -> None:
+    """Add octets to pieces that are held, at little more cost than they have themselves."""
+    if pieces and len(octets) < TINY_PIECE_BYTES:
+        last = pieces[-1]
+        if type(last) is bytes and len(last) < JOINED_BYTES:
+            pieces[-1] = last + octets
+            return
+    pieces.append(octets)
