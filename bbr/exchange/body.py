@@ -127,7 +127,7 @@ class Body:
                 elif octets:
                     add_piece(self._pieces, octets)
                 return None
-            long = self.read_by(policy.replies.convention.open_document(policy.max_model_bytes))
+            long = self.read_by(self._document())
         long.feed(octets)
         return long
 
@@ -142,8 +142,7 @@ class Body:
         if self._told is not UNSETTLED:
             return None
         self.whole = True
-        policy = self._policy
-        return self.read_by(policy.replies.convention.open_document(policy.max_model_bytes))
+        return self.read_by(self._document())
 
     def settle(self, *, streaming: bool = False) -> None:
         """Reserve what is held now, and see whether there is work.
@@ -232,8 +231,11 @@ class Body:
             told = self._tell()
         if told is not UNSETTLED:
             return told
-        policy = self._policy
-        return read_through(policy.replies.convention.open_document(policy.max_model_bytes), self._pieces[0])
+        return read_through(self._document(), self._pieces[0])
+
+    def _document(self) -> Reading:
+        """Return what reads it a bit at a time."""
+        return self._policy.replies.convention.open_document(self._policy.max_model_bytes)
 
     def _tell(self) -> str | Unsettled | None:
         # Joined once and kept so: `take` gives these same bytes back.

@@ -88,7 +88,7 @@ class RpcConnection:
     @property
     def more(self) -> bool:
         """Whether there may be something that has come and was not looked at; see `receive`."""
-        return self._http2.more or self._rest is not None
+        return self._http2.more or self._waits
 
     def receive(self, octets: bytes, now: float, until: float = math.inf) -> None:
         """Take octets from the peer at `now`. Never raises; see `Services.failed`.
