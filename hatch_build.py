@@ -1,7 +1,9 @@
 """Builds wheels: of Python alone, or with the core compiled by mypyc (docs/design/compiling.md).
 
-    python -m hatchling build --target wheel                    # bbr-...-py3-none-any.whl
-    BBR_COMPILE=1 python -m hatchling build --target wheel      # bbr-...-cp311-cp311-linux_x86_64.whl; needs gcc
+    python -m hatchling build --target wheel                  # body_based_router-...-py3-none-any.whl
+    BBR_COMPILE=1 python -m hatchling build --target wheel    # body_based_router-...-cp311-cp311-linux_x86_64.whl
+
+The second needs gcc.
 
 The compiled wheel holds the sources as well: tracebacks show them. Nothing is written beside them in the source tree.
 """

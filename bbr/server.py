@@ -273,7 +273,7 @@ def _tracing(settings: Settings) -> "Tracing | None":
     try:
         from bbr.telemetry import tracing  # an extra; 0.2 s and 12 MB
     except ImportError:
-        raise StartError("--tracing: OpenTelemetry is not installed: pip install 'bbr[otel]'") from None
+        raise StartError("--tracing: OpenTelemetry is not installed: pip install 'body-based-router[otel]'") from None
     try:
         found = tracing.open_tracing()
     except tracing.TracingError as error:

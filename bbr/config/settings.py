@@ -95,7 +95,7 @@ class Settings:
         "false",
         "read the model table from the cluster's ConfigMaps whose label inference.networking.k8s.io/bbr-managed or "
         'inference.llm-d.ai/ipp-managed is "true", and follow their changes; may be combined with --models. '
-        "Needs bbr[kubernetes]",
+        "Needs body-based-router[kubernetes]",
     )
     namespace: str | None = _table(
         options.namespace,
@@ -299,7 +299,7 @@ class Settings:
         options.boolean,
         "false",
         "send a span for each request to an OpenTelemetry collector; the OTEL_* variables name the collector, the "
-        "service and the sampler. Needs bbr[otel]",
+        "service and the sampler. Needs body-based-router[otel]",
     )
 
     sync_timeout: float = _rare(

@@ -1,4 +1,6 @@
-"""Requests to a Kubernetes API server. This is the only file that imports lightkube and httpx2 (`bbr[kubernetes]`).
+"""Requests to a Kubernetes API server. Needs `body-based-router[kubernetes]`.
+
+This is the only file that imports lightkube and httpx2.
 
 lightkube finds the server and speaks for us to it: in-cluster or kubeconfig, tokens that rotate, certificates. Requests
 are made here and not by its client: its watch begins anew by itself without a pause, knows no bookmarks, and takes more
@@ -225,7 +227,7 @@ def _config(kubeconfig: Path | None) -> "SingleConfig":
         from lightkube.config.kubeconfig import KubeConfig
         from lightkube.core.exceptions import ConfigError
     except ImportError:
-        raise SourceError("lightkube is not installed: pip install 'bbr[kubernetes]'") from None
+        raise SourceError("lightkube is not installed: pip install 'body-based-router[kubernetes]'") from None
     try:
         try:
             known = None if kubeconfig else KubeConfig.from_service_account()

@@ -1,4 +1,6 @@
-"""A span for each request, by OpenTelemetry's SDK (`bbr[otel]`). This is the only file that imports opentelemetry.
+"""A span for each request, by OpenTelemetry's SDK. Needs `body-based-router[otel]`.
+
+This is the only file that imports opentelemetry.
 
 Only `--tracing` loads it. What is sent where, and of which requests, is the business of the OTEL_* environment, which
 the SDK reads itself. Spans are made when an exchange is over; a thread of the SDK's encodes and sends them.
@@ -45,7 +47,7 @@ SWITCH_SECONDS: Final = 0.0005
 
 _PROTOCOLS: Final = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
 _PACKAGES: Final = {
-    "otlp_proto_grpc": "'bbr[otel]'",
+    "otlp_proto_grpc": "'body-based-router[otel]'",
     "otlp_proto_http": "opentelemetry-exporter-otlp-proto-http",
 }
 

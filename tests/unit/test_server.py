@@ -67,4 +67,4 @@ def test_tracing_without_its_extra_says_what_to_install(monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(StartError) as caught:
         Server(config.load({"tracing": "true", "secure_serving": "false"}, {}))
-    assert str(caught.value) == "--tracing: OpenTelemetry is not installed: pip install 'bbr[otel]'"
+    assert str(caught.value) == "--tracing: OpenTelemetry is not installed: pip install 'body-based-router[otel]'"

@@ -241,5 +241,5 @@ def test_without_lightkube_there_is_a_sentence(monkeypatch):
         return real(name, *arguments)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(SourceError, match=r"lightkube is not installed: pip install 'bbr\[kubernetes\]'"):
+    with pytest.raises(SourceError, match=r"lightkube is not installed: pip install 'body-based-router\[kubernetes\]'"):
         KubeApi()
