@@ -10,6 +10,8 @@ export PATH := $(CURDIR)/.cache/kube/bin:$(PATH)
 
 HELM := .cache/kube/bin/helm
 COMPILED := .cache/compiled
+# With a safe path nothing is imported from where a process runs, so the compiled bbr comes before the checkout's.
+WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED):$(CURDIR)
 
 # The tests of one file stay together: they share what they start. More workers than processors, since many tests wait.
 # Files go in order, so that the longest ones, which start gateways, do not come last.
@@ -58,12 +60,12 @@ differential: $(READY)  ## ask parsers in five languages (Node, Go, Rust and C++
 spoofing: $(READY)  ## attack the router through Envoy with N (20000) requests that try to route themselves
 	@$(BIN)/python -m bench.trials.spoofing --requests $(or $(N),20000)
 
-bench: $(READY)  ## measure all that docs/performance.md publishes, in 20 minutes, and write it anew (QUICK=1: 2 minutes, writes nothing)
-	$(BIN)/python -m bench.published.suite $(if $(QUICK),--quick)
+bench: $(COMPILED)/.ready  ## measure all that docs/performance.md publishes, in 20 minutes, and write it anew (QUICK=1: 2 minutes, writes nothing)
+	$(WITH_COMPILED) $(BIN)/python -m bench.published.suite $(if $(QUICK),--quick)
 	$(if $(QUICK),,$(BIN)/python -m bench.render.report --write)
 
-bench-guard: $(READY)  ## compare what uv costs against grpcio with the committed figures, and name what got worse by 15%
-	@$(BIN)/python -m bench.published.guard
+bench-guard: $(COMPILED)/.ready  ## compare what uv costs against grpcio with the committed figures, and name what got worse by 15%
+	@$(WITH_COMPILED) $(BIN)/python -m bench.published.guard
 
 bench-parts: $(READY)  ## measure long bodies, the table, start, scrapes and the cluster's source; figures in .cache/bench (ROUNDS=5)
 	@mkdir -p .cache/bench
@@ -136,8 +138,7 @@ wheel: $(READY)  ## build both wheels into dist/, of Python alone and compiled (
 	BBR_COMPILE=1 $(BIN)/python -m hatchling build --target wheel
 	@$(BIN)/python -m tests.wheels dist/*.whl
 
-# The compiled wheel, unpacked. With a safe path nothing is imported from where a process runs, so the wheel's bbr comes
-# before the checkout's.
+# The compiled wheel, unpacked.
 $(COMPILED)/.ready: hatch_build.py pyproject.toml $(shell find bbr -name '*.py') | $(READY)
 	@rm -rf $(COMPILED)
 	BBR_COMPILE=1 $(BIN)/python -m hatchling build --target wheel --directory $(COMPILED)
@@ -145,8 +146,7 @@ $(COMPILED)/.ready: hatch_build.py pyproject.toml $(shell find bbr -name '*.py')
 	@touch $@
 
 test-compiled: $(COMPILED)/.ready $(HELM)  ## run all tests on the compiled build, which takes two minutes to build (ARGS as in test)
-	PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED):$(CURDIR) \
-	  $(BIN)/python -m pytest --override-ini=pythonpath= $(or $(ARGS),$(AT_ONCE))
+	$(WITH_COMPILED) $(BIN)/python -m pytest --override-ini=pythonpath= $(or $(ARGS),$(AT_ONCE))
 
 test: $(READY) $(if $(ARGS),,$(HELM))  ## run all tests, WORKERS (4) at once (ARGS="tests/unit -k NAME": these, one at a time)
 	$(BIN)/python -m pytest $(or $(ARGS),$(AT_ONCE))

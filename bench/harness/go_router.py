@@ -32,6 +32,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -154,13 +155,15 @@ def _go(words: Sequence[str], folder: Path) -> str:
     return done.stdout
 
 
-def flags(ports: Sequence[int], *, streaming: bool, verbosity: int, program: Program = GIE) -> list[str]:
+def flags(
+    ports: Sequence[int], *, streaming: bool, verbosity: int, program: Program = GIE, tls: bool = False
+) -> list[str]:
     """Return the program's arguments: ports for ext_proc, health and metrics, and how it runs."""
     names = ("grpc-port", "grpc-health-port", "metrics-port")
     found = [f"--{name}={port}" for name, port in zip(names, ports, strict=True)]
-    off = ("secure-serving", "metrics-endpoint-auth", "enable-pprof", "tracing")
+    off = ("metrics-endpoint-auth", "enable-pprof", "tracing")
     found += [] if program.streams_only else [f"--streaming={str(streaming).lower()}"]
-    return [*found, *(f"--{name}=false" for name in off), f"--v={verbosity}"]
+    return [*found, f"--secure-serving={str(tls).lower()}", *(f"--{name}=false" for name in off), f"--v={verbosity}"]
 
 
 @contextmanager
@@ -192,18 +195,46 @@ def cluster(data: Mapping[str, str], label: str) -> Iterator[tuple[FakeKubernete
             background.run(server.stop())
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a process runs.
+
+    Attributes:
+        name: of the peer.
+        program: which one.
+        streaming: full duplex; buffered bodies without.
+        verbosity: of its log.
+        processors: that it may use; Go's runtime sees so many.
+        tls: it serves TLS by a certificate that it makes.
+    """
+
+    name: str
+    program: Program = GIE
+    streaming: bool = True
+    verbosity: int = 0
+    processors: int = 1
+    tls: bool = False
+
+
 @contextmanager
-def process(kube_config: Path, *, streaming: bool = True, version: str = VERSION, verbosity: int = 0) -> Iterator[Peer]:
-    """Run one process of GIE's router, on the servers' processor, until it answers an exchange rightly.
+def process(kube_config: Path, way: Way) -> Iterator[Peer]:
+    """Run one process, bound to its processors, until it answers an exchange rightly.
 
     Raises:
-        GoRouterError: it ended, or did not answer so in 30 s.
+        GoRouterError: it is not built, it ended, or it did not answer so in 30 s.
     """
-    program = GIE._replace(version=version)
-    prefix = ("taskset", "-c", str(machine.SERVER_CPU))
-    ready = partial(answers, streaming=streaming)
-    with started(program, kube_config, ready, streaming=streaming, verbosity=verbosity, prefix=prefix) as (pid, ports):
-        yield Peer(f"Go {version}", ports[0], pid)
+    if not way.program.built:
+        ipp = " --ipp" if way.program.streams_only else ""
+        raise GoRouterError(
+            f"{way.program.name} {way.program.version} is not built: python -m bench.harness.go_router build{ipp}"
+        )
+    cpus = (machine.SERVER_CPU, machine.LOAD_CPU)[: way.processors]
+    prefix = ("taskset", "-c", ",".join(map(str, cpus)))
+    ready = partial(answers, streaming=way.streaming, tls=way.tls)
+    with started(
+        way.program, kube_config, ready, streaming=way.streaming, verbosity=way.verbosity, prefix=prefix, tls=way.tls
+    ) as (pid, ports):
+        yield Peer(way.name, ports[0], pid, way.processors, way.tls)
 
 
 @contextmanager
@@ -215,6 +246,7 @@ def started(
     streaming: bool = True,
     verbosity: int = 0,
     prefix: Sequence[str] = (),
+    tls: bool = False,
 ) -> Iterator[tuple[int, list[int]]]:
     """Run a program until `ready` says so of its port; give its process and its ports: ext_proc, health, metrics.
 
@@ -223,7 +255,7 @@ def started(
     """
     ports = free_ports(3)
     command = [*prefix, str(program.binary)]
-    command += flags(ports, streaming=streaming, verbosity=verbosity, program=program)
+    command += flags(ports, streaming=streaming, verbosity=verbosity, program=program, tls=tls)
     environment = ENVIRONMENT | {"KUBECONFIG": str(kube_config)}
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -245,7 +277,7 @@ def started(
                 running.kill()
 
 
-def answers(port: int, *, streaming: bool) -> bool:
+def answers(port: int, *, streaming: bool, tls: bool = False) -> bool:
     """Tell whether a router answers an exchange with the model in both headers."""
     if streaming:
         sent = workload.exchange(100)
@@ -253,8 +285,9 @@ def answers(port: int, *, streaming: bool) -> bool:
         head = messages.request_headers(workload.HEADERS, mode=BodyMode.BUFFERED)
         sent = [head, messages.request_body(workload.body(100), end_of_stream=True)]
     try:
-        came = [messages.parse(each) for each in machine.ask(port, sent)]
-    except grpc.RpcError:
+        asked = machine.ask_unverified if tls else machine.ask
+        came = [messages.parse(each) for each in asked(port, sent)]
+    except (AssertionError, grpc.RpcError):
         return False
     if not came:
         return False
@@ -269,14 +302,11 @@ def running(version: str = VERSION, verbosity: int = 0) -> Iterator[list[Peer]]:
     Raises:
         GoRouterError: it is not built, or does not start.
     """
-    if not built(version):
-        raise GoRouterError(f"the Go router {version} is not built: python -m bench.harness.go_router build")
+    program = GIE._replace(version=version)
+    ways = [Way(f"Go {version}", program, streaming, verbosity) for streaming in (True, False)]
     with ExitStack() as stack:
         kube_config = stack.enter_context(api_server())
-        yield [
-            stack.enter_context(process(kube_config, streaming=streaming, version=version, verbosity=verbosity))
-            for streaming in (True, False)
-        ]
+        yield [stack.enter_context(process(kube_config, way)) for way in ways]
 
 
 def arguments(peers: Sequence[Peer]) -> list[str]:
@@ -284,7 +314,12 @@ def arguments(peers: Sequence[Peer]) -> list[str]:
     return [
         word
         for peer in peers
-        for word in (f"--peer=127.0.0.1:{peer.port}", f"--peer-pid={peer.pid}", f"--peer-name={peer.name}")
+        for word in (
+            f"--peer={'tls:' * peer.tls}127.0.0.1:{peer.port}",
+            f"--peer-pid={peer.pid}",
+            f"--peer-name={peer.name}",
+            f"--peer-processors={peer.processors}",
+        )
     ]
 
 

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 import grpc
 
+from bbr.rpc.messages import MessageReader, frame
 from bench.harness import workload
 from bench.harness.grpc_client import PROCESS
 from bench.harness.processes import Bbr, serving
@@ -55,16 +56,16 @@ def raise_file_limit(number: int = FILES) -> int:
     return max(soft, most)
 
 
-def pin(pid: int, cpu: int) -> None:
-    """Bind a process, with the threads that it has, to a processor."""
+def pin(pid: int, *cpus: int) -> None:
+    """Bind a process, with the threads that it has, to processors."""
     for task in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(task.name), {cpu})
+        os.sched_setaffinity(int(task.name), cpus)
 
 
 @contextmanager
-def router(transport: str, *arguments: str) -> Iterator[Bbr]:
-    """Run a router of the transport on its processor."""
-    with serving(f"--transport={transport}", *arguments) as process:
+def router(transport: str, *arguments: str, environment: Mapping[str, str] = {}) -> Iterator[Bbr]:
+    """Run a router of the transport on its processor, with variables besides."""
+    with serving(f"--transport={transport}", *arguments, environment=environment) as process:
         pin(process.pid, SERVER_CPU)
         yield process
 
@@ -139,6 +140,24 @@ def ask(port: int, sent: Sequence[bytes], certificate: Path | None = None) -> li
     with channel:
         call = channel.stream_stream(PROCESS)(iter(sent), timeout=_ANSWER_SECONDS)
         return [bytes(each) for each in call]
+
+
+def ask_unverified(port: int, sent: Sequence[bytes]) -> list[bytes]:
+    """Return the answers of a server whose certificate names nobody, which gRPC's own client would not talk to.
+
+    Raises:
+        AssertionError: the server does not answer, or the call does not end with OK; with what curl has told.
+    """
+    command = ["curl", "--silent", "--show-error", "--insecure", "--http2", "--data-binary", "@-"]
+    # Headers and trailers go where errors go, so that the body stands alone.
+    command += ["--dump-header", "/dev/stderr", "--max-time", str(_ANSWER_SECONDS)]
+    command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+    done = subprocess.run(
+        [*command, f"https://127.0.0.1:{port}{PROCESS}"], input=frame(sent), capture_output=True, check=False
+    )
+    assert not done.returncode, done.stderr
+    assert b"grpc-status: 0" in done.stderr, done.stderr
+    return [bytes(each) for each in MessageReader(len(done.stdout)).feed(done.stdout)]
 
 
 def answer(process: Listening, sent: Sequence[bytes], certificate: Path | None = None) -> bytes:

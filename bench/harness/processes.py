@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
 
 from bench.harness.ports import free_ports
 
@@ -18,6 +20,11 @@ _CLEARED = ("BBR_", "GRPC_", "KUBERNETES_", "NAMESPACE")
 
 READY = " serves ext_proc on port "
 
+# What the interpreted build is called beside the compiled one, and the variables by which it runs, the checkout's own,
+# where this process imports the compiled one.
+INTERPRETED: Final = "uv, interpreted"
+INTERPRET: Final = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+
 
 class Bbr:
     """A running `bbr serve` on two loopback ports; its stderr is read as it comes.
@@ -27,6 +34,7 @@ class Bbr:
         ports: for ext_proc and health; free ones by default.
         module: what is run instead of bbr itself.
         image: start it as a Go router's image is: by these arguments alone, with these variables besides.
+        environment: variables besides those of this process.
     """
 
     def __init__(
@@ -35,21 +43,23 @@ class Bbr:
         ports: tuple[int, int] | None = None,
         module: str = "bbr",
         image: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] = {},
     ) -> None:
         self.port, self.health_port = ports or free_ports(2)
         command = [sys.executable, "-W", "error", "-m", module]
         own = {"bind-address": "127.0.0.1", "grpc-port": self.port, "grpc-health-port": self.health_port}
         own |= {"metrics-port": 0, "log-format": "text"}
         own["drain-delay-seconds"] = 0  # grpcio would wait for nobody
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(_CLEARED)}
+        variables = {name: value for name, value in os.environ.items() if not name.startswith(_CLEARED)}
+        variables |= environment
         if image is None:
             command += ["serve", *(f"--{name}={value}" for name, value in own.items()), "--secure-serving=false"]
         else:
-            environment |= {f"BBR_{name.replace('-', '_').upper()}": str(value) for name, value in own.items()}
-            environment |= image
+            variables |= {f"BBR_{name.replace('-', '_').upper()}": str(value) for name, value in own.items()}
+            variables |= image
         self._process = subprocess.Popen(
             [*command, *arguments],
-            env=environment,
+            env=variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -123,9 +133,10 @@ def bbr(
     ports: tuple[int, int] | None = None,
     module: str = "bbr",
     image: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] = {},
 ) -> Iterator[Bbr]:
     """Run `bbr serve` whether it starts or not."""
-    process = Bbr(*arguments, ports=ports, module=module, image=image)
+    process = Bbr(*arguments, ports=ports, module=module, image=image, environment=environment)
     try:
         yield process
     finally:
@@ -133,10 +144,15 @@ def bbr(
 
 
 @contextlib.contextmanager
-def serving(*arguments: str, module: str = "bbr", image: Mapping[str, str] | None = None) -> Iterator[Bbr]:
+def serving(
+    *arguments: str,
+    module: str = "bbr",
+    image: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] = {},
+) -> Iterator[Bbr]:
     """Run `bbr serve` and await its readiness; a port that someone else has taken meanwhile costs another try."""
     for _ in range(5):
-        with bbr(*arguments, module=module, image=image) as process:
+        with bbr(*arguments, module=module, image=image, environment=environment) as process:
             if process.wait_for(READY):
                 yield process
                 return

@@ -5,7 +5,8 @@ order in each, after two short turns of each that do not count. An exchange is w
 header fields, then the body in messages of 16 KB (FULL_DUPLEX_STREAMED) or one message (BUFFERED). Kinds of bodies are
 those of bench/harness/body_kinds.py; 0 bytes is a request without a body.
 
-The load is h2load: four connections of 16 streams, one connection of four from 1 MB on, two from 20 MB on. Each
+The load is h2load: four connections of 16 streams, one connection of four from 1 MB on, two from 20 MB on. A turn has
+the same number of exchanges in each round and of each variant, but for grpcio a fifth of them. Each
 server's answer to the very exchange is read and checked before: the model in both headers, the body brought back octet
 for octet. While it is timed all exchanges must succeed, and the octets of their answers be as many as checked answers
 have (of bodies over 256 KiB, whose pieces depend on timing, at least the body's). With tracing the load is our own
@@ -14,7 +15,8 @@ each stream, and every answer is compared.
 
 Figures: the server's processor time by exchange ("cpu"), which is what counts, as the other processor is the load's;
 and exchanges per second ("rate"), where h2load may be what limits at the smallest bodies. Our two transports; a peer
-(bench.harness.peer) takes part in the cases that it answers rightly, plaintext only.
+(bench.harness.peer) takes part in the cases that it answers rightly. "uv" is the build that runs this program: the
+compiled one by `make bench`, and then "uv, interpreted" is measured beside it.
 
 Growth with streams, connections and sizes: bench.parts.growth.
 """
@@ -22,7 +24,7 @@ Growth with streams, connections and sizes: bench.parts.growth.
 import argparse
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,16 +32,17 @@ from typing import Final
 
 import grpc
 
+from bbr import built
 from bbr.exchange.policy import BodyMode
 from bbr.pb.ext_proc_pb2 import ProcessingRequest
 from bbr.rpc.messages import frame
 from bench.harness import body_kinds, machine, messages, peer, workload
 from bench.harness.ext_proc_load import Load, pool
 from bench.harness.figures import Row, Target, Variant, compare, heading, save
+from bench.harness.processes import INTERPRET, INTERPRETED
 
 ROUNDS: Final = 5
 QUICK_ROUNDS: Final = 2
-TURN_SECONDS: Final = 0.35
 TRACES: Final = 5_000
 
 FDS: Final = "FULL_DUPLEX_STREAMED"
@@ -49,7 +52,11 @@ BUFFERED: Final = "BUFFERED"
 SPEED: Final = {1_000: (10, 20), 10_000: (7, 12), 100_000: (2.5, 4)}
 TRACED_LIMIT: Final = 1.25
 
-_MANY_EXCHANGES: Final = 30_000
+# Exchanges of a turn, by the least bytes of their bodies: some 0.2 s of the compiled build's, so that the set-up of the
+# connections is less than a hundredth of it. grpcio, which takes up to sixteen times as long, does a fifth of them.
+_COUNTS: Final = {20_000_000: 8, 1_000_000: 120, 100_000: 1_000, 10_000: 6_000, 0: 10_000}
+_GRPCIO_PART: Final = 5
+_LEAST_COUNT: Final = 4
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,11 @@ class Case:
         """Return by what a reader finds its figures."""
         how = {"tls": int(self.tls), "tracing": int(self.tracing)}
         return {"family": self.family, "kind": self.kind, "bytes": self.bytes, "mode": self.mode, **how}
+
+    def count(self, server: str) -> int:
+        """Return the exchanges of a turn of a server."""
+        found = next(count for least, count in _COUNTS.items() if self.bytes >= least)
+        return max(_LEAST_COUNT, found // (_GRPCIO_PART if server == "grpcio" else 1))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -151,13 +163,15 @@ class Server:
 
     Attributes:
         name: of the variant.
-        certificate: the server's, if it speaks TLS.
+        certificate: by which to verify the server.
+        unverified: it speaks TLS, and its certificate names nobody.
     """
 
     name: str
     port: int
     pid: int
     certificate: Path | None = None
+    unverified: bool = False
 
     def answer(self, case: Case, sent: Sequence[bytes]) -> bytes:
         """Return the checked answer to an exchange.
@@ -166,6 +180,8 @@ class Server:
             AssertionError: it is not right.
             grpc.RpcError: there is none.
         """
+        if self.unverified:
+            return check(case, sent, machine.ask_unverified(self.port, sent))
         return check(case, sent, machine.ask(self.port, sent, self.certificate))
 
 
@@ -201,13 +217,10 @@ def by_load(server: Server, load: Load) -> Turn:
     return turn
 
 
-def alternate(turns: dict[str, Turn], rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Return each variant's figures for `rounds` rounds; a turn takes TURN_SECONDS, as two short ones before tell."""
-    counts = {}
+def alternate(turns: dict[str, Turn], counts: Mapping[str, int], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Return each variant's figures for `rounds` rounds; a quarter of a turn goes before, and does not count."""
     for name, turn in turns.items():
-        _, rate = turn(8)
-        _, rate = turn(max(8, int(rate * TURN_SECONDS / 4)))
-        counts[name] = min(_MANY_EXCHANGES, max(8, int(rate * TURN_SECONDS)))
+        turn(max(_LEAST_COUNT, counts[name] // 4))
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in turns}
     names = list(turns)
     for index in range(rounds):
@@ -227,7 +240,7 @@ def answering(servers: Iterable[Server], case: Case, sent: Sequence[bytes]) -> l
         try:
             server.answer(case, sent)
         except (AssertionError, grpc.RpcError) as error:
-            if server.name in machine.TRANSPORTS:
+            if server.name in (*machine.TRANSPORTS, INTERPRETED):
                 raise
             missed[server.name] = error.code().name if isinstance(error, grpc.RpcError) else "another answer"
         else:
@@ -247,7 +260,7 @@ def measure(servers: Sequence[Server], case: Case, rounds: int) -> list[Row]:
         else:
             data = stack.enter_context(call_file(sent))
             turns = {server.name: by_h2load(server, case, sent, data) for server in taking}
-        found = alternate(turns, rounds)
+        found = alternate(turns, {name: case.count(name) for name in turns}, rounds)
     rows = []
     for at, (metric, unit) in enumerate({"cpu": "us / exchange", "rate": "exchanges / s"}.items()):
         if metric == "rate" and case.tracing:
@@ -295,13 +308,16 @@ def call_file(sent: Sequence[bytes]) -> Iterator[Path]:
 
 @contextmanager
 def servers(tls: bool) -> Iterator[list[Server]]:
-    """Run both transports, in plaintext or over TLS."""
+    """Run both transports, in plaintext or over TLS; and uv interpreted beside the compiled one."""
     with ExitStack() as stack:
         files = stack.enter_context(machine.certificate()) if tls else None
         found = []
         for name in reversed(machine.TRANSPORTS):
             router = stack.enter_context(machine.router(name, *machine.tls_flags(files)))
             found.append(Server(name, router.port, router.pid, files[0] if files else None))
+        if built.COMPILED:
+            router = stack.enter_context(machine.router("uv", *machine.tls_flags(files), environment=INTERPRET))
+            found.append(Server(INTERPRETED, router.port, router.pid, files[0] if files else None))
         yield found
 
 
@@ -313,7 +329,7 @@ def run(cases: Sequence[Case], peers: Sequence[peer.Peer], rounds: int) -> list[
         if not wanted:
             continue
         with servers(tls) as ours:
-            others = [] if tls else [Server(each.name, each.port, each.pid) for each in peers]
+            others = [Server(each.name, each.port, each.pid, unverified=tls) for each in peers if each.tls is tls]
             for case in wanted:
                 rows += measure([*ours, *others], case, rounds)
     return rows

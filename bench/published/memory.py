@@ -28,6 +28,7 @@ from typing import Final
 from bench.harness import envoy, go_router, machine, workload
 from bench.harness.ext_proc_load import Load, pool
 from bench.harness.figures import Facts, Row, Target, Variant, alternate, heading, save
+from bench.harness.go_router import Way
 from bench.harness.peer import Peer
 from bench.harness.processes import Bbr
 from bench.parts import bodies
@@ -217,7 +218,7 @@ def main() -> int:
     with machine.certificate() as files, go_router.api_server() as kube_config:
         others = []
         if given.go_router and go_router.built():
-            others.append(Side(go_router.NAME, partial(go_router.process, kube_config)))
+            others.append(Side(go_router.NAME, partial(go_router.process, kube_config, Way(go_router.NAME))))
         table = Table([*own, *others], rounds)
         connections(table, ours, files, quick=given.quick)
         table.add("1,000 open streams", "KiB", open_streams, {"what": "1,000 streams"})

@@ -4,8 +4,8 @@ The parts run one after another, each for itself as `python -m MODULE`. Their fi
 each, and from there into the documents (`python -m bench.render.report --write`). With QUICK=1 there are fewer cases
 and rounds, and nothing but .cache/bench is written.
 
-The Go router takes part if it has been built (`python -m bench.harness.go_router build`), started anew for each part;
-without it the tables have no column for it, and a line says so.
+Other routers (bench.harness.rivals) take part if they have been built, started anew for each part. Without one of them
+the tables have no column for it, and a line says so.
 """
 
 import argparse
@@ -14,13 +14,13 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.harness import envoy, go_router, machine
+from bench.harness import envoy, go_router, limit, machine, rivals
 from bench.harness.figures import COMMAND_VARIABLE
 from bench.harness.peer import Peer
 
@@ -37,13 +37,13 @@ class Part:
     Attributes:
         name: of its module, and of its file.
         arguments: beside --quick, --json and the peers.
-        takes_peers: whether other routers are measured beside ours.
+        peers: the names of other routers that are measured beside ours; None: all that are built.
         folder: of bench, in which its module is.
     """
 
     name: str
     arguments: tuple[str, ...] = ()
-    takes_peers: bool = True
+    peers: tuple[str, ...] | None = ()
     folder: str = "published"
 
     @property
@@ -53,32 +53,20 @@ class Part:
 
 
 PARTS: Final = (
-    Part("direct"),
-    Part("gateway"),
-    Part("accuracy", ("--seed=7",), takes_peers=False, folder="trials"),
-    Part("pattern2", takes_peers=False),
-    Part("memory", ("--exchanges=1000000", "--go-router"), takes_peers=False),
+    Part("direct", peers=None),
+    Part("gateway", peers=(go_router.NAME, limit.NAME)),
+    Part("accuracy", ("--seed=7",), folder="trials"),
+    Part("pattern2"),
+    Part("memory", ("--exchanges=1000000", "--go-router")),
 )
 
 
 def words(part: Part, peers: Sequence[Peer], results: Path, *, quick: bool) -> tuple[list[str], str]:
     """Return the command that runs a part, and the one that a person would give for the same figures."""
     plain = ["python", "-m", part.module, *part.arguments, *(["--quick"] if quick else [])]
-    given = go_router.arguments(peers) if part.takes_peers else []
-    said = ["python", "-m", "bench.harness.go_router", "--", *plain] if given else plain
+    given = go_router.arguments(peers)
+    said = ["python", "-m", "bench.harness.rivals", "--", *plain] if given else plain
     return [sys.executable, *plain[1:], *given, f"--json={results / part.name}.json"], shlex.join(said)
-
-
-@contextmanager
-def others() -> Iterator[list[Peer]]:
-    """Run the Go router anew for a part, if it is built and starts; else say so, once for each part."""
-    with ExitStack() as stack:
-        peers: list[Peer] = []
-        try:
-            peers = stack.enter_context(go_router.running())
-        except go_router.GoRouterError as error:
-            print(f"The figures are without the Go router: {error}", file=sys.stderr, flush=True)
-        yield peers
 
 
 def run(parts: Sequence[Part], results: Path, *, quick: bool) -> list[str]:
@@ -87,7 +75,7 @@ def run(parts: Sequence[Part], results: Path, *, quick: bool) -> list[str]:
     failed = []
     for part in parts:
         begun = time.monotonic()
-        with others() if part.takes_peers else nullcontext([]) as peers:
+        with nullcontext([]) if part.peers == () else rivals.running(part.peers or ()) as peers:
             command, said = words(part, peers, results, quick=quick)
             print(f"\n{said}", flush=True)
             done = subprocess.run(command, env=os.environ | {COMMAND_VARIABLE: said}, cwd=ROOT, check=False)

@@ -14,7 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from bench.harness import go_router, limit
 from bench.harness.figures import Facts, short
+from bench.harness.processes import INTERPRETED
 from bench.render.results import Entry, Record, Results, variants
 from bench.render.tables import IN_PROCESS, STREAMED, size
 
@@ -35,7 +37,9 @@ THEMES: Final = (
     Theme("dark", "#0d1117", "#e6edf3", "#30363d", ("#58a6ff", "#f0883e", "#3fb950", "#bc8cff", "#8b949e", "#f778ba")),
 )
 _MARKERS: Final = "osD^vP"
-_KNOWN: Final = ("uv", "grpcio", "Go")
+_KNOWN: Final = ("uv", "grpcio", "Go", limit.NAME)
+# In tables alone: they would hide the lines that they lie near to.
+_NOT_DRAWN: Final = (f"{go_router.NAME}, 2 processors", INTERPRETED)
 
 # 800 points wide as GitHub shows a README; text stays text, in whatever sans serif the reader has.
 _STYLE: Final[dict[Any, Any]] = {
@@ -65,7 +69,7 @@ def _lines(record: Record, by: str, **facts: str | int | float) -> list[Line]:
     """Return a line for each variant that has points, ours first."""
     names = variants(record.where(None, **facts))
     lines = [(name, _points(record.where(name, **facts), by)) for name in names]
-    return [(name, points) for name, points in lines if points]
+    return [(name, points) for name, points in lines if points and name not in _NOT_DRAWN]
 
 
 def _draw(axes: Axes, lines: Sequence[Line], theme: Theme, names: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md and docs/scaling.md, by name, from what was recorded.
+"""The tables that stand in README.md, docs/performance.md and docs/scaling.md, by name, from what was recorded.
 
 A table is a list of lines in Markdown. What was not measured is a sentence or an empty cell, never a figure.
 """
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
+from bench.harness import go_router
 from bench.harness.figures import Facts, short
 from bench.render import scaling_tables
 from bench.render.results import Entry, Record, Results, variants
@@ -218,7 +219,7 @@ def memory(record: Record) -> Lines:
 
 
 def headline(results: Results) -> Lines:
-    """Return the summary: costs by size, added latency, accuracy, memory, each with its conditions."""
+    """Return what README says: costs by size, added latency, accuracy, memory, each with its conditions."""
     parts = (
         ("Processor time of an exchange, without a gateway", "direct", _headline_direct),
         (
@@ -275,6 +276,30 @@ def _headline_gateway(record: Record) -> Lines:
     return table(heads, rows) if rows else []
 
 
+def ratios(results: Results) -> Lines:
+    """Return how many times ours the Go router's processor time and added p50 are, by body; medians of the rounds."""
+    direct, behind = results["direct"], results["gateway"]
+    if direct is None or behind is None:
+        return [MISSING]
+    costs: Facts = {**PLAIN, "family": "size", "metric": "cpu"}
+    added: Facts = {"loop": "closed", "concurrency": 1, "mode": STREAMED, "kind": "chat", "metric": "added p50"}
+    rows = []
+    for count in HEADLINE_BYTES:
+        cells = [
+            _times(record.one(go_router.NAME, **facts, bytes=count), record.one("uv", **facts, bytes=count))
+            for record, facts in ((direct, costs), (behind, added))
+        ]
+        if any(cells):
+            rows.append((size(count), *cells))
+    heads = ("body", "processor time, Go / bbr", "added latency at the median, Go / bbr")
+    return [*table(heads, rows), "", direct.circumstances] if rows else [NO_CASES]
+
+
+def _times(entry: Entry | None, other: Entry | None) -> str:
+    found = entry.by(other) if entry and other else None
+    return "" if found is None else f"{found.median:.1f}"
+
+
 def _headline_memory(record: Record) -> Lines:
     kept = ("MB in flight", "idle connection", "1,000 streams")
     found = [entry for entry in record.entries if entry.facts.get("what") in kept]
@@ -289,6 +314,7 @@ def _from(name: str, build: Callable[..., Lines], *given: object) -> Callable[[R
 
 BLOCKS: Final[Mapping[str, Callable[[Results], Lines]]] = {
     "headline": headline,
+    "ratios": ratios,
     "direct-size": _from("direct", direct_sizes),
     "direct-kind": _from("direct", direct_family, "kind"),
     "direct-mode": _from("direct", direct_family, "mode"),

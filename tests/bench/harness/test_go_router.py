@@ -91,7 +91,11 @@ def test_a_program_that_ends_is_told_of(monkeypatch, tmp_path):
 
 
 def test_peers_are_given_as_arguments():
-    assert go_router.arguments([Peer("Go", 1, 2)]) == ["--peer=127.0.0.1:1", "--peer-pid=2", "--peer-name=Go"]
+    plain, secure = Peer("Go", 1, 2), Peer("Go", 3, 4, processors=2, tls=True)
+    assert go_router.arguments([plain, secure]) == [
+        *("--peer=127.0.0.1:1", "--peer-pid=2", "--peer-name=Go", "--peer-processors=1"),
+        *("--peer=tls:127.0.0.1:3", "--peer-pid=4", "--peer-name=Go", "--peer-processors=2"),
+    ]
 
 
 def test_without_go_or_a_build_it_says_what_to_do(monkeypatch, tmp_path, capsys):

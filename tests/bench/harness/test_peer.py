@@ -38,9 +38,9 @@ def test_peers_are_named_and_pinned(process):
     [
         (["--peer=127.0.0.1:9004"], "each --peer needs a --peer-pid"),
         (["--peer=127.0.0.1:9004", "--peer-pid=1", "--peer-name=a", "--peer-name=b"], "each --peer needs"),
-        (["--peer=192.0.2.1:9004", "--peer-pid=1"], "'192.0.2.1:9004' is not 127.0.0.1:PORT"),
-        (["--peer=127.0.0.1", "--peer-pid=1"], "'127.0.0.1' is not 127.0.0.1:PORT"),
-        (["--peer=127.0.0.1:65536", "--peer-pid=1"], "'127.0.0.1:65536' is not 127.0.0.1:PORT"),
+        (["--peer=192.0.2.1:9004", "--peer-pid=1"], "'192.0.2.1:9004' is not [tls:]127.0.0.1:PORT"),
+        (["--peer=127.0.0.1", "--peer-pid=1"], "'127.0.0.1' is not [tls:]127.0.0.1:PORT"),
+        (["--peer=127.0.0.1:65536", "--peer-pid=1"], "'127.0.0.1:65536' is not [tls:]127.0.0.1:PORT"),
         (["--peer=127.0.0.1:9004", "--peer-pid=99999999"], "there is no such process"),
     ],
 )

@@ -12,22 +12,22 @@ GO = [Peer("Go v1.5.0", 9001, 11), Peer("Go v1.5.0", 9002, 12)]
 
 
 def test_a_part_is_run_with_peers_and_told_as_a_person_would_give_it():
-    command, said = suite.words(Part("direct"), GO, Path("found"), quick=False)
+    command, said = suite.words(Part("direct", peers=None), GO, Path("found"), quick=False)
     assert command[0] == sys.executable
     peers = [each for at in (0, 1) for each in (f"--peer=127.0.0.1:{GO[at].port}", f"--peer-pid={GO[at].pid}")]
-    assert [word for word in command[1:] if "name" not in word] == [
+    assert [word for word in command[1:] if "name" not in word and "processors" not in word] == [
         "-m",
         "bench.published.direct",
         *peers,
         "--json=found/direct.json",
     ]
     assert command.count("--peer-name=Go v1.5.0") == 2
-    assert said == "python -m bench.harness.go_router -- python -m bench.published.direct"
+    assert said == "python -m bench.harness.rivals -- python -m bench.published.direct"
 
 
 def test_a_part_without_peers():
-    part = Part("accuracy", ("--seed=7",), takes_peers=False, folder="trials")
-    command, said = suite.words(part, GO, Path("found"), quick=True)
+    part = Part("accuracy", ("--seed=7",), folder="trials")
+    command, said = suite.words(part, [], Path("found"), quick=True)
     assert command[1:] == ["-m", "bench.trials.accuracy", "--seed=7", "--quick", "--json=found/accuracy.json"]
     assert said == "python -m bench.trials.accuracy --seed=7 --quick"
 
@@ -44,7 +44,7 @@ def test_a_part_that_fails_is_named_and_the_others_run(tmp_path, monkeypatch, ca
         lambda part, peers, results, quick: ([sys.executable, str(tmp_path / f"{part.name}.py")], f"make {part.name}"),
     )
     results = tmp_path / "new" / "results"
-    parts = [Part("bad", takes_peers=False), Part("good", takes_peers=False)]
+    parts = [Part("bad"), Part("good")]
     assert suite.run(parts, results, quick=True) == ["bad"]
     assert results.is_dir()
     printed = capfd.readouterr().out
