@@ -24,7 +24,7 @@ COVERING := tests/unit tests/conformance tests/parity $(PROCESSES)
 QUICK_SUITES := tests/unit tests/conformance tests/property
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image image-test screenshots accuracy spoofing differential bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down wheel test test-compiled cover quick check format protos reference lock clean
+.PHONY: help setup demo image image-test screenshots accuracy spoofing differential wire bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down wheel test test-compiled cover quick check format protos reference lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ accuracy: $(READY)  ## send N (50000) mixed requests through Envoy, half in each
 
 differential: $(READY)  ## ask parsers in five languages (Node, Go, Rust and C++ where they are) about N (100000) requests
 	@$(BIN)/python -m tests.differential.differ --count $(or $(N),100000) --seed $(or $(SEED),1)
+
+wire: $(READY)  ## hold the reader of ext_proc messages against protobuf with N (1000000) messages
+	@$(BIN)/python -m tests.differential.messages --count $(or $(N),1000000) --seed $(or $(SEED),1)
 
 spoofing: $(READY)  ## attack the router through Envoy with N (20000) requests that try to route themselves
 	@$(BIN)/python -m bench.trials.spoofing --requests $(or $(N),20000)

@@ -24,6 +24,7 @@ from typing import Final, Protocol
 from google.protobuf.message import DecodeError
 
 from bbr import refusal
+from bbr.built import COMPILED
 from bbr.exchange import envelope, phases, replies
 from bbr.exchange.awaited import Awaited
 from bbr.exchange.body import Body
@@ -34,9 +35,12 @@ from bbr.exchange.request import Request
 from bbr.exchange.side import NOTHING, Side
 from bbr.exchange.times import Clock, Times, stopped
 from bbr.exchange.verdict import Outcome, Verdict
+from bbr.exchange.wire import Opening, read_opening, read_piece
 from bbr.models.registry import Registry
 from bbr.pb.ext_proc_pb2 import ProcessingRequest
 from bbr.reading.decoding import DecodingReading
+from bbr.reading.head import Head, wanted
+from bbr.reading.header_names import BEGINNING_BYTES
 from bbr.reading.kinds import open_reading
 from bbr.reading.name import BodyKind
 from bbr.refusal import Refusal
@@ -48,12 +52,9 @@ _OTHER: Final = BodyKind.OTHER
 _PENDING: Final = Outcome.PENDING
 _NO_BODY: Final = Outcome.NO_BODY
 _DUPLEX: Final = BodyMode.FULL_DUPLEX_STREAMED
-# A later Envoy may tell another number. How the body must be answered is then unknown, and a guess could hang it.
-_KNOWN_MODES: Final = frozenset(BodyMode)
-# A body in these is never read.
-_UNREAD_MODES: Final = frozenset((BodyMode.NONE, BodyMode.GRPC))
-# These wait for the end even of an upgrade's body, which has none. An override of the mode frees such requests.
-_BUFFERING_MODES: Final = frozenset((BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL))
+
+# Whether header sections are read by hand. Compiled that takes a third of protobuf's time, interpreted eight times it.
+_READS_OPENINGS: Final = COMPILED
 
 
 class CallFields(Protocol):
@@ -83,12 +84,11 @@ class Exchange:
     """
 
     __slots__ = (
-        "_acts",
         "_body",
         "_ended",
+        "_manner",
         "_request",
         "_response_mode",
-        "_side",
         "body_mode",
         "call",
         "end",
@@ -113,10 +113,9 @@ class Exchange:
         self.body_mode: int | None = None
         self._ended = ended
         self._request = Request(policy, registry, self.verdict)
-        # The first message brings these, and the body the first that tells of one.
-        self._acts: _Acts
+        self._manner = _UNTOLD
+        # The first message brings this, and the body the first that tells of one.
         self._response_mode: int
-        self._side: Side
         self._body: Body
 
     def request_field(self, name: str) -> str:
@@ -137,17 +136,12 @@ class Exchange:
             times.since = times.clock()
         answers: Sequence[bytes]
         try:
-            if len(message) > envelope.LONG_BYTES:
-                envelope.check(message)
-            request = ProcessingRequest.FromString(message)
-            if self.body_mode is None:
-                self._begin(request)
-            # The gateway waits for no answer here.
-            if request.observability_mode:
-                self._finish(Outcome.OBSERVED)
-                answers = NOTHING
+            act = self._manner.pieces.get(self._request.phase)
+            if act is None or (piece := read_piece(message)) is None:
+                answers = self._receive_other(message)
             else:
-                answers = self._acts[self._request.phase][request.WhichOneof("request")](self, request)
+                octets, ended = piece
+                answers = act(self, octets, ended)
         except DecodeError:
             answers = self._fault(StatusCode.INVALID_ARGUMENT, "undecodable-message", "not a ProcessingRequest")
         except Refusal as refused:
@@ -169,7 +163,7 @@ class Exchange:
             times.since = times.clock()
         answers: Sequence[bytes]
         try:
-            answers = self._side.work(self._request, self._body)
+            answers = self._manner.side.work(self._request, self._body)
             self.pending = self._body.pending
         except Refusal as refused:
             answers = self._refuse(refused)
@@ -228,7 +222,7 @@ class Exchange:
             return None  # it is we who are awaited
         phase = self._request.phase
         if phase in (READING, STREAMING):
-            return self._body.patience_seconds(self._side.patience_seconds(self._request.policy))
+            return self._body.patience_seconds(self._manner.side.patience_seconds(self._request.policy))
         return self._request.policy.duplex_idle_seconds if self.body_mode is None else None
 
     def expire(self) -> Sequence[bytes]:
@@ -237,7 +231,7 @@ class Exchange:
         late: Refusal | None = None
         if request.phase in (READING, STREAMING):
             # Before the clock is looked at: what was due counts from when the last message came.
-            late = self._body.why_late(self._side.patience_seconds(request.policy))
+            late = self._body.why_late(self._manner.side.patience_seconds(request.policy))
         times.since = times.clock()
         answers: Sequence[bytes]
         if late is not None:
@@ -262,22 +256,46 @@ class Exchange:
             return OK
         return Status(StatusCode.CANCELLED, "the gateway closed the stream before the request had ended")
 
-    def _begin(self, message: ProcessingRequest) -> None:
-        """Read the body modes: protocol_config stands in the first message only, whichever that is."""
-        told = message.HasField("protocol_config")
-        if told:
-            config = message.protocol_config
-            self.body_mode, self._response_mode = config.request_body_mode, config.response_body_mode
-        else:
-            self.body_mode = self._response_mode = self._request.policy.assume_body_mode
-        self._side, self._acts = _BY_MODE.get(self.body_mode) or _OTHER_MODE
-        if not told and self._acts is _AWAITED:
-            self._acts = _ASSUMED
-
-    def _open(self, message: ProcessingRequest) -> Sequence[bytes]:
-        headers = message.request_headers
+    def _receive_other(self, message: bytes) -> Sequence[bytes]:
+        """Take a message that is no piece of a body, or has more than that."""
+        size = len(message)
+        if size > envelope.LONG_BYTES:
+            envelope.check(message)
         request = self._request
-        head, announced = request.read_headers(headers.headers)
+        if self.body_mode is None:
+            guarded = request.replies.convention.guarded
+            if _READS_OPENINGS and size <= envelope.LONG_BYTES and not guarded.prefixes:
+                opening = read_opening(message, wanted(guarded), BEGINNING_BYTES)
+                if opening is not None:
+                    return self._open_by_hand(opening)
+            decoded = ProcessingRequest.FromString(message)
+            self._begin(_told_modes(decoded))
+        else:
+            decoded = ProcessingRequest.FromString(message)
+        # The gateway waits for no answer here.
+        if decoded.observability_mode:
+            self._finish(Outcome.OBSERVED)
+            return NOTHING
+        return self._manner.acts[request.phase][decoded.WhichOneof("request")](self, decoded)
+
+    def _begin(self, modes: tuple[int, int] | None) -> None:
+        """Take note of the body modes, which stand in the first message only, whichever that is."""
+        if modes is None:
+            mode = self.body_mode = self._response_mode = self._request.policy.assume_body_mode
+            manner = _BY_MODE.get(mode, _OTHER_MODE)
+            self._manner = manner.assumed or manner
+        else:
+            self.body_mode, self._response_mode = modes
+            self._manner = _BY_MODE.get(modes[0], _OTHER_MODE)
+
+    def _open_by_hand(self, opening: Opening) -> Sequence[bytes]:
+        self._begin(opening.modes)
+        head, announced = self._request.read_opening(opening)
+        return self._open(head, announced, opening.end_of_stream)
+
+    def _open(self, head: Head, announced: int, end_of_stream: bool) -> Sequence[bytes]:
+        """Decide by the headers whether the body is read, of which so many bytes are announced."""
+        request = self._request
         policy = request.policy
         if policy.models_list is not None and (listing := request.answer_listing(policy.models_list, head)):
             self._finish(Outcome.ANSWERED)
@@ -287,78 +305,34 @@ class Exchange:
         if not excluded and (b"?" in head.path or policy.path_templates):
             request.read_url(head.path)
         # Before the check of the mode: nothing follows, so no mode is too new.
-        if headers.end_of_stream:
+        if end_of_stream:
             return (request.answer_headers(DONE, _NO_BODY),)
-        mode = self.body_mode
-        if mode not in _KNOWN_MODES:
-            raise refusal.body_mode_unknown(mode or 0)
-        self._body = Body(policy, self._side.keeps, self.times)
+        manner = self._manner
+        if not manner.known:
+            raise refusal.body_mode_unknown(self.body_mode or 0)
+        self._body = Body(policy, manner.side.keeps, self.times)
         # A body of another type is looked at if its URL names a model: a server may read another one from it.
         unread = head.kind is _OTHER and (request.url_model is None or head.bodyless)
-        if unread or excluded or mode in _UNREAD_MODES:
-            return (request.answer_headers(PASSING, Outcome.NOT_READ, unbuffered=mode in _BUFFERING_MODES),)
+        if unread or excluded or manner.unread:
+            return (request.answer_headers(PASSING, Outcome.NOT_READ, unbuffered=manner.buffering),)
         # The announced size refuses a body before any of it is held.
         request.phase = READING
         if announced > policy.max_body_bytes and policy.over_limit is OverLimit.REJECT:
             raise refusal.body_too_large(policy.max_body_bytes)
         if head.kind is not _JSON or head.content_encodings:
-            reading = open_reading(
-                head,
-                max_model_bytes=policy.max_model_bytes,
-                whole_bytes=policy.stream_threshold_bytes,
-                max_decoded_bytes=policy.max_body_bytes,
-                forward_decoded=policy.forward_decoded,
-            )
-            self._body.read_by(reading)
-            if policy.forward_decoded and isinstance(reading, DecodingReading):
-                self._side.forward_decoded(request)
-        return self._side.open(request)
+            _read_otherwise(self, head)
+        return manner.side.open(request)
 
-    def _begin_unseen(self, message: ProcessingRequest) -> Sequence[bytes]:
-        self._body = Body(self._request.policy, self._side.keeps, self.times)
-        self._request.phase = READING
-        return self._read(message)
-
-    def _read(self, message: ProcessingRequest) -> Sequence[bytes]:
-        piece = message.request_body
-        octets = piece.body
+    def _read(self, octets: bytes, ended: bool) -> Sequence[bytes]:
         body = self._body
         self.verdict.body_bytes += len(octets)
-        answers = self._side.read(self._request, body, octets, piece.end_of_stream)
+        answers = self._manner.side.read(self._request, body, octets, ended)
         self.pending = body.pending
         return answers
 
-    def _end(self, message: ProcessingRequest) -> Sequence[bytes]:
-        self._request.read_trailers(message.request_trailers.trailers)
-        answers = self._side.end(self._request, self._body)
-        self.pending = self._body.pending
-        return answers
-
-    def _pass(self, message: ProcessingRequest) -> Sequence[bytes]:
-        piece = message.request_body
-        octets = piece.body
+    def _pass(self, octets: bytes, ended: bool) -> Sequence[bytes]:
         self.verdict.body_bytes += len(octets)
-        return self._side.pass_on(self._request, octets, piece.end_of_stream)
-
-    def _finish_by_trailers(self, message: ProcessingRequest) -> Sequence[bytes]:
-        self._request.read_trailers(message.request_trailers.trailers)
-        self._finish(self.verdict.outcome)
-        return (self._request.replies.request_trailers,)
-
-    def _drop(self, message: ProcessingRequest) -> Sequence[bytes]:
-        self.verdict.late_bodies += 1
-        return NOTHING
-
-    def _no_body(self, message: ProcessingRequest) -> Sequence[bytes]:
-        self._body.drop()
-        self.pending = False
-        self._request.phase = PASSING
-        self.verdict.outcome = _NO_BODY
-        return (replies.response_event(message),)
-
-    def _body_twice(self, message: ProcessingRequest) -> Sequence[bytes]:
-        self.verdict.body_bytes += len(message.request_body.body)
-        return self._fault(StatusCode.FAILED_PRECONDITION, Act.BODY_TWICE, "request_body came after its end")
+        return self._manner.side.pass_on(self._request, octets, ended)
 
     def _refuse(self, refused: Refusal) -> Sequence[bytes]:
         self._finish(Outcome.REFUSED)
@@ -382,31 +356,103 @@ class Exchange:
         self.verdict.outcome = outcome
 
 
+def _open_message(exchange: Exchange, message: ProcessingRequest) -> Sequence[bytes]:
+    headers = message.request_headers
+    head, announced = exchange._request.read_headers(headers.headers)
+    return exchange._open(head, announced, headers.end_of_stream)
+
+
+def _begin_unseen(exchange: Exchange, message: ProcessingRequest) -> Sequence[bytes]:
+    exchange._body = Body(exchange._request.policy, exchange._manner.side.keeps, exchange.times)
+    exchange._request.phase = READING
+    piece = message.request_body
+    return exchange._read(piece.body, piece.end_of_stream)
+
+
+def _read_otherwise(exchange: Exchange, head: Head) -> None:
+    """Choose what reads a body that is no plain JSON."""
+    request, policy = exchange._request, exchange._request.policy
+    reading = open_reading(
+        head,
+        max_model_bytes=policy.max_model_bytes,
+        whole_bytes=policy.stream_threshold_bytes,
+        max_decoded_bytes=policy.max_body_bytes,
+        forward_decoded=policy.forward_decoded,
+    )
+    exchange._body.read_by(reading)
+    if policy.forward_decoded and isinstance(reading, DecodingReading):
+        exchange._manner.side.forward_decoded(request)
+
+
+def _end(exchange: Exchange, message: ProcessingRequest) -> Sequence[bytes]:
+    exchange._request.read_trailers(message.request_trailers.trailers)
+    answers = exchange._manner.side.end(exchange._request, exchange._body)
+    exchange.pending = exchange._body.pending
+    return answers
+
+
+def _told_modes(message: ProcessingRequest) -> tuple[int, int] | None:
+    if not message.HasField("protocol_config"):
+        return None
+    config = message.protocol_config
+    return config.request_body_mode, config.response_body_mode
+
+
+def _finish_by_trailers(exchange: Exchange, message: ProcessingRequest) -> Sequence[bytes]:
+    exchange._request.read_trailers(message.request_trailers.trailers)
+    exchange._finish(exchange.verdict.outcome)
+    return (exchange._request.replies.request_trailers,)
+
+
+def _drop(exchange: Exchange, message: ProcessingRequest) -> Sequence[bytes]:
+    exchange.verdict.late_bodies += 1
+    return NOTHING
+
+
+def _no_body(exchange: Exchange, message: ProcessingRequest) -> Sequence[bytes]:
+    exchange._body.drop()
+    exchange.pending = False
+    exchange._request.phase = PASSING
+    exchange.verdict.outcome = _NO_BODY
+    return (replies.response_event(message),)
+
+
+def _body_twice(exchange: Exchange, message: ProcessingRequest) -> Sequence[bytes]:
+    exchange.verdict.body_bytes += len(message.request_body.body)
+    return exchange._fault(StatusCode.FAILED_PRECONDITION, Act.BODY_TWICE, "request_body came after its end")
+
+
 def _respond(exchange: Exchange, message: ProcessingRequest) -> Sequence[bytes]:
     exchange.times.respond()
     return replies.response_piece(message.response_body, exchange._response_mode)
 
 
-# What a message does, by phase and kind.
+# What a message does, by phase and kind; and what a piece of a body does that was read by hand.
 _Acts = Mapping[str, Mapping[str | None, Callable[[Exchange, ProcessingRequest], Sequence[bytes]]]]
+_PieceActs = Mapping[str, Callable[[Exchange, bytes, bool], Sequence[bytes]]]
 
-_ACTS: Final[Mapping[str, Callable[[Exchange, ProcessingRequest], Sequence[bytes]]]] = {
-    Act.OPEN: Exchange._open,
-    # Without the headers there is neither a Content-Length nor a content type, so the body counts as JSON.
-    Act.BEGIN: Exchange._begin_unseen,
+_PIECE_ACTS: Final[Mapping[str, Callable[[Exchange, bytes, bool], Sequence[bytes]]]] = {
     Act.READ: Exchange._read,
     # In full duplex it must come back even though nobody reads it: Envoy holds no copy.
     Act.PASS: Exchange._pass,
+}
+
+_ACTS: Final[Mapping[str, Callable[[Exchange, ProcessingRequest], Sequence[bytes]]]] = {
+    Act.OPEN: _open_message,
+    # Without the headers there is neither a Content-Length nor a content type, so the body counts as JSON.
+    Act.BEGIN: _begin_unseen,
+    Act.READ: lambda exchange, message: exchange._read(message.request_body.body, message.request_body.end_of_stream),
+    Act.PASS: lambda exchange, message: exchange._pass(message.request_body.body, message.request_body.end_of_stream),
     # Neither cut nor joined: in GRPC mode a piece is one whole message.
     Act.ECHO: lambda _, message: (replies.grpc_message(message.request_body, response=False),),
-    Act.END: Exchange._end,
-    Act.FINISH: Exchange._finish_by_trailers,
+    Act.END: _end,
+    Act.FINISH: _finish_by_trailers,
     # No answer: the request has had its last one, and a repeated end asks for none.
-    Act.DROP: Exchange._drop,
+    Act.DROP: _drop,
     # Always empty. The router changes nothing of a response, but a gateway that shows it waits.
     Act.ANSWER: lambda _, message: (replies.response_event(message),),
     # The body's turn is before the response's. An event of the response that comes first tells that no body will.
-    Act.NO_BODY: Exchange._no_body,
+    Act.NO_BODY: _no_body,
     # Responses have a body mode of their own. An empty answer is a 500 in full duplex, and due in the others.
     Act.RESPONSE: _respond,
     # The headers are upstream, and no answer can re-route. A 500 that says so is better than the default route.
@@ -416,7 +462,7 @@ _ACTS: Final[Mapping[str, Callable[[Exchange, ProcessingRequest], Sequence[bytes
     Act.HEADERS_TWICE: lambda exchange, _: exchange._fault(
         StatusCode.FAILED_PRECONDITION, Act.HEADERS_TWICE, "request_headers came twice"
     ),
-    Act.BODY_TWICE: Exchange._body_twice,
+    Act.BODY_TWICE: _body_twice,
     Act.TRAILERS_EARLY: lambda exchange, _: exchange._fault(
         StatusCode.FAILED_PRECONDITION, Act.TRAILERS_EARLY, "request_trailers came too early"
     ),
@@ -427,27 +473,68 @@ _ACTS: Final[Mapping[str, Callable[[Exchange, ProcessingRequest], Sequence[bytes
 }
 
 
-def _bound(table: phases.PhaseTable) -> _Acts:
-    # Bound once, at import: a message then costs two look-ups and no branches. `strict` keeps each row complete.
-    return {
-        phase: {kind: _ACTS[act] for kind, act in zip(phases.KINDS, row, strict=True)} for phase, row in table.items()
-    }
+class _Manner:
+    """How a gateway sends bodies.
+
+    Args:
+        side: answers for it. It keeps nothing of a request, so one serves all of them.
+        table: what messages do, by phase and kind.
+        known: it is a mode of this API.
+        unread: a body is never read.
+        buffering: the gateway waits for the end even of an upgrade's body, which has none. An override of the mode
+            frees such requests.
+        assumed: the same, for a gateway that has not told it; None if it makes no difference.
+
+    Attributes:
+        acts: see _ACTS, bound to the table once: a message then costs two look-ups and no branches.
+        pieces: see _PIECE_ACTS, by phase. Pieces do all else as messages.
+    """
+
+    __slots__ = ("acts", "assumed", "buffering", "known", "pieces", "side", "unread")
+
+    def __init__(
+        self,
+        side: Side,
+        table: phases.PhaseTable,
+        *,
+        known: bool = True,
+        unread: bool = False,
+        buffering: bool = False,
+        assumed: "_Manner | None" = None,
+    ) -> None:
+        self.side = side
+        # `strict` keeps each row complete.
+        self.acts: _Acts = {
+            phase: {kind: _ACTS[act] for kind, act in zip(phases.KINDS, row, strict=True)}
+            for phase, row in table.items()
+        }
+        body = phases.KINDS.index("request_body")
+        self.pieces: _PieceActs = {
+            phase: _PIECE_ACTS[row[body]] for phase, row in table.items() if row[body] in _PIECE_ACTS
+        }
+        self.known = known
+        self.unread = unread
+        self.buffering = buffering
+        self.assumed = assumed
 
 
-_AWAITED: Final = _bound(phases.AWAITED)
-# Apart from _AWAITED, since a gateway that does tell its mode has no reason to begin with a body.
-_ASSUMED: Final = _bound(phases.ASSUMED)
+def _awaited(mode: int, *, unread: bool = False, buffering: bool = False) -> _Manner:
+    # Apart from what is told, since a gateway that does tell its mode has no reason to begin with a body.
+    assumed = _Manner(Awaited(mode), phases.ASSUMED, unread=unread, buffering=buffering)
+    return _Manner(Awaited(mode), phases.AWAITED, unread=unread, buffering=buffering, assumed=assumed)
 
-# By the body mode: the side, and what its messages do.
-# A side keeps nothing of a request, so one of each serves all of them.
-_BY_MODE: Final[Mapping[int, tuple[Side, _Acts]]] = {
-    BodyMode.FULL_DUPLEX_STREAMED: (Duplex(), _bound(phases.DUPLEX)),
-    BodyMode.BUFFERED: (Awaited(BodyMode.BUFFERED), _AWAITED),
-    BodyMode.BUFFERED_PARTIAL: (Awaited(BodyMode.BUFFERED_PARTIAL), _AWAITED),
-    BodyMode.STREAMED: (Awaited(BodyMode.STREAMED), _AWAITED),
+
+_BY_MODE: Final[Mapping[int, _Manner]] = {
+    BodyMode.FULL_DUPLEX_STREAMED: _Manner(Duplex(), phases.DUPLEX),
+    BodyMode.BUFFERED: _awaited(BodyMode.BUFFERED, buffering=True),
+    BodyMode.BUFFERED_PARTIAL: _awaited(BodyMode.BUFFERED_PARTIAL, buffering=True),
+    BodyMode.STREAMED: _awaited(BodyMode.STREAMED),
     # No body comes in this mode, so only the answer to the headers matters: it strips.
-    BodyMode.NONE: (Awaited(BodyMode.NONE), _AWAITED),
-    BodyMode.GRPC: (Awaited(BodyMode.GRPC), _bound(phases.GRPC)),
+    BodyMode.NONE: _awaited(BodyMode.NONE, unread=True),
+    BodyMode.GRPC: _Manner(Awaited(BodyMode.GRPC), phases.GRPC, unread=True),
 }
-# Of a later Envoy; it may send requests without a body.
-_OTHER_MODE: Final[tuple[Side, _Acts]] = (Awaited(BodyMode.NONE), _AWAITED)
+# Of a later Envoy; it may send requests without a body. How a body must be answered is unknown, and a guess could hang
+# it.
+_OTHER_MODE: Final = _Manner(Awaited(BodyMode.NONE), phases.AWAITED, known=False)
+# Before the first message.
+_UNTOLD: Final = _Manner(Awaited(BodyMode.NONE), {})

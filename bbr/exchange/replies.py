@@ -9,6 +9,7 @@ from functools import cache, cached_property, lru_cache
 from typing import Final
 
 from bbr.exchange.convention import Convention, Ours, immediate, overwriting
+from bbr.exchange.wire import number
 from bbr.pb.ext_proc_pb2 import (
     BodyMutation,
     BodyResponse,
@@ -287,19 +288,10 @@ def _streamed(tag: int, body: bytes | memoryview, end_of_stream: bool) -> list[b
 def _prefix(tag: int, size: int, end_of_stream: bool) -> bytes:
     """Return all that stands before the body in a streamed_response message of `size` body bytes."""
     # proto3 leaves out an empty field, and so does this: the bytes are those that protobuf would write.
-    streamed = _FIELD_1 + _varint(size) if size else b""
+    streamed = _FIELD_1 + number(size) if size else b""
     length = len(streamed) + size + (len(_END_OF_STREAM) if end_of_stream else 0)
     for field in (_FIELD_3, _FIELD_3, _FIELD_1):  # streamed_response, body_mutation, response: from the inside out
-        header = field + _varint(length)
+        header = field + number(length)
         streamed = header + streamed
         length += len(header)
-    return bytes((tag,)) + _varint(length) + streamed
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return bytes((tag,)) + number(length) + streamed

@@ -3,6 +3,7 @@
 Sans-IO. What is owed to its gateway for that is the business of the sides: bbr.exchange.duplex, bbr.exchange.awaited.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -14,6 +15,7 @@ from bbr.exchange.phases import FLUSHING, START, STREAMING
 from bbr.exchange.policy import InvalidJson, OverLimit, Policy
 from bbr.exchange.replies import Routing
 from bbr.exchange.verdict import Outcome, Verdict
+from bbr.exchange.wire import Opening
 from bbr.models import routing
 from bbr.models.listing import ModelsList, asked_for
 from bbr.models.registry import Registry
@@ -21,7 +23,7 @@ from bbr.models.routing import MissingModel, Route
 from bbr.models.shares import by_chance, by_key
 from bbr.pb.ext_proc_pb2 import HeaderMap
 from bbr.reading import uri
-from bbr.reading.head import Dialect, Head, find_field, read_head
+from bbr.reading.head import Dialect, Head, find_field, head_of, read_head
 from bbr.reading.replacing import replace
 from bbr.refusal import Refusal
 
@@ -116,18 +118,28 @@ class Request:
             DecodeError: it is none.
             Refusal: 431; it has too many fields, or too many that are to be removed.
         """
-        _check_count(headers)
+        fields = [*headers.headers]
+        _check_count(fields)
         # Kept before it is read, so that a log of what fails below can still look for fields.
         # Decoded, each field takes 32 octets and more, though it may be two octets on the wire.
-        many = len(headers.headers) > _KEPT_DECODED
-        self._headers = headers.SerializeToString() if many else headers
-        head, length = read_head(headers, self.replies.convention.guarded)
+        self._headers = headers.SerializeToString() if len(fields) > _KEPT_DECODED else headers
+        head, length = read_head(fields, self.replies.convention.guarded)
+        self._note(head)
+        return head, length
+
+    def read_opening(self, opening: Opening) -> tuple[Head, int]:
+        """Do as `read_headers` with a section of which the fields that matter have been found."""
+        self._headers = opening.section
+        head, length = head_of(opening.wanted, self.replies.convention.guarded)
+        self._note(head)
+        return head, length
+
+    def _note(self, head: Head) -> None:
         # A server that reads `X_Name` as `X-Name` would obey the client. Such requests are rare, so only they get
         # answers of their own, and the shared ones stay cached.
         if head.strays:
             self.replies = self.replies.stripping_also(head.strays)
         self._dialect = head.dialect
-        return head, length
 
     def read_trailers(self, trailers: HeaderMap) -> None:
         """Look for what a client may not say; an upstream may take trailers for headers.
@@ -136,8 +148,8 @@ class Request:
             DecodeError: they are none.
             Refusal: 431; they are too many, or too many of them are to be removed.
         """
-        _check_count(trailers)
-        strays = self.replies.convention.guarded.strays(trailers)
+        _check_count(trailers.headers)
+        strays = self.replies.convention.guarded.strays(trailers.headers)
         if strays:
             self.replies = self.replies.stripping_also(strays)
 
@@ -329,9 +341,11 @@ class Request:
         headers = self._headers
         if isinstance(headers, bytes):
             headers = HeaderMap.FromString(headers)
+            if len(headers.headers) <= _KEPT_DECODED:
+                self._headers = headers  # whoever asks for one field asks for several
         return (find_field(headers, name) if headers is not None else None) or b""
 
 
-def _check_count(fields: HeaderMap) -> None:
-    if len(fields.headers) > MAX_HEADER_FIELDS:
+def _check_count(fields: Sequence[bytes]) -> None:
+    if len(fields) > MAX_HEADER_FIELDS:
         raise refusal.headers_too_many(MAX_HEADER_FIELDS)

@@ -5,7 +5,7 @@ Pure.
 
 import enum
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import compress
 from operator import itemgetter
@@ -70,11 +70,11 @@ class Head(NamedTuple):
     strays: Sequence[str] = ()
 
 
-def read_head(headers: HeaderMap, guarded: GuardedNames = NO_NAMES) -> tuple[Head, int]:
+def read_head(fields: Sequence[bytes], guarded: GuardedNames = NO_NAMES) -> tuple[Head, int]:
     """Read a header section; its keys are lower-case, and a field may stand several times.
 
     Args:
-        headers: of the request.
+        fields: of the request, as encoded HeaderValues.
         guarded: names that a client may not say.
 
     Returns:
@@ -84,26 +84,28 @@ def read_head(headers: HeaderMap, guarded: GuardedNames = NO_NAMES) -> tuple[Hea
         DecodeError: a field that matters is no HeaderValue.
         Refusal: 431; it has too many strays.
     """
-    fields = [*headers.headers]
-    length = size = 0
-    constant = []
     # Most fields do not matter. The interpreter does not see them: `compress` and `map` pass over them.
-    for field in compress(fields, map(_wanted(guarded).__contains__, map(_beginning_of, fields))):
+    head, length = head_of(compress(fields, map(wanted(guarded).__contains__, map(_beginning_of, fields))), guarded)
+    if guarded.prefixes:  # only these cost a second look
+        strays = guarded.strays(fields)
+        if strays:
+            head = head._replace(strays=strays)
+    return head, length
+
+
+def head_of(fields: Iterable[bytes], guarded: GuardedNames) -> tuple[Head, int]:
+    """Read those fields of a header section that are `wanted`, as read_head does but for guarded prefixes."""
+    length = 0
+    constant = []
+    for field in fields:
         if field.startswith(_LENGTH_FIELD):
             length = _length(field, length)
         else:
             constant.append(field)
-            size += len(field)
     # A client's requests differ in their lengths. In the other fields that matter most of them are alike.
-    if size <= _CACHED_BYTES and len(constant) <= _CACHED_FIELDS:
-        head = _cached_head(tuple(constant), guarded)
-    else:
-        head = _head(constant, guarded)
-    if guarded.prefixes:  # only these cost a second look
-        strays = guarded.strays(headers)
-        if strays:
-            head = head._replace(strays=strays)
-    return head, length
+    if len(constant) <= _CACHED_FIELDS and sum(map(len, constant)) <= _CACHED_BYTES:
+        return _cached_head(tuple(constant), guarded), length
+    return _head(constant, guarded), length
 
 
 def _head(fields: Sequence[bytes], guarded: GuardedNames) -> Head:
@@ -147,7 +149,8 @@ def _length(field: bytes, length: int) -> int:
 
 
 @lru_cache(16)
-def _wanted(guarded: GuardedNames) -> frozenset[bytes]:
+def wanted(guarded: GuardedNames) -> frozenset[bytes]:
+    """Return how the fields that matter begin, by BEGINNING_BYTES of their encodings."""
     return _WANTED | guarded.beginnings
 
 

@@ -6,12 +6,12 @@ and `-` is `_`: HTTP_X_GATEWAY_MODEL_NAME. Some make `_` of any other character 
 has are compared. The same goes for prefixes of names.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Final
 
 from bbr import refusal
-from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue
+from bbr.pb.ext_proc_pb2 import HeaderValue
 
 # How the encoding of a field begins: its key, field 1 of HeaderValue, the key's length, and three of its characters.
 # Every protobuf encoder writes fields in the order of their numbers.
@@ -65,14 +65,13 @@ class GuardedNames:
         folded = key.translate(_FOLD)
         return folded in self._folded or (folded.startswith(self.prefixes) and folded not in self._spared)
 
-    def strays(self, headers: HeaderMap) -> tuple[str, ...]:
-        """Return the names of a section's strays, each once.
+    def strays(self, fields: Sequence[bytes]) -> tuple[str, ...]:
+        """Return the names of a section's strays, each once; its fields are encoded HeaderValues.
 
         Raises:
             DecodeError: a field is no HeaderValue.
             Refusal: 431; they are too many to be removed.
         """
-        fields = headers.headers
         # Most requests have nothing that begins like a guarded name. Of a prefix not even the length is known, so with
         # one all fields are decoded.
         suspects = fields if self.prefixes else [each for each in fields if each[:BEGINNING_BYTES] in self.beginnings]

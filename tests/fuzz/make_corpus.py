@@ -9,6 +9,8 @@ import brotli
 import hpack
 from backports import zstd
 
+from bbr.exchange.policy import BodyMode
+from bench.harness.messages import request_body, request_headers
 from tests.corpus.nasty_bodies import BODIES, TWINS
 from tests.fuzz import frames
 from tests.fuzz.run import CORPUS
@@ -164,11 +166,21 @@ EVENTS = {
 }
 
 
+MESSAGES = {
+    "opening": request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED),
+    "opening-last": request_headers([("content-length", "7"), ("x_gateway_model_name", "a")], end_of_stream=True),
+    "piece": request_body(b'{"model":"m"}'),
+    "piece-last": request_body(b"x" * 130, end_of_stream=True),
+    "both": request_headers() + request_body(b"x"),
+    "observed": request_headers() + b"\x50\x01",
+}
+
+
 def main() -> None:
     dice = random.Random(9113)
     everything = {"octets": SCRIPTS, "frames": PROGRAMS, "blocks": block_programs(), "scanner": documents()}
     everything |= {"multipart": MULTIPARTS, "form": FORMS, "encodings": encoded(), "uri": PATHS}
-    everything |= {"documents": YAMLS, "answers": EVENTS}
+    everything |= {"documents": YAMLS, "answers": EVENTS, "wire": MESSAGES}
     for target, seeds in everything.items():
         directory = CORPUS / target
         directory.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,10 @@ import tempfile
 from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
-TARGETS = ("octets", "frames", "blocks", "scanner", "multipart", "form", "encodings", "uri", "documents", "answers")
+TARGETS = (
+    *("octets", "frames", "blocks", "scanner", "multipart", "form", "encodings", "uri", "documents", "answers"),
+    "wire",
+)
 
 
 def main() -> None:

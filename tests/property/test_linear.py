@@ -19,7 +19,7 @@ from backports import zstd
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue
+from bbr.pb.ext_proc_pb2 import HeaderValue
 from bbr.reading import content_type, encodings, multipart, parameters, spelling
 from bbr.reading.base import Reading
 from bbr.reading.coerced import CoercedReading
@@ -40,7 +40,7 @@ PATHS = PathFilter(tuple(map(PathPattern, PATTERNS[:3])), tuple(map(PathPattern,
 
 
 def field(key: str) -> Callable[[bytes], object]:
-    return lambda octets: read_head(HeaderMap(headers=[HeaderValue(key=key, raw_value=octets).SerializeToString()]))
+    return lambda octets: read_head([HeaderValue(key=key, raw_value=octets).SerializeToString()])
 
 
 def part(octets: bytes) -> object:

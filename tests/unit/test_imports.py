@@ -34,7 +34,7 @@ ROOMS = {
     "rpc": {"http2"},
     "tls": {"system"},
     "reading": set(),
-    "exchange": {"models", "reading", "rpc"},
+    "exchange": {"built", "models", "reading", "rpc"},
     "config": {"exchange", "models", "reading", "system", "tls"},
     "sources": {"config", "models", "reading", "system"},
     "telemetry": {"exchange", "models", "system"},

@@ -7,6 +7,7 @@ from typing import ClassVar
 import orjson
 import pytest
 
+from bbr.exchange import exchange as exchange_module
 from bbr.exchange import replies
 from bbr.exchange.policy import BodyMode, InvalidJson, OverLimit
 from bbr.exchange.verdict import Outcome
@@ -589,3 +590,24 @@ def test_constants_are_single_messages() -> None:
         "response_body",
         "response_trailers",
     ]
+
+
+@pytest.mark.interpreted("it chooses what reads the headers, which a build has settled")
+def test_headers_that_are_read_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange_module, "_READS_OPENINGS", True)
+    talk = exchange()
+    fields = [*messages.JSON_POST.items(), ("x-request-id", "7"), ("x_gateway_model_name", "a")]
+    assert converse(talk, request_headers(fields, mode=FDS)) == []
+    answer, _ = converse(talk, request_body(BODY, end_of_stream=True))
+    assert "x_gateway_model_name" in answer.request_headers.response.header_mutation.remove_headers
+    assert [talk.request_field(name) for name in ("x-request-id", "x-request-id", "x")] == ["7", "7", ""]
+    assert (talk.body_mode, talk.verdict.outcome) == (FDS, Outcome.ROUTED)
+
+
+@pytest.mark.interpreted("it chooses what reads the headers, which a build has settled")
+def test_headers_that_are_left_to_protobuf(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange_module, "_READS_OPENINGS", True)
+    talk = exchange()
+    converse(talk, request_headers([*messages.JSON_POST.items(), *[("x", "")] * 200], mode=FDS))
+    converse(talk, request_body(BODY, end_of_stream=True))
+    assert talk.verdict.outcome is Outcome.ROUTED

@@ -11,7 +11,7 @@ JSON, FORM, OTHER = BodyKind.JSON, BodyKind.FORM, BodyKind.OTHER
 
 
 def read_head(headers: HeaderMap) -> Head:
-    return reading_head.read_head(headers)[0]
+    return reading_head.read_head(headers.headers)[0]
 
 
 def kind(*fields: tuple[str, str]) -> BodyKind:
@@ -54,7 +54,7 @@ def test_kind(fields: list[tuple[str, str]], expected: BodyKind) -> None:
     ],
 )
 def test_content_length(value: str, length: int) -> None:
-    assert reading_head.read_head(header_map([("content-length", value)]))[1] == length
+    assert reading_head.read_head(header_map([("content-length", value)]).headers)[1] == length
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_what_tells_how_a_body_is_read() -> None:
 
 def test_one_that_is_known_again_has_its_own_length() -> None:
     fields = [(":path", "/x"), ("content-type", "text/plain")]
-    read = [reading_head.read_head(header_map([*fields, ("content-length", str(size))])) for size in (1, 2, 3)]
+    read = [reading_head.read_head(header_map([*fields, ("content-length", str(size))]).headers) for size in (1, 2, 3)]
     assert [length for _, length in read] == [1, 2, 3]
     assert {head for head, _ in read} == {Head(OTHER, Dialect.OPENAI, b"/x", b"", (b"text/plain",))}
 
