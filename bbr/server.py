@@ -27,6 +27,7 @@ from bbr.system import allocator, descriptors
 from bbr.system.supervisor import Supervisor
 from bbr.telemetry import observed
 from bbr.telemetry.access_log import AccessLog, Later
+from bbr.telemetry.genai import GenAi
 from bbr.telemetry.metrics import Metrics
 from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts
 from bbr.transports.uv import UvServer
@@ -65,6 +66,7 @@ class Server:
         self.metrics = Metrics()
         self._access = access_log(settings, lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call))
         self._tracing = _tracing(settings)
+        self._genai = GenAi() if settings.genai_metrics else None
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT, then drain.
@@ -108,7 +110,15 @@ class Server:
         )
         checks = new_server(serving, max_body_bytes=0, limits=health_limits)  # a check is some octets
         vitals = Vitals(
-            settings, self.metrics, self.sources, serving, self._policy.ledger, main, self.certificates, supervisor
+            settings,
+            self.metrics,
+            self.sources,
+            serving,
+            self._policy.ledger,
+            main,
+            self.certificates,
+            self._genai,
+            supervisor,
         )
         return Ports(main, checks, _admin(vitals))
 
@@ -215,6 +225,8 @@ class Server:
             self._access.ended(exchange)
         if self._tracing is not None:
             self._tracing.ended(exchange)
+        if self._genai is not None:
+            self._genai.ended(exchange)
         verdict = exchange.verdict
         if verdict.outcome is _FAULT:
             log.warning("a gateway broke the ext_proc protocol (%s); its client got an error", verdict.reason)

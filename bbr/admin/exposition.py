@@ -22,6 +22,7 @@ from bbr import __version__, built
 from bbr.admin.vitals import Vitals
 from bbr.exchange.verdict import Outcome
 from bbr.refusal import INVALID_JSON_REASONS
+from bbr.telemetry.genai import GenAi
 from bbr.telemetry.metrics import Histogram, Metrics
 from bbr.transports.serving import TransportCounts
 
@@ -100,6 +101,8 @@ def families(vitals: Vitals) -> Iterator[Metric]:
     yield from _table(vitals)
     yield from _process(vitals)
     yield from _upstream_names(vitals)
+    if vitals.genai is not None:
+        yield from _genai(vitals.genai)
     throwaway = CollectorRegistry()
     yield from ProcessCollector(registry=throwaway).collect()
     yield from GCCollector(registry=throwaway).collect()
@@ -158,6 +161,35 @@ def _bodies(vitals: Vitals) -> Iterator[Metric]:
     yield _gauge("bbr_buffered_bytes_limit", "The most that is held: --max-buffered-bytes", ledger.max_bytes)
     yield _gauge("bbr_buffered_bytes_peak", "The most that was ever held", ledger.peak_bytes)
     yield _counter("bbr_buffer_refusals", "How often a body found no room", ledger.refused)
+
+
+def _genai(counts: GenAi) -> Iterator[Metric]:
+    """Give OpenTelemetry's names as Prometheus has them: dots become underscores, and the unit is in the name."""
+    labels = (
+        *("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"),
+        *("bbr_routed_model", "bbr_base_model", "error_type"),
+    )
+    requests = iter(list(counts.requests.items()))
+    while some := list(itertools.islice(requests, _SAMPLES_AT_ONCE)):
+        family = CounterMetricFamily(
+            "bbr_gen_ai_requests",
+            "Requests by OpenTelemetry's attributes for generative AI. Models are empty unless the model table holds "
+            "them; error_type is why the router refused a request",
+            labels=labels,
+        )
+        for each, number in some:
+            family.add_metric(each, number)
+        yield family
+    histograms = iter(list(counts.first_token.items()))
+    while found := list(itertools.islice(histograms, _HISTOGRAMS_AT_ONCE)):
+        times = HistogramMetricFamily(
+            "gen_ai_server_time_to_first_token_seconds",
+            "From a request's first message to the first piece of its response, where the gateway shows it",
+            labels=labels[:-1],
+        )
+        for each, histogram in found:
+            times.add_metric(each[:-1], buckets=_cumulative(histogram), sum_value=histogram.total)
+        yield times
 
 
 def _transport(counts: TransportCounts) -> Iterator[Metric]:

@@ -8,6 +8,7 @@ from bbr.config.settings import Settings
 from bbr.exchange.ledger import Ledger
 from bbr.sources.sources import Sources
 from bbr.system.supervisor import Supervisor
+from bbr.telemetry.genai import GenAi
 from bbr.telemetry.metrics import Metrics
 from bbr.telemetry.observed import clock
 from bbr.transports.serving import Serving, TransportCounts
@@ -33,6 +34,7 @@ class Vitals:
 
     Attributes:
         main: the ext_proc port.
+        genai: counts by OpenTelemetry's conventions, with --genai-metrics.
         supervisor: of the tasks that never end.
         started: when the process began to serve, in seconds since the epoch.
         began: the same in seconds of `clock`, which no change of the system's time moves.
@@ -45,6 +47,7 @@ class Vitals:
     ledger: Ledger
     main: Counting
     certificates: "Certificates | None"
+    genai: GenAi | None = None
     supervisor: Supervisor = field(default_factory=Supervisor)
     started: float = field(default_factory=time.time)
     began: float = field(default_factory=clock)

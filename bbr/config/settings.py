@@ -301,6 +301,12 @@ class Settings:
         "send a span for each request to an OpenTelemetry collector; the OTEL_* variables name the collector, the "
         "service and the sampler. Needs body-based-router[otel]",
     )
+    genai_metrics: bool = _log(
+        options.boolean,
+        "false",
+        "count requests by OpenTelemetry's attributes for generative AI too (operation, provider, requested model), "
+        "and time their first token where the gateway shows responses; at most 2,000 series each",
+    )
 
     sync_timeout: float = _rare(
         options.seconds,

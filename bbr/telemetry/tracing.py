@@ -28,7 +28,7 @@ from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode
 from bbr.exchange.request import SHOWN_BYTES
 from bbr.exchange.verdict import Outcome
-from bbr.telemetry import observed
+from bbr.telemetry import genai, observed
 from bbr.telemetry.access_log import shown_path
 from bbr.telemetry.allowance import RareLog
 
@@ -167,6 +167,7 @@ def attributes(exchange: Exchange) -> dict[str, str | int | float | bool]:
     """Return what a span tells of its request: by OpenTelemetry's semantic conventions, or else as `bbr.*`."""
     verdict = exchange.verdict
     found: dict[str, str | int | float | bool] = {
+        **genai.attributes(exchange),
         "url.path": shown_path(exchange.request_field(":path")),
         "http.request.body.size": verdict.body_bytes,
         "bbr.outcome": verdict.outcome.value,
@@ -176,8 +177,8 @@ def attributes(exchange: Exchange) -> dict[str, str | int | float | bool]:
     mode = exchange.body_mode
     if mode is not None:
         found["bbr.body_mode"] = _BODY_MODES.get(mode) or str(mode)
-    if verdict.model is not None:
-        found["gen_ai.request.model"] = verdict.model
+    if verdict.route is not None and verdict.route.model != verdict.model:
+        found["bbr.routed_model"] = verdict.route.model
     if verdict.base_model is not None:
         found["bbr.base_model"] = verdict.base_model
     if verdict.reason:

@@ -131,3 +131,16 @@ async def test_metrics_for_those_alone_whom_the_cluster_allows(tmp_path):
         assert statuses == {"good": 200, "poor": 403, "forged": 401, "": 401}
         assert health == "ok\n"
         assert {each.headers["authorization"] for each in cluster.requests} == {"bearer secret"}
+
+
+def test_counts_by_the_conventions_for_generative_ai(tmp_path):
+    models = tmp_path / "models.yaml"
+    models.write_text("models: [{name: qwen, adapters: [sql-lora]}]\n")
+    port = free_port()
+    with serving("--genai-metrics", f"--metrics-port={port}", f"--models={models}") as process:
+        for _ in range(2):
+            exchange(process.port, b'{"model": "sql-lora"}')
+        families = parser.text_string_to_metric_families(get(f"http://127.0.0.1:{port}/metrics"))
+        (sample,) = [each for family in families for each in family.samples if each.name == "bbr_gen_ai_requests_total"]
+    assert (sample.labels["gen_ai_operation_name"], sample.labels["gen_ai_request_model"]) == ("chat", "sql-lora")
+    assert sample.value == 2

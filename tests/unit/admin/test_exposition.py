@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from prometheus_client import parser
@@ -13,6 +14,7 @@ from bbr.exchange.verdict import Outcome
 from bbr.sources.routes import Mismatches, Unknown
 from bbr.system.supervisor import Failures
 from bbr.telemetry import observed
+from bbr.telemetry.genai import FIRST_TOKEN_BOUNDS, GenAi, Requests
 from bbr.telemetry.metrics import RESPONSE_BOUNDS, Histogram, ModelCounts
 from bbr.transports.serving import TransportCounts
 from bench.harness import messages
@@ -209,3 +211,30 @@ def test_a_model_name_is_escaped(tmp_path):
     run(of, '{"model": "q\\"w\\\\e é"}'.encode())
     for accept in ("", OPEN_METRICS):
         assert value(scrape(of, accept), "bbr_requests_total", outcome="routed", base_model='q"w\\e é') == 1
+
+
+@pytest.mark.parametrize("accept", ["", OPEN_METRICS])
+def test_counts_by_the_conventions_for_generative_ai(model_file, accept):
+    of = replace(vitals(model_file), genai=GenAi())
+    for number in range(exposition._SAMPLES_AT_ONCE + 1):
+        of.genai.requests[Requests("chat", "openai", f"lora-{number}", "", "qwen", "")] = number
+    labels = Requests("chat", "openai", "sql-lora", "sql-lora", "qwen", "")
+    of.genai.requests[labels] = 7
+    of.genai.first_token[labels] = histogram = Histogram(FIRST_TOKEN_BOUNDS)
+    histogram.add(0.3)
+    found = scrape(of, accept)
+    told = {
+        "gen_ai_operation_name": "chat",
+        "gen_ai_provider_name": "openai",
+        "gen_ai_request_model": "sql-lora",
+        "bbr_routed_model": "sql-lora",
+        "bbr_base_model": "qwen",
+    }
+    assert value(found, "bbr_gen_ai_requests_total", **told, error_type="") == 7
+    assert value(found, "gen_ai_server_time_to_first_token_seconds_bucket", **told, le="0.25") == 0
+    assert value(found, "gen_ai_server_time_to_first_token_seconds_bucket", **told, le="0.5") == 1
+    assert sum(name == "bbr_gen_ai_requests_total" for name, _ in found) == exposition._SAMPLES_AT_ONCE + 2
+
+
+def test_without_the_flag_nothing_of_generative_ai_is_exposed(model_file):
+    assert not [name for name, _ in scrape(vitals(model_file)) if "gen_ai" in name]

@@ -94,6 +94,7 @@ def test_defaults():
         "dynamic_metadata": None,
         "busy_poll": 0.0,
         "tracing": False,
+        "genai_metrics": False,
         "drain_delay_seconds": 3.0,
         "compat": Compat.NONE,
         "drain_seconds": 25.0,
@@ -216,6 +217,7 @@ USABLE = {
     "dynamic_metadata": {"bbr": "bbr", "com.example.bbr_2-x": "com.example.bbr_2-x"},
     "busy_poll": {"0": 0.0, "0.0005": 0.0005, "1": 1.0},
     "tracing": {"true": True, "false": False},
+    "genai_metrics": {"true": True, "false": False},
     "drain_delay_seconds": {"0": 0.0, "2.5": 2.5},
     "compat": {"none": Compat.NONE, "gie": Compat.GIE, "ipp": Compat.IPP},
     "drain_seconds": {"0": 0.0, "0.5": 0.5, "25": 25.0, "999999.999999": 999999.999999},
@@ -330,6 +332,7 @@ UNUSABLE = {
     ),
     "busy_poll": {"": NOT_SECONDS, "-1": NOT_SECONDS, "1.000001": "is more than 1 second"},
     "tracing": dict.fromkeys(("", "otlp"), "is neither true nor false"),
+    "genai_metrics": dict.fromkeys(("", "otlp"), "is neither true nor false"),
     "drain_delay_seconds": {"-1": NOT_SECONDS},
     "alias_rewrite": dict.fromkeys(("", "on", "Header"), "is not one of off, header, body"),
     "alias_sticky_header": dict.fromkeys(("", "a,b", ":path", "x" * 128), "is not a header name"),
@@ -398,6 +401,7 @@ def test_only_booleans_are_switches():
         "serve_models_list",
         "forward_decoded",
         "tracing",
+        "genai_metrics",
     }
 
 

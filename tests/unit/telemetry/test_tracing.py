@@ -94,6 +94,8 @@ def test_a_routed_request():
     assert told == {
         "url.path": "/v1/chat/completions",
         "http.request.body.size": 21,
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
         "gen_ai.request.model": "sql-lora",
         "bbr.base_model": "qwen",
         "bbr.body_mode": "FULL_DUPLEX_STREAMED",
