@@ -26,6 +26,10 @@ _LARGE_BYTES: Final = 16 << 10
 # What is not settled and no longer than this is read at once: a quarter of a millisecond at the worst bytes.
 AT_ONCE_BYTES: Final = 4 << 10
 
+# A longer one is not read where its last bytes come, but in a turn of its own. Parsers take up to a millisecond for it,
+# and many may end in one read of the socket: what stands behind them there would wait for all.
+IN_TURN_BYTES: Final = 128 << 10
+
 
 class Body:
     """One body.
@@ -138,11 +142,13 @@ class Body:
         """
         if self.long is not None or self.given_up or self.size <= AT_ONCE_BYTES:
             return self.long
-        self._told = self._tell()
-        if self._told is not UNSETTLED:
-            return None
+        late = self.size > IN_TURN_BYTES
+        if not late:
+            self._told = self._tell()
+            if self._told is not UNSETTLED:
+                return None
         self.whole = True
-        return self.read_by(self._document())
+        return self.read_by(self._document(self.size if late else 0))
 
     def settle(self, *, streaming: bool = False) -> None:
         """Reserve what is held now, and see whether there is work.
@@ -233,9 +239,9 @@ class Body:
             return told
         return read_through(self._document(), self._pieces[0])
 
-    def _document(self) -> Reading:
-        """Return what reads it a bit at a time."""
-        return self._policy.replies.convention.open_document(self._policy.max_model_bytes)
+    def _document(self, whole_bytes: int = 0) -> Reading:
+        """Return what reads it a bit at a time, or in one piece if it has no more than so many bytes."""
+        return self._policy.replies.convention.open_document(self._policy.max_model_bytes, whole_bytes)
 
     def _tell(self) -> str | Unsettled | None:
         # Joined once and kept so: `take` gives these same bytes back.

@@ -61,8 +61,13 @@ class Convention(abc.ABC):
         """Return the model that a whole JSON body names, or None; UNSETTLED if `open_document` is to read it."""
 
     @abc.abstractmethod
-    def open_document(self, max_model_bytes: int) -> Reading:
-        """Return what reads a JSON body that takes too long to be read at once, or is to be refused."""
+    def open_document(self, max_model_bytes: int, whole_bytes: int) -> Reading:
+        """Return what reads a JSON body that takes too long to be read at once, or is to be refused.
+
+        Args:
+            max_model_bytes: a longer name is refused.
+            whole_bytes: one of up to so many may be read in one piece, at its end.
+        """
 
     @abc.abstractmethod
     def route(self, registry: Registry, rules: Rules, name: str) -> Route:
@@ -156,9 +161,9 @@ class Ours(Convention):
         """See Convention: one string, or none."""
         return model_name.tell_model(octets, max_model_bytes)
 
-    def open_document(self, max_model_bytes: int) -> Reading:
+    def open_document(self, max_model_bytes: int, whole_bytes: int) -> Reading:
         """See Convention."""
-        return DocumentReading(max_model_bytes, 0)
+        return DocumentReading(max_model_bytes, whole_bytes)
 
     def route(self, registry: Registry, rules: Rules, name: str) -> Route:
         """See Convention."""

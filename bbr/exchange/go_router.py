@@ -89,8 +89,8 @@ class GoRouter(Convention):
         """See Convention: of any type."""
         return tell_model(octets, max_model_bytes)
 
-    def open_document(self, max_model_bytes: int) -> Reading:
-        """See Convention: all of it is kept, to find a value of another type again."""
+    def open_document(self, max_model_bytes: int, whole_bytes: int) -> Reading:
+        """See Convention: all of it is kept, to find a value of another type again. Never read in one piece."""
         return CoercedReading(max_model_bytes)
 
     def route(self, registry: Registry, rules: Rules, name: str) -> Route:

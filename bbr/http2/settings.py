@@ -18,8 +18,11 @@ class Settings:
     """Limits of one connection; docs/design/http2.md has the formula of the memory that follows from them.
 
     Attributes:
-        stream_window_bytes: what a peer may send on a stream before it is read, 65,535 to 2^31-1.
-        connection_window_bytes: the same for all streams together.
+        stream_window_bytes: what a peer may send on a stream before it is read, 65,535 to 2^31-1. Envoy lets a request
+            wait until all that other streams have credit for has left, so this is small.
+        wide_window_bytes: the same for a stream that has sent nearly as much, so that one upload is not slow.
+        wide_streams: so many of a connection at a time.
+        connection_window_bytes: for all streams together. Not small: a stream that waits for it waits for all others.
         max_concurrent_streams: further ones are refused. Envoy's own limit is 1,024 for each of its workers.
         header_table_size: of our decoder. With 0 equal field blocks mean the same, and are decoded once.
         max_field_section_bytes: names, values and 32 octets for each field. A larger request is refused; twice as much
@@ -40,7 +43,9 @@ class Settings:
         keepalive_timeout_seconds: that it has to answer with anything.
     """
 
-    stream_window_bytes: int = 1 << 20
+    stream_window_bytes: int = 128 << 10
+    wide_window_bytes: int = 1 << 20
+    wide_streams: int = 4
     connection_window_bytes: int = 16 << 20
     max_concurrent_streams: int = 1000
     # No dynamic table: an HPACK bomb (CVE-2016-6581) needs one, and equal blocks can then be decoded once.

@@ -27,6 +27,7 @@ class StreamTable:
         self.open: dict[int, Stream] = {}
         self.highest_id = 0
         self._settings = settings
+        self._wide: list[Stream] = []  # some of them may be closed
         self._sender = sender
         self._held = held
         # How many ids were used: with `highest_id` it tells whether any was left out, without a set of all of them.
@@ -128,7 +129,19 @@ class StreamTable:
             return
         increment = stream.receive_window.release(size)
         if increment:
-            self._sender.control(frames.window_update(stream.id, increment))
+            self._sender.control(frames.window_update(stream.id, increment + self._widen(stream)))
+
+    def _widen(self, stream: Stream) -> int:
+        """Give a stream that has much to send a wider window, if few have one; return by how much."""
+        size = self._settings.wide_window_bytes
+        if stream.receive_window.size >= size:
+            return 0
+        if len(self._wide) >= self._settings.wide_streams:
+            self._wide = [each for each in self._wide if self.open.get(each.id) is each]
+            if len(self._wide) >= self._settings.wide_streams:
+                return 0
+        self._wide.append(stream)
+        return stream.receive_window.widen(size)
 
     def give_withheld(self, stream: Stream) -> None:
         """Give a stream the credit that was withheld, if that is of any use to it."""

@@ -2,6 +2,7 @@
 
 from collections import deque
 
+from bbr.http2 import frames
 from bbr.http2.windows import ReceiveWindow, SendWindow
 
 
@@ -51,7 +52,8 @@ class Stream:
         self.id = stream_id
         self.remote_closed = False
         self.local_closed = False
-        self.receive_window = ReceiveWindow(receive_bytes)
+        # Late, when credit for one frame is left: a request that fits into its window costs no WINDOW_UPDATE.
+        self.receive_window = ReceiveWindow(receive_bytes, max(1, receive_bytes - frames.MIN_MAX_FRAME_SIZE))
         self.send_window = SendWindow(send_bytes)
         self.expected_bytes = expected_bytes
         # Views, not copies: an answer that waits is in memory once, however it is cut into frames.

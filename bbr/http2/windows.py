@@ -1,7 +1,7 @@
 """Flow control (RFC 9113, section 5.2 and 6.9), one direction of one stream or connection at a time.
 
 Receiving: the peer may send what it was given credit for. Credit goes back when the octets are let go of, in batches of
-at least half the window, so that a busy stream costs one WINDOW_UPDATE per half window rather than one per frame.
+half the window or more, so that a busy stream costs one WINDOW_UPDATE per batch rather than one per frame.
 
 Sending: we may send what the peer gave. A stream's window can become negative when the peer lowers
 INITIAL_WINDOW_SIZE; nothing is sent until it is positive again.
@@ -15,18 +15,24 @@ class ReceiveWindow:
 
     At all times: available + unsent + held by the application = size.
 
+    Args:
+        size: in octets.
+        batch_bytes: as many are let go of before the peer hears of it, half the window by default. A smaller batch
+            costs more frames; a larger one lets the peer's credit run out while ours is on its way.
+
     Attributes:
-        size: in octets, what the peer was given at the beginning.
+        size: what the peer was given at the beginning, and by `widen`.
         available: what the peer may still send.
         unsent: let go of, and not yet announced by a WINDOW_UPDATE.
     """
 
-    __slots__ = ("available", "size", "unsent")
+    __slots__ = ("_batch_bytes", "available", "size", "unsent")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, batch_bytes: int | None = None) -> None:
         self.size = size
         self.available = size
         self.unsent = 0
+        self._batch_bytes = (size + 1) // 2 if batch_bytes is None else batch_bytes
 
     def take(self, octets: int) -> bool:
         """Count octets that the peer sent; False if it had no credit for them, and nothing is counted then."""
@@ -49,11 +55,18 @@ class ReceiveWindow:
     def release(self, octets: int) -> int:
         """Let go of octets; return the increment to announce now, or 0 to wait for more."""
         self.unsent += octets
-        # Half: a smaller batch costs more frames; a larger one lets the peer's credit run out while ours is on its way.
-        if self.unsent * 2 < self.size:
+        if self.unsent < self._batch_bytes:
             return 0
         increment, self.unsent = self.unsent, 0
         self.available += increment
+        return increment
+
+    def widen(self, size: int) -> int:
+        """Make the window larger, with batches of half of it; return the increment that this is to announce."""
+        increment = size - self.size
+        self.size = size
+        self.available += increment
+        self._batch_bytes = (size + 1) // 2
         return increment
 
 

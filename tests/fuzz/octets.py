@@ -6,7 +6,11 @@ from bbr.http2.settings import Settings
 from tests.support import h2_scripts as scripts
 
 LIMITS = Settings(
-    stream_window_bytes=65_535, connection_window_bytes=65_535, max_concurrent_streams=3, max_queued_bytes=1_000
+    stream_window_bytes=65_535,
+    wide_streams=0,
+    connection_window_bytes=65_535,
+    max_concurrent_streams=3,
+    max_queued_bytes=1_000,
 )
 # One request, whose answer waits for credit.
 BEFORE = scripts.PREFACE + scripts.settings((4, 10)) + scripts.request(1)

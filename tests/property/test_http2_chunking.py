@@ -19,7 +19,8 @@ STATUS = scripts.block([(b":status", b"200")])
 def started(*, answers: int) -> Connection:
     """A connection with streams 1, 3 and 5, and answers on the first of them that wait for the stream's window."""
     connection = Connection(
-        Settings(stream_window_bytes=65_535, connection_window_bytes=65_535, max_concurrent_streams=4), 0.0
+        Settings(stream_window_bytes=65_535, wide_streams=0, connection_window_bytes=65_535, max_concurrent_streams=4),
+        0.0,
     )
     requests = b"".join(map(scripts.request, (1, 3, 5)))
     connection.receive(scripts.PREFACE + scripts.settings((4, 50)) + requests, 0.0)

@@ -45,6 +45,7 @@ class Ours:
         self.connection = Connection(
             Settings(
                 stream_window_bytes=WINDOW,
+                wide_streams=0,
                 connection_window_bytes=WINDOW,
                 header_table_size=4096,
                 max_concurrent_streams=3,

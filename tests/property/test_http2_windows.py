@@ -23,7 +23,12 @@ EXAMPLES, STEPS = 150, 60  # 5,000 of 100 take five minutes
 
 MAX_WINDOW = (1 << 31) - 1
 LIMITS = Settings(
-    stream_window_bytes=65_535, connection_window_bytes=100_000, max_concurrent_streams=5, max_queued_bytes=1_000
+    stream_window_bytes=65_535,
+    wide_window_bytes=70_000,
+    wide_streams=1,
+    connection_window_bytes=100_000,
+    max_concurrent_streams=5,
+    max_queued_bytes=1_000,
 )
 STATUS = scripts.block([(b":status", b"200"), (b"content-type", b"application/grpc")])
 TRAILERS = scripts.block(scripts.TRAILERS)

@@ -351,7 +351,7 @@ def test_i8_the_work_of_huffman_code_is_a_step_for_each_octet(monkeypatch):
 
 @ceiling(queued=10_000 + 65_535)
 def test_i9_a_window_of_none_for_ever():
-    limits = Settings(max_queued_bytes=10_000, stream_window_bytes=65_535)
+    limits = Settings(max_queued_bytes=10_000, stream_window_bytes=65_535, wide_streams=0)
     peer = Peer(limits, own=((INITIAL_WINDOW_SIZE, 0),))
     peer.send(OPEN)
     received = 0
@@ -376,7 +376,7 @@ def test_i9_a_window_of_none_for_ever():
 
 
 def test_i9_many_small_answers_count_what_they_take():
-    limits = Settings(max_queued_bytes=1 << 16, stream_window_bytes=65_535)
+    limits = Settings(max_queued_bytes=1 << 16, stream_window_bytes=65_535, wide_streams=0)
     peer = Peer(limits, own=((INITIAL_WINDOW_SIZE, 0),))
     peer.send(OPEN)
     for _ in range(3000):

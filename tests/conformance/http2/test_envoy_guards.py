@@ -45,7 +45,7 @@ from tests.support.h2_cases import CHUNKS
 
 # Envoy's defaults, and the smallest windows that the RFC knows.
 ENVOY = ((INITIAL_WINDOW_SIZE, 16 << 20), (3, 1024))
-SMALL = Settings(stream_window_bytes=65_535, connection_window_bytes=65_535)
+SMALL = Settings(stream_window_bytes=65_535, wide_streams=0, connection_window_bytes=65_535)
 STATUS = block([(":status", "200"), ("content-type", "application/grpc")])
 END = block([("grpc-status", "0")])
 

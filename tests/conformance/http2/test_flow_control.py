@@ -31,7 +31,7 @@ OPEN = headers(1, POST_BLOCK)
 TOP = 2**31 - 1
 STATUS = block([(":status", "200")])
 END = block([("grpc-status", "0")])
-SMALL = Settings(stream_window_bytes=65_535, connection_window_bytes=65_535)
+SMALL = Settings(stream_window_bytes=65_535, wide_streams=0, connection_window_bytes=65_535)
 
 
 def window(size: int) -> bytes:
@@ -50,7 +50,7 @@ CASES = [
     Case("E3 stream, exactly", (OPEN, window_update(1, TOP - 65_535))),
     Case("E4 overflow by SETTINGS", (OPEN, window_update(1, 1), window(TOP)), goaway=FLOW_CONTROL_ERROR),
     Case("E4 overflow by SETTINGS, exactly", (OPEN, window(TOP), window(0), window(TOP))),
-    Case("E6 stream, exactly", (OPEN, *sent(65_535)), limits=Settings(stream_window_bytes=65_535)),
+    Case("E6 stream, exactly", (OPEN, *sent(65_535)), limits=Settings(stream_window_bytes=65_535, wide_streams=0)),
 ]
 
 
@@ -188,7 +188,7 @@ def test_e6_the_streams_window(chunk, pad, over):
 
 def test_e6_one_octet_over_the_streams_window_in_good_faith():
     # An answer that the peer does not take holds the credit of its stream back: then the window really ends.
-    limits = Settings(stream_window_bytes=65_535, max_queued_bytes=0)
+    limits = Settings(stream_window_bytes=65_535, wide_streams=0, max_queued_bytes=0)
     peer = Peer(limits, own=((INITIAL_WINDOW_SIZE, 0),))
     peer.send(OPEN, headers(3, POST_BLOCK))
     for stream_id in (1, 3):
@@ -255,7 +255,7 @@ def test_e7_credit_comes_back_after_our_reset():
 
 @pytest.mark.parametrize("limit", [65_535, 1 << 20])
 def test_e7_a_long_body_through_a_small_window(limit):
-    peer = Peer(Settings(stream_window_bytes=limit, connection_window_bytes=limit))
+    peer = Peer(Settings(stream_window_bytes=limit, wide_streams=0, connection_window_bytes=limit))
     peer.send(OPEN)
     stream_credit = limit
     for piece in cut(bytes(1 << 20), 16_384):

@@ -25,6 +25,7 @@ WINDOW = 65_535
 LIMITS = {
     "max_concurrent_streams": STREAMS,
     "stream_window_bytes": WINDOW,
+    "wide_streams": 0,
     "connection_window_bytes": 4 * WINDOW,
     "max_queued_bytes": 50_000,
 }

@@ -252,12 +252,12 @@ def send(client: GrpcFrames, call: int, octets: bytes) -> None:
 @both
 @in_loop
 async def test_peer_that_does_not_read_is_cut_off_i9(caplog, tls):
-    body = b'{"model": "m", "x": "%s"}' % (b"x" * 1_000_000)
+    body = b'{"model": "m", "x": "%s"}' % (b"x" * 100_000)
     async with Uv(tls=tls, pace=Pace(write_stall_seconds=0.05)) as server:
         client = await server.client()
         client.open_windows()
         await client.ping()
-        calls = [client.call() for _ in range(14)]
+        calls = [client.call() for _ in range(140)]
         for call in calls:
             send(client, call, framed(HEADERS) + framed(messages.request_body(body, end_of_stream=True)))
         client.flush()

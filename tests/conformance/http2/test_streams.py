@@ -195,7 +195,7 @@ def test_c9_a_reset_is_never_answered(code):
 @pytest.mark.parametrize("seed", range(40))
 def test_c10_nothing_is_sent_on_a_closed_stream(seed):
     source = random.Random(seed)
-    limits = Settings(max_concurrent_streams=6, max_queued_bytes=1000, stream_window_bytes=65_535)
+    limits = Settings(max_concurrent_streams=6, max_queued_bytes=1000, stream_window_bytes=65_535, wide_streams=0)
     peer = Peer(limits, own=((4, source.choice([0, 10, 65_535])),))
     next_id = 1
     remote_open: set[int] = set()

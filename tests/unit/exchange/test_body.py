@@ -3,7 +3,7 @@ from typing import ClassVar
 
 import pytest
 
-from bbr.exchange.body import Body
+from bbr.exchange.body import IN_TURN_BYTES, Body
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.go_router import GoRouter
 from bbr.exchange.ledger import Ledger
@@ -469,3 +469,18 @@ class TestDense:
         talk = self.talk(BUFFERED)
         answers = talk.receive(request_body(b'{"model":""}', end_of_stream=True))
         assert_refused([parse(each) for each in answers], 400, "model-empty")
+
+
+@pytest.mark.parametrize("mode", [FDS, BUFFERED])
+@pytest.mark.parametrize(("size", "waits"), [(IN_TURN_BYTES, False), (IN_TURN_BYTES + 1, True)])
+def test_one_that_parsers_take_long_for_has_a_turn_of_its_own(mode: BodyMode, size: int, waits: bool) -> None:
+    sent = b'{"model":"qwen","x":"%b"}'
+    sent %= b"x" * (size - len(sent) + 2)
+    talk = exchange()
+    converse(talk, request_headers(mode=mode))
+    answers = talk.receive(request_body(sent, end_of_stream=True))
+    assert (talk.pending, not answers) == (waits, waits)
+    if waits:  # in which it is read in one piece
+        answers = talk.work()
+    assert_routes(parse(answers[0]), "qwen", "qwen")
+    assert (talk.pending, talk.verdict.outcome, talk.verdict.early) == (False, Outcome.ROUTED, False)

@@ -24,9 +24,10 @@ def test_a_model_is_one_string() -> None:
     ours = Ours()
     assert ours.tell_model(b'{"model":"x"}', 256) == "x"
     assert ours.tell_model(b'{"model":7}', 256) is UNSETTLED
-    assert type(ours.open_document(256)) is DocumentReading
-    with pytest.raises(Refusal, match="number"):
-        read_through(ours.open_document(256), b'{"model":7}')
+    assert type(ours.open_document(256, 0)) is DocumentReading
+    for whole_bytes in (0, 11):
+        with pytest.raises(Refusal, match="number"):
+            read_through(ours.open_document(256, whole_bytes), b'{"model":7}')
     assert ours.route(Registry(), Rules(), "x").base_model == "x"
 
 

@@ -153,7 +153,7 @@ def test_what_came_before_a_fault_is_received(peer):
 
 
 def test_credit_that_was_held_back_is_lost_with_its_stream():
-    limits = Settings(stream_window_bytes=65_535, max_queued_bytes=0)
+    limits = Settings(stream_window_bytes=65_535, wide_streams=0, max_queued_bytes=0)
     peer = Peer(limits, own=((INITIAL_WINDOW_SIZE, 0),))
     peer.send(OPEN)
     peer.connection.send_data(1, b"stuck")
@@ -165,7 +165,7 @@ def test_credit_that_was_held_back_is_lost_with_its_stream():
 
 
 def test_credit_that_was_held_back_is_of_no_use_after_the_end():
-    limits = Settings(stream_window_bytes=65_535, max_queued_bytes=0)
+    limits = Settings(stream_window_bytes=65_535, wide_streams=0, max_queued_bytes=0)
     peer = Peer(limits, own=((INITIAL_WINDOW_SIZE, 0),))
     peer.send(OPEN)
     peer.connection.send_data(1, b"stuck")
@@ -355,7 +355,7 @@ def test_what_waits_is_counted_until_it_is_gone():
 class TestPaused:
     """A stream whose owner is busy gets no credit; all others, and the connection, do."""
 
-    LIMITS = Settings(stream_window_bytes=65_535, connection_window_bytes=65_535)
+    LIMITS = Settings(stream_window_bytes=65_535, wide_streams=0, connection_window_bytes=65_535)
 
     def updates(self, peer: Peer) -> list[int]:
         return [each.stream_id for each in peer.collect() if each.kind == WINDOW_UPDATE]
@@ -364,7 +364,7 @@ class TestPaused:
         peer = Peer(self.LIMITS)
         peer.send(OPEN)
         peer.connection.pause(1)
-        came = peer.send(*(data(1, bytes(10_000)) for _ in range(4)))
+        came = peer.send(*(data(1, bytes(10_000)) for _ in range(5)))
         assert [each.stream_id for each in came if each.kind == WINDOW_UPDATE] == [0]
         peer.connection.resume(1)
         assert self.updates(peer) == [1]

@@ -9,7 +9,7 @@ from bbr.http2.stream_table import StreamTable
 from bbr.http2.streams import Stream
 from bench.harness.h2_frames import DATA, HEADERS, RST_STREAM, WINDOW_UPDATE, parse
 
-LIMITS = Settings(max_concurrent_streams=2, stream_window_bytes=65_535, max_queued_bytes=1000)
+LIMITS = Settings(max_concurrent_streams=2, stream_window_bytes=65_535, wide_streams=0, max_queued_bytes=1000)
 
 
 @pytest.fixture
@@ -123,3 +123,41 @@ def test_what_has_left_closes_its_stream(table):
     table.flush()
     assert table.open == {}
     assert output(table) == [(DATA, 1), (HEADERS, 1)]
+
+
+class TestWide:
+    """A stream that has nearly used up its window gets a wider one, as long as few have one."""
+
+    LIMITS = Settings(stream_window_bytes=65_535, wide_window_bytes=200_000, wide_streams=2)
+
+    @pytest.fixture
+    def table(self) -> StreamTable:
+        return StreamTable(self.LIMITS, Sender(self.LIMITS, Held()), Held())
+
+    def uses_up(self, table: StreamTable, stream: Stream) -> list[int]:
+        """Return what is announced once the stream's window is used up and let go of."""
+        size = stream.receive_window.available
+        assert stream.receive_window.take(size)
+        table.release(stream, size)
+        return [int.from_bytes(each.payload, "big") for each in parse(table._sender.take())]
+
+    def test_what_fits_into_the_window_costs_no_frame(self, table):
+        stream = opened(table, 1)
+        assert stream.receive_window.take(49_150)
+        table.release(stream, 49_150)
+        assert output(table) == []
+
+    def test_a_few_are_widened_once(self, table):
+        first, second, third = (opened(table, number) for number in (1, 3, 5))
+        assert self.uses_up(table, first) == [200_000]
+        assert self.uses_up(table, first) == [200_000]  # not widened again
+        assert self.uses_up(table, second) == [200_000]
+        assert self.uses_up(table, third) == [65_535]
+
+    def test_one_that_is_over_makes_room(self, table):
+        first, second, third = (opened(table, number) for number in (1, 3, 5))
+        self.uses_up(table, first)
+        self.uses_up(table, second)
+        table.remove(first)
+        assert self.uses_up(table, third) == [200_000]
+        assert self.uses_up(table, opened(table, 7)) == [65_535]

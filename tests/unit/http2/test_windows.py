@@ -26,6 +26,21 @@ def test_credit_is_announced_from_half_the_window_on(size, first):
     assert (window.available, window.unsent) == (first, 0)
 
 
+def test_a_batch_may_be_another():
+    window = ReceiveWindow(100, 84)
+    assert window.take(100)
+    assert [window.release(42), window.release(41), window.release(1)] == [0, 0, 84]
+
+
+def test_a_window_is_widened_by_an_increment_that_is_to_be_announced():
+    window = ReceiveWindow(100, 84)
+    assert window.take(100)
+    assert window.release(84) + window.widen(300) == 284
+    assert (window.size, window.available) == (300, 284)
+    assert window.take(284)
+    assert [window.release(149), window.release(1)] == [0, 150]
+
+
 def test_nothing_gets_lost():
     window = ReceiveWindow(100)
     held = 0
