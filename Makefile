@@ -1,5 +1,9 @@
 # Every target sets up what it needs by itself: a virtual environment in .venv with the locked versions.
 PYTHON ?= python3
+# Whether the user has named a Python: then an environment of another one is built anew.
+GIVEN := $(if $(filter file,$(origin PYTHON)),,--given)
+# pip refuses to install outside of a virtual environment.
+export PIP_REQUIRE_VIRTUALENV := 1
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -31,16 +35,15 @@ help:  ## list the targets
 
 setup: $(READY)  ## install the locked dependencies and bbr itself into .venv
 
-$(READY): requirements-dev.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "bbr needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
+# It is asked each time, and does nothing if the content of what it was built from is the same: deploy/environment.py.
+$(READY): FORCE
+	@$(PYTHON) deploy/environment.py dev $(GIVEN)
 
-demo: $(READY)  ## run the local Envoy stack and a tour of requests (ONCE=1: exit when the tour is done)
-	@$(BIN)/python -m deploy.local.demo $(if $(ONCE),--once)
+.PHONY: FORCE
+FORCE:
+
+demo:  ## run the local Envoy stack and a tour of requests (ONCE=1: exit after the tour; FREE_PORTS=1: any free ports)
+	@$(PYTHON) deploy/environment.py demo $(GIVEN) -- -m deploy.local.demo $(if $(ONCE),--once) $(if $(FREE_PORTS),--free-ports)
 
 image:  ## build the router's image as IMAGE (bbr), with docker or buildah
 	@deploy/image/build.sh $(or $(IMAGE),bbr)
@@ -190,14 +193,15 @@ go-parity: $(READY)  ## build both Go routers (needs Go; a few minutes), ask the
 	$(if $(RECORD),@$(BIN)/python -m tests.conformance.go.replay record)
 	$(BIN)/python -m pytest --quiet tests/conformance/go tests/integration/test_go_routers.py
 
+LOCKING = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
+  --python-version 3.11
+
 lock: $(READY)  ## resolve the dependencies anew into requirements*.lock
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
-	  --python-version 3.11 --extra kubernetes --extra otel pyproject.toml --output-file requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
-	  --python-version 3.11 --extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
-	  --python-version 3.11 --constraint requirements-dev.lock deploy/local/stand-ins.in \
-	  --output-file deploy/local/stand-ins.lock
+	$(LOCKING) --extra kubernetes --extra otel pyproject.toml --output-file requirements.lock
+	$(LOCKING) --extra kubernetes --extra otel --group dev --constraint requirements.lock pyproject.toml \
+	  --output-file requirements-dev.lock
+	$(LOCKING) --group demo --constraint requirements-dev.lock pyproject.toml --output-file requirements-demo.lock
+	$(LOCKING) --constraint requirements-dev.lock deploy/local/stand-ins.in --output-file deploy/local/stand-ins.lock
 
 clean:  ## remove the environment and everything generated outside git
 	rm -rf $(VENV) .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
