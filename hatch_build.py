@@ -27,7 +27,10 @@ import sys
 from mypyc.build import mypycify
 from setuptools import setup
 
-extensions = mypycify(["--config-file=pyproject.toml", *sys.argv[1:]], opt_level="3", debug_level="0", group_name="bbr")
+# mypy takes one branch of what depends on the version of Python: that of the Python that the wheel is for.
+version = f"--python-version={sys.version_info.major}.{sys.version_info.minor}"
+options = ["--config-file=pyproject.toml", version, *sys.argv[1:]]
+extensions = mypycify(options, opt_level="3", debug_level="0", group_name="bbr")
 for extension in extensions:
     # No debug symbols, and no name of the directory where it was built: what is built twice has the same bytes.
     extension.extra_compile_args = [*extension.extra_compile_args, "-g0", f"-ffile-prefix-map={os.getcwd()}=."]

@@ -22,9 +22,9 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 import brotli
-from backports import zstd
 
 from bbr import refusal
+from bbr.reading.zstd import zstd
 
 # What a 415 tells the client to choose from (RFC 9110, section 15.5.16).
 ACCEPT_ENCODING: Final = "gzip, deflate, br, zstd"

@@ -20,8 +20,8 @@ import brotli
 import orjson
 import uvloop
 import yaml
-from backports import zstd
 
+from bbr.reading.zstd import zstd
 from bench.harness.upstream import Connection, Head, reply, serve, whole
 from deploy.local.topology import POOLS, load_adapters
 

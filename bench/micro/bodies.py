@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import brotli
-from backports import zstd
 
 from bbr.reading.encodings import Decoder, Limits
 from bbr.reading.form import FormReader
 from bbr.reading.multipart import MultipartReader
 from bbr.reading.uri import model_in_path, parse_templates
+from bbr.reading.zstd import zstd
 from bbr.refusal import Refusal
 
 ROUNDS = 5

@@ -14,9 +14,9 @@ from typing import Final
 
 import brotli
 import yaml
-from backports import zstd
 from multidict import MultiDict
 
+from bbr.reading.zstd import zstd
 from bench.harness.workload import LONG_BYTES
 from bench.trials.accuracy_verdict import NAMELESS
 from deploy.local.topology import MODELS, POOLS, Pool, load_adapters

@@ -112,3 +112,25 @@ def test_the_extras_that_texts_name_exist() -> None:
 def test_the_command_and_the_distribution() -> None:
     assert PROJECT["name"] == "body-based-router"
     assert set(PROJECT["scripts"]) == {"bbr"}
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.match(r"[\w.-]+", each)[0] for each in requirements}
+
+
+def test_the_page_of_dependencies_has_them_all() -> None:
+    page = (ROOT / "docs/design/dependencies.md").read_text("utf-8")
+    router = re.findall(r"^\| `([\w.-]+)` \| [^|`]+ \| [^|]+ \| [^|]+ \|$", page, re.MULTILINE)
+    extras = re.findall(r"^\| `(\w+)` \| `([\w.-]+)` \| [^|]+ \| [^|]+ \|$", page, re.MULTILINE)
+    assert sorted(router) == sorted(names(PROJECT["dependencies"]))
+    wanted = {(extra, name) for extra, each in PROJECT["optional-dependencies"].items() for name in names(each)}
+    assert set(extras) == wanted
+
+
+def test_a_checkouts_tools_are_no_extras() -> None:
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    assert set(PROJECT["optional-dependencies"]) == {"kubernetes", "otel"}
+    assert {"demo", "dev"} <= set(groups)
+    page = (ROOT / "docs/design/dependencies.md").read_text("utf-8")
+    for group, name in re.findall(r"^\| `(\w+)` \| `([\w.-]+)` \| [^|]+ \|$", page, re.MULTILINE):
+        assert name in names([each for each in groups[group] if isinstance(each, str)])

@@ -7,9 +7,9 @@ import zlib
 
 import brotli
 import hpack
-from backports import zstd
 
 from bbr.exchange.policy import BodyMode
+from bbr.reading.zstd import zstd
 from bench.harness.messages import request_body, request_headers
 from tests.corpus.nasty_bodies import BODIES, TWINS
 from tests.fuzz import frames

@@ -12,11 +12,11 @@ import brotli
 import httpx
 import openai
 import pytest
-from backports import zstd
 
 from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
+from bbr.reading.zstd import zstd
 from bench.harness import http1
 from bench.harness.background import Background
 from bench.harness.in_process_router import QWEN, Router

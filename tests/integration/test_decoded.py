@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 import brotli
 import httpx
 import pytest
-from backports import zstd
 
 from bbr.config import policies
 from bbr.config.settings import Settings
 from bbr.exchange.policy import InvalidJson, OverLimit
+from bbr.reading.zstd import zstd
 from bench.harness import http1
 from bench.harness.background import Background
 from bench.harness.in_process_router import PHI, QWEN, Router

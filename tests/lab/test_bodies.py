@@ -11,8 +11,8 @@ import zlib
 import brotli
 import httpx
 import pytest
-from backports import zstd
 
+from bbr.reading.zstd import zstd
 from deploy.lab import lab as stand
 from deploy.lab import setting
 from deploy.lab.cluster import Cluster

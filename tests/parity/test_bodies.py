@@ -5,10 +5,10 @@ import gzip
 
 import grpc
 import pytest
-from backports import zstd
 
 from bbr.exchange.ledger import Ledger
 from bbr.exchange.policy import BodyMode
+from bbr.reading.zstd import zstd
 from bench.harness import messages
 from bench.harness.grpc_client import framed
 from tests.support.loops import in_loop

@@ -9,12 +9,12 @@ from urllib.parse import parse_qsl
 
 import brotli
 import pytest
-from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bbr.reading.encodings import Limits
 from bbr.reading.uri import model_in_path, model_in_query, parse_templates
+from bbr.reading.zstd import zstd
 from bbr.refusal import Refusal
 from tests.support import multiparts
 from tests.support.bodies import cut, decode, outcome, read_form, read_multipart

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import brotli
 import pytest
-from backports import zstd
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +27,7 @@ from bbr.reading.kinds import open_reading
 from bbr.reading.name import BodyKind
 from bbr.reading.paths import PathFilter, PathPattern
 from bbr.reading.uri import model_in_path, model_in_query, parse_templates
+from bbr.reading.zstd import zstd
 from bbr.refusal import Refusal
 from tests.support.steps import is_within, lines, seconds, take_as_long
 from tests.support.whole import read_model

@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import brotli
 import pytest
-from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
 from bbr.models.registry import Registry
+from bbr.reading.zstd import zstd
 from bench.harness.conversation import said
 from bench.harness.messages import parse, request_body, request_headers
 

@@ -7,9 +7,9 @@ import zlib
 from collections.abc import Iterator
 
 import brotli
-from backports import zstd
 
 from bbr.exchange.policy import BodyMode
+from bbr.reading.zstd import zstd
 from bench.harness import messages
 
 CANARY = "canary0"

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from backports import zstd
-
 from bbr.exchange.policy import BodyMode
 from bbr.pb.ext_proc_pb2 import HeaderValue, HttpHeaders, ProcessingRequest
+from bbr.reading.zstd import zstd
 from bench.harness import messages
 from bench.harness.messages import (
     JSON_POST,

@@ -3,11 +3,11 @@ import zlib
 
 import brotli
 import pytest
-from backports import zstd
 
 from bbr.reading.decoding import DecodingReading
 from bbr.reading.document import DocumentReading
 from bbr.reading.encodings import Limits
+from bbr.reading.zstd import zstd
 from bbr.refusal import Refusal
 from tests.support.readings import cuts
 

@@ -4,13 +4,13 @@ import zlib
 
 import brotli
 import pytest
-from backports import zstd
 
 from bbr.reading.document import DocumentReading
 from bbr.reading.encoded import EncodedReading, FormWatch, Watch
 from bbr.reading.encodings import Limits
 from bbr.reading.forms import FormReading, MultipartReading
 from bbr.reading.multipart import BoundaryWatch
+from bbr.reading.zstd import zstd
 from bbr.refusal import Refusal
 from tests.support.readings import cuts, read, reason, work
 

@@ -5,10 +5,10 @@ import zlib
 
 import brotli
 import pytest
-from backports import zstd
 
 from bbr.reading import encodings
 from bbr.reading.encodings import MAX_LAYERS, STEP_BYTES, Decoder, Limits, parse
+from bbr.reading.zstd import zstd
 from bbr.refusal import Refusal
 from tests.support.bodies import decoded, pieces
 
