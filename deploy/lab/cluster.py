@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -48,15 +48,15 @@ def lock(name: str = network.NAME) -> Path:
     return folder(name).with_suffix(".lock")
 
 
-def check() -> None:
-    """See whether this machine can run the lab, and build what is missing of it.
+def check(wanted: Iterable[parts.Part] = parts.CORE) -> None:
+    """See whether this machine can run the lab, and build what is missing of it: these programs.
 
     Raises:
         LabError: it is not Linux, or root or a program is missing.
     """
     check_system()
     try:
-        parts.check(parts.CORE)
+        parts.check(wanted)
     except parts.PartError as error:
         raise LabError(str(error)) from error
 
@@ -214,14 +214,15 @@ class Cluster:
         Raises:
             LabError: it exited with an error; with what it said.
         """
-        done = self._called(command, seconds, text)
-        if done.returncode:
-            raise LabError(f"{' '.join(command[:6])} failed: {(done.stderr or done.stdout).strip()[-2000:]}")
-        return done.stdout
+        return _said(command, self._called(network.inside(command), seconds, text))
+
+    def call_in_pod(self, uid: str, *command: str, seconds: float = 60.0) -> str:
+        """Run a program in the network namespace of the pod with this uid; see `call`."""
+        return _said(command, self._called(network.inside(command, network.of_pod(uid)), seconds, None))
 
     def tries(self, *command: str, seconds: float = 60.0) -> bool:
         """Tell whether a program in the cluster's namespace succeeds."""
-        return self._called(command, seconds, None).returncode == 0
+        return self._called(network.inside(command), seconds, None).returncode == 0
 
     def kubectl(self, *words: str, text: str | None = None) -> str:
         """Run kubectl as the administrator; see `call`."""
@@ -243,7 +244,7 @@ class Cluster:
 
     def _called(self, command: Sequence[str], seconds: float, text: str | None) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            network.inside(command),
+            command,
             cwd=ROOT,
             env=os.environ | {"KUBECONFIG": str(self.files.kubeconfig), "HOME": str(self.folder)},
             input=text,
@@ -312,3 +313,9 @@ class Cluster:
             f"--bind-address={network.NODE_ADDRESS}",
             "--conntrack-max-per-core=0",
         ]
+
+
+def _said(command: Sequence[str], done: "subprocess.CompletedProcess[str]") -> str:
+    if done.returncode:
+        raise LabError(f"{' '.join(command[:6])} failed: {(done.stderr or done.stdout).strip()[-2000:]}")
+    return done.stdout

@@ -94,12 +94,18 @@ def environment(
     for each in spec.get("env", []):
         source = each.get("valueFrom", {})
         if "fieldRef" in source:
-            found[each["name"]] = fields[source["fieldRef"]["fieldPath"]]
+            found[each["name"]] = downward(fields, source["fieldRef"]["fieldPath"])
         elif "resourceFieldRef" in source:
             found[each["name"]] = "1"
         else:
             found[each["name"]] = each.get("value", "")
     return found
+
+
+def downward(fields: Mapping[str, str], path: str) -> str:
+    """Return what the downward API says at a path: "" for a label or annotation that the pod does not have."""
+    optional = path.startswith(("metadata.labels[", "metadata.annotations["))
+    return fields.get(path, "") if optional else fields[path]
 
 
 def service_links(services: Sequence[Mapping[str, Any]], namespace: str, *, links: bool) -> dict[str, str]:

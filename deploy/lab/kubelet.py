@@ -19,7 +19,7 @@ from typing import Any, Final
 import httpx
 from aiohttp import web
 
-from deploy.lab import network, pki
+from deploy.lab import balancer, network, pki
 from deploy.lab.kube import STRATEGIC, KubeApi
 from deploy.lab.names import Names
 from deploy.lab.pod import Pod
@@ -75,6 +75,8 @@ class Kubelet:
         await self._api.patch(f"/api/v1/nodes/{name}/status", {"status": status}, STRATEGIC)
 
     async def _turn(self) -> None:
+        for path, status in balancer.due(await self._api.items("/api/v1/services")):
+            await self._api.patch(path, status)
         pods = await self._api.items("/api/v1/pods")
         for document in pods:
             meta = document["metadata"]

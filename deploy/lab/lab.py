@@ -14,15 +14,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import yaml
 
-from deploy.lab import cluster, gateway, network, parts, setting
+from deploy.lab import cluster, controllers, gateway, network, parts, setting
 from deploy.lab.cluster import Cluster, LabError
+from deploy.lab.controllers import Controller
+from deploy.lab.envoy_gateway import EnvoyGateway
+from deploy.lab.istio import Istio
 from deploy.lab.lock import end_holder
 from deploy.local.gateway import find_envoy
 from deploy.local.part import StackError
@@ -31,6 +35,9 @@ from deploy.render.helm import CHART
 
 # Set to 1 for the tests that the lab runs.
 VARIABLE: Final = "BBR_LAB"
+# Names the gateway whose controller stands in front; empty for the lab's own Envoy.
+GATEWAY_VARIABLE: Final = "BBR_LAB_GATEWAY"
+CONTROLLERS: Final[tuple[type[Controller], ...]] = (EnvoyGateway, Istio)
 # Tests that take a minute or two together.
 CORE: Final = (
     "tests/lab/test_chain.py",
@@ -41,7 +48,10 @@ CORE: Final = (
 )
 # How Helm is told to return only once all is ready.
 WAIT: Final = ("--wait", "--timeout=180s")
+# Gateways' CRDs are some 60,000 lines.
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DOWN_SECONDS: Final = 90.0
+_START_SECONDS: Final = 900
 
 
 def tell(text: str) -> None:
@@ -49,37 +59,67 @@ def tell(text: str) -> None:
     print(text, flush=True)
 
 
-def images() -> dict[str, list[str]]:
+def images(controller: Controller | None = None) -> dict[str, list[str]]:
     """Return what runs for which image."""
+    more = {} if controller is None else {name: list(words) for name, words in controller.images().items()}
     return {
+        **more,
         "lab/bbr": [sys.executable, "-m", "bbr"],
         "/epp": [str(parts.PICKER.binary)],
         "lab/llm-d-inference-sim": [str(parts.SIMULATOR.binary)],
-        "lab/envoy": [str(find_envoy(sys.executable))],
+        "lab/envoy:": [str(find_envoy(sys.executable))],
     }
+
+
+def controller() -> Controller | None:
+    """Return the gateway that this lab is asked for; None for its own Envoy.
+
+    Raises:
+        LabError: it has none of that name.
+    """
+    name = os.environ.get(GATEWAY_VARIABLE, "")
+    if not name:
+        return None
+    for each in CONTROLLERS:
+        if each.provider == name:
+            return each()
+    known = ", ".join(each.provider for each in CONTROLLERS)
+    raise LabError(f"GATEWAY={name} is none of the lab's gateways, which are: {known}.")
+
+
+def wanted(chosen: Controller | None) -> tuple[parts.Part, ...]:
+    """Return the programs of a lab."""
+    return parts.CORE if chosen is None else (*parts.CORE, *chosen.programs)
 
 
 @contextmanager
 def lab() -> Iterator[Cluster]:
-    """Run the core lab.
+    """Run the lab that is asked for.
 
     Raises:
         LabError: it can't be started.
     """
-    cluster.check()
+    chosen = controller()
+    cluster.check(wanted(chosen))
     try:
-        parts.build(parts.CORE, tell)
-        runs = images()
+        parts.build(wanted(chosen), tell)
+        runs = images(chosen)
     except (parts.PartError, StackError) as error:
         raise LabError(str(error)) from error
     tools.programs()
     with Cluster(runs, tell) as there:
-        definitions(there)
+        definitions(there, () if chosen is None else chosen.definitions())
         there.apply(yaml.safe_dump(setting.namespace()))
         there.apply(yaml.safe_dump_all(setting.servers()))
-        install(there)
-        config = gateway.configuration(setting.NAMESPACE, setting.pickers())
-        there.apply(yaml.safe_dump_all(gateway.documents(setting.NAMESPACE, config)))
+        if chosen is None:
+            install(there)
+            config = gateway.configuration(setting.NAMESPACE, setting.pickers())
+            there.apply(yaml.safe_dump_all(gateway.documents(setting.NAMESPACE, config)))
+        else:
+            began = time.monotonic()
+            chosen.start(there)
+            tell(f"{chosen.provider} {chosen.programs[0].version} has a Gateway after {time.monotonic() - began:.1f} s")
+            install(there, provider=chosen.provider, more=chosen.values())
         for deployment in _deployments(there):
             rollout(there, deployment)
         # kube-proxy comes behind a readiness by a second.
@@ -103,22 +143,27 @@ def answers(there: Cluster) -> bool:
     return there.tries(sys.executable, "-c", _ASK, url, *setting.MODELS)
 
 
-def definitions(there: Cluster) -> None:
-    """Install the CRDs of the repository, and those of the picker's own module."""
-    files = [*sorted(schemas.DIRECTORY.glob("*/*.yaml")), *sorted(parts.PICKER.data.glob("*.yaml"))]
+def definitions(there: Cluster, more: Iterable[Path] = ()) -> None:
+    """Install CRDs: those of the repository, of the picker's own module, and more; the last of a name counts."""
+    files = [*sorted(schemas.DIRECTORY.glob("*/*.yaml")), *sorted(parts.PICKER.data.glob("*.yaml")), *more]
     documents: dict[str, Any] = {}
     for file in files:
         # Envoy Gateway's are a chart's: the CRD stands between two lines of a template.
         lines = [line for line in file.read_text("utf-8").splitlines() if not line.startswith("{{")]
-        for document in yaml.safe_load_all("\n".join(lines)):
+        for document in yaml.load_all("\n".join(lines), Loader=_LOADER):
             if document and document.get("kind") == "CustomResourceDefinition":
                 documents[document["metadata"]["name"]] = document
-    there.apply(yaml.safe_dump_all(documents.values()))
+    there.apply("\n".join(map(json.dumps, documents.values())))
     names = [f"crd/{name}" for name in documents]
     there.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
     # They are served some moments later: to clients that ask for each group, and to those that ask for all at once.
-    for document in documents.values():
-        there.wait(document["metadata"]["name"], partial(_served, there, document["spec"]))
+    kinds: dict[str, set[str]] = {}
+    for spec in (document["spec"] for document in documents.values()):
+        for version in spec["versions"]:
+            if version["served"]:
+                kinds.setdefault(f"{spec['group']}/{version['name']}", set()).add(spec["names"]["plural"])
+    for group, wanted_kinds in kinds.items():
+        there.wait(group, partial(_served, there, group, wanted_kinds))
     there.wait("the kinds of the CRDs", lambda: documents.keys() <= set(_kinds(there)))
 
 
@@ -126,22 +171,18 @@ def _kinds(there: Cluster) -> list[str]:
     return there.kubectl("api-resources", "--cached=false", "--output=name").split()
 
 
-def _served(there: Cluster, spec: dict[str, Any]) -> bool:
-    """Tell whether the API server names a CRD's kind, in each of its versions, to clients that ask what there is."""
-    versions = [version["name"] for version in spec["versions"] if version["served"]]
-    for version in versions:
-        listed = json.loads(there.kubectl("get", "--raw", f"/apis/{spec['group']}/{version}"))["resources"]
-        if spec["names"]["plural"] not in [resource["name"] for resource in listed]:
-            return False
-    return True
+def _served(there: Cluster, group: str, wanted: set[str]) -> bool:
+    """Tell whether the API server names these kinds of a group's version to clients that ask what there is."""
+    listed = json.loads(there.kubectl("get", "--raw", f"/apis/{group}"))["resources"]
+    return wanted <= {resource["name"] for resource in listed}
 
 
-def install(there: Cluster, helm: str = "helm", provider: str = "none") -> None:
-    """Install the chart, and wait for all that it made to be ready."""
+def install(there: Cluster, helm: str = "helm", provider: str = "none", more: Mapping[str, Any] | None = None) -> None:
+    """Install the chart with the setting's values and more of them, and wait for all that it made to be ready."""
     # What kubectl has kept of the API from before the CRDs; Helm would read it.
     shutil.rmtree(there.folder / ".kube", ignore_errors=True)
     began = time.monotonic()
-    release(there, helm, setting.RELEASE, setting.values(provider))
+    release(there, helm, setting.RELEASE, setting.values(provider) | dict(more or {}))
     tell(f"chart installed by {helm} --wait in {time.monotonic() - began:.1f} s")
 
 
@@ -167,6 +208,8 @@ def rollout(there: Cluster, deployment: str, seconds: int = 120) -> None:
 
 def gateway_address(there: Cluster) -> str:
     """Return host and port of the gateway, as one reaches it in the lab's network namespace."""
+    if controller() is not None:
+        return controllers.address(there)
     service = there.get("service", gateway.NAME, f"--namespace={setting.NAMESPACE}")
     return f"{service['spec']['clusterIP']}:80"
 
@@ -205,10 +248,11 @@ def up() -> int:
 
 def test(words: list[str]) -> NoReturn:
     """Become the lab's tests, which start a lab of their own."""
-    cluster.check()
+    cluster.check(wanted(controller()))
     variables = os.environ | {VARIABLE: "1", network.NAME_VARIABLE: "test"}
     os.chdir(network.ROOT)
-    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
+    patience = f"--override-ini=faulthandler_timeout={_START_SECONDS}"  # the first test waits for the lab to start
+    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", patience, *words]
     if not any(word.startswith("tests/") for word in words):
         pytest.append("tests/lab")
     os.execve(pytest[0], pytest, variables)  # noqa: S606 (no shell is wanted)

@@ -50,7 +50,7 @@ class Part:
         package: the folder of its main package in the module; "" if the lab brings a main of its own.
         seconds: of processor time that a first build takes, about.
         stamps: variables that the linker sets, by their full names.
-        files: a folder of the module that is kept beside the program: its CRDs.
+        files: a folder of the module that is kept beside the program: its CRDs, or its charts with them.
     """
 
     name: str
@@ -97,6 +97,24 @@ SIMULATOR: Final = Part(
     "llm-d-inference-sim", "github.com/llm-d/llm-d-inference-sim", "v0.10.2", "cmd/llm-d-inference-sim", 194, {}
 )
 CORE: Final = (ETCD, API_SERVER, CONTROLLERS, PROXY, PICKER, SIMULATOR)
+
+# The controllers of gateways. Each brings its charts, which hold its CRDs as well.
+ENVOY_GATEWAY: Final = Part(
+    "envoy-gateway", "github.com/envoyproxy/gateway", "v1.9.1", "cmd/envoy-gateway", 285, {}, "charts"
+)
+# Istio tags no modules: a commit of release 1.31, before 1.31.0.
+ISTIO: Final = "1.31.0-eed52ebb66ad"
+
+
+def _istio(name: str, command: str, seconds: int, files: str) -> Part:
+    stamps = {"istio.io/istio/pkg/version.buildVersion": ISTIO}
+    version = "v0.0.0-20260827124520-eed52ebb66ad"
+    return Part(name, "istio.io/istio", version, f"pilot/cmd/{command}", seconds, stamps, files)
+
+
+ISTIOD: Final = _istio("istiod", "pilot-discovery", 332, "manifests/charts")
+# What starts Envoy in the gateway's pod; with the template of Envoy's bootstrap.
+ISTIO_AGENT: Final = _istio("istio-agent", "pilot-agent", 60, "tools/packaging/common")
 
 
 def cache() -> Path:

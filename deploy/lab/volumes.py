@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import httpx
 
+from deploy.lab.containers import downward
 from deploy.lab.kube import KubeApi
 
 _DATA: Final = "..data"
@@ -131,7 +132,9 @@ class Volumes:
         return str(found["status"]["token"]).encode()
 
     def _downward(self, source: Mapping[str, Any]) -> dict[str, bytes]:
-        return {item["path"]: self._fields[item["fieldRef"]["fieldPath"]].encode() for item in source["items"]}
+        return {
+            item["path"]: downward(self._fields, item["fieldRef"]["fieldPath"]).encode() for item in source["items"]
+        }
 
 
 def publish(folder: Path, content: Mapping[str, bytes]) -> None:

@@ -179,15 +179,26 @@ def routes(objects: Objects) -> Iterator[Finding]:
                 else:
                     routed.add(names[value])
             for backend in rule.get("backendRefs", ()):
-                if not objects.has(backend["kind"], backend["name"]):
-                    yield Finding("route-without-pool", _where(route), f"there is no InferencePool {backend['name']}")
+                kind = backend.get("kind", "Service")
+                if not objects.has(kind, backend["name"]):
+                    yield Finding("route-without-pool", _where(route), f"there is no {kind} {backend['name']}")
     for base in sorted(set(names.values()) - routed) if objects.of("HTTPRoute") else ():
         yield Finding("model-unrouted", "HTTPRoute", f"no route takes {base}")
+
+
+def _model_services(objects: Objects) -> list[Document]:
+    """Return the Services that models' routes point at: what they select is not the chart's."""
+    rules = [rule for route in objects.of("HTTPRoute") for rule in route["spec"]["rules"]]
+    routed = [rule for rule in rules if any(match.get("headers") for match in rule["matches"])]
+    names = {backend["name"] for rule in routed for backend in rule.get("backendRefs", ()) if "kind" not in backend}
+    return [service for service in objects.of("Service") if service["metadata"]["name"] in names]
 
 
 def selectors(objects: Objects) -> Iterator[Finding]:
     """What selects pods selects those of one Deployment."""
     for each in objects.of("Service", "PodDisruptionBudget", "NetworkPolicy", "PodMonitor", "Deployment"):
+        if each in _model_services(objects):
+            continue
         spec = each["spec"]
         selector = spec.get("podSelector") or spec["selector"]
         if len(objects.selected(selector.get("matchLabels", selector))) != 1:
@@ -207,6 +218,8 @@ def ports(objects: Objects) -> Iterator[Finding]:
             if asked is not None and asked not in open_ports:
                 yield Finding("port-mismatch", _where(deployment), f"{probe} asks at {asked}, which is not open")
     for service in objects.of("Service"):
+        if service in _model_services(objects):
+            continue
         behind = objects.behind(service["metadata"]["name"])
         named = {port["name"] for port in _container(behind)["ports"]} if behind else set()
         for port in service["spec"]["ports"]:

@@ -1,6 +1,7 @@
 """Writes deploy/manifests from the chart, for people without Helm. Run: python -m deploy.render.manifests [--check]
 
-What is the same for every gateway is in models/; a directory for each gateway has the rest and a kustomization.
+What is the same for every gateway with InferencePools is in models/; a directory for each gateway has the rest and a
+kustomization. One without pools has all in its own.
 """
 
 import argparse
@@ -21,11 +22,13 @@ GATEWAYS: Final = tuple(provider for provider in helm.PROVIDERS if provider != "
 MODELS: Final = "models"
 _HEAD: Final = "# Rendered from deploy/chart with deploy/values/{values} by `make manifests`; not to be edited.\n"
 _KUSTOMIZATION: Final = "kustomization.yaml"
+_POOLS: Final = "inferencepools-bbr.yaml"
 # In the order in which they are to be applied.
 _FILES: Final = (
     "allowlists.yaml",
-    "inferencepools-bbr.yaml",
+    _POOLS,
     "epps.yaml",
+    "model-services.yaml",
     "router.yaml",
     "healthcheck-policy-fixed.yaml",
     "gateway.yaml",
@@ -62,14 +65,15 @@ def manifests(program: str = helm.HELMS[0]) -> dict[str, str]:
             file = _file(document)
             if file is not None:
                 parts.setdefault(file, []).append(_plain(document))
+        shared = _SHARED if _POOLS in parts else ()
         for file in _FILES:
             if file in parts:
-                path = f"{MODELS if file in _SHARED else gateway}/{file}"
+                path = f"{MODELS if file in shared else gateway}/{file}"
                 content = _HEAD.format(values=VALUES.name) + dump(parts[file])
                 if files.setdefault(path, content) != content:
                     raise AssertionError(f"{path} is not the same for every gateway")
-        own = [file for file in _FILES if file in parts and file not in _SHARED]
-        files[f"{gateway}/{_KUSTOMIZATION}"] = _kustomization([f"../{MODELS}", *own])
+        own = [file for file in _FILES if file in parts and file not in shared]
+        files[f"{gateway}/{_KUSTOMIZATION}"] = _kustomization([*([f"../{MODELS}"] if shared else []), *own])
     files[f"{MODELS}/{_KUSTOMIZATION}"] = _kustomization(list(_SHARED))
     return files
 
@@ -84,11 +88,13 @@ def _file(document: helm.Document) -> str | None:
     if kind in ("HealthCheckPolicy", "GCPBackendPolicy"):
         return "healthcheck-policy-fixed.yaml"
     if kind == "InferencePool":
-        return "inferencepools-bbr.yaml"
+        return _POOLS
     if kind == "HTTPRoute" and name.endswith("-model-route"):
         return "httproutes-bbr.yaml"
     if document["apiVersion"].split("/")[0] in ("v1", "apps", "policy", "rbac.authorization.k8s.io"):
-        return "epps.yaml" if document["metadata"]["labels"].get("app.kubernetes.io/part-of") else "router.yaml"
+        if not document["metadata"]["labels"].get("app.kubernetes.io/part-of"):
+            return "router.yaml"
+        return "model-services.yaml" if kind == "Service" and name.endswith("-pool") else "epps.yaml"
     return "gateway.yaml"
 
 

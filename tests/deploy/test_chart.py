@@ -332,7 +332,8 @@ def test_notes_tell_what_to_check_next(tmp_path, settings, told, untold):
         f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: notes}}\ndata: {{notes: {notes}}}\n"
     )
     text = one(documents(TWO, settings, chart=chart), "ConfigMap", "notes")["data"]["notes"]
-    assert "Qwen/Qwen2.5-3B-Instruct -> qwen-pool, picked by qwen-epp; adapters: sql-lora, 1" in text
+    how = "Service qwen-pool" if settings["provider.name"] == "kgateway" else "qwen-pool, picked by qwen-epp"
+    assert f"Qwen/Qwen2.5-3B-Instruct -> {how}; adapters: sql-lora, 1" in text
     assert "helm -n models test bbr" in text
     assert told in text
     assert untold not in text

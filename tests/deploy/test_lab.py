@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from deploy.lab import cluster, containers, gateway, names, parts, setting, volumes
+from deploy.lab import balancer, cluster, containers, controllers, gateway, names, parts, setting, volumes
 from deploy.lab import lab as stand
 from deploy.lab.lock import HeldError, Lock, end_holder
 from deploy.lab.network import ROOT
@@ -60,6 +60,69 @@ def test_a_container_s_command_and_variables_are_those_of_its_pod():
     assert containers.arguments(entry, spec, found) == ["python", "-m", "bbr", "--namespace=models", "$(NOBODY)"]
     with pytest.raises(containers.ImageError, match="ErrImagePull: other"):
         containers.program({"lab/bbr": ["python"]}, "other")
+
+
+def test_a_label_that_a_pod_does_not_have_is_empty_for_the_downward_api_and_another_path_an_error():
+    fields = {"metadata.labels['a']": "b"}
+    assert containers.downward(fields, "metadata.labels['a']") == "b"
+    assert containers.downward(fields, "metadata.labels['c']") == ""
+    with pytest.raises(KeyError):
+        containers.downward(fields, "metadata.nme")
+
+
+def test_a_service_of_type_load_balancer_gets_an_address_of_its_own_once():
+    plain, balanced = service("a", "10.96.0.7"), service("b", "10.96.1.8")
+    balanced["spec"]["type"] = "LoadBalancer"
+    ((path, status),) = balancer.due([plain, balanced])
+    assert path == "/api/v1/namespaces/models/services/b/status"
+    assert status == {"status": {"loadBalancer": {"ingress": [{"ip": "10.97.1.8", "ipMode": "VIP"}]}}}
+    assert balancer.due([balanced | status]) == []
+
+
+def test_conditions_are_named_by_what_they_are_about():
+    accepted = [{"type": "Accepted", "status": "True", "reason": "Accepted"}]
+    status = {
+        "conditions": [{"type": "Programmed", "status": "False", "reason": "Pending"}],
+        "listeners": [{"name": "http", "conditions": accepted}],
+        "parents": [{"parentRef": {"name": "gateway"}, "conditions": accepted}],
+        "ancestors": [{"ancestorRef": {"name": "other"}, "conditions": accepted}],
+    }
+    assert controllers.conditions({"status": status}) == {
+        "Programmed": "False Pending",
+        "http/Accepted": "True Accepted",
+        "gateway/Accepted": "True Accepted",
+        "other/Accepted": "True Accepted",
+    }
+    assert controllers.conditions({}) == {}
+
+
+@pytest.mark.parametrize("kind", stand.CONTROLLERS)
+def test_a_gateway_is_found_by_its_provider_s_name_and_its_image_comes_before_the_core_s(monkeypatch, kind):
+    monkeypatch.setenv("BBR_LAB_GATEWAY", kind.provider)
+    chosen = stand.controller()
+    assert isinstance(chosen, kind)
+    assert stand.wanted(chosen) == (*parts.CORE, *kind.programs)
+    for image in chosen.images():
+        assert containers.program(stand.images(chosen), f"{image}v1") == chosen.images()[image]
+
+
+def test_an_unknown_gateway_is_told_with_those_that_there_are(monkeypatch):
+    monkeypatch.setenv("BBR_LAB_GATEWAY", "nginx")
+    with pytest.raises(
+        cluster.LabError, match="GATEWAY=nginx is none of the lab's gateways, which are: envoy-gateway, "
+    ):
+        stand.controller()
+
+
+def test_a_controller_s_chart_is_made_as_a_release_makes_it(tmp_path):
+    (source := tmp_path / "module" / "chart").mkdir(parents=True)
+    (source / "Chart.yaml").write_text("name: chart\nversion: v0.0.0-latest\n")
+    (source / "values.tmpl.yaml").write_text("image: ${Image}\n")
+    there = type("There", (), {"folder": tmp_path / "lab"})()
+    made = controllers.chart(there, source, "v1.9.1", {"${Image}": "lab/x:1"})
+    assert (made / "values.yaml").read_text() == "image: lab/x:1\n"
+    assert "version: v1.9.1" in (made / "Chart.yaml").read_text()
+    assert "v0.0.0-latest" in (source / "Chart.yaml").read_text()
 
 
 def test_a_volume_changes_in_one_step(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from deploy.lab import setting
 from tests.lab.traffic import CHAT, JSON, POOLS, Chat, ask, outcome
 
+pytestmark = [pytest.mark.core, pytest.mark.gateways]
 # Bytes of a body -> how often each name, with the model first and last, streamed and not.
 ROUNDS = {1 << 10: 5, 10 << 10: 5, 100 << 10: 3, 1 << 20: 1, 2 << 20: 1}
 BOTH = (False, True)

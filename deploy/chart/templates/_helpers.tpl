@@ -37,6 +37,16 @@ app: {{ .Values.bbr.name }}
 {{- and .Values.bbr.discoverRoutes (not .Values.bbr.plugins) (not .Values.bbr.customConfig) (not (hasKey $flags "model-header")) (not (hasKey $flags "base-model-header")) -}}
 {{- end }}
 
+{{/* What models' routes point at: pools or services. Which gateway knows InferencePools, if values don't say. */}}
+{{- define "bbr.backends" -}}
+{{- $auto := ternary "services" "pools" (eq .Values.provider.name "kgateway") -}}
+{{- $backends := ternary $auto .Values.backends (eq .Values.backends "auto") -}}
+{{- if and (eq $backends "services") (eq .Values.provider.name "gke") -}}
+{{- fail "backends: services is not for gke, whose health checks and timeouts are the InferencePools'" -}}
+{{- end -}}
+{{- $backends -}}
+{{- end }}
+
 {{- define "bbr.serviceAccount" -}}
 {{ printf "%s-%s" .Values.bbr.name .Release.Name | trunc 56 | trimSuffix "-" }}
 {{- end }}

@@ -1,0 +1,72 @@
+"""What a real gateway's controller says of the chart's objects, and what its data plane is told."""
+
+import json
+import sys
+
+import pytest
+
+from deploy.lab import controllers, setting
+from deploy.lab import lab as stand
+from tests.lab.traffic import Chat, ask, outcome
+
+pytestmark = pytest.mark.gateways
+IN_NAMESPACE = f"--namespace={setting.NAMESPACE}"
+# What each gateway's own objects of the chart are called.
+POLICIES = {"envoy-gateway": "envoyextensionpolicies"}
+
+
+def listed(lab, kind):
+    """Return the objects of a kind: name -> conditions."""
+    return {each["metadata"]["name"]: controllers.conditions(each) for each in lab.get(kind, IN_NAMESPACE)["items"]}
+
+
+def test_the_gateway_and_its_listener_are_accepted_and_programmed(lab):
+    found = listed(lab, "gateways")[controllers.GATEWAY]
+    listener = controllers.LISTENER
+    for condition in ("Accepted", "Programmed", f"{listener}/Accepted", f"{listener}/Programmed"):
+        assert found[condition].startswith("True "), found
+    assert found[f"{listener}/ResolvedRefs"] == "True ResolvedRefs"
+
+
+def test_each_route_is_accepted_and_all_that_it_refers_to_is_there(lab, controller):
+    routes = listed(lab, "httproutes")
+    assert {f"{pool}-model-route" for pool, _ in setting.MODELS.values()} <= routes.keys()
+    for name, found in routes.items():
+        assert found[f"{controllers.GATEWAY}/Accepted"] == "True Accepted", name
+        assert found[f"{controllers.GATEWAY}/ResolvedRefs"] == "True ResolvedRefs", name
+
+
+def test_the_policy_by_which_the_router_is_called_is_accepted(lab, controller):
+    if controller.provider not in POLICIES:
+        pytest.skip("it has no policy with conditions")
+    (found,) = listed(lab, POLICIES[controller.provider]).values()
+    assert found[f"{controllers.GATEWAY}/Accepted"] == "True Accepted"
+
+
+def test_the_doctor_finds_nothing_wrong_with_the_data_plane(lab, controller):
+    secure = json.dumps(controller.secure)
+    pod = controller.pods(lab)[0]["metadata"]["uid"]
+    url = f"http://127.0.0.1:{controller.admin_port}"
+    told = lab.call_in_pod(
+        pod, sys.executable, "-m", "bbr", "doctor", f"--envoy-admin={url}", f"--secure-serving={secure}"
+    )
+    assert "ERROR" not in told, told
+    assert "calls cluster" in told
+
+
+@pytest.mark.gateways("envoy-gateway")
+def test_envoy_gateway_alone_answers_a_route_to_a_pool_with_a_500(lab, gateway, controller):
+    values = setting.values(controller.provider) | controller.values()
+    try:
+        stand.release(lab, "helm", setting.RELEASE, values | {"backends": "pools"})
+        route = "qwen-model-route"
+        lab.wait(
+            "a route that is not resolved",
+            lambda: listed(lab, "httproutes")[route][f"{controllers.GATEWAY}/ResolvedRefs"].startswith("False "),
+        )
+        assert listed(lab, "httproutes")[route][f"{controllers.GATEWAY}/Accepted"] == "True Accepted"
+        lab.wait("a 500", lambda: ask(gateway, Chat("sql-lora")).status_code == 500, seconds=30)
+    finally:
+        stand.release(lab, "helm", setting.RELEASE, values)
+        for name in ("sql-lora", "phi-lora"):
+            lab.wait(f"an answer of {name}", lambda name=name: outcome(ask(gateway, Chat(name)), name) == "right")
