@@ -231,7 +231,7 @@ def configuration(
     manager["route_config"] = {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]}
     made = envoy.configuration(list(filters), router_port, pools, **manager)
     for cluster in made["static_resources"]["clusters"]:
-        # As README advises: the defaults are 1,024 connections, and three retries of refused streams at a time.
+        # As docs/reference/envoy.md advises: Envoy's defaults are 1,024 connections and three retries at a time.
         cluster["circuit_breakers"]["thresholds"][0] |= {"max_connections": 1 << 16, "max_retries": 1 << 16}
     return made
 

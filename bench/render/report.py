@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.harness.figures import short
-from bench.render import plots, tables
+from bench.render import plots, reasons, tables
 from bench.render.results import RecordError, Results
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = ("README.md", "docs/performance.md", "docs/scaling.md")
 PLOTS: Final = "docs/plots"
-BLOCKS: Final[Mapping[str, Callable[[Results], list[str]]]] = {**tables.BLOCKS, **plots.BLOCKS}
+BLOCKS: Final[Mapping[str, Callable[[Results], list[str]]]] = {**tables.BLOCKS, **plots.BLOCKS, **reasons.BLOCKS}
 
 _BLOCK: Final = re.compile(r"^<!-- bench:(\S+) -->\n(.*?)^<!-- /bench:\1 -->$", re.DOTALL | re.MULTILINE)
 _MARK: Final = re.compile(r"^<!-- /?bench:", re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The tables that stand in README.md, docs/performance.md and docs/scaling.md, by name, from what was recorded.
+"""The tables of docs/performance.md and docs/scaling.md, by name, from what was recorded.
 
 A table is a list of lines in Markdown. What was not measured is a sentence or an empty cell, never a figure.
 """
@@ -219,7 +219,7 @@ def memory(record: Record) -> Lines:
 
 
 def headline(results: Results) -> Lines:
-    """Return what README says: costs by size, added latency, accuracy, memory, each with its conditions."""
+    """Return the summary: costs by size, added latency, accuracy, memory, each with its conditions."""
     parts = (
         ("Processor time of an exchange, without a gateway", "direct", _headline_direct),
         (

@@ -1,4 +1,4 @@
-"""`make screenshots`: the picture of the status page in README, from a local stack under real requests.
+"""`make screenshots`: the picture of the status page in docs, from a local stack under real requests.
 
 Needs a program `chromium`, and Envoy as the demo does.
 """

@@ -11,10 +11,10 @@ from deploy.render.schemas import Schemas
 EXAMPLES = helm.ROOT / "deploy" / "examples"
 
 
-@pytest.mark.parametrize("kind", ["tpu", "gpu"])
+@pytest.mark.parametrize("kind", ["pattern2-tpu", "pattern2-gpu", "kind"])
 def test_each_pool_selects_the_server_of_its_model(kind):
-    values = yaml.safe_load((helm.VALUES / f"pattern2-{kind}.yaml").read_text("utf-8"))
-    servers = helm.documents((EXAMPLES / f"pattern2-{kind}-model-servers.yaml").read_text("utf-8"))
+    values = yaml.safe_load((helm.VALUES / f"{kind}.yaml").read_text("utf-8"))
+    servers = helm.documents((EXAMPLES / f"{kind}-model-servers.yaml").read_text("utf-8"))
     found = {}
     for model in values["models"]:
         labels = model["pool"]["selector"].items()

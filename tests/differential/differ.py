@@ -45,7 +45,7 @@ class Misreading(NamedTuple):
 
 
 def is_excused(parser: str, routed: str) -> bool:
-    """Tell whether README lists that a parser reads another name.
+    """Tell whether docs/reference/requests.md lists that a parser reads another name.
 
     Escapes in a form are UTF-8 (WHATWG's URL standard). A server that takes them for Latin-1 reads another name that is
     not ASCII; of one that is ASCII both read the same.

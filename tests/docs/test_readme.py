@@ -4,6 +4,8 @@ import inspect
 import re
 from pathlib import Path
 
+import yaml
+
 from bbr import refusal
 from bbr.commands.doctor.finding import RULES
 from bbr.config import go_flags as dropin
@@ -14,11 +16,30 @@ from tests.conformance.go import differences, replay
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
+MAX_LINES = 150
 
 
 def reference(page: str) -> str:
     """Return a page of reference."""
     return (ROOT / "docs/reference" / f"{page}.md").read_text("utf-8")
+
+
+def test_the_readme_can_be_read_in_a_minute_and_starts_with_what_the_router_is() -> None:
+    assert README.count("\n") <= MAX_LINES
+    assert "`make demo`" in README or "\nmake demo\n" in README
+    assert "`make test`" in README
+    before_the_picture = README.partition("![")[0]
+    assert before_the_picture.count(". ") + before_the_picture.count(".\n") == 3
+    # A stranger does not know these words yet.
+    assert "ext_proc" not in before_the_picture
+
+
+def test_the_third_model_is_one_entry_more() -> None:
+    (values,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    third = re.search(r"```yaml\n(  - name: gemma\n.*?)```", reference("running"), re.DOTALL)
+    assert third is not None
+    models = yaml.safe_load(values + third[1])["models"]
+    assert [model["name"] for model in models] == ["qwen", "phi", "gemma"]
 
 
 def test_the_page_of_options_is_generated() -> None:
@@ -41,7 +62,7 @@ def test_every_refusal_is_listed() -> None:
     source = inspect.getsource(refusal) + inspect.getsource(json_body)
     reasons = re.findall(r'(?:return Refusal\(\d+, |invalid_json\()"([a-z0-9-]+)"', source)
     assert len(reasons) >= 19
-    assert [reason for reason in reasons if f"`bbr:{reason}`" not in README] == []
+    assert [reason for reason in reasons if f"`bbr:{reason}`" not in reference("answers")] == []
 
 
 def test_every_finding_of_the_doctor_is_listed() -> None:

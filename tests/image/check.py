@@ -138,7 +138,7 @@ def check(what: str, *, holds: bool, found: object = "") -> None:
 
 
 def check_configuration(config: dict[str, Any]) -> None:
-    """Hold the image's configuration against what the README and the chart promise."""
+    """Hold the image's configuration against what docs/reference/running.md and the chart promise."""
     labels = {name.rpartition(".")[2]: value for name, value in config["Labels"].items() if "opencontainers" in name}
     wanted = {"title": "bbr", "licenses": "Apache-2.0", "version": bbr.__version__, "revision": revision()}
     check("labels", holds=wanted.items() <= labels.items() and "description" in labels, found=wanted)

@@ -69,6 +69,9 @@ def memory():
         case = f"8 bodies of 1 MB, {client} client"
         yield row(name, "KiB / MB", 1111.0 * times, case, what="MB in flight", bytes=1_000_000, client=client)
         yield row(name, "KiB", 4.4 * times, "an idle connection", what="idle connection")
+    for name, times in ROUTERS.items():
+        case = "20 uploads of 20 MB, slow"
+        yield row(name, "KiB / MB", 0.0111 * times, case, what="MB in flight", bytes=20_000_000, speed="slow")
 
 
 def accuracy():
