@@ -14,6 +14,9 @@ export PATH := $(CURDIR)/.cache/kube/bin:$(PATH)
 
 HELM := .cache/kube/bin/helm
 COMPILED := .cache/compiled
+# The documentation's site and its own environment, which nothing else needs.
+DOCS := .cache/docs
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(DOCS)/env/bin/mkdocs
 # With a safe path nothing is imported from where a process runs, so the compiled bbr comes before the checkout's.
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED):$(CURDIR)
 
@@ -39,7 +42,7 @@ setup: $(READY)  ## install the locked dependencies and bbr itself into .venv
 $(READY): FORCE
 	@$(PYTHON) deploy/environment.py dev $(GIVEN)
 
-.PHONY: FORCE
+.PHONY: FORCE docs docs-serve
 FORCE:
 
 demo:  ## run the local Envoy stack and a tour of requests (ONCE=1: exit after the tour; FREE_PORTS=1: any free ports)
@@ -186,6 +189,18 @@ reference: $(READY)  ## write docs/reference anew: flags.md from the declared op
 	$(BIN)/python -m docs.reference.build
 	$(BIN)/python -m tests.conformance.go.differences
 
+docs: $(DOCS)/.ready  ## build the documentation's site into .cache/docs/html, strictly, and check all of its links
+	@$(MKDOCS) build --strict --quiet
+	@echo "The site: $(DOCS)/html/index.html"
+
+docs-serve: $(DOCS)/.ready  ## serve the documentation's site on loopback, anew at each change (PORT=8000)
+	@$(MKDOCS) serve --dev-addr 127.0.0.1:$(or $(PORT),8000)
+
+$(DOCS)/.ready: requirements-docs.lock
+	$(PYTHON) -m venv --clear $(DOCS)/env
+	$(DOCS)/env/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
 go-parity: $(READY)  ## build both Go routers (needs Go; a few minutes), ask them and ours the same, and compare (RECORD=1: write down)
 	@$(BIN)/python -m bench.harness.go_router build
 	@$(BIN)/python -m bench.harness.go_router build --ipp
@@ -201,6 +216,7 @@ lock: $(READY)  ## resolve the dependencies anew into requirements*.lock
 	  --output-file requirements-dev.lock
 	$(LOCKING) --group demo --constraint requirements-dev.lock pyproject.toml --output-file requirements-demo.lock
 	$(LOCKING) --constraint requirements-dev.lock deploy/local/stand-ins.in --output-file deploy/local/stand-ins.lock
+	$(LOCKING) requirements-docs.in --output-file requirements-docs.lock
 
 clean:  ## remove the environment and everything generated outside git
 	rm -rf $(VENV) .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*

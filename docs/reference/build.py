@@ -35,7 +35,10 @@ def _section(group: Group) -> str:
         if option.group is group:
             default = f"`{option.default}`" if option.default else ""
             values = option.metavar.replace("|", "\\|")
-            lines.append(f"| `{config.flag_of(name)}` | {values} | {default} | {option.help} |")
+            flag = config.flag_of(name)
+            # GitHub and the site both take it for an anchor: flags.md#max-body-bytes.
+            anchor = f'<a id="{flag.removeprefix("--")}"></a>'
+            lines.append(f"| {anchor}`{flag}` | {values} | {default} | {option.help} |")
     return "\n".join(lines) + "\n"
 
 

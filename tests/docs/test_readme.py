@@ -55,7 +55,7 @@ def test_the_page_of_options_is_checked_and_written(tmp_path, monkeypatch, capsy
     assert build.main([]) == 0
     assert build.main(["--check"]) == 0
     for name in config.OPTIONS:
-        assert file.read_text("utf-8").count(f"| `{config.flag_of(name)}` |") == 1
+        assert file.read_text("utf-8").count(f"</a>`{config.flag_of(name)}` |") == 1
 
 
 def test_every_refusal_is_listed() -> None:
@@ -101,11 +101,19 @@ def test_the_differences_from_the_go_routers_are_those_of_the_test() -> None:
 
 def test_links_lead_somewhere() -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
-    links = [
-        (page.parent / link.partition("#")[0])
+    links = {
+        (page.parent / (link.partition("#")[0] or page.name), link.partition("#")[2])
         for page in pages
         for link in re.findall(r"\]\(([^):]+)\)", page.read_text("utf-8").replace("\n", " "))
-        if link.partition("#")[0]
-    ]
-    assert len(links) > 20
-    assert [str(link) for link in links if not link.exists()] == []
+    }
+    assert len(links) > 60
+    assert [str(page) for page, _ in links if not page.exists()] == []
+    known = {page.resolve(): anchors(page.read_text("utf-8")) for page, anchor in links if anchor}
+    assert [f"{page}#{anchor}" for page, anchor in links if anchor and anchor not in known[page.resolve()]] == []
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a page: those that GitHub gives its headings, and its own."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    slugs = {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r'<a id="([^"]+)">', text))
