@@ -67,6 +67,7 @@ def images(controller: Controller | None = None) -> dict[str, list[str]]:
         "lab/bbr": [sys.executable, "-m", "bbr"],
         "/epp": [str(parts.PICKER.binary)],
         "lab/llm-d-inference-sim": [str(parts.SIMULATOR.binary)],
+        "lab/web:": [sys.executable, "-m", "http.server"],
         "lab/envoy:": [str(find_envoy(sys.executable))],
     }
 

@@ -11,8 +11,6 @@ from tests.lab.traffic import Chat, ask, outcome
 
 pytestmark = pytest.mark.gateways
 IN_NAMESPACE = f"--namespace={setting.NAMESPACE}"
-# What each gateway's own objects of the chart are called.
-POLICIES = {"envoy-gateway": "envoyextensionpolicies"}
 
 
 def listed(lab, kind):
@@ -36,11 +34,19 @@ def test_each_route_is_accepted_and_all_that_it_refers_to_is_there(lab, controll
         assert found[f"{controllers.GATEWAY}/ResolvedRefs"] == "True ResolvedRefs", name
 
 
-def test_the_policy_by_which_the_router_is_called_is_accepted(lab, controller):
-    if controller.provider not in POLICIES:
-        pytest.skip("it has no policy with conditions")
-    (found,) = listed(lab, POLICIES[controller.provider]).values()
+@pytest.mark.gateways("envoy-gateway")
+def test_the_policy_by_which_the_router_is_called_is_accepted(lab):
+    (found,) = listed(lab, "envoyextensionpolicies").values()
     assert found[f"{controllers.GATEWAY}/Accepted"] == "True Accepted"
+
+
+@pytest.mark.gateways("istio")
+def test_each_pool_is_accepted_with_its_picker(lab):
+    pools = listed(lab, "inferencepools.inference.networking.k8s.io")
+    assert pools.keys() == {f"{pool}-pool" for pool, _ in setting.MODELS.values()}
+    for name, found in pools.items():
+        assert found[f"{controllers.GATEWAY}/Accepted"] == "True Accepted", name
+        assert found[f"{controllers.GATEWAY}/ResolvedRefs"] == "True ResolvedRefs", name
 
 
 def test_the_doctor_finds_nothing_wrong_with_the_data_plane(lab, controller):

@@ -4,10 +4,13 @@ Each gateway's guide says what is shown here.
 """
 
 import contextlib
-from base64 import b64encode
+import json
+from base64 import b64encode, urlsafe_b64encode
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from deploy.lab import controllers, setting
 from tests.lab.traffic import Chat, ask, outcome
@@ -49,7 +52,7 @@ def applied(lab, *documents):
     lab.apply(text)
     try:
         for each in documents:
-            if each["kind"].endswith("Policy"):
+            if each["apiVersion"].startswith("gateway.envoyproxy.io/") and each["kind"].endswith("Policy"):
                 lab.wait(f"{each['kind']} accepted", lambda each=each: is_accepted(lab, each), seconds=60)
         yield
     finally:
@@ -149,3 +152,72 @@ class TestEnvoyGateway:
         with applied(lab, *documents):
             settles(lab, gateway, 401, QWEN)
             settles(lab, gateway, 200, QWEN, **SPOOFED, **{"x-client-id": "team-a"})
+
+
+def base64url(octets):
+    return urlsafe_b64encode(octets).rstrip(b"=").decode()
+
+
+class Issuer:
+    """Signs tokens, and shows the key by which they are verified."""
+
+    NAME = "https://issuer.example"
+
+    def __init__(self):
+        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+    def keys(self):
+        numbers = self._key.public_key().public_numbers()
+        n, e = (base64url(each.to_bytes((each.bit_length() + 7) // 8, "big")) for each in (numbers.n, numbers.e))
+        return json.dumps({"keys": [{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "1", "n": n, "e": e}]})
+
+    def token(self, subject):
+        parts = {"alg": "RS256", "typ": "JWT", "kid": "1"}, {"iss": self.NAME, "sub": subject, "exp": 4102444800}
+        text = ".".join(base64url(json.dumps(part).encode()) for part in parts)
+        return f"{text}.{base64url(self._key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
+
+
+@pytest.mark.gateways("istio")
+@pytest.mark.usefixtures("clean")
+class TestIstio:
+    """AuthorizationPolicy and RequestAuthentication of Istio, which are for the Gateway; the filter stands first."""
+
+    SECURITY = "security.istio.io/v1"
+    BASE = "request.headers[x-gateway-base-model-name]"
+
+    def test_a_rule_about_the_routing_header_is_enforced_for_models_named_in_bodies(self, lab, gateway):
+        spec = {
+            "targetRefs": [GATEWAY],
+            "action": "DENY",
+            "rules": [{"when": [{"key": self.BASE, "values": [setting.QWEN]}]}],
+        }
+        with applied(lab, document("AuthorizationPolicy", "qwen", spec, self.SECURITY)):
+            settles(lab, gateway, 403, QWEN)
+            assert status(gateway, QWEN, **{"x-gateway-base-model-name": setting.PHI}) == 403
+            assert outcome(ask(gateway, Chat(PHI), **SPOOFED), PHI) == "right"
+
+    def test_who_may_use_which_model_by_the_subject_of_a_token(self, lab, gateway):
+        """The guide's recipe."""
+        issuer = Issuer()
+        rule = {"issuer": issuer.NAME, "jwks": issuer.keys()}
+        everybody = {"from": [{"source": {"requestPrincipals": [f"{issuer.NAME}/*"]}}]}
+        phi = everybody | {"when": [{"key": self.BASE, "values": [setting.PHI]}]}
+        a = {"from": [{"source": {"requestPrincipals": [f"{issuer.NAME}/team-a"]}}]}
+        documents = (
+            document("RequestAuthentication", "tokens", {"targetRefs": [GATEWAY], "jwtRules": [rule]}, self.SECURITY),
+            document(
+                "AuthorizationPolicy",
+                "models",
+                {"targetRefs": [GATEWAY], "action": "ALLOW", "rules": [phi, a]},
+                self.SECURITY,
+            ),
+        )
+        tokens = {name: {"authorization": f"Bearer {issuer.token(name)}"} for name in ("team-a", "team-b")}
+        foreign = {"authorization": f"Bearer {Issuer().token('team-a')}"}
+        with applied(lab, *documents):
+            settles(lab, gateway, 403, QWEN)
+            settles(lab, gateway, 200, QWEN, **tokens["team-a"])
+            assert status(gateway, QWEN, **tokens["team-b"]) == 403
+            assert status(gateway, QWEN, **tokens["team-b"], **{"x-gateway-base-model-name": setting.PHI}) == 403
+            assert outcome(ask(gateway, Chat(PHI), **tokens["team-b"]), PHI) == "right"
+            assert status(gateway, QWEN, **foreign) == 401

@@ -1,0 +1,93 @@
+"""The chart: what it attaches to gateways, and what models' routes point at."""
+
+import pytest
+import yaml
+
+from deploy.render import helm
+from tests.deploy.test_chart import TWO, documents, one, router
+from tests.support.tools import needs
+
+pytestmark = [needs("helm"), needs("helm4")]
+
+CORS = {"allowOrigins": ["https://chat.example.com"], "allowHeaders": ["authorization"]}
+CATCH_ALL = "body-based-router-catch-all"
+
+
+def rendered(tmp_path, provider, **values):
+    (file := tmp_path / "more.yaml").write_text(yaml.safe_dump({"provider": {"name": provider}, **values}), "utf-8")
+    return documents([*TWO, file])
+
+
+def backends(found):
+    routes = [each for each in found if each["kind"] == "HTTPRoute" and each["metadata"]["name"] != CATCH_ALL]
+    return [rule["backendRefs"] for route in routes for rule in route["spec"]["rules"]]
+
+
+@pytest.mark.parametrize(
+    ("provider", "asked"), [("kgateway", "auto"), ("envoy-gateway", "services"), ("istio", "services")]
+)
+def test_services_stand_where_a_gateway_knows_no_pools(tmp_path, provider, asked):
+    found = rendered(tmp_path, provider, backends=asked)
+    kinds = {each["kind"] for each in found}
+    assert "InferencePool" not in kinds
+    assert not [each for each in found if each["metadata"]["name"].endswith("-epp")]
+    assert backends(found) == [
+        [{"name": "qwen-pool", "port": 8000}],
+        [{"name": "phi-3-mini-4k-instruct-pool", "port": 8000}],
+    ]
+    assert one(found, "Service", "qwen-pool")["spec"] == {
+        "selector": {"app": "qwen"},
+        "ports": [{"name": "http", "port": 8000, "targetPort": 8000}],
+    }
+    assert "--alias-rewrite=body" in router(found)["args"]
+
+
+@pytest.mark.parametrize("provider", ["envoy-gateway", "istio", "agentgateway", "gke"])
+def test_pools_stand_where_nothing_else_is_said(tmp_path, provider):
+    found = rendered(tmp_path, provider)
+    assert {backend["kind"] for (backend,) in backends(found)} == {"InferencePool"}
+    assert not [argument for argument in router(found)["args"] if argument.startswith("--alias-rewrite")]
+
+
+def test_a_flag_of_the_user_s_counts_and_gke_takes_no_services(tmp_path):
+    found = rendered(tmp_path, "kgateway", bbr={"flags": {"alias-rewrite": "off"}})
+    assert [each for each in router(found)["args"] if each.startswith("--alias-rewrite")] == ["--alias-rewrite=off"]
+    with pytest.raises(helm.HelmError, match="backends: services is not for gke"):
+        rendered(tmp_path, "gke", backends="services")
+
+
+@pytest.mark.parametrize("provider", ["envoy-gateway", "kgateway", "istio", "agentgateway"])
+def test_a_catch_all_of_the_user_s_has_his_backend_and_the_cors_filter(tmp_path, provider):
+    backend = {"name": "ui", "port": 80}
+    found = rendered(tmp_path, provider, catchAll={"backendRef": backend, "cors": CORS})
+    (rule,) = one(found, "HTTPRoute", CATCH_ALL)["spec"]["rules"]
+    assert rule["backendRefs"] == [backend]
+    assert rule["filters"] == [{"type": "CORS", "cors": CORS}]
+    assert not [each for each in found if each["kind"] in ("HTTPRouteFilter", "DirectResponse")]
+    (plain,) = one(rendered(tmp_path, provider, catchAll={"backendRef": backend}), "HTTPRoute", CATCH_ALL)["spec"][
+        "rules"
+    ]
+    assert "filters" not in plain
+
+
+@pytest.mark.parametrize(
+    ("provider", "catch_all", "why"),
+    [
+        ("istio", {"cors": CORS}, "catchAll.cors needs catchAll.backendRef"),
+        ("istio", {"backendRef": {"name": "ui"}}, "port"),
+        ("istio", {"backendRef": {"name": "ui", "port": 80}, "cors": {"allowMethods": ["GET"]}}, "allowOrigins"),
+        ("gke", {"backendRef": {"name": "ui", "port": 80}}, "catchAll.backendRef is not for provider gke"),
+    ],
+)
+def test_a_catch_all_that_cannot_work_is_refused(tmp_path, provider, catch_all, why):
+    with pytest.raises(helm.HelmError, match=why):
+        rendered(tmp_path, provider, catchAll=catch_all)
+
+
+def test_kgateway_is_told_of_breakers_health_and_deadline_for_the_router_s_service(tmp_path):
+    spec = one(rendered(tmp_path, "kgateway"), "BackendConfigPolicy")["spec"]
+    assert spec["targetRefs"] == [{"group": "", "kind": "Service", "name": "body-based-router"}]
+    assert spec["commonHttpProtocolOptions"] == {"maxStreamDuration": "600s"}
+    assert spec["circuitBreakers"]["maxRequests"] == 100000
+    assert spec["healthCheck"]["grpc"] == {}
+    assert spec["outlierDetection"]["consecutive5xx"] == 3
