@@ -31,7 +31,7 @@ COVERING := tests/unit tests/conformance tests/parity $(PROCESSES)
 QUICK_SUITES := tests/unit tests/conformance tests/property
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image image-test screenshots accuracy spoofing differential wire bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down wheel test test-compiled cover quick check format protos reference lock clean
+.PHONY: help setup demo image image-test screenshots accuracy spoofing differential wire clients bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down wheel test test-compiled cover quick check format protos reference lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ differential: $(READY)  ## ask parsers in five languages (Node, Go, Rust and C++
 
 wire: $(READY)  ## hold the reader of ext_proc messages against protobuf with N (1000000) messages
 	@$(BIN)/python -m tests.differential.messages --count $(or $(N),1000000) --seed $(or $(SEED),1)
+
+clients: $(READY)  ## get openai for Node, by which tests send requests (needs Node and npm; without, they are skipped)
+	@$(BIN)/python -m tests.differential.children
 
 spoofing: $(READY)  ## attack the router through Envoy with N (20000) requests that try to route themselves
 	@$(BIN)/python -m bench.trials.spoofing --requests $(or $(N),20000)
@@ -156,7 +159,7 @@ $(COMPILED)/.ready: hatch_build.py pyproject.toml $(shell find bbr -name '*.py')
 test-compiled: $(COMPILED)/.ready $(HELM)  ## run all tests on the compiled build, which takes two minutes to build (ARGS as in test)
 	$(WITH_COMPILED) $(BIN)/python -m pytest --override-ini=pythonpath= $(or $(ARGS),$(AT_ONCE))
 
-test: $(READY) $(if $(ARGS),,$(HELM))  ## run all tests, WORKERS (4) at once (ARGS="tests/unit -k NAME": these, one at a time)
+test: $(READY) $(if $(ARGS),,$(HELM) clients)  ## run all tests, WORKERS (4) at once (ARGS="tests/unit -k NAME": these, one at a time)
 	$(BIN)/python -m pytest $(or $(ARGS),$(AT_ONCE))
 
 cover: $(READY)  ## run the tests that start no gateway with coverage, and hold coverage to its gates

@@ -79,9 +79,11 @@ def model_not_string(found: str) -> Refusal:
     return Refusal(400, "model-not-string", message, param="model", code="invalid_type")
 
 
-def model_empty() -> Refusal:
-    """Refuse a `model` of no characters."""
+def model_empty(where: str | None = None) -> Refusal:
+    """Refuse a `model` of no characters, in the body or where else it stands, e.g. `URL path`."""
     message = "`model` is an empty string. Name a model, or leave the field out."
+    if where is not None:
+        message = f"The {where} holds no name in the place of the model's."
     return Refusal(400, "model-empty", message, param="model", code="invalid_value")
 
 
@@ -189,9 +191,12 @@ def body_too_slow(bytes_per_second: int) -> Refusal:
     return Refusal(408, "body-too-slow", message, code="request_timeout")
 
 
-def model_disagrees(one: str, other: str) -> Refusal:
+def model_disagrees(one: str, named: str, other: str, otherwise: str) -> Refusal:
     """Refuse a request that names two different models in two places, e.g. `URL path` and `request body`."""
-    message = f"The {one} and the {other} name different models. Name the same one, or leave one out."
+    message = (
+        f"The {one} names the model {quoted(named)}, and the {other} names {quoted(otherwise)}. Name the same one, or "
+        "leave one out."
+    )
     return Refusal(400, "model-disagrees", message, param="model", code="invalid_value")
 
 

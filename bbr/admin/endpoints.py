@@ -19,7 +19,7 @@ from bbr.admin.vitals import Vitals
 from bbr.admin.window import Window
 from bbr.models.registry import Steps
 from bbr.reading.paths import PathPattern
-from bbr.reading.uri import Template
+from bbr.reading.templates import Template
 from bbr.sources import description
 from bbr.sources.sources import Sources
 from bbr.text import dumps

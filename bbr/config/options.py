@@ -14,10 +14,10 @@ from typing import Any, Final, TypeVar
 
 from bbr.exchange.policy import BodyMode
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
-from bbr.reading import uri
 from bbr.reading.header_names import fold
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.reading.paths import MAX_PATTERNS, PathPattern
+from bbr.reading.templates import Template, parse_templates
 from bbr.refusal import Refusal
 from bbr.tls.client_names import AllowedName
 
@@ -283,9 +283,9 @@ def query_paths(text: str) -> frozenset[bytes]:
 
 
 @written("TEMPLATE")
-def templates(text: str) -> tuple[uri.Template, ...]:
+def templates(text: str) -> tuple[Template, ...]:
     """Return templates of URL paths that name a model."""
-    templates = uri.parse_templates(text)
+    templates = parse_templates(text)
     if not templates:
         raise ValueError("is not a path template, or several with commas between")
     return templates

@@ -17,8 +17,8 @@ from bbr.config.options import Group, Option
 from bbr.exchange.policy import AliasRewrite, BodyMode, ClientSteering, Compat, InvalidJson, OverLimit
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
 from bbr.models.routing import MissingModel, UnknownModel
-from bbr.reading import uri
 from bbr.reading.paths import PathPattern
+from bbr.reading.templates import Template
 from bbr.tls.client_names import AllowedName
 
 ENVIRONMENT_PREFIX: Final = "BBR_"
@@ -158,11 +158,13 @@ class Settings:
         "a URL path, compared exactly, on which ?model= names the model; may be given several times, or with commas; "
         "none turns it off",
     )
-    path_template: tuple[uri.Template, ...] | None = _reading(
+    path_template: tuple[Template, ...] | None = _reading(
         options.templates,
         "",
-        "URL paths that name the model, as in /openai/deployments/{model}/**, /**/models/{model}:* or "
-        "/model/{model}/invoke; may be given several times, or with commas",
+        "URL paths that name the model, as in /openai/deployments/{model}/chat/completions, /**/models/{model}:* or "
+        "/model/{model}/invoke; azure-openai, gemini and bedrock stand for all paths of these vendors' clients. "
+        "{model} may hold slashes, escaped or not, unless ** stands at the end; may be given several times, or with "
+        "commas",
     )
     on_invalid_json: InvalidJson = _reading(
         options.choice(InvalidJson),

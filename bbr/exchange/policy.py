@@ -12,7 +12,7 @@ from bbr.models.routing import Rules
 from bbr.pb.ext_proc_pb2 import ProcessingMode
 from bbr.reading.name import MAX_MODEL_BYTES
 from bbr.reading.paths import PathFilter
-from bbr.reading.uri import Template
+from bbr.reading.templates import Template
 
 # What a message may hold beside a body: a header section of any gateway's (Envoy's limit is 60 KiB by default).
 MESSAGE_OVERHEAD_BYTES: Final = 1 << 20

@@ -64,6 +64,7 @@ class Request:
         replies: the policy's.
         verdict: what comes of it.
         url_model: the model that its URL names, if one does.
+        url_longer: what else its body may call that one.
         rewrite_to: the model to put into its body in the place of the one that this names; None: it stays.
     """
 
@@ -76,6 +77,7 @@ class Request:
         "registry",
         "replies",
         "rewrite_to",
+        "url_longer",
         "url_model",
         "verdict",
     )
@@ -87,6 +89,7 @@ class Request:
         self.replies = policy.replies
         self.verdict = verdict
         self.url_model: str | None = None
+        self.url_longer: tuple[str, ...] = ()
         self.rewrite_to: str | None = None
         self.registry = registry
         self._headers: HeaderMap | bytes | None = None
@@ -204,12 +207,13 @@ class Request:
             Refusal: 400; they name two.
         """
         policy = self.policy
-        in_path = uri.model_in_path(path, policy.path_templates, policy.max_model_bytes)
+        found = uri.model_in_path(path, policy.path_templates, policy.max_model_bytes)
+        in_path, self.url_longer = found or (None, ())
         in_query = uri.model_in_query_of(path, policy.query_model_paths, policy.max_model_bytes)
         # Nobody knows which of two names a server believes. To route by one would let a client reach the other
         # unchecked.
         if in_path and in_query and in_path != in_query:
-            raise refusal.model_disagrees("URL's path", "URL's query")
+            raise refusal.model_disagrees("URL's path", in_path, "URL's query", in_query)
         self.url_model = in_path or in_query
 
     def resolve(self, body: Body) -> Routing | None:
@@ -254,9 +258,12 @@ class Request:
         """
         url_model = self.url_model
         # This closes a hole: rules and quotas would apply to one model, and the server would run the other.
-        if name is not None and url_model is not None and name != url_model:
-            raise refusal.model_disagrees("URL", "request body")
-        return name or url_model
+        if name is None or url_model is None or name == url_model:
+            return name or url_model
+        # Google's clients write `models/NAME` into the body. A table may hold that as another model's name.
+        if name not in self.url_longer or self.registry.find(name) is not None:
+            raise refusal.model_disagrees("URL", url_model, "request body", name)
+        return url_model
 
     def routed(self, name: str) -> Routing:
         """Return how to route a request that names a model.

@@ -18,7 +18,8 @@ import brotli
 from bbr.reading.encodings import Decoder, Limits
 from bbr.reading.form import FormReader
 from bbr.reading.multipart import MultipartReader
-from bbr.reading.uri import model_in_path, parse_templates
+from bbr.reading.templates import parse_templates
+from bbr.reading.uri import model_in_path
 from bbr.reading.zstd import zstd
 from bbr.refusal import Refusal
 

@@ -77,9 +77,22 @@ LANGUAGES = (
     ),
 )
 
+# openai for Node, whose requests a test sends through the gateway; it parses nothing.
+CLIENTS = Language(
+    "clients",
+    ["node", "npm"],
+    ["package.json", "package-lock.json", "ask.js"],
+    [["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]],
+    ["node", "ask.js"],
+)
 
-def built(language: Language) -> Path:
+
+def built(language: Language, *, may_build: bool = True) -> Path:
     """Return the folder in which a language's parsers can be started; build them if they are not there yet.
+
+    Args:
+        language: which.
+        may_build: if not, they have to be there: tests connect to nobody.
 
     Raises:
         UnavailableError: they can't be built here.
@@ -95,6 +108,8 @@ def built(language: Language) -> Path:
     folder = CACHE / f"{language.name}-{digest.hexdigest()[:16]}"
     if (folder / ".built").exists():
         return folder
+    if not may_build:
+        raise UnavailableError(f"{language.name} of Node is not there; make clients gets it")
     for name in language.files:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -108,6 +123,14 @@ def built(language: Language) -> Path:
             raise UnavailableError(f"{command[0]} failed: {(made.stderr or made.stdout).strip()[-500:]}")
     (folder / ".built").touch()
     return folder
+
+
+def main() -> None:
+    """Get what tests ask Node's clients with, if there is Node."""
+    try:
+        print(f"openai for Node is in {built(CLIENTS)}.")
+    except UnavailableError as missing:
+        print(f"Without openai for Node: {missing}. Its tests are skipped.")
 
 
 class Child:
@@ -170,3 +193,7 @@ class Child:
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
+
+
+if __name__ == "__main__":
+    main()

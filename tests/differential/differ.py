@@ -24,7 +24,7 @@ from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
 from bbr.models.registry import Registry
-from bbr.reading.uri import parse_templates
+from bbr.reading.templates import parse_templates
 from bench.harness.conversation import said
 from bench.harness.messages import request_body, request_headers
 from tests.differential.children import LANGUAGES, Case, Child, Language, UnavailableError

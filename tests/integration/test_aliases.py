@@ -16,7 +16,7 @@ from bbr.config.settings import Settings
 from bbr.exchange.policy import AliasRewrite
 from bbr.headers import REWRITE_HEADERS
 from bbr.models.registry import Alias, BaseModel, Declaration, Origin, finish, merging
-from bbr.reading.uri import parse_templates
+from bbr.reading.templates import parse_templates
 from bench.harness import envoy, http1
 from bench.harness.background import Background
 from bench.harness.in_process_router import PHI, QWEN, Router

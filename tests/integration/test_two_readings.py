@@ -7,7 +7,7 @@ import pytest
 from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
 from bbr.reading.paths import PathFilter, PathPattern
-from bbr.reading.uri import parse_templates
+from bbr.reading.templates import parse_templates
 from bench.harness import http1
 from bench.harness.background import Background
 from bench.harness.in_process_router import PHI, QWEN, Router

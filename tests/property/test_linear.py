@@ -26,7 +26,8 @@ from bbr.reading.head import Dialect, Head, read_head
 from bbr.reading.kinds import open_reading
 from bbr.reading.name import BodyKind
 from bbr.reading.paths import PathFilter, PathPattern
-from bbr.reading.uri import model_in_path, model_in_query, parse_templates
+from bbr.reading.templates import parse_templates
+from bbr.reading.uri import model_in_path, model_in_query
 from bbr.reading.zstd import zstd
 from bbr.refusal import Refusal
 from tests.support.steps import is_within, lines, seconds, take_as_long
@@ -34,7 +35,10 @@ from tests.support.whole import read_model
 
 FORM = b"application/x-www-form-urlencoded"
 MULTIPART = b"multipart/form-data; boundary=b"
-TEMPLATES = parse_templates("/openai/deployments/{model}/** /**/models/{model}:* /model/{model}/x /**/a/{model}/**")
+TEMPLATES = parse_templates(
+    "/openai/deployments/{model}/** /**/models/{model}:* /model/{model}/x /**/a/{model}/** /**/a/{model}/a "
+    "/**/*/b/{model}"
+)
 PATTERNS = ("/**/models/**/generate", "/**/a*b*c/**", "/v1/*", "/**/*x*y/**/z", "/**")
 PATHS = PathFilter(tuple(map(PathPattern, PATTERNS[:3])), tuple(map(PathPattern, PATTERNS[1:])))
 
@@ -215,6 +219,10 @@ HOSTILE = {
     "many colons": ("templates", b"models/", b":", b"/x"),
     "many models": ("templates", b"", b"models/", b":x"),
     "every place is one to begin at": ("templates", b"", b"a/", b""),
+    "every place is one to begin at, before an end": ("templates", b"", b"a/", b"x/a"),
+    "every second place is one to begin at": ("templates", b"", b"b/", b"x"),
+    "models and colons": ("templates", b"", b"models/:", b":x"),
+    "escaped colons": ("templates", b"models/", b"%3A", b"%3Ax"),
     "many segments": ("path patterns", b"", b"models/", b"x"),
     "stars that could end anywhere": ("path patterns", b"", b"aabbc/", b""),
     "commas": ("types", b"", b",", b""),

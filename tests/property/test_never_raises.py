@@ -11,7 +11,7 @@ from bbr.exchange.policy import BodyMode, InvalidJson, OverLimit, Policy
 from bbr.exchange.replies import Replies
 from bbr.models.registry import Registry
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
-from bbr.reading.uri import parse_templates
+from bbr.reading.templates import parse_templates
 from bbr.rpc.status import OK, Status
 from bench.harness import messages
 from bench.harness.conversation import said

@@ -27,7 +27,7 @@ EXAMPLES = [
     refusal.headers_not_sent(),
     refusal.body_timeout(60),
     refusal.body_too_slow(512),
-    refusal.model_disagrees("URL path", "request body"),
+    refusal.model_disagrees("URL path", "a", "request body", "b"),
     refusal.path_ambiguous("it holds an escaped slash"),
     refusal.model_in_list(),
     refusal.url_too_long("path", 4096),

@@ -9,7 +9,7 @@ from bbr.config.settings import ConfigError, Settings
 from bbr.exchange.policy import AliasRewrite, BodyMode, ClientSteering, Compat, InvalidJson, OverLimit
 from bbr.models.routing import MissingModel, UnknownModel
 from bbr.reading.paths import PathPattern
-from bbr.reading.uri import parse_templates
+from bbr.reading.templates import parse_templates
 from bbr.tls.client_names import AllowedName
 
 PLAINTEXT = {"secure_serving": "false"}

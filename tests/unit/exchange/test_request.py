@@ -11,7 +11,7 @@ from bbr.exchange.verdict import Outcome
 from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Registry, finish, merging
 from bbr.models.routing import MissingModel, Rules
 from bbr.pb.ext_proc_pb2 import HeaderMap, HttpHeaders, ProcessingRequest
-from bbr.reading.uri import parse_templates
+from bbr.reading.templates import parse_templates
 from bench.harness.conversation import (
     BASE,
     BODY,
@@ -115,6 +115,37 @@ class TestUrl:
         sent = request_headers(at("/v1/realtime?model=foo"), mode=FDS), request_body(BODY, end_of_stream=True)
         answers = converse(exchange(**URLS, stream_threshold_bytes=threshold), *sent)
         assert_refused(answers, 400, "model-disagrees")
+
+    @pytest.mark.parametrize("threshold", [1, 1 << 20])
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED])
+    def test_a_body_that_names_it_with_the_segments_before_it(self, threshold: int, mode) -> None:
+        table, _ = Registry.merge([BaseModel("qwen"), BaseModel("models/phi"), BaseModel("phi")])
+        policy = {"path_templates": parse_templates("gemini"), "stream_threshold_bytes": threshold}
+
+        def answers(url: str, body: str):
+            talk = exchange(table, **policy)
+            headers = request_headers(at(f"/v1beta/models/{url}:generateContent"), mode=mode)
+            return converse(talk, headers, request_body(b'{"model":"%b"}' % body.encode(), end_of_stream=True))
+
+        assert_routes(answers("qwen", "models/qwen")[0 if mode == FDS else 1], "qwen", "qwen")
+        for url, body in (("phi", "models/phi"), ("qwen", "v1beta/models/qwen"), ("qwen", "models/phi")):
+            assert_refused(answers(url, body), 400, "model-disagrees")
+
+    def test_both_names_are_told(self) -> None:
+        sent = request_headers(at("/model/foo/bar/invoke"), mode=FDS), request_body(BODY, end_of_stream=True)
+        (answer,) = converse(exchange(**URLS), *sent)
+        assert (
+            b"The URL names the model `foo/bar`, and the request body names `qwen`." in answer.immediate_response.body
+        )
+
+    @pytest.mark.parametrize(
+        "path", ["/model/foo%2Fbar/invoke", "/model/foo/bar/invoke", "/Model/qwen/invoke", "/model//invoke"]
+    )
+    def test_one_of_a_templates_shape_never_becomes_the_default(self, path: str) -> None:
+        rules = Rules(missing_model=MissingModel.DEFAULT, default_model="qwen")
+        sent = request_headers(at(path), mode=FDS), request_body(NO_MODEL_BODY, end_of_stream=True)
+        (answer,) = converse(exchange(**URLS, rules=rules), *sent)
+        assert answer.immediate_response.status.code in (400, 404)
 
     def test_path_and_query_that_disagree(self) -> None:
         urls = {**URLS, "query_model_paths": frozenset([b"/model/qwen/invoke"])}

@@ -1,0 +1,84 @@
+import pytest
+
+from bbr.reading.templates import MAX_TEMPLATES, VENDORS, Template, parse_templates
+
+AZURE, GEMINI, BEDROCK = "/openai/deployments/{model}/**", "/**/models/{model}:*", "/model/{model}/invoke"
+
+
+def test_templates_compare_by_their_text() -> None:
+    assert Template(AZURE) == Template(AZURE)
+    assert Template(AZURE) != Template(GEMINI)
+    assert Template(AZURE) != AZURE
+    assert len({Template(AZURE), Template(AZURE), Template(GEMINI)}) == 2
+    assert repr(Template(AZURE)) == f"Template({AZURE!r})"
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("openai/{model}", "does not begin with a slash"),
+        ("/openai", "does not hold {model} once"),
+        ("/{model}/{model}", "does not hold {model} once"),
+        ("/{Model}", "does not hold {model} once"),
+        ("/a/**/b/{model}", "has ** between other segments"),
+        ("/a**/{model}", "more than one \\*"),
+        ("/*{model}", "more than one \\* in a segment, or one before"),
+        ("/a*b*/{model}", "more than one \\*"),
+        ("/a//{model}", "has an empty segment"),
+        ("/{model}/", "has an empty segment"),
+        ("/../{model}", "a dot segment"),
+        ("/a%20/{model}", "a character that a path does not have"),
+        ("/a?/{model}", "a character that a path does not have"),
+        ("/{name}/{model}", "a character that a path does not have"),
+        ("/" + "x" * 600 + "/{model}", "is longer than 512 characters"),
+        (" ".join(["/{model}"] * (MAX_TEMPLATES + 1)), "at most 32"),
+    ],
+)
+def test_templates_that_are_wrong(text: str, rule: str) -> None:
+    with pytest.raises(ValueError, match=rule.replace("{", "\\{").replace("**", "\\*\\*")) as caught:
+        parse_templates(text)
+    assert len(str(caught.value)) < 700
+
+
+def test_what_a_template_says_is_kept() -> None:
+    templates = parse_templates(f"{AZURE}, {GEMINI} {BEDROCK}")
+    assert [template.text for template in templates] == [AZURE, GEMINI, BEDROCK]
+    assert [template.head for template in templates] == ["/openai/deployments/", "/**/models/", "/model/"]
+
+
+def test_a_vendor_stands_for_its_paths() -> None:
+    assert parse_templates("gemini") == (Template(GEMINI),)
+    all_of_them = parse_templates(",".join(VENDORS))
+    assert [template.text for template in all_of_them] == [text for texts in VENDORS.values() for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "models"),
+    [
+        ("/{model}", b"/a/b/", {b"a/b"}),
+        ("/{model}", b"/", set()),
+        ("/{model}", b"a", set()),
+        ("/{model}*", b"/a/b", {b"a/b"}),
+        ("/x/{model}/y/z", b"/x/a/b/y/z", {b"a/b"}),
+        ("/x/{model}/y/z", b"/x/y/z", set()),
+        ("/x/{model}/y/z", b"/y/z", set()),
+        ("/x/{model}/y", b"/y", set()),
+        ("/x/{model}/y*z", b"/x/a/y1z", {b"a"}),
+        ("/x*/{model}/y", b"/x1/a/y", {b"a"}),
+        ("/**/x*/{model}/y", b"/0/x1/x2/x3/a/y", {b"x2/x3/a", b"a"}),
+        ("/**/a/b/{model}", b"/a/a/b/c", {b"c"}),
+        ("/**/{model}", b"/a/b/c", {b"a/b/c", b"c"}),
+        ("/x/m-{model}/y", b"/x/m-a/b/y", {b"a/b"}),
+        ("/x/m-{model}/y", b"/x/a/m-b/y", set()),
+        ("/x/m-{model}.v", b"/x/m-.v", {b""}),
+        ("/x/ab{model}ab", b"/x/ab", set()),
+        ("/x/ab{model}ab", b"/x/abab", {b""}),
+        ("/x/ab{model}ab/**", b"/x/ab/y", set()),
+        ("/x/{model}:*/**", b"/x/a:b:c/y", {b"a:b"}),
+        ("/x/{model}:*/**", b"/x/a:%62/y", set()),
+        ("/x/{model}:*/**", b"/x/a/y", set()),
+    ],
+)
+def test_models(text: str, path: bytes, models: set[bytes]) -> None:
+    assert Template(text).models(path) == models
+    assert {name.lower() for name in Template(text).models(path.upper(), any_case=True)} == models
