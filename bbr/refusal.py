@@ -22,6 +22,7 @@ class Refusal(Exception):  # noqa: N818 (an answer, not an error of ours)
         param: the request's field at fault, or None.
         code: OpenAI's error code, or None.
         headers: fields of the response, besides those that every error has.
+        unnamed: for a `model` that many servers take for none; an operator may have it routed as that.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Refusal(Exception):  # noqa: N818 (an answer, not an error of ours)
         param: str | None = None,
         code: str | None = None,
         headers: tuple[tuple[str, bytes], ...] = (),
+        unnamed: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -42,11 +44,20 @@ class Refusal(Exception):  # noqa: N818 (an answer, not an error of ours)
         self.param = param
         self.code = code
         self.headers = headers
+        self.unnamed = unnamed
 
     def at(self, offset: int) -> Self:
         """Return the same refusal, its message saying where in the body: `offset` counts bytes from its start."""
         message = f"{self.message} (At byte {offset} of the body.)"
-        return type(self)(self.status, self.reason, message, param=self.param, code=self.code, headers=self.headers)
+        return type(self)(
+            self.status,
+            self.reason,
+            message,
+            param=self.param,
+            code=self.code,
+            headers=self.headers,
+            unnamed=self.unnamed,
+        )
 
 
 def model_not_found(model: str) -> Refusal:
@@ -76,7 +87,7 @@ def default_model_unknown() -> Refusal:
 def model_not_string(found: str) -> Refusal:
     """Refuse a `model` whose JSON type, named by `found`, is no string."""
     message = f"`model` must be a JSON string, but it is {found}."
-    return Refusal(400, "model-not-string", message, param="model", code="invalid_type")
+    return Refusal(400, "model-not-string", message, param="model", code="invalid_type", unnamed=found == "null")
 
 
 def model_empty(where: str | None = None) -> Refusal:
@@ -84,7 +95,7 @@ def model_empty(where: str | None = None) -> Refusal:
     message = "`model` is an empty string. Name a model, or leave the field out."
     if where is not None:
         message = f"The {where} holds no name in the place of the model's."
-    return Refusal(400, "model-empty", message, param="model", code="invalid_value")
+    return Refusal(400, "model-empty", message, param="model", code="invalid_value", unnamed=where is None)
 
 
 def model_too_long(length: int | None, limit: int) -> Refusal:

@@ -125,7 +125,8 @@ class Settings:
         options.choice(MissingModel),
         "pass",
         "what happens to a request whose body was read and names no model: pass sends it on without routing headers; "
-        "reject answers 400; default routes it like a request for --default-model",
+        "reject answers 400; default routes it like a request for --default-model, and counts null and an empty name "
+        "as none",
     )
     default_model: str | None = _table(
         options.model_name,

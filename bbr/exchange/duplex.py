@@ -141,7 +141,9 @@ def _read_on(request: Request, body: Body, long: LongBody) -> bytes | None:
     known = long.model
     # Refused before the end: the client need not send the rest.
     if isinstance(known, Refusal):
-        raise known
+        if not request.is_unnamed(known):
+            raise known
+        known = None
     name = request.agreed(known)
     if name is None or request.answered:
         return _over_limit(request, body, long)

@@ -223,7 +223,7 @@ class Request:
             Refusal: it is not to go on.
         """
         try:
-            name = body.model()
+            name = self._model_of(body)
         except Refusal as refused:
             # Servers disagree about what is no strict JSON. So a body that may pass nevertheless is stripped, and
             # never routed.
@@ -244,6 +244,18 @@ class Request:
             self.verdict.outcome = Outcome.NO_MODEL
             return None
         return self._told(route)
+
+    def _model_of(self, body: Body) -> str | None:
+        try:
+            return body.model()
+        except Refusal as refused:
+            if not self.is_unnamed(refused):
+                raise
+            return None
+
+    def is_unnamed(self, refused: Refusal) -> bool:
+        """Tell whether a body with such a `model` (null, "") is one that names none: its server takes its default."""
+        return refused.unnamed and self.policy.rules.missing_model is MissingModel.DEFAULT
 
     def _check_list(self) -> None:
         """Refuse a list in a request that is routed by another name than its body's: its URL's, or the default."""

@@ -19,7 +19,8 @@ class Reading(Protocol):
     Attributes:
         pending: `work` has something to do. Once the body is closed and nothing is pending, there is a result.
         model: what is known of the model so far: its name, the refusal that it calls for, or None. A fault in the rest
-            of the body goes before it.
+            of the body goes before it. A refusal that is `unnamed` (null, "") is raised by `result` alone: the whole
+            body is then known to have no other fault.
         settled: nothing that may follow matters: the body needs to be read no further.
         is_list: the body is a JSON list as far as has been fed. It names no model, but serde reads the fields of a
             struct from one, in their order.
@@ -71,6 +72,17 @@ class Reading(Protocol):
         Raises:
             Refusal: the model is not usable.
         """
+
+
+def named(model: str | Refusal | None) -> str | None:
+    """Return what is known of the model at the end of a body as its result.
+
+    Raises:
+        Refusal: it is one.
+    """
+    if isinstance(model, Refusal):
+        raise model
+    return model
 
 
 def read_through(reading: Reading, octets: bytes) -> str | None:

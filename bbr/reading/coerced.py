@@ -38,6 +38,8 @@ class CoercedReading(DocumentReading):
         """See Reading."""
         try:
             super().work()
+            if self._closed and not self.pending:
+                self.result()
         except Refusal as refused:
             scanner = self._scanner
             if scanner is None or scanner.model is not refused or refused.reason in _KEYS_AT_FAULT:

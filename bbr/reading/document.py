@@ -5,6 +5,7 @@ from typing import Final
 
 from bbr.pieces import add_piece
 from bbr.reading import name as model
+from bbr.reading.base import named
 from bbr.reading.json_body import UNSETTLED
 from bbr.reading.scan.scanner import BUDGET, Scanner
 from bbr.refusal import Refusal
@@ -85,7 +86,12 @@ class DocumentReading:
             return
         self._scan(scanner)
         if self._closed and not self._pieces:
-            scanner.finish()
+            try:
+                scanner.finish()
+            except Refusal as refused:
+                # The document itself is sound then: the scanner tells of its model last.
+                if refused is not scanner.model or not refused.unnamed:
+                    raise
             self.pending = False
         if not (self._to_its_end and self.pending):
             self.model = scanner.model
@@ -117,4 +123,4 @@ class DocumentReading:
 
     def result(self) -> str | None:
         """See Reading."""
-        return self.model if isinstance(self.model, str) else None  # a refusal was raised at the end
+        return named(self.model)

@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 from bbr import refusal
 from bbr.reading import name as model
 from bbr.reading import spelling
+from bbr.reading.base import named
 from bbr.refusal import Refusal
 
 # What one call of `feed` reads: half a millisecond of nothing but keys that must be looked at, in two readings.
@@ -101,7 +102,8 @@ class FormReader:
         where: what is read, for the client.
 
     Attributes:
-        model: the model's name once it is known. Another one may follow, which `feed` or `end` then refuses.
+        model: the model's name once it is known; the refusal of an empty one. Another one may follow, which `feed` or
+            `finish` then refuses.
     """
 
     __slots__ = ("_fed", "_in_value", "_keys", "_max_model_bytes", "_seven_bits", "_where", "model")
@@ -113,7 +115,7 @@ class FormReader:
         self._seven_bits: Keys | None = None  # while no octet has the eighth bit, both ways are one
         self._fed = 0
         self._in_value = False
-        self.model: str | None = None
+        self.model: str | Refusal | None = None
 
     @property
     def passable_bytes(self) -> int:
@@ -148,10 +150,18 @@ class FormReader:
         """Return the model, or None if the form has none, when no more octets will come.
 
         Raises:
+            Refusal: as `feed`, and if the model is empty.
+        """
+        self.finish()
+        return named(self.model)
+
+    def finish(self) -> None:
+        """Take note that no more octets will come: `model` is all that is to be known.
+
+        Raises:
             Refusal: as `feed`.
         """
         self._read_all(b"&", final=True)
-        return self.model
 
     def _read_all(self, piece: bytes, *, final: bool) -> None:
         try:
@@ -206,7 +216,7 @@ class FormReader:
             name = unquote_to_bytes(value.replace(b"+", b" ")).decode()
         except UnicodeDecodeError:
             raise self._ambiguous("it is not UTF-8") from None
-        self.model = model.check_model(name, self._max_model_bytes)
+        self.model = model.check_model(name, self._max_model_bytes) if name else refusal.model_empty()
 
     def _ambiguous(self, why: str) -> Refusal:
         return refusal.form_model(self._where, why)

@@ -4,7 +4,7 @@ from typing import Final
 
 from bbr import refusal
 from bbr.reading import beginning
-from bbr.reading.base import PIECE_BYTES, Pieces
+from bbr.reading.base import PIECE_BYTES, Pieces, named
 from bbr.reading.beginning import Beginning
 from bbr.reading.document import DocumentReading
 from bbr.reading.form import FormReader
@@ -61,14 +61,14 @@ class MultipartReading:
         if self._pieces.size:
             self._pieces.skip(self._reader.feed(self._pieces.next(PIECE_BYTES)))
         else:
-            self._reader.end()
+            self._reader.finish()
             self._closed = False
         self.model = self._reader.model
         self.pending = self._pieces.size > 0 or self._closed
 
     def result(self) -> str | None:
         """See Reading."""
-        return self._reader.model
+        return named(self._reader.model)
 
 
 class FormReading:
@@ -134,7 +134,7 @@ class FormReading:
             self._read_form(self._form.judged + _FORM_KEYS)
             self._check()
         elif self._closed:
-            self._form.end()
+            self._form.finish()
             self._check()
             self._closed = False
             if self._is_json:
@@ -157,4 +157,4 @@ class FormReading:
 
     def result(self) -> str | None:
         """See Reading."""
-        return self._document.result() if self._is_json else self._form.model
+        return self._document.result() if self._is_json else named(self._form.model)

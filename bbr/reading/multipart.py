@@ -39,6 +39,7 @@ from typing import Final
 from bbr import refusal
 from bbr.reading import content_type, parameters, spelling
 from bbr.reading import name as model
+from bbr.reading.base import named
 from bbr.refusal import Refusal
 
 # Starlette takes 1,000 fields and 1,000 files, Go 1,000 parts.
@@ -108,7 +109,8 @@ class MultipartReader:
         max_model_bytes: a longer name is refused.
 
     Attributes:
-        model: the model's name once its part is complete. A fault, or a second model, may follow.
+        model: the model's name once its part is complete; the refusal of an empty one. A fault, or a second model, may
+            follow.
     """
 
     __slots__ = (
@@ -140,7 +142,7 @@ class MultipartReader:
         self._parts = 0
         self._header_bytes = 0  # of header sections, read by the call
         self._wide = True  # whether the model may have other characters than ASCII's
-        self.model: str | None = None
+        self.model: str | Refusal | None = None
 
     @property
     def passable_bytes(self) -> int:
@@ -176,11 +178,19 @@ class MultipartReader:
         A body of no octets at all is no body, and no error.
 
         Raises:
+            Refusal: 400; the body was cut off, or its model is empty.
+        """
+        self.finish()
+        return named(self.model)
+
+    def finish(self) -> None:
+        """Take note that no more octets will come: `model` is all that is to be known.
+
+        Raises:
             Refusal: 400; the body was cut off.
         """
         if self._state is not _State.END and (self._base or self._buffer):
             raise refusal.multipart_cut_off()
-        return self.model
 
     # Each step reads what it can, and tells whether the next one may go on.
 
@@ -256,7 +266,10 @@ class MultipartReader:
         try:
             self.model = model.check_model(name, self._max_model_bytes)
         except Refusal as refused:
-            raise refused.at(self._base + begin) from None
+            told = refused.at(self._base + begin)
+            if not told.unnamed:
+                raise told from None
+            self.model = told
         return True
 
     def _close_part(self, found: int) -> None:

@@ -202,9 +202,18 @@ class Together:
 
     def result(self) -> str | None:
         """See Reading."""
-        names = {reading.result() for reading in self._readings} - {None}
-        if len(names) > 1:
+        names: set[str | None] = set()
+        unnamed: Refusal | None = None
+        for reading in self._readings:
+            try:
+                names.add(reading.result())
+            except Refusal as refused:
+                unnamed = refused
+        names.discard(None)
+        if len(names) > 1 or (names and unnamed):
             raise refusal.content_type_ambiguous("it names one as one type, and another as the other")
+        if unnamed:
+            raise unnamed
         return next(iter(names), None)
 
 

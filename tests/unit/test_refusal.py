@@ -89,6 +89,8 @@ def test_place_is_added_to_the_sentence() -> None:
     refused = refusal.model_empty().at(17)
     assert refused.message.endswith("(At byte 17 of the body.)")
     assert (refused.status, refused.reason, refused.param) == (400, "model-empty", "model")
+    assert refused.unnamed
+    assert not refusal.model_empty("URL path").unnamed
 
 
 def test_a_length_that_nobody_counted_is_not_told() -> None:

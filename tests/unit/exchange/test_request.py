@@ -1,4 +1,5 @@
 import gzip
+from typing import ClassVar
 
 import pytest
 
@@ -9,7 +10,7 @@ from bbr.exchange.replies import CHANGED_HEADERS, Replies
 from bbr.exchange.request import MAX_HEADER_FIELDS, SHOWN_BYTES
 from bbr.exchange.verdict import Outcome
 from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Registry, finish, merging
-from bbr.models.routing import MissingModel, Rules
+from bbr.models.routing import MissingModel, Rule, Rules
 from bbr.pb.ext_proc_pb2 import HeaderMap, HttpHeaders, ProcessingRequest
 from bbr.reading.templates import parse_templates
 from bench.harness.conversation import (
@@ -404,3 +405,92 @@ class TestAliasRewriteInBodies:
         )
         assert_routes(answers[0], "qwen", "qwen")
         assert echoed(answers[1:])[0] == body
+
+
+FORM = "application/x-www-form-urlencoded"
+GZIP = b"\x1f\x8b"
+MULTIPART = "multipart/form-data; boundary=b"
+PART = b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+
+
+class TestUnnamed:
+    """A `model` of null or "": many servers take it for none."""
+
+    BODIES: ClassVar = {
+        "null": ("application/json", b'{"x":[1,2],"model":null,"y":1}', "model-not-string"),
+        "empty": ("application/json", b'{"model":""}', "model-empty"),
+        "form": (FORM, b"x=1&model=&y=2", "model-empty"),
+        "form, at its end": (FORM, b"x=1&model", "model-empty"),
+        "JSON of curl": (FORM, b'{"model":null}', "model-not-string"),
+        "multipart": (MULTIPART, PART % (b"model", b"") + PART % (b"x", b"y") + b"--b--", "model-empty"),
+        "several types": (f"{FORM}, application/json", b'{"model":""}', "model-empty"),
+    }
+    DEFAULT = Rules(missing_model=MissingModel.DEFAULT, default_model="qwen")
+
+    def answers(self, mode, content_type: str, body: bytes, path: str = "/", **policy):
+        fields = at(path, content_type=content_type)
+        if body.startswith(GZIP):
+            fields["content-encoding"] = "gzip"
+        pieces = [body[start : start + 9] for start in range(0, len(body), 9)] if mode == FDS else [body]
+        talk = exchange(**policy)
+        sent = [request_body(piece, end_of_stream=piece is pieces[-1]) for piece in pieces]
+        return converse(talk, request_headers(fields, mode=mode), *sent), talk.verdict
+
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED])
+    @pytest.mark.parametrize("threshold", [1, 1 << 20])
+    @pytest.mark.parametrize(("content_type", "body", "_reason"), BODIES.values(), ids=BODIES)
+    def test_becomes_the_default(self, mode, content_type: str, body: bytes, _reason: str, threshold: int) -> None:
+        answers, verdict = self.answers(mode, content_type, body, rules=self.DEFAULT, stream_threshold_bytes=threshold)
+        assert_routes(answers[0 if mode == FDS else 1], "qwen", "qwen")
+        assert (verdict.outcome, verdict.model, verdict.route.rule) == (Outcome.ROUTED, None, Rule.MISSING_DEFAULT)
+
+    @pytest.mark.parametrize("missing", [MissingModel.PASS, MissingModel.REJECT])
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED])
+    @pytest.mark.parametrize("threshold", [1, 1 << 20])
+    @pytest.mark.parametrize(("content_type", "body", "reason"), BODIES.values(), ids=BODIES)
+    def test_is_refused_otherwise(
+        self, mode, content_type: str, body: bytes, reason: str, threshold: int, missing
+    ) -> None:
+        rules = Rules(missing_model=missing)
+        answers, _ = self.answers(mode, content_type, body, rules=rules, stream_threshold_bytes=threshold)
+        assert_refused(answers, 400, reason)
+
+    def test_is_decoded(self) -> None:
+        for content_type, body in (("application/json", b'{"model":null}'), (FORM, b"x=1&y=2")):
+            answers, _ = self.answers(FDS, content_type, gzip.compress(body), rules=self.DEFAULT)
+            assert_routes(answers[0], "qwen", "qwen")
+
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED])
+    @pytest.mark.parametrize("threshold", [1, 1 << 20])
+    def test_the_url_names_one(self, mode, threshold: int) -> None:
+        policy = {"rules": self.DEFAULT, "stream_threshold_bytes": threshold, **URLS}
+        for body in (b'{"model":null}', b'{"model":""}'):
+            answers, verdict = self.answers(mode, "application/json", body, "/model/foo/invoke", **policy)
+            assert_routes(answers[0 if mode == FDS else 1], "foo", "qwen")
+            assert verdict.model == "foo"
+
+    FAULTY: ClassVar = {
+        "another": ("application/json", b'{"model":null,"model":"foo"}', "model-duplicate"),
+        "another, empty": ("application/json", b'{"model":"","model":""}', "model-duplicate"),
+        "letter case": ("application/json", b'{"model":"","Model":"foo"}', "model-duplicate"),
+        "no end": ("application/json", b'{"model":null,', "invalid-json"),
+        "more": ("application/json", b'{"model":""}x', "trailing-bytes"),
+        "another type": ("application/json", b'{"model":false}', "model-not-string"),
+        "blank": ("application/json", b'{"model":" "}', "model-illegal"),
+        "form, another": (FORM, b"model=&x=1&model=foo", "model-duplicate"),
+        "form, brackets": (FORM, b"model=&model[]=foo", "form-model"),
+        "form in JSON": (FORM, b'{"model":null,"x":"&model=&y="}', "form-model"),
+        "multipart, another": (
+            MULTIPART,
+            PART % (b"model", b"") + PART % (b"model", b"foo") + b"--b--",
+            "model-duplicate",
+        ),
+        "multipart, no end": (MULTIPART, PART % (b"model", b""), "multipart-cut-off"),
+    }
+
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED])
+    @pytest.mark.parametrize("threshold", [1, 1 << 20])
+    @pytest.mark.parametrize(("content_type", "body", "reason"), FAULTY.values(), ids=FAULTY)
+    def test_other_faults_count(self, mode, content_type: str, body: bytes, reason: str, threshold: int) -> None:
+        answers, _ = self.answers(mode, content_type, body, rules=self.DEFAULT, stream_threshold_bytes=threshold)
+        assert_refused([answers[-1]], 400, reason)

@@ -93,6 +93,16 @@ class TestTogether:
 
         assert reason(Together((document(), Named())), b'{"model":"a"}') == "content-type-ambiguous"
 
+    @pytest.mark.interpreted("inherits a reading")
+    def test_one_that_names_none_beside_one_that_names_one(self) -> None:
+        class Named(Unread):
+            def result(self) -> str:  # type: ignore[override]
+                return "b"
+
+        for readings in ((document(), Named()), (Named(), document())):
+            assert reason(Together(readings), b'{"model":null}') == "content-type-ambiguous"
+        assert reason(Together((document(), form())), b'{"model":null}') == "model-not-string"
+
     def test_none_is_known_before_the_end(self) -> None:
         reading = Together((document(), WatchReading(DashWatch())))
         reading.feed(b'{"model":"a",')
