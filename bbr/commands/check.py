@@ -17,6 +17,7 @@ ARGUMENTS: Final = "[OPTION...] FILE|DIR"
 DESCRIPTION: Final = """\
 Validate a model file, or all files of a directory: print how many models they hold, or what is wrong with them."""
 EPILOG: Final = """\
+Names that look like patterns and are taken literally are told, and do not fail.
 Exit status: 0 valid; 1 not valid, or claims would be ignored; 2 an option or a variable is unusable."""
 
 
@@ -47,4 +48,5 @@ def check(settings: Settings) -> tuple[str, int]:
     except SourceError as error:
         return printable(f"{error}.") + "\n", EXIT_FAILED
     wrong = description.wrong(sources.table)
-    return "\n".join([printable(f"{sources}."), *wrong]) + "\n", EXIT_FAILED if wrong else EXIT_OK
+    lines = [printable(f"{sources}."), *wrong, *description.odd(sources.table)]
+    return "\n".join(lines) + "\n", EXIT_FAILED if wrong else EXIT_OK

@@ -233,6 +233,7 @@ def _facts(effect: Effect) -> dict[str, Any]:
         "forward_decoded": verdict.decoded,
         "body_rewritten": verdict.rewritten,
         "rule": route.why if route else None,
+        "pattern": route.pattern or None if route else None,
         "shares": description.shares(route.shares) if route else [],
         "declared_by": description.origin(route.origin) if route and route.origin else None,
         "set_headers": effect.set_headers,

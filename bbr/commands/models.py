@@ -68,7 +68,7 @@ def models(settings: Settings, *, as_json: bool = False) -> tuple[str, int]:
     if table.registry.size:
         rows = [(name, entry.what, entry.base_model, str(entry.origin)) for name, entry in in_order(table.registry)]
         lines += [*_columns([_HEADINGS, *rows]), ""]
-    lines += [printable(f"{sources}."), *description.wrong(table)]
+    lines += [printable(f"{sources}."), *description.wrong(table), *description.odd(table)]
     return "\n".join(lines) + "\n", status
 
 

@@ -273,7 +273,7 @@ class Request:
         if name is None or url_model is None or name == url_model:
             return name or url_model
         # Google's clients write `models/NAME` into the body. A table may hold that as another model's name.
-        if name not in self.url_longer or self.registry.find(name) is not None:
+        if name not in self.url_longer or self.registry.holds(name):
             raise refusal.model_disagrees("URL", url_model, "request body", name)
         return url_model
 
@@ -303,10 +303,10 @@ class Request:
 
     def _told(self, route: Route) -> Routing:
         verdict = self.verdict
-        model, base_model, _, _, several = route
+        model, base_model, _, _, several, _ = route
         if several:
             route = self._chosen(route)
-            model, base_model, _, _, _ = route
+            model, base_model, _, _, _, _ = route
         verdict.route = route
         verdict.base_model = base_model
         verdict.outcome = _ROUTED
@@ -349,7 +349,9 @@ class Request:
         before = self.verdict.route
         if before is not None:  # a long body is resolved at its end once more
             return before
-        rules, name = self.policy.rules, self.verdict.model or self.policy.rules.default_model
+        rules = self.policy.rules
+        # All names that fit a pattern are alike: its shares are those of all of them together.
+        name = route.pattern or self.verdict.model or rules.default_model
         key = self._sticky_key(rules.sticky_header)
         shares = route.shares
         share = by_key(shares, name.encode(), key) if key else by_chance(shares, rules.draw())

@@ -77,8 +77,15 @@ class ModelsList:
     def _list(self, registry: Registry) -> bytes | None:
         if registry.size * _SHORTEST_ENTRY_BYTES > self._max_bytes:
             return None
-        found = orjson.dumps({"object": "list", "data": [_model(name, entry) for name, entry in in_order(registry)]})
+        found = orjson.dumps({"object": "list", "data": [*_models(registry)]})
         return found if len(found) <= self._max_bytes else None
+
+
+def _models(registry: Registry) -> Iterator[dict[str, object]]:
+    """Give what can be named: no client could choose a pattern."""
+    for name, entry in in_order(registry):
+        if not entry.pattern:
+            yield _model(name, entry)
 
 
 def in_order(registry: Registry) -> Iterator[tuple[str, Entry]]:

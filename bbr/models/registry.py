@@ -9,6 +9,7 @@ Which of two claims on one name counts does not depend on the order in which the
 2. An adapter belongs to the first base model that claims it: the oldest object's, then by namespace and name.
 3. An alias never hides a base model or an adapter. Of two aliases the first counts, by the same order. One that stands
    for several models does so for those that the table holds.
+4. An adapter or an alias may be a pattern (bbr.models.patterns), by the same order. Names come before patterns.
 """
 
 import enum
@@ -16,6 +17,8 @@ import heapq
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeVar
+
+from bbr.models.patterns import MAX_PATTERNS, Collected, Pattern, is_pattern
 
 T = TypeVar("T")
 
@@ -142,6 +145,7 @@ class Entry(NamedTuple):
         alias_of: the model that an alias stands for, or None: the name stands for itself.
         shares: the models that an alias of several stands for; `alias_of` and `base_model` are then those of the first.
             Empty for one alone.
+        pattern: of a name that many fit: the pattern; "" of any other.
     """
 
     base_model: str
@@ -149,13 +153,15 @@ class Entry(NamedTuple):
     origin: Origin
     alias_of: str | None = None
     shares: tuple[Share, ...] = ()
+    pattern: str = ""
 
     @property
     def what(self) -> str:
         """What it is, for people."""
+        kind = f"{self.kind} pattern" if self.pattern else str(self.kind)
         if self.kind is not Kind.ALIAS:
-            return str(self.kind)
-        return f"alias of {described(self.shares) or self.alias_of}"
+            return kind
+        return f"{kind} of {described(self.shares) or self.alias_of}"
 
 
 class Conflict(NamedTuple):
@@ -165,16 +171,20 @@ class Conflict(NamedTuple):
         name: the name that was claimed twice.
         kept: what it means; None if it means nothing, since it is an alias of a model that the table does not hold.
         refused: what the ignored claim would have made of it.
+        why: the reason, if it is a pattern that another one keeps out, or the number of them.
     """
 
     name: str
     kept: Entry | None
     refused: Entry
+    why: str = ""
 
     def __str__(self) -> str:
         kind = self.refused.kind
         target = self.refused.alias_of or self.refused.base_model
         what = f"{self.name} can't be an {kind} of {target} ({self.refused.origin})"
+        if self.why:
+            return f"{what}: {self.why}"
         if self.kept is None:
             return f"{what}: {target} is no base model and no adapter"
         if self.kept.kind is Kind.BASE_MODEL:
@@ -194,11 +204,13 @@ class Registry:
         identity: without any table every model is its own base model.
         base_models: the base models' names, in their order of precedence.
         complete: whether every source has been read. If not, what is not in the table may be about to come.
+        patterns: the longest first. What each stands for stands under its text among the names.
     """
 
     identity: bool = True
     base_models: tuple[str, ...] = ()
     complete: bool = True
+    patterns: tuple[Pattern, ...] = ()
     _shards: _Shards = field(default=_NO_NAMES, repr=False)
 
     @classmethod
@@ -207,12 +219,21 @@ class Registry:
         return finish(merging([Declaration(Origin(), tuple(models))]))
 
     def find(self, name: str) -> Entry | None:
-        """Return what a requested name stands for, or None if the table does not hold it."""
-        return self._shards[hash(name) & _SHARD_MASK].get(name)
+        """Return what a requested name stands for, by itself or by a pattern; None if the table does not hold it."""
+        entry = self._shards[hash(name) & _SHARD_MASK].get(name)
+        if entry is None:
+            for pattern in self.patterns:
+                if pattern.fits(name):
+                    return self._shards[hash(pattern.text) & _SHARD_MASK][pattern.text]
+        return entry
+
+    def holds(self, name: str) -> bool:
+        """Tell whether the table holds a name itself, and not by a pattern."""
+        return name in self._shards[hash(name) & _SHARD_MASK]
 
     @property
     def size(self) -> int:
-        """How many names the table holds."""
+        """How many names the table holds, patterns among them."""
         return sum(map(len, self._shards))
 
     def parts(self) -> list[Mapping[str, Entry]]:
@@ -220,7 +241,7 @@ class Registry:
         return [*self._shards]
 
     def items(self) -> Iterator[tuple[str, Entry]]:
-        """Give every name and what it stands for, in no order to rely on."""
+        """Give every name and pattern, and what it stands for, in no order to rely on."""
         for shard in self._shards:
             yield from shard.items()
 
@@ -238,22 +259,27 @@ def merging(declarations: Iterable[Declaration]) -> Steps[tuple[Registry, list[C
     shards: tuple[dict[str, Entry], ...] = tuple({} for _ in range(_SHARDS))
     base_models: list[str] = []
     conflicts: list[Conflict] = []
+    patterns = Collected()
     for number, (name, entry) in enumerate(_own_names(with_models), 1):
         if shards[hash(name) & _SHARD_MASK].setdefault(name, entry) is entry:
             base_models.append(name)
         if number % _STEP_NAMES == 0:
             yield
     for number, (name, entry) in enumerate(_adapters(with_models), 1):
+        if is_pattern(name) and name != entry.base_model:
+            conflicts += _add_pattern(shards, patterns, name, entry)
+            yield
+            continue
         kept = shards[hash(name) & _SHARD_MASK].setdefault(name, entry)
         if kept is not entry and kept.base_model != entry.base_model:
             conflicts.append(Conflict(name, kept, entry))
         if number % _STEP_NAMES == 0:
             yield
     for number, (origin, alias) in enumerate(_aliases(with_aliases), 1):
-        conflicts += _add_alias(shards, origin, alias)
-        if number % _STEP_NAMES == 0:
+        conflicts += _add_alias(shards, patterns, origin, alias)
+        if number % _STEP_NAMES == 0 or is_pattern(alias.name):
             yield
-    return Registry(False, tuple(base_models), True, shards), conflicts
+    return Registry(False, tuple(base_models), True, tuple(patterns), shards), conflicts
 
 
 def _ordered(declarations: list[Declaration]) -> Steps[tuple[list[Declaration], list[Declaration]]]:
@@ -298,14 +324,40 @@ def _aliases(ordered: list[Declaration]) -> Iterator[tuple[Origin, Alias]]:
             yield origin, alias
 
 
-def _add_alias(shards: tuple[dict[str, Entry], ...], origin: Origin, alias: Alias) -> list[Conflict]:
+def _add_pattern(
+    shards: tuple[dict[str, Entry], ...], patterns: Collected, text: str, entry: Entry
+) -> Iterator[Conflict]:
+    """Enter a pattern into the table, if it may stand there; give what may not."""
+    shard = shards[hash(text) & _SHARD_MASK]
+    entry = entry._replace(pattern=text)
+    kept = shard.get(text)
+    if kept is not None:
+        if kept._replace(origin=entry.origin) != entry:
+            yield Conflict(text, kept, entry)
+        return
+    pattern = Pattern(text)
+    if rival := patterns.rival(pattern):
+        other = shards[hash(rival.text) & _SHARD_MASK][rival.text]
+        why = f"the pattern {rival.text} ({other.origin}) is as long, and some names fit both"
+        yield Conflict(text, other, entry, why)
+    elif patterns.full:
+        yield Conflict(text, None, entry, f"the table has {MAX_PATTERNS} patterns already")
+    else:
+        patterns.add(pattern)
+        shard[text] = entry
+
+
+def _add_alias(
+    shards: tuple[dict[str, Entry], ...], patterns: Collected, origin: Origin, alias: Alias
+) -> list[Conflict]:
     """Enter an alias into the table, as far as it may stand there; return what may not."""
     name, target, weights = alias
     conflicts: list[Conflict] = []
     shares: list[Share] = []
     for model, weight in weights or ((target, 1),):
         meant = shards[hash(model) & _SHARD_MASK].get(model)
-        if meant is None or meant.kind is Kind.ALIAS:  # an alias of an alias would depend on who came first
+        # An alias of an alias would depend on who came first, and a pattern is no model.
+        if meant is None or meant.kind is Kind.ALIAS or meant.pattern:
             conflicts.append(Conflict(name, None, Entry(model, Kind.ALIAS, origin, model)))
         else:
             shares.append(Share(model, meant.base_model, weight))
@@ -314,6 +366,8 @@ def _add_alias(shards: tuple[dict[str, Entry], ...], origin: Origin, alias: Alia
         return conflicts
     first = shares[0]
     entry = Entry(first.base_model, Kind.ALIAS, origin, first.model, tuple(shares) if weights else ())
+    if is_pattern(name):
+        return [*conflicts, *_add_pattern(shards, patterns, name, entry)]
     kept = shards[hash(name) & _SHARD_MASK].setdefault(name, entry)
     agrees = kept.shares == entry.shares and first.model in (kept.alias_of, name)
     if kept is not entry and not agrees:

@@ -48,6 +48,7 @@ class Route(NamedTuple):
         rule: why: a rule, or what the table says that the requested model is.
         origin: the object that declares the model, if any does.
         shares: of an alias of several models: `model` is then the first, until one is chosen (bbr.models.shares).
+        pattern: that the requested model fits, if it is not in the table itself; else "".
     """
 
     model: str
@@ -55,12 +56,15 @@ class Route(NamedTuple):
     rule: Rule | Kind
     origin: Origin | None = None
     shares: tuple[Share, ...] = ()
+    pattern: str = ""
 
     @property
     def why(self) -> str:
         """The rule, for people."""
         if isinstance(self.rule, Rule):
             return str(self.rule)
+        if self.pattern:
+            return f"it fits the pattern {self.pattern} of {'adapters' if self.rule is Kind.ADAPTER else 'an alias'}"
         return f"it is {'a' if self.rule is Kind.BASE_MODEL else 'an'} {self.rule}"
 
 
@@ -117,14 +121,14 @@ def route_unnamed(registry: Registry, rules: Rules) -> Route | None:
 
 def _known(registry: Registry, requested: str) -> Route | None:
     if registry.identity:
-        return _new_route(Route, (requested, requested, _NO_TABLE, None, ()))
+        return _new_route(Route, (requested, requested, _NO_TABLE, None, (), ""))
     entry = registry.find(requested)
     if entry is None:
         if not registry.complete:
             raise refusal.table_incomplete()
         return None
-    base_model, kind, origin, alias_of, shares = entry
-    return _new_route(Route, (alias_of or requested, base_model, kind, origin, shares))
+    base_model, kind, origin, alias_of, shares, pattern = entry
+    return _new_route(Route, (alias_of or requested, base_model, kind, origin, shares, pattern))
 
 
 def _unknown(registry: Registry, rules: Rules, requested: str) -> Route:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
+from bbr.models import patterns
 from bbr.models.registry import Alias
 from bbr.sources.objects import SourceError
 from bbr.yaml_tree import Mapping, Node, Scalar
@@ -39,6 +40,8 @@ def read(node: Node, name_of: Callable[[Node, str], str]) -> Iterator[Placed]:
     names = set()
     for key, value in node.pairs:
         name = name_of(key, "the alias")
+        if why := patterns.fault(name):
+            raise SourceError(f"line {key.line}: the alias {name} {why}")
         if name in names:
             raise SourceError(f"line {key.line}: {name} stands twice in aliases")
         names.add(name)

@@ -28,6 +28,7 @@ from typing import Final
 
 import msgspec
 
+from bbr.models import patterns
 from bbr.models.registry import Alias, BaseModel, Declaration, Origin, Steps
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import Refusal
@@ -137,6 +138,8 @@ def _adapters(text: str, max_model_bytes: int) -> Steps[tuple[str, ...]]:
         name = "" if item.null else item.text.strip()
         if name:
             _check(name, f"{where}: line {item.line}", "the adapter", max_model_bytes)
+            if why := patterns.fault(name):
+                raise SourceError(f"{where}: line {item.line}: the adapter {name} {why}")
             names.append(name)
         if number % _STEP_NAMES == 0:
             yield

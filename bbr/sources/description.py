@@ -13,6 +13,7 @@ def described(table: Table) -> dict[str, Any]:
     return {
         "identity": table.registry.identity,
         "conflicts": [_conflict(conflict) for conflict in table.conflicts],
+        "literal": table.literal,
         "broken": [{"source": source, "object": key, "why": why} for (source, key), why in table.broken.items()],
     }
 
@@ -43,12 +44,20 @@ def wrong(table: Table) -> list[str]:
     return lines
 
 
+def odd(table: Table) -> list[str]:
+    """Return lines that tell which names look like patterns and are none; none if there are none."""
+    return (
+        ["", "Taken literally:", *(printable(f"  {sentence}") for sentence in table.literal)] if table.literal else []
+    )
+
+
 def _meaning(entry: Entry) -> dict[str, Any]:
     return {
         "kind": str(entry.kind),
         "base_model": entry.base_model,
         "alias_of": entry.alias_of,
         "shares": shares(entry.shares),
+        "pattern": bool(entry.pattern),
         "declared_by": origin(entry.origin),
     }
 

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from bbr.models import patterns
 from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Steps, merging
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import MAX_ECHO_CHARACTERS, Refusal
@@ -239,6 +240,8 @@ class _Reader:
         adapters = []
         for number, item in enumerate(_sequence(node, "adapters"), 1):
             adapter = self._name(item, "the adapter")
+            if why := patterns.fault(adapter):
+                raise SourceError(f"line {item.line}: the adapter {adapter} {why}")
             self._lines.setdefault((Kind.ADAPTER, adapter, base_model), item.line)
             adapters.append(adapter)
             if number % _STEP_NAMES == 0:
@@ -258,14 +261,15 @@ class _Reader:
     def check(self) -> Steps[None]:
         """Refuse a file whose claims contradict each other. An alias may stand for a model of some other file."""
         _, conflicts = yield from merging(self.declarations)
-        for name, kept, refused in conflicts:
-            if kept is None:
+        for name, kept, refused, why in conflicts:
+            if kept is None and not why:
                 continue
             target = refused.alias_of or refused.base_model
             line = self._lines[refused.kind, name, target]
-            why = f"it is an adapter of {kept.base_model} already"
-            if kept.kind is Kind.BASE_MODEL:
-                why = "it is a base model itself"
+            if kept is not None and not why:
+                why = f"it is an adapter of {kept.base_model} already"
+                if kept.kind is Kind.BASE_MODEL:
+                    why = "it is a base model itself"
             raise SourceError(f"line {line}: {name} can't be an {refused.kind} of {target}: {why}")
 
     def _declare(self, line: int, models: tuple[BaseModel, ...] = (), aliases: tuple[Alias, ...] = ()) -> None:

@@ -26,6 +26,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from bbr.models import literal
 from bbr.models.registry import Conflict, Declaration, Registry, Steps, finish, merging
 from bbr.sources.aside import Aside
 from bbr.sources.objects import Key, SourceError, SourceObject
@@ -55,10 +56,11 @@ _RETIRED_A_STEP: Final = 200
 
 @dataclass(slots=True)
 class _Kept:
-    """What is known of an object: the version parsed last, and what the last good one declared."""
+    """What is known of an object: the version parsed last, what the last good one declared, and what is odd in it."""
 
     version: Hashable = None
     declarations: tuple[Declaration, ...] = ()
+    literal: tuple[str, ...] = ()
 
 
 class Table:
@@ -143,6 +145,11 @@ class Table:
         self._note()
 
     # What the composition root and its friends call.
+
+    @property
+    def literal(self) -> list[str]:
+        """What looks like a pattern and is taken literally: a sentence each."""
+        return [sentence for objects in self._kept.values() for kept in objects.values() for sentence in kept.literal]
 
     @property
     def age_seconds(self) -> float:
@@ -305,6 +312,7 @@ class Table:
             kept.version = each.version
         if why:
             return self._break(key, why)
+        yield from self._look_for_patterns(kept, declarations)
         retired, kept.declarations = [*kept.declarations], declarations
         if self.broken.pop(key, ""):
             log.info("%s %s: can be used again", *key)
@@ -312,6 +320,19 @@ class Table:
             del retired[-_RETIRED_A_STEP:]
             yield
         return ""
+
+    def _look_for_patterns(self, kept: _Kept, declarations: tuple[Declaration, ...]) -> Steps[None]:
+        """Log which names look like patterns and are taken literally, each once."""
+        found: list[str] = []
+        for declaration in declarations:
+            found += yield from literal.told(declaration)
+            yield
+            if len(found) >= literal.MAX_TOLD:
+                break
+        for sentence in found:
+            if sentence not in kept.literal:
+                log.warning("%s", sentence)
+        kept.literal = tuple(found)
 
     def _break(self, key: Key, why: str) -> str:
         """Note why an object can't be used; return that if it is news, or ""."""

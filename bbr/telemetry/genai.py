@@ -122,7 +122,9 @@ class GenAi:
         route = verdict.route
         # By the other rules a model is whatever the client has written.
         if route is not None and route.rule.__class__ is not Rule:
-            model, routed, base_model = verdict.model or "", route.model, route.base_model
+            model, routed, base_model = route.pattern or verdict.model or "", route.model, route.base_model
+            if route.pattern and routed == verdict.model:
+                routed = route.pattern
         error = verdict.reason if verdict.outcome in _REFUSED else ""
         labels = Requests(operation, provider, model, routed, base_model, error)
         if labels not in self.requests and len(self.requests) >= self._max_series:

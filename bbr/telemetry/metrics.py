@@ -175,7 +175,7 @@ class Metrics:
             base_model = route.base_model
             counts = self.models.get(base_model) or self._new(base_model)
             if route.rule is _ALIAS:
-                self._count_alias(route, verdict.model or "")
+                self._count_alias(route, route.pattern or verdict.model or "")
         outcome = verdict.outcome
         try:
             counts.outcomes[outcome] += 1
@@ -228,8 +228,10 @@ class Metrics:
 
     def _count_response(self, exchange: Exchange, took: float) -> None:
         verdict = exchange.verdict
-        known = verdict.route is not None and verdict.route.rule.__class__ is not Rule
-        model = (verdict.model or "") if known else ""
+        route, model = verdict.route, ""
+        # What is no name of the table's, and none of its patterns, is whatever the client has written.
+        if route is not None and route.rule.__class__ is not Rule:
+            model = route.pattern or verdict.model or ""
         if model not in self.responses and len(self.responses) >= self._max_base_models:
             model = ""
         self.responses.setdefault(model, Histogram(RESPONSE_BOUNDS)).add(took)

@@ -322,6 +322,9 @@ def test_the_test_asks_the_router_for_each_model_by_flags_that_there_are(provide
             "routes 2 model(s)",
             "bbr.tls.secretName",
         ),
+        ({"provider.name": "gke", "aliases.x": "y-?"}, "NOTE: the model y-? is taken literally", "the model Qwen"),
+        ({"provider.name": "gke", "aliases.x.y*": "1"}, "NOTE: the model y* is taken literally", "the model Qwen"),
+        ({"provider.name": "gke", "aliases.x*": "phi"}, "routes 2 model(s)", "taken literally"),
     ],
 )
 def test_notes_tell_what_to_check_next(tmp_path, settings, told, untold):
@@ -401,3 +404,26 @@ def test_encoded_bodies_go_on_decoded_where_there_are_pickers():
     assert router(documents(TWO))["args"].count(flag) == 1
     assert flag not in router(documents([CASES["bare"]]))["args"]
     assert flag not in router(documents(TWO, {"bbr.flags.forward-decoded": "false"}))["args"]
+
+
+def test_patterns_are_adapters_and_aliases(tmp_path):
+    values = yaml.safe_load(CASES["two-models"].read_text("utf-8"))
+    values["models"][0]["adapters"] = ["*-lora"]
+    values["aliases"] = {"claude-*": values["models"][1]["baseModel"]}
+    (file := tmp_path / "values.yaml").write_text(yaml.safe_dump(values), "utf-8")
+    found = documents([file])
+    declared = [
+        finish(configmap.parse(each["data"], Origin()))[0]
+        for each in found
+        if each["metadata"]["name"].endswith(("-allowlist", "-aliases"))
+    ]
+    assert any(model.adapters == ("*-lora",) for each in declared for model in each.models)
+    assert any(alias.name == "claude-*" for each in declared for alias in each.aliases)
+    values["models"][0]["route"] = {"header": "model"}
+    file.write_text(yaml.safe_dump(values), "utf-8")
+    with pytest.raises(helm.HelmError, match="has adapters that are patterns, and a route that matches each name"):
+        documents([file])
+    values["aliases"] = {"*claude*": "x"}
+    file.write_text(yaml.safe_dump(values), "utf-8")
+    with pytest.raises(helm.HelmError, match=r"'\*claude\*' does not match pattern"):
+        documents([file])

@@ -81,6 +81,7 @@ def test_models(directory, monkeypatch):
         "base_model": "qwen",
         "alias_of": None,
         "shares": [],
+        "pattern": False,
         "declared_by": declared_by,
     }
     assert [each["name"] for each in found["conflicts"]] == ["sql-lora"]

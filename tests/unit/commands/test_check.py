@@ -31,6 +31,19 @@ def test_check_of_a_file_with_an_alias_of_nothing(models):
     )
 
 
+def test_names_that_look_like_patterns_are_told_and_do_not_fail(models):
+    write(models, "models: [{name: 'phi*', adapters: ['re:x', 'team-*']}]")
+    text, status = commands.check(of(models))
+    assert status == 0
+    assert text == (
+        f"1 base model and 2 adapters from {models}.\n\nTaken literally:\n"
+        f"  the base model phi* (file {models}, line 1) is taken literally, its * too: adapters and aliases alone can "
+        "be patterns\n"
+        f"  the adapter re:x (file {models}, line 1) is taken literally, 're:' too: * alone stands for other "
+        "characters, in adapters and aliases\n"
+    )
+
+
 def test_what_nobody_could_see_in_a_name_is_spelled_out(tmp_path):
     path = write(tmp_path / "od\u200bd\n.yaml", "models: [{name: phi}]")
     assert commands.check(Settings(models=path)) == (

@@ -61,6 +61,15 @@ def test_an_alias_of_several_models(tmp_path):
     assert found["shares"][1] == {"model": "b", "base_model": "b", "weight": 9}
 
 
+def test_a_name_that_fits_a_pattern(tmp_path):
+    path = tmp_path / "models.yaml"
+    path.write_text("models: [{name: a}]\naliases: {c: a, c-*: a, c-d*: a}\n", encoding="utf-8")
+    text = explain(Settings(models=path), chat(b'{"model": "c-de"}'))
+    assert text.startswith(f"Routed c-de: it fits the pattern c-d* of an alias (file {path}, line 2).\n")
+    found = json.loads(explain(Settings(models=path), chat(b'{"model": "c-x"}'), as_json=True))
+    assert (found["pattern"], found["rule"]) == ("c-*", "it fits the pattern c-* of an alias")
+
+
 @BOTH
 def test_a_refused_request(models, mode):
     text = explain(Settings(models=models, assume_body_mode=mode), chat(b'{"model": "x"}'))
@@ -132,6 +141,7 @@ def test_as_json(models):
         "forward_decoded": False,
         "body_rewritten": False,
         "rule": "it is an adapter",
+        "pattern": None,
         "shares": [],
         "declared_by": {"kind": "file", "namespace": "", "name": str(models), "line": 1},
         "set_headers": {"X-Gateway-Model-Name": "sql", "X-Gateway-Base-Model-Name": "qwen"},

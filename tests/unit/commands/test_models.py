@@ -75,6 +75,7 @@ def test_models_as_json(models):
         "base_model": "org/qwen",
         "alias_of": "sql",
         "shares": [],
+        "pattern": False,
         "declared_by": {"kind": "file", "namespace": "", "name": str(models), "line": 5},
     }
     assert [each["name"] for each in found["models"]] == ["org/qwen", "sql", "gpt", "phi"]
@@ -95,7 +96,7 @@ def test_models_as_json_of_a_file_whose_name_is_no_text(tmp_path):
 
 def test_models_as_json_without_a_table():
     found = json.loads(commands.models(of(None), as_json=True)[0])
-    assert found == {"identity": True, "models": [], "conflicts": [], "broken": []}
+    assert found == {"identity": True, "models": [], "conflicts": [], "literal": [], "broken": []}
 
 
 def test_models_of_a_directory_that_can_not_be_read(models, monkeypatch):

@@ -494,3 +494,17 @@ class TestUnnamed:
     def test_other_faults_count(self, mode, content_type: str, body: bytes, reason: str, threshold: int) -> None:
         answers, _ = self.answers(mode, content_type, body, rules=self.DEFAULT, stream_threshold_bytes=threshold)
         assert_refused([answers[-1]], 400, reason)
+
+
+def test_names_that_fit_one_pattern_share_its_keys() -> None:
+    weights = tuple((f"m{number}", 1) for number in range(8))
+    declared = Declaration(Origin(), tuple(BaseModel(name) for name, _ in weights), (Alias("gpt-*", "m0", weights),))
+    table, _ = finish(merging([declared]))
+    rules = Rules(sticky_header="x-session-id")
+    chosen = set()
+    for number in range(20):
+        talk = exchange(table, rules=rules)
+        body = b'{"model":"gpt-%d"}' % number
+        converse(talk, request_headers({**JSON_POST, "x-session-id": "s"}), request_body(body, end_of_stream=True))
+        chosen.add(talk.verdict.route.model)
+    assert len(chosen) == 1

@@ -119,3 +119,12 @@ def test_no_list_is_longer_than_estimated():
     shortest, _ = Registry.merge([BaseModel("a", tuple("bcdefghij"))])
     size = len(ModelsList().answer(shortest, ""))
     assert shortest.size * 75 < size
+
+
+def test_patterns_are_not_listed_but_what_fits_one_is_told():
+    declared = Declaration(OBJECT, (BaseModel("phi", ("team-*",)),), (Alias("gpt-*", "phi"), Alias("gpt", "phi")))
+    table, _ = finish(merging([declared]))
+    models = ModelsList()
+    assert [each["id"] for each in json.loads(models.answer(table, ""))["data"]] == ["phi", "gpt"]
+    assert json.loads(models.answer(table, "team-a"))["parent"] == "phi"
+    assert json.loads(models.answer(table, "gpt-4"))["root"] == "phi"

@@ -1,9 +1,11 @@
 import dataclasses
+import fnmatch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bbr.models.patterns import MAX_PATTERNS
 from bbr.models.registry import (
     Alias,
     BaseModel,
@@ -367,3 +369,102 @@ def test_order_and_repeats_within_a_base_model_do_not_matter(models, random):
 def test_splitting_a_base_model_does_not_matter(models):
     parts = [BaseModel(model.name, (adapter,)) for model in models for adapter in model.adapters or (model.name,)]
     assert Registry.merge(models)[0] == Registry.merge(parts)[0]
+
+
+def pattern_table(*adapters, aliases=(), models=("qwen", "phi")):
+    declared = [BaseModel(models[0], adapters), *map(BaseModel, models[1:])]
+    return merge(Declaration(OBJECT, tuple(declared), tuple(aliases)))
+
+
+OBJECT = Origin("file", "models.yaml")
+
+
+class TestPatterns:
+    def test_names_before_the_longest_pattern(self):
+        aliases = [
+            Alias("claude-*", "qwen"),
+            Alias("claude-sonnet-*", "phi"),
+            Alias("*", "qwen"),
+            Alias("claude-x", "phi"),
+        ]
+        registry, conflicts = pattern_table("claude-sonnet-lora", aliases=aliases)
+        assert conflicts == []
+        found = {
+            name: (registry.find(name).base_model, registry.find(name).pattern)
+            for name in ("claude-x", "claude-y", "claude-sonnet-4", "claude-sonnet-lora", "other", "claude-*", "*")
+        }
+        assert found == {
+            "claude-x": ("phi", ""),
+            "claude-y": ("qwen", "claude-*"),
+            "claude-sonnet-4": ("phi", "claude-sonnet-*"),
+            "claude-sonnet-lora": ("qwen", ""),
+            "other": ("qwen", "*"),
+            "claude-*": ("qwen", "claude-*"),
+            "*": ("qwen", "*"),
+        }
+        assert [pattern.text for pattern in registry.patterns] == ["claude-sonnet-*", "claude-*", "*"]
+
+    def test_an_adapter_may_be_one(self):
+        registry, _ = pattern_table("team-*", aliases=[Alias("x-*", "phi", (("phi", 1), ("qwen", 2)))])
+        assert registry.find("team-a") == Entry("qwen", Kind.ADAPTER, OBJECT, pattern="team-*")
+        assert registry.find("team-a").what == "adapter pattern"
+        assert registry.find("x-1").what == "alias pattern of phi (1), qwen (2)"
+        assert registry.find("other") is None
+        assert registry.holds("qwen")
+        assert not registry.holds("team-a")
+        assert dict(registry.items()).keys() == {"qwen", "phi", "team-*", "x-*"}
+
+    def test_a_base_model_is_none_and_nothing_stands_for_one(self):
+        registry, conflicts = pattern_table(
+            "team-*", "q*", aliases=[Alias("x", "team-*"), Alias("y", "team-a")], models=("q*", "phi")
+        )
+        assert registry.find("qwen") is None
+        assert registry.find("q*") == Entry("q*", Kind.BASE_MODEL, OBJECT)
+        assert [str(conflict) for conflict in conflicts] == [
+            "x can't be an alias of team-* (file models.yaml): team-* is no base model and no adapter",
+            "y can't be an alias of team-a (file models.yaml): team-a is no base model and no adapter",
+        ]
+
+    def test_two_of_equal_length_that_some_name_fits(self):
+        registry, conflicts = pattern_table(
+            "a*", aliases=[Alias("*b", "phi"), Alias("b*", "phi"), Alias("abc*", "phi")]
+        )
+        (conflict,) = conflicts
+        assert str(conflict) == (
+            "*b can't be an alias of phi (file models.yaml): the pattern a* (file models.yaml) is as long, and some "
+            "names fit both"
+        )
+        assert registry.find("ab").pattern == "a*"
+        assert registry.find("*b") is None
+
+    def test_one_that_is_claimed_twice(self):
+        registry, conflicts = pattern_table(
+            "a*", "a*", aliases=[Alias("a*", "phi"), Alias("b*", "phi"), Alias("b*", "phi")]
+        )
+        (conflict,) = conflicts
+        assert (conflict.name, conflict.kept.kind, conflict.refused.kind) == ("a*", Kind.ADAPTER, Kind.ALIAS)
+        assert registry.find("ax").kind is Kind.ADAPTER
+        assert "it is an adapter of qwen" in str(conflict)
+
+    def test_so_many_and_no_more(self):
+        texts = [f"{number:05}*" for number in range(MAX_PATTERNS + 1)]
+        registry, conflicts = pattern_table(*texts)
+        (conflict,) = conflicts
+        assert str(conflict).endswith("the table has 256 patterns already")
+        assert len(registry.patterns) == MAX_PATTERNS
+
+    @given(st.data())
+    def test_the_order_of_objects_changes_nothing_but_who_loses(self, data):
+        texts = data.draw(
+            st.lists(st.text("ab*", max_size=4).filter(lambda text: text.count("*") == 1), max_size=6, unique=True)
+        )
+        names = data.draw(st.lists(st.text("ab", max_size=5), max_size=8))
+        registry, conflicts = pattern_table(aliases=[Alias(text, "phi") for text in texts])
+        lost = {conflict.name for conflict in conflicts}
+        for name in names:
+            fitting = {text for text in texts if text not in lost and fnmatch.fnmatchcase(name, text)}
+            entry = registry.find(name)
+            assert (entry.pattern if entry else "") == max(fitting, key=len, default="")
+        # Those that lose have a rival that does not.
+        for text in lost:
+            assert any(len(text) == len(other) for other in texts if other not in lost)

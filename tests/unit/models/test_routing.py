@@ -2,13 +2,19 @@ import dataclasses
 
 import pytest
 
-from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Registry, finish, merging
+from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Registry, Share, finish, merging
 from bbr.models.routing import MissingModel, Route, Rule, Rules, UnknownModel, route, route_unnamed
 from bbr.refusal import Refusal
 
 OBJECT = Origin("file", "models.yaml", line=2)
 TABLE, _ = finish(merging([Declaration(OBJECT, (BaseModel("qwen", ("lora",)),), (Alias("gpt", "lora"),))]))
 NO_TABLE = Registry()
+
+
+PATTERNS, _ = finish(
+    merging([Declaration(OBJECT, (BaseModel("qwen", ("team-*",)),), (Alias("gpt-*", "qwen", (("qwen", 1),)),))])
+)
+SHARES = (Share("qwen", "qwen", 1),)
 
 
 def routed(registry, rules, requested):
@@ -23,6 +29,13 @@ ROUTED = {
     "a base model": (TABLE, Rules(), "qwen", Route("qwen", "qwen", Kind.BASE_MODEL, OBJECT)),
     "an adapter": (TABLE, Rules(), "lora", Route("lora", "qwen", Kind.ADAPTER, OBJECT)),
     "an alias is routed as what it stands for": (TABLE, Rules(), "gpt", Route("lora", "qwen", Kind.ALIAS, OBJECT)),
+    "an adapter by a pattern": (
+        PATTERNS,
+        Rules(),
+        "team-a",
+        Route("team-a", "qwen", Kind.ADAPTER, OBJECT, (), "team-*"),
+    ),
+    "an alias by a pattern": (PATTERNS, Rules(), "gpt-4", Route("qwen", "qwen", Kind.ALIAS, OBJECT, SHARES, "gpt-*")),
     "without a table": (NO_TABLE, Rules(), "x", Route("x", "x", Rule.NO_TABLE)),
     "unknown, passthrough": (TABLE, UNKNOWN[UnknownModel.PASSTHROUGH], "x", Route("x", "x", Rule.UNKNOWN_PASSTHROUGH)),
     "unknown, empty": (TABLE, UNKNOWN[UnknownModel.EMPTY], "x", Route("x", "", Rule.UNKNOWN_EMPTY)),
@@ -51,6 +64,12 @@ ROUTED = {
 @pytest.mark.parametrize(("registry", "rules", "requested", "expected"), ROUTED.values(), ids=ROUTED)
 def test_route(registry, rules, requested, expected):
     assert routed(registry, rules, requested) == expected
+
+
+def test_why_a_pattern():
+    assert route(PATTERNS, Rules(), "team-a").why == "it fits the pattern team-* of adapters"
+    assert route(PATTERNS, Rules(), "gpt-4").why == "it fits the pattern gpt-* of an alias"
+    assert route(PATTERNS, Rules(), "qwen").why == "it is a base model"
 
 
 @pytest.mark.parametrize("rules", [*UNKNOWN.values(), *MISSING.values()], ids=lambda rules: str(rules))

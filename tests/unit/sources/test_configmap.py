@@ -103,6 +103,7 @@ def test_the_base_model_is_trimmed_and_other_keys_are_left_alone():
         ({"adapters": "- a\n- " + "m" * 257}, "data.adapters: line 2: the adapter is 257 bytes long in UTF-8; at most"),
         ({"adapters": '- "a\\nb"'}, "data.adapters: line 1: the adapter can not be used as a model name: it holds a"),
         ({"adapters": "[" * 100_000}, "data.adapters: line 1: lists and mappings are nested more than 16 deep"),
+        ({"adapters": "- a\n- b**"}, "data.adapters: line 2: the adapter b** has more than one *"),
         ({"adapters": "- a\n---\n- b"}, "data.adapters: line 2: a second document begins"),
     ],
 )
@@ -135,6 +136,7 @@ ALIASES = {
     "a list": ("[a]", "data.aliases: line 1: aliases must be a mapping of names to models"),
     "no name": ("a:\n  ' '", "data.aliases: line 2: the model of alias a must be a name"),
     "a name that nobody could say": ("a: 'x\u200by'", "data.aliases: line 1: "),
+    "two stars": ("a: b\n'*a*': b", "data.aliases: line 2: the alias *a* has more than one *"),
     "no YAML": ("{", "data.aliases: line 2: not YAML"),
 }
 

@@ -15,13 +15,14 @@ def table(tmp_path, **texts):
 def test_a_table_without_faults(tmp_path):
     of = table(tmp_path, a="models: [{name: qwen, adapters: [sql]}]")
     assert description.wrong(of) == []
-    assert description.described(of) == {"identity": False, "conflicts": [], "broken": []}
+    assert description.described(of) == {"identity": False, "conflicts": [], "literal": [], "broken": []}
     assert description.model("sql", of.registry.find("sql")) == {
         "name": "sql",
         "kind": "adapter",
         "base_model": "qwen",
         "alias_of": None,
         "shares": [],
+        "pattern": False,
         "declared_by": {"kind": "file", "namespace": "", "name": str(tmp_path / "a.yaml"), "line": 1},
     }
 
@@ -45,3 +46,14 @@ def test_what_is_ignored_and_what_is_broken(tmp_path):
 def test_an_origin_without_a_line():
     origin = Origin("ConfigMap", "a", "default")
     assert description.origin(origin) == {"kind": "ConfigMap", "namespace": "default", "name": "a", "line": None}
+
+
+def test_what_looks_like_a_pattern_and_is_none(tmp_path):
+    of = table(tmp_path, a="models: [{name: qwen, adapters: ['team-*']}]")
+    assert description.odd(of) == []
+    assert description.model("team-*", of.registry.find("team-*"))["pattern"] is True
+    of = table(tmp_path, a="models: [{name: 'qwen*'}]")
+    first, second, third = description.odd(of)
+    assert (first, second) == ("", "Taken literally:")
+    assert third.startswith("  the base model qwen* (file ")
+    assert description.described(of)["literal"] == [third.strip()]

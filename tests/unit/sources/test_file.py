@@ -95,6 +95,10 @@ ACCEPTED = {
         "models: [{name: a, adapters: [b]}]\naliases: {x: {b: 9, a: 1}}",
         {"a": "a", "b": "a", "x": "a"},
     ),
+    "patterns": (
+        "models: [{name: a, adapters: ['t-*', '*']}]\naliases: {'x-*': a, '*-yy': {a: 1}}",
+        {"a": "a", "t-*": "a", "*": "a", "x-*": "a", "*-yy": "a"},
+    ),
     "null aliases": ("models: []\naliases:\n", {}),
     "a comment at the end": ("models: []  # none yet\n", {}),
 }
@@ -238,6 +242,29 @@ REFUSED = {
         "models: [{name: a, adapters: [x]}]\naliases:\n  x: a\n",
         "line 3: x can't be an alias of a: it is an adapter of a already",
     ),
+    "a pattern with two stars": (
+        "models:\n- name: a\n  adapters: ['*x*']\n",
+        "line 3: the adapter *x* has more than one *, which stands for any characters",
+    ),
+    "an alias with two stars": (
+        "models: [{name: a}]\naliases:\n  x**: a\n",
+        "line 3: the alias x** has more than one *, which stands for any characters",
+    ),
+    "two patterns of equal length that some name fits": (
+        "models: [{name: a, adapters: ['x*']}]\naliases:\n  '*y': a\n",
+        (
+            "line 3: *y can't be an alias of a: the pattern x* (file models.yaml, line 1) is as long, and some names "
+            "fit both"
+        ),
+    ),
+    "one pattern for two": (
+        "models: [{name: a, adapters: ['x*']}, {name: b}]\naliases:\n  x*: b\n",
+        "line 3: x* can't be an alias of b: it is an adapter of a already",
+    ),
+    "too many patterns": (
+        "models:\n- name: a\n  adapters:\n" + "".join(f"  - '{number:05}*'\n" for number in range(257)),
+        "line 260: 00256* can't be an adapter of a: the table has 256 patterns already",
+    ),
     # YAML
     "an open bracket": (
         "models: [\n",
@@ -275,6 +302,9 @@ BEYOND_A_SCHEMA = {
     "an alias of several that hides a base model",
     "an adapter as alias",
     "an entry that is its own list",
+    "two patterns of equal length that some name fits",
+    "one pattern for two",
+    "too many patterns",
 }
 
 

@@ -593,3 +593,30 @@ def test_a_source_that_never_rests_does_not_put_a_swap_off():
         followed.put("one", source_object("b", (f"m{number}",), version=number))
     assert bases(followed) == ["qwen"]
     assert followed.reloads_total == 1
+
+
+def test_what_looks_like_a_pattern_is_logged_once_and_kept(caplog):
+    followed = Table(["file"])
+
+    def publish(version, *names):
+        models = tuple(map(BaseModel, names))
+        declared = (Declaration(Origin("file", "a", line=number), (model,)) for number, model in enumerate(models))
+        found = tuple(declared)
+
+        def parse():
+            yield
+            return found
+
+        followed.replace("file", [SourceObject("a", version, parse)])
+        followed.apply_now()
+        return [record.getMessage() for record in caplog.records if "literally" in record.getMessage()]
+
+    assert len(publish(1, "a*", "b")) == 1
+    assert len(publish(2, "a*", "c")) == 1
+    assert followed.literal[0].startswith("the base model a* (file a) is taken literally")
+    assert len(publish(3, "b", "x?")) == 2
+    assert len(followed.literal) == 1
+    publish(4, *(f"m{number}*" for number in range(100)))
+    assert len(followed.literal) == 20
+    publish(5, "b")
+    assert followed.literal == []

@@ -70,6 +70,19 @@ def test_adapters_and_aliases_are_counted_by_the_name_that_the_client_gave():
     assert found.first_token == {}
 
 
+def test_names_that_fit_a_pattern_are_counted_as_that(monkeypatch):
+    declared = Declaration(Origin(), (BaseModel("qwen", ("team-*",)),), (Alias("gpt-*", "qwen"),))
+    table, _ = finish(merging([declared]))
+    monkeypatch.setitem(globals(), "TABLE", table)
+    found = counted(
+        *(exchange(b'{"model":"%b-%d"}' % (name, number)) for name in (b"team", b"gpt") for number in (1, 2))
+    )
+    assert found.requests == {
+        Requests("chat", "openai", "team-*", "team-*", "qwen", ""): 2,
+        Requests("chat", "openai", "gpt-*", "qwen", "qwen", ""): 2,
+    }
+
+
 @pytest.mark.parametrize("rule", [UnknownModel.REJECT, UnknownModel.PASSTHROUGH])
 def test_a_client_can_make_no_label(rule):
     found = counted(exchange(b'{"model":"made-up"}', rules=Rules(unknown_model=rule)))

@@ -195,6 +195,22 @@ def test_responses_are_timed_by_models_of_the_table():
     assert 0 < counted.responses["qwen"].total < 60
 
 
+def test_aliases_are_counted_by_their_pattern():
+    table, _ = finish(merging([Declaration(Origin(), (BaseModel("phi"),), (Alias("gpt-*", "phi"),))]))
+    counted = Metrics()
+    for number in range(3):
+        run(counted, b'{"model": "gpt-%d"}' % number, table)
+    assert counted.aliases == {("gpt-*", "phi"): 3}
+
+
+def test_responses_for_names_that_fit_a_pattern_are_timed_by_that():
+    table, _ = finish(merging([Declaration(Origin(), (BaseModel("qwen", ("team-*",)),))]))
+    counted = Metrics()
+    for number in range(3):
+        responded(counted, b'{"model": "team-%d"}' % number, registry=table)
+    assert {model: histogram.count for model, histogram in counted.responses.items()} == {"team-*": 3}
+
+
 def test_models_of_responses_are_bounded():
     counted = Metrics(max_base_models=1)
     for model in (b"qwen", b"phi", b"sql-lora", b"qwen"):
