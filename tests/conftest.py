@@ -1,5 +1,6 @@
 """Settings for the whole suite."""
 
+import gc
 import os
 from collections.abc import Generator
 from typing import Any
@@ -16,6 +17,20 @@ settings.load_profile("bbr")
 
 # As `bbr serve` does: grpcio's C core tells of refused binds and resets on stderr, in a format of its own.
 os.environ["GRPC_VERBOSITY"] = "NONE"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Let the garbage collector alone while tests are collected, which are no garbage, and for good with these.
+
+    Every worker collects all tests; this takes a fifth off.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,17 +1,21 @@
 """The anthropic package as a client, through the whole local stack: answers and errors in the shape that it expects."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-import anthropic
 import pytest
 
 from deploy.local.stack import Stack
 from deploy.local.topology import POOLS
+from tests.support.late import late
 from tests.support.stack import running
 from tests.support.tools import needs_envoy
+
+anthropic = late("anthropic")
 
 pytestmark = needs_envoy
 

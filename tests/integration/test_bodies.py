@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 
 import brotli
 import httpx
-import openai
 import pytest
 
 from bbr.exchange.policy import Policy
@@ -23,7 +22,10 @@ from bench.harness.in_process_router import QWEN, Router
 from tests.integration.conftest import Setup
 from tests.integration.test_edges import UPGRADE, ended, until
 from tests.support.h2_client import H2Client
+from tests.support.late import late
 from tests.support.tools import needs_envoy
+
+openai = late("openai")
 
 pytestmark = needs_envoy
 

@@ -3,12 +3,13 @@
 import time
 from pathlib import Path
 
-import openai
-
 from deploy.local.gateway import TEMPLATE
 from deploy.local.topology import POOLS
+from tests.support.late import late
 from tests.support.stack import DEADLINE_SECONDS, POLL_SECONDS, running
 from tests.support.tools import needs_envoy
+
+openai = late("openai")
 
 pytestmark = needs_envoy
 

@@ -1,17 +1,21 @@
 """The openai package as a client, through the whole local stack: what its users get, errors as its typed exceptions."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-import openai
 import pytest
 
 from deploy.local.stack import Stack
 from deploy.local.topology import POOLS
+from tests.support.late import late
 from tests.support.stack import running
 from tests.support.tools import needs_envoy
+
+openai = late("openai")
 
 pytestmark = needs_envoy
 

@@ -4,6 +4,7 @@ import copy
 import re
 import threading
 import time
+from functools import cache
 from typing import Any
 
 import yaml
@@ -29,9 +30,16 @@ HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 LIMIT = 64 << 20
 
 
+@cache
+def rendered(body_mode: Any) -> Config:
+    """Return the local stack's configuration as it is."""
+    config: Config = yaml.safe_load(render(DEFAULT_PORTS, body_mode))
+    return config
+
+
 def demo(body_mode: Any = "FULL_DUPLEX_STREAMED") -> Config:
     """Return the local stack's configuration, on free ports, without health checks."""
-    config: Config = yaml.safe_load(render(DEFAULT_PORTS, body_mode))
+    config = copy.deepcopy(rendered(body_mode))
     for each in (config["admin"], *config["static_resources"]["listeners"]):
         each["address"]["socket_address"]["port_value"] = 0
     del cluster(config)["health_checks"]  # there is no router to find healthy
