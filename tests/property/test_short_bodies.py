@@ -178,7 +178,7 @@ def test_no_short_body_takes_long_at_a_time(shape: str, size: int, mode: BodyMod
     assert steps.is_within(1.5, lambda: max(turns(body, Ours(), mode)))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _frozen() -> Iterator[None]:
     """Let no collection go through what all the tests have left: a server has none of it."""
     gc.collect()
