@@ -9,10 +9,13 @@ import pytest
 from hypothesis import settings
 
 from bbr.built import COMPILED
+from tests.support.examples import TIMES
 
 # Machines are noisy: how long an example takes is not what a property says. print_blob: how to repeat a failure.
 # The gate must not depend on luck: in CI examples are the same every time, on a developer's machine they are new ones.
-settings.register_profile("bbr", deadline=None, print_blob=True, derandomize="CI" in os.environ)
+settings.register_profile(
+    "bbr", deadline=None, print_blob=True, derandomize="CI" in os.environ, max_examples=100 * TIMES
+)
 settings.load_profile("bbr")
 
 # As `bbr serve` does: grpcio's C core tells of refused binds and resets on stderr, in a format of its own.

@@ -2,15 +2,16 @@
 
 import itertools
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bbr.http2.connection import Connection
 from bbr.http2.events import ConnectionFailed, Event
 from bbr.http2.settings import Settings
 from tests.support import h2_scripts as scripts
+from tests.support.examples import examples
 
-EXAMPLES = 300  # 20,000 take two minutes
+EXAMPLES = 100
 
 HELLO = scripts.PREFACE + scripts.settings()
 STATUS = scripts.block([(b":status", b"200")])
@@ -49,7 +50,7 @@ def split(octets: bytes, places: list[int]) -> list[bytes]:
 cuts = st.lists(st.integers(0, 200) | st.integers(0, 60_000), max_size=12)
 
 
-@settings(max_examples=EXAMPLES)
+@examples(EXAMPLES)
 @given(script=scripts.scripts.map(b"".join).flatmap(scripts.mutated), answers=st.integers(0, 3), places=cuts)
 def test_j1_any_split_of_frames_means_the_same(script: bytes, answers: int, places: list[int]) -> None:
     whole = outcome(started(answers=answers), [script])
@@ -61,7 +62,7 @@ def test_j1_any_split_of_frames_means_the_same(script: bytes, answers: int, plac
     list(scripts.parsed(whole[1]))
 
 
-@settings(max_examples=EXAMPLES)
+@examples(EXAMPLES)
 @given(
     octets=st.integers(0, len(HELLO)).flatmap(lambda length: scripts.mutated(HELLO[:length])),
     places=cuts,

@@ -12,7 +12,7 @@ import h2.exceptions
 import h2.settings
 import pytest
 from hyperframe import frame as wire
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bbr.http2.connection import Connection
@@ -20,8 +20,9 @@ from bbr.http2.events import ConnectionFailed, Event, StreamReset
 from bbr.http2.frames import ErrorCode
 from bbr.http2.settings import Settings
 from tests.support import h2_scripts as scripts
+from tests.support.examples import examples
 
-EXAMPLES = 400  # 30,000 take two minutes
+EXAMPLES = 130
 
 WINDOW = 65_535
 OK = "ok"
@@ -200,7 +201,7 @@ WANTED = {
 }
 
 
-@settings(max_examples=EXAMPLES)
+@examples(EXAMPLES)
 @given(dialogue=dialogues)
 def test_l1_frames_get_the_same_class_of_answer(dialogue: list[Step]) -> None:
     difference = first_difference(dialogue)

@@ -6,15 +6,16 @@ import hpack
 import hpack.huffman_table
 from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bbr.http2 import huffman
 from bbr.http2.faults import ConnectionFault
 from bbr.http2.fields import FieldDecoder, encode
 from tests.support import h2_scripts as scripts
+from tests.support.examples import examples
 
-EXAMPLES = 250  # 50,000 take a few minutes
+EXAMPLES = 80
 
 LIST_BYTES, FIELDS = 2_000, 20
 Block = bytes
@@ -92,7 +93,7 @@ def check(ours: FieldDecoder, theirs: Library, block: Block) -> bool:
     return True
 
 
-@settings(max_examples=EXAMPLES)
+@examples(EXAMPLES)
 @given(before=conversations, after=conversations, table=st.sampled_from([0, 0, 0, 100, 4096]))
 def test_blocks_mean_what_the_library_says(before: list[Block], after: list[Block], table: int) -> None:
     ours, theirs = FieldDecoder(table, LIST_BYTES, FIELDS), Library()
@@ -107,7 +108,7 @@ def test_blocks_mean_what_the_library_says(before: list[Block], after: list[Bloc
             return
 
 
-@settings(max_examples=EXAMPLES)
+@examples(EXAMPLES)
 @given(bodies=st.lists(blocks | spoilt, max_size=4))
 def test_blocks_without_a_table_mean_what_a_fresh_decoder_says(bodies: list[Block]) -> None:
     ours = FieldDecoder(0, LIST_BYTES, FIELDS)
@@ -139,7 +140,7 @@ alike = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=EXAMPLES)
+@examples(EXAMPLES)
 @given(bodies=st.lists(alike | alike.flatmap(scripts.mutated), min_size=3, max_size=8))
 def test_blocks_that_are_nearly_alike_mean_what_a_fresh_decoder_says(bodies: list[Block]) -> None:
     ours = FieldDecoder(0, LIST_BYTES, FIELDS)
@@ -161,7 +162,7 @@ def library_decodes(coded: bytes) -> bytes | None:
         return None
 
 
-@settings(max_examples=EXAMPLES)
+@examples(EXAMPLES)
 @given(coded=st.one_of(st.binary(max_size=40), st.binary(max_size=60).map(coder.encode).flatmap(scripts.mutated)))
 def test_huffman_strings_mean_what_the_library_says(coded: bytes) -> None:
     expected = library_decodes(coded)
@@ -172,13 +173,13 @@ def test_huffman_strings_mean_what_the_library_says(coded: bytes) -> None:
         assert expected is None
 
 
-@settings(max_examples=EXAMPLES)
+@examples(EXAMPLES)
 @given(plain=st.binary(max_size=300))
 def test_huffman_strings_come_back(plain: bytes) -> None:
     assert huffman.decode(coder.encode(plain)) == plain
 
 
-@settings(max_examples=EXAMPLES)
+@examples(EXAMPLES)
 @given(fields=st.lists(st.tuples(st.sampled_from([b":status", b"grpc-status", b"date"]) | names, values)))
 def test_what_we_encode_decodes_whatever_the_table(fields: scripts.Fields) -> None:
     for table in (0, 4096):

@@ -9,7 +9,6 @@ import h2.exceptions
 import h2.settings
 import pytest
 from hyperframe import frame as wire
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -18,8 +17,9 @@ from bbr.http2.events import DataReceived, RequestReceived, StreamReset
 from bbr.http2.frames import ErrorCode
 from bbr.http2.settings import Settings
 from tests.support import h2_scripts as scripts
+from tests.support.examples import examples
 
-EXAMPLES, STEPS = 150, 60  # 5,000 of 100 take five minutes
+EXAMPLES, STEPS = 50, 60
 
 MAX_WINDOW = (1 << 31) - 1
 LIMITS = Settings(
@@ -377,7 +377,7 @@ class Walk(RuleBasedStateMachine):
             self.note_ours(frame)
 
 
-Walk.TestCase.settings = settings(max_examples=EXAMPLES, stateful_step_count=STEPS)
+Walk.TestCase.settings = examples(EXAMPLES, STEPS)
 TestWalk = Walk.TestCase  # "L2 walk beside a model"
 
 

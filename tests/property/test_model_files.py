@@ -7,13 +7,14 @@ import json
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bbr.models.registry import Origin, finish, merging
 from bbr.sources import file
 from bbr.sources.objects import SourceError
 from bbr.yaml_tree import Mapping, Scalar, Sequence, YamlError, tree
+from tests.support.examples import examples
 
 AT = Origin("file", "models.yaml")
 SCHEMA_TEXT = importlib.resources.files("bbr.sources").joinpath("models.schema.json").read_text("utf-8")
@@ -72,7 +73,7 @@ def parse(text):
     return finish(file.parse(text, AT))
 
 
-@settings(max_examples=2000)
+@examples(500)
 @given(TEXTS)
 def test_any_text_is_read_or_refused(text):
     with contextlib.suppress(SourceError):
@@ -112,7 +113,7 @@ def _construct(loader, node):
     return loader.construct_sequence(node, True) if isinstance(node, yaml.SequenceNode) else _pairs(loader, node)
 
 
-@settings(max_examples=1000)
+@examples(300)
 @given(TEXTS)
 def test_what_is_read_is_what_pyyaml_reads(text):
     try:

@@ -9,12 +9,13 @@ from typing import Any
 
 import msgspec
 import orjson
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bbr.reading.json_body import ABSENT, UNSETTLED, find_model
 from bbr.refusal import Refusal
 from tests.corpus.nasty_bodies import BODIES
+from tests.support.examples import examples
 from tests.support.whole import find
 
 LETTERS = {letter: [letter, f"\\u{ord(letter):04x}", f"\\u{ord(letter):04X}"] for letter in "model"}
@@ -165,13 +166,13 @@ def corpus(test: Any) -> Any:
 
 
 @corpus
-@settings(max_examples=400)
+@examples(150)
 @given(documents)
 def test_documents(body: bytes) -> None:
     check(body)
 
 
-@settings(max_examples=400)
+@examples(150)
 @given(mutated())
 def test_mutated_documents(body: bytes) -> None:
     check(body)

@@ -4,13 +4,14 @@ import itertools
 from typing import Any
 from unittest import mock
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bbr.reading.scan import scalars, scanner
 from bbr.reading.scan.scanner import BUDGET
 from tests.corpus.nasty_bodies import BODIES
 from tests.property.test_parsers_agree import documents, mutated
+from tests.support.examples import examples
 from tests.support.scanning import by_octet, check_difference, scan
 
 budgets = st.sampled_from([1, 1_000, 20_000, BUDGET])
@@ -112,31 +113,31 @@ def corpus(test: Any) -> Any:
 
 
 @corpus
-@settings(max_examples=300)
+@examples(100)
 @given(splits(documents), budgets)
 def test_documents(split: tuple[bytes, list[bytes]], budget: int) -> None:
     check(*split, budget)
 
 
-@settings(max_examples=400)
+@examples(150)
 @given(splits(mutated()), budgets)
 def test_mutated_documents(split: tuple[bytes, list[bytes]], budget: int) -> None:
     check(*split, budget)
 
 
-@settings(max_examples=400)
+@examples(150)
 @given(splits(tall_documents()), budgets)
 def test_tall_documents(split: tuple[bytes, list[bytes]], budget: int) -> None:
     check(*split, budget)
 
 
-@settings(max_examples=400)
+@examples(80)
 @given(splits(long_documents()), budgets)
 def test_long_documents(split: tuple[bytes, list[bytes]], budget: int) -> None:
     check(*split, budget)
 
 
-@settings(max_examples=800)
+@examples(300)
 @given(
     splits(st.lists(st.sampled_from(TOKENS), max_size=6).map(lambda tokens: b"[" + b"".join(tokens) + b"]")), budgets
 )
@@ -144,7 +145,7 @@ def test_tokens_in_any_order(split: tuple[bytes, list[bytes]], budget: int) -> N
     check(*split, budget)
 
 
-@settings(max_examples=200)
+@examples(80)
 @given(splits(st.binary(max_size=60)), budgets)
 def test_anything(split: tuple[bytes, list[bytes]], budget: int) -> None:
     check(*split, budget)

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from unittest import mock
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bbr.exchange import body as exchange_body
@@ -29,6 +29,7 @@ from tests.corpus.nasty_bodies import BODIES
 from tests.property.test_parsers_agree import documents, mutated
 from tests.property.test_scanner import long_documents, tall_documents
 from tests.support import steps
+from tests.support.examples import examples
 
 FDS, BUFFERED, STREAMED = BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED, BodyMode.STREAMED
 MODES = st.sampled_from([FDS, BUFFERED, STREAMED])
@@ -82,7 +83,7 @@ def corpus(test):  # type: ignore[no-untyped-def]
 
 
 @corpus
-@settings(max_examples=100, deadline=None)
+@examples(60)
 @given(padded(), MODES, CONVENTIONS, st.booleans(), st.sampled_from(InvalidJson))
 def test_every_way_to_read_a_short_body_gives_the_same_result(
     body: bytes, mode: BodyMode, convention: Convention, trailers: bool, invalid: InvalidJson

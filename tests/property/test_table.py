@@ -2,13 +2,13 @@
 
 import dataclasses
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bbr.models.registry import BaseModel, Declaration, Origin, finish, merging
 from bbr.sources.objects import SourceError, SourceObject
 from bbr.sources.table import Table
+from tests.support.examples import examples
 
 SOURCES = st.sampled_from(["file", "kubernetes"])
 KEYS = st.sampled_from(["a", "b", "c"])
@@ -112,4 +112,4 @@ class Published(RuleBasedStateMachine):
 
 
 TestPublished = Published.TestCase
-TestPublished.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestPublished.settings = examples(50, steps=40)
