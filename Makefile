@@ -114,6 +114,7 @@ mutants: $(READY)  ## take N (40) conditions out of bbr/http2 and bbr/rpc and li
 
 dashboard: $(READY)  ## write the Grafana dashboard anew, and draw its panels from a run of two minutes (docs/dashboard.png)
 	@$(BIN)/python -m deploy.dashboards.build
+	@$(BIN)/python -m deploy.render.copies
 	@$(BIN)/python -m tests.dashboards.picture
 
 histories: $(READY)  ## N (10000) random steps of ConfigMaps and of an API server that fails: the table follows
@@ -125,7 +126,8 @@ $(HELM): deploy/render/tools.py | $(READY)
 	@$(BIN)/python -m deploy.render.tools
 	@touch $@
 
-manifests: $(READY) $(HELM)  ## render deploy/manifests from the chart
+manifests: $(READY) $(HELM)  ## render deploy/manifests from the chart, and copy into the chart what it has from outside
+	@$(BIN)/python -m deploy.render.copies
 	@$(BIN)/python -m deploy.render.manifests
 
 validate: $(READY) $(HELM)  ## render the chart and the manifests for every gateway, and hold them against schemas and each other
@@ -177,6 +179,7 @@ check: $(READY)  ## lint, types, import rules, generated code and lock files up 
 	$(BIN)/mypy
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python -m deploy.dashboards.build --check
+	$(BIN)/python -m deploy.render.copies --check
 	$(BIN)/python -m docs.reference.build --check
 	$(BIN)/python -m tests.conformance.go.differences --check
 	$(BIN)/python -m pytest --quiet --no-header tests/unit/test_imports.py tests/bench/test_imports.py

@@ -109,7 +109,7 @@ def test_routes_by_the_requested_model_have_a_match_for_each_name(tmp_path):
         ("models[2].baseModel", "gemma", "models: gemma needs pool.selector, the labels of its model servers' pods"),
         ("bbr.flags.grpc-port", "9", "bbr.flags.grpc-port: this flag is set by bbr.port"),
         ("epp.flags.pool-name", "a", "epp.flags.pool-name: the chart sets this flag"),
-        ("bbr.resources.limits.memory", "1000m", "1000m has none of the units"),
+        ("bbr.resources.limits.memory", "1000m", "1000m is less than 1Mi"),
         ("provider.istio.envoyFilter.operation", "INSERT_AFTER", "INSERT_AFTER needs anchorSubFilter"),
     ],
 )
@@ -353,7 +353,7 @@ def test_dashboard_and_alerts_are_those_of_the_repository():
 
 
 @pytest.mark.parametrize("program", helm.HELMS)
-def test_a_package_has_all_that_the_chart_links_to(tmp_path, program):
+def test_a_package_has_the_dashboard(tmp_path, program):
     helm.run(program, "package", str(helm.CHART), "--destination", str(tmp_path))
     (package,) = tmp_path.glob("bbr-*.tgz")
     with tarfile.open(package) as archive:

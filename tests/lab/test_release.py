@@ -49,10 +49,12 @@ def values(provider="none", **bbr):
 
 @pytest.mark.parametrize("helm", renderer.HELMS)
 def test_helm_test_asks_the_router_for_each_model(lab, helm):
-    assert "Succeeded" in stand.call_helm(lab, helm, "test", setting.RELEASE)
-    # The pod stays only if it failed.
-    probe = lab.get("pods", "--selector=app.kubernetes.io/name=bbr-probe", IN_NAMESPACE)["items"]
-    assert probe == []
+    told = stand.call_helm(lab, helm, "test", setting.RELEASE, "--logs")
+    assert "Succeeded" in told
+    assert "POD LOGS: body-based-router-probe" in told
+    # The pod stays, to be looked at, until the next test.
+    (probe,) = lab.get("pods", "--selector=app.kubernetes.io/name=bbr-probe", IN_NAMESPACE)["items"]
+    assert probe["status"]["phase"] == "Succeeded"
     manifest = stand.call_helm(lab, helm, "get", "hooks", setting.RELEASE)
     assert all(f"--model={model}" in manifest for model in setting.MODELS)
 
@@ -101,6 +103,7 @@ def test_a_life_of_a_release(lab, namespace, helm):
     assert "envoyextensionpolicy.gateway.envoyproxy.io" not in kinds()
 
     stand.call_helm(lab, helm, "uninstall", RELEASE, *stand.WAIT, namespace=namespace)
+    lab.kubectl("delete", "pod", "body-based-router-probe", f"--namespace={namespace}")  # no Helm removes a hook's
     lab.wait("the end of all pods", lambda: not lab.get("pods", f"--namespace={namespace}")["items"], 60)
     assert objects(lab) - before == set()
 

@@ -88,15 +88,58 @@ kind: Gateway
 name: {{ .Values.inferenceGateway.name }}
 {{- end }}
 
-{{/* Half of a quantity of bytes, such as 1Gi, 512Mi or a plain number. */}}
-{{- define "bbr.halfBytes" -}}
-{{- $text := ternary (toString .) (int64 . | toString) (kindIs "string" .) -}}
-{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
-{{- $unit := regexFind "[A-Za-z]*$" $text -}}
-{{- if not (hasKey $units $unit) -}}
-{{- fail (printf "bbr.resources.limits.memory: %s has none of the units Ki, Mi, Gi, Ti, k, M, G, T" $text) -}}
+{{/* A quantity of Kubernetes (a number, or a text such as 1Gi, .5, 1E, 1e9) as a number. */}}
+{{- define "bbr.number" -}}
+{{- if kindIs "string" . -}}
+{{- $units := dict "" 1.0 "n" 1e-9 "u" 1e-6 "m" 1e-3 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 "Ei" 1152921504606846976.0 -}}
+{{- /* An exponent has digits behind its letter; an E at the end is 10 to the 18th. */ -}}
+{{- $unit := regexFind "[A-Za-z]*$" . -}}
+{{- mulf (float64 (trimSuffix $unit .)) (get $units $unit) -}}
+{{- else -}}
+{{- float64 . -}}
 {{- end -}}
-{{- div (mulf (float64 (trimSuffix $unit $text)) (get $units $unit) | int64) 2 -}}
+{{- end }}
+
+{{/* --max-buffered-bytes: half of the memory limit, and what the flag takes at most (2 GiB); "" without a limit. */}}
+{{- define "bbr.bufferBytes" -}}
+{{- $limit := (.Values.bbr.resources.limits).memory -}}
+{{- if not (kindIs "invalid" $limit) -}}
+{{- $bytes := float64 (include "bbr.number" $limit) -}}
+{{- if and (gt $bytes 0.0) (lt $bytes 1048576.0) -}}
+{{- fail (printf "bbr.resources.limits.memory: %v is less than 1Mi, in which nothing runs (m is a thousandth, Mi are 1,048,576 bytes)" $limit) -}}
+{{- end -}}
+{{- if gt $bytes 0.0 -}}
+{{- ternary "2147483648" (div (int64 (minf $bytes 4294967296.0)) 2) (ge $bytes 4294967296.0) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* "true" if pods name the users that they run as; OpenShift gives each namespace its own, and refuses others. */}}
+{{- define "bbr.fixedUserIds" -}}
+{{- if eq (toString .Values.fixedUserIds) "auto" -}}
+{{- not (.Capabilities.APIVersions.Has "security.openshift.io/v1") -}}
+{{- else -}}
+{{- .Values.fixedUserIds -}}
+{{- end -}}
+{{- end }}
+
+{{/* What the router's pods run as. */}}
+{{- define "bbr.podSecurityContext" -}}
+runAsNonRoot: true
+{{- if eq (include "bbr.fixedUserIds" .) "true" }}
+runAsUser: 65532
+runAsGroup: 65532
+{{- end }}
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{/* Fails if the texts of a ConfigMap, .texts, are more than one may hold; .what names the values, .instead what to do. */}}
+{{- define "bbr.fits" -}}
+{{- $bytes := 0 -}}
+{{- range .texts }}{{ $bytes = add $bytes (len .) }}{{ end -}}
+{{- if gt $bytes 1048576 -}}
+{{- fail (printf "%s: %d bytes, and a ConfigMap holds 1 MiB (1048576) at most: %s" .what $bytes .instead) -}}
+{{- end -}}
 {{- end }}
 
 {{/* A flag's value. Helm reads each number as a float, and would write 33554432 as 3.3554432e+07. */}}

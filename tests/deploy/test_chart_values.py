@@ -1,0 +1,260 @@
+"""Values of the chart in all their legal spellings, the chart inside another, and clusters with rules of their own."""
+
+import json
+import shutil
+from decimal import ROUND_CEILING, Decimal
+
+import pytest
+import yaml
+
+from bbr.config import options
+from bbr.models.registry import Origin, finish, merging
+from bbr.sources import configmap
+from deploy.render import helm, schemas
+from tests.support.tools import needs
+
+pytestmark = [needs("helm"), needs("helm4")]
+
+CASES = dict(helm.cases())
+MIB = 1 << 20
+
+
+def rendering(program, tmp_path):
+    """Return what renders the chart by a Helm with the two models' values and others over them."""
+
+    def with_values(values="", *arguments, chart=helm.CHART):
+        (file := tmp_path / "given.yaml").write_text(values, "utf-8")
+        files = [f"--values={CASES['two-models']}", f"--values={file}"] if chart == helm.CHART else []
+        text = helm.run(program, "template", "bbr", str(chart), "--namespace=models", *files, *arguments)
+        return helm.documents(text)
+
+    return with_values
+
+
+@pytest.fixture(params=helm.HELMS)
+def render(request, tmp_path):
+    """Render the chart by each Helm."""
+    return rendering(request.param, tmp_path)
+
+
+@pytest.fixture
+def render_once(tmp_path):
+    """Render the chart by one Helm: there are many values, and both have the same functions."""
+    return rendering("helm", tmp_path)
+
+
+def pods(found):
+    """Return the specs of all pods: the router's, the pickers', that of `helm test`."""
+    specs = [each["spec"]["template"]["spec"] for each in found if each["kind"] == "Deployment"]
+    return specs + [each["spec"] for each in found if each["kind"] == "Pod"]
+
+
+def router(found):
+    (one,) = (
+        each for each in found if each["metadata"]["name"] == "body-based-router" and each["kind"] == "Deployment"
+    )
+    return one["spec"]
+
+
+# A quantity as it may stand in YAML -> its value. The rules are those of Kubernetes' resource.ParseQuantity.
+QUANTITIES = {
+    "0.5": "0.5",
+    ".5": "0.5",
+    '".5"': "0.5",
+    '"5."': "5",
+    "2": "2",
+    "0": "0",
+    '"0"': "0",
+    "+1": "1",
+    '"+1"': "1",
+    '"007"': "7",
+    "100m": "0.1",
+    "1.5": "1.5",
+    "100n": "0.0000001",
+    "100u": "0.0001",
+    "1k": "1e3",
+    "1M": "1e6",
+    "1G": "1e9",
+    "1T": "1e12",
+    "1P": "1e15",
+    '"1E"': "1e18",
+    "1Ki": "1024",
+    "1.5Mi": "1572864",
+    "1Gi": "1073741824",
+    ".5Gi": "536870912",
+    "1Ti": "1099511627776",
+    "1Pi": "1125899906842624",
+    "1Ei": "1152921504606846976",
+    "1e9": "1e9",
+    '"1e9"': "1e9",
+    '"1E9"': "1e9",
+    '"1e+9"': "1e9",
+    '"12.5e7"': "1.25e8",
+    '"1e-1"': "0.1",
+    "1073741824": "1073741824",
+    '"1073741824"': "1073741824",
+    "6442450944": "6442450944",
+}
+
+
+def test_every_legal_quantity_is_taken_as_it_is(render):
+    given = "".join(f"\n    example.com/r{number}: {written}" for number, written in enumerate(QUANTITIES))
+    resources = f"\n  resources:\n   requests: {given}\n   limits: {given}"
+    found = render(f"bbr: {resources}\nepp: {resources}")
+    for container in (pod["containers"][0] for pod in pods(found)[:3]):
+        for kind in ("requests", "limits"):
+            for number, written in enumerate(QUANTITIES):
+                wanted, there = (
+                    yaml.safe_load(f"- {written}")[0],
+                    container["resources"][kind][f"example.com/r{number}"],
+                )
+                assert there == wanted or float(there) == float(wanted)
+    validator = schemas.Schemas()
+    assert [fault for each in found for fault in validator.faults(each)] == []
+
+
+@pytest.mark.parametrize("written", QUANTITIES)
+def test_half_of_every_legal_memory_limit_is_for_bodies(render_once, written):
+    values = f"bbr: {{resources: {{limits: {{memory: {written}}}}}}}"
+    memory = int(Decimal(QUANTITIES[written]).to_integral_value(ROUND_CEILING))
+    if 0 < memory < MIB:
+        with pytest.raises(helm.HelmError, match=r"bbr\.resources\.limits\.memory: \S+ is less than 1Mi"):
+            render_once(values)
+        return
+    flags = [
+        each for each in router(render_once(values))["template"]["spec"]["containers"][0]["args"] if "buffered" in each
+    ]
+    if memory == 0:  # no limit
+        assert flags == []
+        return
+    (flag,) = flags
+    half = options.size(flag.removeprefix("--max-buffered-bytes="))  # as the router reads it
+    assert half == min(memory // 2, 2 << 30)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "-1",
+        '"-1"',
+        "1gi",
+        "1GB",
+        "1KI",
+        "K",
+        '""',
+        "1 Gi",
+        '"1,5"',
+        '"1e"',
+        '"1e1.5"',
+        '"0x10"',
+        "1..5",
+        ".",
+        "1.5.5",
+        "{}",
+        "true",
+    ],
+)
+def test_what_is_no_quantity_is_refused_by_name(render_once, written):
+    with pytest.raises(helm.HelmError, match=r"at '/bbr/resources/requests/cpu'|/epp/resources"):
+        render_once(f"bbr: {{resources: {{requests: {{cpu: {written}}}}}}}")
+
+
+@pytest.fixture
+def parent(tmp_path):
+    """A chart that has ours as a dependency, with a condition, as bbr."""
+    directory = tmp_path / "parent"
+    shutil.copytree(helm.CHART, directory / "charts/bbr")
+    dependency = {"name": "bbr", "version": ">=0.0.0", "condition": "bbr.enabled"}
+    chart = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "dependencies": [dependency]}
+    (directory / "Chart.yaml").write_text(yaml.safe_dump(chart))
+    ours = {"enabled": True, "provider": {"name": "istio"}, "models": [{"baseModel": "a", "pool": {"create": False}}]}
+    (directory / "values.yaml").write_text(yaml.safe_dump({"bbr": ours, "tags": {"router": True}}))
+    return directory
+
+
+def test_another_chart_may_have_it_under_a_condition(render, parent):
+    found = render(chart=parent)
+    kinds = {each["kind"] for each in found}
+    assert {"Deployment", "EnvoyFilter", "HTTPRoute"} <= kinds
+    assert render("", "--set=bbr.enabled=false", chart=parent) == []
+
+
+def test_a_condition_without_another_chart_is_refused(render):
+    assert render("enabled: true") == render()
+    with pytest.raises(helm.HelmError, match="enabled: false is a condition that Helm reads for a dependency"):
+        render("enabled: false")
+
+
+OPENSHIFT = "--api-versions=security.openshift.io/v1"
+
+
+@pytest.mark.parametrize(
+    ("values", "arguments", "fixed"),
+    [
+        ("", (), True),
+        ("", (OPENSHIFT,), False),
+        ("fixedUserIds: false", (), False),
+        ("fixedUserIds: true", (OPENSHIFT,), True),
+    ],
+)
+def test_openshift_gives_user_ids_itself(render, values, arguments, fixed):
+    specs = pods(render(values, *arguments))
+    assert len(specs) == 4
+    for pod in specs:
+        contexts = [pod.get("securityContext", {}), *(each["securityContext"] for each in pod["containers"])]
+        assert any(context.get("runAsNonRoot") is True for context in contexts)
+        users = {context[key] for context in contexts for key in ("runAsUser", "runAsGroup") if key in context}
+        assert users == ({65532} if fixed else set())
+        assert not any("fsGroup" in context for context in contexts)
+
+
+def test_a_pickers_own_user_is_kept(render):
+    specs = pods(render("epp: {securityContext: {runAsUser: 1000}}"))
+    pickers = [pod["containers"][0] for pod in specs if pod["containers"][0]["name"] == "epp"]
+    assert [container["securityContext"]["runAsUser"] for container in pickers] == [1000, 1000]
+
+
+def test_a_new_deployment_under_an_autoscaler_names_no_replicas(render):
+    assert "replicas" not in router(render("bbr: {autoscaling: {enabled: true}}"))
+    assert router(render("bbr: {replicas: 5}"))["replicas"] == 5
+
+
+def with_adapters(adapters):
+    """Return the values of one model."""
+    return json.dumps({"models": [{"baseModel": "base", "adapters": adapters, "pool": {"selector": {"a": "b"}}}]})
+
+
+def test_a_table_that_no_config_map_holds_fails_when_it_is_rendered(render):
+    # "- NAME\n" of 200 bytes each: 5242 of them, and "base", are 1,048,404 bytes; one more is too many.
+    names = [f"{number:06d}".ljust(197, "x") for number in range(5243)]
+    found = render(with_adapters(names[:-1]))
+    (held,) = (each["data"] for each in found if each["metadata"]["name"] == "base-allowlist")
+    assert MIB - 300 < sum(map(len, held.values())) <= MIB
+    with pytest.raises(helm.HelmError) as refused:
+        render(with_adapters(names))
+    told = str(refused.value)
+    assert "models: the adapters of base: 1048603 bytes, and a ConfigMap holds 1 MiB (1048576) at most" in told
+    assert "put the rest into ConfigMaps beside the release" in told
+
+
+def test_the_rest_of_a_table_may_stand_in_another_config_map():
+    declared = []
+    for adapter in ("one", "two"):
+        data = {"baseModel": "base", "adapters": f"- {adapter}"}
+        declared += finish(configmap.parse(data, Origin("ConfigMap", adapter, "models")))
+    table, conflicts = finish(merging(declared))
+    assert {table.find(name).base_model for name in ("base", "one", "two")} == {"base"}
+    assert conflicts == []
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ({"aliases": {f"{number:06d}".ljust(200, "x"): "a" for number in range(6000)}}, "aliases"),
+        ({"epp": {"config": "x" * (MIB + 1)}}, "epp.config"),
+        ({"bbr": {"customConfig": {"plugins": [], "more": "x" * MIB}}}, "bbr.customConfig"),
+    ],
+)
+def test_other_texts_that_no_config_map_holds_are_refused(render, values, what):
+    with pytest.raises(helm.HelmError, match=rf"{what}: \d+ bytes, and a ConfigMap holds 1 MiB \(1048576\) at most: "):
+        render(json.dumps(values))
