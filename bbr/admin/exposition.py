@@ -221,7 +221,8 @@ def _table(vitals: Vitals) -> Iterator[Metric]:
     registry = table.registry
     yield _gauge("bbr_models", "Names in the model table: base models, adapters and aliases", registry.size)
     yield _gauge("bbr_base_models", "Base models in the model table", len(registry.base_models))
-    yield _gauge("bbr_table_synced", "Whether the model table holds all that its sources see", int(table.synced))
+    synced = "Whether the model table has held all that its sources see, once; it stays 1 if they fail later"
+    yield _gauge("bbr_table_synced", synced, int(table.synced))
     yield _gauge("bbr_table_age_seconds", "Seconds since the model table was last swapped", table.age_seconds)
     yield _counter("bbr_table_reloads", "Model tables that were swapped in", table.reloads_total)
     yield _gauge("bbr_table_broken_objects", "Objects whose present content can't be used", len(table.broken))
@@ -244,12 +245,18 @@ def _table(vitals: Vitals) -> Iterator[Metric]:
 def _sources(vitals: Vitals) -> Iterator[Metric]:
     ages = GaugeMetricFamily(
         "bbr_source_age_seconds",
-        "How old what is known of a source may be. It stays in use, however old it is",
+        "Seconds since a source last proved that nothing was missed. What is known stays in use, however old it is",
         labels=("source",),
     )
     for source, age in vitals.ages().items():
         ages.add_metric((source,), age)
     yield ages
+    failing = GaugeMetricFamily(
+        "bbr_source_failing", "Whether a source of the model table can't be followed just now", labels=("source",)
+    )
+    for source, why in vitals.sources.failing().items():
+        failing.add_metric((source,), int(bool(why)))
+    yield failing
     if vitals.sources.kubernetes is None:
         return
     lists = CounterMetricFamily("bbr_source_lists", "Complete lists of a Kubernetes collection", labels=("source",))

@@ -4,6 +4,8 @@
     ready, why_not_ready            "" if it is ready
     table                           summary; identity (every model is its own base model), synced, age_seconds, reloads,
                                     names, base_models
+    sources                         source, age_seconds (since it last proved that nothing was missed), failing: why it
+                                    can't be followed just now, "" if it is
     requests                        of all: as a row of models, and busy_p50 and busy_p99, what the router itself took
     window_seconds                  what "the last minute" is: 60 to 70 s, less after a start
     models                          base_model ("" for requests of which none is known), requests and errors since the
@@ -117,6 +119,7 @@ class StatusFacts:
             "ready": not why,
             "why_not_ready": encodable(why),
             "table": _table(vitals),
+            "sources": _sources(vitals),
             "window_seconds": round(window.seconds(now), 3),
             "requests": requests,
             "models": models,
@@ -264,6 +267,14 @@ def _table(vitals: Vitals) -> Row:
         "names": table.registry.size,
         "base_models": len(table.registry.base_models),
     }
+
+
+def _sources(vitals: Vitals) -> Row:
+    failing = vitals.sources.failing()
+    return _first(
+        {"source": source, "age_seconds": round(age, 3), "failing": encodable(failing.get(source, ""))}
+        for source, age in vitals.ages().items()
+    )
 
 
 def _reasons(vitals: Vitals) -> Row:

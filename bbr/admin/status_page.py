@@ -56,6 +56,10 @@ TABLES: Final[Mapping[str, TableLayout]] = {
             Column("Errors", "errors", "count"),
         )
     ),
+    "sources": TableLayout(
+        (Column("Followed", "source"), Column("Last seen", "age_seconds", "ago"), Column("Fails just now", "failing")),
+        "Nothing.",
+    ),
     "names": TableLayout(
         (
             Column("Name", "name", "name"),

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from bbr.tls.certificates import Certificates
 
 
-# Files are looked at every second, and an API server that goes is tried again within 30 s.
-STALE_SECONDS: Final = 60.0
+# Files are looked at every second. An API server says about every minute that nothing has changed.
+STALE_SECONDS: Final = 150.0
 
 
 class Counting(Protocol):
@@ -62,10 +62,11 @@ class Vitals:
 
     def troubles(self) -> list[str]:
         """Return sentences about what is not followed as it should be; requests are answered all the same."""
+        unfollowed = {what: why for what, why in self.sources.failing().items() if why}
         stale = [
-            f"{what}: not seen for {age:.0f} s; what is known stays in use"
+            f"{what}: not seen for {age:.0f} s{_because(unfollowed.get(what))}; what is known stays in use"
             for what, age in self.ages().items()
-            if age > STALE_SECONDS
+            if age > STALE_SECONDS or what in unfollowed
         ]
         failing = [
             f"{name}: fails ({task.failing}), and is started again and again"
@@ -78,3 +79,7 @@ class Vitals:
         """Return how many seconds ago each thing that the process follows was last seen; see Sources.ages."""
         found = self.sources.ages()
         return found | {"certificates": self.certificates.age_seconds} if self.certificates else found
+
+
+def _because(why: str | None) -> str:
+    return f" ({why})" if why else ""

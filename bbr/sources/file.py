@@ -106,6 +106,11 @@ class FileSource:
         """How long ago the files were last looked at; a file system that hangs makes it grow."""
         return self._clock() - self._looked_at
 
+    @property
+    def failing(self) -> str:
+        """Why the file, or the directory as such, can't be used just now; "" if it can."""
+        return self._table.broken.get((FILE, str(self._path)), "")
+
     def reload(self) -> None:
         """Read everything anew, whether it seems to have changed or not."""
         self._poll.ask()

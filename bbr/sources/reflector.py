@@ -131,18 +131,21 @@ class Reflector(Generic[T, K]):
         self.version = ""
         self.failing = ""
         self.failures_total = self.lists_total = 0
-        self._stale_since: float | None = clock()  # since when changes may have been missed; None while none can be
+        self._proved_at = clock()  # when the server last gave proof that nothing was missed up to then
 
     @property
     def age_seconds(self) -> float:
-        """How long ago the last list or watch ended that told of every change; 0 while one does."""
-        return 0.0 if self._stale_since is None else self._clock() - self._stale_since
+        """How long ago the server last proved that all changes up to then are known.
+
+        A proof is a complete list (from when it was asked for), a watch's event or bookmark, and its regular
+        end. API servers send a bookmark about every minute, so that a watch that says nothing grows no older than that,
+        unless its connection is dead.
+        """
+        return self._clock() - self._proved_at
 
     async def run(self) -> None:
         """Follow the collection, until cancelled."""
         while True:
-            if self._stale_since is None:  # whatever ended the last try, perhaps without having been noted
-                self._stale_since = self._clock()
             try:
                 async with await in_thread(self._connect) as api:
                     await self._list(api)
@@ -156,7 +159,7 @@ class Reflector(Generic[T, K]):
         """Read the whole collection, page by page, and only then hand it on."""
         kept: dict[str, K] = {}
         parameters = dict(self._parameters)
-        limit = PAGE_OBJECTS
+        limit, began = PAGE_OBJECTS, self._clock()
         while True:
             try:
                 async with asyncio.timeout(self._pace.request_seconds):
@@ -178,7 +181,7 @@ class Reflector(Generic[T, K]):
         self.version = page.metadata.resource_version
         self.listed = True
         self.lists_total += 1
-        self._stale_since = None
+        self._proved_at = began
 
     async def _watch(self, api: Api) -> None:
         """Hand on each change after `version`; return when the server ends the watch."""
@@ -208,6 +211,7 @@ class Reflector(Generic[T, K]):
                 lasting.cancel()
         if self.version == before and self._clock() - began < pace.short_watch_seconds:
             raise KubernetesError("the server ended a watch as soon as it had begun")
+        self._proved_at = self._clock()
 
     def _take(self, event: Event[T]) -> None:
         if event.found is not None:
@@ -215,6 +219,7 @@ class Reflector(Generic[T, K]):
         elif event.type != BOOKMARK:
             self._sink.remove(event.metadata.key)
         self.version = event.metadata.resource_version
+        self._proved_at = self._clock()
 
     def _pause(self, error: Exception) -> float:
         """Return how long to wait after a failure."""
@@ -229,8 +234,6 @@ class Reflector(Generic[T, K]):
     def _fail(self, error: Exception) -> None:
         """Note a failure, and log it unless it is the one that is known."""
         self.failures_total += 1
-        if self._stale_since is None:
-            self._stale_since = self._clock()
         if isinstance(error, KubernetesError) and error.status == GONE:
             log.info("%s: the API server has forgotten version %s: listing anew", self.what, self.version)
             return

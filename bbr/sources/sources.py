@@ -117,6 +117,13 @@ class Sources:
             bodies |= {"model table": self.table.run, "long documents": self.table.aside.run}
         self._tasks = [supervisor.start(name, body) for name, body in bodies.items()]
 
+    def failing(self) -> dict[str, str]:
+        """Return why each source can't be followed just now; "" if it is."""
+        found = {"model files": self._file.failing} if self._file else {}
+        if self.kubernetes:
+            found |= {each.what: each.failing for each in self.kubernetes.reflectors}
+        return found
+
     def ages(self) -> dict[str, float]:
         """Return how old what is known of each source may be, in seconds; what is known stays in use however old it is.
 

@@ -47,6 +47,7 @@ HEALTHY = [
     ("bbr_table_broken_objects", A, "0x60"),
     ("bbr_table_conflicts", A, "0x60"),
     ("bbr_source_age_seconds", {**A, "source": "model files"}, "1x60"),
+    ("bbr_source_failing", {**A, "source": "HTTPRoutes"}, "0x60"),
     ("bbr_task_restarts_total", {**A, "task": "model files"}, "0+0.1x60"),
     ("bbr_route_mismatches", {**A, "kind": "unrouted-base-model"}, "0x60"),
     ("bbr_certificate_expiry_timestamp_seconds", A, "1000000x60"),
@@ -79,6 +80,11 @@ SICK = {
         [("bbr_source_age_seconds", {**A, "source": "model files"}, "1+60x60")],
         {**A, "source": "model files"},
         "a has not seen its model files for 50m 1s",
+    ),
+    "BbrSourceFailing": (
+        [("bbr_source_failing", {**A, "source": "HTTPRoutes"}, "1x60")],
+        {**A, "source": "HTTPRoutes"},
+        "a can't follow its HTTPRoutes",
     ),
     "BbrTaskFailing": (
         [("bbr_task_restarts_total", {**A, "task": "model files"}, "0+2x60")],

@@ -115,12 +115,14 @@ def test_what_follows_a_cluster(tmp_path):
     (tmp_path / "config").write_text(json.dumps(config))
     of = vitals(kubernetes="true", kubeconfig=str(tmp_path / "config"), discover_routes="true")
     source = of.sources.kubernetes.reflectors[0]
-    source.lists_total, source.failures_total = 4, 7
+    source.lists_total, source.failures_total, source.failing = 4, 7, "401: Unauthorized"
     found = scrape(of)
     assert value(found, "bbr_source_lists_total", source=source.what) == 4
     assert value(found, "bbr_source_failures_total", source=source.what) == 7
     assert value(found, "bbr_source_lists_total", source="HTTPRoutes") == 0
     assert value(found, "bbr_source_age_seconds", source="HTTPRoutes") >= 0
+    assert value(found, "bbr_source_failing", source=source.what) == 1
+    assert value(found, "bbr_source_failing", source="HTTPRoutes") == 0
 
 
 @pytest.mark.parametrize("prefix", ["bbr", "ipp"])

@@ -24,10 +24,12 @@ def test_troubles_tell_what_is_stale_and_what_fails(tmp_path):
     of = vitals(path)
     assert of.troubles() == []
     assert set(of.ages()) == {"model files", "model table"}
-    of.sources.ages = lambda: {"model files": 61.4, "model table": 60.0}
+    of.sources.ages = lambda: {"model files": 151.4, "model table": 150.0, "HTTPRoutes": 2.0}
+    of.sources.failing = lambda: {"model files": "", "HTTPRoutes": "401: Unauthorized"}
     of.supervisor.failures |= {"certificates": Failures(3, "MemoryError"), "model table": Failures(1)}
     assert of.troubles() == [
-        "model files: not seen for 61 s; what is known stays in use",
+        "model files: not seen for 151 s; what is known stays in use",
+        "HTTPRoutes: not seen for 2 s (401: Unauthorized); what is known stays in use",
         "certificates: fails (MemoryError), and is started again and again",
     ]
     assert of.why_not_ready() == ""

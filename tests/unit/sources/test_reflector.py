@@ -147,6 +147,32 @@ async def test_a_watch_that_the_server_ends_goes_on_from_its_last_version(tmp_pa
         assert (it.reflector.lists_total, it.reflector.failures_total) == (1, 0)
 
 
+@in_loop
+async def test_its_age_is_the_time_since_the_last_proof(tmp_path):
+    now = [0.0]
+    async with Following(tmp_path, clock=lambda: now[0]) as it:
+        age = lambda: it.reflector.age_seconds  # noqa: E731
+        await it.watching()
+        now[0] = 100.0
+        assert age() == 100.0  # a watch that says nothing may be a dead connection
+        it.server.bookmark()
+        await until(lambda: age() == 0)
+        now[0] = 200.0
+        it.server.put("b")
+        await until(lambda: age() == 0)
+        now[0] = 300.0
+        it.server.each_watch(Watch.close)  # as servers do after some minutes
+        await until(lambda: age() == 0)
+        await it.watching()
+        it.server.faults.append(Fault(status=401))
+        now[0] = 400.0
+        it.server.each_watch(Watch.abandon)
+        await until(lambda: "401" in it.reflector.failing)
+        assert age() == 100.0
+        await it.watching()
+        assert age() == 0
+
+
 def _clean_cut(watch):
     """End a watch as it should end, but in the middle of a line."""
     watch.write(b'{"type":"MODIFIED"')

@@ -168,11 +168,20 @@ async def test_ages_tell_what_is_not_followed(tmp_path, models, monkeypatch):
         assert set(sources.ages()) == {"model files", "model table", f"ConfigMaps with {BBR}", f"ConfigMaps with {IPP}"}
         sources.start()
         await sources.wait_synced()
-        await until(lambda: all(age == 0 for what, age in sources.ages().items() if what.startswith("ConfigMaps")))
+        assert all(age > 0 for age in config_maps(sources.ages()))
+        assert set(sources.failing().values()) == {""}
         await until(lambda: sources.ages()["model table"] == 0)
-    await until(lambda: all(age > 0 for what, age in sources.ages().items() if what.startswith("ConfigMaps")))
+    await until(lambda: all("connect" in why.lower() for why in config_maps(sources.failing())))
+    before = max(config_maps(sources.ages()))
+    await until(lambda: min(config_maps(sources.ages())) > before)
+    assert sources.failing()["model files"] == ""
     await sources.stop()
-    assert loaded(None).ages() == {}
+    assert loaded(None).ages() == loaded(None).failing() == {}
+
+
+def config_maps(found):
+    """Return what is told of the ConfigMaps."""
+    return [value for what, value in found.items() if what.startswith("ConfigMaps")]
 
 
 @in_loop
