@@ -152,6 +152,12 @@ def _retries(manager: Manager, router: Filter, cluster: Cluster | None) -> Itera
         sentence = "A router that restarts costs every request that is on its way to it; nothing tries another one."
         evidence = [policies[0].evidence()]
         yield finding("no-retry-policy", manager.label, sentence, evidence, _RETRY_FIX)
+    elif not any(each.get("retry_on").text for each in policies):
+        sentence = (
+            "The retry policy names nothing to retry on, and so retries nothing: kgateway's `retry` without retryOn."
+        )
+        evidence = [each.get("retry_on").evidence() for each in policies if each]
+        yield finding("no-retry-policy", manager.label, sentence, evidence, _RETRY_FIX)
     elif cluster and not any(each.get("retry_budget") for each in cluster.node.each("circuit_breakers", "thresholds")):
         value, place = cluster.threshold("max_retries", RETRIES)
         if value <= RETRIES:

@@ -41,8 +41,8 @@ def check(gateway: Gateway) -> Iterator[Finding]:
         yield finding(
             "router-not-found",
             "gateway",
-            "No listener calls the router: no HTTP filter is an ext_proc filter, or none has the name that --filter "
-            "says.",
+            "No listener calls the router: no HTTP filter is an ext_proc filter, all of them are endpoint pickers, or "
+            "none has the name that --filter says.",
             where or [Evidence("config_dump", ".configs", None, "no HTTP listener")],
             _FILTER_FIX,
         )
@@ -95,12 +95,29 @@ def _entries(manager: Manager, router: Filter) -> Iterator[Finding]:
             bare.append(entry)
         if not router.calls(route):
             spoofable.append(route)
+    yield from _broken(manager)
     yield from _without_entry(manager, router, missing)
     yield from _without_router(manager, router, bare, spoofable)
     if first:
-        sentence = f"A route without a header match stands before {_named(first)}: no request ever gets there."
+        sentence = f"A route without a header match stands before {named(first)}: no request ever gets there."
         evidence = [*_matches(manager.entry(first[0])), *_wants(first)]
         yield finding("catch-all-first", manager.label, sentence, evidence, _CATCH_ALL_FIX)
+
+
+def _broken(manager: Manager) -> Iterator[Finding]:
+    """Gateways answer by themselves on a route whose backend they can't use."""
+    broken = [
+        route for route in manager.model_routes if (route.node.get("direct_response", "status").number or 0) >= 500
+    ]
+    if broken:
+        yield finding(
+            "model-route-broken",
+            manager.label,
+            f"{named(broken)}: the gateway answers with an error by itself, since it can't use the route's backend. "
+            "Envoy Gateway does so for InferencePools without Envoy AI Gateway beside it.",
+            [route.node.get("direct_response", "status").evidence(route.label) for route in broken[:_NAMED]],
+            "kubectl describe httproute   # ResolvedRefs says why; install Envoy AI Gateway, or route to a Service",
+        )
 
 
 def _without_entry(manager: Manager, router: Filter, missing: list[Route]) -> Iterator[Finding]:
@@ -123,17 +140,17 @@ def _without_router(manager: Manager, router: Filter, bare: list[Route], spoofab
         yield finding(
             "catch-all-without-router",
             manager.label,
-            f"Requests have the route {_named(bare)} at first, and there the router's filter is off: they stay there.",
-            _off(router, bare[0]),
+            f"Requests have the route {named(bare)} at first, and there the router's filter is off: they stay there.",
+            off(router, bare[0]),
             f"{_on(router)}   # on that route, or on its virtual host",
         )
     if spoofable:
         yield finding(
             "spoofable-route",
             manager.label,
-            f"The router's filter is off on {_named(spoofable)}: a client that sends the header itself gets there with "
+            f"The router's filter is off on {named(spoofable)}: a client that sends the header itself gets there with "
             "any body, past the router.",
-            _off(router, spoofable[0]),
+            off(router, spoofable[0]),
             f"{_on(router)}   # on every route, or on their virtual host",
         )
 
@@ -164,16 +181,16 @@ def _pickers(manager: Manager, router: Filter) -> Iterator[Finding]:
             yield finding(
                 "picker-skipped",
                 manager.label,
-                f"{picker.name} is on for {_named(skipped)}, but off where requests are at first; Envoy decides that "
+                f"{picker.name} is on for {named(skipped)}, but off where requests are at first; Envoy decides that "
                 "once, so it is never called after the router's answer.",
-                _off(picker, manager.entry(skipped[0])),
+                off(picker, manager.entry(skipped[0])),
                 f"http_filters: [{{name: {picker.name}, disabled: false, ...}}]   # on at the top; where not wanted:\n"
                 f"typed_per_filter_config: {{{picker.name}: {{'@type': {_PER_ROUTE}, disabled: true}}}}",
             )
 
 
-def _off(found: Filter, route: Route | None) -> list[Evidence]:
-    """Return why a filter does not call on a route."""
+def off(found: Filter, route: Route | None) -> list[Evidence]:
+    """Return why a filter is off on a route."""
     settings = route.settings(found.name) if route else []
     silenced = found.is_silenced(route)
     if found.is_on(route) and silenced is not None:
@@ -196,7 +213,8 @@ def _matches(route: Route | None) -> list[Evidence]:
     return [route.node.get("match").evidence(route.label)] if route else []
 
 
-def _named(routes: list[Route]) -> str:
+def named(routes: list[Route]) -> str:
+    """Return the labels of the first few routes."""
     names = list(dict.fromkeys(route.label for route in routes))
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

@@ -1,6 +1,14 @@
 """All checks of a gateway, and their findings in order."""
 
-from bbr.commands.doctor import checks_cluster, checks_filter, checks_limits, checks_models, checks_routes, checks_stats
+from bbr.commands.doctor import (
+    checks_cluster,
+    checks_filter,
+    checks_limits,
+    checks_models,
+    checks_policies,
+    checks_routes,
+    checks_stats,
+)
 from bbr.commands.doctor.finding import Finding, Severity
 from bbr.commands.doctor.gateway import Gateway
 from bbr.models.registry import Registry
@@ -18,6 +26,7 @@ def examine(
     """
     found = [
         *checks_routes.check(gateway),
+        *checks_policies.check(gateway),
         *checks_filter.check(gateway),
         *checks_limits.check(gateway, max_body_bytes),
         *checks_cluster.check(gateway, secure_serving=secure_serving),

@@ -68,6 +68,11 @@ RULES: Final = {
     "routes-not-seen": Rule(_INFO, "the routes are not in the dump (scoped routes, route matchers), and not judged"),
     "picker-skipped": Rule(_ERROR, "an endpoint picker is on for a model's route only, so it is never called"),
     "picker-before-router": Rule(_ERROR, "the endpoint picker stands before the router"),
+    "policy-skipped": Rule(
+        _ERROR, "a policy on a model's route (authentication, limits, faults) is not in force: its filter looks earlier"
+    ),
+    "cors-preflight-fails": Rule(_WARNING, "CORS is configured where browsers' preflight requests don't get it"),
+    "model-route-broken": Rule(_ERROR, "the gateway answers a model's route by itself, with an error"),
     # What the filter says.
     "route-cache-pinned": Rule(_ERROR, "the route may not be chosen anew after the router's answer"),
     "mutation-disallowed": Rule(_ERROR, "mutation rules keep the router from setting or removing its headers"),
@@ -114,6 +119,9 @@ RULES: Final = {
     "message-timeouts": Rule(_WARNING, "the router's answers came too late"),
     "failed-open": Rule(_WARNING, "requests went on without the router"),
     "mutations-rejected": Rule(_WARNING, "header mutations of the router were rejected"),
+    "mutations-uncertain": Rule(
+        _INFO, "header mutations were rejected, the router's or those of another filter with the same counters"
+    ),
     "route-cache-kept": Rule(_WARNING, "the router asked for a new choice of route and was ignored"),
     "spurious-messages": Rule(_WARNING, "Envoy got messages from the router that it did not expect"),
     "overflow": Rule(_WARNING, "a limit of the router's cluster was reached"),

@@ -88,11 +88,11 @@ def _covers_path(mine: Node, others: Node) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Filter:
-    """An ext_proc filter of a listener.
+    """An HTTP filter of a listener.
 
     Attributes:
         node: the entry of http_filters.
-        config: its ExternalProcessor.
+        config: its configuration; of one that a matcher and a composite filter wrap, as kgateway has it, its own.
     """
 
     node: Node
@@ -122,7 +122,7 @@ class Filter:
     def is_silenced(self, route: Route | None) -> Node | None:
         """Return the setting that keeps the filter from calling on `route`, in whatever chain it is, or None."""
         found = None
-        for setting in self._per_route(route):
+        for setting in self.per_route(route):
             if setting.get("disabled").is_true:
                 found = setting.get("disabled")
             elif setting.get("overrides"):
@@ -135,12 +135,13 @@ class Filter:
 
     def overridden(self, route: Route | None, *keys: str) -> Node:
         """Return the setting under `keys` that counts on `route`: the most specific override, or the filter's own."""
-        for setting in reversed(self._per_route(route)):
+        for setting in reversed(self.per_route(route)):
             if found := setting.get("overrides", *keys):
                 return found
         return self.config.get(*keys)
 
-    def _per_route(self, route: Route | None) -> list[Node]:
+    def per_route(self, route: Route | None) -> list[Node]:
+        """Return what it is told on `route`, from the least specific place to the most, without FilterConfigs."""
         settings = route.settings(self.name) if route else []
         inner = [each.get("config") if each.type == "FilterConfig" else each for each in settings]
         return [each for each in inner if each]
@@ -157,6 +158,7 @@ class Manager:
         routes: its routes, in order.
         unseen: what its routes would be read from, where they are not in the dump or can't be judged.
         wanted: the name of the filter that is the router's, or "" if that is not known.
+        chain: all its HTTP filters, in order; those of `filters` are among them.
     """
 
     node: Node
@@ -165,6 +167,7 @@ class Manager:
     routes: Sequence[Route]
     unseen: Sequence[Node]
     wanted: str = ""
+    chain: Sequence[Filter] = ()
 
     @property
     def label(self) -> str:
@@ -178,7 +181,9 @@ class Manager:
             return next((each for each in self.filters if each.name == self.wanted), None)
         named = [each for each in self.filters if _ROUTER_NAMES.search(f"{each.name} {each.cluster.text}")]
         others = [each for each in self.filters if not self.is_picker(each)]
-        return next(iter([*named, *others, *self.filters]), None)
+        # One of several that call pickers, but are not named so, may be it; one alone is a picker.
+        unclear = [each for each in self.filters if not _PICKER_NAMES.search(each.name)]
+        return next(iter([*named, *others, *(unclear if len(self.filters) > 1 else ())]), None)
 
     @property
     def is_sure(self) -> bool:
@@ -342,11 +347,11 @@ def _managers_of(listener: Node) -> Iterator[Node]:
 def _manager(
     node: Node, listener: Node, tables: Mapping[str, Node], discovered: Mapping[str, Node], router: str
 ) -> Manager:
-    filters = []
+    chain = []
     for each in node.each("http_filters"):
         config = each.get("typed_config") or discovered.get(each.get("name").text, each.get("typed_config"))
-        if config.type == "ExternalProcessor":
-            filters.append(Filter(each, config))
+        chain.append(Filter(each, _unwrapped(config)))
+    filters = [each for each in chain if each.config.type == "ExternalProcessor"]
     unseen = [found for key in ("scoped_routes",) if (found := node.get(key))]
     table = node.get("route_config")
     if name := node.get("rds", "route_config_name"):
@@ -356,4 +361,17 @@ def _manager(
     for host in table.each("virtual_hosts"):
         routes += [Route(each, host, table) for each in host.each("routes")]
         unseen += [found for key in ("matcher", "vhds") if (found := host.get(key))]
-    return Manager(node, listener, filters, routes, unseen, router)
+    return Manager(node, listener, filters, routes, unseen, router, chain)
+
+
+def _unwrapped(config: Node) -> Node:
+    """Return the filter's own configuration, out of the matcher and the composite filter that run it."""
+    if config.type != "ExtensionWithMatcher":
+        return config
+    waiting = [config]
+    while waiting:
+        each = waiting.pop()
+        if each.type == "ExecuteFilterAction" and (found := each.get("typed_config", "typed_config")):
+            return found
+        waiting += each.children()
+    return config

@@ -63,6 +63,12 @@ class Node:
             for index, value in enumerate(found.value):
                 yield Node(self.document, value, f"{found.path}[{index}]")
 
+    def children(self) -> "list[Node]":
+        """Return the values of a mapping or the elements of a list, the last one first."""
+        if isinstance(self.value, dict):
+            return [self.get(key) for key in reversed(self.value)]
+        return list(self.each())[::-1]
+
     @property
     def text(self) -> str:
         """A string, or "" if it is none."""

@@ -21,7 +21,7 @@ def found(edit=lambda _: None, **counts):
         ("streams-failed", "http__gateway__ext_proc__streams_failed"),
         ("message-timeouts", "http__gateway__ext_proc__message_timeouts"),
         ("failed-open", "http__gateway__ext_proc__failure_mode_allowed"),
-        ("mutations-rejected", "http__gateway__ext_proc__rejected_header_mutations"),
+        ("mutations-uncertain", "http__gateway__ext_proc__rejected_header_mutations"),
         ("route-cache-kept", "http__gateway__ext_proc__clear_route_cache_disabled"),
         ("route-cache-kept", "http__gateway__ext_proc__clear_route_cache_upstream_ignored"),
         ("spurious-messages", "http__gateway__ext_proc__spurious_msgs_received"),
@@ -61,3 +61,12 @@ def test_no_router_and_no_cluster():
     assert (
         found(lambda config: config["static_resources"].update(clusters=[]), cluster__bbr__upstream_cx_overflow=1) == []
     )
+
+
+def test_rejected_mutations_are_the_routers_if_the_counter_is():
+    def own_prefix(config):
+        bbr(config)["stat_prefix"] = "router"
+
+    (one,) = found(own_prefix, http__gateway__ext_proc__router__rejected_header_mutations=3)
+    assert one.id == "mutations-rejected"
+    assert found(own_prefix, http__gateway__ext_proc__rejected_header_mutations=3) == []

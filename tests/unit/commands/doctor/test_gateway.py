@@ -231,3 +231,23 @@ def test_stats_and_version(config):
     assert found.cluster_stats(found.clusters["b:r"]) == {"x": ("cluster.b_r.x", 3)}
     assert (found.stats["h"], found.version) == (7, "1.40.0")
     assert saved(config, server_info={"version": "odd"}).version == "odd"
+
+
+def test_a_filter_within_a_matcher_and_a_composite_filter(config):
+    inner = entry(config)
+    ext_proc = inner.pop("typed_config")
+    action = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.composite.v3.ExecuteFilterAction",
+        "typed_config": {"name": "any", "typed_config": ext_proc},
+    }
+    matcher = {"matcher_list": {"matchers": [{"on_match": {"action": {"name": "x", "typed_config": action}}}]}}
+    inner["typed_config"] = {
+        "@type": "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher",
+        "xds_matcher": matcher,
+    }
+    found = manager(config)
+    assert found.router.config.value == ext_proc
+    assert found.router.config.path.endswith("on_match.action.typed_config.typed_config.typed_config")
+    del matcher["matcher_list"]
+    found = manager(config)
+    assert (found.router, found.chain[0].config.type) == (None, "ExtensionWithMatcher")

@@ -52,3 +52,10 @@ def test_evidence_for_people(node):
     assert str(node.get("t").evidence()) == "config_dump .t = 0.250s"
     assert str(node.get("x").evidence("SKIP")) == "config_dump .x = absent (SKIP)"
     assert str(Evidence("stats", "a.b", True)) == "stats a.b = true"
+
+
+def test_children_have_their_places():
+    found = Node("config_dump", {"a": [1, {"b": 2}], "c d": 3})
+    assert [(each.path, each.value) for each in found.children()] == [('["c d"]', 3), (".a", [1, {"b": 2}])]
+    assert [each.path for each in found.get("a").children()] == [".a[1]", ".a[0]"]
+    assert Node("config_dump", "text").children() == []

@@ -1,0 +1,146 @@
+"""Policies on a model's route, and CORS: what Envoy looks up by the route that a request has before it is routed.
+
+Which filters a request meets is decided when it begins. A filter before the router reads its settings before the
+router's answer, one after it reads them later. So a policy that stands on a model's route alone is in force only if its
+filter is on for all routes and stands after the router. tests/integration/test_policies.py tries each kind of filter.
+
+Pure: a gateway in, findings out.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from bbr.commands.doctor.checks_routes import named, off
+from bbr.commands.doctor.finding import Finding, finding
+from bbr.commands.doctor.gateway import Filter, Gateway, Manager, Route
+from bbr.commands.doctor.node import Evidence
+
+_CORS: Final = "Cors"
+# Filters that hold no policy: the one that sends requests upstream, and those that only count or note.
+_NO_POLICY: Final = ("Router", "FilterConfig", _CORS)
+# Filters that take limits from a route's own fields too.
+_RATE_LIMITS: Final = ("RateLimit", "LocalRateLimit")
+
+_FIX: Final = """\
+# the policy where requests are at first: on the gateway as a whole, or on the catch-all route as on the models' routes.
+# Or, in plain Envoy: the filter on at the top, and after the router's"""
+
+_CORS_FIX: Final = """\
+# a catch-all that routes to a cluster and has the CORS policy too, with the router's filter on:
+- {match: {prefix: /}, route: {cluster: ANY}, typed_per_filter_config: {envoy.filters.http.cors: {...}}}"""
+
+
+def check(gateway: Gateway) -> Iterator[Finding]:
+    """Yield the policies that are not in force, and preflight requests that can't be answered."""
+    for manager in gateway.managers:
+        if manager.router is None:
+            continue
+        for index, found in enumerate(manager.chain):
+            if found.config.type == _CORS:
+                yield from _preflights(manager, found)
+            elif _may_hold_policy(manager, found):
+                yield from _skipped(manager, found, before=index < manager.chain.index(manager.router))
+
+
+def _may_hold_policy(manager: Manager, found: Filter) -> bool:
+    if found is manager.router or found.config.type in _NO_POLICY:
+        return False
+    return found.config.type != "ExternalProcessor" or not manager.is_picker(found)
+
+
+def _skipped(manager: Manager, found: Filter, *, before: bool) -> Iterator[Finding]:
+    wanting = [route for route in manager.model_routes if found.is_on(route) and found.is_silenced(route) is None]
+    out = [route for route in wanting if not found.is_on(manager.entry(route))]
+    other = [route for route in wanting if route not in out and before and _differs(found, route, manager.entry(route))]
+    if out:
+        yield finding(
+            "policy-skipped",
+            manager.label,
+            f"The policy of {found.name} on {named(out)} is not in force: the filter is off where requests are at "
+            "first, and Envoy decides that once, before the router has answered. A request with the routing header set "
+            "by hand meets it, and so proves nothing.",
+            [*_setting(found, out[0]), *off(found, manager.entry(out[0]))],
+            _FIX,
+        )
+    if other:
+        entry = manager.entry(other[0])
+        yield finding(
+            "policy-skipped",
+            manager.label,
+            f"The policy of {found.name} on {named(other)} is not in force: the filter stands before the router, and "
+            "takes what it does from the route that requests have at first. A request with the routing header set by "
+            "hand meets it, and so proves nothing.",
+            [*_setting(found, other[0]), *(_setting(found, entry) if entry else ())],
+            _FIX,
+        )
+
+
+def _differs(found: Filter, route: Route, entry: Route | None) -> bool:
+    """Tell whether a filter that stands before the router does less for a route than the route wants.
+
+    What the route that requests have at first says more is no policy that is lost: it is where policies belong.
+    """
+    if found.is_silenced(entry) is not None:
+        return True
+    mine = _policy(found, route)
+    return mine != _policy(found, entry) and mine != _policy(found, None)
+
+
+def _policy(found: Filter, route: Route | None) -> list[Any]:
+    """Return all that is said on a route, by values."""
+    if route is None:
+        return []
+    settings = [setting.value for setting in route.settings(found.name)]
+    return settings + [each.value for each in _limits(found, route)]
+
+
+def _limits(found: Filter, route: Route) -> list[Any]:
+    if found.config.type not in _RATE_LIMITS:
+        return []
+    return [each for each in (route.node.get("route", "rate_limits"), route.host.get("rate_limits")) if each]
+
+
+def _setting(found: Filter, route: Route) -> list[Evidence]:
+    """Return where a route says something to a filter, or where it does not."""
+    settings = [*route.settings(found.name), *_limits(found, route)]
+    if settings:
+        return [settings[-1].evidence(route.label)]
+    return [route.node.get("typed_per_filter_config", found.name).evidence(f"{route.label}: as the filter is")]
+
+
+def _preflights(manager: Manager, cors: Filter) -> Iterator[Finding]:
+    """A preflight names no model, so it stays on the route that it has at first; the filter skips direct responses."""
+    wanting, evidence = [], []
+    for route in manager.model_routes:
+        entry = manager.entry(route)
+        if not (_has_cors(cors, route) or (entry and _has_cors(cors, entry))):
+            continue
+        if entry is None:
+            evidence += _setting(cors, route)[-1:]
+        elif answered := _direct(entry):
+            evidence.append(answered)
+        elif not (_has_cors(cors, entry) and cors.is_on(entry)):
+            evidence += _setting(cors, entry)
+        else:
+            continue
+        wanting.append(route)
+    if wanting:
+        yield finding(
+            "cors-preflight-fails",
+            manager.label,
+            f"Browsers can't call {named(wanting)} from another origin. A preflight (OPTIONS) names no model and stays "
+            "on the route that it has at first. That one is a direct response, has no CORS policy, or is not there.",
+            dict.fromkeys(evidence),
+            _CORS_FIX,
+        )
+
+
+def _has_cors(cors: Filter, route: Route) -> bool:
+    return any(each.type == "CorsPolicy" for each in cors.per_route(route))
+
+
+def _direct(route: Route) -> Evidence | None:
+    for kind in ("direct_response", "redirect"):
+        if found := route.node.get(kind):
+            return (found.get("status") or found).evidence(route.label)
+    return None

@@ -1,0 +1,149 @@
+"""Each kind of filter is tried in a real Envoy by tests/integration/test_policies.py."""
+
+import copy
+
+import pytest
+
+from bbr.commands.doctor import checks_policies
+from tests.support.doctor import OUT, demo, entry, hcm, host, per_route, routes, saved
+
+CONFIG = demo()
+HTTP = "type.googleapis.com/envoy.extensions.filters.http"
+POLICY = {"@type": f"{HTTP}.rbac.v3.RBACPerRoute", "rbac": {}}
+OTHER = {"@type": f"{HTTP}.rbac.v3.RBACPerRoute", "rbac": {"rules": {}}}
+DISABLED = {"@type": f"{HTTP}.ext_authz.v3.ExtAuthzPerRoute", "disabled": True}
+CORS = {"@type": f"{HTTP}.cors.v3.CorsPolicy"}
+LIMITS = [{"actions": []}]
+
+
+def gateway(*, before=True, disabled=False, kind="rbac.v3.RBAC", name="policy"):
+    config = copy.deepcopy(CONFIG)
+    policy = {"name": name, "typed_config": {"@type": f"{HTTP}.{kind}"}, "disabled": disabled}
+    hcm(config)["http_filters"].insert(0 if before else 1, policy)
+    return config
+
+
+def models(config):
+    return [route for route in routes(config) if route["match"].get("headers")]
+
+
+def catch_all(config):
+    return next(route for route in routes(config) if not route["match"].get("headers"))
+
+
+def found(config):
+    return list(checks_policies.check(saved(config)))
+
+
+def said(config, places, setting, name="policy"):
+    for place in places:
+        per_route(place, setting, name)
+    return config
+
+
+def test_a_filter_that_says_the_same_everywhere():
+    assert found(gateway()) == []
+    config = gateway()
+    assert found(said(config, [host(config)], POLICY)) == []
+    config = gateway()
+    assert found(said(config, [*models(config), catch_all(config)], POLICY)) == []
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_one_that_is_off_where_requests_are_at_first(before):
+    config = gateway(before=before, disabled=True)
+    (one,) = found(said(config, models(config), POLICY))
+    assert one.id == "policy-skipped"
+    assert "off where requests are at first" in one.sentence
+    assert [each.value for each in one.evidence][:2] == ["{...}", True]
+    config = gateway(before=before)
+    (one,) = found(said(config, [catch_all(config)], OUT))
+    assert "off where requests are at first" in one.sentence
+    assert one.evidence[0].note.endswith(": as the filter is")
+
+
+def test_one_that_stands_before_the_router_reads_too_early():
+    config = gateway()
+    (one,) = found(said(config, models(config), POLICY))
+    assert "stands before the router" in one.sentence
+    (one,) = found(said(config, [catch_all(config)], OTHER))
+    assert len(one.evidence) == 2
+    config = gateway(before=False)
+    assert found(said(config, models(config), POLICY)) == []
+
+
+def test_what_the_catch_all_says_alone_is_where_policies_belong():
+    config = gateway()
+    assert found(said(config, [catch_all(config)], POLICY)) == []
+
+
+def test_an_exemption_of_the_catch_all_is_one_of_all():
+    config = gateway(kind="ext_authz.v3.ExtAuthz")
+    (one,) = found(said(config, [catch_all(config)], DISABLED))
+    assert "stands before the router" in one.sentence
+    assert found(said(config, models(config), DISABLED)) == []
+
+
+def test_limits_of_a_route():
+    config = gateway(kind="ratelimit.v3.RateLimit")
+    for each in models(config):
+        each.setdefault("route", {})["rate_limits"] = LIMITS
+    (one,) = found(config)
+    assert one.evidence[0].path.endswith("route.rate_limits")
+    catch_all(config)["route"] = {"rate_limits": LIMITS}
+    assert found(config) == []
+
+
+def test_pickers_and_the_router_are_no_policies():
+    config = copy.deepcopy(CONFIG)
+    entry(config)["disabled"] = True
+    per_route(host(config), POLICY, "bbr")
+    assert found(config) == []
+
+
+@pytest.mark.parametrize(
+    ("edit", "evidence"),
+    [
+        (lambda config: said(config, models(config), CORS, "cors"), "direct_response.status"),
+        (lambda config: said(config, [host(config)], CORS, "cors"), "direct_response.status"),
+        (lambda config: said(config, [catch_all(config)], CORS, "cors"), "direct_response.status"),
+    ],
+)
+def test_a_preflight_to_a_direct_response(edit, evidence):
+    config = gateway(kind="cors.v3.Cors", name="cors")
+    (one,) = found(edit(config))
+    assert one.id == "cors-preflight-fails"
+    assert one.evidence[0].path.endswith(evidence)
+
+
+def with_cluster(config):
+    route = catch_all(config)
+    route.pop("direct_response", None)
+    route["route"] = {"cluster": "bbr"}
+    return config
+
+
+def test_a_preflight_to_a_cluster():
+    config = with_cluster(gateway(kind="cors.v3.Cors", name="cors"))
+    assert found(config) == []
+    (one,) = found(said(config, models(config), CORS, "cors"))
+    assert one.evidence[0].value is None
+    assert found(said(config, [catch_all(config)], CORS, "cors")) == []
+    per_route(catch_all(config), OUT, "cors")
+    assert [each.id for each in found(config)] == ["cors-preflight-fails"]
+
+
+def test_a_preflight_without_a_catch_all():
+    config = gateway(kind="cors.v3.Cors", name="cors")
+    said(config, models(config), CORS, "cors")
+    routes(config)[:] = models(config)
+    (one,) = found(config)
+    assert one.evidence[0].path.endswith(".cors")
+
+
+def test_a_preflight_to_a_redirect():
+    config = gateway(kind="cors.v3.Cors", name="cors")
+    catch_all(config).pop("direct_response")
+    catch_all(config)["redirect"] = {"host_redirect": "elsewhere"}
+    (one,) = found(said(config, [host(config)], CORS, "cors"))
+    assert one.evidence[0].path.endswith(".redirect")
