@@ -72,9 +72,15 @@ def table_incomplete() -> Refusal:
     return Refusal(503, "table-incomplete", message, code="service_unavailable", headers=(("retry-after", b"5"),))
 
 
-def model_missing() -> Refusal:
-    """Refuse a body that was read and names no model, where every request must name one."""
+def model_missing(found: str = "") -> Refusal:
+    """Refuse a body that was read and names no model, where every request must name one.
+
+    Args:
+        found: what it is, if it is JSON and no object, in which alone a model can be named: `a list`.
+    """
     message = "The request body names no model: the field `model` is missing."
+    if found:
+        message = f"The request body names no model: it is JSON, but {found}, and no object with a field `model`."
     return Refusal(400, "model-missing", message, param="model", code="missing_required_parameter")
 
 

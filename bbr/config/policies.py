@@ -8,7 +8,7 @@ from bbr.config.settings import Settings
 from bbr.exchange.convention import Convention, Ours
 from bbr.exchange.go_router import GoRouter
 from bbr.exchange.ledger import Ledger
-from bbr.exchange.policy import AliasRewrite, ClientSteering, Compat, Policy
+from bbr.exchange.policy import AliasRewrite, ClientSteering, Compat, Policy, UrlModel
 from bbr.exchange.replies import Replies
 from bbr.headers import DESTINATION_HEADER, PRIORITY_HEADERS, REWRITE_HEADERS, STEERING_HEADERS
 from bbr.models.listing import ModelsList
@@ -34,6 +34,7 @@ def policy(settings: Settings) -> Policy:
         over_limit=settings.over_limit,
         query_model_paths=settings.query_model_path,
         path_templates=settings.path_template or (),
+        url_wins=settings.url_model is UrlModel.WINS,
         forward_decoded=settings.forward_decoded,
         rewrites_body=settings.alias_rewrite is AliasRewrite.BODY,
         max_model_bytes=settings.max_model_length,

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from bbr.config import options, removed
 from bbr.config.options import Group, Option
-from bbr.exchange.policy import AliasRewrite, BodyMode, ClientSteering, Compat, InvalidJson, OverLimit
+from bbr.exchange.policy import AliasRewrite, BodyMode, ClientSteering, Compat, InvalidJson, OverLimit, UrlModel
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
 from bbr.models.routing import MissingModel, UnknownModel
 from bbr.reading.paths import PathPattern
@@ -166,6 +166,13 @@ class Settings:
         "/model/{model}/invoke; azure-openai, gemini and bedrock stand for all paths of these vendors' clients. "
         "{model} may hold slashes, escaped or not, unless ** stands at the end; may be given several times, or with "
         "commas",
+    )
+    url_model: UrlModel = _reading(
+        options.choice(UrlModel),
+        "agrees",
+        "what happens to a request whose URL names one model and whose body another: agrees answers 400; wins routes "
+        "it by the URL, as Azure OpenAI does by the deployment. wins is for servers that go by the URL too; one that "
+        "goes by the body runs a model that was not routed",
     )
     on_invalid_json: InvalidJson = _reading(
         options.choice(InvalidJson),

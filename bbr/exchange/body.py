@@ -30,6 +30,13 @@ AT_ONCE_BYTES: Final = 4 << 10
 # and many may end in one read of the socket: what stands behind them there would wait for all.
 IN_TURN_BYTES: Final = 128 << 10
 
+_SCALARS: Final = {
+    b'"': "a string",
+    **dict.fromkeys((b"t", b"f"), "a boolean"),
+    b"n": "null",
+    **dict.fromkeys((b"-", *(b"%d" % digit for digit in range(10))), "a number"),
+}
+
 
 class Body:
     """One body.
@@ -255,6 +262,12 @@ class Body:
     def is_list(self) -> bool:
         """Whether it is a JSON list, once its model has been read; see bbr.reading.base.Reading."""
         return self.long.is_list if self.long is not None else is_json_list(self._pieces[0])
+
+    def no_object(self) -> str:
+        """Return what the body is, once its model has been read, if it is JSON and no object; for people, or ""."""
+        if self.is_list:
+            return "a list"
+        return "" if self.long is not None else _SCALARS.get(self._pieces[0].lstrip()[:1], "")
 
     def take(self) -> bytes:
         """Return a short body whose model is read, and hold it no more."""

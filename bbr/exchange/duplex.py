@@ -6,7 +6,7 @@ Sans-IO. Envoy holds the headers until they are answered, takes what comes back 
 from collections.abc import Sequence
 
 from bbr import refusal
-from bbr.exchange import replies
+from bbr.exchange import naming, replies
 from bbr.exchange.body import AT_ONCE_BYTES, Body
 from bbr.exchange.decoded_body import DecodedBody
 from bbr.exchange.long_body import LongBody
@@ -141,7 +141,7 @@ def _read_on(request: Request, body: Body, long: LongBody) -> bytes | None:
     known = long.model
     # Refused before the end: the client need not send the rest.
     if isinstance(known, Refusal):
-        if not request.is_unnamed(known):
+        if not naming.is_unnamed(request.policy, known):
             raise known
         known = None
     name = request.agreed(known)

@@ -45,6 +45,13 @@ class AliasRewrite(enum.Enum):
     BODY = "body"  # the router replaces the one string in the body
 
 
+class UrlModel(enum.Enum):
+    """What becomes of a request whose URL and body name different models."""
+
+    AGREES = "agrees"  # 400
+    WINS = "wins"  # it is routed by its URL: servers must go by that, as Azure OpenAI does
+
+
 class ClientSteering(enum.Enum):
     """By which headers a client may steer what stands behind the router: endpoint pickers, the pods' sidecars."""
 
@@ -90,6 +97,7 @@ class Policy:
             `duplex_idle_seconds`; 0: any rate will do.
         query_model_paths: URL paths on which `?model=` names the model.
         path_templates: URL paths that name the model themselves.
+        url_wins: a body that names another model than the URL is routed by the URL.
         rules: what becomes of models that are unknown or missing.
         paths: which paths' bodies are read; None: all.
         models_list: the answers to GET /v1/models; None: such requests pass.
@@ -115,6 +123,7 @@ class Policy:
     min_body_rate: int = 0
     query_model_paths: frozenset[bytes] = frozenset()
     path_templates: Sequence[Template] = ()
+    url_wins: bool = False
     rules: Rules = field(default_factory=Rules)
     paths: PathFilter | None = None
     models_list: ModelsList | None = None

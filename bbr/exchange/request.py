@@ -9,10 +9,11 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from bbr import refusal
+from bbr.exchange import naming
 from bbr.exchange.body import Body
 from bbr.exchange.long_body import LongBody
 from bbr.exchange.phases import FLUSHING, START, STREAMING
-from bbr.exchange.policy import InvalidJson, OverLimit, Policy
+from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Routing
 from bbr.exchange.verdict import Outcome, Verdict
 from bbr.exchange.wire import Opening
@@ -30,6 +31,7 @@ from bbr.refusal import Refusal
 # Looked up once: to look up a member of an enum takes long.
 _ROUTED: Final = Outcome.ROUTED
 _OPENAI: Final = Dialect.OPENAI
+_ANTHROPIC_VERSION: Final = "anthropic-version"
 
 # Of a header section of more fields its octets are kept. Envoy's own limit is 100.
 _KEPT_DECODED: Final = 64
@@ -66,12 +68,14 @@ class Request:
         verdict: what comes of it.
         url_model: the model that its URL names, if one does.
         url_longer: what else its body may call that one.
+        is_text: its body is plain text by its type: routed if it is JSON that names a model, else passed.
         rewrite_to: the model to put into its body in the place of the one that this names; None: it stays.
     """
 
     __slots__ = (
         "_dialect",
         "_headers",
+        "is_text",
         "owed",
         "phase",
         "policy",
@@ -92,6 +96,7 @@ class Request:
         self.url_model: str | None = None
         self.url_longer: tuple[str, ...] = ()
         self.rewrite_to: str | None = None
+        self.is_text = False
         self.registry = registry
         self._headers: HeaderMap | bytes | None = None
         # Some refusals come before the headers have told the API, or without any headers.
@@ -184,7 +189,10 @@ class Request:
         name = None if self.registry.identity else asked_for(head.method, head.path)
         if name is None:
             return None
-        found = models_list.answer(self.registry, name)
+        # Anthropic's clients say which version of its API they speak, and know no other list.
+        if self._find(_ANTHROPIC_VERSION):
+            self._dialect = Dialect.ANTHROPIC
+        found = models_list.answer(self.registry, name, anthropic=self._dialect is Dialect.ANTHROPIC)
         if found is None:
             # The request passes. The reason tells the operator why the router did not answer it.
             self.verdict.reason = "models-list-too-long"
@@ -230,13 +238,17 @@ class Request:
                 raise
             self.verdict.outcome = outcome
             return None
-        # serde reads the fields of a struct from a list, so a server could find a model where the router finds none.
+        if name is None and self.is_text:
+            self.verdict.outcome = Outcome.NOT_READ
+            return None
         if name is None and body.is_list:
-            self._check_list()
+            naming.check_list(self.policy, self.url_model)
         if self.url_model is not None:
             name = self.agreed(name)
         if name is not None:
             return self.routed(name)
+        if self.policy.rules.missing_model is MissingModel.REJECT:
+            raise refusal.model_missing(body.no_object())
         route = routing.route_unnamed(self.registry, self.policy.rules)
         if route is None:
             self.verdict.outcome = Outcome.NO_MODEL
@@ -247,18 +259,9 @@ class Request:
         try:
             return body.model()
         except Refusal as refused:
-            if not self.is_unnamed(refused):
+            if not naming.is_unnamed(self.policy, refused):
                 raise
             return None
-
-    def is_unnamed(self, refused: Refusal) -> bool:
-        """Tell whether a body with such a `model` (null, "") is one that names none: its server takes its default."""
-        return refused.unnamed and self.policy.rules.missing_model is MissingModel.DEFAULT
-
-    def _check_list(self) -> None:
-        """Refuse a list in a request that is routed by another name than its body's: its URL's, or the default."""
-        if self.url_model is not None or self.policy.rules.missing_model is MissingModel.DEFAULT:
-            raise refusal.model_in_list()
 
     def agreed(self, name: str | None) -> str | None:
         """Return the model of a request by its URL's, and its body's as far as that is known.
@@ -266,14 +269,7 @@ class Request:
         Raises:
             Refusal: 400; they name two.
         """
-        url_model = self.url_model
-        # This closes a hole: rules and quotas would apply to one model, and the server would run the other.
-        if name is None or url_model is None or name == url_model:
-            return name or url_model
-        # Google's clients write `models/NAME` into the body. A table may hold that as another model's name.
-        if name not in self.url_longer or self.registry.holds(name):
-            raise refusal.model_disagrees("URL", url_model, "request body", name)
-        return url_model
+        return naming.agreed(self.policy, self.registry, self.url_model, self.url_longer, name)
 
     def routed(self, name: str) -> Routing:
         """Return how to route a request that names a model.
@@ -289,15 +285,10 @@ class Request:
 
     def excuse(self, refused: Refusal) -> Outcome | None:
         """Return as what a body may pass, stripped, that is to be refused; None if it may not."""
-        policy = self.policy
-        # The code covers every fault of JSON. The reason tells them apart, for the log.
-        if refused.code == "invalid_json" and policy.on_invalid_json is InvalidJson.PASS_STRIPPED:
+        outcome = naming.excuse(self.policy, refused, is_text=self.is_text)
+        if outcome is Outcome.INVALID:
             self.verdict.reason = refused.reason
-            return Outcome.INVALID
-        # Only decoding shows this size. The bytes that came were within the limit, so no other check has caught it.
-        if refused.reason == "decoded-too-large" and policy.over_limit is OverLimit.PASS:
-            return Outcome.OVER_LIMIT
-        return None
+        return outcome
 
     def _told(self, route: Route) -> Routing:
         verdict = self.verdict
@@ -350,13 +341,10 @@ class Request:
         rules = self.policy.rules
         # All names that fit a pattern are alike: its shares are those of all of them together.
         name = route.pattern or self.verdict.model or rules.default_model
-        key = self._sticky_key(rules.sticky_header)
+        key = self._find(rules.sticky_header) if rules.sticky_header else b""
         shares = route.shares
         share = by_key(shares, name.encode(), key) if key else by_chance(shares, rules.draw())
         return route._replace(model=share.model, base_model=share.base_model)
-
-    def _sticky_key(self, header: str) -> bytes:
-        return self._find(header) if header else b""
 
     def _find(self, name: str) -> bytes:
         headers = self._headers

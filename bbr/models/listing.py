@@ -1,8 +1,9 @@
-"""The answers to GET /v1/models and GET /v1/models/{id}, in OpenAI's format.
+"""The answers to GET /v1/models and GET /v1/models/{id}, in OpenAI's format or in Anthropic's.
 
 Pure.
 """
 
+import datetime
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -15,36 +16,39 @@ from bbr.models.registry import Entry, Kind, Registry
 MAX_BYTES: Final = 60_000
 
 _PATH: Final = b"/v1/models"
+# Of the answer to a HEAD a gateway sends the headers alone.
+_METHODS: Final = frozenset((b"GET", b"HEAD"))
 _MAX_PATH_BYTES: Final = 4 << 10
 _OWNER: Final = "bbr"
 
-# No entry of a list is shorter: this tells at once that a large table is too large.
+# No entry of a list in either format is shorter: this tells at once that a large table is too large.
 _SHORTEST_ENTRY_BYTES: Final = 75
 
 
 def asked_for(method: bytes, path: bytes) -> str | None:
     """Tell what of the list a request asks for: "" for all of it, a model's name, or None if it is another request.
 
-    A name may hold slashes, escaped or not. Other spellings of the path than the API's own are other requests, and so
-    are paths of more than 4 KiB.
+    A name may hold slashes, escaped or not. A slash at the end does not count, as for most servers. Other spellings of
+    the path than the API's own are other requests, and so are paths of more than 4 KiB.
     """
-    if method != b"GET" or not path.startswith(_PATH):
+    if method not in _METHODS or not path.startswith(_PATH):
         return None
     path = path.partition(b"?")[0]
     if len(path) > _MAX_PATH_BYTES:
         return None
+    path = path.rstrip(b"/")
     if path == _PATH:
         return ""
     if not path.startswith(_PATH + b"/"):
         return None
     try:
-        return unquote_to_bytes(path[len(_PATH) + 1 :]).decode() or None
+        return unquote_to_bytes(path[len(_PATH) + 1 :]).decode()
     except UnicodeDecodeError:
         return None
 
 
 class ModelsList:
-    """Answers for a table, of which the last snapshot's whole list is kept.
+    """Answers for a table, of which the last snapshot's whole lists are kept.
 
     Args:
         max_bytes: a longer answer is none.
@@ -53,10 +57,15 @@ class ModelsList:
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._registry: Registry | None = None
-        self._all: bytes | None = None
+        self._all: dict[bool, bytes | None] = {}
 
-    def answer(self, registry: Registry, name: str) -> bytes | None:
+    def answer(self, registry: Registry, name: str, *, anthropic: bool = False) -> bytes | None:
         """Return the JSON that tells of `name`, or of all models if it is empty; None if that is too long.
+
+        Args:
+            registry: the table.
+            name: see above.
+            anthropic: in Anthropic's format.
 
         Raises:
             Refusal: 404; the table does not hold the name. 503; it is not complete yet.
@@ -67,25 +76,32 @@ class ModelsList:
             entry = registry.find(name)
             if entry is None:
                 raise refusal.model_not_found(name)
-            found = orjson.dumps(_model(name, entry))
-            return found if len(found) <= self._max_bytes else None
+            return self._short(_anthropic_model(name, entry) if anthropic else _model(name, entry))
         if registry is not self._registry:
-            self._all = self._list(registry)
+            self._all.clear()
             self._registry = registry
-        return self._all
+        if anthropic not in self._all:
+            self._all[anthropic] = self._list(registry, anthropic=anthropic)
+        return self._all[anthropic]
 
-    def _list(self, registry: Registry) -> bytes | None:
+    def _list(self, registry: Registry, *, anthropic: bool) -> bytes | None:
         if registry.size * _SHORTEST_ENTRY_BYTES > self._max_bytes:
             return None
-        found = orjson.dumps({"object": "list", "data": [*_models(registry)]})
-        return found if len(found) <= self._max_bytes else None
+        if not anthropic:
+            return self._short({"object": "list", "data": [_model(*each) for each in _named(registry)]})
+        models = [_anthropic_model(*each) for each in _named(registry)]
+        first, last = (models[0]["id"], models[-1]["id"]) if models else (None, None)
+        # One page, whatever `limit` asks for: clients go on while there is more.
+        return self._short({"data": models, "has_more": False, "first_id": first, "last_id": last})
+
+    def _short(self, found: dict[str, object]) -> bytes | None:
+        octets = orjson.dumps(found)
+        return octets if len(octets) <= self._max_bytes else None
 
 
-def _models(registry: Registry) -> Iterator[dict[str, object]]:
+def _named(registry: Registry) -> Iterator[tuple[str, Entry]]:
     """Give what can be named: no client could choose a pattern."""
-    for name, entry in in_order(registry):
-        if not entry.pattern:
-            yield _model(name, entry)
+    return ((name, entry) for name, entry in in_order(registry) if not entry.pattern)
 
 
 def in_order(registry: Registry) -> Iterator[tuple[str, Entry]]:
@@ -108,3 +124,9 @@ def _model(name: str, entry: Entry) -> dict[str, object]:
         "root": root,
         "parent": None if root == entry.base_model else entry.base_model,
     }
+
+
+def _anthropic_model(name: str, entry: Entry) -> dict[str, object]:
+    """Return a model as Anthropic lists it."""
+    created = datetime.datetime.fromtimestamp(int(entry.origin.created), datetime.UTC)
+    return {"type": "model", "id": name, "display_name": name, "created_at": created.strftime("%Y-%m-%dT%H:%M:%SZ")}

@@ -20,6 +20,7 @@ _JSON_TYPES: Final = (b"application/json", b"text/json")
 _FRAMED: Final = (b"application/grpc", b"application/connect")
 _WORDS: Final = ((b"json", BodyKind.JSON), (b"urlencoded", BodyKind.FORM), (b"multipart", BodyKind.MULTIPART))
 _OTHER: Final = frozenset((BodyKind.OTHER,))
+_TEXT: Final = b"text/plain"
 
 
 def is_too_long(content_types: Sequence[bytes]) -> bool:
@@ -44,6 +45,16 @@ def body_kind(content_types: Sequence[bytes]) -> BodyKind:
     if len(possible) > 1 or not all(map(parameters.is_utf8, content_types)):
         return BodyKind.UNSURE
     return next(iter(possible))
+
+
+def is_text(content_types: Sequence[bytes]) -> bool:
+    """Tell whether a body is text in UTF-8, as browsers say of JSON that a program has handed them as a string."""
+    if len(content_types) != 1 or is_too_long(content_types) or kinds(content_types):
+        return False
+    try:
+        return parameters.parse(content_types[0]).main == _TEXT and parameters.is_utf8(content_types[0])
+    except ValueError:
+        return False
 
 
 def kinds(content_types: Sequence[bytes]) -> frozenset[BodyKind]:

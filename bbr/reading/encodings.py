@@ -360,7 +360,8 @@ class Decoder:
 def parse(values: Sequence[bytes]) -> tuple[str, ...]:
     """Return the codings of a message by its Content-Encoding fields, in the order in which they were applied.
 
-    `identity` is left out, `x-gzip` is gzip (RFC 9110, section 8.4.1.3).
+    `identity` is left out, `x-gzip` is gzip (RFC 9110, section 8.4.1.3). A charset in the wrong field, `utf-8`, is left
+    out too: some clients send it, and nothing decodes it.
 
     Raises:
         Refusal: 415; a coding is not known, there are more than MAX_LAYERS, or the fields are too long.
@@ -371,7 +372,7 @@ def parse(values: Sequence[bytes]) -> tuple[str, ...]:
     for value in values:
         for element in value.split(b","):
             name = element.strip(b" \t").lower()
-            if name in (b"", b"identity"):  # empty elements: RFC 9110, section 5.6.1.2
+            if name in (b"", b"identity", b"utf-8", b"utf8"):  # empty elements: RFC 9110, section 5.6.1.2
                 continue
             coding = _CODINGS.get(name)
             if coding is None:

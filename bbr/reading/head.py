@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue
-from bbr.reading.content_type import body_kind
+from bbr.reading.content_type import body_kind, is_text
 from bbr.reading.header_names import BEGINNING_BYTES, NO_NAMES, GuardedNames, beginning, checked
 from bbr.reading.name import BodyKind
 
@@ -58,6 +58,7 @@ class Head(NamedTuple):
         content_encodings: the Content-Encoding fields.
         bodyless: an upgrade or CONNECT: what follows is no body.
         strays: names of fields that a client may not say; see GuardedNames.
+        text: the body is of the kind OTHER, and plain text, which could be JSON.
     """
 
     kind: BodyKind
@@ -68,6 +69,7 @@ class Head(NamedTuple):
     content_encodings: Sequence[bytes] = ()
     bodyless: bool = False
     strays: Sequence[str] = ()
+    text: bool = False
 
 
 def read_head(fields: Sequence[bytes], guarded: GuardedNames = NO_NAMES) -> tuple[Head, int]:
@@ -134,7 +136,8 @@ def _head(fields: Sequence[bytes], guarded: GuardedNames) -> Head:
             others[key] = None
     kind = BodyKind.OTHER if bodyless else _kind(content_types)
     strays = checked(tuple(others)) if others else ()
-    return Head(kind, dialect, path, method, tuple(content_types), tuple(encodings), bodyless, strays)
+    text = kind is BodyKind.OTHER and not bodyless and not encodings and is_text(content_types)
+    return Head(kind, dialect, path, method, tuple(content_types), tuple(encodings), bodyless, strays, text)
 
 
 _cached_head: Final = lru_cache(_CACHED)(_head)

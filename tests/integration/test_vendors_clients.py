@@ -14,12 +14,14 @@ import boto3
 import botocore.config
 import botocore.exceptions
 import google.auth.credentials
+import httpx
 import openai
 import pytest
 from google import genai
 
 from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
+from bbr.models.listing import ModelsList
 from bbr.models.registry import BaseModel, Registry
 from bbr.models.routing import MissingModel, Rules
 from bbr.reading.templates import parse_templates
@@ -117,7 +119,7 @@ def upstreams() -> Iterator[Pools]:
 @pytest.fixture(scope="module")
 def router(request: pytest.FixtureRequest, background: Background) -> Iterator[Router]:
     templates = parse_templates("azure-openai,gemini,bedrock")
-    policy = Policy(Replies(), path_templates=templates, rules=DEFAULT)
+    policy = Policy(Replies(), path_templates=templates, rules=DEFAULT, models_list=ModelsList())
     router = Router(background, TABLE, policy, transport=request.param)
     yield router
     router.stop()
@@ -181,6 +183,12 @@ class Clients:
         client = boto3.client("bedrock-runtime", endpoint_url=self._url, config=config, **keys)
         self._closing.callback(client.close)
         return client
+
+    @cached_property
+    def claude(self) -> anthropic.Anthropic:
+        http = anthropic.DefaultHttpxClient(trust_env=False)
+        client = anthropic.Anthropic(base_url=self._url, api_key="none", http_client=http, max_retries=0)
+        return self._closing.enter_context(client)
 
     @cached_property
     def anthropic_bedrock(self) -> anthropic.AnthropicBedrock:
@@ -252,6 +260,21 @@ def test_vertex_has_longer_paths(setup: Setup, clients: Clients) -> None:
     clients.vertex.models.generate_content(model="sql-lora", contents="x")
     (got,) = setup.upstreams.received
     assert (got.pool, "/publishers/google/models/sql-lora:" in got.target) == (QWEN, True)
+
+
+def test_each_client_gets_the_list_in_its_own_format(setup: Setup, clients: Clients) -> None:
+    names = [QWEN, *sorted([ARN, "llama3:8b", "sql-lora"]), PHI]
+    assert [model.id for model in clients.platform.models.list()] == names
+    assert [model.id for model in clients.claude.models.list()] == names
+    assert clients.claude.models.retrieve(QWEN).display_name == QWEN
+    with pytest.raises(anthropic.NotFoundError, match="is not served here"):
+        clients.claude.models.retrieve("nobody")
+    for path in ("/v1/models", "/v1/models/", f"/v1/models/{QWEN}/"):
+        with httpx.Client(base_url=f"http://127.0.0.1:{setup.port}", trust_env=False) as http:
+            got, asked = http.get(path), http.head(path)
+        assert (got.status_code, asked.status_code, asked.content) == (200, 200, b"")
+        assert got.json()
+    assert setup.upstreams.received == []
 
 
 REFUSED: dict[str, tuple[type[Exception], Callable[[Clients], object]]] = {

@@ -6,7 +6,7 @@ import pytest
 from bbr.config import removed
 from bbr.config import settings as config
 from bbr.config.settings import ConfigError, Settings
-from bbr.exchange.policy import AliasRewrite, BodyMode, ClientSteering, Compat, InvalidJson, OverLimit
+from bbr.exchange.policy import AliasRewrite, BodyMode, ClientSteering, Compat, InvalidJson, OverLimit, UrlModel
 from bbr.models.routing import MissingModel, UnknownModel
 from bbr.reading.paths import PathPattern
 from bbr.reading.templates import parse_templates
@@ -80,6 +80,7 @@ def test_defaults():
         "max_buffered_bytes": 512 << 20,
         "query_model_path": frozenset([b"/v1/realtime"]),
         "path_template": None,
+        "url_model": UrlModel.AGREES,
         "max_model_length": 256,
         "on_invalid_json": InvalidJson.REJECT,
         "body_idle_seconds": 60.0,
@@ -184,6 +185,7 @@ USABLE = {
         "/": frozenset([b"/"]),
         "/v1/realtime,/a%20b": frozenset([b"/v1/realtime", b"/a%20b"]),
     },
+    "url_model": {"agrees": UrlModel.AGREES, "wins": UrlModel.WINS},
     "path_template": {
         "/model/{model}/invoke": parse_templates("/model/{model}/invoke"),
         "/model/{model}/invoke,/**/models/{model}:*": parse_templates("/model/{model}/invoke /**/models/{model}:*"),
@@ -294,6 +296,7 @@ UNUSABLE = {
         ("", "v1", "/a,", "/a?model=x", "/a#b", "/a b", "/" + "a" * 512, "none,/a"),
         "is neither none nor a URL path (it begins with / and has no ? or #), or several with commas",
     ),
+    "url_model": {"": "is not one of agrees, wins", "body": "is not one of agrees, wins"},
     "path_template": {
         "": "is not a path template, or several with commas between",
         ",": "is not a path template, or several with commas between",

@@ -1,4 +1,5 @@
 import gzip
+import json
 from typing import ClassVar
 
 import pytest
@@ -9,6 +10,7 @@ from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import CHANGED_HEADERS, Replies
 from bbr.exchange.request import MAX_HEADER_FIELDS, SHOWN_BYTES
 from bbr.exchange.verdict import Outcome
+from bbr.models.listing import ModelsList
 from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Registry, finish, merging
 from bbr.models.routing import MissingModel, Rule, Rules
 from bbr.pb.ext_proc_pb2 import HeaderMap, HttpHeaders, ProcessingRequest
@@ -102,7 +104,7 @@ class TestUrl:
             ({"rules": Rules(missing_model=MissingModel.DEFAULT, default_model="qwen")}, "/"),
         ):
             if content_type == "text/plain" and path == "/":
-                continue  # it is not read
+                continue  # it passes
             talk = exchange(**policy, stream_threshold_bytes=threshold)
             headers = request_headers(at(path, content_type=content_type), mode=mode)
             answers = converse(talk, headers, request_body(b' ["foo"]', end_of_stream=True))
@@ -508,3 +510,109 @@ def test_names_that_fit_one_pattern_share_its_keys() -> None:
         converse(talk, request_headers({**JSON_POST, "x-session-id": "s"}), request_body(body, end_of_stream=True))
         chosen.add(talk.verdict.route.model)
     assert len(chosen) == 1
+
+
+class TestText:
+    """JSON that a browser calls text."""
+
+    DEFAULT = Rules(missing_model=MissingModel.DEFAULT, default_model="qwen")
+
+    def outcome(self, mode, body: bytes, content_type: str = "text/plain;charset=UTF-8", **options):
+        fields = at("/", content_type=content_type, **{"content-length": str(options.pop("announced", len(body)))})
+        talk = exchange(**options)
+        answers = converse(talk, request_headers(fields, mode=mode), request_body(body, end_of_stream=True))
+        return answers, talk.verdict
+
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED])
+    def test_json_that_names_a_model_is_routed(self, mode) -> None:
+        for body in (BODY, b" \r\n" + BODY):
+            answers, verdict = self.outcome(mode, body)
+            assert_routes(answers[0 if mode == FDS else 1], "qwen", "qwen")
+            assert verdict.outcome is Outcome.ROUTED
+
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED])
+    @pytest.mark.parametrize("rules", [Rules(), DEFAULT, Rules(missing_model=MissingModel.REJECT)])
+    @pytest.mark.parametrize(
+        "body", [b"Hello", b"{{ name }}, hello", b"{", b'{"x":1}', b"[1]", b'"x"', b'{"x":"\xff"}']
+    )
+    def test_anything_else_passes(self, mode, rules: Rules, body: bytes) -> None:
+        answers, verdict = self.outcome(mode, body, rules=rules)
+        assert_strips(answers[0])
+        assert verdict.outcome is Outcome.NOT_READ
+        if mode == FDS:
+            assert echoed(answers[1:]) == (body, [True])
+
+    @pytest.mark.parametrize("announced", [0, 101])
+    def test_long_text_passes_unread(self, announced: int) -> None:
+        answers, verdict = self.outcome(FDS, BODY, announced=announced, stream_threshold_bytes=100)
+        assert_strips(answers[0])
+        assert verdict.outcome is Outcome.NOT_READ
+
+    def test_other_types_pass_unread(self) -> None:
+        for content_type in ("text/plain; charset=utf-16", "text/html", "application/octet-stream"):
+            assert self.outcome(FDS, BODY, content_type)[1].outcome is Outcome.NOT_READ
+
+    def test_what_names_two_models_or_none_to_use_is_told(self) -> None:
+        for body, reason in (
+            (b'{"model":"qwen","model":"foo"}', "model-duplicate"),
+            (b'{"model":1}', "model-not-string"),
+        ):
+            assert_refused(self.outcome(FDS, body)[0], 400, reason)
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b"[{}]", "a list"),
+        (b' "x"', "a string"),
+        (b"-1", "a number"),
+        (b"7", "a number"),
+        (b"true", "a boolean"),
+        (b"null", "null"),
+        (b"{}", ""),
+        (b"", ""),
+    ],
+)
+@pytest.mark.parametrize("threshold", [1, 1 << 20])
+def test_what_a_body_without_a_model_is(body: bytes, found: str, threshold: int) -> None:
+    talk = exchange(rules=Rules(missing_model=MissingModel.REJECT), stream_threshold_bytes=threshold)
+    sent = request_headers(JSON_POST, mode=FDS), request_body(body, end_of_stream=True)
+    message = assert_refused(converse(talk, *sent), 400, "model-missing")
+    if found and (len(body) <= threshold or found == "a list"):
+        assert f"it is JSON, but {found}, and no object" in message
+    else:
+        assert message == "The request body names no model: the field `model` is missing."
+
+
+@pytest.mark.parametrize("mode", [FDS, BUFFERED])
+@pytest.mark.parametrize("threshold", [1, 1 << 20])
+def test_the_url_wins_where_it_is_to(mode, threshold: int) -> None:
+    for body in (BODY, NO_MODEL_BODY, b'["foo"]', b'{"model":"nobody"}'):
+        talk = exchange(**URLS, url_wins=True, stream_threshold_bytes=threshold)
+        sent = request_headers(at("/model/foo/invoke"), mode=mode), request_body(body, end_of_stream=True)
+        assert_routes(converse(talk, *sent)[0 if mode == FDS else 1], "foo", "qwen")
+        assert talk.verdict.model == "foo"
+    talk = exchange(**URLS, url_wins=True)
+    sent = request_headers(at("/v1/chat/completions"), mode=mode), request_body(BODY, end_of_stream=True)
+    assert_routes(converse(talk, *sent)[0 if mode == FDS else 1], "qwen", "qwen")
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "UTF-8", "utf8", "identity, utf-8"])
+def test_a_charset_in_the_wrong_field_is_no_coding(coding: str) -> None:
+    fields = {**JSON_POST, "content-encoding": coding}
+    sent = request_headers(fields, mode=FDS), request_body(BODY, end_of_stream=True)
+    assert_routes(converse(exchange(), *sent)[0], "qwen", "qwen")
+
+
+def test_anthropics_clients_get_their_list() -> None:
+    table, _ = Registry.merge([BaseModel("qwen")])
+    for path, version, keys in (
+        ("/v1/models", {}, {"object", "data"}),
+        ("/v1/models/", {"anthropic-version": "2023-06-01"}, {"data", "has_more", "first_id", "last_id"}),
+        ("/v1/models/qwen", {"anthropic-version": "2023-06-01"}, {"type", "id", "display_name", "created_at"}),
+        ("/v1/models/x", {"anthropic-version": "2023-06-01"}, {"type", "error"}),
+        ("/v1/models/x", {}, {"error"}),
+    ):
+        talk = exchange(table, models_list=ModelsList())
+        (answer,) = converse(talk, request_headers({":method": "GET", ":path": path, **version}, end_of_stream=True))
+        assert json.loads(answer.immediate_response.body).keys() == keys

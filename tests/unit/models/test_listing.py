@@ -29,11 +29,14 @@ ASKED = {
     "one with an escaped slash": (b"GET", b"/v1/models/Qwen%2FQwen2.5-3B-Instruct?x", QWEN),
     "one beyond ASCII": (b"GET", b"/v1/models/%C3%A9", "é"),
     "a POST": (b"POST", b"/v1/models", None),
-    "a HEAD": (b"HEAD", b"/v1/models", None),
+    "a HEAD": (b"HEAD", b"/v1/models", ""),
+    "a HEAD for one": (b"HEAD", b"/v1/models/phi", "phi"),
+    "a slash at the end": (b"GET", b"/v1/models/?x=1", ""),
+    "one with a slash at the end": (b"GET", b"/v1/models/phi/", "phi"),
+    "an OPTIONS": (b"OPTIONS", b"/v1/models", None),
     "another path": (b"GET", b"/v1/modelsx", None),
     "above it": (b"GET", b"/v1", None),
     "behind a prefix": (b"GET", b"/openai/v1/models", None),
-    "no name": (b"GET", b"/v1/models/", None),
     "not UTF-8": (b"GET", b"/v1/models/%E9", None),
     "the longest": (b"GET", b"/v1/models/" + b"x" * 4085, "x" * 4085),
     "too long": (b"GET", b"/v1/models/" + b"x" * 4086, None),
@@ -128,3 +131,28 @@ def test_patterns_are_not_listed_but_what_fits_one_is_told():
     assert [each["id"] for each in json.loads(models.answer(table, ""))["data"]] == ["phi", "gpt"]
     assert json.loads(models.answer(table, "team-a"))["parent"] == "phi"
     assert json.loads(models.answer(table, "gpt-4"))["root"] == "phi"
+
+
+def test_anthropics_format():
+    models = ModelsList()
+    found = json.loads(models.answer(TABLE, "", anthropic=True))
+    names = [each["id"] for each in json.loads(models.answer(TABLE, ""))["data"]]
+    assert [each["id"] for each in found["data"]] == names
+    assert (found["has_more"], found["first_id"], found["last_id"]) == (False, names[0], names[-1])
+    one = {"type": "model", "id": "phi", "display_name": "phi", "created_at": "2023-11-14T22:13:20Z"}
+    assert one in found["data"]
+    assert json.loads(models.answer(TABLE, "phi", anthropic=True)) == one
+    assert models.answer(TABLE, "", anthropic=True) is models.answer(TABLE, "", anthropic=True)
+
+
+def test_anthropics_format_without_models_and_too_long():
+    empty, _ = Registry.merge([])
+    assert json.loads(ModelsList().answer(empty, "", anthropic=True)) == {
+        "data": [],
+        "has_more": False,
+        "first_id": None,
+        "last_id": None,
+    }
+    assert ModelsList(600).answer(TABLE, "", anthropic=True) is None
+    with pytest.raises(Refusal):
+        ModelsList().answer(TABLE, "x", anthropic=True)

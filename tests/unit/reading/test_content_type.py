@@ -1,6 +1,6 @@
 import pytest
 
-from bbr.reading.content_type import MAX_BYTES, body_kind, is_too_long, kinds
+from bbr.reading.content_type import MAX_BYTES, body_kind, is_text, is_too_long, kinds
 from bbr.reading.name import BodyKind
 
 JSON, FORM, MULTIPART = BodyKind.JSON, BodyKind.FORM, BodyKind.MULTIPART
@@ -60,3 +60,21 @@ def test_all_fields_together_have_a_limit() -> None:
     assert not is_too_long([b"x" * (MAX_BYTES - 1)])
     assert is_too_long([b"x" * MAX_BYTES])
     assert is_too_long([b""] * (MAX_BYTES + 1))
+
+
+@pytest.mark.parametrize(
+    ("content_types", "expected"),
+    [
+        ([b"text/plain"], True),
+        ([b"Text/Plain;charset=UTF-8"], True),
+        ([b"text/plain; charset=utf-16"], False),
+        ([b"text/plain; x=multipart"], False),
+        ([b"text/plain, text/html"], False),
+        ([b"text/plain; " + b"x" * MAX_BYTES], False),
+        ([b"text/plain", b"text/plain"], False),
+        ([b"text/html"], False),
+        ([], False),
+    ],
+)
+def test_text(content_types: list[bytes], expected: bool) -> None:
+    assert is_text(content_types) is expected

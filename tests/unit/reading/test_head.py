@@ -127,7 +127,7 @@ def test_one_that_is_known_again_has_its_own_length() -> None:
     fields = [(":path", "/x"), ("content-type", "text/plain")]
     read = [reading_head.read_head(header_map([*fields, ("content-length", str(size))]).headers) for size in (1, 2, 3)]
     assert [length for _, length in read] == [1, 2, 3]
-    assert {head for head, _ in read} == {Head(OTHER, Dialect.OPENAI, b"/x", b"", (b"text/plain",))}
+    assert {head for head, _ in read} == {Head(OTHER, Dialect.OPENAI, b"/x", b"", (b"text/plain",), text=True)}
 
 
 def test_more_fields_than_are_kept() -> None:
