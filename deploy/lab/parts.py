@@ -112,9 +112,9 @@ def _istio(name: str, command: str, seconds: int, files: str) -> Part:
     return Part(name, "istio.io/istio", version, f"pilot/cmd/{command}", seconds, stamps, files)
 
 
-ISTIOD: Final = _istio("istiod", "pilot-discovery", 332, "manifests/charts")
-# What starts Envoy in the gateway's pod; with the template of Envoy's bootstrap.
-ISTIO_AGENT: Final = _istio("istio-agent", "pilot-agent", 60, "tools/packaging/common")
+ISTIOD: Final = _istio("istiod", "pilot-discovery", 590, "manifests/charts")
+# What starts Envoy in the gateway's pod, most of it built with the former; with the template of Envoy's bootstrap.
+ISTIO_AGENT: Final = _istio("istio-agent", "pilot-agent", 20, "tools/packaging/common")
 
 
 def cache() -> Path:

@@ -70,6 +70,20 @@ def test_a_catch_all_of_the_user_s_has_his_backend_and_the_cors_filter(tmp_path,
     assert "filters" not in plain
 
 
+def test_istio_gets_cors_before_everything_where_browsers_are_let_in(tmp_path):
+    def filters(**values):
+        patches = one(rendered(tmp_path, "istio", **values), "EnvoyFilter")["spec"]["configPatches"]
+        return [patch["patch"]["value"]["name"] for patch in patches if patch["applyTo"] == "HTTP_FILTER"]
+
+    ours = "envoy.filters.http.ext_proc.bbr"
+    assert filters() == [ours]
+    # The last one that is put first is the first.
+    assert filters(catchAll={"backendRef": {"name": "ui", "port": 80}, "cors": CORS}) == [
+        ours,
+        "envoy.filters.http.cors",
+    ]
+
+
 @pytest.mark.parametrize(
     ("provider", "catch_all", "why"),
     [

@@ -6,6 +6,8 @@ from deploy.lab import lab as stand
 from tests.lab.router import DEPLOYMENT, IN_NAMESPACE
 from tests.lab.traffic import Load
 
+pytestmark = [pytest.mark.core, pytest.mark.gateways]
+
 
 def kill(lab, pod):
     """End a pod by SIGKILL, at once."""
@@ -36,6 +38,7 @@ def test_a_router_that_is_killed_costs_no_short_request(lab, gateway, router):
     assert load.outcomes == {"right": load.sent}
 
 
+@pytest.mark.gateways("istio")
 @pytest.mark.parametrize("pool", ["qwen", "phi"])
 def test_a_picker_that_is_killed_misroutes_nothing_and_comes_back(lab, gateway, pool):
     """It is alone: its requests fail until it is back, with an error that says so, and others go on."""
