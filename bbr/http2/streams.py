@@ -1,9 +1,13 @@
 """One open stream: both directions' state, and what waits to be sent on it."""
 
 from collections import deque
+from typing import Final
 
 from bbr.http2 import frames
 from bbr.http2.windows import ReceiveWindow, SendWindow
+
+# Looked up once: to look up a module's name takes long.
+_FRAME_BYTES: Final = frames.MIN_MAX_FRAME_SIZE
 
 
 class Stream:
@@ -53,7 +57,7 @@ class Stream:
         self.remote_closed = False
         self.local_closed = False
         # Late, when credit for one frame is left: a request that fits into its window costs no WINDOW_UPDATE.
-        self.receive_window = ReceiveWindow(receive_bytes, max(1, receive_bytes - frames.MIN_MAX_FRAME_SIZE))
+        self.receive_window = ReceiveWindow(receive_bytes, receive_bytes - _FRAME_BYTES)
         self.send_window = SendWindow(send_bytes)
         self.expected_bytes = expected_bytes
         # Views, not copies: an answer that waits is in memory once, however it is cut into frames.

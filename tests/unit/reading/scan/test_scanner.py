@@ -307,6 +307,23 @@ def test_calls_are_bounded_by_their_budget(unit: bytes) -> None:
     assert calls >= 400_000 // (BUDGET // 10 // 3 + (8 << 10))
 
 
+@pytest.mark.parametrize("fault", [b"!", b"]]]", b"1}"], ids=repr)
+@pytest.mark.parametrize(
+    "unit", [b"1,", b"[],", b"{},", b"[", b"[1],", b'{"":1},', b"1e9,", b'{"":', b'"\\n",'], ids=repr
+)
+@pytest.mark.parametrize("size", [4 << 10, 64 << 10])
+def test_what_stands_before_a_fault_is_not_looked_at_token_by_token(unit: bytes, fault: bytes, size: int) -> None:
+    body = (b'{"x":[' + unit * (size // len(unit)))[: size - 4] + fault
+    scanner = Scanner()
+    position = calls = 0
+    with pytest.raises(Refusal):  # noqa: PT012
+        while not (position == len(body) and scanner.finish()):
+            position = scanner.scan(body, position)
+            calls += 1
+    # A body of the first size is read without a pause. It took 321 calls of a document that is too deep.
+    assert calls <= 6 + size // (8 << 10) * 4
+
+
 @pytest.mark.parametrize(
     "inside",
     [b'"%s"' % (b"x" * 30_000), b'{"%s":1}' % (b"k" * 30_000), b" " * 30_000 + b"1", b'"%s"' % ("é".encode() * 15_000)],
