@@ -114,9 +114,14 @@ class Body:
         return long
 
     @property
-    def forwarded_bytes(self) -> int:
-        """How many octets of it go on upstream, as far as it has been read."""
-        return self.long.size if isinstance(self.long, DecodedBody) else self.size
+    def forwarded_bytes(self) -> int | None:
+        """How many octets of it go on upstream; None while that is not known."""
+        long = self.long
+        if long is None:
+            return self.size
+        if not long.closed or long.reading:  # it may go on before its end, if nothing depends on what follows
+            return None
+        return (long.size if isinstance(long, DecodedBody) else self.size) + long.longer_bytes
 
     def add(self, octets: bytes) -> LongBody | None:
         """Take a piece, and return what reads the body as it comes; None if it is held until it has ended.

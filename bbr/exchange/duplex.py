@@ -105,7 +105,7 @@ def _close(request: Request, long: LongBody) -> None:
 
 
 def _told_size(body: Body) -> int | None:
-    """Return the length of a body that has ended, for who tells it."""
+    """Return the length of what goes on, for who tells it; None if it is not known, or is not to be told."""
     return None if body.by_trailers else body.forwarded_bytes
 
 

@@ -26,6 +26,7 @@ class LongBody:
 
     Attributes:
         closed: no more octets will come.
+        longer_bytes: than what came, or was decoded: its model was replaced.
         read: it has been read to its end, or is not to be read any further: all of it may go on.
     """
 
@@ -33,12 +34,12 @@ class LongBody:
         "_free",
         "_held_bytes",
         "_kept",
-        "_longer_bytes",
         "_passed_bytes",
         "_pieces",
         "_reading",
         "_refusal",
         "closed",
+        "longer_bytes",
         "read",
     )
 
@@ -51,7 +52,7 @@ class LongBody:
         self._pieces: deque[bytes | memoryview] = deque()
         self._held_bytes = 0
         self._passed_bytes = 0
-        self._longer_bytes = 0  # than what is read, of which the model was replaced
+        self.longer_bytes = 0
         self._refusal: Refusal | None = None
 
     @property
@@ -141,7 +142,7 @@ class LongBody:
             return False
         self._pieces = replaced.pieces
         self._held_bytes += replaced.longer_bytes
-        self._longer_bytes = replaced.longer_bytes
+        self.longer_bytes = replaced.longer_bytes
         return True
 
     def open(self) -> None:
@@ -190,7 +191,7 @@ class LongBody:
         """Return how much of the first piece may go on now: all of it, a chunk of a long one, or nothing."""
         size = len(piece)
         # Until the end is read, what goes on never completes a body. So no server acts on one that is refused later.
-        free = size if self._free else self._reading.passable_bytes + self._longer_bytes - self._passed_bytes
+        free = size if self._free else self._reading.passable_bytes + self.longer_bytes - self._passed_bytes
         # Whole or not at all: to cut at every byte that has been read would make a message of each bit of work.
         if size <= MAX_BODY_CHUNK_BYTES:
             return size if free >= size else 0

@@ -484,3 +484,21 @@ def test_one_that_parsers_take_long_for_has_a_turn_of_its_own(mode: BodyMode, si
         answers = talk.work()
     assert_routes(parse(answers[0]), "qwen", "qwen")
     assert (talk.pending, talk.verdict.outcome, talk.verdict.early) == (False, Outcome.ROUTED, False)
+
+
+def test_how_much_of_it_goes_on() -> None:
+    body = body_of(stream_threshold_bytes=4)
+    body.add(b"{  ")
+    assert body.forwarded_bytes == 3
+    long = body.add(b'"model":"a"}')
+    assert long is not None
+    while long.reading:
+        long.work()
+    assert body.forwarded_bytes is None
+    long.close()
+    assert body.forwarded_bytes is None
+    while not long.work():
+        pass
+    assert body.forwarded_bytes == body.size
+    assert long.replace_model("abc")
+    assert body.forwarded_bytes == body.size + 2 == sum(map(len, long._pieces))

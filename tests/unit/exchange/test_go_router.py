@@ -11,6 +11,7 @@ from bbr.exchange.replies import Replies
 from bbr.models.registry import Alias, BaseModel, Declaration, Origin, Registry, finish, merging
 from bbr.models.routing import Rules, UnknownModel
 from bbr.pb.ext_proc_pb2 import HeadersResponse, ProcessingResponse, TrailersResponse
+from bbr.reading.templates import parse_templates
 from bench.harness import messages
 from bench.harness.conversation import BASE, BUFFERED, FDS, MODEL, converse, echoed, kinds
 from bench.harness.messages import parse, request_body, request_headers, request_trailers, set_headers
@@ -205,3 +206,12 @@ def test_a_refusal_ends_the_stream():
     assert kinds(answers) == ["immediate_response"]
     assert talk.end is not None
     assert talk.verdict.reason == "invalid-json"
+
+
+def test_no_length_is_told_of_a_body_that_goes_on_before_its_end():
+    talk = exchange(path_templates=parse_templates("/m/{model}/x"))
+    fields = {":method": "POST", ":path": "/m/qwen/x", "content-type": "text/plain"}
+    answers = converse(talk, request_headers(fields, mode=FDS), request_body(b"x" * 500))
+    assert headers_of(answers[0]) == {MODEL: "qwen", BASE: "qwen"}
+    answers += converse(talk, request_body(b"y" * 100_000, end_of_stream=True))
+    assert echoed(answers[1:])[0] == b"x" * 500 + b"y" * 100_000
