@@ -17,6 +17,7 @@ ACCOUNT = f"{DEPLOYMENT}-{setting.RELEASE}"
 ADMIN_PORT = 9090
 VIEWER = "viewer"
 _AGE = re.compile(r'^bbr_source_age_seconds{source="ConfigMaps[^"]*"} (\S+)$', re.MULTILINE)
+_FAILING = re.compile(r'^bbr_source_failing{source="ConfigMaps[^"]*"} 1\.0$', re.MULTILINE)
 
 # Who may look at the router's admin port: a ServiceAccount with rights of its own.
 _RIGHTS = f"""
@@ -72,8 +73,15 @@ class Router:
             seconds=60,
         )
 
+    def failing(self) -> list[bool]:
+        """Tell of each pod whether it says that it can't follow some ConfigMaps, in its metrics and in its status."""
+        pages = [answer.raise_for_status().text for answer in self.page("/metrics")]
+        statuses = [answer.raise_for_status().json() for answer in self.page("/status.json")]
+        told = [any(row["failing"] for row in status["sources"]["rows"]) for status in statuses]
+        return [_FAILING.search(page) is not None and row for page, row in zip(pages, told, strict=True)]
+
     def ages(self) -> list[float]:
-        """Return for how long each pod's table may be out of date, in seconds: 0 while ConfigMaps are followed."""
+        """Return for how long each pod's table may be out of date, in seconds: since the last event or bookmark."""
         pages = [answer.raise_for_status().text for answer in self.page("/metrics")]
         return [max(map(float, _AGE.findall(page))) for page in pages]
 

@@ -95,6 +95,7 @@ def test_a_right_that_is_taken_away_keeps_the_table_and_given_back_catches_up(la
         lab.apply(config_map(extra, ["meanwhile"]))
         assert all({"before"} == names & {"before", "meanwhile"} for names in router.names())
         assert all(age > 0 for age in router.ages())
+        assert all(router.failing())
     finally:
         lab.kubectl("create", "--filename=-", text=json.dumps(role))
     router.until_named("meanwhile")
