@@ -12,6 +12,7 @@ from deploy.lab import lab as stand
 from deploy.lab import setting
 from deploy.lab.cluster import LabError
 from deploy.render import helm as renderer
+from deploy.render import tools
 
 NAMESPACE = "moved"
 IN_NAMESPACE = f"--namespace={NAMESPACE}"
@@ -150,6 +151,9 @@ class Move:
     def call(self, *words):
         return stand.call_helm(self.lab, self.helm, *words, namespace=NAMESPACE)
 
+    def tries(self, *words):
+        return self.lab.tries(str(tools.BIN / self.helm), *words, IN_NAMESPACE)
+
     def before(self):
         self.call("install", RELEASE, str(self.chart), "--wait", "--timeout=120s")
         self.lab.kubectl("apply", IN_NAMESPACE, "--filename=-", text=BY_HAND)
@@ -199,7 +203,7 @@ def test_each_step_of_the_guide(lab, move):
     move.upgrade(values(), "--take-ownership", *move.force)
     assert move.get("inferencepool/qwen-pool", PICKER) == "qwen-epp"
     lab.kubectl("delete", "service", "shared-epp", IN_NAMESPACE)
-    assert "Succeeded" in move.call("test", RELEASE, "--logs")
+    lab.wait("the test to succeed", lambda: move.tries("test", RELEASE, "--logs"), 60)
     # And later upgrades reach what was taken over.
     move.upgrade(values(seconds=77))
     assert move.get("httproute/qwen-model-route", "{.spec.rules[0].timeouts.request}") == "77s"
