@@ -109,6 +109,9 @@ class Replies:
 
     def route(self, routing: Routing) -> bytes:
         """Answer request_headers and set the routing headers."""
+        # As `_is_long`, without a call.
+        if len(routing[0]) <= _CACHED_NAME_CHARACTERS and routing[2] is None:
+            return self._cached_route(routing)
         return self._route(routing) if _is_long(routing) else self._cached_route(routing)
 
     def route_unbuffered(self, routing: Routing) -> bytes:

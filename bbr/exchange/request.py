@@ -3,7 +3,6 @@
 Sans-IO. What is owed to its gateway for that is the business of the sides: bbr.exchange.duplex, bbr.exchange.awaited.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -127,10 +126,12 @@ class Request:
             Refusal: 431; it has too many fields, or too many that are to be removed.
         """
         fields = [*headers.headers]
-        _check_count(fields)
+        count = len(fields)
+        if count > MAX_HEADER_FIELDS:
+            raise refusal.headers_too_many(MAX_HEADER_FIELDS)
         # Kept before it is read, so that a log of what fails below can still look for fields.
         # Decoded, each field takes 32 octets and more, though it may be two octets on the wire.
-        self._headers = headers.SerializeToString() if len(fields) > _KEPT_DECODED else headers
+        self._headers = headers.SerializeToString() if count > _KEPT_DECODED else headers
         head, length = read_head(fields, self.replies.convention.guarded)
         self._note(head)
         return head, length
@@ -156,7 +157,8 @@ class Request:
             DecodeError: they are none.
             Refusal: 431; they are too many, or too many of them are to be removed.
         """
-        _check_count(trailers.headers)
+        if len(trailers.headers) > MAX_HEADER_FIELDS:
+            raise refusal.headers_too_many(MAX_HEADER_FIELDS)
         strays = self.replies.convention.guarded.strays(trailers.headers)
         if strays:
             self.replies = self.replies.stripping_also(strays)
@@ -353,8 +355,3 @@ class Request:
             if len(headers.headers) <= _KEPT_DECODED:
                 self._headers = headers  # whoever asks for one field asks for several
         return (find_field(headers, name) if headers is not None else None) or b""
-
-
-def _check_count(fields: Sequence[bytes]) -> None:
-    if len(fields) > MAX_HEADER_FIELDS:
-        raise refusal.headers_too_many(MAX_HEADER_FIELDS)

@@ -33,6 +33,11 @@ from bbr.http2.settings import Settings
 from bbr.http2.stream_table import StreamTable
 from bbr.http2.streams import Stream
 
+# Looked up once: each is needed for each frame.
+_DATA: Final = FrameType.DATA
+_HEADERS: Final = FrameType.HEADERS
+_RST_STREAM: Final = FrameType.RST_STREAM
+
 # The octets of a PING of ours; one may be under way at a time.
 _KEEPALIVE: Final = frames.ping(b"bbr-ping")
 
@@ -82,14 +87,13 @@ class Connection:
         # After a connection error we only close (section 5.4.1); octets that still come must cost nothing.
         if octets and not self.closed:
             self._liveness.heard(now)
-            fresh = self._reader.feed(octets)
             # The last turn may have stopped between two frames. Those come first: recipients process frames in the
             # order in which they receive them (section 5).
             if self.more:
-                self._frames = itertools.chain(self._frames, fresh)
+                self._frames = itertools.chain(self._frames, self._reader.feed_later(octets))
                 self._unread_bytes += len(octets)
             else:
-                self._frames = fresh
+                self._frames = self._reader.feed(octets)
                 self._unread_bytes = len(octets)
             self.more = True
 
@@ -103,8 +107,13 @@ class Connection:
             yield from self._take_events()
         fault: Fault | None = None
         try:
+            receiver = self._receiver
             for frame_type, flags, stream_id, payload in self._frames:
-                yield self._frame(frame_type, flags, stream_id, payload)
+                # Most frames are DATA, within what alone may come.
+                if frame_type == _DATA and self._greeted and receiver.block is None:
+                    yield receiver.data(flags, stream_id, payload)
+                else:
+                    yield self._frame(frame_type, flags, stream_id, payload)
                 if self._events:
                     yield from self._take_events()
             self.more = False
@@ -118,15 +127,13 @@ class Connection:
 
     def _frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> Event | None:
         receiver = self._receiver
-        # Both cases are rare, so one test keeps the order checks off the path of every DATA frame.
         if receiver.block is not None or not self._greeted:
             self._check_order(frame_type, flags)
-        # The most frequent types come first: a call is HEADERS, DATA, and in Envoy's case RST_STREAM.
-        if frame_type == FrameType.DATA:
-            return receiver.data(flags, stream_id, payload)
-        if frame_type == FrameType.HEADERS:
+        # The most frequent types come first: a call is HEADERS, DATA, and in Envoy's case RST_STREAM. DATA comes here
+        # only to be refused.
+        if frame_type == _HEADERS:
             return receiver.headers(flags, stream_id, payload)
-        if frame_type == FrameType.RST_STREAM:
+        if frame_type == _RST_STREAM:
             return receiver.rst_stream(stream_id, payload)
         if frame_type == FrameType.WINDOW_UPDATE:
             return receiver.window_update(stream_id, payload)
@@ -210,10 +217,11 @@ class Connection:
         """Send a response's field block (see `fields.encode`), or its trailers. On a closed stream it is nothing."""
         stream = self.streams.get(stream_id)
         if stream is not None and not stream.local_closed:
-            # HEADERS alone are no answer: a peer could fetch these and cancel as before.
-            self._budgets.answered = self._budgets.answered or end_stream
             self._sender.headers(stream, block, end_stream=end_stream)
-            self._table.close_if_done(stream)
+            # HEADERS alone are no answer: a peer could fetch these and cancel as before.
+            if end_stream:
+                self._budgets.answered = True
+                self._table.close_if_done(stream)
 
     def send_data(self, stream_id: int, octets: bytes, *, end_stream: bool = False) -> None:
         """Send DATA as credit allows; the rest waits. On a closed stream it is nothing."""
@@ -227,7 +235,7 @@ class Connection:
             # The stream that adds to a full connection goes. The others were within the limit when their DATA came.
             if stream.queue and self._sender.overfull:
                 self._drop(stream, faults.QUEUED_BYTES)
-            else:
+            elif end_stream:
                 self._table.close_if_done(stream)
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:

@@ -50,46 +50,62 @@ class FrameReader:
     def feed(self, octets: bytes) -> Iterator[Frame]:
         """Give type, flags, stream id and payload of each frame that these octets complete.
 
-        A frame of a type that RFC 9113 does not define comes as soon as its header is there, with no payload: the
-        payload is passed over, not held.
+        All that was fed before has to be given first. A frame of a type that RFC 9113 does not define comes as soon as
+        its header is there, with no payload: the payload is passed over, not held.
 
         Raises:
             ConnectionFault: the preface is wrong, or a frame header announces too much.
         """
-        if self._parts:
-            add_piece(self._parts, octets)
-            self._held_bytes += len(octets)
-            self._held.octets += len(octets)
+        return self._go_on(octets) if self._parts or not self.preface_received else self._read(octets, 0)
+
+    def feed_later(self, octets: bytes) -> Iterator[Frame]:
+        """Give the same, when all that was fed before has been given."""
+        yield from self.feed(octets)
+
+    def _go_on(self, octets: bytes) -> Iterator[Frame]:
+        """Complete what is held, and go on with what follows."""
+        position = 0
+        if not self.preface_received:
+            octets = self._join(octets)
             # The preface is compared at each read, not only when it is complete: a peer that speaks HTTP/1.1 may send
             # fewer than 24 octets and then wait for an answer that never comes.
-            if self.preface_received and self._held_bytes < self._needed:
+            position = self._take_preface(octets)
+            if not position:
+                self._hold(octets)
                 return
-            octets = b"".join(self._parts)
-            self._parts.clear()  # whoever remembers what was unfinished keeps no octets
-            self._held.octets -= len(octets)
-        position = 0 if self.preface_received else self._take_preface(octets)
+        while self._parts:
+            # Of a read, only what the frame lacks is joined to it; to join all would copy the read. A header tells how
+            # much its frame lacks, so a frame that is cut off there takes two rounds.
+            lacking = octets[position : position + self._needed - self._held_bytes]
+            position += len(lacking)
+            if self._held_bytes + len(lacking) < self._needed:
+                self._hold(lacking)
+                return
+            yield from self._read(self._join(lacking), 0)
+        yield from self._read(octets, position)
+
+    def _read(self, octets: bytes, position: int) -> Iterator[Frame]:
+        """Give the frames that begin at a position, and hold the one that is not complete."""
         end = len(octets)
+        # An extension's payload may come in many reads; none of it is kept (section 5.5).
+        if self._skip:
+            position = self._pass_over(position, end, self._skip)
         unpack = frames.HEADER.unpack_from
-        while self.preface_received:
-            # An extension's payload may come in many reads; none of it is kept (section 5.5).
-            if self._skip:
-                skipped = min(self._skip, end - position)
-                self._skip -= skipped
-                position += skipped
+        while True:
             start = position + _HEADER_BYTES
             if end < start:
                 self._needed = _HEADER_BYTES
                 break
             word, flags, stream_id = unpack(octets, position)
             length, frame_type = word >> 8, word & 0xFF
-            # The header says enough: we hold no octet of a frame that is too long (section 4.2).
+            # The header says enough: we hold no octet of a frame that is too long. It is a connection error for every
+            # type: we do not skip the payload to find the next frame (section 4.2).
             if length > _MAX_FRAME_SIZE:
-                # A connection error for every type: we do not skip the payload to find the next frame (section 4.2).
                 raise ConnectionFault(faults.FRAME_TOO_LONG)
             # It must be ignored (section 5.5), but the connection still has to see it: none may interrupt a field
             # block.
             if frame_type > _CONTINUATION:
-                self._skip, position = length, start
+                position = self._pass_over(start, end, length)
                 yield frame_type, flags, stream_id & _STREAM_ID_MASK, b""
                 continue
             if end < start + length:
@@ -99,9 +115,28 @@ class FrameReader:
             # The highest bit is reserved, and a receiver must ignore it (section 4.1).
             yield frame_type, flags, stream_id & _STREAM_ID_MASK, octets[start:position]
         if position < end:
-            self._parts = [octets[position:]]
-            self._held_bytes = end - position
-            self._held.octets += end - position
+            self._hold(octets[position:])
+
+    def _pass_over(self, position: int, end: int, size: int) -> int:
+        """Return where what follows begins, and note how much of a payload is yet to come."""
+        self._skip = max(size - (end - position), 0)
+        return min(position + size, end)
+
+    def _hold(self, octets: bytes) -> None:
+        add_piece(self._parts, octets)
+        self._held_bytes += len(octets)
+        self._held.octets += len(octets)
+
+    def _join(self, octets: bytes) -> bytes:
+        """Return what is held with what has come, and hold nothing."""
+        self._held.octets -= self._held_bytes
+        self._held_bytes = 0
+        # A new list: whoever remembers what was unfinished keeps no octets, and takes no later frame for it.
+        parts, self._parts = self._parts, []
+        parts.append(octets)
+        joined = b"".join(parts)
+        parts.clear()
+        return joined
 
     def _take_preface(self, octets: bytes) -> int:
         """Return where the frames begin; 0 while the preface is not complete."""

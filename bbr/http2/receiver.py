@@ -3,6 +3,8 @@
 Whatever a frame's stream is not in a state for is looked up in the table of bbr.http2.states.
 """
 
+from typing import Final
+
 from bbr.http2 import budgets, faults, frames, states
 from bbr.http2.budgets import Budgets
 from bbr.http2.control import Control
@@ -17,6 +19,13 @@ from bbr.http2.settings import Settings
 from bbr.http2.stream_table import StreamTable
 from bbr.http2.streams import Stream
 from bbr.http2.windows import ReceiveWindow
+
+# Looked up once: each is needed for each frame.
+_END_STREAM: Final = Flag.END_STREAM
+_END_HEADERS: Final = Flag.END_HEADERS
+_PADDED: Final = Flag.PADDED
+_PRIORITY: Final = Flag.PRIORITY
+_SMALL_DATA_BYTES: Final = budgets.SMALL_DATA_BYTES
 
 
 class FieldBlock:
@@ -80,18 +89,18 @@ class Receiver:
         """DATA (section 6.1). Its padding is flow-controlled too, whatever becomes of it."""
         # Flow control counts the pad length and the padding with the data (section 6.1).
         size = len(payload)
-        data = unpad(payload) if flags & Flag.PADDED else payload
+        data = unpad(payload) if flags & _PADDED else payload
         # The connection's credit goes back at once: no stream waits for another's owner.
         increment = self._window.pass_on(size)
         if increment < 0:
             raise ConnectionFault(faults.CONNECTION_WINDOW)
         if increment:
             self._sender.control(frames.window_update(0, increment))
-        end_stream = bool(flags & Flag.END_STREAM)
+        end_stream = flags & _END_STREAM != 0
         # Empty-frames flood (CVE-2019-9518): each frame is work, and flow control bounds only octets. A frame that
         # ends its stream is useful with no octet at all.
-        if len(data) < budgets.SMALL_DATA_BYTES and not end_stream:
-            self._budgets.pay(1 - len(data) / budgets.SMALL_DATA_BYTES)
+        if len(data) < _SMALL_DATA_BYTES and not end_stream:
+            self._budgets.pay(1 - len(data) / _SMALL_DATA_BYTES)
         stream = self._open.get(stream_id)
         # Only here, behind the connection's window: DATA on a closed stream still counts against that (section 6.9).
         if stream is None or stream.remote_closed:
@@ -112,16 +121,16 @@ class Receiver:
         """HEADERS (section 6.2): a request, or the trailers of one."""
         if not stream_id & 1:  # 0 is the connection, even ids are a server's
             raise ConnectionFault(faults.EVEN_STREAM)
-        fragment = unpad(payload) if flags & Flag.PADDED else payload
+        fragment = unpad(payload) if flags & _PADDED else payload
         depends_on_itself = False
-        if flags & Flag.PRIORITY:
+        if flags & _PRIORITY:
             # The priority fields are deprecated, but their five octets still come before the field block (section 6.2).
             if len(fragment) < 5:
                 raise ConnectionFault(faults.HEADERS_SIZE)
             depends_on_itself = frames.UINT32.unpack_from(fragment)[0] & frames.STREAM_ID_MASK == stream_id
             fragment = fragment[5:]
-        end_stream = bool(flags & Flag.END_STREAM)
-        if flags & Flag.END_HEADERS:
+        end_stream = flags & _END_STREAM != 0
+        if flags & _END_HEADERS:
             return self._field_block(stream_id, fragment, end_stream, depends_on_itself)
         self.block = FieldBlock(stream_id, fragment, end_stream=end_stream, depends_on_itself=depends_on_itself)
         self._held.octets += len(fragment)

@@ -1,6 +1,7 @@
 """The sending half of a connection: frames out, within the peer's windows and frame size."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from typing import Final
 
 from bbr.http2 import frames
 from bbr.http2.frames import ErrorCode, Flag, FrameType
@@ -8,6 +9,14 @@ from bbr.http2.held import Held
 from bbr.http2.settings import DEFAULT_WINDOW_BYTES, Settings
 from bbr.http2.streams import Stream
 from bbr.http2.windows import SendWindow
+
+# Looked up once: each is needed for each answer.
+_HEADERS: Final = FrameType.HEADERS
+_DATA: Final = FrameType.DATA
+_END_HEADERS: Final = Flag.END_HEADERS
+_END_STREAM: Final = Flag.END_STREAM
+_LAST_HEADERS: Final = _END_HEADERS | _END_STREAM
+_pack: Final = frames.HEADER.pack
 
 # What an entry of a stream's queue takes beside its octets.
 ENTRY_BYTES = 256
@@ -89,9 +98,9 @@ class Sender:
             # half-closed stream (section 5.1).
             stream.trailers = block
             return
-        flags = Flag.END_HEADERS | Flag.END_STREAM if end_stream else Flag.END_HEADERS
+        flags = _LAST_HEADERS if end_stream else _END_HEADERS
         # Our blocks are a few dozen octets; the smallest frame size a peer can ask for is 16,384.
-        self._out.append(frames.header(FrameType.HEADERS, flags, stream.id, len(block)) + block)
+        self._out.append(_pack(len(block) << 8 | _HEADERS, flags, stream.id) + block)
         stream.local_closed = end_stream
 
     def data(self, stream: Stream, octets: bytes, *, end_stream: bool) -> None:
@@ -104,7 +113,11 @@ class Sender:
                 self._enqueue(stream, memoryview(octets))
             return
         # Both windows bind (section 6.9.1). The stream's may be negative (section 6.9.2), so test for more than 0.
-        credit = 0 if self.held else min(self.window.available, stream.send_window.available)
+        credit = 0
+        if not self.held:
+            credit = self.window.available
+            if credit > stream.send_window.available:
+                credit = stream.send_window.available
         # An empty frame that ends the stream needs no credit (section 6.9.1).
         if size <= credit or not size:
             if size or end_stream:
@@ -182,7 +195,9 @@ class Sender:
     def is_full(self, stream: Stream) -> bool:
         """Tell whether so much waits on a stream that its peer gets no more credit for it."""
         queue = stream.queue
-        return bool(queue) and stream.queued_bytes + ENTRY_BYTES * len(queue) > self._max_stream_bytes
+        if not queue:
+            return False
+        return stream.queued_bytes + ENTRY_BYTES * len(queue) > self._max_stream_bytes
 
     def is_stuck(self, stream: Stream) -> bool:
         """Tell whether so much waits on a stream, or on all together, that more of it should be held back.
@@ -219,6 +234,8 @@ class Sender:
             self.queued[stream.id] = stream
             # The time to make progress begins with the queue, not with an earlier one of the same stream.
             stream.stalled_at = None
+        if stream.queue is None:
+            stream.queue = deque()
         stream.queue.append(octets)
         stream.queued_bytes += len(octets)
         stream.stalled_bytes += len(octets)
@@ -231,17 +248,19 @@ class Sender:
 
     def _emit_queued(self, stream: Stream, credit: int) -> int:
         """Send the first entry of a stream's queue as far as there is credit; return how much that is."""
-        octets = stream.queue[0]
+        queue = stream.queue
+        assert queue  # noqa: S101 (a stream that waits has one)
+        octets = queue[0]
         if len(octets) > credit:
             # A slice of a memoryview copies nothing; of bytes, a long answer in small credit would be quadratic.
-            stream.queue[0] = _rest(octets, credit)
+            queue[0] = _rest(octets, credit)
             octets = octets[:credit]
         else:
-            stream.queue.popleft()
+            queue.popleft()
             self._count(-ENTRY_BYTES)
         stream.queued_bytes -= len(octets)
         self._count(-len(octets))
-        self._emit(stream, octets, end_stream=stream.queue_ends and not stream.queue)
+        self._emit(stream, octets, end_stream=stream.queue_ends and not queue)
         return len(octets)
 
     def _emit(self, stream: Stream, octets: bytes | memoryview, *, end_stream: bool) -> None:
@@ -249,18 +268,19 @@ class Sender:
         self.window.available -= size
         stream.send_window.available -= size
         limit = self.max_frame_size
+        out = self._out
         if size > limit:
             view = memoryview(octets)
             # Not size // limit: the last frame carries END_STREAM, so it must exist also when the size is a multiple.
             last = (size - 1) // limit * limit
-            full = frames.header(FrameType.DATA, 0, stream.id, limit)
+            full = _pack(limit << 8 | _DATA, 0, stream.id)
             for start in range(0, last, limit):
-                self._out.append(full)
-                self._out.append(view[start : start + limit])
+                out.append(full)
+                out.append(view[start : start + limit])
             octets = view[last:]
-        flags = Flag.END_STREAM if end_stream else 0
-        self._out.append(frames.header(FrameType.DATA, flags, stream.id, len(octets)))
-        self._out.append(octets)
+            size -= last
+        out.append(_pack(size << 8 | _DATA, _END_STREAM if end_stream else 0, stream.id))
+        out.append(octets)
         # Only DATA counts: whoever resets after HEADERS alone has not had an answer (see Receiver.rst_stream).
         stream.answered = True
         stream.local_closed = end_stream

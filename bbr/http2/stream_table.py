@@ -124,7 +124,7 @@ class StreamTable:
     def release(self, stream: Stream, size: int) -> None:
         """Give a stream's credit back, unless its own answer is stuck: then what it could still send must wait too."""
         # A peer that sends and does not read makes us hold answers (CVE-2019-9517): its own requests must stop first.
-        if stream.paused or self._sender.is_full(stream):
+        if stream.paused or (stream.queue and self._sender.is_full(stream)):
             stream.withheld_bytes += size
             return
         increment = stream.receive_window.release(size)

@@ -22,7 +22,7 @@ class Stream:
         receive_window: the peer's credit.
         send_window: ours.
         expected_bytes: what is left of the announced content-length; None if it was not announced.
-        queue: DATA payloads and at the end perhaps a trailer block, waiting for credit.
+        queue: None, or DATA payloads and at the end perhaps a trailer block, waiting for credit.
         queued_bytes: their DATA octets.
         queue_ends: END_STREAM goes with the last of them.
         trailers: the block that ends the stream after the queue.
@@ -61,7 +61,7 @@ class Stream:
         self.send_window = SendWindow(send_bytes)
         self.expected_bytes = expected_bytes
         # Views, not copies: an answer that waits is in memory once, however it is cut into frames.
-        self.queue: deque[memoryview] = deque()
+        self.queue: deque[memoryview] | None = None  # most streams never have one
         self.queued_bytes = 0
         self.queue_ends = False
         self.trailers: bytes | None = None

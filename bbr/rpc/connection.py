@@ -13,7 +13,7 @@ from bbr.http2.fields import FieldSection
 from bbr.http2.frames import ErrorCode
 from bbr.http2.settings import Settings
 from bbr.rpc import calls
-from bbr.rpc.calls import Call
+from bbr.rpc.calls import Call, Handler
 from bbr.rpc.holding import LARGE_MESSAGE_BYTES, NO_ROOM, Holding, Lender, Rest, Unlimited
 from bbr.rpc.messages import MessageError, MessageReader
 from bbr.rpc.openings import Openings
@@ -115,7 +115,7 @@ class RpcConnection:
         """Go on with messages that have come; True if none is left."""
         self._rest = None
         if self.calls.get(rest.call.stream_id) is rest.call:
-            self._messages(rest.call, rest.messages, now, end_stream=rest.end_stream)
+            self._messages(rest.call, rest.messages, now, rest.end_stream)
         return not self._waits
 
     @property
@@ -231,12 +231,9 @@ class RpcConnection:
         if isinstance(event, DataReceived):
             call = self.calls.get(event.stream_id)
             if call is not None:
-                if call.reader.held_bytes > LARGE_MESSAGE_BYTES:
-                    self._large_data(call, event.data, now, end_stream=event.end_stream)
-                else:
-                    self._data(call, event.data, now, end_stream=event.end_stream)
+                self._data(call, event.data, now, event.end_stream)
         elif isinstance(event, RequestReceived):
-            self._request(event.stream_id, event.section, now, end_stream=event.end_stream)
+            self._request(event.stream_id, event.section, now, event.end_stream)
         elif isinstance(event, StreamReset):
             if event.reason:
                 self._services.reset(event.reason)
@@ -251,7 +248,7 @@ class RpcConnection:
             self.fault = event.reason
             self._rest = None
 
-    def _request(self, stream_id: int, section: FieldSection, now: float, *, end_stream: bool) -> None:
+    def _request(self, stream_id: int, section: FieldSection, now: float, end_stream: bool) -> None:
         opening = self._openings.of(section)
         new_handler = opening.new_handler
         if new_handler is None:
@@ -271,26 +268,27 @@ class RpcConnection:
         if end_stream:
             self._running.finish(call)
 
-    def _large_data(self, call: Call, data: bytes, now: float, *, end_stream: bool) -> None:
-        """Take DATA of a large message, if there is room to take it in once it is complete."""
-        size = call.reader.completes(data)
-        if not size:
-            self._data(call, data, now, end_stream=end_stream)
-        elif self._lender.borrow(2 * size):
-            self._data(call, data, now, end_stream=end_stream)
-            self._lender.give_back(2 * size)
-        else:
-            self._running.answer(call, call.handler.give_up)
-            if call.stream_id in self.calls:
-                self._running.end(call, _NO_ROOM_LEFT)
-
-    def _data(self, call: Call, data: bytes, now: float, *, end_stream: bool) -> None:
+    def _data(self, call: Call, data: bytes, now: float, end_stream: bool) -> None:
+        """Take DATA, if there is room to take a large message in that it completes."""
+        reader = call.reader
+        borrowed = 0
+        if reader.held_bytes > LARGE_MESSAGE_BYTES:
+            borrowed = 2 * reader.completes(data)
+            if borrowed and not self._lender.borrow(borrowed):
+                self._running.answer(call, call.handler.give_up)
+                if call.stream_id in self.calls:
+                    self._running.end(call, _NO_ROOM_LEFT)
+                return
         try:
-            messages = call.reader.feed(data)
+            messages = reader.feed(data)
         except MessageError as refused:
             self._refuse_message(call, refused)
-            return
-        self._messages(call, messages, now, end_stream=end_stream)
+        else:
+            # Nothing to do for a piece of a message, if nobody wants to know how long that will be.
+            if messages or end_stream or reader.begun_bytes > _LONG_MESSAGE_BYTES:
+                self._messages(call, messages, now, end_stream)
+        if borrowed:
+            self._lender.give_back(borrowed)
 
     def _refuse_message(self, call: Call, refused: MessageError) -> None:
         """End a call for a message that can't be read."""
@@ -300,19 +298,28 @@ class RpcConnection:
         if call.stream_id in self.calls:
             self._running.end(call, refused.status)
 
-    def _messages(self, call: Call, messages: Sequence[bytes], now: float, *, end_stream: bool) -> None:
+    def _receive_several(self, handler: Handler, messages: Sequence[bytes], answers: list[bytes]) -> int:
+        """Let a handler take messages, and return how many it has taken."""
+        taken = 0
+        for message in messages:
+            answers += handler.receive(message)
+            taken += 1
+            if self._clock() >= self._until:
+                break
+        return taken
+
+    def _messages(self, call: Call, messages: Sequence[bytes], now: float, end_stream: bool) -> None:
         """Let a call's handler take messages, as many as there is time for: at least one."""
         handler = call.handler
         reader = call.reader
         was_pending = handler.pending
         answers: list[bytes] = []
-        taken, count = 0, len(messages)
+        taken = count = len(messages)
         try:
-            for message in messages:
-                answers += handler.receive(message)
-                taken += 1
-                if taken < count and self._clock() >= self._until:
-                    break
+            if count == 1:
+                answers += handler.receive(messages[0])
+            elif count:
+                taken = self._receive_several(handler, messages, answers)
             if reader.begun_bytes > _LONG_MESSAGE_BYTES and taken == count:
                 answers += handler.expect(reader.begun_bytes)
                 reader.begun_bytes = 0

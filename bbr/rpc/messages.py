@@ -11,6 +11,7 @@ from bbr.rpc.status import Status, StatusCode
 # The compressed flag, one octet, and the length, four octets in network order.
 PREFIX: Final = struct.Struct(">BI")
 _PREFIX_BYTES: Final = PREFIX.size
+_pack: Final = PREFIX.pack
 
 # How a call with compressed messages ends; its trailers say what would have been accepted.
 COMPRESSED: Final = Status(
@@ -51,13 +52,23 @@ class MessageReader:
         held: counts what is held, here and by others.
 
     Attributes:
-        held_bytes: of the unfinished message.
+        held_bytes: of the unfinished message, with its prefix.
         kept_bytes: of a message that was handed over, and may be held by whoever got it until the call ends.
         begun_bytes: the size of a message whose prefix was the last to come, if that message is not complete; for
             whoever wants to know of it, and sets it to 0 then.
     """
 
-    __slots__ = ("_encoding", "_held", "_max_bytes", "_needed", "_parts", "begun_bytes", "held_bytes", "kept_bytes")
+    __slots__ = (
+        "_counted_bytes",
+        "_encoding",
+        "_held",
+        "_max_bytes",
+        "_missing",
+        "_parts",
+        "begun_bytes",
+        "held_bytes",
+        "kept_bytes",
+    )
 
     def __init__(self, max_bytes: int, encoding: bytes | None = None, held: Held | None = None) -> None:
         self._max_bytes = max_bytes
@@ -66,21 +77,22 @@ class MessageReader:
         # linear.
         self._parts: list[bytes] = []
         self.held_bytes = 0
+        self._counted_bytes = 0  # of these, in `held`
         self.kept_bytes = 0
         self._held = held or Held()
-        # Nothing is joined before this many octets are there.
-        self._needed = _PREFIX_BYTES
+        # What is yet to come of the unfinished message; 0 while its prefix is not complete. Nothing is joined before.
+        self._missing = 0
         self.begun_bytes = 0
 
     @property
     def unfinished(self) -> bool:
         """Whether a message has begun and not ended."""
-        return bool(self._parts)
+        return bool(self.held_bytes)
 
     def completes(self, octets: bytes) -> int:
         """Return how large a message is that these octets would complete; 0 if none that had begun before."""
-        if self._parts and self.held_bytes + len(octets) >= self._needed > _PREFIX_BYTES:
-            return self._needed - _PREFIX_BYTES
+        if self._missing and len(octets) >= self._missing:
+            return self.held_bytes - _PREFIX_BYTES + self._missing
         return 0
 
     def feed(self, octets: bytes) -> Sequence[bytes]:
@@ -89,44 +101,59 @@ class MessageReader:
         Raises:
             MessageError: a prefix announces too much, or a compressed message.
         """
-        if not self._parts:
-            if len(octets) >= _PREFIX_BYTES:
-                flag, length = PREFIX.unpack_from(octets)
-                # One whole message, as most DATA is.
-                if not flag and length + _PREFIX_BYTES == len(octets) and length <= self._max_bytes:
-                    return (octets[_PREFIX_BYTES:],)
-        else:
-            self._add(octets)
+        size = len(octets)
+        missing = self._missing
+        if missing:
             # A body that trickles in must cost nothing for each piece: the length is known, so we only count.
-            if self.held_bytes < self._needed:
+            if size < missing:
+                self._missing = missing - size
+                self._add(octets, size)
+                self._count()
                 return ()
-            octets = b"".join(self._parts)
-            self.drop()
-        return self._cut(octets)
+            # What belongs to the message is joined to it, and nothing of what follows.
+            return self._cut(octets, missing, [self._join(octets[:missing])])
+        if self._parts:
+            octets = self._join(octets)
+        elif size >= _PREFIX_BYTES:
+            flag, length = PREFIX.unpack_from(octets)
+            # One whole message, as most DATA is.
+            if not flag and length + _PREFIX_BYTES == size and length <= self._max_bytes:
+                return (octets[_PREFIX_BYTES:],)
+        return self._cut(octets, 0, [])
 
-    def _cut(self, octets: bytes) -> Sequence[bytes]:
-        """Return the whole messages, and hold what follows them."""
-        messages = []
-        position, end = 0, len(octets)
-        while end - position >= _PREFIX_BYTES:
-            flag, length = PREFIX.unpack_from(octets, position)
+    def _cut(self, octets: bytes, position: int, messages: list[bytes]) -> Sequence[bytes]:
+        """Add the whole messages from a position on, return all, and hold what follows them."""
+        end = len(octets)
+        unpack, most = PREFIX.unpack_from, self._max_bytes
+        while position + _PREFIX_BYTES <= end:
+            flag, length = unpack(octets, position)
             # Four octets can announce 4 GiB. We refuse by the prefix, and never reserve memory for what a peer only
             # announces.
-            if flag or length > self._max_bytes:
+            if flag or length > most:
+                self._count()
                 raise self._refusal(flag, length)
-            start = position + _PREFIX_BYTES
-            if end - start < length:
-                self._needed = _PREFIX_BYTES + length
+            position += _PREFIX_BYTES
+            following = position + length
+            if following > end:
+                self._missing = following - end
                 # Also when a part is there already: who decides by the size needs it before the rest comes.
                 self.begun_bytes = length
+                # Without its prefix, so that the pieces are the message when they are joined.
+                self._add(octets[position:], end - position + _PREFIX_BYTES)
                 break
-            position = start + length
-            messages.append(octets[start:position])
+            messages.append(octets[position:following])
+            position = following
         else:
-            self._needed = _PREFIX_BYTES
-        if position < end:
-            # Fewer than a prefix's octets also count as held: a prefix may be split over two DATA frames.
-            self._add(octets[position:])
+            if position < end:
+                # Fewer than a prefix's octets also count as held: a prefix may be split over two DATA frames.
+                self._add(octets[position:], end - position)
+        # As `_count` does, without calls: this is on the way of every frame of a body.
+        more = self.held_bytes - self._counted_bytes
+        if more:
+            self._counted_bytes += more
+            held = self._held
+            held.octets += more
+            held.bulk += more
         return messages
 
     def keep(self, octets: int) -> None:
@@ -142,22 +169,31 @@ class MessageReader:
 
     def drop(self) -> None:
         """Let go of the unfinished message."""
-        # As Held.add_bulk does, without a call: this and `_add` are on the way of every frame of a body.
-        held, size = self._held, self.held_bytes
-        held.octets -= size
-        held.bulk -= size
-        self.held_bytes = 0
+        self.held_bytes = self._missing = 0
         self._parts = []
+        self._count()
 
-    def _add(self, octets: bytes) -> None:
-        held, size = self._held, len(octets)
+    def _join(self, octets: bytes) -> bytes:
+        """Return what is held with what has come, and hold nothing."""
+        self.held_bytes = self._missing = 0
+        parts = self._parts
+        self._parts = []
+        parts.append(octets)
+        return b"".join(parts)
+
+    def _add(self, octets: bytes, size: int) -> None:
+        """Hold octets, and count so many."""
         self.held_bytes += size
-        held.octets += size
-        held.bulk += size
-        if size >= TINY_PIECE_BYTES:
+        if len(octets) >= TINY_PIECE_BYTES:
             self._parts.append(octets)
         else:
             add_piece(self._parts, octets)
+
+    def _count(self) -> None:
+        """Tell what is held now. Once for each feed: most of them complete one message and begin another."""
+        more = self.held_bytes - self._counted_bytes
+        self._counted_bytes += more
+        self._held.add_bulk(more)
 
     def _refusal(self, flag: int, length: int) -> MessageError:
         # By the compression document this is the client's protocol error, INTERNAL, and no missing feature of ours.
@@ -180,4 +216,7 @@ def frame(messages: Sequence[bytes]) -> bytes:
     """Return messages as the octets of a call's DATA."""
     # All messages of an answer in one DATA frame: a frame for each would cost nine octets and a pass through the
     # sender.
-    return b"".join([part for message in messages for part in (PREFIX.pack(0, len(message)), message)])
+    parts: list[bytes] = []
+    for message in messages:
+        parts += (_pack(0, len(message)), message)
+    return b"".join(parts)

@@ -49,7 +49,7 @@ def assert_sound(connection: Connection, output: bytes, gone: set[int], last_ids
     assert whole.available + whole.unsent == whole.size
     assert connection._sender.window.available >= 0
     for stream in connection.streams.values():
-        assert stream.queued_bytes == sum(map(len, stream.queue))
+        assert stream.queued_bytes == sum(map(len, stream.queue or ()))
         window = stream.receive_window
         assert stream.remote_closed or window.available + window.unsent + stream.withheld_bytes == window.size
         stuck = connection._sender.held or min(connection._sender.window.available, stream.send_window.available) <= 0

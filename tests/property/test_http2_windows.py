@@ -338,7 +338,7 @@ class Walk(RuleBasedStateMachine):
             assert not stream.local_closed
             assert stream.remote_closed == model.peer_ended
             assert stream.send_window.available == model.credit
-            assert stream.queued_bytes == sum(map(len, stream.queue)) == model.queued - model.sent
+            assert stream.queued_bytes == sum(map(len, stream.queue or ())) == model.queued - model.sent
             assert bool(stream.queue) == (model.queued > model.sent or (model.ending and not model.trailers))
 
     @invariant()

@@ -7,10 +7,4 @@ def test_a_new_stream_is_open_on_both_sides():
     assert (stream.receive_window.size, stream.receive_window.available) == (70_000, 70_000)
     assert stream.send_window.available == 100
     assert {stream.remote_closed, stream.local_closed, stream.answered, stream.queue_ends} == {False}
-    assert (len(stream.queue), stream.queued_bytes, stream.withheld_bytes, stream.trailers) == (0, 0, 0, None)
-
-
-def test_streams_share_nothing():
-    one, two = Stream(1, 1, 1, None), Stream(3, 1, 1, None)
-    one.queue.append(memoryview(b"x"))
-    assert not two.queue
+    assert (stream.queue, stream.queued_bytes, stream.withheld_bytes, stream.trailers) == (None, 0, 0, None)
