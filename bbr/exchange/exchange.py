@@ -269,7 +269,11 @@ class Exchange:
                 if opening is not None:
                     return self._open_by_hand(opening)
             decoded = ProcessingRequest.FromString(message)
-            self._begin(_told_modes(decoded))
+            modes: tuple[int, int] | None = None
+            if decoded.HasField("protocol_config"):
+                config = decoded.protocol_config
+                modes = config.request_body_mode, config.response_body_mode
+            self._begin(modes)
         else:
             decoded = ProcessingRequest.FromString(message)
         # The gateway waits for no answer here.
@@ -392,13 +396,6 @@ def _end(exchange: Exchange, message: ProcessingRequest) -> Sequence[bytes]:
     answers = exchange._manner.side.end(exchange._request, exchange._body)
     exchange.pending = exchange._body.pending
     return answers
-
-
-def _told_modes(message: ProcessingRequest) -> tuple[int, int] | None:
-    if not message.HasField("protocol_config"):
-        return None
-    config = message.protocol_config
-    return config.request_body_mode, config.response_body_mode
 
 
 def _finish_by_trailers(exchange: Exchange, message: ProcessingRequest) -> Sequence[bytes]:

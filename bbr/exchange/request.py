@@ -132,16 +132,16 @@ class Request:
         # Kept before it is read, so that a log of what fails below can still look for fields.
         # Decoded, each field takes 32 octets and more, though it may be two octets on the wire.
         self._headers = headers.SerializeToString() if count > _KEPT_DECODED else headers
-        head, length = read_head(fields, self.replies.convention.guarded)
-        self._note(head)
-        return head, length
+        told = read_head(fields, self.replies.convention.guarded)
+        self._note(told[0])
+        return told
 
     def read_opening(self, opening: Opening) -> tuple[Head, int]:
         """Do as `read_headers` with a section of which the fields that matter have been found."""
         self._headers = opening.section
-        head, length = head_of(opening.wanted, self.replies.convention.guarded)
-        self._note(head)
-        return head, length
+        told = head_of(opening.wanted, self.replies.convention.guarded)
+        self._note(told[0])
+        return told
 
     def _note(self, head: Head) -> None:
         # A server that reads `X_Name` as `X-Name` would obey the client. Such requests are rare, so only they get

@@ -346,7 +346,7 @@ class FieldDecoder:
                     continue
                 # A dynamic table size update (RFC 7541, sections 4.2 and 6.3).
                 if octet & 0xE0 == 0x20:
-                    if octet != 0x20 or entries:  # a size update: only to 0, only at the beginning
+                    if octet != 0x20 or entries:  # only to 0, only at the beginning
                         return None
                     position += 1
                     continue
@@ -370,13 +370,19 @@ class FieldDecoder:
                 field = self._literals.get(literal)
                 if field is None:
                     bare = _STATIC_BARE[index] if index else self._bare(block[name_at:value_at])
-                    field = self._remember(self._literals, literal, _literal(bare, block, value_at))
-                    if type(field.value) is Coded and length < 0x7F:
-                        self._values.append((value_at, position, len(entries)))
+                    field = self._learn(literal, bare, block, (value_at, position, len(entries)))
                 entries.append(field)
         except (IndexError, huffman.HuffmanError):
             return None
         return entries
+
+    def _learn(self, literal: bytes, bare: Entry, block: bytes, place: tuple[int, int, int]) -> Entry:
+        """Return a literal that is not known, and note where its value stands if that is coded and short."""
+        value_at = place[0]
+        field = self._remember(self._literals, literal, _literal(bare, block, value_at))
+        if type(field.value) is Coded and block[value_at] & 0x7F < 0x7F:
+            self._values.append(place)
+        return field
 
     def _bare(self, coded_name: bytes) -> Entry:
         """Return a literal name's field without its value."""

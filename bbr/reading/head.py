@@ -26,6 +26,8 @@ _WANTED: Final = frozenset(
     map(beginning, ("content-type", "content-length", "content-encoding", ":path", ":method", "upgrade"))
 )
 _LENGTH_FIELD: Final = HeaderValue(key="content-length").SerializeToString()
+_RAW_LENGTH_FIELD: Final = HeaderValue(key="content-length", raw_value=b"0").SerializeToString()[:-2]
+_LENGTH_AT: Final = len(_RAW_LENGTH_FIELD)
 
 _beginning_of: Final = itemgetter(slice(BEGINNING_BYTES))
 
@@ -145,6 +147,11 @@ _cached_head: Final = lru_cache(_CACHED)(_head)
 
 def _length(field: bytes, length: int) -> int:
     """Return what a Content-Length field announces; `length` if that is no length."""
+    # As gateways write it: the key, one octet with the value's length, and the value as raw_value.
+    size = len(field) - _LENGTH_AT - 1
+    if 0 < size <= _LENGTH_DIGITS and field[_LENGTH_AT] == size and field.startswith(_RAW_LENGTH_FIELD):
+        value = field[_LENGTH_AT + 1 :]
+        return int(value) if value.isdigit() else length
     _, value = _field(field)
     if not value.isdigit():
         return length

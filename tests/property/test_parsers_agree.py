@@ -5,10 +5,13 @@ to take another one for `model` (see bbr/reading/json_body.py), and tests/corpus
 """
 
 import json
+import math
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import orjson
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -18,6 +21,7 @@ from tests.corpus.nasty_bodies import BODIES
 from tests.support.examples import examples
 from tests.support.whole import find
 
+MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 LETTERS = {letter: [letter, f"\\u{ord(letter):04x}", f"\\u{ord(letter):04X}"] for letter in "model"}
 blanks = st.sampled_from(["", "", "", " ", "\n\t", "\r "])
 
@@ -176,3 +180,32 @@ def test_documents(body: bytes) -> None:
 @given(mutated())
 def test_mutated_documents(body: bytes) -> None:
     check(body)
+
+
+def taken(parse: Callable[[bytes], object], body: bytes) -> bool:
+    try:
+        parse(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def in_range(number: str) -> float:
+    if math.isinf(value := float(number)):
+        raise OverflowError
+    return value
+
+
+@examples(300)
+@given((documents | mutated()).filter(lambda body: body.lstrip(b" \t\r\n")[:1] == b"{"))
+@example(b'{"a":[1e309]}')
+@example(b'{"a":"\xff"}')
+def test_orjson_refuses_two_things_that_msgspec_passes_over(body: bytes) -> None:
+    """Bad UTF-8, and numbers that no double holds: for these each body is read twice."""
+    judged = taken(orjson.loads, body)
+    if judged == taken(MEMBERS.decode, body):
+        return
+    assert not judged
+    if taken(bytes.decode, body):
+        with pytest.raises(OverflowError):
+            json.loads(body, parse_float=in_range, parse_int=in_range)
