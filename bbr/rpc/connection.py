@@ -4,7 +4,7 @@ Sans-IO: time is an argument, and faults of ours are handed to the owner, which 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from bbr.http2.connection import Connection
@@ -298,16 +298,6 @@ class RpcConnection:
         if call.stream_id in self.calls:
             self._running.end(call, refused.status)
 
-    def _receive_several(self, handler: Handler, messages: Sequence[bytes], answers: list[bytes]) -> int:
-        """Let a handler take messages, and return how many it has taken."""
-        taken = 0
-        for message in messages:
-            answers += handler.receive(message)
-            taken += 1
-            if self._clock() >= self._until:
-                break
-        return taken
-
     def _messages(self, call: Call, messages: Sequence[bytes], now: float, end_stream: bool) -> None:
         """Let a call's handler take messages, as many as there is time for: at least one."""
         handler = call.handler
@@ -319,7 +309,7 @@ class RpcConnection:
             if count == 1:
                 answers += handler.receive(messages[0])
             elif count:
-                taken = self._receive_several(handler, messages, answers)
+                taken = _receive_several(handler, messages, answers, self._clock, self._until)
             if reader.begun_bytes > _LONG_MESSAGE_BYTES and taken == count:
                 answers += handler.expect(reader.begun_bytes)
                 reader.begun_bytes = 0
@@ -344,3 +334,16 @@ class RpcConnection:
             self._rest = Rest(call, list(messages[taken:]), end_stream)
         elif end_stream:
             self._running.finish(call)
+
+
+def _receive_several(
+    handler: Handler, messages: Sequence[bytes], answers: list[bytes], clock: Callable[[], float], until: float
+) -> int:
+    """Let a handler take messages, as many as there is time for, and return how many that was."""
+    taken = 0
+    for message in messages:
+        answers += handler.receive(message)
+        taken += 1
+        if clock() >= until:
+            break
+    return taken
