@@ -55,7 +55,7 @@ CODERS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
     "br": lambda octets: brotli.compress(octets, quality=1),
     "zstd": lambda octets: zstd.compress(octets, 1),
 }
-UNREAD_TYPES: Final = ("text/plain", "application/octet-stream", "audio/wav", "application/xml", "image/png")
+UNREAD_TYPES: Final = ("text/html", "application/octet-stream", "audio/wav", "application/xml", "image/png")
 BOUNDARY: Final = "----bbr7MA4YWxkTrZu0gW"
 
 

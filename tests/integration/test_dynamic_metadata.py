@@ -74,4 +74,4 @@ def test_facts_are_logged(setup: Setup, body: bytes, expected: list[str | None])
 @pytest.mark.grpcio
 def test_facts_of_what_is_not_read(setup: Setup) -> None:
     assert facts(setup, "GET", [], None) == ["no-body", None, None]
-    assert facts(setup, "POST", [("content-type", "text/plain")], chat(PHI)) == ["not-read", None, None]
+    assert facts(setup, "POST", [("content-type", "text/html")], chat(PHI)) == ["not-read", None, None]

@@ -93,10 +93,21 @@ def test_body_arrives_unaltered(setup: Setup, protocol: str, size: int, last: bo
     assert (got.size, got.digest) == (len(body), hashlib.sha256(body).hexdigest())
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_json_that_a_browser_calls_text_is_routed(setup: Setup, protocol: str) -> None:
+    fields = [("content-type", "text/plain;charset=UTF-8"), *SPOOFED]
+    body = chat(QWEN)
+    if protocol == "h2":  # where this client announces no length by itself
+        fields.append(("content-length", str(len(body))))
+    status, pool = send(setup, protocol, "POST", fields, body)
+    assert (status, pool.decode()) == (200, QWEN)
+
+
 PASSED = [
     pytest.param("POST", [JSON], chat(None), Outcome.NO_MODEL, id="no model"),
     pytest.param("POST", [JSON], b"[1, 2]", Outcome.NO_MODEL, id="an array"),
-    pytest.param("POST", [("content-type", "text/plain")], chat(PHI), Outcome.NOT_READ, id="text/plain"),
+    pytest.param("POST", [("content-type", "text/html")], chat(PHI), Outcome.NOT_READ, id="text/html"),
+    pytest.param("POST", [("content-type", "text/plain")], b'{"x": 1}, hello', Outcome.NOT_READ, id="text/plain"),
     pytest.param("POST", [JSON], b"", Outcome.NO_BODY, id="content-length 0"),
     pytest.param("GET", [], None, Outcome.NO_BODY, id="GET"),
     pytest.param("DELETE", [], None, Outcome.NO_BODY, id="DELETE"),
