@@ -3,7 +3,8 @@
 #   docker build --tag bbr .            or: buildah build --tag bbr .
 #
 # BASE needs PYTHON, a CPython 3.11, and nothing else: no shell and no package manager is used in it. BUILD_BASE needs
-# pip besides; with binutils in it (the image without -slim has them) debug symbols are stripped, which saves 20 MB.
+# pip, gcc and Python's headers besides, as the image without -slim has them; with binutils debug symbols are stripped,
+# which saves 20 MB. The compiler stays in the build stage.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 ARG BUILD_BASE=docker.io/library/python:3.11-bookworm
 
@@ -11,11 +12,18 @@ FROM ${BUILD_BASE} AS build
 ARG PYTHON=/usr/local/bin/python3
 ARG SOURCE_DATE_EPOCH=0
 WORKDIR /build
-COPY requirements.lock ./
-# Wheels only, each with the hash that the lock file gives: nothing is compiled, and nothing else can get in.
+COPY requirements.lock deploy/image/build.lock ./
+# Wheels only, each with the hash that the lock files give: nothing of others is compiled, and nothing else can get in.
 RUN "$PYTHON" -m pip install --no-cache-dir --no-compile --require-hashes --only-binary :all: \
       --target /out/opt/bbr --requirement requirements.lock
-COPY bbr /out/opt/bbr/bbr
+# What compiles bbr: it stays here.
+RUN "$PYTHON" -m pip install --no-cache-dir --require-hashes --only-binary :all: \
+      --target /tools --requirement build.lock
+COPY hatch_build.py pyproject.toml README.md LICENSE ./
+COPY bbr bbr
+# The compiled wheel, unpacked. mypy reads the types of what has been installed.
+RUN BBR_COMPILE=1 PYTHONPATH=/tools:/out/opt/bbr "$PYTHON" -m hatchling build --target wheel --directory /wheel \
+ && "$PYTHON" -m zipfile --extract /wheel/*.whl /out/opt/bbr
 COPY deploy/image/finish.sh ./
 RUN PYTHON="$PYTHON" SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" sh -e finish.sh
 

@@ -222,6 +222,7 @@ lock: $(READY)  ## resolve the dependencies anew into requirements*.lock
 	  --output-file requirements-dev.lock
 	$(LOCKING) --group demo --constraint requirements-dev.lock pyproject.toml --output-file requirements-demo.lock
 	$(LOCKING) --constraint requirements-dev.lock deploy/local/stand-ins.in --output-file deploy/local/stand-ins.lock
+	$(LOCKING) --constraint requirements-dev.lock deploy/image/build.in --output-file deploy/image/build.lock
 	$(LOCKING) requirements-docs.in --output-file requirements-docs.lock
 
 clean:  ## remove the environment and everything generated outside git

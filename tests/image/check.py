@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -33,7 +34,13 @@ USER = 65532
 DEADLINE_SECONDS = 60.0
 
 PACKAGES = {"base": "python3-minimal,libpython3-stdlib,ca-certificates"}
-PACKAGES["build-base"] = f"{PACKAGES['base']},python3-pip,binutils"
+PACKAGES["build-base"] = f"{PACKAGES['base']},python3-pip,python3-dev,gcc,libc6-dev,binutils"
+
+# What compiles, by the names of programs and of packages: none of it is in the image.
+COMPILERS = re.compile(r"(?:^|/)(?:[\w.-]*gcc[\d.-]*|cc|cc1|g\+\+|as|ld|mypyc?|setuptools|hatchling)$")
+
+# Prints what stands at a URL.
+READ = "import sys, urllib.request as r; print(r.build_opener(r.ProxyHandler({})).open(sys.argv[1]).read().decode())"
 
 # Where there is a proxy of its own authority, pip has to know it.
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -159,6 +166,10 @@ def check_contents(image: Path, base: Path) -> None:
     check("nothing is taken away", holds=before.keys() <= after.keys())
     size = sum(entry[1] for entry in added.values())
     check(f"under {MAX_BYTES // 10**6} MB on top of the base", holds=size < MAX_BYTES, found=f"{size / 1e6:.1f} MB")
+    compilers = {each for path in after for each in (path, os.path.dirname(path)) if COMPILERS.search(each)}
+    check("no compiler", holds=not compilers, found=sorted(compilers)[:3] or "")
+    extensions = [path for path in added if re.fullmatch(r"/opt/bbr/bbr/[\w/]+\.cpython-\d+-[\w-]+\.so", path)]
+    check("the core is compiled", holds=len(extensions) > 0, found=f"{len(extensions)} modules")
     writable = [path for path, (mode, _, _) in added.items() if not stat.S_ISLNK(mode) and mode & 0o022]
     check("no file that others could write", holds=not writable, found=writable[:3] or "")
 
@@ -199,7 +210,8 @@ def check_running(tree: Path, config: dict[str, Any]) -> None:
     before = contents(tree)
     with Container(tree, *entry, "--version") as container:
         said, _ = container.process.communicate(timeout=DEADLINE_SECONDS)
-        check("/bbr --version", holds=container.process.returncode == 0 and bbr.__version__ in said, found=said.strip())
+        right = container.process.returncode == 0 and f"bbr {bbr.__version__} (compiled)" in said
+        check("/bbr --version", holds=right, found=said.strip())
     with Container(tree, "/bin/sh", "-c", "true") as container:
         said, _ = container.process.communicate(timeout=DEADLINE_SECONDS)
         check("its shell can not be run here", holds="Permission denied" in said)
@@ -213,8 +225,12 @@ def check_running(tree: Path, config: dict[str, Any]) -> None:
         sets = dict(found["exchange"]["set_headers"])
         routed = reply.returncode == 0 and sets["X-Gateway-Model-Name"] == "any" and found["tls"]["alpn"] == "h2"
         check("routes a request over TLS", holds=routed, found=f"{found['exchange']['milliseconds']} ms")
+        for path, wanted in (("/metrics", 'build="compiled"'), ("/status.json", '"build":"compiled"')):
+            page = container.beside(sys.executable, "-c", READ, f"http://127.0.0.1:9090{path}", inside=False)
+            check(f"{path} says that it is compiled", holds=wanted in page.stdout.replace('": "', '":"'))
         container.process.terminate()
         said, _ = container.process.communicate(timeout=DEADLINE_SECONDS)
+        check("its first line says so too", holds=f"bbr {bbr.__version__} (compiled) serves" in said)
         check("ends by SIGTERM", holds=container.process.returncode == 0, found=said if "Traceback" in said else "")
     check("has written nothing", holds=contents(tree) == before)
 

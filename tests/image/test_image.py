@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import tomllib
 
 import pytest
 
@@ -40,10 +41,41 @@ def test_all_that_is_copied_is_there_and_let_into_the_context(dockerfile):
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
 def test_nothing_is_installed_without_its_hash_or_runs_as_root(dockerfile):
     found = instructions(dockerfile)
-    (install,) = [arguments for _, arguments in found if "pip install" in arguments]
-    assert "--require-hashes" in install
-    assert "--only-binary :all:" in install
+    installs = [arguments for _, arguments in found if "pip install" in arguments]
+    assert installs
+    for install in installs:
+        assert "--require-hashes" in install
+        assert "--only-binary :all:" in install
     assert [arguments for name, arguments in found if name == "USER"] == ["65532:65532"]
+
+
+def test_it_is_compiled_and_the_compiler_stays_in_the_build_stage():
+    found = instructions("Dockerfile")
+    stages = [place for place, (name, _) in enumerate(found) if name == "FROM"]
+    build, final = found[: stages[-1]], found[stages[-1] :]
+    (compiles,) = [arguments for name, arguments in build if name == "RUN" and "BBR_COMPILE=1" in arguments]
+    assert "hatchling build --target wheel" in compiles
+    assert compiles.endswith("/out/opt/bbr")
+    (tools,) = [arguments for name, arguments in build if "build.lock" in arguments and name == "RUN"]
+    assert "--target /tools" in tools
+    # Nothing runs in the final stage, and it takes nothing but what is made to be taken.
+    assert [arguments for name, arguments in final if name in ("RUN", "COPY", "ADD")] == ["--from=build /out/ /"]
+
+
+def pins(lock):
+    """Return name -> version of a lock file."""
+    return dict(re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / lock).read_text(), re.MULTILINE))
+
+
+def test_it_is_compiled_with_what_the_gate_compiles_with():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    hook = project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]
+    wanted = [*project["build-system"]["requires"], *hook["compile-dependencies"]]
+    listed = (ROOT / "deploy" / "image" / "build.in").read_text().splitlines()[1:]
+    assert sorted(listed) == sorted(re.split(r"[>=]", each)[0] for each in wanted)
+    locked = pins("deploy/image/build.lock")
+    assert set(listed) <= locked.keys()
+    assert locked.items() <= pins("requirements-dev.lock").items()
 
 
 def test_health_check_is_a_command_of_ours(capsys):
@@ -79,6 +111,7 @@ def trees(tmp_path):
         put(tree, "etc/hostname")
     put(image, "bbr", mode=0o755)
     put(image, "opt/bbr/bbr/cli.py")
+    put(image, "opt/bbr/bbr/http2/frames.cpython-311-x86_64-linux-gnu.so")
     return image, base
 
 
@@ -91,6 +124,10 @@ SPOILT = {
     "a file of the base changed": lambda image, _: put(image, "etc/hostname", b"y"),
     "a file of the base gone": lambda _, base: put(base, "bin/python"),
     "too large": lambda image, _: put(image, "opt/bbr/large", bytes(check.MAX_BYTES)),
+    "interpreted": lambda image, _: (image / "opt/bbr/bbr/http2/frames.cpython-311-x86_64-linux-gnu.so").unlink(),
+    "the compiler's package": lambda image, _: put(image, "opt/bbr/mypyc/build.py"),
+    "a compiler": lambda image, base: [put(tree, "usr/bin/x86_64-linux-gnu-gcc-12") for tree in (image, base)],
+    "a linker": lambda image, base: [put(tree, "usr/bin/ld") for tree in (image, base)],
     "writable for others": lambda image, _: put(image, "opt/bbr/open", mode=0o666),
 }
 
