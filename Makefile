@@ -29,9 +29,11 @@ PROCESSES := $(addprefix tests/integration/test_,allocator.py command_line.py lo
 # What `make cover` measures: together they reach all that must be reached, by examples that are always the same (CI).
 COVERING := tests/unit tests/conformance tests/parity $(PROCESSES)
 QUICK_SUITES := tests/unit tests/conformance tests/property
+# What the gate runs on the compiled build: all but what tries benchmarks, texts and what is deployed.
+CORE_SUITES := tests/unit tests/conformance tests/parity tests/property tests/fuzz tests/integration
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image image-test screenshots accuracy spoofing differential wire clients bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down wheel test test-compiled cover quick check format protos reference lock clean
+.PHONY: help setup demo image image-test screenshots accuracy spoofing differential wire clients bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down wheel compiled test test-compiled cover quick check format protos reference lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -158,8 +160,10 @@ $(COMPILED)/.ready: hatch_build.py pyproject.toml $(shell find bbr -name '*.py')
 	@$(BIN)/python -m zipfile -e $(COMPILED)/*.whl $(COMPILED)
 	@touch $@
 
-test-compiled: $(COMPILED)/.ready $(HELM)  ## run all tests on the compiled build, which takes two minutes to build (ARGS as in test)
-	$(WITH_COMPILED) $(BIN)/python -m pytest --override-ini=pythonpath= $(or $(ARGS),$(AT_ONCE))
+compiled: $(COMPILED)/.ready  ## build the compiled wheel and unpack it in .cache/compiled, for test-compiled (gcc; two minutes)
+
+test-compiled: $(COMPILED)/.ready $(HELM)  ## run all tests on the compiled build (CORE=1: those of the core; ARGS as in test)
+	$(WITH_COMPILED) $(BIN)/python -m pytest --override-ini=pythonpath= $(or $(ARGS),$(AT_ONCE) $(if $(CORE),$(CORE_SUITES)))
 
 test: $(READY) $(if $(ARGS),,$(HELM) clients)  ## run all tests, WORKERS (4) at once (ARGS="tests/unit -k NAME": these, one at a time)
 	$(BIN)/python -m pytest $(or $(ARGS),$(AT_ONCE))
