@@ -43,8 +43,8 @@ class ConfigError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """All that an operator can decide, checked. `bbr serve --help` groups the settings and keeps their order."""
+class ProcessSettings:
+    """How the process serves, whatever it answers: its ports and TLS, its end, its logs and traces."""
 
     bind_address: str | None = _port(options.address, "", "IP address to listen on (default: all)")
     grpc_port: int = _port(options.port, "9004", "port for ext_proc and for gRPC health checks")
@@ -83,6 +83,70 @@ class Settings:
         "be * for any label, or a URI, which may end with /* for any rest; may be given several times, or with commas "
         "(default: any certificate that --tls-client-ca signed)",
     )
+
+    drain_delay_seconds: float = _life(
+        options.seconds,
+        "3",
+        "how long to serve as before after SIGTERM while health checks say NOT_SERVING, so that gateways stop sending "
+        "requests before the port closes; ends early when no gateway is connected",
+    )
+    drain_seconds: float = _life(
+        options.seconds,
+        "25",
+        "how long running requests may take to finish after SIGTERM and --drain-delay-seconds, or on a connection that "
+        "is older than --max-connection-age",
+    )
+    max_connection_age: float = _life(
+        options.seconds,
+        "0",
+        "a connection older than this (give or take a tenth) accepts no new requests and closes after its last one, at "
+        "most --drain-seconds later, so that the gateway connects again, perhaps to another replica; 0 turns it off",
+    )
+
+    log_level: str = _log(
+        options.words(*LOG_LEVELS),
+        "info",
+        "the least severe level to log: debug, info, warning or error. Requests have --access-log",
+    )
+    log_format: str = _log(
+        options.words(*LOG_FORMATS),
+        "auto",
+        "json writes one object per line; text is for people; auto is text if stderr is a terminal, else json",
+    )
+    access_log: str = _log(
+        options.logged_requests,
+        "errors",
+        "the requests to log, at every --log-level: off; errors (requests that were refused or broke the protocol); a "
+        "share from 0 to 1, as in 0.01, which logs errors and that share of the other requests, chosen at random; all",
+    )
+    access_log_rate: int = _log(
+        options.lines,
+        "100",
+        "the most lines per second for refused requests, and for other requests; a line tells how many more there "
+        "were; 0 sets no limit",
+    )
+    tracing: bool = _log(
+        options.boolean,
+        "false",
+        "send a span for each request to an OpenTelemetry collector; the OTEL_* variables name the collector, the "
+        "service and the sampler. Needs body-based-router[otel]",
+    )
+    genai_metrics: bool = _log(
+        options.boolean,
+        "false",
+        "count requests by OpenTelemetry's attributes for generative AI too (operation, provider, requested model), "
+        "and time their first token where the gateway shows responses; at most 2,000 series each",
+    )
+
+    @property
+    def access_log_share(self) -> float | None:
+        """The share of requests to log besides errors, 0 to 1; None if not even errors are logged."""
+        return options.logged_share(self.access_log)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(ProcessSettings):
+    """All that an operator can decide, checked. `bbr serve --help` groups the settings and keeps their order."""
 
     models: Path | None = _table(
         options.file_or_directory,
@@ -264,60 +328,6 @@ class Settings:
         "a slower one gets 408. 0 allows any rate. It does not apply where the gateway collects the whole body",
     )
 
-    drain_delay_seconds: float = _life(
-        options.seconds,
-        "3",
-        "how long to serve as before after SIGTERM while health checks say NOT_SERVING, so that gateways stop sending "
-        "requests before the port closes; ends early when no gateway is connected",
-    )
-    drain_seconds: float = _life(
-        options.seconds,
-        "25",
-        "how long running requests may take to finish after SIGTERM and --drain-delay-seconds, or on a connection that "
-        "is older than --max-connection-age",
-    )
-    max_connection_age: float = _life(
-        options.seconds,
-        "0",
-        "a connection older than this (give or take a tenth) accepts no new requests and closes after its last one, at "
-        "most --drain-seconds later, so that the gateway connects again, perhaps to another replica; 0 turns it off",
-    )
-
-    log_level: str = _log(
-        options.words(*LOG_LEVELS),
-        "info",
-        "the least severe level to log: debug, info, warning or error. Requests have --access-log",
-    )
-    log_format: str = _log(
-        options.words(*LOG_FORMATS),
-        "auto",
-        "json writes one object per line; text is for people; auto is text if stderr is a terminal, else json",
-    )
-    access_log: str = _log(
-        options.logged_requests,
-        "errors",
-        "the requests to log, at every --log-level: off; errors (requests that were refused or broke the protocol); a "
-        "share from 0 to 1, as in 0.01, which logs errors and that share of the other requests, chosen at random; all",
-    )
-    access_log_rate: int = _log(
-        options.lines,
-        "100",
-        "the most lines per second for refused requests, and for other requests; a line tells how many more there "
-        "were; 0 sets no limit",
-    )
-    tracing: bool = _log(
-        options.boolean,
-        "false",
-        "send a span for each request to an OpenTelemetry collector; the OTEL_* variables name the collector, the "
-        "service and the sampler. Needs body-based-router[otel]",
-    )
-    genai_metrics: bool = _log(
-        options.boolean,
-        "false",
-        "count requests by OpenTelemetry's attributes for generative AI too (operation, provider, requested model), "
-        "and time their first token where the gateway shows responses; at most 2,000 series each",
-    )
-
     sync_timeout: float = _rare(
         options.seconds,
         "120",
@@ -371,11 +381,6 @@ class Settings:
         "uv",
         "the gRPC server: uv, our own HTTP/2, or grpcio, the reference, at many times the cost",
     )
-
-    @property
-    def access_log_share(self) -> float | None:
-        """The share of requests to log besides errors, 0 to 1; None if not even errors are logged."""
-        return options.logged_share(self.access_log)
 
 
 OPTIONS: Final[Mapping[str, Option]] = {field.name: field.metadata["option"] for field in dataclasses.fields(Settings)}

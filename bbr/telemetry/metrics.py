@@ -176,11 +176,8 @@ class Metrics:
             counts = self.models.get(base_model) or self._new(base_model)
             if route.rule is _ALIAS:
                 self._count_alias(route, route.pattern or verdict.model or "")
-        outcome = verdict.outcome
-        try:
-            counts.outcomes[outcome] += 1
-        except KeyError:
-            counts.outcomes[outcome] = 1
+        outcomes = counts.outcomes
+        outcomes[verdict.outcome] = outcomes.get(verdict.outcome, 0) + 1
         size = verdict.body_bytes
         body = self.body
         body.buckets[_BODY_BUCKETS[(size - 1).bit_length()]] += 1
