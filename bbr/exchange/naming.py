@@ -6,6 +6,7 @@ Pure.
 from collections.abc import Sequence
 
 from bbr import refusal
+from bbr.exchange.body import Body
 from bbr.exchange.policy import InvalidJson, OverLimit, Policy
 from bbr.exchange.verdict import Outcome
 from bbr.models.registry import Registry
@@ -50,6 +51,20 @@ def check_list(policy: Policy, url_model: str | None) -> None:
     beside_url = url_model is not None and not policy.url_wins
     if beside_url or policy.rules.missing_model is MissingModel.DEFAULT:
         raise refusal.model_in_list()
+
+
+def model_of(policy: Policy, body: Body) -> str | None:
+    """Return the model that a whole body names, or None; null and "" name none where there is a default.
+
+    Raises:
+        Refusal: the body can't be routed.
+    """
+    try:
+        return body.model()
+    except Refusal as refused:
+        if not is_unnamed(policy, refused):
+            raise
+        return None
 
 
 def is_unnamed(policy: Policy, refused: Refusal) -> bool:

@@ -231,7 +231,7 @@ class Request:
             Refusal: it is not to go on.
         """
         try:
-            name = self._model_of(body)
+            name = naming.model_of(self.policy, body)
         except Refusal as refused:
             # Servers disagree about what is no strict JSON. So a body that may pass nevertheless is stripped, and
             # never routed.
@@ -256,14 +256,6 @@ class Request:
             self.verdict.outcome = Outcome.NO_MODEL
             return None
         return self._told(route)
-
-    def _model_of(self, body: Body) -> str | None:
-        try:
-            return body.model()
-        except Refusal as refused:
-            if not naming.is_unnamed(self.policy, refused):
-                raise
-            return None
 
     def agreed(self, name: str | None) -> str | None:
         """Return the model of a request by its URL's, and its body's as far as that is known.
@@ -302,9 +294,9 @@ class Request:
         verdict.base_model = base_model
         verdict.outcome = _ROUTED
         named = verdict.model
-        # The header carries the name that the rules made of it. The metadata, and the header by which a picker rewrites
-        # the body, are for a model that the client has asked for by another name.
-        if named is not None and named != model:
+        # The header carries what the rules made of the name. Metadata, and the header by which a picker rewrites the
+        # body, are for a model that was asked for by another name, or by a URL, whatever the body says.
+        if named is not None and (named != model or (self.policy.url_wins and self.url_model is not None)):
             # A server that takes the model from the URL could read two names: what stands in a URL stays everywhere.
             if self.policy.rewrites_body and self.url_model is None:
                 self.rewrite_to = model

@@ -1,7 +1,7 @@
 import pytest
 
 from bbr import refusal
-from bbr.exchange.naming import agreed, check_list, excuse, is_unnamed
+from bbr.exchange.naming import agreed, check_list, excuse, is_unnamed, model_of
 from bbr.exchange.policy import InvalidJson, OverLimit, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
@@ -52,6 +52,29 @@ def test_what_names_none() -> None:
         assert not is_unnamed(policy(), refused)
     for refused in (refusal.model_not_string("a number"), refusal.model_missing(), refusal.model_empty("URL path")):
         assert not is_unnamed(policy(MissingModel.DEFAULT), refused)
+
+
+@pytest.mark.interpreted("replaces a body")
+@pytest.mark.parametrize("refused", [refusal.model_empty(), refusal.model_duplicate()])
+def test_the_model_of_a_body(refused: Refusal) -> None:
+    class Refused:
+        def model(self) -> str:
+            raise refused
+
+    class Named:
+        def model(self) -> str:
+            return "a"
+
+    assert model_of(policy(), Named()) == "a"
+    with pytest.raises(Refusal) as caught:
+        model_of(policy(), Refused())
+    assert caught.value is refused
+    default = policy(MissingModel.DEFAULT)
+    if refused.unnamed:
+        assert model_of(default, Refused()) is None
+    else:
+        with pytest.raises(Refusal):
+            model_of(default, Refused())
 
 
 def test_what_may_pass() -> None:

@@ -597,6 +597,18 @@ def test_the_url_wins_where_it_is_to(mode, threshold: int) -> None:
     assert_routes(converse(talk, *sent)[0 if mode == FDS else 1], "qwen", "qwen")
 
 
+@pytest.mark.parametrize("wins", [False, True])
+def test_pickers_are_told_of_the_urls_model_where_it_wins(wins: bool) -> None:
+    table, _ = Registry.merge([BaseModel("qwen")])
+    replies = Replies(Ours(rewrite_headers=("x-rewrite",)))
+    policy = Policy(replies, **URLS, url_wins=wins)
+    for path, told in (("/model/qwen/invoke", wins), ("/v1/chat/completions", False)):
+        sent = request_headers(at(path), mode=FDS), request_body(BODY, end_of_stream=True)
+        answer = converse(Exchange(policy, table), *sent)[0]
+        headers = set_headers(answer.request_headers.response.header_mutation)
+        assert headers.get("x-rewrite") == (b"qwen" if told else None)
+
+
 @pytest.mark.parametrize("coding", ["utf-8", "UTF-8", "utf8", "identity, utf-8"])
 def test_a_charset_in_the_wrong_field_is_no_coding(coding: str) -> None:
     fields = {**JSON_POST, "content-encoding": coding}
