@@ -66,6 +66,12 @@ def model_not_found(model: str) -> Refusal:
     return Refusal(404, "model-not-found", message, param="model", code="model_not_found")
 
 
+def model_not_allowed(model: str) -> Refusal:
+    """Refuse a model to somebody whom the table does not allow to use it: 403."""
+    message = f"You may not use the model {quoted(model)} here. Ask the operator of this service for access."
+    return Refusal(403, "model-not-allowed", message, param="model", code="model_not_allowed")
+
+
 def table_incomplete() -> Refusal:
     """Refuse a model that a source which has not been read yet may hold: 503, for the client to try again."""
     message = "The router has not read its model table yet. Try again in a few seconds."

@@ -206,6 +206,8 @@ class Server:
         settings, registry = self._settings, self.sources.table.registry
         if settings.default_model and not registry.identity and registry.find(settings.default_model) is None:
             log.warning("--default-model: the model table does not hold %s", settings.default_model)
+        if registry.grants and settings.asker is None:
+            log.warning("the model table says who may use what, and nothing tells who asks: --asker is not set")
         if settings.serve_models_list and registry.identity:
             log.warning("--serve-models-list: there is no model table to list: such requests pass")
         if settings.metrics_endpoint_auth and not settings.metrics_port:

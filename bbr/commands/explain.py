@@ -17,6 +17,7 @@ from bbr.commands.exits import EXIT_FAILED, EXIT_OK, CommandError
 from bbr.config.arguments import Arguments, add_settings
 from bbr.config.options import Group
 from bbr.config.settings import ConfigError, Settings
+from bbr.exchange.asker import Asker
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.verdict import Outcome, Verdict
 from bbr.headers import listed
@@ -64,12 +65,14 @@ class SampleRequest(NamedTuple):
         path: with its query.
         headers: names in any letter case, and values.
         body: the body, or None for a request without one.
+        askers: names of whoever asks, as the gateway tells them.
     """
 
     method: str
     path: str
     headers: Sequence[tuple[str, str]] = ()
     body: bytes | None = None
+    askers: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -93,6 +96,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `bbr explain`."""
     parser.add_argument("body", metavar="FILE|-", nargs="?", help="the request's body, - for stdin (default: none)")
     parser.add_argument("--header", action="append", metavar="NAME:VALUE", help="a header; may be given several times")
+    parser.add_argument(
+        "--asked-by",
+        metavar="NAME",
+        help="who asks, as the gateway tells it where --asker says; several names with commas",
+    )
     parser.add_argument("--path", default="/v1/chat/completions", help="URL path (default: /v1/chat/completions)")
     parser.add_argument("--method", help="HTTP method (default: POST, or GET without a body)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -126,7 +134,8 @@ def _request(arguments: Arguments) -> SampleRequest:
     if body is not None and not any(name.lower() == "content-type" for name, _ in headers):
         headers.append(("content-type", "application/json"))
     method = arguments["method"] or ("GET" if body is None else "POST")
-    return SampleRequest(method, arguments["path"], headers, body)
+    askers = [name.strip() for name in (arguments["asked_by"] or "").split(",") if name.strip()]
+    return SampleRequest(method, arguments["path"], headers, body, askers)
 
 
 def _body(name: str | None) -> bytes | None:
@@ -145,20 +154,24 @@ def explain(settings: Settings, request: SampleRequest, *, as_json: bool = False
 
     Raises:
         SourceError: the model table can't be read.
+        ConfigError: the request says who asks, and no setting says where a gateway tells it.
     """
     router = Router(settings)
+    asker = router.policy.asker
+    if request.askers and asker is None:
+        raise ConfigError("--asked-by needs --asker, which says where a gateway tells who asks")
     router.sources.load()  # as serve does it: a broken file is an error
     router.sources.read_all()
-    effect = _effect(router.exchange(), request)
+    effect = _effect(router.exchange(), request, asker)
     if as_json:
         return dumps(_facts(effect), option=orjson.OPT_INDENT_2).decode() + "\n"
     return "".join(f"{line}\n" for line in _lines(effect))
 
 
-def _effect(exchange: Exchange, request: SampleRequest) -> Effect:
+def _effect(exchange: Exchange, request: SampleRequest, asker: Asker | None) -> Effect:
     effect = Effect(exchange.verdict)
     removed: dict[str, None] = {}
-    for message in _messages(request):
+    for message in _messages(request, asker):
         for answer in map(ProcessingResponse.FromString, _answers(exchange, message)):
             if answer.HasField("immediate_response"):
                 effect.answer = answer.immediate_response
@@ -183,13 +196,18 @@ def _common(answer: ProcessingResponse) -> CommonResponse:
     return kind.response
 
 
-def _messages(request: SampleRequest) -> Iterator[bytes]:
+def _messages(request: SampleRequest, asker: Asker | None) -> Iterator[bytes]:
     """Give the request as a gateway sends it that does not tell its body mode, which --assume-body-mode then does."""
     fields = [(":method", request.method), (":path", request.path), (":scheme", "https"), (":authority", "localhost")]
     fields += [(name.lower(), value) for name, value in request.headers]
+    if asker is not None and asker.header and request.askers:
+        fields.append((asker.header, ",".join(request.askers)))
     values = (HeaderValue(key=key, raw_value=value.encode()).SerializeToString() for key, value in fields)
     headers = HttpHeaders(headers=HeaderMap(headers=values), end_of_stream=request.body is None)
-    yield ProcessingRequest(request_headers=headers).SerializeToString()
+    first = ProcessingRequest(request_headers=headers)
+    if asker is not None and request.askers:
+        asker.tell(first, request.askers)
+    yield first.SerializeToString()
     if request.body is not None:
         yield ProcessingRequest(request_body=HttpBody(body=request.body, end_of_stream=True)).SerializeToString()
 

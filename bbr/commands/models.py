@@ -12,6 +12,7 @@ from bbr.config.arguments import Arguments, add_settings
 from bbr.config.options import Group
 from bbr.config.settings import Settings
 from bbr.models.listing import in_order
+from bbr.models.registry import Entry, Registry
 from bbr.router import Router
 from bbr.sources import description
 from bbr.sources.objects import SourceError
@@ -24,7 +25,7 @@ and the object that declares it; claims that are ignored because they contradict
 EPILOG: Final = """\
 Exit status: 0; 1 if an object can't be used; 2 if an option or a variable is unusable."""
 
-_HEADINGS: Final = ("NAME", "KIND", "BASE MODEL", "DECLARED BY")
+_HEADINGS: Final = ("NAME", "KIND", "BASE MODEL", "DECLARED BY", "ALLOWED")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,15 +62,25 @@ def models(settings: Settings, *, as_json: bool = False) -> tuple[str, int]:
     table = sources.table
     status = EXIT_FAILED if table.broken else EXIT_OK
     if as_json:
-        entries = [description.model(name, entry) for name, entry in in_order(table.registry)]
+        entries = [description.model(table.registry, name, entry) for name, entry in in_order(table.registry)]
         found = description.described(table) | {"models": entries}
         return dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n", status
     lines = []
     if table.registry.size:
-        rows = [(name, entry.what, entry.base_model, str(entry.origin)) for name, entry in in_order(table.registry)]
-        lines += [*_columns([_HEADINGS, *rows]), ""]
+        registry = table.registry
+        rows = [
+            (name, entry.what, entry.base_model, str(entry.origin), _allowed(registry, name, entry))
+            for name, entry in in_order(registry)
+        ]
+        columns = len(_HEADINGS) if registry.grants else len(_HEADINGS) - 1
+        lines += [*_columns([row[:columns] for row in (_HEADINGS, *rows)]), ""]
     lines += [printable(f"{sources}."), *description.wrong(table), *description.odd(table)]
     return "\n".join(lines) + "\n", status
+
+
+def _allowed(registry: Registry, name: str, entry: Entry) -> str:
+    askers = description.allowed(registry, name, entry)
+    return "" if askers is None else ", ".join(askers) or "nobody"
 
 
 def _columns(rows: Iterable[Sequence[str]]) -> list[str]:

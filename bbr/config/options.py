@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from bbr.exchange.asker import Asker
 from bbr.exchange.policy import BodyMode
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
 from bbr.reading.header_names import fold
@@ -30,6 +31,9 @@ _BYTE_UNITS: Final = {
     "Mi": 1 << 20,
     "Gi": 1 << 30,
 }
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,127}")
+_ATTRIBUTE: Final = re.compile(r"(?=.{1,128}\Z)[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
+_MAX_METADATA_CHARACTERS: Final = 512
 TRUE: Final = ("true", "1", "t", "T", "TRUE", "True")
 _FALSE: Final = ("false", "0", "f", "F", "FALSE", "False")
 
@@ -257,9 +261,26 @@ def header_names(text: str) -> tuple[str, ...]:
 def header_name(text: str) -> str:
     """Return the name of a header that is looked at, in small letters."""
     name = text.lower()
-    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]{1,127}", name):
+    if not _HEADER_NAME.fullmatch(name):
         raise ValueError("is not a header name")
     return name
+
+
+@written("WHERE")
+def asker(text: str) -> Asker:
+    """Return where a gateway tells who asks."""
+    kind, _, name = text.partition(":")
+    if kind == "header" and _HEADER_NAME.fullmatch(name.lower()):
+        return Asker(header=name.lower())
+    path = tuple(name.replace(":", "/", 1).split("/"))
+    if kind == "metadata" and ":" in name and all(path) and len(name) <= _MAX_METADATA_CHARACTERS:
+        return Asker(metadata=path)
+    if kind == "attribute" and _ATTRIBUTE.fullmatch(name):
+        return Asker(attribute=name)
+    raise ValueError(
+        "is none of header:NAME, metadata:NAMESPACE:KEY and attribute:NAME, as in header:x-team, "
+        "metadata:envoy.filters.http.jwt_authn:payload/sub and attribute:connection.uri_san_peer_certificate"
+    )
 
 
 @written("NAME")

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from bbr.config import options, removed
 from bbr.config.options import Group, Option
+from bbr.exchange.asker import Asker
 from bbr.exchange.policy import AliasRewrite, BodyMode, ClientSteering, Compat, InvalidJson, OverLimit, UrlModel
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
 from bbr.models.routing import MissingModel, UnknownModel
@@ -131,7 +132,7 @@ class ProcessSettings:
         "send a span for each request to an OpenTelemetry collector; the OTEL_* variables name the collector, the "
         "service and the sampler. Needs body-based-router[otel]",
     )
-    genai_metrics: bool = _log(
+    genai_metrics: bool = _rare(
         options.boolean,
         "false",
         "count requests by OpenTelemetry's attributes for generative AI too (operation, provider, requested model), "
@@ -196,6 +197,14 @@ class Settings(ProcessSettings):
         options.model_name,
         "",
         "the base model, adapter or alias for --unknown-model=default and --missing-model=default",
+    )
+    asker: Asker | None = _table(
+        options.asker,
+        "",
+        "where the gateway's authentication tells who asks, for models that not everyone may use (`allow` in the "
+        "table). header:NAME holds one name, or several with commas; the gateway must set it, or remove the client's "
+        "own, before the router sees the request. metadata:NAMESPACE:KEY/KEY is in the gateway's dynamic metadata, "
+        "attribute:NAME an attribute of the request; no client can write those (default: nobody's name is known)",
     )
     serve_models_list: bool = _table(
         options.boolean,

@@ -34,7 +34,12 @@ from bbr.reading.json_body import Unsettled
 from bbr.refusal import Refusal
 
 # Anthropic's error types for the statuses that it gives a name of their own.
-_ANTHROPIC_TYPES: Final = {404: "not_found_error", 413: "request_too_large", 504: "timeout_error"}
+_ANTHROPIC_TYPES: Final = {
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    504: "timeout_error",
+}
 
 
 class Convention(abc.ABC):

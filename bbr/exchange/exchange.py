@@ -274,6 +274,7 @@ class Exchange:
                 config = decoded.protocol_config
                 modes = config.request_body_mode, config.response_body_mode
             self._begin(modes)
+            request.note_asker(decoded)
         else:
             decoded = ProcessingRequest.FromString(message)
         # The gateway waits for no answer here.

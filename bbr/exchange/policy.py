@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from bbr.exchange.asker import Asker
 from bbr.exchange.ledger import Ledger
 from bbr.exchange.replies import Replies
 from bbr.models.listing import ModelsList
@@ -101,6 +102,7 @@ class Policy:
         rules: what becomes of models that are unknown or missing.
         paths: which paths' bodies are read; None: all.
         models_list: the answers to GET /v1/models; None: such requests pass.
+        asker: how a gateway tells who asks; None: nobody knows.
     """
 
     replies: Replies
@@ -127,6 +129,7 @@ class Policy:
     rules: Rules = field(default_factory=Rules)
     paths: PathFilter | None = None
     models_list: ModelsList | None = None
+    asker: Asker | None = None
 
     def __post_init__(self) -> None:
         # What is larger than the limit is looked at by what knows limits.

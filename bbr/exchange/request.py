@@ -17,11 +17,12 @@ from bbr.exchange.replies import Routing
 from bbr.exchange.verdict import Outcome, Verdict
 from bbr.exchange.wire import Opening
 from bbr.models import routing
+from bbr.models.access import NOBODY, is_allowed
 from bbr.models.listing import ModelsList, asked_for
 from bbr.models.registry import Registry
 from bbr.models.routing import MissingModel, Route
 from bbr.models.shares import by_chance, by_key
-from bbr.pb.ext_proc_pb2 import HeaderMap
+from bbr.pb.ext_proc_pb2 import HeaderMap, ProcessingRequest
 from bbr.reading import uri
 from bbr.reading.head import Dialect, Head, find_field, head_of, read_head
 from bbr.reading.replacing import replace
@@ -72,6 +73,7 @@ class Request:
     """
 
     __slots__ = (
+        "_askers",
         "_dialect",
         "_headers",
         "is_text",
@@ -98,6 +100,7 @@ class Request:
         self.is_text = False
         self.registry = registry
         self._headers: HeaderMap | bytes | None = None
+        self._askers: frozenset[str] | None = None
         # Some refusals come before the headers have told the API, or without any headers.
         self._dialect = _OPENAI
 
@@ -194,7 +197,8 @@ class Request:
         # Anthropic's clients say which version of its API they speak, and know no other list.
         if self._find(_ANTHROPIC_VERSION):
             self._dialect = Dialect.ANTHROPIC
-        found = models_list.answer(self.registry, name, anthropic=self._dialect is Dialect.ANTHROPIC)
+        askers = self.askers if self.registry.grants else NOBODY
+        found = models_list.answer(self.registry, name, askers, anthropic=self._dialect is Dialect.ANTHROPIC)
         if found is None:
             # The request passes. The reason tells the operator why the router did not answer it.
             self.verdict.reason = "models-list-too-long"
@@ -284,8 +288,29 @@ class Request:
             self.verdict.reason = refused.reason
         return outcome
 
+    def note_asker(self, message: ProcessingRequest) -> None:
+        """Take note of who asks, if the gateway tells it beside the headers."""
+        asker = self.policy.asker
+        if asker is not None:
+            self._askers = asker.told(message)
+
+    @property
+    def askers(self) -> frozenset[str]:
+        """The names of whoever asks; empty if nobody knows."""
+        if self._askers is None:
+            asker, headers = self.policy.asker, self._decoded()
+            self._askers = NOBODY if asker is None or headers is None else asker.named(headers)
+        return self._askers
+
+    def _check_allowed(self, route: Route) -> None:
+        model = self.verdict.model
+        if not is_allowed(self.registry, model, route, self.askers):
+            raise refusal.model_not_allowed(model or route.model)
+
     def _told(self, route: Route) -> Routing:
         verdict = self.verdict
+        if self.registry.grants:
+            self._check_allowed(route)
         model, base_model, _, _, several, _ = route
         if several:
             route = self._chosen(route)
@@ -341,9 +366,13 @@ class Request:
         return route._replace(model=share.model, base_model=share.base_model)
 
     def _find(self, name: str) -> bytes:
+        headers = self._decoded()
+        return (find_field(headers, name) if headers is not None else None) or b""
+
+    def _decoded(self) -> HeaderMap | None:
         headers = self._headers
         if isinstance(headers, bytes):
             headers = HeaderMap.FromString(headers)
             if len(headers.headers) <= _KEPT_DECODED:
                 self._headers = headers  # whoever asks for one field asks for several
-        return (find_field(headers, name) if headers is not None else None) or b""
+        return headers

@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from bbr import refusal
+from bbr.models.access import NOBODY, as_route, is_allowed
 from bbr.models.registry import Entry, Kind, Registry
 
 MAX_BYTES: Final = 60_000
@@ -23,6 +24,9 @@ _OWNER: Final = "bbr"
 
 # No entry of a list in either format is shorter: this tells at once that a large table is too large.
 _SHORTEST_ENTRY_BYTES: Final = 75
+
+# Lists that are kept: 4 MB at most.
+_MAX_LISTS: Final = 64
 
 
 def asked_for(method: bytes, path: bytes) -> str | None:
@@ -48,7 +52,7 @@ def asked_for(method: bytes, path: bytes) -> str | None:
 
 
 class ModelsList:
-    """Answers for a table, of which the last snapshot's whole lists are kept.
+    """Answers for a table, of which the last snapshot's lists are kept, for the last few who asked.
 
     Args:
         max_bytes: a longer answer is none.
@@ -57,18 +61,22 @@ class ModelsList:
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._registry: Registry | None = None
-        self._all: dict[bool, bytes | None] = {}
+        self._lists: dict[tuple[frozenset[str], bool], bytes | None] = {}  # by who may use what is in it, and format
 
-    def answer(self, registry: Registry, name: str, *, anthropic: bool = False) -> bytes | None:
+    def answer(
+        self, registry: Registry, name: str, askers: frozenset[str] = NOBODY, *, anthropic: bool = False
+    ) -> bytes | None:
         """Return the JSON that tells of `name`, or of all models if it is empty; None if that is too long.
 
         Args:
             registry: the table.
-            name: see above.
+            name: of a model, or "".
+            askers: the names of whoever asks: the list has what these may use.
             anthropic: in Anthropic's format.
 
         Raises:
-            Refusal: 404; the table does not hold the name. 503; it is not complete yet.
+            Refusal: 404; the table does not hold the name. 403; whoever asks may not use it. 503; the table is not
+                complete yet.
         """
         if not registry.complete:
             raise refusal.table_incomplete()
@@ -76,20 +84,26 @@ class ModelsList:
             entry = registry.find(name)
             if entry is None:
                 raise refusal.model_not_found(name)
+            if registry.grants and not _is_for(registry, name, entry, askers):
+                raise refusal.model_not_allowed(name)
             return self._short(_anthropic_model(name, entry) if anthropic else _model(name, entry))
         if registry is not self._registry:
-            self._all.clear()
+            self._lists.clear()
             self._registry = registry
-        if anthropic not in self._all:
-            self._all[anthropic] = self._list(registry, anthropic=anthropic)
-        return self._all[anthropic]
+        key = (askers if registry.grants else NOBODY, anthropic)
+        if key not in self._lists:
+            if len(self._lists) >= _MAX_LISTS:
+                self._lists.pop(next(iter(self._lists)))
+            self._lists[key] = self._list(registry, *key)
+        return self._lists[key]
 
-    def _list(self, registry: Registry, *, anthropic: bool) -> bytes | None:
+    def _list(self, registry: Registry, askers: frozenset[str], anthropic: bool) -> bytes | None:
+        # Whatever the asker may not use: a table that is too large is not looked through.
         if registry.size * _SHORTEST_ENTRY_BYTES > self._max_bytes:
             return None
         if not anthropic:
-            return self._short({"object": "list", "data": [_model(*each) for each in _named(registry)]})
-        models = [_anthropic_model(*each) for each in _named(registry)]
+            return self._short({"object": "list", "data": [_model(*each) for each in _named(registry, askers)]})
+        models = [_anthropic_model(*each) for each in _named(registry, askers)]
         first, last = (models[0]["id"], models[-1]["id"]) if models else (None, None)
         # One page, whatever `limit` asks for: clients go on while there is more.
         return self._short({"data": models, "has_more": False, "first_id": first, "last_id": last})
@@ -99,9 +113,11 @@ class ModelsList:
         return octets if len(octets) <= self._max_bytes else None
 
 
-def _named(registry: Registry) -> Iterator[tuple[str, Entry]]:
-    """Give what can be named: no client could choose a pattern."""
-    return ((name, entry) for name, entry in in_order(registry) if not entry.pattern)
+def _named(registry: Registry, askers: frozenset[str]) -> Iterator[tuple[str, Entry]]:
+    """Give what can be named, and may be used: no client could choose a pattern."""
+    for name, entry in in_order(registry):
+        if not entry.pattern and (not registry.grants or _is_for(registry, name, entry, askers)):
+            yield name, entry
 
 
 def in_order(registry: Registry) -> Iterator[tuple[str, Entry]]:
@@ -111,6 +127,10 @@ def in_order(registry: Registry) -> Iterator[tuple[str, Entry]]:
     yield from sorted(
         registry.items(), key=lambda item: (place[item[1].base_model], kinds.index(item[1].kind), item[0])
     )
+
+
+def _is_for(registry: Registry, name: str, entry: Entry, askers: frozenset[str]) -> bool:
+    return is_allowed(registry, name, as_route(name, entry), askers)
 
 
 def _model(name: str, entry: Entry) -> dict[str, object]:

@@ -94,6 +94,18 @@ class Alias(NamedTuple):
     weights: tuple[tuple[str, int], ...] = ()
 
 
+class Grant(NamedTuple):
+    """Who may use a model.
+
+    Attributes:
+        name: of a base model, an adapter or an alias.
+        askers: those who may, by name; "*" is everyone whose name is known. Empty: nobody.
+    """
+
+    name: str
+    askers: frozenset[str]
+
+
 class Declaration(NamedTuple):
     """What one object, or one entry of it, declares. All names are trimmed and usable (`bbr.reading.name.check_model`).
 
@@ -101,11 +113,14 @@ class Declaration(NamedTuple):
         origin: the object. Two declarations with equal origins are in the order in which they are given.
         models: base models in their order of precedence; one may stand several times.
         aliases: in their order of precedence.
+        grants: in any order. Whoever asks for a model has to be in all lists that are declared for it, so that no
+            object can open what another one closes.
     """
 
     origin: Origin
     models: tuple[BaseModel, ...] = ()
     aliases: tuple[Alias, ...] = ()
+    grants: tuple[Grant, ...] = ()
 
 
 class Kind(enum.StrEnum):
@@ -205,12 +220,14 @@ class Registry:
         base_models: the base models' names, in their order of precedence.
         complete: whether every source has been read. If not, what is not in the table may be about to come.
         patterns: the longest first. What each stands for stands under its text among the names.
+        grants: name -> the lists of those who may use it; names that are not in it have none. See bbr.models.access.
     """
 
     identity: bool = True
     base_models: tuple[str, ...] = ()
     complete: bool = True
     patterns: tuple[Pattern, ...] = ()
+    grants: Mapping[str, frozenset[frozenset[str]]] = field(default_factory=dict)
     _shards: _Shards = field(default=_NO_NAMES, repr=False)
 
     @classmethod
@@ -230,6 +247,10 @@ class Registry:
     def holds(self, name: str) -> bool:
         """Tell whether the table holds a name itself, and not by a pattern."""
         return name in self._shards[hash(name) & _SHARD_MASK]
+
+    def idle_grants(self) -> list[str]:
+        """Return the names in `grants` that the table does not hold, in order."""
+        return sorted(name for name in self.grants if self.find(name) is None)
 
     @property
     def size(self) -> int:
@@ -255,7 +276,8 @@ def merging(declarations: Iterable[Declaration]) -> Steps[tuple[Registry, list[C
     Returns:
         The table, and the claims that lost: those on adapters first, then aliases, both in order of precedence.
     """
-    with_models, with_aliases = yield from _ordered(list(declarations))
+    declared = list(declarations)
+    with_models, with_aliases = yield from _ordered(declared)
     shards: tuple[dict[str, Entry], ...] = tuple({} for _ in range(_SHARDS))
     base_models: list[str] = []
     conflicts: list[Conflict] = []
@@ -279,7 +301,21 @@ def merging(declarations: Iterable[Declaration]) -> Steps[tuple[Registry, list[C
         conflicts += _add_alias(shards, patterns, origin, alias)
         if number % _STEP_NAMES == 0 or is_pattern(alias.name):
             yield
-    return Registry(False, tuple(base_models), True, tuple(patterns), shards), conflicts
+    grants = yield from _granted(declared)
+    return Registry(False, tuple(base_models), True, tuple(patterns), grants, shards), conflicts
+
+
+def _granted(declarations: list[Declaration]) -> Steps[Mapping[str, frozenset[frozenset[str]]]]:
+    """Return the lists of who may use what."""
+    found: dict[str, frozenset[frozenset[str]]] = {}
+    number = 0
+    for declaration in declarations:
+        for name, askers in declaration.grants:
+            found[name] = found.get(name, frozenset()) | {askers}
+            number += 1
+            if number % _STEP_NAMES == 0:
+                yield
+    return found
 
 
 def _ordered(declarations: list[Declaration]) -> Steps[tuple[list[Declaration], list[Declaration]]]:
@@ -304,13 +340,13 @@ def _precedence(declaration: Declaration) -> tuple[float, str, str, str, int]:
 
 
 def _own_names(ordered: list[Declaration]) -> Iterator[tuple[str, Entry]]:
-    for origin, models, _ in ordered:
+    for origin, models, _, _ in ordered:
         for model in models:
             yield model.name, Entry(model.name, Kind.BASE_MODEL, origin)
 
 
 def _adapters(ordered: list[Declaration]) -> Iterator[tuple[str, Entry]]:
-    for origin, models, _ in ordered:
+    for origin, models, _, _ in ordered:
         for name, adapters in models:
             entry = Entry(name, Kind.ADAPTER, origin)
             yield name, entry  # changes nothing; without it, base models without adapters would be one long step
@@ -319,7 +355,7 @@ def _adapters(ordered: list[Declaration]) -> Iterator[tuple[str, Entry]]:
 
 
 def _aliases(ordered: list[Declaration]) -> Iterator[tuple[Origin, Alias]]:
-    for origin, _, aliases in ordered:
+    for origin, _, aliases, _ in ordered:
         for alias in aliases:
             yield origin, alias
 

@@ -164,6 +164,17 @@ def wanted(guarded: GuardedNames) -> frozenset[bytes]:
     return _WANTED | guarded.beginnings
 
 
+def find_fields(headers: HeaderMap, name: str) -> list[bytes]:
+    """Return the values of all fields with a name, in small letters and of at most 127 octets.
+
+    Raises:
+        DecodeError: one of the fields is no HeaderValue.
+    """
+    key = name.encode()
+    beginning = b"\x0a" + bytes((len(key),)) + key
+    return [_field(field)[1] for field in headers.headers if field.startswith(beginning)]
+
+
 def find_field(headers: HeaderMap, name: str) -> bytes | None:
     """Return the value of the first field with a name, in small letters and of at most 127 octets; None without one.
 

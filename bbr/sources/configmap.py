@@ -11,7 +11,7 @@ Taken as the Go routers take it, leniencies included, so that objects which work
 - names are trimmed; entries that are blank, or null, are left out;
 - `adapters` may be absent, blank, or hold nothing but comments: then there are none;
 - an entry that is no text in YAML (1, true, 1.50) is taken as it is written: it can only be meant as a name;
-- other keys of `data` are somebody else's, but for `aliases`, which theirs do not know.
+- other keys of `data` are somebody else's, but for `aliases` and `allow`, which theirs do not know.
 
 `aliases` are written as in a model file (bbr.sources.aliases); an object that has some needs no base model:
 
@@ -19,19 +19,27 @@ Taken as the Go routers take it, leniencies included, so that objects which work
         gpt-4o: sql-lora
         chat: {Qwen/Qwen2.5-3B-Instruct: 90, Qwen/Qwen3-4B: 10}
 
+`allow` says who may use which of them (bbr.sources.grants). It can name models of its own object alone, or whoever may
+write one ConfigMap could close the models of all others:
+
+      allow: |
+        sql-lora: [team-a]
+
 A ConfigMap that breaks a rule is refused whole, and the sentence says which entry breaks which rule.
 """
 
 import datetime
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from bbr.models import patterns
-from bbr.models.registry import Alias, BaseModel, Declaration, Origin, Steps
+from bbr.models.registry import Alias, BaseModel, Declaration, Grant, Origin, Steps
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import Refusal
+from bbr.sources import grants
 from bbr.sources.aliases import read
 from bbr.sources.objects import SourceError
 from bbr.yaml_tree import MAX_NODES, Node, Scalar, Sequence, YamlError, tree
@@ -41,6 +49,7 @@ KIND: Final = "ConfigMap"
 BASE_MODEL: Final = "baseModel"
 ADAPTERS: Final = "adapters"
 ALIASES: Final = "aliases"
+ALLOW: Final = "allow"
 
 # An object is the router's if one of these labels has this very value: those of the Gateway API Inference Extension's
 # router, and of its successor.
@@ -81,7 +90,8 @@ def parse(
     if BASE_MODEL not in data and aliases:
         if data.get(ADAPTERS, "").strip():
             raise SourceError(f"data.{BASE_MODEL} is missing, of which data.{ADAPTERS} are adapters")
-        return (Declaration(origin, (), aliases),)
+        granted = yield from _grants(data.get(ALLOW, ""), {alias.name for alias in aliases}, max_model_bytes)
+        return (Declaration(origin, (), aliases, granted),)
     if BASE_MODEL not in data:
         raise SourceError(f"data.{BASE_MODEL} is missing")
     base_model = data[BASE_MODEL].strip()
@@ -89,7 +99,9 @@ def parse(
         raise SourceError(f"data.{BASE_MODEL} is blank")
     _check(base_model, f"data.{BASE_MODEL}", f"data.{BASE_MODEL}", max_model_bytes)
     adapters = yield from _adapters(data.get(ADAPTERS, ""), max_model_bytes)
-    return (Declaration(origin, (BaseModel(base_model, adapters),), aliases),)
+    own = {base_model, *adapters, *(alias.name for alias in aliases)}
+    granted = yield from _grants(data.get(ALLOW, ""), own, max_model_bytes)
+    return (Declaration(origin, (BaseModel(base_model, adapters),), aliases, granted),)
 
 
 def _tree(text: str, where: str, max_nodes: int) -> Steps[Node | None]:
@@ -102,20 +114,38 @@ def _tree(text: str, where: str, max_nodes: int) -> Steps[Node | None]:
     return None if blank else root
 
 
+def _grants(text: str, own: set[str], max_model_bytes: int) -> Steps[tuple[Grant, ...]]:
+    where = f"data.{ALLOW}"
+    root = yield from _tree(text, where, MAX_NODES)
+    if root is None:
+        return ()
+    found = []
+    try:
+        for number, (line, grant) in enumerate(grants.read(root, partial(_name, max_model_bytes)), 1):
+            if grant.name not in own:
+                raise SourceError(f"line {line}: {grant.name} is no model, adapter or alias of this object")
+            found.append(grant)
+            if number % _STEP_NAMES == 0:
+                yield
+    except SourceError as error:
+        raise SourceError(f"{where}: {error}") from None
+    return tuple(found)
+
+
+def _name(max_model_bytes: int, node: Node, what: str) -> str:
+    if not isinstance(node, Scalar) or node.null or not node.text.strip():
+        raise SourceError(f"line {node.line}: {what} must be a name")
+    return _check(node.text.strip(), f"line {node.line}", what, max_model_bytes)
+
+
 def _aliases(text: str, max_model_bytes: int) -> Steps[tuple[Alias, ...]]:
     where = f"data.{ALIASES}"
     root = yield from _tree(text, where, MAX_NODES)
     if root is None:
         return ()
-
-    def name_of(node: Node, what: str) -> str:
-        if not isinstance(node, Scalar) or node.null or not node.text.strip():
-            raise SourceError(f"line {node.line}: {what} must be a name")
-        return _check(node.text.strip(), f"line {node.line}", what, max_model_bytes)
-
     found = []
     try:
-        for number, (_, alias) in enumerate(read(root, name_of), 1):
+        for number, (_, alias) in enumerate(read(root, partial(_name, max_model_bytes)), 1):
             found.append(alias)
             if number % _STEP_NAMES == 0:
                 yield

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from bbr.models.registry import Conflict, Entry, Origin, Share
+from bbr.models.access import KNOWN, as_route, lists_of
+from bbr.models.registry import Conflict, Entry, Origin, Registry, Share
 from bbr.sources.table import Table
 from bbr.text import printable
 
@@ -18,9 +19,19 @@ def described(table: Table) -> dict[str, Any]:
     }
 
 
-def model(name: str, entry: Entry) -> dict[str, Any]:
-    """Return an entry of the table for JSON."""
-    return {"name": name, **_meaning(entry)}
+def model(registry: Registry, name: str, entry: Entry) -> dict[str, Any]:
+    """Return an entry of the table for JSON; `allow` is null for everyone."""
+    return {"name": name, **_meaning(entry), "allow": allowed(registry, name, entry)}
+
+
+def allowed(registry: Registry, name: str, entry: Entry) -> list[str] | None:
+    """Return who may use a name, in order: those in all lists that count for it; None for everyone."""
+    lists = [*lists_of(registry, name, as_route(name, entry))]
+    if not lists:
+        return None
+    # Whoever is known is in each list with "*".
+    named = [each for each in lists if KNOWN not in each]
+    return sorted(frozenset.intersection(*named)) if named else [KNOWN]
 
 
 def origin(origin: Origin) -> dict[str, Any]:
@@ -45,10 +56,13 @@ def wrong(table: Table) -> list[str]:
 
 
 def odd(table: Table) -> list[str]:
-    """Return lines that tell which names look like patterns and are none; none if there are none."""
-    return (
-        ["", "Taken literally:", *(printable(f"  {sentence}") for sentence in table.literal)] if table.literal else []
-    )
+    """Return lines that tell of what is no fault and hardly meant: literal names, and lists for no model."""
+    lines = []
+    if table.literal:
+        lines += ["", "Taken literally:", *(printable(f"  {sentence}") for sentence in table.literal)]
+    if idle := table.registry.idle_grants():
+        lines += ["", "In allow, and in no model, adapter or alias:", *(printable(f"  {name}") for name in idle)]
+    return lines
 
 
 def _meaning(entry: Entry) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from bbr.models.registry import Alias, BaseModel, Declaration, Origin, Steps, finish
+from bbr.models.registry import Alias, BaseModel, Declaration, Grant, Origin, Steps, finish
 from bbr.sources.objects import LongDocument, SourceError, SourceObject
 
 # A longer document goes to the other process. Of so many bytes the slowest that is known takes 2 ms in one go.
@@ -29,11 +29,13 @@ class Record(NamedTuple):
         line: of its origin.
         models: its base models. One with many adapters is several, each with some of them.
         aliases: its aliases.
+        grants: its lists of who may use what.
     """
 
     line: int
     models: tuple[BaseModel, ...] = ()
     aliases: tuple[Alias, ...] = ()
+    grants: tuple[Grant, ...] = ()
 
 
 _decoder: Final = msgspec.msgpack.Decoder(str | list[Record])
@@ -74,13 +76,13 @@ def declared(parse: ParseBytes, octets: bytes) -> Iterator[bytes]:
 
 
 def _records(declarations: Iterable[Declaration]) -> Iterator[Record]:
-    for origin, models, aliases in declarations:
+    for origin, models, aliases, grants in declarations:
         for name, adapters in models:
             yield Record(origin.line, (BaseModel(name, adapters[:_FRAME_NAMES]),))
             for start in range(_FRAME_NAMES, len(adapters), _FRAME_NAMES):
                 yield Record(origin.line, (BaseModel(name, adapters[start : start + _FRAME_NAMES]),))
-        if aliases or not models:
-            yield Record(origin.line, (), aliases)
+        if aliases or grants or not models:
+            yield Record(origin.line, (), aliases, grants)
 
 
 class Received:
@@ -98,7 +100,9 @@ class Received:
             self._error = found
         else:
             origins = {line: self._origin._replace(line=line) for line in {record.line for record in found}}
-            self._declarations += (Declaration(origins[line], models, aliases) for line, models, aliases in found)
+            self._declarations += (
+                Declaration(origins[line], models, aliases, grants) for line, models, aliases, grants in found
+            )
 
     def parse(self) -> Steps[tuple[Declaration, ...]]:
         """Return what the document declares, all frames having been taken.

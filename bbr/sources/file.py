@@ -3,8 +3,11 @@
     models:
       - name: Qwen/Qwen2.5-3B-Instruct
         adapters: [sql-lora, summarize-lora]
+        allow: [team-a, team-b]
     aliases:
       gpt-4: Qwen/Qwen2.5-3B-Instruct
+    allow:
+      sql-lora: [team-a]
 
 `models.schema.json` is the format as a JSON Schema. A file that is wrong anywhere is refused whole, with the line: half
 a table would answer 404 for models that exist.
@@ -19,10 +22,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from bbr.models import patterns
-from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Steps, merging
+from bbr.models.registry import Alias, BaseModel, Declaration, Grant, Kind, Origin, Steps, merging
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import MAX_ECHO_CHARACTERS, Refusal
 from bbr.sources import aliases as aliases_of
+from bbr.sources import grants as grants_of
 from bbr.sources.documents import source_object
 from bbr.sources.objects import SourceError, SourceObject, refusing
 from bbr.sources.table import FILE, Table
@@ -207,12 +211,13 @@ def parse(text: str, origin: Origin, max_model_bytes: int = LONGEST_MODEL_BYTES)
         raise SourceError(str(error)) from None
     if root is None:
         raise SourceError("the file is empty: it needs a list called models")
-    fields = _mapping(root, "the file", {"models", "aliases"})
+    fields = _mapping(root, "the file", {"models", "aliases", "allow"})
     if not fields:
         raise SourceError(f"line {root.line}: the file needs a list called models")
     reader = _Reader(origin, max_model_bytes)
     yield from reader.models(fields.get("models"))
     yield from reader.aliases(fields.get("aliases"))
+    yield from reader.grants(fields.get("allow"))
     yield from reader.check()
     return tuple(reader.declarations)
 
@@ -230,12 +235,14 @@ class _Reader:
         if node is None:
             return
         for number, entry in enumerate(_sequence(node, "models"), 1):
-            fields = _mapping(entry, "an entry of models", {"name", "adapters"})
+            fields = _mapping(entry, "an entry of models", {"name", "adapters", "allow"})
             if "name" not in fields:
                 raise SourceError(f"line {entry.line}: an entry of models needs a name")
             name = self._name(fields["name"], "the name")
             adapters = yield from self._adapters(fields.get("adapters"), name)
-            self._declare(entry.line, models=(BaseModel(name, adapters),))
+            allow = fields.get("allow")
+            grants = () if allow is None else (Grant(name, grants_of.askers(allow, name)),)
+            self._declare(entry.line, models=(BaseModel(name, adapters),), grants=grants)
             if number % _STEP_NAMES == 0:
                 yield
 
@@ -263,6 +270,14 @@ class _Reader:
             if number % _STEP_NAMES == 0:
                 yield
 
+    def grants(self, node: Node | None) -> Steps[None]:
+        if node is None or _is_null(node):
+            return
+        for number, (line, grant) in enumerate(grants_of.read(node, self._name), 1):
+            self._declare(line, grants=(grant,))
+            if number % _STEP_NAMES == 0:
+                yield
+
     def check(self) -> Steps[None]:
         """Refuse a file whose claims contradict each other. An alias may stand for a model of some other file."""
         _, conflicts = yield from merging(self.declarations)
@@ -277,8 +292,14 @@ class _Reader:
                     why = "it is a base model itself"
             raise SourceError(f"line {line}: {name} can't be an {refused.kind} of {target}: {why}")
 
-    def _declare(self, line: int, models: tuple[BaseModel, ...] = (), aliases: tuple[Alias, ...] = ()) -> None:
-        self.declarations.append(Declaration(self._origin._replace(line=line), models, aliases))
+    def _declare(
+        self,
+        line: int,
+        models: tuple[BaseModel, ...] = (),
+        aliases: tuple[Alias, ...] = (),
+        grants: tuple[Grant, ...] = (),
+    ) -> None:
+        self.declarations.append(Declaration(self._origin._replace(line=line), models, aliases, grants))
 
     def _name(self, node: Node, what: str) -> str:
         if not isinstance(node, Scalar) or node.null:
@@ -295,7 +316,8 @@ class _Reader:
 
 def _mapping(node: Node, what: str, known: set[str]) -> dict[str, Node]:
     fields: dict[str, Node] = {}
-    for key, value in _pairs(node, f"{what} must be a mapping with {' and '.join(sorted(known))}"):
+    *first, last = sorted(known)
+    for key, value in _pairs(node, f"{what} must be a mapping with {', '.join(first)} and {last}"):
         name = key.text if isinstance(key, Scalar) else "a nested key"
         if name not in known:
             shown = name if len(name) <= MAX_ECHO_CHARACTERS else f"{name[:MAX_ECHO_CHARACTERS]}..."

@@ -103,6 +103,7 @@ class Table:
         self._changed = asyncio.Event()
         self._swapped = asyncio.Event()
         self._known_conflicts: set[Conflict] = set()
+        self._known_idle: list[str] = []
         self.registry = Registry(identity=not self._kept, complete=not self._kept)
         self.conflicts: tuple[Conflict, ...] = ()
         self.broken: dict[Key, str] = {}
@@ -250,6 +251,7 @@ class Table:
                 yield
         registry, conflicts = yield from merging(declarations)
         yield from self._report(conflicts)
+        self._report_idle_grants(registry)
         complete = listed == self._kept.keys()
         retired, self.registry = self.registry.parts(), dataclasses.replace(registry, complete=complete)
         self.reloads_total += 1
@@ -341,6 +343,14 @@ class Table:
         self.broken[key] = why
         self.failures_total += 1
         return why
+
+    def _report_idle_grants(self, registry: Registry) -> None:
+        """Log, once, which lists are for names that nothing declares: a typing error leaves a model open."""
+        idle = registry.idle_grants()
+        if idle and idle != self._known_idle:
+            more = f" and {len(idle) - _LOGGED_AT_ONCE} more" if len(idle) > _LOGGED_AT_ONCE else ""
+            log.warning("allow: the model table does not hold %s%s", ", ".join(idle[:_LOGGED_AT_ONCE]), more)
+        self._known_idle = idle
 
     def _report(self, conflicts: list[Conflict]) -> Steps[None]:
         """Log each conflict once, and count it."""

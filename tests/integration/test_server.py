@@ -314,7 +314,7 @@ def test_a_bad_models_file_is_one_sentence_with_its_name_and_line(models):
     status, stderr = failed_start(f"--models={models}")
     assert status == 1
     assert stderr == (
-        f"bbr serve: --models: {models}: line 6: an entry of models can't hold adapter; known: adapters, name.\n"
+        f"bbr serve: --models: {models}: line 6: an entry of models can't hold adapter; known: adapters, allow, name.\n"
     )
 
 

@@ -11,6 +11,7 @@ EXAMPLES = [
     refusal.model_missing(),
     refusal.default_model_unknown(),
     refusal.table_incomplete(),
+    refusal.model_not_allowed("qwen"),
     refusal.model_not_string("null"),
     refusal.model_empty(),
     refusal.model_too_long(300, 256),

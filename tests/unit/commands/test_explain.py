@@ -190,14 +190,17 @@ def test_explain_reads_the_body_from_stdin(capsys, models, monkeypatch):
 
 
 ASKED = [
-    pytest.param([], ("GET", "/v1/chat/completions", [], None), id="nothing"),
-    pytest.param(["--path=/x", "--method=PUT"], ("PUT", "/x", [], None), id="path and method"),
-    pytest.param(["BODY"], ("POST", "/v1/chat/completions", [("content-type", "application/json")], BODY), id="a body"),
+    pytest.param([], ("GET", "/v1/chat/completions", [], None, []), id="nothing"),
+    pytest.param(["--path=/x", "--method=PUT"], ("PUT", "/x", [], None, []), id="path and method"),
+    pytest.param(
+        ["BODY"], ("POST", "/v1/chat/completions", [("content-type", "application/json")], BODY, []), id="a body"
+    ),
     pytest.param(
         ["BODY", "--header=Content-Type: text/plain", "--header", "a:b:c"],
-        ("POST", "/v1/chat/completions", [("Content-Type", "text/plain"), ("a", "b:c")], BODY),
+        ("POST", "/v1/chat/completions", [("Content-Type", "text/plain"), ("a", "b:c")], BODY, []),
         id="headers",
     ),
+    pytest.param(["--asked-by= a,,b "], ("GET", "/v1/chat/completions", [], None, ["a", "b"]), id="who asks"),
 ]
 
 
@@ -237,3 +240,24 @@ def test_an_alias_that_is_replaced_in_the_body(models, mode):
     settings = Settings(models=models, alias_rewrite=AliasRewrite.BODY, assume_body_mode=mode)
     assert "  body    names sql from here on (--alias-rewrite=body)\n" in explain(settings, chat(b'{"model": "gpt"}'))
     assert "  body  " not in explain(settings, chat(b'{"model": "sql"}'))
+
+
+@pytest.mark.parametrize(
+    "where", ["header:x-team", "metadata:auth:payload/team", "attribute:connection.requested_server_name"]
+)
+@pytest.mark.parametrize(
+    ("asker", "told"), [("team-a", "Routed qwen: "), ("team-b", "The router answers itself: 403, ")]
+)
+def test_explain_tells_who_may_use_a_model(tmp_path, capsys, where, asker, told):
+    models, body = tmp_path / "models.yaml", tmp_path / "body"
+    models.write_text("models: [{name: qwen, allow: [team-a]}]")
+    body.write_text('{"model": "qwen"}')
+    assert cli.main(["explain", str(body), f"--models={models}", f"--asker={where}", f"--asked-by={asker}"]) == 0
+    assert capsys.readouterr().out.startswith(told)
+
+
+def test_explain_needs_to_know_where_a_gateway_tells_who_asks(capsys):
+    assert cli.main(["explain", "--asked-by=a"]) == 2
+    assert (
+        capsys.readouterr().err == "bbr explain: --asked-by needs --asker, which says where a gateway tells who asks.\n"
+    )

@@ -77,6 +77,7 @@ def test_models_as_json(models):
         "shares": [],
         "pattern": False,
         "declared_by": {"kind": "file", "namespace": "", "name": str(models), "line": 5},
+        "allow": None,
     }
     assert [each["name"] for each in found["models"]] == ["org/qwen", "sql", "gpt", "phi"]
     sql, x = found["conflicts"]
@@ -159,3 +160,25 @@ def test_an_alias_of_several_models_tells_their_weights(tmp_path):
     entry = json.loads(commands.models(of(path), as_json=True)[0])["models"][2]
     shares = [{"model": "b", "base_model": "a", "weight": 9}, {"model": "a", "base_model": "a", "weight": 1}]
     assert (entry["name"], entry["shares"]) == ("c", shares)
+
+
+def test_models_tells_who_may_use_what(tmp_path):
+    text = "models: [{name: qwen, adapters: [sql, chat], allow: [b, a]}, {name: phi}]\n"
+    text += "aliases: {gpt: sql, both: phi}\nallow: {sql: [], both: ['*'], gpt: [a]}"
+    path = write(tmp_path / "models.yaml", text)
+    rows = commands.models(of(path))[0].splitlines()[1:7]
+    assert [(row.split()[0], row.partition("line ")[2][1:].strip()) for row in rows] == [
+        ("qwen", "a, b"),
+        ("chat", "a, b"),
+        ("sql", "nobody"),
+        ("gpt", "nobody"),
+        ("phi", ""),
+        ("both", "*"),
+    ]
+    found = json.loads(commands.models(of(path), as_json=True)[0])
+    assert [each["allow"] for each in found["models"]] == [["a", "b"], ["a", "b"], [], [], None, ["*"]]
+
+
+def test_models_tells_of_lists_for_names_that_nothing_declares(tmp_path):
+    path = write(tmp_path / "models.yaml", "models: [{name: qwen}]\nallow: {qwne: [a]}")
+    assert commands.models(of(path))[0].endswith("\n\nIn allow, and in no model, adapter or alias:\n  qwne\n")

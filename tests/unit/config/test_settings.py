@@ -6,6 +6,7 @@ import pytest
 from bbr.config import removed
 from bbr.config import settings as config
 from bbr.config.settings import ConfigError, Settings
+from bbr.exchange.asker import Asker
 from bbr.exchange.policy import AliasRewrite, BodyMode, ClientSteering, Compat, InvalidJson, OverLimit, UrlModel
 from bbr.models.routing import MissingModel, UnknownModel
 from bbr.reading.paths import PathPattern
@@ -71,6 +72,7 @@ def test_defaults():
         "include_path": None,
         "exclude_path": None,
         "serve_models_list": False,
+        "asker": None,
         "models_list_max_bytes": 60_000,
         "assume_body_mode": DUPLEX,
         "max_body_bytes": 64 << 20,
@@ -164,6 +166,14 @@ USABLE = {
     },
     "exclude_path": {"/v1/files/**": (PathPattern("/v1/files/**"),)},
     "serve_models_list": {"true": True, "false": False},
+    "asker": {
+        "header:X-Team": Asker(header="x-team"),
+        "metadata:envoy.filters.http.jwt_authn:payload/sub": Asker(
+            metadata=("envoy.filters.http.jwt_authn", "payload", "sub")
+        ),
+        "metadata:a:b": Asker(metadata=("a", "b")),
+        "attribute:connection.uri_san_peer_certificate": Asker(attribute="connection.uri_san_peer_certificate"),
+    },
     "models_list_max_bytes": {"60000": 60_000, "1MiB": 1 << 20},
     "assume_body_mode": {"full-duplex": DUPLEX, "buffered": BUFFERED},
     "max_body_bytes": {
@@ -281,6 +291,20 @@ UNUSABLE = {
     "exclude_path": {"/a,": "has the path pattern '', which does not begin with a slash"},
     "forward_decoded": dict.fromkeys(("", "on"), "is neither true nor false"),
     "serve_models_list": dict.fromkeys(("", "on"), "is neither true nor false"),
+    "asker": dict.fromkeys(
+        (
+            *("", "x-team", "header:", "header:a b", "metadata:a", "metadata:a:", "metadata::b", "metadata:a:b//c"),
+            *(
+                "metadata:" + "x" * 511 + ":b",
+                "attribute:",
+                "attribute:a-b",
+                "attribute:a..b",
+                "attribute:" + "x" * 129,
+            ),
+        ),
+        "is none of header:NAME, metadata:NAMESPACE:KEY and attribute:NAME, as in header:x-team, "
+        "metadata:envoy.filters.http.jwt_authn:payload/sub and attribute:connection.uri_san_peer_certificate",
+    ),
     "models_list_max_bytes": {"": NOT_A_SIZE, "0": "is not between 1 byte and 2GiB"},
     "assume_body_mode": dict.fromkeys(
         ("", "BUFFERED", "full_duplex", "streamed", "none"), "is not one of full-duplex, buffered"

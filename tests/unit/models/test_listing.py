@@ -4,7 +4,7 @@ import json
 import pytest
 
 from bbr.models.listing import ModelsList, asked_for, in_order
-from bbr.models.registry import Alias, BaseModel, Declaration, Origin, Registry, finish, merging
+from bbr.models.registry import Alias, BaseModel, Declaration, Grant, Origin, Registry, finish, merging
 from bbr.refusal import Refusal
 
 QWEN = "Qwen/Qwen2.5-3B-Instruct"
@@ -156,3 +156,33 @@ def test_anthropics_format_without_models_and_too_long():
     assert ModelsList(600).answer(TABLE, "", anthropic=True) is None
     with pytest.raises(Refusal):
         ModelsList().answer(TABLE, "x", anthropic=True)
+
+
+def test_a_list_has_what_the_asker_may_use():
+    grants = (Grant("phi", frozenset("a")), Grant("sql", frozenset("b")))
+    models = (BaseModel("qwen", ("sql",)), BaseModel("phi"))
+    table, _ = finish(merging([Declaration(OBJECT, models, (Alias("gpt", "phi"),), grants)]))
+    answers = ModelsList()
+
+    def names(*askers):
+        return [each["id"] for each in json.loads(answers.answer(table, "", frozenset(askers)))["data"]]
+
+    for _ in range(2):
+        assert names() == ["qwen"]
+        assert names("a") == ["qwen", "phi", "gpt"]
+        assert names("b") == ["qwen", "sql"]
+    assert json.loads(answers.answer(table, "phi", frozenset("a")))["id"] == "phi"
+    for name in ("phi", "gpt"):
+        with pytest.raises(Refusal) as refused:
+            answers.answer(table, name, frozenset("b"))
+        assert refused.value.reason == "model-not-allowed"
+
+
+def test_lists_are_kept_for_few_askers():
+    table, _ = finish(merging([Declaration(OBJECT, (BaseModel("qwen"),), (), (Grant("qwen", frozenset("a")),))]))
+    answers = ModelsList()
+    for number in range(200):
+        assert answers.answer(table, "", frozenset({str(number)})) == b'{"object":"list","data":[]}'
+    assert b"qwen" in answers.answer(table, "", frozenset("a"))
+    without, _ = finish(merging([Declaration(OBJECT, (BaseModel("qwen"),))]))
+    assert b"qwen" in answers.answer(without, "", frozenset("b"))

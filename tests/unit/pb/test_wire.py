@@ -16,7 +16,10 @@ THEIR_MODULES = (ext_proc, core, ext_proc_filter, envoy_type, google)
 # Ours is int32 where Envoy's is an enum; the two share one encoding.
 DECLARED_AS_INT = ("HttpStatus", "code")
 # Ours is bytes where Envoy's is a message, which has the same encoding: it is decoded only if it is wanted.
-LEFT_ENCODED = {("HeaderMap", "headers"): ext_proc_pb2.HeaderValue}
+LEFT_ENCODED = {
+    ("HeaderMap", "headers"): ext_proc_pb2.HeaderValue,
+    ("ProcessingRequest", "metadata_context"): ext_proc_pb2.Metadata,
+}
 
 KINDS = {
     FieldDescriptor.TYPE_STRING: "string",
@@ -166,8 +169,8 @@ def plain(message: Message) -> dict[str, Any]:
             found[field.name] = {key: plain(each) for key, each in value.items()}
             continue
         one = plain if field.message_type else _same
-        if left_encoded(field):
-            value = map(left_encoded(field).FromString, value)
+        if encoded := left_encoded(field):
+            value = map(encoded.FromString, value) if field.is_repeated else encoded.FromString(value)
             one = plain
         found[field.name] = [one(each) for each in value] if field.is_repeated else one(value)
     return found

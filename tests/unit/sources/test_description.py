@@ -16,7 +16,7 @@ def test_a_table_without_faults(tmp_path):
     of = table(tmp_path, a="models: [{name: qwen, adapters: [sql]}]")
     assert description.wrong(of) == []
     assert description.described(of) == {"identity": False, "conflicts": [], "literal": [], "broken": []}
-    assert description.model("sql", of.registry.find("sql")) == {
+    assert description.model(of.registry, "sql", of.registry.find("sql")) == {
         "name": "sql",
         "kind": "adapter",
         "base_model": "qwen",
@@ -24,6 +24,7 @@ def test_a_table_without_faults(tmp_path):
         "shares": [],
         "pattern": False,
         "declared_by": {"kind": "file", "namespace": "", "name": str(tmp_path / "a.yaml"), "line": 1},
+        "allow": None,
     }
 
 
@@ -51,7 +52,7 @@ def test_an_origin_without_a_line():
 def test_what_looks_like_a_pattern_and_is_none(tmp_path):
     of = table(tmp_path, a="models: [{name: qwen, adapters: ['team-*']}]")
     assert description.odd(of) == []
-    assert description.model("team-*", of.registry.find("team-*"))["pattern"] is True
+    assert description.model(of.registry, "team-*", of.registry.find("team-*"))["pattern"] is True
     of = table(tmp_path, a="models: [{name: 'qwen*'}]")
     first, second, third = description.odd(of)
     assert (first, second) == ("", "Taken literally:")

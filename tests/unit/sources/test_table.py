@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from bbr.models.registry import BaseModel, Declaration, Origin, finish
+from bbr.models.registry import BaseModel, Declaration, Grant, Origin, finish
 from bbr.sources import table as module
 from bbr.sources.objects import LongDocument, SourceError, SourceObject, refusing
 from bbr.sources.table import Table
@@ -620,3 +620,25 @@ def test_what_looks_like_a_pattern_is_logged_once_and_kept(caplog):
     assert len(followed.literal) == 20
     publish(5, "b")
     assert followed.literal == []
+
+
+def test_lists_for_names_that_nothing_declares_are_logged_once(caplog):
+    followed = table()
+
+    def publish(*names):
+        grants = tuple(Grant(name, frozenset("a")) for name in names)
+
+        def parse():
+            yield
+            return (Declaration(Origin("thing", "a"), (BaseModel("qwen"),), (), grants),)
+
+        caplog.clear()
+        followed.put("one", SourceObject("a", names, parse))
+        followed.apply_now()
+        return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+    assert publish("qwen") == []
+    assert publish("qwen", "qwne", "x") == ["allow: the model table does not hold qwne, x"]
+    assert publish("qwen", "x", "qwne") == []
+    many = [f"x-{number:03}" for number in range(25)]
+    assert publish(*many) == [f"allow: the model table does not hold {', '.join(many[:20])} and 5 more"]

@@ -1,0 +1,60 @@
+"""Who may use which model: the table's lists, held against the names of whoever asks.
+
+Pure. A model without a list is for everyone. An adapter without a list of its own has its base model's. An alias needs
+its own list, if it has one, and that of what it stands for: another name never opens a model.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from bbr.models.registry import Entry, Kind, Registry
+from bbr.models.routing import Route
+
+# In a list: everyone whose name is known.
+KNOWN: Final = "*"
+
+NOBODY: Final[frozenset[str]] = frozenset()
+
+
+def is_allowed(registry: Registry, requested: str | None, route: Route, askers: frozenset[str]) -> bool:
+    """Tell whether a request may be routed.
+
+    Args:
+        requested: the model that it names; None if it names none and is routed as one for the default model.
+        route: of it; of an alias of several models before one is chosen. All of them have to be allowed, or a canary
+            would refuse some requests by chance.
+        askers: the names of whoever asks: empty if nobody knows.
+    """
+    return all(_holds(each, askers) for each in lists_of(registry, requested, route))
+
+
+def lists_of(registry: Registry, requested: str | None, route: Route) -> Iterator[frozenset[str]]:
+    """Give all lists that count for a request; see `is_allowed`."""
+    grants = registry.grants
+    if requested is not None:
+        yield from grants.get(requested, ())
+    # A pattern of adapters is no other name, but what such an adapter has for a list of its own.
+    of_adapters = route.rule is Kind.ADAPTER
+    if route.pattern and not of_adapters:
+        yield from grants.get(route.pattern, ())
+    for model, base_model in _meant(route):
+        names = (model, route.pattern, base_model) if of_adapters else (model, base_model)
+        yield from next((grants[name] for name in names if name in grants), ())
+
+
+def as_route(name: str, entry: Entry) -> Route:
+    """Return the route of a request for a name of the table, before one of several models is chosen."""
+    return Route(entry.alias_of or name, entry.base_model, entry.kind, entry.origin, entry.shares, entry.pattern)
+
+
+def _meant(route: Route) -> Iterator[tuple[str, str]]:
+    """Give the models that a request may be routed as, each with its base model."""
+    if not route.shares:
+        yield route.model, route.base_model
+    for share in route.shares:
+        if share.weight:
+            yield share.model, share.base_model
+
+
+def _holds(listed: frozenset[str], askers: frozenset[str]) -> bool:
+    return bool(KNOWN in listed and askers) or not listed.isdisjoint(askers)
