@@ -292,8 +292,8 @@ def babble(port):
                 pass
 
 
-@pytest.mark.parametrize("form", ["json", "text"])
-@pytest.mark.grpcio
+# Text is a formatter's, whatever the transport.
+@pytest.mark.parametrize(("transport", "form"), [("uv", "json"), ("uv", "text"), ("grpcio", "json")])
 def test_no_canary_sings(transport, form, tmp_path):
     models = tmp_path / "models.yaml"
     models.write_text("models: [{name: qwen}]")

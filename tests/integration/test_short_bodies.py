@@ -59,12 +59,19 @@ class Others:
         self._thread.join()
 
 
-@pytest.mark.grpcio
 @pytest.mark.parametrize("mode", ["FULL_DUPLEX_STREAMED", "BUFFERED"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_others_are_served_meanwhile(gateways: Callable[..., Setup], mode: str, shape: str) -> None:
-    body, reason = SHAPES[shape]
-    setup = gateways(mode)
+    serve_others(gateways(mode), *SHAPES[shape])
+
+
+@pytest.mark.grpcio
+def test_others_are_served_by_either_transport(gateways: Callable[..., Setup]) -> None:
+    serve_others(gateways("FULL_DUPLEX_STREAMED"), *SHAPES["two models"])
+
+
+def serve_others(setup: Setup, body: bytes, reason: str) -> None:
+    """Send many of a body at once, and small requests beside."""
     with ExitStack() as stack:
         clients = [stack.enter_context(H2Client(setup.port)) for _ in range(CONNECTIONS)]
         streams = [(client, client.start("POST", PATH, [JSON])) for client in clients for _ in range(STREAMS)]

@@ -9,7 +9,10 @@ import pytest
 
 def choose_transports(metafunc: pytest.Metafunc, *fixtures: str) -> None:
     """Give those of the fixtures that a test uses the names of its transports, as pytest_generate_tests may."""
-    given = {name for mark in metafunc.definition.iter_markers("parametrize") for name in str(mark.args[0]).split(",")}
+    given: set[str] = set()
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        names = mark.args[0]
+        given.update(map(str.strip, names.split(",")) if isinstance(names, str) else names)
     for name in fixtures:
         if name in metafunc.fixturenames and name not in given:
             both = metafunc.definition.get_closest_marker("grpcio")
