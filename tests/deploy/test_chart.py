@@ -13,6 +13,7 @@ from bbr.config import go_flags
 from bbr.models.registry import Alias, Origin, finish
 from bbr.sources import configmap
 from deploy.render import helm
+from deploy.render.schemas import Schemas
 from tests.support.tools import needs
 
 pytestmark = [needs("helm"), needs("helm4")]
@@ -350,6 +351,17 @@ def test_dashboard_and_alerts_are_those_of_the_repository():
     )
     alerts = one(found, "ConfigMap", "router-alerts")["data"]["bbr.yaml"]
     assert yaml.safe_load(alerts) == yaml.safe_load((dashboards / "alerts.yaml").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("program", helm.HELMS)
+def test_alerts_may_be_a_rule_of_prometheus_operator(program):
+    settings = {"bbr.alerts.enabled": "true", "bbr.alerts.kind": "PrometheusRule", "bbr.alerts.labels.release": "p"}
+    found = helm.documents(helm.render(program, settings=settings))
+    rule = one(found, "PrometheusRule")
+    assert rule["spec"] == yaml.safe_load((helm.ROOT / "deploy/dashboards/alerts.yaml").read_text("utf-8"))
+    assert rule["metadata"]["labels"]["release"] == "p"
+    assert not any(each["metadata"]["name"].endswith("-alerts") for each in found)
+    assert [fault for each in found for fault in Schemas().faults(each)] == []
 
 
 @pytest.mark.parametrize("program", helm.HELMS)
