@@ -1,0 +1,194 @@
+"""How many opcodes an exchange takes on a connection. Run: python -m bench.micro.connection [KIND...]
+
+All that the native transport does for an exchange but the system's calls: HTTP/2, gRPC, the exchange, and what is
+counted of it, on a transport that only counts what is written. An exchange comes as h2load sends it: HEADERS, then all
+messages in DATA, in reads of 64 KiB. The interpreter's opcodes are the same in each run, whatever else happens on the
+machine. They tell nothing of what C code takes, so the processor time stands beside them: the least of some turns. Of
+the interpreted build only.
+"""
+
+import argparse
+import asyncio
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from types import CodeType, FrameType
+from typing import Any, Final
+
+from bbr.exchange.convention import Ours
+from bbr.exchange.exchange import CallFields, Exchange
+from bbr.exchange.policy import Policy
+from bbr.exchange.replies import Replies
+from bbr.http2.settings import Settings
+from bbr.models.routing import Rules, UnknownModel
+from bbr.rpc.connection import RpcConnection
+from bbr.rpc.messages import frame
+from bbr.rpc.running import Services
+from bbr.telemetry.metrics import Metrics
+from bbr.transports.room import Room, Unbounded
+from bbr.transports.uv_connection import UvConnection
+from bbr.transports.uv_socket import Pace
+from bench.harness import h2_frames, workload
+from bench.harness.grpc_client import PROCESS
+from bench.micro.exchange import KINDS, TABLE, sent
+
+READ_BYTES: Final = 64 << 10
+FRAME_BYTES: Final = 16_384
+WARM: Final = 20
+COUNTED: Final = 10
+TURNS: Final = 20
+
+
+class Transport(asyncio.Transport):
+    """Takes all that is written at once, and forgets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = 0
+
+    def write(self, data: Any) -> None:
+        """Count it."""
+        self.written += len(data)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Let it be."""
+
+    def get_write_buffer_size(self) -> int:
+        """Nothing waits."""
+        return 0
+
+    def is_closing(self) -> bool:
+        """It stays open."""
+        return False
+
+
+class Server:
+    """The owner of one connection, whose exchanges are counted as a server's are."""
+
+    busy_poll = None
+    grace_seconds = 25.0
+
+    def __init__(self) -> None:
+        self.clock = time.monotonic
+        self.pace = Pace(moment_seconds=60.0)  # no turn ends before an exchange
+        self.room = Room(Unbounded())
+        self.metrics = Metrics()
+        self.scheduled = False
+        self._policy = Policy(Replies(Ours()), rules=Rules(UnknownModel.EMPTY))
+        methods = {PROCESS.encode(): self._begin}
+        self._services = Services(methods, 64 << 20, self._failed, clock=self.clock)
+
+    def _begin(self, call: CallFields) -> Exchange:
+        return Exchange(self._policy, TABLE, time.perf_counter, None, self.metrics.count)
+
+    def _failed(self, error: Exception) -> None:
+        raise error
+
+    def admit(self, connection: UvConnection, now: float) -> RpcConnection:
+        """Let it in."""
+        return RpcConnection(Settings(), self._services, now, connection.account)
+
+    def find_room(self, connection: UvConnection, now: float) -> bool:
+        """There is always room."""
+        return False
+
+    def new_tls(self, now: float) -> None:
+        """In plaintext."""
+
+    def schedule(self, connection: UvConnection) -> None:
+        """Give it a turn after the read."""
+        self.scheduled = True
+
+    def failed(self, layer: str, reason: str, now: float) -> None:
+        """Nothing fails here."""
+        raise RuntimeError(f"{layer}: {reason}")
+
+    def gone(self, connection: UvConnection) -> None:
+        """It never goes."""
+
+
+class Client:
+    """What sends the exchanges of a kind, one after another."""
+
+    def __init__(self, kind: str) -> None:
+        self.server = Server()
+        self._connection = UvConnection(self.server)
+        self._connection.connection_made(Transport())
+        windows = h2_frames.settings((4, 1 << 30)) + h2_frames.SETTINGS_ACK + h2_frames.window_update(0, 1 << 30)
+        self._connection.data_received(h2_frames.PREFACE + windows)
+        self._blocks = workload.field_blocks([{}])
+        self._messages = frame(sent(kind))
+        self._stream_id = -1
+
+    def next(self) -> Sequence[bytes]:
+        """Return the reads of the next exchange."""
+        self._stream_id += 2
+        block = self._blocks[0] if self._stream_id == 1 else self._blocks[1][0]
+        octets = h2_frames.headers(self._stream_id, block, end=False)
+        for start in range(0, len(self._messages), FRAME_BYTES):
+            last = start + FRAME_BYTES >= len(self._messages)
+            octets += h2_frames.data(self._stream_id, self._messages[start : start + FRAME_BYTES], end=last)
+        return [octets[start : start + READ_BYTES] for start in range(0, len(octets), READ_BYTES)]
+
+    def send(self, reads: Sequence[bytes]) -> None:
+        """Let an exchange happen."""
+        for read in reads:
+            self._connection.data_received(read)
+            while self.server.scheduled:
+                self.server.scheduled = self._connection.work()
+
+
+def count(client: Client) -> Counter[CodeType]:
+    """Return how many opcodes of each function some exchanges took."""
+    opcodes: Counter[CodeType] = Counter()
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        if event == "call":
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        elif event == "opcode" and frame.f_code.co_filename != __file__:
+            opcodes[frame.f_code] += 1
+        return trace
+
+    for _ in range(COUNTED):
+        reads = client.next()
+        sys.settrace(trace)
+        try:
+            client.send(reads)
+        finally:
+            sys.settrace(None)
+    return opcodes
+
+
+def least_seconds(client: Client, exchanges: int) -> float:
+    """Return the processor time of an exchange."""
+    least = float("inf")
+    for _ in range(TURNS):
+        scripts = [client.next() for _ in range(exchanges)]
+        began = time.process_time()
+        for reads in scripts:
+            client.send(reads)
+        least = min(least, (time.process_time() - began) / exchanges)
+    return least
+
+
+def main() -> None:
+    """Count, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(KINDS)}; by default up to 100k")
+    parser.add_argument("--functions", type=int, default=0, metavar="N", help="show the N that take the most")
+    given = parser.parse_args()
+    print(f"{'kind':<14}{'opcodes':>10}{'us':>10}")
+    for kind in given.kinds or ("none", "1k", "10k", "100k", "1k-buffered"):
+        client = Client(kind)
+        for _ in range(WARM):
+            client.send(client.next())
+        opcodes = count(client)
+        seconds = least_seconds(client, 150 if KINDS[kind][0] <= 10_000 else 30)
+        print(f"{kind:<14}{sum(opcodes.values()) / COUNTED:>10,.0f}{seconds * 1e6:>10.1f}", flush=True)
+        for code, number in opcodes.most_common(given.functions):
+            print(f"    {number / COUNTED:>8,.0f}  {code.co_qualname}")
+
+
+if __name__ == "__main__":
+    main()
