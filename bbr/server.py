@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import errno
 import gc
 import logging
-import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from bbr.exchange.policy import ClientSteering, Compat
 from bbr.exchange.verdict import Outcome
 from bbr.router import Router
 from bbr.sources.objects import SourceError
-from bbr.system import allocator, descriptors
+from bbr.system import allocator, binding, descriptors
 from bbr.system.supervisor import Supervisor
 from bbr.telemetry import observed
 from bbr.telemetry.access_log import AccessLog, Later
@@ -378,11 +376,7 @@ async def _listen(server: Listening, address: str | None, port: int, flag: str) 
     try:
         await server.start(address, port)
     except OSError as error:
-        why = "the port is taken, or the address is not this machine's"
-        cause = error.__cause__  # grpcio's is none that tells more
-        if isinstance(cause, OSError) and cause.errno not in (None, errno.EADDRINUSE, errno.EADDRNOTAVAIL):
-            why = os.strerror(cause.errno).lower()
-        raise StartError(f"{flag}: {error}: {why}") from None
+        raise StartError(f"{flag}: {error}: {binding.why(error.__cause__, address, port)}") from None
 
 
 @contextlib.contextmanager

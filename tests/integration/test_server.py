@@ -298,8 +298,17 @@ def test_a_port_in_use_is_one_sentence_that_names_its_flag(flag):
         ports = (port, free_port()) if flag == "--grpc-port" else (free_port(), port)
         status, stderr = failed_start(ports=ports)
     assert status == 1
-    why = "the port is taken, or the address is not this machine's"
+    why = "another process listens on this port"
     assert stderr == f"bbr serve: {flag}: can't listen on 127.0.0.1:{port}: {why}.\n"
+
+
+@pytest.mark.grpcio
+def test_an_address_of_another_machine_is_told_from_a_taken_port():
+    flags = ["--bind-address=192.0.2.1", "--grpc-port=9004", "--grpc-health-port=9005"]
+    status, stderr = failed_start(*flags)
+    assert status == 1
+    why = "the address is not one of this machine's"
+    assert stderr == f"bbr serve: --grpc-port: can't listen on 192.0.2.1:9004: {why}.\n"
 
 
 def test_a_second_router_on_the_same_ports_fails():

@@ -51,8 +51,8 @@ def test_a_file_system_that_hangs_does_not_hold_up_the_end(models, hold):
 @pytest.mark.parametrize(
     ("error", "why"),
     [
-        (errno.EADDRINUSE, "the port is taken, or the address is not this machine's"),
-        (errno.EADDRNOTAVAIL, "the port is taken, or the address is not this machine's"),
+        (errno.EADDRINUSE, "another process listens on this port"),
+        (errno.EADDRNOTAVAIL, "the address is not one of this machine's"),
         (errno.EACCES, "permission denied"),
         (errno.EMFILE, "too many open files"),
     ],
