@@ -1,15 +1,17 @@
 """The `bbr` command: which command is meant, its arguments, and what becomes of its errors."""
 
 import argparse
+import ast
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final, NamedTuple, Protocol, cast
 
 from bbr import __version__, built
 from bbr.commands.exits import EXIT_USAGE, CommandError
-from bbr.config import go_flags
+from bbr.config import go_flags, meant
 from bbr.config.arguments import Arguments, HelpFormatter, unknown_argument
 from bbr.config.settings import ConfigError
 from bbr.text import printable
@@ -58,12 +60,17 @@ COMMANDS: Final = {
     "check": _Entry("bbr.commands.check", "validate a model file"),
     "doctor": _Entry("bbr.commands.doctor.command", "tell what is wrong with a gateway"),
     "probe": _Entry("bbr.commands.probe.command", "ask a running ext_proc server for its health and an exchange"),
+    "completion": _Entry("bbr.commands.completion", "print a script of completions for a shell"),
+    "version": _Entry("bbr.commands.version", "print the version, and what it runs on"),
 }
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]  # ours does not return either: it exits
         """Exit with one sentence; the usage of all options would bury it."""
+        if message.startswith("argument COMMAND: invalid choice: "):
+            word = ast.literal_eval(message.split(": ", 2)[2].split(" (choose from", 1)[0])
+            message = f"{word!r} is not a command{meant.suggestion(word, COMMANDS)}"
         self.exit(EXIT_USAGE, printable(f"{self.prog}: {message}. See `{self.prog} --help`.") + "\n")
 
 
@@ -72,14 +79,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = go_flags.COMMAND
     try:
         line = go_flags.read(sys.argv[1:] if argv is None else argv, os.environ)
-        known, unknown = parser(line.arguments[:1]).parse_known_args(line.arguments)
+        grammar = parser(line.arguments[:1])
+        known, unknown = grammar.parse_known_args(line.arguments)
         name = known.command
         if unknown:
-            raise unknown_argument(name, unknown[0])
-        return _module(name).run(Arguments(vars(known), line))
+            raise unknown_argument(name, unknown[0], _flags(grammar, name))
+        return _run(name, Arguments(vars(known), line, partial(parser, list(COMMANDS))))
     except (ConfigError, CommandError) as error:
         print(printable(f"bbr {name}: {error}."), file=sys.stderr)
         return error.status if isinstance(error, CommandError) else EXIT_USAGE
+
+
+def _run(name: str, arguments: Arguments) -> int:
+    """Run a command. Whatever becomes of it: variables that nothing reads are told, unless its log has told them."""
+    try:
+        return _module(name).run(arguments)
+    finally:
+        for sentence in arguments.unread:
+            print(printable(f"bbr {name}: {sentence}."), file=sys.stderr)
 
 
 def parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
@@ -95,6 +112,16 @@ def parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
             command.description = module.DESCRIPTION
             module.add_arguments(command)
     return found
+
+
+def _commands(grammar: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    (found,) = [each for each in grammar._actions if isinstance(each, argparse._SubParsersAction)]
+    return found.choices
+
+
+def _flags(grammar: argparse.ArgumentParser, name: str) -> list[str]:
+    """Return the flags of a command."""
+    return [flag for action in _commands(grammar)[name]._actions for flag in action.option_strings]
 
 
 def _module(name: str) -> Command:

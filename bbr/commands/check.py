@@ -9,7 +9,7 @@ from bbr.commands.exits import EXIT_FAILED, EXIT_OK
 from bbr.config.arguments import Arguments, add_settings
 from bbr.config.settings import Settings
 from bbr.router import Router
-from bbr.sources import description
+from bbr.sources import description, file
 from bbr.sources.objects import SourceError
 from bbr.text import printable
 
@@ -17,7 +17,10 @@ ARGUMENTS: Final = "[OPTION...] FILE|DIR"
 DESCRIPTION: Final = """\
 Validate a model file, or all files of a directory: print how many models they hold, or what is wrong with them."""
 EPILOG: Final = """\
-Names that look like patterns and are taken literally are told, and do not fail.
+Example:
+  bbr check models.yaml
+
+Names that look like patterns and are taken literally are told, and do not fail. A directory without a model file does.
 Exit status: 0 valid; 1 not valid, or claims would be ignored; 2 an option or a variable is unusable."""
 
 
@@ -43,6 +46,9 @@ def run(arguments: Arguments) -> int:
 def check(settings: Settings) -> tuple[str, int]:
     """Return what is to be said of the files that the settings name, and the exit status: 1 if anything is wrong."""
     sources = Router(dataclasses.replace(settings, kubernetes=False)).sources
+    if settings.models is not None and file.is_bare_directory(settings.models):
+        what = f"the directory has no file that ends in {', '.join(file.SUFFIXES)}"
+        return printable(f"--models: {settings.models}: {what}.") + "\n", EXIT_FAILED
     try:
         sources.load()
     except SourceError as error:

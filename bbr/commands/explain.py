@@ -4,6 +4,7 @@ It asks a real Exchange, with the policy and the table that `bbr serve` would ha
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,13 +38,19 @@ from bbr.sources import description
 from bbr.sources.objects import SourceError
 from bbr.text import dumps
 
-ARGUMENTS: Final = "[OPTION...] [FILE|-]"
+ARGUMENTS: Final = "[OPTION...] [JSON|FILE|-]"
 DESCRIPTION: Final = """\
 Tell what `bbr serve` would do with a request, with the same options and variables: which headers it would set and
 remove, or what it would answer, by which rule, and which object declares the model. A body without a content-type
 counts as JSON."""
 EPILOG: Final = """\
+Examples:
+  bbr explain --models models.yaml '{"model": "sql-lora"}'
+  bbr explain --models models.yaml --header 'content-type: application/json' request.json
+
 Exit status: 0; 1 if the table can't be used; 2 if the body, an option or a variable is unusable."""
+
+_BODY_HELP: Final = "the request's body: as JSON that begins with { or [, in a file, or - for stdin (default: none)"
 
 # Groups of settings that do not matter to a single request.
 _BESIDE: Final = (Group.PORTS, Group.LIFE, Group.LOGS, Group.RARE)
@@ -94,7 +101,7 @@ class Effect:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `bbr explain`."""
-    parser.add_argument("body", metavar="FILE|-", nargs="?", help="the request's body, - for stdin (default: none)")
+    parser.add_argument("body", metavar="JSON|FILE|-", nargs="?", help=_BODY_HELP)
     parser.add_argument("--header", action="append", metavar="NAME:VALUE", help="a header; may be given several times")
     parser.add_argument(
         "--asked-by",
@@ -141,6 +148,8 @@ def _request(arguments: Arguments) -> SampleRequest:
 def _body(name: str | None) -> bytes | None:
     if name is None:
         return None
+    if name.lstrip().startswith(("{", "[")):
+        return os.fsencode(name)
     if name == "-":
         return sys.stdin.buffer.read()
     try:

@@ -19,6 +19,10 @@ Every option can also be an environment variable: BBR_ and the option's name in 
 option wins over its variable. The Go routers' options (--streaming, --plugin, --config-file, --config-text and others)
 are understood too: docs/reference/go-router.md.
 
+Examples:
+  bbr serve --models models.yaml
+  bbr serve --kubernetes --namespace models --log-format json
+
 Exit status:
   0    stopped by SIGTERM or SIGINT, even if --drain-seconds ended before all requests did (uv logs that)
   1    could not start (a port, a file, a certificate), or no complete model table within --sync-timeout
@@ -52,6 +56,8 @@ def run(arguments: Arguments) -> int:
     form = logs.set_up(settings.log_level, settings.log_format)
     for note in arguments.notes:
         log.log(note.level, "%s", note.text)
+    while arguments.unread:
+        log.warning("%s", arguments.unread.pop(0))
     try:
         uvloop.run(logs.watched(Server(settings).run()))
     except StartError as error:

@@ -3,10 +3,10 @@
 import argparse
 import os
 import textwrap
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from bbr.config import go_flags, removed
+from bbr.config import go_flags, meant, removed
 from bbr.config import settings as config
 from bbr.config.options import Group, Option
 
@@ -55,6 +55,7 @@ def add_settings(
                 action = section.add_argument(config.flag_of(name), **_declared(name, option))
                 if isinstance(help_all, _HelpAll) and group in hidden:
                     help_all.hidden.append((action, action.help or ""))
+                    action.full_help = action.help  # type: ignore[attr-defined]  # for shells' completion
                     action.help = argparse.SUPPRESS
 
 
@@ -75,11 +76,20 @@ class Arguments:
 
     Attributes:
         notes: what the log has to say of the command line, in its order.
+        unread: sentences about variables of the environment that nothing reads, once the settings were asked for.
+        grammar: gives the parser of command lines, with the arguments of all commands.
     """
 
-    def __init__(self, values: Mapping[str, Any], line: go_flags.CommandLine | None = None) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        line: go_flags.CommandLine | None = None,
+        grammar: Callable[[], argparse.ArgumentParser] = argparse.ArgumentParser,
+    ) -> None:
         """Take what the parser has found, and the command line that it had to read, if that was `bbr serve`'s."""
         self._values = values
+        self.unread: list[str] = []
+        self.grammar = grammar
         self._translated = line.settings if line else {}
         self.notes = line.notes if line else []
 
@@ -93,6 +103,7 @@ class Arguments:
         Raises:
             ConfigError: one of them is unusable.
         """
+        self.unread = meant.unread_variables(os.environ)
         given = {
             name: ",".join(text) if isinstance(text, list) else text
             for name, text in self._values.items()
@@ -101,7 +112,12 @@ class Arguments:
         return config.load(given | self._translated, os.environ)
 
 
-def unknown_argument(command: str, word: str) -> config.ConfigError:
-    """Return the error for a word of a command line that is no argument of a command."""
-    sentence = removed.of_flag(word) or f"{word} is not a flag of `bbr {command}`; see `bbr {command} --help`"
+def unknown_argument(command: str, word: str, known: Iterable[str] = ()) -> config.ConfigError:
+    """Return the error for a word of a command line that is no argument of a command.
+
+    Args:
+        known: the command's flags.
+    """
+    like = meant.suggestion(word.partition("=")[0], known)
+    sentence = removed.of_flag(word) or f"{word} is not a flag of `bbr {command}`{like}; see `bbr {command} --help`"
     return config.ConfigError(sentence)

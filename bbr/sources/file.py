@@ -172,6 +172,15 @@ class FileSource:
             )
 
 
+def is_bare_directory(path: Path) -> bool:
+    """Tell whether a path is a directory that can be read and holds no file of a model table."""
+    try:
+        with os.scandir(path) as entries:
+            return not any(map(_is_table, entries))
+    except OSError:
+        return False
+
+
 def _is_table(entry: os.DirEntry[str]) -> bool:
     return entry.name.endswith(SUFFIXES) and not entry.name.startswith(".") and not entry.is_dir()
 

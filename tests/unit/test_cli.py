@@ -1,3 +1,6 @@
+import re
+import shlex
+
 import pytest
 
 from bbr import cli
@@ -22,7 +25,7 @@ def test_help_names_the_commands(capsys):
     assert exit_.value.code == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert all(f"    {name} " in out and entry.summary in out for name, entry in cli.COMMANDS.items())
+    assert all(f"    {name} " in out and entry.summary in " ".join(out.split()) for name, entry in cli.COMMANDS.items())
     assert "--version" in out
 
 
@@ -47,6 +50,13 @@ MISUSES = {
         "`bbr serve --help`.\n",
     ),
     "an abbreviated flag": (["serve", "--grpc-p=7"], "bbr serve: --grpc-p=7 is not a flag of `bbr serve`", ""),
+    "a mistyped command": (["chekc"], "bbr: 'chekc' is not a command (did you mean check?). See `bbr --help`.\n", ""),
+    "a mistyped flag": (
+        ["serve", "--grpc-prot=7"],
+        "bbr serve: --grpc-prot=7 is not a flag of `bbr serve` (did you mean --grpc-port?); see `bbr serve --help`.\n",
+        "",
+    ),
+    "a mistyped flag of a command with few": (["check", "--max-model-len", "x"], "bbr check: --max-model-len is", ""),
     "a stray argument": (["serve", "now"], "bbr serve: now is not a flag of `bbr serve`", ""),
     "a flag without its value": (["serve", "--grpc-port"], "bbr serve: ", "--grpc-port: expected one argument. See "),
     "a flag with another for a value": (["serve", "--models", "--tracing"], "bbr serve: ", "--models: expected one"),
@@ -130,7 +140,7 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values |= {"model_header": "x-a,x-b", "base_model_header": "none"}
     values |= {"tls_client_ca": "ca.crt", "tls_client_san": "a.example,spiffe://b/*"}
     values |= {"log_level": "debug", "log_format": "json", "access_log": "0.5"}
-    values |= {"access_log_rate": "7"}
+    values |= {"access_log_rate": "7", "genai_metrics": "true"}
     if name in ("namespace", "kubeconfig", "discover_routes", "metrics_endpoint_auth"):
         monkeypatch.setenv("BBR_KUBERNETES", "true")
     for partner in {"tls_cert", "tls_key"} - {name}:
@@ -155,6 +165,30 @@ def test_a_flag_wins_over_its_variable(served, monkeypatch):
 def test_what_nobody_could_see_in_an_error_is_spelled_out(capsys):
     assert failure(capsys, "models", "--mo\u200bdels=x") == (
         2,
-        "bbr models: --mo\\u200bdels=x is not a flag of `bbr models`; see `bbr models --help`.\n",
+        "bbr models: --mo\\u200bdels=x is not a flag of `bbr models` (did you mean --models?); "
+        "see `bbr models --help`.\n",
     )
-    assert failure(capsys, "mo\u200bdels")[1].startswith("bbr: argument COMMAND: invalid choice: 'mo\\u200bdels' (")
+    assert failure(capsys, "mo\u200bdels")[1].startswith("bbr: 'mo\\u200bdels' is not a command (did you mean models?)")
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_the_examples_of_a_help_are_command_lines_of_ours(command):
+    module = cli._module(command)
+    examples = re.findall(r"^  (bbr .*)$", module.EPILOG, re.MULTILINE)
+    assert examples
+    for example in examples:
+        words = shlex.split(example.split(" > ")[0])
+        assert words[:2] == ["bbr", command]
+        cli.parser([command]).parse_args(words[1:])
+
+
+def test_a_mistyped_variable_is_told_whatever_becomes_of_the_command(capsys, monkeypatch, tmp_path):
+    told = "is not a variable of bbr (did you mean BBR_MAX_MODEL_LENGTH?); it has no effect.\n"
+    monkeypatch.setenv("BBR_MAX_MODEL_LENGHT", "9")
+    monkeypatch.setenv("BBR_SERVICE_HOST", "10.0.0.1")
+    models = tmp_path / "models.yaml"
+    models.write_text("models: [{name: qwen}]")
+    assert cli.main(["check", str(models)]) == 0
+    assert capsys.readouterr().err == f"bbr check: BBR_MAX_MODEL_LENGHT {told}"
+    assert cli.main(["check", "--max-model-length=x", str(models)]) == 2
+    assert f"bbr check: BBR_MAX_MODEL_LENGHT {told}" in capsys.readouterr().err

@@ -17,6 +17,10 @@ Read a gateway's configuration and statistics from Envoy's admin interface, and 
 routing from working, with its evidence and the fix. With --models or --kubernetes it also compares the routes with the
 model table. It changes nothing. It can't see into Lua, WebAssembly, matchers around filters, and scoped routes."""
 EPILOG: Final = """\
+Examples:
+  bbr doctor --envoy-admin http://127.0.0.1:19000 --models models.yaml
+  bbr doctor --from config_dump.json --json
+
 Exit status: 0 no errors and no warnings; 1 some; 2 the admin interface, the table or an option is unusable."""
 
 # The router's settings that matter to its gateway.

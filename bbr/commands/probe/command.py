@@ -17,6 +17,10 @@ DESCRIPTION: Final = """\
 Ask an ext_proc server, bbr or another, for its health and for one real exchange, as a gateway would, and print the
 answers. It suits a container's health check."""
 EPILOG: Final = """\
+Examples:
+  bbr probe --addr 127.0.0.1:9004 --tls --model sql-lora
+  bbr probe --health-addr 127.0.0.1:9005
+
 Exit status: 0 the server is healthy, and routes each --model that is given; 1 it is not healthy, does not route, or
 can't be reached; 2 an option is unusable."""
 

@@ -58,3 +58,13 @@ def test_what_nobody_could_see_in_a_name_is_spelled_out(tmp_path):
 def test_check_knows_the_longest_name(capsys, models):
     assert cli.main(["check", str(models), "--max-model-length=3"]) == 1
     assert "at most 3 are allowed" in capsys.readouterr().out
+
+
+def test_check_of_a_directory_without_a_model_file(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / ".hidden.yaml").touch()
+    (tmp_path / "folder.yaml").mkdir()
+    sentence = "the directory has no file that ends in .yaml, .yml, .json"
+    assert commands.check(of(tmp_path)) == (f"--models: {tmp_path}: {sentence}.\n", 1)
+    write(tmp_path / "models.yml", "models: [{name: phi}]")
+    assert commands.check(of(tmp_path)) == (f"1 base model and 0 adapters from {tmp_path}.\n", 0)

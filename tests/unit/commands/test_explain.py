@@ -261,3 +261,10 @@ def test_explain_needs_to_know_where_a_gateway_tells_who_asks(capsys):
     assert (
         capsys.readouterr().err == "bbr explain: --asked-by needs --asker, which says where a gateway tells who asks.\n"
     )
+
+
+@pytest.mark.parametrize("body", ['{"model": "sql"}', ' {"model": "sql"}', '["no object"]', "{broken"])
+def test_explain_takes_json_itself(capsys, models, body):
+    assert cli.main(["explain", body, f"--models={models}"]) == 0
+    out = capsys.readouterr().out
+    assert out == explain(Settings(models=models), chat(body.encode()))

@@ -18,7 +18,8 @@ def shown(capsys, *arguments):
     with pytest.raises(SystemExit) as exit_:
         cli.main(arguments)
     assert exit_.value.code == 0
-    parts = re.split(r"^(\w.*):\n", capsys.readouterr().out.partition("Every option")[0], flags=re.MULTILINE)
+    options = re.split(r"^Every option|^Examples?:$", capsys.readouterr().out, flags=re.MULTILINE)[0]
+    parts = re.split(r"^(\w.*):\n", options, flags=re.MULTILINE)
     return {
         heading: [" ".join(entry.split()) for entry in re.split(r"^  (?=-)", text, flags=re.MULTILINE)[1:]]
         for heading, text in zip(parts[1::2], parts[2::2], strict=True)
