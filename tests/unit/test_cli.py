@@ -163,11 +163,9 @@ def test_a_flag_wins_over_its_variable(served, monkeypatch):
 
 
 def test_what_nobody_could_see_in_an_error_is_spelled_out(capsys):
-    assert failure(capsys, "models", "--mo\u200bdels=x") == (
-        2,
-        "bbr models: --mo\\u200bdels=x is not a flag of `bbr models` (did you mean --models?); "
-        "see `bbr models --help`.\n",
-    )
+    status, sentence = failure(capsys, "models", "--mo\u200bdels=x")
+    assert status == 2
+    assert sentence.startswith("bbr models: --mo\\u200bdels=x is not a flag of `bbr models` (did you mean --models?); ")
     assert failure(capsys, "mo\u200bdels")[1].startswith("bbr: 'mo\\u200bdels' is not a command (did you mean models?)")
 
 
