@@ -25,7 +25,10 @@ def test_help_names_the_commands(capsys):
     assert exit_.value.code == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert all(f"    {name} " in out and entry.summary in " ".join(out.split()) for name, entry in cli.COMMANDS.items())
+    assert all(
+        re.search(f"^    {name}\\s", out, re.MULTILINE) and entry.summary in " ".join(out.split())
+        for name, entry in cli.COMMANDS.items()
+    )
     assert "--version" in out
 
 

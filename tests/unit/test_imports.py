@@ -70,7 +70,7 @@ ROOMS = {
         "tls",
         "transports",
     },
-    "commands": {"config", "exchange", "models", "router", "rpc", "server", "sources", "telemetry"},
+    "commands": {"built", "config", "exchange", "models", "router", "rpc", "server", "sources", "telemetry"},
 }
 # What stands above the rooms.
 ROOF = ("__main__", "cli")
