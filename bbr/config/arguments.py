@@ -16,6 +16,11 @@ _HELP_ALL: Final = "show this help with all options, and exit"
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Wraps help at blanks only, so that the name of an option is never broken."""
 
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            self._action_max_length += self._indent_increment  # which argparse forgets: commands are indented twice
+
     def _split_lines(self, text: str, width: int) -> list[str]:
         return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
 
