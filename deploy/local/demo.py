@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from deploy.local import tour
+from deploy.local import outage, tour
 from deploy.local.stack import PortInUseError, Stack, StackError, StackOptions
 from deploy.local.topology import DEFAULT_PORTS, free_ports
 
@@ -33,6 +33,8 @@ The stack is up. The gateway is {url}; try:
     -d '{{"model": "microsoft/Phi-3-mini-4k-instruct", "stream": true, "messages": []}}'
 
   tail -f {access_log}
+
+  kill {router}    {about}
 
 The headers x-pod and x-pool of an answer tell which stand-in gave it. Models: deploy/local/models.yaml.
 The router's status page: {status_url}
@@ -72,9 +74,12 @@ async def _work(options: StackOptions, *, once: bool) -> int:
         if once:
             return EXIT_OK if right == len(visits) else EXIT_FAILED
         addresses = {"url": stack.url, "status_url": stack.status_url, "admin_url": stack.admin_url}
-        print(_INVITATION.format(**addresses, access_log=stack.access_log))
-        await stack.wait_for_death()
-    raise AssertionError("wait_for_death returned")
+        about = "# the router; what the gateway answers then is shown here, and all else stays up"
+        killed = {"router": stack.parts["router"].pid, "about": about}
+        print(_INVITATION.format(**addresses, access_log=stack.access_log, **killed))
+        async with outage.enter_pressed() as again:
+            await outage.watch(stack, again)
+    raise AssertionError("watch returned")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -105,8 +110,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return asyncio.run(run(options, once=given.once))
     except PortInUseError as error:
-        print(f"The demo can not run: {error} Stop it, perhaps another demo, or choose other ports:", file=sys.stderr)
-        print(f"  {sys.executable} -m deploy.local.demo --free-ports", file=sys.stderr)
+        print(f"The demo can not run: {error} Stop it, perhaps another demo, or take other ports:", file=sys.stderr)
+        print("  make demo FREE_PORTS=1    or    python -m deploy.local.demo --free-ports", file=sys.stderr)
         return EXIT_FAILED
     except StackError as error:
         print(f"The demo can not run: {error}", file=sys.stderr)

