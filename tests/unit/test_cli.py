@@ -143,7 +143,7 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values |= {"model_header": "x-a,x-b", "base_model_header": "none"}
     values |= {"tls_client_ca": "ca.crt", "tls_client_san": "a.example,spiffe://b/*"}
     values |= {"log_level": "debug", "log_format": "json", "access_log": "0.5"}
-    values |= {"access_log_rate": "7", "genai_metrics": "true"}
+    values |= {"access_log_rate": "7", "genai_metrics": "true", "url_model": "wins"}
     if name in ("namespace", "kubeconfig", "discover_routes", "metrics_endpoint_auth"):
         monkeypatch.setenv("BBR_KUBERNETES", "true")
     for partner in {"tls_cert", "tls_key"} - {name}:
