@@ -4,6 +4,7 @@ Sans-IO. The headers have been answered before the body comes.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from bbr import refusal
 from bbr.exchange.body import Body
@@ -11,10 +12,14 @@ from bbr.exchange.decoded_body import DecodedBody
 from bbr.exchange.long_body import LongBody
 from bbr.exchange.phases import DECIDING, PASSING
 from bbr.exchange.policy import BodyMode, OverLimit, Policy
+from bbr.exchange.replies import Routing
 from bbr.exchange.request import Owed, Request
 from bbr.exchange.side import NOTHING, Side, finish
 from bbr.exchange.verdict import Outcome
 from bbr.refusal import Refusal
+
+# What is borrowed of less does not matter: it fits into what the allocator keeps.
+_LARGE_BYTES: Final = 2 << 20
 
 
 class Awaited(Side):
@@ -132,16 +137,37 @@ def _answer(request: Request, body: Body, owed: str) -> bytes:
         routing = request.resolve(body)
         if routing is not None and owed != Owed.BODY:
             raise refusal.body_in_pieces()  # it can be routed no more
-    replaced = _replaced(request, body) if owed == Owed.BODY else None
+    if owed == Owed.BODY and (answer := _answer_replaced(request, body, routing)) is not None:
+        return answer
     # Only now: `resolve` reads what this drops.
     finish(request, body)
-    if replaced is not None:
-        return request.replies.replaced_body(routing, request.verdict.outcome, replaced)
     if owed == Owed.TRAILERS:
         return request.replies.request_trailers
     if routing is None:
         return request.replies.stripped_body(request.verdict.outcome)
     return request.replies.route_body(routing)
+
+
+def _answer_replaced(request: Request, body: Body, routing: Routing | None) -> bytes | None:
+    """Return the answer to a body in whose place another one goes on; None if it goes on as it came.
+
+    Raises:
+        Refusal: 503; there is no room to put it together. 400; see Request.rewrite.
+    """
+    # Its pieces are joined, put into a message, and that is encoded: three of it at a time, of which one is counted.
+    ledger, octets = request.policy.ledger, 2 * body.held_bytes
+    if octets < _LARGE_BYTES or (request.rewrite_to is None and not isinstance(body.long, DecodedBody)):
+        octets = 0
+    elif not ledger.take(octets, body, long=True):
+        raise refusal.no_room()
+    try:
+        replaced = _replaced(request, body)
+        if replaced is None:
+            return None
+        finish(request, body)
+        return request.replies.replaced_body(routing, request.verdict.outcome, replaced)
+    finally:
+        ledger.give_back(octets, long=True)
 
 
 def _replaced(request: Request, body: Body) -> bytes | None:

@@ -1,4 +1,5 @@
 import gzip
+import random
 
 import pytest
 
@@ -179,3 +180,17 @@ class TestForwardDecoded:
         answers = converse(talk, request_headers(ENCODED, mode=STREAMED), *sent)
         assert not any(answer.request_body.response.HasField("body_mutation") for answer in answers[1:])
         assert not talk.verdict.decoded
+
+    @pytest.mark.parametrize(("mib", "refused"), [(4, True), (8, False)])
+    def test_room_is_needed_to_put_a_large_one_together(self, mib: int, refused: bool) -> None:
+        ledger = Ledger(mib << 20)
+        talk = exchange(forward_decoded=True, ledger=ledger)
+        body = b'{"model":"qwen","x":"%b"}' % random.Random(1).randbytes(700_000).hex().encode()
+        sent = request_body(gzip.compress(body, 1), end_of_stream=True)
+        answers = converse(talk, request_headers(ENCODED, mode=BUFFERED), sent)
+        if refused:
+            assert answers[-1].immediate_response.details == "bbr:no-room"
+        else:
+            assert answers[-1].request_body.response.body_mutation.body == body
+            assert ledger.peak_bytes >= 3 * len(body)
+        assert (ledger.held_bytes, ledger.long_bytes) == (0, 0)
