@@ -25,7 +25,7 @@ from bbr.system.apart import Apart
 from bench.harness.fake_kubernetes import BBR, IPP, FakeKubernetes, Fault, Watch
 from tests.support.loops import DEADLINE_SECONDS
 
-STEPS = int(os.environ.get("BBR_HISTORY_STEPS", "2000"))
+STEPS = int(os.environ.get("BBR_HISTORY_STEPS", "1000"))
 STEPS_A_HISTORY = 50
 
 PACE = Pace(first_delay_seconds=0.0005, longest_delay_seconds=0.004, short_watch_seconds=0.0)

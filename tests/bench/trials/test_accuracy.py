@@ -39,7 +39,7 @@ class TestWithEnvoy:
         assert not any(row["median"] for row in rows if row["unit"] != "requests")
 
     def test_through_the_demo(self, tmp_path, capsys):
-        command = ["--demo", "--requests", "60", "--seed", str(SEED), "--log-dir", str(tmp_path)]
+        command = ["--demo", "--requests=60", f"--seed={SEED}", "--mode=full-duplex", f"--log-dir={tmp_path}"]
         status = accuracy.main(command)
         said = capsys.readouterr().out
         assert status == 0, said
