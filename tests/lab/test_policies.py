@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from deploy.lab import controllers, setting
+from deploy.lab import lab as stand
 from tests.lab.traffic import Chat, ask, outcome
 
 QWEN, PHI = "sql-lora", "phi-lora"
@@ -177,6 +178,22 @@ class Issuer:
         return f"{text}.{base64url(self._key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
 
 
+@contextlib.contextmanager
+def placed(lab, controller, *, behind_token_checks):
+    """Have the router's filter behind Istio's check of tokens, or where it is."""
+    if not behind_token_checks:
+        yield
+        return
+    values = setting.values(controller.provider) | controller.values()
+    place = {"operation": "INSERT_AFTER", "anchorSubFilter": "envoy.filters.http.jwt_authn"}
+    provider = {"name": controller.provider, "istio": {"envoyFilter": place}}
+    stand.release(lab, "helm", setting.RELEASE, values | {"provider": provider})
+    try:
+        yield
+    finally:
+        stand.release(lab, "helm", setting.RELEASE, values)
+
+
 @pytest.mark.gateways("istio")
 @pytest.mark.usefixtures("clean")
 class TestIstio:
@@ -196,8 +213,13 @@ class TestIstio:
             assert status(gateway, QWEN, **{"x-gateway-base-model-name": setting.PHI}) == 403
             assert outcome(ask(gateway, Chat(PHI), **SPOOFED), PHI) == "right"
 
-    def test_who_may_use_which_model_by_the_subject_of_a_token(self, lab, gateway):
-        """The guide's recipe."""
+    @pytest.mark.parametrize("behind_token_checks", [False, True])
+    def test_who_may_use_which_model_by_the_subject_of_a_token(self, lab, gateway, controller, behind_token_checks):
+        """The guide's recipe, with the filter where the chart puts it, and behind the check of tokens."""
+        with placed(lab, controller, behind_token_checks=behind_token_checks):
+            self._who_may_use_which_model(lab, gateway)
+
+    def _who_may_use_which_model(self, lab, gateway):
         issuer = Issuer()
         rule = {"issuer": issuer.NAME, "jwks": issuer.keys()}
         everybody = {"from": [{"source": {"requestPrincipals": [f"{issuer.NAME}/*"]}}]}
