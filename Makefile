@@ -33,7 +33,7 @@ QUICK_SUITES := tests/unit tests/conformance tests/property
 CORE_SUITES := tests/unit tests/conformance tests/parity tests/property tests/fuzz tests/integration
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image image-test screenshots accuracy spoofing differential wire clients bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down wheel compiled test test-compiled cover quick check format protos reference lock clean
+.PHONY: help setup demo release-check image image-test screenshots accuracy spoofing differential wire clients bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down wheel compiled test test-compiled cover quick check format protos reference lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ FORCE:
 
 demo:  ## run the local Envoy stack and a tour of requests (ONCE=1: exit after the tour; FREE_PORTS=1: any free ports)
 	@$(PYTHON) deploy/environment.py demo $(GIVEN) -- -m deploy.local.demo $(if $(ONCE),--once) $(if $(FREE_PORTS),--free-ports)
+
+# With the environment of tests beside its own: the sdist runs some of its tests.
+release-check: $(READY) $(HELM)  ## build, try and compare what a release publishes, without a network service (COMPILE=1: the compiled wheel too)
+	@COMPILE=$(COMPILE) $(PYTHON) deploy/environment.py release $(GIVEN) -- -m deploy.release.check
 
 image:  ## build the router's image as IMAGE (bbr), with docker or buildah
 	@deploy/image/build.sh $(or $(IMAGE),bbr)
@@ -225,6 +229,7 @@ lock: $(READY)  ## resolve the dependencies anew into requirements*.lock
 	$(LOCKING) --extra kubernetes --extra otel --group dev --constraint requirements.lock pyproject.toml \
 	  --output-file requirements-dev.lock
 	$(LOCKING) --group demo --constraint requirements-dev.lock pyproject.toml --output-file requirements-demo.lock
+	$(LOCKING) --group release --constraint requirements-dev.lock --output-file requirements-release.lock
 	$(LOCKING) --constraint requirements-dev.lock deploy/local/stand-ins.in --output-file deploy/local/stand-ins.lock
 	$(LOCKING) --constraint requirements-dev.lock deploy/image/build.in --output-file deploy/image/build.lock
 	$(LOCKING) requirements-docs.in --output-file requirements-docs.lock

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 SWITCH = "BBR_COMPILE"
 
@@ -73,6 +74,23 @@ class CustomBuildHook(BuildHookInterface):
         """Remove what was built: it is in the wheel now."""
         if self._scratch is not None:
             self._scratch.cleanup()
+
+
+class CustomMetadataHook(MetadataHookInterface):
+    """Names the pages of the project: those of the repository whose workflow builds it."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Add the URLs; a build that is no workflow's has none, since the repository could be anybody's."""
+        server, repository = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
+        home = f"{server}/{repository}"
+        pages = {
+            "Homepage": home,
+            "Documentation": f"{home}/blob/main/README.md",
+            "Changelog": f"{home}/blob/main/CHANGELOG.md",
+            "Issues": f"{home}/issues",
+            "Source": home,
+        }
+        metadata["urls"] = pages if server and repository else {}
 
 
 def compile_into(root: Path, build: Path, names: list[str]) -> None:

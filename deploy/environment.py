@@ -70,6 +70,9 @@ class Kind:
 KINDS: Final = {
     "dev": Kind("dev", ".venv", "requirements-dev.lock", editable=True, megabytes=1100, seconds=(30, 90)),
     "demo": Kind("demo", ".cache/demo", "requirements-demo.lock", editable=False, megabytes=250, seconds=(15, 40)),
+    "release": Kind(
+        "release", ".cache/release-tools", "requirements-release.lock", editable=False, megabytes=90, seconds=(10, 30)
+    ),
 }
 
 
