@@ -120,3 +120,10 @@ def test_what_is_unfinished_is_the_same_from_its_header_on():
     assert all(reader.unfinished is not each for each in seen)
     list(reader.feed(octets[5:]))
     assert reader.unfinished is None
+
+
+def test_what_is_fed_before_all_was_given_comes_after_it():
+    reader = FrameReader()
+    octets = PREFACE + data(1, b"a") + data(1, b"b")
+    first, later = reader.feed(octets[:-5]), reader.feed_later(octets[-5:])
+    assert [*first, *later] == [(DATA, 0, 1, b"a"), (DATA, 0, 1, b"b")]
