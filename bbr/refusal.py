@@ -121,21 +121,19 @@ def model_too_long(length: int | None, limit: int) -> Refusal:
 
 def model_illegal(why: str) -> Refusal:
     """Refuse a `model` that could not stand in a header as it is."""
-    message = f"`model` can not be used as a model name: {why}."
+    message = f"`model` cannot be used as a model name: {why}."
     return Refusal(400, "model-illegal", message, param="model", code="invalid_value")
 
 
 def model_duplicate(where: str = "request body") -> Refusal:
     """Refuse a document with several top-level `model` keys: which one counts is each parser's own affair."""
-    message = f"`model` stands twice in the {where}. Leave one."
+    message = f"`model` occurs twice in the {where}. Leave one."
     return Refusal(400, "model-duplicate", message, param="model", code="duplicate_key")
 
 
 def model_spelling() -> Refusal:
     """Refuse a document with a key that only some parsers take for `model`: without letter case, or up to a NUL."""
-    message = (
-        "A key of the request body is `model` in other letters, which only some servers read. Write it as `model`."
-    )
+    message = "A key of the request body is a spelling of `model` that only some servers read. Write it as `model`."
     return Refusal(400, "model-spelling", message, param="model", code="invalid_value")
 
 
@@ -168,7 +166,7 @@ def body_too_large(limit: int) -> Refusal:
 
 def no_room() -> Refusal:
     """Refuse a body for which the process has no memory left: others that are under way are let finish."""
-    message = "The gateway's router holds as many request bodies as it may. Try again in a moment."
+    message = "The gateway's router has no room for more request bodies. Try again in a moment."
     return Refusal(503, "no-room", message, code="overloaded", headers=(("retry-after", b"1"),))
 
 
@@ -192,7 +190,7 @@ def body_in_pieces() -> Refusal:
 
 def body_mode_unknown(mode: int) -> Refusal:
     """Refuse a request of a gateway whose body mode is none that the router knows."""
-    message = f"The gateway's request_body_mode {mode} is none that its router knows."
+    message = f"The gateway's request_body_mode {mode} is unknown to its router."
     return Refusal(500, "body-mode-unknown", message, code="gateway_misconfigured")
 
 
@@ -204,13 +202,13 @@ def headers_not_sent() -> Refusal:
 
 def body_timeout(seconds: float) -> Refusal:
     """Refuse a request whose body stood still for `seconds`."""
-    message = f"The rest of the request body did not come within {seconds:g} seconds."
+    message = f"The rest of the request body did not arrive within {seconds:g} seconds."
     return Refusal(408, "body-timeout", message, code="request_timeout")
 
 
 def body_too_slow(bytes_per_second: int) -> Refusal:
     """Refuse a request whose body came at less than a rate for the span in which a body may stand still."""
-    message = f"The request body came at less than {bytes_per_second} bytes a second."
+    message = f"The request body arrived at less than {bytes_per_second} bytes a second."
     return Refusal(408, "body-too-slow", message, code="request_timeout")
 
 
@@ -226,8 +224,8 @@ def model_disagrees(one: str, named: str, other: str, otherwise: str) -> Refusal
 def model_in_list() -> Refusal:
     """Refuse a JSON list in a request that is routed by another name: serde reads a struct's fields from its items."""
     message = (
-        "The request body is a JSON list, from whose items some servers would read a model, but the request is for one "
-        "that it does not name. Send an object."
+        "The request body is a JSON list. Some servers would read a model from its items, and the request is for "
+        "another one. Send an object."
     )
     return Refusal(400, "model-in-list", message, param="model", code="invalid_value")
 
@@ -247,8 +245,8 @@ def url_too_long(part: str, limit: int) -> Refusal:
 def alias_not_replaced(model: str) -> Refusal:
     """Refuse a request for an alias in a body in which it can't be replaced: a form, or one with Content-Encoding."""
     message = (
-        f"The model {quoted(model)} is another name here for one that the model server has. It can be replaced in "
-        "plain JSON only, not in a form or a body with Content-Encoding. Name the model itself, or send plain JSON."
+        f"The model {quoted(model)} is an alias. The router can replace it only in plain JSON, not in a form or a "
+        "body with Content-Encoding. Name the model itself, or send plain JSON."
     )
     return Refusal(400, "alias-not-replaced", message, param="model", code="alias_not_replaced")
 
@@ -256,7 +254,7 @@ def alias_not_replaced(model: str) -> Refusal:
 def headers_stray(limit: int) -> Refusal:
     """Refuse a request with more fields that have to be removed than a gateway can be told of: 431."""
     message = (
-        f"The request has more than {limit} header fields that only the gateway may set, spellings of them included."
+        f"The request has more than {limit} header fields that only the gateway may set, other spellings included."
     )
     return Refusal(431, "headers-stray", message, code="headers_stray")
 
@@ -277,13 +275,13 @@ def headers_too_large(limit: int) -> Refusal:
 
 def multipart_boundary(why: str) -> Refusal:
     """Refuse a multipart/form-data content type whose boundary parameter is unusable."""
-    message = f"The Content-Type of the multipart body can not be used: {why}."
+    message = f"The Content-Type of the multipart body cannot be used: {why}."
     return Refusal(400, "multipart-boundary", message, code="invalid_multipart")
 
 
 def multipart_invalid(why: str) -> Refusal:
     """Refuse a body that is no multipart/form-data as RFC 7578 has it, or that not all parsers read alike."""
-    message = f"The multipart body is not valid, or not all servers read it alike: {why}."
+    message = f"The multipart body is not valid, or servers read it in different ways: {why}."
     return Refusal(400, "multipart-invalid", message, code="invalid_multipart")
 
 
@@ -320,7 +318,7 @@ def content_type_too_long(limit: int) -> Refusal:
 def content_type_ambiguous(why: str) -> Refusal:
     """Refuse a body whose Content-Type servers take for different types, in which it does not name the same model."""
     message = (
-        "Servers could take the Content-Type for several types, in which they would not read the same `model` from the "
+        "Servers could read the Content-Type as several types, and would then not read the same `model` from the "
         f"request body: {why}."
     )
     return Refusal(400, "content-type-ambiguous", message, code="invalid_content_type")
@@ -328,13 +326,13 @@ def content_type_ambiguous(why: str) -> Refusal:
 
 def charset_unknown(charset: str) -> Refusal:
     """Refuse a body in a character set in which `model` could be spelled with other octets than in ASCII."""
-    message = f"The charset {quoted(charset)} is not read here. Use UTF-8."
+    message = f"The charset {quoted(charset)} is not supported. Use UTF-8."
     return Refusal(415, "charset-unknown", message, code="unsupported_charset")
 
 
 def encoding_unknown(coding: str, known: str) -> Refusal:
     """Refuse a Content-Encoding that is none of those `known`: 415, as RFC 9110, section 15.5.16 has it."""
-    message = f"The Content-Encoding {quoted(coding)} is not known here. Known are {known}."
+    message = f"The Content-Encoding {quoted(coding)} is not supported. Supported are {known}."
     headers = (("accept-encoding", known.encode()),)
     return Refusal(415, "encoding-unknown", message, code="unsupported_encoding", headers=headers)
 
@@ -383,9 +381,7 @@ def decoded_too_large(limit: int) -> Refusal:
 
 def decoded_ratio(ratio: int) -> Refusal:
     """Refuse a body that grows, or of which a long stretch grows, to more than `ratio` times its size when decoded."""
-    message = (
-        f"The request body, or a long stretch of it, grows to more than {ratio} times its size when it is decoded."
-    )
+    message = f"The request body, or a long part of it, grows to more than {ratio} times its size when it is decoded."
     return Refusal(413, "decoded-ratio", message, code="body_too_large")
 
 

@@ -191,8 +191,8 @@ class Server:
             log.warning("--trust-client-headers: %s", picks)
         if settings.client_steering is ClientSteering.ALL:
             log.warning(
-                "--client-steering=all: a client picks the model that its server runs, whatever was routed, and what "
-                "a server's sidecar connects to"
+                "--client-steering=all: a client can choose the model that its server runs, whatever was routed, and "
+                "the addresses that a sidecar connects to"
             )
         if settings.compat is not Compat.NONE:
             log.warning(
@@ -209,7 +209,7 @@ class Server:
         if settings.serve_models_list and registry.identity:
             log.warning("--serve-models-list: there is no model table to list: such requests pass")
         if settings.metrics_endpoint_auth and not settings.metrics_port:
-            log.warning("--metrics-endpoint-auth: there are no metrics to guard, by --metrics-port=0")
+            log.warning("--metrics-endpoint-auth has no effect: --metrics-port=0 turns metrics off")
 
     def _new_exchange(self, call: CallFields) -> Exchange:
         kept = call if self._tracing is not None else None
@@ -291,7 +291,7 @@ def _tracing(settings: Settings) -> "Tracing | None":
     except tracing.TracingError as error:
         raise StartError(f"--tracing: {error}") from None
     if found is None:
-        log.warning("--tracing: the OTEL_* environment wants no request traced")
+        log.warning("--tracing: the OTEL_* variables turn tracing off")
     return found
 
 

@@ -148,14 +148,14 @@ class _Builder:
         elif isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
-                raise YamlError(f"line {line}: a second document begins, where one is expected")
+                raise YamlError(f"line {line}: a second document begins; only one is allowed")
 
     def _repeat(self, name: str, line: int) -> None:
         anchor = self._anchors.get(name)
         if anchor is None:
             raise YamlError(f"line {line}: not YAML: found undefined alias")
         if anchor.size == 0:
-            raise YamlError(f"line {line}: an alias stands within what it stands for")
+            raise YamlError(f"line {line}: an alias contains itself")
         self._count(anchor.size, line)
         self._place(anchor.node)
 

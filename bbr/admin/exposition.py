@@ -96,7 +96,7 @@ def families(vitals: Vitals) -> Iterator[Metric]:
     """Give all metric families, their samples as they are now; a large one as several, one after the other."""
     yield from _requests(vitals)
     yield from _bodies(vitals)
-    yield _gauge("bbr_streams", "ext_proc calls that run now", vitals.metrics.running)
+    yield _gauge("bbr_streams", "ext_proc calls in progress", vitals.metrics.running)
     yield from _transport(vitals.main.counts())
     yield from _table(vitals)
     yield from _process(vitals)
@@ -114,7 +114,7 @@ def _requests(vitals: Vitals) -> Iterator[Metric]:
     while some := list(itertools.islice(models, _MODELS_AT_ONCE)):
         requests = CounterMetricFamily(
             "bbr_requests",
-            "Requests by what came of them. base_model is empty unless the model table holds it",
+            "Requests by their outcome. base_model is empty unless the model table has it",
             labels=("outcome", "base_model"),
         )
         for base_model, counts in some:
@@ -123,7 +123,7 @@ def _requests(vitals: Vitals) -> Iterator[Metric]:
         yield requests
     aliases = CounterMetricFamily(
         "bbr_alias_requests",
-        "Requests for an alias, by the model that it stood for; what is beyond the first 1,000 pairs has neither",
+        "Requests for an alias, by the model that it stood for. Pairs beyond the first 1,000 have empty labels",
         labels=("alias", "model"),
     )
     for (alias, model), number in metrics.aliases.items():
@@ -139,28 +139,28 @@ def _requests(vitals: Vitals) -> Iterator[Metric]:
     yield reasons
     yield _histogram(
         "bbr_request_duration_seconds",
-        "From a request's first message to its decision: what the router took, and what its body took to come",
+        "Time from a request's first message to its decision, with the wait for its body",
         metrics.duration,
     )
-    yield _histogram("bbr_request_busy_seconds", "What the router itself took to decide a request", metrics.busy)
+    yield _histogram("bbr_request_busy_seconds", "Time that the router itself worked on a request", metrics.busy)
     yield _counter("bbr_requests_routed_early", "Requests routed before their body had ended", metrics.early)
     yield _counter("bbr_requests_decoded", "Requests whose body went on without its Content-Encoding", metrics.decoded)
 
 
 def _bodies(vitals: Vitals) -> Iterator[Metric]:
     metrics, ledger = vitals.metrics, vitals.ledger
-    yield _histogram("bbr_request_body_bytes", "Request body octets that the router was shown", metrics.body)
+    yield _histogram("bbr_request_body_bytes", "Request body bytes that gateways have sent to the router", metrics.body)
     yield _counter(
         "bbr_late_body_messages", "Body messages after the request's end (a second end_of_stream)", metrics.late_bodies
     )
     yield _gauge(
         "bbr_buffered_bytes",
-        "Octets held for peers now: bodies, messages, answers, calls, connections",
+        "Bytes held for peers now: bodies, messages, answers, calls, connections",
         ledger.held_bytes,
     )
-    yield _gauge("bbr_buffered_bytes_limit", "The most that is held: --max-buffered-bytes", ledger.max_bytes)
-    yield _gauge("bbr_buffered_bytes_peak", "The most that was ever held", ledger.peak_bytes)
-    yield _counter("bbr_buffer_refusals", "How often a body found no room", ledger.refused)
+    yield _gauge("bbr_buffered_bytes_limit", "The limit of the bytes held: --max-buffered-bytes", ledger.max_bytes)
+    yield _gauge("bbr_buffered_bytes_peak", "The most bytes held at any time", ledger.peak_bytes)
+    yield _counter("bbr_buffer_refusals", "Bodies rejected because there was no room", ledger.refused)
 
 
 def _genai(counts: GenAi) -> Iterator[Metric]:
@@ -203,13 +203,13 @@ def _transport(counts: TransportCounts) -> Iterator[Metric]:
         counts.turned_away_total or 0,
     )
     failures = CounterMetricFamily(
-        "bbr_connection_failures", "Connections ended for a fault of the peer's", labels=("layer", "reason")
+        "bbr_connection_failures", "Connections that ended because of a fault of the peer", labels=("layer", "reason")
     )
     for (layer, reason), number in counts.failures.items():
         failures.add_metric((layer, reason), number)
     yield failures
     resets = CounterMetricFamily(
-        "bbr_stream_resets", "Streams that the router has reset, by the fault", labels=("reason",)
+        "bbr_stream_resets", "Streams that the router has reset, by the reason", labels=("reason",)
     )
     for reason, number in counts.resets.items():
         resets.add_metric((reason,), number)
@@ -224,17 +224,17 @@ def _table(vitals: Vitals) -> Iterator[Metric]:
     synced = "Whether the model table has held all that its sources see, once; it stays 1 if they fail later"
     yield _gauge("bbr_table_synced", synced, int(table.synced))
     yield _gauge("bbr_table_age_seconds", "Seconds since the model table was last swapped", table.age_seconds)
-    yield _counter("bbr_table_reloads", "Model tables that were swapped in", table.reloads_total)
-    yield _gauge("bbr_table_broken_objects", "Objects whose present content can't be used", len(table.broken))
-    yield _counter("bbr_table_failures", "How often an object turned out to be broken", table.failures_total)
-    yield _gauge("bbr_table_conflicts", "Claims in the table that lost to another", len(table.conflicts))
-    yield _counter("bbr_table_conflicts_found", "Conflicts that came up", table.conflicts_total)
+    yield _counter("bbr_table_reloads", "Changes of the model table", table.reloads_total)
+    yield _gauge("bbr_table_broken_objects", "Objects whose current content can't be used", len(table.broken))
+    yield _counter("bbr_table_failures", "Times that an object was found to be broken", table.failures_total)
+    yield _gauge("bbr_table_conflicts", "Conflicting claims in the model table", len(table.conflicts))
+    yield _counter("bbr_table_conflicts_found", "Conflicts found so far", table.conflicts_total)
     yield from _sources(vitals)
     mismatches = vitals.sources.mismatches
     if mismatches is not None:
         unfit = GaugeMetricFamily(
             "bbr_route_mismatches",
-            "Base models and HTTPRoutes that do not fit, with --discover-routes",
+            "Base models and HTTPRoutes that do not match, with --discover-routes",
             labels=("kind",),
         )
         unfit.add_metric(("unrouted-base-model",), len(mismatches.unrouted))
@@ -272,10 +272,10 @@ def _sources(vitals: Vitals) -> Iterator[Metric]:
 
 def _tasks(vitals: Vitals) -> Iterator[Metric]:
     restarts = CounterMetricFamily(
-        "bbr_task_restarts", "How often a task that never ends has failed and was started again", labels=("task",)
+        "bbr_task_restarts", "Failures of a long-running task, after each of which it was restarted", labels=("task",)
     )
     failing = GaugeMetricFamily(
-        "bbr_task_failing", "Whether a task that never ends has failed within its last minute", labels=("task",)
+        "bbr_task_failing", "Whether a long-running task has failed in the last minute", labels=("task",)
     )
     for name, task in vitals.supervisor.failures.items():
         restarts.add_metric((name,), task.restarts)
@@ -345,7 +345,7 @@ def _responses(metrics: Metrics) -> Iterator[Metric]:
         family = HistogramMetricFamily(
             "ipp_request_ttft_seconds",
             "From a request's first message to the first piece of its response, where the gateway shows it. model is "
-            "empty unless the model table holds it",
+            "empty unless the model table has it",
             labels=("model",),
         )
         for model, histogram in some:

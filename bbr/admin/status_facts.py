@@ -299,7 +299,7 @@ def _wrong(vitals: Vitals) -> Row:
     table = vitals.sources.table
     mismatches = vitals.sources.mismatches
     unrouted, unknown = mismatches or Mismatches()
-    unfit = itertools.chain((f"No HTTPRoute wants the base model {name}" for name in unrouted), map(str, unknown))
+    unfit = itertools.chain((f"No HTTPRoute matches the base model {name}" for name in unrouted), map(str, unknown))
     return {
         "conflicts": _first(({"what": encodable(str(each))} for each in table.conflicts), len(table.conflicts)),
         "broken": _first(

@@ -55,7 +55,7 @@ class Vitals:
     def why_not_ready(self) -> str:
         """Return in words why this replica takes no requests; "" if it does."""
         if self.serving.stopping:
-            return "it is shutting down: running requests are let finish"
+            return "it is shutting down: running requests may finish"
         if not self.serving.now:
             return str(self.sources)
         return ""
@@ -69,7 +69,7 @@ class Vitals:
             if age > STALE_SECONDS or what in unfollowed
         ]
         failing = [
-            f"{name}: fails ({task.failing}), and is started again and again"
+            f"{name}: it keeps failing ({task.failing}) and is restarted each time"
             for name, task in self.supervisor.failures.items()
             if task.failing
         ]

@@ -60,7 +60,7 @@ _PASSED: Final = {
     Outcome.NOT_READ: "its body is not read: by its method or content type, or by --include-path and --exclude-path",
     Outcome.NO_MODEL: "its body names no model",
     Outcome.OVER_LIMIT: "its body is over --max-body-bytes, and --over-limit lets it pass",
-    Outcome.INVALID: "its body is no strict JSON, and --on-invalid-json lets it pass",
+    Outcome.INVALID: "its body is not strict JSON, and --on-invalid-json lets it pass",
 }
 
 

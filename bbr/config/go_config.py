@@ -148,13 +148,13 @@ class _Reader:
         if node is None or (isinstance(node, Scalar) and node.null):
             return {}
         if not isinstance(node, yaml_tree.Mapping):
-            raise ConfigError(f"{where} has parameters that are no mapping")
+            raise ConfigError(f"{where} has parameters that are not a mapping")
         found: dict[str, str] = {}
         for key, value in node.pairs:
             key_text = self._text(key, "a parameter's name")
             name = key_text.lower()
             if name in found:
-                raise self._wrong(key, f"{shown(key_text)} stands twice in parameters, in other letters")
+                raise self._wrong(key, f"{shown(key_text)} occurs twice in parameters, in other letters")
             found[name] = value.text if isinstance(value, Scalar) and not value.null else ""
         return found
 
@@ -230,7 +230,7 @@ class _Reader:
         return found
 
     def _check_keys(self, node: Node) -> None:
-        """Refuse a key that stands twice in a mapping, wherever it is."""
+        """Refuse a key that occurs twice in a mapping, wherever it is."""
         if isinstance(node, Sequence):
             for item in node.items:
                 self._check_keys(item)
@@ -239,7 +239,7 @@ class _Reader:
             for key, value in node.pairs:
                 name = self._text(key, "a field's name")
                 if name in names:
-                    raise self._wrong(key, f"{shown(name)} stands twice")
+                    raise self._wrong(key, f"{shown(name)} occurs twice")
                 names.add(name)
                 self._check_keys(value)
 

@@ -236,7 +236,7 @@ class _Translation:
                 return word
             self._note(
                 f"{name} {word}",
-                f"the bare flag means true and the word behind it nothing, as in Go; write --{name}={word}",
+                f"the bare flag means true, and the word after it is ignored, as in Go; write --{name}={word}",
                 logging.WARNING,
             )
         return "true"
@@ -252,9 +252,9 @@ class _Translation:
         """Leave a flag out, and what is its value, as it seems. What that is might be a secret."""
         if value is None and self._rest and not self._rest[0].startswith("-"):
             self._rest.popleft()
-            self._note(name, "not a flag that is known here: left out, and the word behind it", logging.WARNING)
+            self._note(name, "unknown flag: ignored, with the word after it", logging.WARNING)
         else:
-            self._note(name, "not a flag that is known here: left out", logging.WARNING)
+            self._note(name, "unknown flag: ignored", logging.WARNING)
 
     def _stray(self, word: str) -> None:
         if not self._lenient:
@@ -262,7 +262,7 @@ class _Translation:
             return
         position = self._count - len(self._rest)
         self._notes[f"argument {position}"] = Note(
-            logging.WARNING, f"argument {position} is no flag: left out, as in the Go routers"
+            logging.WARNING, f"argument {position} is not a flag: ignored, as in the Go routers"
         )
 
     def _note(self, name: str, text: str, level: int = logging.INFO) -> None:
@@ -305,12 +305,12 @@ def _defaults(translation: _Translation, environment: Mapping[str, str]) -> tupl
             flags.append("--kubernetes=true")
             told.append("without --models the model table is that of the cluster's ConfigMaps (--kubernetes)")
         else:
-            told.append("this is no pod, so that no ConfigMaps are read (--kubernetes)")
+            told.append("this is not a pod, so no ConfigMaps are read (--kubernetes)")
     if cluster and not text("metrics_endpoint_auth"):
         flags.append("--metrics-endpoint-auth=true")
-        told.append("/metrics is for those whom the cluster allows (--metrics-endpoint-auth)")
+        told.append("/metrics needs a token that the cluster allows (--metrics-endpoint-auth)")
     mode_said = translation.streaming or translation.configured or text("assume_body_mode")
     if not mode_said and text("compat") != Compat.IPP.value:
         flags.append("--assume-body-mode=buffered")
-        told.append("without --streaming a gateway that does not tell its body mode is taken for a buffering one")
+        told.append("without --streaming, the body mode of a gateway that does not tell it is assumed to be buffered")
     return flags, Note(logging.INFO, "; ".join(told))

@@ -84,9 +84,9 @@ def parse(text: str) -> Plugin:
     try:
         decoded = orjson.loads(parameters) if parameters else {}
     except orjson.JSONDecodeError as error:
-        raise _wrong(where, f"has parameters that are no JSON: {error}") from None
+        raise _wrong(where, f"has parameters that are not JSON: {error}") from None
     if decoded is not None and type(decoded) is not dict:
-        raise _wrong(where, "has parameters that are no JSON object")
+        raise _wrong(where, "has parameters that are not a JSON object")
     # Go matches the names of fields in any letter case.
     return Plugin(where, kind, {key.lower(): value for key, value in (decoded or {}).items()})
 

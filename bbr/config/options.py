@@ -230,17 +230,17 @@ def _check_header_name(name: str) -> None:
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]{1,256}", name):
         raise ValueError("is not a header name, or several with commas between")
     if name in _NEEDED_HEADERS:
-        raise ValueError(f"names {name}, without which a request is another one")
+        raise ValueError(f"names {name}, which every request needs")
 
 
 def _check_header_prefix(prefix: str) -> None:
     """Raise for what is not how names of headers begin that may be removed from a request."""
     if not prefix or "*" in prefix:
-        raise ValueError("has a * that is not at the end of a name, where it stands for any rest")
+        raise ValueError("has a * that is not at the end of a name")
     _check_header_name(prefix)
     for name in _NEEDED_HEADERS:
         if fold(name).startswith(fold(prefix)):
-            raise ValueError(f"covers {name}, without which a request is another one")
+            raise ValueError(f"covers {name}, which every request needs")
 
 
 @written("NAME")
@@ -343,7 +343,7 @@ def metadata_namespace(text: str) -> str:
 def namespace(text: str) -> str:
     """Return the name of a Kubernetes namespace."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text):
-        raise ValueError("is not the name of a Kubernetes namespace (small letters, digits, dashes, at most 63)")
+        raise ValueError("is not the name of a Kubernetes namespace (lower-case letters, digits, dashes, at most 63)")
     return text
 
 

@@ -12,7 +12,7 @@ REPLACEMENTS: Final[Mapping[str, str]] = {
     "access_log_sample": "give the share to --access-log, as in --access-log=0.01",
     "duplex_idle_seconds": "use --body-idle-seconds",
     "buffered_wait_seconds": "use --body-idle-seconds, with a fifth of the time",
-    "single_reply_bytes": "leave it out, it gained nothing",
+    "single_reply_bytes": "leave it out: it had no benefit",
     "streaming": "use --assume-body-mode=full-duplex or --assume-body-mode=buffered",
     "v": "use --log-level=debug, and --access-log=all for what was --v=5",
 }

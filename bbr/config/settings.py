@@ -75,7 +75,7 @@ class ProcessSettings:
         options.file,
         "",
         "PEM file with the authorities that sign client certificates; it is read again when it changes. Clients "
-        "without such a certificate are refused (default: clients are asked for none)",
+        "without such a certificate are rejected (default: clients need no certificate)",
     )
     tls_client_san: tuple[AllowedName, ...] | None = _port(
         options.client_names,
@@ -100,14 +100,15 @@ class ProcessSettings:
     max_connection_age: float = _life(
         options.seconds,
         "0",
-        "a connection older than this (give or take a tenth) accepts no new requests and closes after its last one, at "
+        "a connection older than this (plus or minus a tenth) accepts no new requests and closes after its last one, "
+        "at "
         "most --drain-seconds later, so that the gateway connects again, perhaps to another replica; 0 turns it off",
     )
 
     log_level: str = _log(
         options.words(*LOG_LEVELS),
         "info",
-        "the least severe level to log: debug, info, warning or error. Requests have --access-log",
+        "the least severe level to log: debug, info, warning or error. For requests see --access-log",
     )
     log_format: str = _log(
         options.words(*LOG_FORMATS),
@@ -117,13 +118,13 @@ class ProcessSettings:
     access_log: str = _log(
         options.logged_requests,
         "errors",
-        "the requests to log, at every --log-level: off; errors (requests that were refused or broke the protocol); a "
+        "the requests to log, at every --log-level: off; errors (requests that were rejected or broke the protocol); a "
         "share from 0 to 1, as in 0.01, which logs errors and that share of the other requests, chosen at random; all",
     )
     access_log_rate: int = _log(
         options.lines,
         "100",
-        "the most lines per second for refused requests, and for other requests; a line tells how many more there "
+        "the most lines per second for rejected requests, and for other requests; a line tells how many more there "
         "were; 0 sets no limit",
     )
     tracing: bool = _log(
@@ -182,8 +183,8 @@ class Settings(ProcessSettings):
     unknown_model: UnknownModel = _table(
         options.choice(UnknownModel),
         "reject",
-        "what happens to a request for a model that is not in the table: reject answers 404; passthrough takes the "
-        "name for a base model; empty sets an empty X-Gateway-Base-Model-Name, as the Go routers do; default routes it "
+        "what happens to a request for a model that is not in the table: reject answers 404; passthrough treats the "
+        "name as a base model; empty sets an empty X-Gateway-Base-Model-Name, as the Go routers do; default routes it "
         "like a request for --default-model",
     )
     missing_model: MissingModel = _table(
@@ -309,20 +310,20 @@ class Settings(ProcessSettings):
     over_limit: OverLimit = _body(
         options.choice(OverLimit),
         "reject",
-        "what happens to a body over --max-body-bytes that has named no model up to there: reject answers 413; pass "
+        "what happens to a body over --max-body-bytes that has named no model so far: reject answers 413; pass "
         "sends it on without routing headers",
     )
     forward_decoded: bool = _body(
         options.boolean,
         "false",
-        "send encoded bodies (gzip, deflate, br, zstd) on decoded, without Content-Encoding, if their type is one that "
-        "is read. Endpoint pickers refuse encoded ones, and some model servers do",
+        "decode encoded bodies (gzip, deflate, br, zstd) and send them on without Content-Encoding, if the router "
+        "reads their type. Endpoint pickers reject encoded bodies, and some model servers do too",
     )
     max_buffered_bytes: int = _body(
         options.size,
         "512MiB",
-        "the memory for all that is held for peers: bodies, unfinished messages, answers that wait, calls, "
-        "connections; when it is used up, bodies get 503 with Retry-After, and what holds the most gives way",
+        "the memory for everything that peers make the router hold: bodies, unfinished messages, waiting answers, "
+        "calls, connections; when it is used up, bodies get 503 with Retry-After, and whoever holds the most gives way",
     )
     body_idle_seconds: float = _body(
         options.positive_seconds,
@@ -346,14 +347,14 @@ class Settings(ProcessSettings):
     alias_sticky_header: str | None = _rare(
         options.header_name,
         "",
-        "of an alias that stands for several models, requests with equal values in this header get the same model, in "
-        "every replica; requests without it are spread at random (default: all are)",
+        "for an alias with several models: requests with equal values in this header get the same model, in every "
+        "replica; requests without it are spread at random (default: all requests are)",
     )
     alias_rewrite: AliasRewrite = _rare(
         options.choice(AliasRewrite),
         "header",
-        "how a model server learns which model a request for an alias is for, or one that is routed as "
-        "--default-model, since its body names another: header sets x-llm-d-model-name-rewrite and "
+        "how a model server learns the real model of a request for an alias or for --default-model, whose body has "
+        "another name: header sets x-llm-d-model-name-rewrite and "
         "x-gateway-model-name-rewrite, by which endpoint pickers rewrite the body; off leaves that to servers that "
         "know the aliases; body replaces that one string in JSON bodies, for servers without such a picker (aliases in "
         "forms and encoded bodies are then refused; see --forward-decoded). With --compat the default is off",
@@ -366,7 +367,7 @@ class Settings(ProcessSettings):
     max_connections: int = _rare(
         options.count,
         "10000",
-        "the most connections of the ext_proc port; one more takes the place of the one that was idle the longest",
+        "the most connections of the ext_proc port; one more replaces the connection that was idle the longest",
     )
     max_model_length: int = _rare(options.model_length, "256", "the longest model name; a longer one gets 400")
     models_list_max_bytes: int = _rare(
@@ -388,7 +389,7 @@ class Settings(ProcessSettings):
     transport: str = _rare(
         options.words("uv", "grpcio"),
         "uv",
-        "the gRPC server: uv, our own HTTP/2, or grpcio, the reference, at many times the cost",
+        "the gRPC server: uv, bbr's own HTTP/2; or grpcio, Python's gRPC library, at many times the cost",
     )
 
 
@@ -480,7 +481,7 @@ def _check(settings: Settings) -> None:
         if getattr(settings, name) and not settings.kubernetes:
             raise ConfigError(f"{flag_of(name)} needs --kubernetes")
     if settings.busy_poll and settings.transport != "uv":
-        raise ConfigError(f"--busy-poll needs --transport=uv, and not {settings.transport}")
+        raise ConfigError(f"--busy-poll needs --transport=uv, not {settings.transport}")
     if settings.compat is not Compat.NONE and settings.alias_rewrite is not AliasRewrite.OFF:
         raise ConfigError("--alias-rewrite and --compat contradict each other: leave one out")
     _check_headers(settings)
@@ -501,7 +502,7 @@ def _check_headers(settings: Settings) -> None:
     for name in (models | base_models).intersection(settings.strip_header or ()):
         raise ConfigError(f"--strip-header: {name} is a routing header, which has rules of its own")
     if settings.discover_routes and (models, base_models) != ({MODEL_HEADER.lower()}, {BASE_MODEL_HEADER.lower()}):
-        raise ConfigError("--discover-routes knows routes by the default --model-header and --base-model-header only")
+        raise ConfigError("--discover-routes works only with the default --model-header and --base-model-header")
 
 
 def _check_default_model(settings: Settings) -> None:

@@ -201,7 +201,7 @@ class Conflict(NamedTuple):
         if self.why:
             return f"{what}: {self.why}"
         if self.kept is None:
-            return f"{what}: {target} is no base model and no adapter"
+            return f"{what}: {target} is neither a base model nor an adapter"
         if self.kept.kind is Kind.BASE_MODEL:
             return f"{what}: it is a base model itself ({self.kept.origin})"
         return f"{what}: it is an {self.kept.kind} of {self.kept.alias_of or self.kept.base_model} ({self.kept.origin})"

@@ -104,7 +104,7 @@ def text_of(value: object) -> str:
         case dict():
             # Python orders strings by code points, Go by octets of UTF-8, which comes to the same.
             return f"map[{' '.join(f'{key}:{text_of(value[key])}' for key in sorted(value))}]"
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
 def _number(value: float) -> str:

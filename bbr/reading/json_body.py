@@ -178,7 +178,7 @@ def model_value_offset(body: bytes) -> int | None:
         name = STRING.match(body, _end(_BLANKS, body, position))
         position = _end(_COLON, body, name.end()) if name else 0
         octets = bytes(value)
-        # Where a key stands twice, members and text do not go together.
+        # Where a key occurs twice, members and text do not go together.
         if not name or orjson.loads(name[0]) != key or not body.startswith(octets, position):
             return None
         if key == "model":

@@ -275,7 +275,7 @@ class MultipartReader:
     def _close_part(self, found: int) -> None:
         if self._content + found - self._at < len(_CRLF) or self._buffer[found - 2 : found] != _CRLF:
             self._at = found
-            raise self._invalid("its boundary stands somewhere else than at the start of a line")
+            raise self._invalid("its boundary occurs elsewhere than at the start of a line")
         self._delimiter = self._base + found - len(_CRLF)
         self._at = found + len(self._dashes)
         self._state = _State.DELIMITER
@@ -320,7 +320,7 @@ class MultipartReader:
         try:
             main, found = parameters.parse(value, allow_empty=False)
         except ValueError as error:
-            raise self._invalid(f"a part's Content-Disposition can not be read: {error}") from None
+            raise self._invalid(f"a part's Content-Disposition cannot be read: {error}") from None
         if main != b"form-data" or b"name" not in found:
             raise self._invalid("a part's Content-Disposition is not `form-data` with a name")
         if len(found[b"name"]) > MAX_PART_NAME_BYTES:
@@ -351,7 +351,7 @@ class MultipartReader:
         try:
             main, found = parameters.parse(part_type, allow_empty=False)
         except ValueError as error:
-            raise self._unsure(f"its part's Content-Type can not be read: {error}") from None
+            raise self._unsure(f"its part's Content-Type cannot be read: {error}") from None
         charset = found.get(b"charset", b"utf-8").lower()
         self._wide = charset in parameters.UTF8
         if b"charset*" in found or main != b"text/plain" or not (self._wide or charset in _ASCII_SUPERSETS):

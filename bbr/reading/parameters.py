@@ -47,11 +47,11 @@ def parse(value: bytes, *, allow_empty: bool = True) -> Value:
         allow_empty: take parameters of nothing (`a/b;`), as RFC 9110 does. Go and busboy do not, in a part's header.
 
     Raises:
-        ValueError: it is no such value, or a parameter stands twice; the message says which, for a client to read.
+        ValueError: it is no such value, or a parameter occurs twice; the message says which, for a client to read.
     """
     match = _MEDIA_TYPE.match(value)
     if not match:
-        raise ValueError("it begins with no token")
+        raise ValueError("it does not begin with a token")
     main = match[1].lower()
     parameters: dict[bytes, bytes] = {}
     while (at := match.end()) < len(value):
@@ -61,7 +61,7 @@ def parse(value: bytes, *, allow_empty: bool = True) -> Value:
         if match[1]:
             name = match[1].lower()
             if name in parameters:
-                raise ValueError(f"its parameter {refusal.quoted(name.decode())} stands twice")
+                raise ValueError(f"its parameter {refusal.quoted(name.decode())} occurs twice")
             if len(parameters) == MAX_PARAMETERS:
                 raise ValueError(f"it has more than {MAX_PARAMETERS} parameters")
             parameters[name] = match[3] if match[2] is None else match[2]

@@ -43,7 +43,7 @@ def read(node: Node, name_of: Callable[[Node, str], str]) -> Iterator[Placed]:
         if why := patterns.fault(name):
             raise SourceError(f"line {key.line}: the alias {name} {why}")
         if name in names:
-            raise SourceError(f"line {key.line}: {name} stands twice in aliases")
+            raise SourceError(f"line {key.line}: {name} occurs twice in aliases")
         names.add(name)
         if isinstance(value, Mapping):
             weights = _weights(value, name, name_of)
@@ -61,7 +61,7 @@ def _weights(node: Mapping, name: str, name_of: Callable[[Node, str], str]) -> t
     for key, value in node.pairs:
         model = name_of(key, f"a model of alias {name}")
         if model in weights:
-            raise SourceError(f"line {key.line}: {model} stands twice in alias {name}")
+            raise SourceError(f"line {key.line}: {model} occurs twice in alias {name}")
         text = value.text if isinstance(value, Scalar) else ""
         if not re.fullmatch(r"[0-9]{1,7}", text) or int(text) > MAX_WEIGHT:
             why = f"must be a whole number from 0 to {MAX_WEIGHT}"

@@ -332,7 +332,7 @@ def _mapping(node: Node, what: str, known: set[str]) -> dict[str, Node]:
             shown = name if len(name) <= MAX_ECHO_CHARACTERS else f"{name[:MAX_ECHO_CHARACTERS]}..."
             raise SourceError(f"line {key.line}: {what} can't hold {shown}; known: {', '.join(sorted(known))}")
         if name in fields:  # PyYAML would silently take the last
-            raise SourceError(f"line {key.line}: {name} stands twice in {what}")
+            raise SourceError(f"line {key.line}: {name} occurs twice in {what}")
         fields[name] = value
     return fields
 

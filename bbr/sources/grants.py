@@ -43,7 +43,7 @@ def read(node: Node, name_of: Callable[[Node, str], str]) -> Iterator[Placed]:
     for key, value in node.pairs:
         name = name_of(key, "the model")
         if name in names:
-            raise SourceError(f"line {key.line}: {name} stands twice in allow")
+            raise SourceError(f"line {key.line}: {name} occurs twice in allow")
         names.add(name)
         yield Placed(key.line, Grant(name, askers(value, name)))
 

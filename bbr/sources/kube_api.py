@@ -240,8 +240,8 @@ def _config(kubeconfig: Path | None) -> "SingleConfig":
         if kubeconfig:
             raise SourceError(_short(str(error))) from None
         raise SourceError(
-            "no API server is known: this is no pod with a service account, and neither KUBECONFIG nor ~/.kube/config "
-            f"is of use: {_short(str(error))}"
+            "no API server is known: this is not a pod with a service account, and neither KUBECONFIG nor "
+            f"~/.kube/config can be used: {_short(str(error))}"
         ) from None
     except Exception as error:  # a file of any content
         raise SourceError(_unusable(error)) from None

@@ -235,7 +235,7 @@ class Reflector(Generic[T, K]):
         """Note a failure, and log it unless it is the one that is known."""
         self.failures_total += 1
         if isinstance(error, KubernetesError) and error.status == GONE:
-            log.info("%s: the API server has forgotten version %s: listing anew", self.what, self.version)
+            log.info("%s: the API server has forgotten version %s: listing again", self.what, self.version)
             return
         ours = None
         if isinstance(error, TimeoutError):
@@ -243,7 +243,7 @@ class Reflector(Generic[T, K]):
         elif isinstance(error, KubernetesError | SourceError | ApartError):
             why = str(error)
         else:
-            why, ours = f"an error of the router's own: {type(error).__name__}", error
+            why, ours = f"an internal error: {type(error).__name__}", error
         if why != self.failing:
             log.warning("%s: %s; what is known stays in use; trying again", self.what, why, exc_info=ours)
         self.failing = why

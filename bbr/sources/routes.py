@@ -96,7 +96,7 @@ class Unknown(NamedTuple):
 
     def __str__(self) -> str:
         what = "base model" if self.header == BASE_MODEL_HEADER else "model"
-        return f"HTTPRoute {self.route} wants {self.header}: {self.value}, which is no {what}: no request will take it"
+        return f"HTTPRoute {self.route} matches {self.header}: {self.value}, but no {what} has this name"
 
 
 class Mismatches(NamedTuple):
@@ -229,7 +229,7 @@ class RouteCheck:
         found = yield from comparing(self._table.registry, self._wanted)
         yield from self._tell(found)
         if found == Mismatches() != self.mismatches:
-            log.info("every base model is named by an HTTPRoute, and every model that they name is there")
+            log.info("every base model has an HTTPRoute, and every model that a route names exists")
         self.mismatches = found
 
     def _tell(self, found: Mismatches) -> Steps[None]:
@@ -251,5 +251,6 @@ class RouteCheck:
 
 def _unrouted(name: str) -> str:
     return (
-        f"no HTTPRoute wants {BASE_MODEL_HEADER}: {name}: requests for this base model get the gateway's default route"
+        f"no HTTPRoute matches {BASE_MODEL_HEADER}: {name}: requests for this base model get the gateway's default "
+        "route"
     )

@@ -175,7 +175,7 @@ class Sources:
         if registry.identity:
             return "no model table: every model is its own base model"
         if not self.table.synced:
-            return f"the model table is awaited from {self._where()}"
+            return f"waiting for the model table from {self._where()}"
         counts = dict.fromkeys(Kind, 0)
         for _, entry in registry.items():
             counts[entry.kind] += 1

@@ -40,7 +40,7 @@ KUBERNETES: Final = "kubernetes"
 
 COALESCE_SECONDS: Final = 0.05
 
-# When an object is parsed again that an error of the router's own, or want of memory, kept from being parsed.
+# When an object is parsed again that an internal error, or want of memory, kept from being parsed.
 RETRY_SECONDS: Final = 30.0
 
 # Of conflicts that come up at once, so many are logged one by one; and so many are looked at in one step.
@@ -301,7 +301,7 @@ class Table:
         except SourceError as error:
             why = str(error)
         except Exception:  # ours, or of the moment; it must not keep the others from being served
-            log.exception("%s %s: an error of the router's own", *key)
+            log.exception("%s %s: an internal error", *key)
             why = "the router failed to parse it, and will try again; its log has the details"
             failed = True
         yield

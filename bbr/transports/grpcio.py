@@ -121,7 +121,7 @@ class GrpcioServer:
             (pem,) = context.auth_context()["x509_pem_cert"]
             if why := clients.refusal(ssl.PEM_cert_to_DER_cert(pem.decode())):
                 self._refused.write(asyncio.get_running_loop().time(), "a call was refused: %s", why)
-                await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the client's certificate is not let in here")
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the client's certificate is not allowed here")
             return await call(request, context)
 
         return checked

@@ -125,7 +125,7 @@ class UvConnection(Accounted):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Let the running calls go."""
-        log.debug("a connection is over, with %d requests under way", self.calls)
+        log.debug("a connection ended, with %d requests in progress", self.calls)
         self._rpc.lost()
         self.account.close()
         self._owner.gone(self)

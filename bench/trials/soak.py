@@ -7,7 +7,7 @@ HTTP/2 to the router itself break off, send nonsense and vanish. One router, one
 It fails if an answer is not what it must be, if the router has reset a stream of the gateway's or lost a connection, if
 a task, a descriptor or anything of a stream is left once all clients are gone, or, in runs of MIN_FIT_SECONDS or more,
 if resident memory grows by MAX_SLOPE_MB or more in ten minutes. The slope is that of a line through the medians of
-blocks, after a warm-up; beside it stands twice its standard error.
+blocks, after a warm-up; beside it occurs twice its standard error.
 """
 
 import argparse

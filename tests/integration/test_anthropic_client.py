@@ -120,7 +120,7 @@ def test_two_models(client: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.BadRequestError) as caught:
         client.post("/v1/messages", content=b'{"model": "sql-lora", "model": "claude"}', cast_to=object)
     assert caught.value.type == "invalid_request_error"
-    assert caught.value.api_message.startswith("`model` stands twice")
+    assert caught.value.api_message.startswith("`model` occurs twice")
 
 
 def test_body_too_large(stack: Stack) -> None:

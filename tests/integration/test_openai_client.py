@@ -165,7 +165,7 @@ def test_unusable_model(client: openai.OpenAI, model: object, code: str, said: s
 @pytest.mark.parametrize(
     ("body", "code", "said"),
     [
-        (b'{"model": "sql-lora", "messages": [], "model": "gpt"}', "duplicate_key", "`model` stands twice"),
+        (b'{"model": "sql-lora", "messages": [], "model": "gpt"}', "duplicate_key", "`model` occurs twice"),
         (b'{"model": "sql-lora", "messages": [}', "invalid_json", "at byte 35"),
         (b'{"model": "sql-lora", "temperature": NaN}', "invalid_json", "not finite"),
     ],
@@ -220,7 +220,7 @@ def test_async_client(stack: Stack, http2: bool) -> None:
 
             with pytest.raises(openai.NotFoundError, match="`gpt-none` is not served here"):
                 await client.chat.completions.create(model="gpt-none", messages=ASKED)
-            with pytest.raises(openai.BadRequestError, match="`model` stands twice"):
+            with pytest.raises(openai.BadRequestError, match="`model` occurs twice"):
                 await client.post("/completions", content=b'{"model": "a", "model": "b"}', cast_to=object)
 
     asyncio.run(test())

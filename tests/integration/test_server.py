@@ -138,7 +138,7 @@ def test_is_ready_when_the_clusters_table_is_complete_and_alive_before(transport
         held = asyncio.Event()
         fake.faults.append(Fault(until=held))
         with serving(*flags, f"--transport={transport}") as process:
-            assert "the model table is awaited from the ConfigMaps of all namespaces" in process.stderr
+            assert "waiting for the model table from the ConfigMaps of all namespaces" in process.stderr
             for port in (process.port, process.health_port):
                 assert check(port) == NOT_SERVING
                 assert check(port, service="liveness") == SERVING

@@ -74,6 +74,6 @@ async def test_a_guard_of_no_port_is_told(tmp_path):
 
         def told():
             with serving(*flags, "--metrics-port=0") as process:
-                return process.wait_for("--metrics-endpoint-auth: there are no metrics to guard, by --metrics-port=0")
+                return process.wait_for("--metrics-endpoint-auth has no effect: --metrics-port=0 turns metrics off")
 
         assert await asyncio.to_thread(told)

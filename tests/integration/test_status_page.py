@@ -128,7 +128,7 @@ def troubled(background, tmp_path_factory):
     """Give the address of a router that has everything to tell, under hostile names."""
     directory = tmp_path_factory.mktemp("models")
     models = [{"name": f"{name} {number}", "adapters": [name, "twice"]} for number, name in enumerate(HOSTILE)]
-    for number, model in enumerate(models):  # in one file a name that stands twice would be an error
+    for number, model in enumerate(models):  # in one file a name that occurs twice would be an error
         (directory / f"{number}.yaml").write_text(json.dumps({"models": [model]}, ensure_ascii=False), "utf-8")
     of = vitals(directory)
     for number, model in enumerate(models):

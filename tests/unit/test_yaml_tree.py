@@ -59,7 +59,7 @@ def test_a_node_with_an_anchor_is_one_node():
 REFUSED = {
     "an open bracket": ("[\n", "line 2: not YAML: "),
     "an undefined alias": ("- a\n- *x\n", "line 2: not YAML: found undefined alias"),
-    "two documents": ("a\n---\nb\n", "line 2: a second document begins, where one is expected"),
+    "two documents": ("a\n---\nb\n", "line 2: a second document begins; only one is allowed"),
     "a control character": ("a\n\x00", "line 2: not YAML: "),
     "deep lists": ("[" * 17, "line 1: lists and mappings are nested more than 16 deep"),
     "deep mappings": ("{a: " * 17, "line 1: lists and mappings are nested more than 16 deep"),
@@ -67,8 +67,8 @@ REFUSED = {
     "a later directive": ("a\n...\n%TAG ! x\n--- b\n", "line 3: begins with %: YAML directives are not read"),
     "a directive after a byte order mark": ("\ufeff%TAG ! x\n", "line 1: begins with %: YAML directives are not read"),
     "a directive after any line's end": ("#\x85%TAG ! x\n--- a", "line 1: begins with %: YAML directives are not read"),
-    "an alias within what it stands for": ("- &a [x,\n *a]\n", "line 2: an alias stands within what it stands for"),
-    "an alias as a key of what it stands for": ("&a {*a : x}", "line 1: an alias stands within what it stands for"),
+    "an alias within what it stands for": ("- &a [x,\n *a]\n", "line 2: an alias contains itself"),
+    "an alias as a key of what it stands for": ("&a {*a : x}", "line 1: an alias contains itself"),
     "100,000 brackets": ("\n" + "[" * 100_000, "line 2: lists and mappings are nested more than 16 deep"),
 }
 

@@ -57,9 +57,9 @@ def fetch(url: str, *, timeout: float = TIMEOUT_SECONDS, max_bytes: int = MAX_BY
     except ValueError:  # a bracket without its other
         parts = urllib.parse.SplitResult("", "", "", "", "")
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise AdminError(f"--envoy-admin: {url!r} is no URL as in http://127.0.0.1:19000")
+        raise AdminError(f"--envoy-admin: {url!r} is not a URL such as http://127.0.0.1:19000")
     if parts.username or parts.password:
-        raise AdminError("--envoy-admin: a URL with a password would be shown to others; there must be none in it")
+        raise AdminError("--envoy-admin: the URL must not hold a password, since others could see it")
     return Answers(**{name: _ask(base + path, timeout, max_bytes) for name, path in PATHS.items()})
 
 
@@ -80,10 +80,10 @@ def _ask(url: str, timeout: float, max_bytes: int) -> Any:
         with error:
             raise AdminError(f"{url}: the answer is {error.code} {error.reason}; is this Envoy's admin port?") from None
     except TimeoutError:
-        raise AdminError(f"{url}: no whole answer within {timeout:g} s") from None
+        raise AdminError(f"{url}: no complete answer within {timeout:g} s") from None
     except urllib.error.URLError as error:
         if isinstance(error.reason, TimeoutError):
-            raise AdminError(f"{url}: no whole answer within {timeout:g} s") from None
+            raise AdminError(f"{url}: no complete answer within {timeout:g} s") from None
         raise AdminError(f"{url}: {_why(error.reason)}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise AdminError(f"{url}: {_why(error)}") from None
@@ -125,9 +125,9 @@ def _parsed(where: str, octets: bytes, *, is_dump: bool) -> Any:
     try:
         found = orjson.loads(octets)
     except orjson.JSONDecodeError as error:
-        raise AdminError(f"{where}: this is no JSON, as Envoy's admin interface answers: {error}") from None
+        raise AdminError(f"{where}: this is not JSON such as Envoy's admin interface returns: {error}") from None
     if not isinstance(found, dict):
-        raise AdminError(f"{where}: this is no JSON object, as Envoy's admin interface answers")
+        raise AdminError(f"{where}: this is not a JSON object such as Envoy's admin interface returns")
     if is_dump and not isinstance(found.get("configs"), list):
-        raise AdminError(f"{where}: this is no answer of /config_dump: it has no list `configs`")
+        raise AdminError(f"{where}: this is not an answer of /config_dump: it has no list `configs`")
     return found

@@ -34,7 +34,7 @@ def check(gateway: Gateway, *, secure_serving: bool) -> Iterator[Finding]:
     for manager in gateway.managers:
         google = manager.router.config.get("grpc_service", "google_grpc") if manager.router else None
         if google:
-            sentence = "The filter calls by google_grpc: retries, limits and endpoints can't be looked at."
+            sentence = "The filter uses google_grpc, so retries, limits and endpoints can't be checked."
             fix = "grpc_service: {envoy_grpc: {cluster_name: bbr}}"
             yield finding("google-grpc", manager.label, sentence, [google.get("target_uri").evidence()], fix)
 
@@ -71,8 +71,8 @@ def _protocol(cluster: Cluster, secure_serving: bool) -> Iterator[Finding]:
         yield finding(
             "cluster-not-http2",
             f"cluster {cluster.name}",
-            "Envoy speaks HTTP/1.1 to this cluster, and the router HTTP/2 alone: every request is a 500. In "
-            "Kubernetes, it is the Service's port that has no appProtocol.",
+            "Envoy speaks HTTP/1.1 to this cluster, but the router speaks only HTTP/2: every request is a 500. In "
+            "Kubernetes, the Service's port has no appProtocol.",
             [explicit.get("http2_protocol_options").evidence("HTTP/1.1")],
             "explicit_http_config: {http2_protocol_options: {}}   # of the cluster's HttpProtocolOptions\n"
             "appProtocol: kubernetes.io/h2c                       # of the Service's port; on GKE, HTTP2",
@@ -81,9 +81,9 @@ def _protocol(cluster: Cluster, secure_serving: bool) -> Iterator[Finding]:
         yield finding(
             "cluster-plaintext",
             f"cluster {cluster.name}",
-            "The gateway speaks plaintext to the router, which serves TLS unless it is told otherwise.",
+            "The gateway speaks plaintext to the router, which serves TLS by default.",
             [cluster.node.get("transport_socket").evidence("plaintext")],
-            "--secure-serving=false   # of `bbr serve`; give it to `bbr doctor` too, if that is so",
+            "--secure-serving=false   # of `bbr serve`; if the router has it, give it to `bbr doctor` too",
         )
 
 
@@ -173,8 +173,8 @@ def _host(cluster: Cluster, host: Node) -> Iterator[Finding]:
         yield finding(
             "tls-mismatch",
             f"cluster {cluster.name}",
-            f"Connections to {_address(host)} are made, and every request on them fails: the gateway speaks "
-            "plaintext, and the router seems to serve TLS, as it does by default.",
+            f"Connections to {_address(host)} are made, but every request on them fails: the gateway speaks "
+            "plaintext, and the router seems to serve TLS, its default.",
             [made.evidence(), errors.evidence(), requests.evidence()],
             "transport_socket:   # of the cluster\n"
             "  name: envoy.transport_sockets.tls\n"

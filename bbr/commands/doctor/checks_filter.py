@@ -60,8 +60,8 @@ def _answers(manager: Manager, router: Filter) -> Iterator[Finding]:
         yield finding(
             "route-cache-pinned",
             manager.label,
-            "The route may not be chosen anew after the router's answer: its headers are set, and every request stays "
-            "on the route that it had before.",
+            "Envoy may not choose the route again after the router's answer. The headers are set, but every request "
+            "stays on the route that it had before.",
             pinned,
             "route_cache_action: DEFAULT   # and no disable_clear_route_cache",
         )
@@ -70,8 +70,7 @@ def _answers(manager: Manager, router: Filter) -> Iterator[Finding]:
         yield finding(
             "observability-mode",
             manager.label,
-            "The gateway shows the router its requests and does not use the answers: nothing is routed, nothing "
-            "stripped.",
+            "The gateway shows the router its requests and ignores the answers: nothing is routed or removed.",
             [mode.evidence()],
             "observability_mode: false",
         )
@@ -79,8 +78,8 @@ def _answers(manager: Manager, router: Filter) -> Iterator[Finding]:
         yield finding(
             "refusals-disabled",
             manager.label,
-            "The gateway does not take the router's own responses: a client gets an empty 500 instead of a 404 or 400 "
-            "that says what is wrong.",
+            "The gateway ignores the router's own responses: a client gets an empty 500 instead of a 404 or 400 that "
+            "says what is wrong.",
             [disabled.evidence()],
             "disable_immediate_response: false",
         )
@@ -97,7 +96,7 @@ def _mutations(manager: Manager, rules: Node) -> Iterator[Finding]:
     yield finding(
         "mutation-disallowed",
         manager.label,
-        f"The mutation rules forbid the router to touch {', '.join(listed(refused))}: what comes of a request is "
+        f"The mutation rules forbid the router to change {', '.join(listed(refused))}: what comes of a request is "
         f"{result}.",
         [each.evidence() for each in found],
         "mutation_rules: {}   # or an allow_expression that matches these, and no disallow_expression that does",
@@ -125,8 +124,8 @@ def _requests(manager: Manager, mode: Node) -> Iterator[Finding]:
         yield finding(
             "headers-not-sent",
             manager.label,
-            "The request is upstream before the router is asked, on the route that its client chose: nothing can be "
-            "routed. The router answers every body with a 500.",
+            "The request goes upstream before the router is asked, on the route that its client chose. The router "
+            "answers every body with a 500.",
             [headers.evidence()],
             "request_header_mode: SEND",
         )
@@ -142,7 +141,7 @@ def _requests(manager: Manager, mode: Node) -> Iterator[Finding]:
         yield finding("body-mode-unsuitable", manager.label, why[body.text], [body.evidence()], _MODE_FIX)
     elif body.text == "BUFFERED_PARTIAL":
         sentence = (
-            "A body that does not fit the gateway's buffer is shown in part, which the router refuses with a 413."
+            "The gateway shows only a part of a body that does not fit its buffer. The router rejects it with a 413."
         )
         yield finding("body-mode-partial", manager.label, sentence, [body.evidence()], _MODE_FIX)
 
@@ -181,7 +180,7 @@ def _responses(manager: Manager, mode: Node) -> Iterator[Finding]:
         yield finding(
             "response-events",
             manager.label,
-            "The gateway shows the router every response, and waits for it: a round trip for nothing, or one for each "
+            "The gateway sends every response to the router and waits for it: a useless round trip, or one for each "
             "piece of a streamed answer.",
             sent,
             "processing_mode: {response_header_mode: SKIP, response_body_mode: NONE, response_trailer_mode: SKIP}",
@@ -195,8 +194,8 @@ def _failures(manager: Manager, router: Filter) -> Iterator[Finding]:
         yield finding(
             "fails-open",
             manager.label,
-            "While the router is away, requests in BUFFERED go where their own headers say, past whatever authorises "
-            "models; in FULL_DUPLEX_STREAMED they fail all the same.",
+            "While the router is away, requests in BUFFERED go where their own headers say, without any authorisation "
+            "by model; in FULL_DUPLEX_STREAMED they fail anyway.",
             open_.values(),
             "failure_mode_allow: false",
         )
@@ -220,8 +219,8 @@ def _forwarding(manager: Manager, router: Filter) -> Iterator[Finding]:
         yield finding(
             "headers-not-forwarded",
             manager.label,
-            f"The router does not see {', '.join(hidden)}, and takes bodies for what they are not: without "
-            "content-encoding, a gzip body is a 400.",
+            f"The router does not see {', '.join(hidden)}, so it misreads bodies: without content-encoding, a gzip "
+            "body is a 400.",
             [each.evidence() for each in found],
             "forward_rules: {}   # or allow these",
         )

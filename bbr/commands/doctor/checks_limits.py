@@ -77,7 +77,7 @@ def _buffers(manager: Manager, router: Filter, max_body_bytes: int) -> Iterator[
         yield finding(
             "buffer-below-body-limit",
             manager.label,
-            f"The gateway refuses bodies with a 413 that the router would take (--max-body-bytes {max_body_bytes}).",
+            f"The gateway rejects bodies with a 413 that the router would accept (--max-body-bytes {max_body_bytes}).",
             small,
             f"per_connection_buffer_limit_bytes: {max_body_bytes}                        # of the listener, HTTP/1.1\n"
             f"http2_protocol_options: {{initial_stream_window_size: {max_body_bytes}}}   # of the connection manager\n"
@@ -107,8 +107,8 @@ def _buffer_filter(manager: Manager, max_body_bytes: int) -> Iterator[Finding]:
             yield finding(
                 "buffer-filter-below-body-limit",
                 manager.label,
-                f"The filter {each.get('name').text} holds whole bodies, and refuses those with a 413 that the router "
-                f"would take (--max-body-bytes {max_body_bytes}).",
+                f"The filter {each.get('name').text} buffers whole bodies, and rejects bodies with a 413 that the "
+                f"router would accept (--max-body-bytes {max_body_bytes}).",
                 [limit.evidence()],
                 f"max_request_bytes: {max_body_bytes}   # or no buffer filter",
             )
@@ -133,7 +133,7 @@ def _time(manager: Manager, router: Filter, cluster: Cluster | None) -> Iterator
         yield finding(
             "no-stream-deadline",
             manager.label,
-            "Nothing ends a request that hangs in the router: FULL_DUPLEX_STREAMED knows no message_timeout, the "
+            "Nothing ends a request that hangs in the router: FULL_DUPLEX_STREAMED has no message_timeout, the "
             "timeout of grpc_service does not end a stream either, and the idle timeout is off.",
             [idle.evidence("off"), bounds[-2].evidence() if cluster else bounds[0].evidence()],
             "# in the router's cluster, HttpProtocolOptions; with a retry policy it counts once for each try:\n"
@@ -149,7 +149,7 @@ def _retries(manager: Manager, router: Filter, cluster: Cluster | None) -> Itera
     if not router.cluster:
         return
     if not any(policies):
-        sentence = "A router that restarts costs every request that is on its way to it; nothing tries another one."
+        sentence = "When a router restarts, every request on its way to it is lost: nothing tries another router."
         evidence = [policies[0].evidence()]
         yield finding("no-retry-policy", manager.label, sentence, evidence, _RETRY_FIX)
     elif not any(each.get("retry_on").text for each in policies):
@@ -165,7 +165,7 @@ def _retries(manager: Manager, router: Filter, cluster: Cluster | None) -> Itera
                 "retries-capped",
                 f"cluster {cluster.name}",
                 f"The filter has a retry policy, and its cluster allows {value} retries at a time: with more requests "
-                "at once, a router that restarts costs most of them all the same.",
+                "at once, most of them are still lost when a router restarts.",
                 [place.evidence(f"{value}")],
                 "circuit_breakers: {thresholds: [{max_retries: 1024, max_requests: 65536, max_pending_requests: "
                 "65536}]}",

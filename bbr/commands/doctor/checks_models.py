@@ -34,15 +34,13 @@ def check(gateway: Gateway, registry: Registry) -> Iterator[Finding]:
     mismatches = compare(registry, {"": places})
     for unknown in mismatches.unknown[:_TOLD]:
         claim = Wanted(unknown.header, unknown.value)
-        sentence = (
-            f"The route wants {claim.header}: {claim.value}, which no model of the table has: no request takes it."
-        )
+        sentence = f"The route matches {claim.header}: {claim.value}, which no model of the table has."
         fix = f"models:\n- name: {claim.value}   # in the table, or the right name in the route"
         yield finding("route-unknown-model", where[claim], sentence, [places[claim].evidence()], fix)
     for name in mismatches.unrouted[:_TOLD]:
         origin = registry.find(name)
         evidence = Evidence("table", name, str(origin.origin) if origin else None)
-        sentence = f"No route wants {name}: its requests take the default route."
+        sentence = f"No route matches {name}: its requests take the default route."
         fix = f"match: {{headers: [{{name: x-gateway-base-model-name, string_match: {{exact: {name}}}}}]}}"
         yield finding("model-unrouted", "table", sentence, [evidence], fix)
 

@@ -33,7 +33,7 @@ routes:
 def check(gateway: Gateway) -> Iterator[Finding]:
     """Yield what is wrong with the way of a request through each listener."""
     for details in gateway.errors:
-        sentence = "Envoy has refused an update, and goes on with what it had before, or with nothing."
+        sentence = "Envoy has rejected an update. It keeps its earlier configuration, or has none."
         fix = "what the message says; with FULL_DUPLEX_STREAMED, request_trailer_mode must be SEND"
         yield finding("config-rejected", "gateway", sentence, [details.evidence()], fix)
     if not any(manager.router for manager in gateway.managers):
@@ -67,12 +67,12 @@ def _bare(manager: Manager) -> Iterator[Finding]:
 def _unsure(manager: Manager, router: Filter) -> Iterator[Finding]:
     if not manager.is_sure:
         names = [each.node.get("name").evidence() for each in manager.filters]
-        sentence = f"Several ext_proc filters could be the router's; {router.name} is taken for it."
+        sentence = f"Several ext_proc filters could be the router's; {router.name} is assumed to be."
         yield finding("router-uncertain", manager.label, sentence, names, f"--filter {router.name}   # of `bbr doctor`")
     if manager.unseen:
-        sentence = "Some routes are not in the dump as routes, so nothing is said of them."
+        sentence = "Some routes are not in the dump as routes, so they were not checked."
         evidence = [each.evidence() for each in manager.unseen]
-        yield finding("routes-not-seen", manager.label, sentence, evidence, "none; look at these routes yourself")
+        yield finding("routes-not-seen", manager.label, sentence, evidence, "none; check these routes yourself")
     elif manager.routes and not manager.model_routes:
         sentence = (
             "No route looks at X-Gateway-Base-Model-Name or X-Gateway-Model-Name: what the router sets changes nothing."
@@ -122,7 +122,7 @@ def _broken(manager: Manager) -> Iterator[Finding]:
 
 def _without_entry(manager: Manager, router: Filter, missing: list[Route]) -> Iterator[Finding]:
     if missing and router.calls(None):
-        sentence = "No route takes what names no model: such a request gets the gateway's empty 404."
+        sentence = "No route takes requests that name no model: they get the gateway's empty 404."
         yield finding("no-catch-all", manager.label, sentence, _wants(missing), _CATCH_ALL_FIX)
     elif missing:
         yield finding(

@@ -14,12 +14,12 @@ from bbr.commands.doctor.node import Evidence
 _FILTER: Final = {
     "streams-failed": (
         ("streams_failed",),
-        "Streams to the router have failed, each a request with a 500, or one that went on without it.",
+        "Streams to the router have failed. Each was a request that got a 500 or went on without the router.",
         "see %RESPONSE_CODE_DETAILS% in the access log, and the cluster's findings",
     ),
     "message-timeouts": (
         ("message_timeouts",),
-        "The router's answers took longer than message_timeout, each a 504.",
+        "The router's answers took longer than message_timeout. Each was a 504.",
         "message_timeout: 5s",
     ),
     "failed-open": (
@@ -29,17 +29,17 @@ _FILTER: Final = {
     ),
     "mutations-rejected": (
         ("rejected_header_mutations",),
-        "Header mutations were rejected: routing headers were not set, or a client's own not removed.",
+        "Header mutations were rejected: routing headers were not set, or a client's own were not removed.",
         "mutation_rules: {allow_expression: {regex: 'x-gateway-.*'}}",
     ),
     "route-cache-kept": (
         ("clear_route_cache_disabled", "clear_route_cache_ignored", "clear_route_cache_upstream_ignored"),
-        "A filter has asked for a new choice of route and was ignored: those requests kept the route from before.",
+        "A filter asked Envoy to choose the route again and was ignored: those requests kept their first route.",
         "route_cache_action: DEFAULT   # and the filter in the listener, not in a cluster's upstream filters",
     ),
     "spurious-messages": (
         ("spurious_msgs_received",),
-        "Envoy got messages that it did not expect, each a failed request.",
+        "Envoy got messages that it did not expect. Each was a failed request.",
         "see whether this filter really calls bbr, and report it if so",
     ),
 }
@@ -114,7 +114,7 @@ def _overflows(gateway: Gateway, name: str) -> Iterator[Finding]:
         yield finding(
             "overflow",
             f"cluster {name}",
-            "A circuit breaker has refused requests to the router, or retries.",
+            "A circuit breaker has rejected requests to the router, or retries.",
             evidence,
             "circuit_breakers: {thresholds: [{max_requests: 65536, max_pending_requests: 65536, max_retries: 1024}]}",
         )

@@ -51,7 +51,7 @@ RULES: Final = {
         _ERROR, "a listener routes on the router's headers and has no router: clients choose"
     ),
     "router-uncertain": Rule(_INFO, "several ext_proc filters could be the router; say which with `--filter`"),
-    "config-rejected": Rule(_ERROR, "Envoy refused an update and runs with an older configuration, or none"),
+    "config-rejected": Rule(_ERROR, "Envoy rejected an update and runs with an older configuration, or none"),
     "catch-all-missing": Rule(
         _ERROR,
         "the filter is on by route, and a request has no route before it is routed: 404, the router never called",
@@ -65,7 +65,9 @@ RULES: Final = {
         _ERROR, "a model's route has the router's filter off: a client's own header takes it there"
     ),
     "no-header-routes": Rule(_WARNING, "no route looks at the router's headers"),
-    "routes-not-seen": Rule(_INFO, "the routes are not in the dump (scoped routes, route matchers), and not judged"),
+    "routes-not-seen": Rule(
+        _INFO, "the routes are not in the dump (scoped routes, route matchers) and were not checked"
+    ),
     "picker-skipped": Rule(_ERROR, "an endpoint picker is on for a model's route only, so it is never called"),
     "picker-before-router": Rule(_ERROR, "the endpoint picker stands before the router"),
     "policy-skipped": Rule(
@@ -74,12 +76,14 @@ RULES: Final = {
     "cors-preflight-fails": Rule(_WARNING, "CORS is configured where browsers' preflight requests don't get it"),
     "model-route-broken": Rule(_ERROR, "the gateway answers a model's route by itself, with an error"),
     # What the filter says.
-    "route-cache-pinned": Rule(_ERROR, "the route may not be chosen anew after the router's answer"),
+    "route-cache-pinned": Rule(_ERROR, "Envoy may not choose the route again after the router's answer"),
     "mutation-disallowed": Rule(_ERROR, "mutation rules keep the router from setting or removing its headers"),
-    "headers-not-sent": Rule(_ERROR, "request_header_mode is SKIP: the request is upstream before the router is asked"),
+    "headers-not-sent": Rule(
+        _ERROR, "request_header_mode is SKIP: the request goes upstream before the router is asked"
+    ),
     "body-not-sent": Rule(_ERROR, "request_body_mode is NONE: the router never sees a model"),
-    "body-mode-unsuitable": Rule(_ERROR, "request_body_mode is STREAMED or GRPC, which can't be routed by"),
-    "body-mode-partial": Rule(_WARNING, "request_body_mode is BUFFERED_PARTIAL: larger bodies are refused"),
+    "body-mode-unsuitable": Rule(_ERROR, "request_body_mode is STREAMED or GRPC, in which the router can't route"),
+    "body-mode-partial": Rule(_WARNING, "request_body_mode is BUFFERED_PARTIAL: larger bodies are rejected"),
     "trailers-not-sent": Rule(_WARNING, "request_trailer_mode is not SEND: a client's routing fields in trailers pass"),
     "response-events": Rule(
         _WARNING, "the gateway sends the router the response, which costs time and tells it nothing"
@@ -90,17 +94,17 @@ RULES: Final = {
     "mode-override-off": Rule(_INFO, "in BUFFERED, upgrades (WebSocket) hang without allow_mode_override"),
     "headers-not-forwarded": Rule(_WARNING, "forward_rules hide headers by which the router reads bodies"),
     "not-grpc": Rule(_ERROR, "the filter calls an HTTP service; the router speaks gRPC"),
-    "google-grpc": Rule(_INFO, "the filter calls by google_grpc: there is no cluster to look at"),
+    "google-grpc": Rule(_INFO, "the filter uses google_grpc: there is no cluster to check"),
     # Time and size.
-    "no-retry-policy": Rule(_WARNING, "a router that restarts costs requests"),
+    "no-retry-policy": Rule(_WARNING, "requests are lost when a router restarts"),
     "retries-capped": Rule(_WARNING, "the cluster allows few retries at a time, so the retry policy does not help"),
     "no-stream-deadline": Rule(_WARNING, "nothing bounds a request that hangs in the router"),
     "message-timeout-short": Rule(
         _WARNING, "in BUFFERED, an answer after message_timeout is a 504; the default is 0.2 s"
     ),
     "buffer-below-body-limit": Rule(_WARNING, "in BUFFERED, bodies below the router's limit are a 413 at the gateway"),
-    "buffer-filter-below-body-limit": Rule(_WARNING, "a buffer filter refuses bodies below the router's limit"),
-    "circuit-breaker-default": Rule(_WARNING, "the router's cluster, or a picker's, refuses the 1,025th request"),
+    "buffer-filter-below-body-limit": Rule(_WARNING, "a buffer filter rejects bodies below the router's limit"),
+    "circuit-breaker-default": Rule(_WARNING, "the router's cluster, or a picker's, rejects the 1,025th request"),
     # The way to the router.
     "cluster-missing": Rule(_ERROR, "the filter names a cluster that does not exist"),
     "cluster-not-http2": Rule(_ERROR, "the router's cluster speaks HTTP/1.1, gRPC needs HTTP/2"),
@@ -110,9 +114,9 @@ RULES: Final = {
     "endpoint-unreachable": Rule(_WARNING, "no connection to an endpoint of the router was ever made"),
     "cluster-plaintext": Rule(_INFO, "the router's cluster is plaintext; bbr serves TLS unless --secure-serving=false"),
     "tls-mismatch": Rule(_ERROR, "one side speaks TLS and the other does not, as far as the statistics tell"),
-    "certificate-refused": Rule(_ERROR, "the gateway refuses the router's certificate"),
+    "certificate-refused": Rule(_ERROR, "the gateway rejects the router's certificate"),
     # Routes and the model table.
-    "route-unknown-model": Rule(_WARNING, "a route wants a header value that no model of the table has"),
+    "route-unknown-model": Rule(_WARNING, "a route matches a header value that no model of the table has"),
     "model-unrouted": Rule(_WARNING, "a base model of the table has no route"),
     # What has happened since Envoy started.
     "streams-failed": Rule(_WARNING, "streams to the router have failed"),
@@ -122,7 +126,7 @@ RULES: Final = {
     "mutations-uncertain": Rule(
         _INFO, "header mutations were rejected, the router's or those of another filter with the same counters"
     ),
-    "route-cache-kept": Rule(_WARNING, "the router asked for a new choice of route and was ignored"),
+    "route-cache-kept": Rule(_WARNING, "the router asked Envoy to choose the route again and was ignored"),
     "spurious-messages": Rule(_WARNING, "Envoy got messages from the router that it did not expect"),
     "overflow": Rule(_WARNING, "a limit of the router's cluster was reached"),
     "unrouted-requests": Rule(_INFO, "requests found no route: the gateway's empty 404"),

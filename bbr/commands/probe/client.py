@@ -102,7 +102,7 @@ class Call:
     def _take_headers(self, event: events.ResponseReceived) -> None:
         section = _section(event)
         if section[":status"] != "200":
-            raise ProbeError(f"it is no gRPC server: it answered with HTTP status {plain(section[':status'])}")
+            raise ProbeError(f"it is not a gRPC server: it answered with HTTP status {plain(section[':status'])}")
         self._take_status(section)
 
     def _take_status(self, section: dict[str, str]) -> None:

@@ -223,7 +223,7 @@ def _converse(exchange: Exchange, client: Client, mode: str) -> None:
     if _ended_at_once(exchange, answer):
         return
     if answer.WhichOneof("response") != "request_headers":
-        raise ProbeError(f"its first answer is {_kind(answer)}, where one to the headers was due")
+        raise ProbeError(f"its first answer is {_kind(answer)}, where an answer to the headers was expected")
     common = answer.request_headers.response
     _take_common(exchange, common)
     if common.status == CommonResponse.CONTINUE_AND_REPLACE:
@@ -290,11 +290,11 @@ def _answer(call: Call) -> ProcessingResponse:
     try:
         return ProcessingResponse.FromString(call.receive())
     except DecodeError:
-        raise ProbeError("its answer is no ProcessingResponse") from None
+        raise ProbeError("its answer is not a ProcessingResponse") from None
 
 
 def _kind(answer: ProcessingResponse) -> str:
-    return answer.WhichOneof("response") or "nothing that an ext_proc server says"
+    return answer.WhichOneof("response") or "not a message of an ext_proc server"
 
 
 def _judge(report: Report, exchange: Exchange, model: str) -> None:

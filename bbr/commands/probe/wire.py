@@ -183,7 +183,7 @@ class Wire:
         except socket.gaierror as error:
             raise ProbeError(f"the name can't be resolved: {error.strerror}") from None
         except UnicodeError:  # of Python's own, before anybody is asked
-            raise ProbeError("the name can't be resolved: it is no host name") from None
+            raise ProbeError("the name can't be resolved: it is not a host name") from None
         except OSError as error:
             raise ProbeError(f"can't connect: {error.strerror or error}") from None
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else a second message waits 40 ms for an ACK
@@ -214,7 +214,7 @@ class Wire:
         if isinstance(error, TimeoutError):
             return self._deadline.passed()
         if isinstance(error, ssl.SSLCertVerificationError):
-            return ProbeError(f"its certificate is not to be trusted: {error.verify_message}")
+            return ProbeError(f"its certificate is not trusted: {error.verify_message}")
         if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionResetError | BrokenPipeError):
             return ProbeError(self._closed(when))
         if isinstance(error, ssl.SSLError):
@@ -233,4 +233,4 @@ def _check_name(context: ssl.SSLContext, name: str) -> None:
     try:
         context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
     except ValueError:
-        raise ProbeError(f"{plain(name)} is no name to ask for in TLS") from None
+        raise ProbeError(f"{plain(name)} is not a name that TLS can ask for") from None

@@ -113,7 +113,7 @@ def test_u8_ports(run, argument, sentence):
         (":n", "has no type"),
         ("base-model-to-header:", "has no name"),
         ("guardrail:g", "is of an unknown type"),
-        ("base-model-to-header:b:{", "has parameters that are no JSON"),
+        ("base-model-to-header:b:{", "has parameters that are not JSON"),
         ("body-field-to-header:m:{}", "needs the parameter fieldName"),
         ('body-field-to-header:m:{"fieldName":"model"}', "needs the parameter headerName"),
     ],
@@ -184,7 +184,7 @@ def test_command_lines_of_theirs(run, pod, arguments):
 def test_an_old_flag_is_warned_of_and_a_typing_error_is_one(run):
     settings, warnings = run("--streaming", "--refresh-metrics-interval=5s")
     assert settings.assume_body_mode is DUPLEX
-    assert warnings == ["--refresh-metrics-interval: not a flag that is known here: left out"]
+    assert warnings == ["--refresh-metrics-interval: unknown flag: ignored"]
     code, sentence = run("serve", "--streaming", "--refresh-metrics-interval=5s")
     assert code == 2
     assert sentence.startswith("bbr serve: --refresh-metrics-interval=5s is not a flag of `bbr serve`")

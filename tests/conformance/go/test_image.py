@@ -81,7 +81,7 @@ def notes(process: Bbr) -> list[str]:
 
 STARTED = (
     "started without a command, as the Go routers are: this is `bbr serve`; without --models the model table is that "
-    "of the cluster's ConfigMaps (--kubernetes); /metrics is for those whom the cluster allows "
+    "of the cluster's ConfigMaps (--kubernetes); /metrics needs a token that the cluster allows "
     "(--metrics-endpoint-auth)"
 )
 STAND_IN = "--plugin: type default-bbr stands for the two default plugins; its parameters are unread"
@@ -178,10 +178,10 @@ def test_what_nobody_knows_is_warned_of(pod: dict[str, str]) -> None:
     with serving(*arguments, image=pod) as process:
         assert words(talk(process, stream(H5_BODY))[1]) == "request_body streamed 64 end"
         assert notes(process)[1:] == [
-            "--refresh-prometheus-metrics-interval: not a flag that is known here: left out",
+            "--refresh-prometheus-metrics-interval: unknown flag: ignored",
             "--zap-devel: has no effect: --log-level and --log-format say what is logged, and how",
             "--enable-pprof: has no effect: there is no pprof in a Python process",
-            "argument 5 is no flag: left out, as in the Go routers",
+            "argument 5 is not a flag: ignored, as in the Go routers",
         ]
         assert process.stderr.count(" WARNING bbr.commands.serve: ") == 2
         assert process.stop() == 0

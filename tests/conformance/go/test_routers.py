@@ -151,7 +151,7 @@ def named(model: bytes) -> list[bytes]:
 
 
 NO_ANSWER: list[str] = []
-CONTROL_CHARACTER = "`model` can not be used as a model name: it holds a control character."
+CONTROL_CHARACTER = "`model` cannot be used as a model name: it holds a control character."
 NOT_FOUND = ["immediate 404 bbr:model-not-found"]
 NOT_A_STRING = ["immediate 400 bbr:model-not-string"]
 RESPONSE = [

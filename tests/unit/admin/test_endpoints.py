@@ -58,10 +58,10 @@ def test_health_and_readiness():
     assert get(of, "/healthz") == (200, "text/plain; charset=utf-8", "ok\n")
     assert get(of, "/readyz")[::2] == (200, "ready\n")
     of.supervisor.failures["certificates"] = Failures(1, "MemoryError")
-    trouble = "certificates: fails (MemoryError), and is started again and again"
+    trouble = "certificates: it keeps failing (MemoryError) and is restarted each time"
     assert get(of, "/readyz")[::2] == (200, f"ready\n{trouble}\n")
     of.serving.stop()
-    assert get(of, "/readyz")[::2] == (503, "not ready: it is shutting down: running requests are let finish\n")
+    assert get(of, "/readyz")[::2] == (503, "not ready: it is shutting down: running requests may finish\n")
     assert get(of, "/healthz")[0] == 200
 
 

@@ -125,7 +125,7 @@ def test_what_is_wrong_with_the_table(tmp_path, monkeypatch):
     assert found["broken"] == {"total": 1, "rows": [{"object": "file c\\udcff.yaml", "why": "line 1: no\\udcff"}]}
     assert found["route_mismatches"] == {
         "total": 2,
-        "rows": [{"what": "No HTTPRoute wants the base model phi"}],
+        "rows": [{"what": "No HTTPRoute matches the base model phi"}],
         "compared": True,
     }
     monkeypatch.setattr(status_facts, "ROWS", 2)

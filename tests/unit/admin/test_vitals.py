@@ -15,7 +15,7 @@ def test_a_router_without_its_table_says_what_it_waits_for():
 def test_a_router_that_drains_says_so():
     of = vitals()
     of.serving.stop()
-    assert of.why_not_ready() == "it is shutting down: running requests are let finish"
+    assert of.why_not_ready() == "it is shutting down: running requests may finish"
 
 
 def test_troubles_tell_what_is_stale_and_what_fails(tmp_path):
@@ -28,9 +28,9 @@ def test_troubles_tell_what_is_stale_and_what_fails(tmp_path):
     of.sources.failing = lambda: {"model files": "", "HTTPRoutes": "401: Unauthorized"}
     of.supervisor.failures |= {"certificates": Failures(3, "MemoryError"), "model table": Failures(1)}
     assert of.troubles() == [
-        "model files: not seen for 151 s; what is known stays in use",
+        "model files: not seen for 151 s; the last known content stays in use",
         "HTTPRoutes: not seen for 2 s (401: Unauthorized); what is known stays in use",
-        "certificates: fails (MemoryError), and is started again and again",
+        "certificates: fails (MemoryError) and is restarted each time",
     ]
     assert of.why_not_ready() == ""
 

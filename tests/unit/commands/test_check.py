@@ -27,7 +27,7 @@ def test_check_of_a_file_with_an_alias_of_nothing(models):
     text, status = commands.check(of(models))
     assert status == 1
     assert text.endswith(
-        f"Ignored:\n  x can't be an alias of y (file {models}, line 2): y is no base model and no adapter\n"
+        f"Ignored:\n  x can't be an alias of y (file {models}, line 2): y is neither a base model nor an adapter\n"
     )
 
 

@@ -85,7 +85,7 @@ PASSED = {
         chat(b"x", ("Content-Type", "audio/wav")),
         "its body is not read: by its method or content type, or by --include-path and --exclude-path",
     ),
-    "invalid": (chat(b"{"), "its body is no strict JSON, and --on-invalid-json lets it pass (invalid-json)"),
+    "invalid": (chat(b"{"), "its body is not strict JSON, and --on-invalid-json lets it pass (invalid-json)"),
 }
 
 

@@ -66,6 +66,6 @@ def test_what_was_made_of_the_flags_is_logged_once_there_is_a_log(monkeypatch, c
     told = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "bbr.commands.serve"]
     assert told == [
         ("INFO", "started without a command, as the Go routers are: this is `bbr serve`"),
-        ("WARNING", "--foo: not a flag that is known here: left out"),
+        ("WARNING", "--foo: unknown flag: ignored"),
     ]
     assert levels == ["debug"]

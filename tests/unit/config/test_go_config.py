@@ -128,7 +128,7 @@ UNUSABLE = {
         WHOLE.replace("PayloadProcessorConfig", "EndpointPickerConfig"),
         "line 2: kind is 'EndpointPickerConfig'; it must be 'PayloadProcessorConfig'",
     ),
-    "two documents": (f"{WHOLE}---\n{WHOLE}", "line 13: a second document begins, where one is expected"),
+    "two documents": (f"{WHOLE}---\n{WHOLE}", "line 13: a second document begins; only one is allowed"),
     "a field": (f"{WHOLE}flags: 1\n", "line 13: the configuration has no field 'flags'; known: apiVersion, kind, plug"),
     "a field in other letters": (
         WHOLE.replace("plugins:\n- ", "Plugins:\n- "),
@@ -142,10 +142,10 @@ UNUSABLE = {
         f"{WHOLE}      name: x\n",
         "line 13: an entry of profile 'default' has no field 'name'; known: pluginRef, weight",
     ),
-    "a field twice": (WHOLE + "kind: PayloadProcessorConfig\n", "line 13: 'kind' stands twice"),
+    "a field twice": (WHOLE + "kind: PayloadProcessorConfig\n", "line 13: 'kind' occurs twice"),
     "a field twice, deep": (
         f"{HEAD}plugins:\n- type: base-model-to-header\n  parameters:\n  - a: 1\n    a: 2\n",
-        "line 7: 'a' stands twice",
+        "line 7: 'a' occurs twice",
     ),
     "a key that is none": (f"{HEAD}? [a]\n: b\n", "line 3: a field's name must be text"),
     "a merge key": (f"{WHOLE}<<: {{}}\n", "line 13: the configuration has no field '<<'; known: "),
@@ -192,11 +192,11 @@ UNUSABLE = {
     ),
     "parameters that are a list": (
         f"{HEAD}plugins: [{{type: body-field-to-header, parameters: [a]}}]\n",
-        "line 3: plugin 'body-field-to-header' has parameters that are no mapping",
+        "line 3: plugin 'body-field-to-header' has parameters that are not a mapping",
     ),
     "a parameter in two spellings": (
         WHOLE.replace("{fieldName: model", "{fieldname: user, fieldName: model"),
-        "line 5: 'fieldName' stands twice in parameters, in other letters",
+        "line 5: 'fieldName' occurs twice in parameters, in other letters",
     ),
     "a parameter missing of a plugin that nobody refers to": (
         WHOLE.replace("profiles:", "- {type: body-field-to-header, name: x}\nprofiles:"),

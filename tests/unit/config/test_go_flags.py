@@ -12,9 +12,9 @@ from bbr.exchange.policy import BodyMode
 POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 STARTED = "started without a command, as the Go routers are: this is `bbr serve`"
 CLUSTER = "without --models the model table is that of the cluster's ConfigMaps (--kubernetes)"
-NO_POD = "this is no pod, so that no ConfigMaps are read (--kubernetes)"
-BUFFERING = "without --streaming a gateway that does not tell its body mode is taken for a buffering one"
-GUARDED = "/metrics is for those whom the cluster allows (--metrics-endpoint-auth)"
+NO_POD = "this is not a pod, so no ConfigMaps are read (--kubernetes)"
+BUFFERING = "without --streaming, the body mode of a gateway that does not tell it is assumed to be buffered"
+GUARDED = "/metrics needs a token that the cluster allows (--metrics-endpoint-auth)"
 OTHER_FLAGS = "has no effect: --log-level and --log-format say what is logged, and how"
 
 
@@ -160,26 +160,26 @@ WITHOUT_COMMAND = [
         ["--secure-serving", "false"],
         ["--secure-serving=true"],
         warned(
-            "--secure-serving false: the bare flag means true and the word behind it nothing, as in Go; "
+            "--secure-serving false: the bare flag means true, and the word after it is ignored, as in Go; "
             "write --secure-serving=false"
         ),
         id="a truth in two words",
     ),
-    pytest.param(["--foo"], [], warned("--foo: not a flag that is known here: left out"), id="unknown"),
-    pytest.param(["--foo=s3cret"], [], warned("--foo: not a flag that is known here: left out"), id="with a value"),
+    pytest.param(["--foo"], [], warned("--foo: unknown flag: ignored"), id="unknown"),
+    pytest.param(["--foo=s3cret"], [], warned("--foo: unknown flag: ignored"), id="with a value"),
     pytest.param(
         ["--foo", "s3cret", "--metrics-port=3"],
         ["--metrics-port=3"],
-        warned("--foo: not a flag that is known here: left out, and the word behind it"),
+        warned("--foo: unknown flag: ignored, with the word after it"),
         id="with a value in a second word",
     ),
-    pytest.param(["-x"], [], warned("--x: not a flag that is known here: left out"), id="one letter"),
-    pytest.param(["--v=3", "now"], [], warned("argument 4 is no flag: left out, as in the Go routers"), id="a word"),
-    pytest.param(["-"], [], warned("argument 3 is no flag: left out, as in the Go routers"), id="a dash"),
-    pytest.param(["---x=1"], [], warned("argument 3 is no flag: left out, as in the Go routers"), id="three dashes"),
-    pytest.param([""], [], warned("argument 3 is no flag: left out, as in the Go routers"), id="an empty word"),
+    pytest.param(["-x"], [], warned("--x: unknown flag: ignored"), id="one letter"),
+    pytest.param(["--v=3", "now"], [], warned("argument 4 is not a flag: ignored, as in the Go routers"), id="a word"),
+    pytest.param(["-"], [], warned("argument 3 is not a flag: ignored, as in the Go routers"), id="a dash"),
+    pytest.param(["---x=1"], [], warned("argument 3 is not a flag: ignored, as in the Go routers"), id="three dashes"),
+    pytest.param([""], [], warned("argument 3 is not a flag: ignored, as in the Go routers"), id="an empty word"),
     pytest.param(["--help"], ["--help"], [], id="help"),
-    pytest.param(["--version"], [], warned("--version: not a flag that is known here: left out"), id="not by itself"),
+    pytest.param(["--version"], [], warned("--version: unknown flag: ignored"), id="not by itself"),
 ]
 
 

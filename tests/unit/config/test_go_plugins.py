@@ -51,8 +51,8 @@ UNUSABLE = {
     "base-model-to-header": "has no name: it is written type:name[:json]",
     "base-model-to-header::{}": "has no name: it is written type:name[:json]",
     "guardrail:mine:{}": "is of an unknown type; known: body-field-to-header, base-model-to-header",
-    "base-model-to-header:b:{": "has parameters that are no JSON: unexpected end of data: line 1 column 2 (char 1)",
-    "base-model-to-header:b:[]": "has parameters that are no JSON object",
+    "base-model-to-header:b:{": "has parameters that are not JSON: unexpected end of data: line 1 column 2 (char 1)",
+    "base-model-to-header:b:[]": "has parameters that are not a JSON object",
     FIELD: "needs the parameter fieldName: text that is not empty",
     f"{FIELD}:null": "needs the parameter fieldName: text that is not empty",
     f'{FIELD}:{{"fieldName":""}}': "needs the parameter fieldName: text that is not empty",
@@ -65,7 +65,7 @@ UNUSABLE = {
         "has the headerName 'x y', which is not a header name, or several with commas between"
     ),
     f'{FIELD}:{{"fieldName":"model","headerName":"Host"}}': (
-        "has the headerName 'Host', which names host, without which a request is another one"
+        "has the headerName 'Host', which names host, which every request needs"
     ),
     f'{FIELD}:{{"fieldName":"model","headerName":"a,b"}}': (
         "has the headerName 'a,b', which is not the name of one header"

@@ -272,7 +272,7 @@ UNUSABLE = {
     "kubernetes": dict.fromkeys(("", "in-cluster"), "is neither true nor false"),
     "namespace": dict.fromkeys(
         ("", "*", "A", "a_b", "-a", "a-", "a/b", "a.b", "a" * 64, "a\n"),
-        "is not the name of a Kubernetes namespace (small letters, digits, dashes, at most 63)",
+        "is not the name of a Kubernetes namespace (lower-case letters, digits, dashes, at most 63)",
     ),
     "kubeconfig": {"": "is not the name of a file"},
     "sync_timeout": dict.fromkeys(("", "-1", "2m"), NOT_SECONDS),
@@ -281,7 +281,7 @@ UNUSABLE = {
     "missing_model": dict.fromkeys(("", "empty"), "is not one of pass, reject, default"),
     "default_model": {
         "": "is not a model's name: it is an empty string. Name a model, or leave the field out",
-        " a": "is not a model's name: it can not be used as a model name: it begins or ends with a blank",
+        " a": "is not a model's name: it cannot be used as a model name: it begins or ends with a blank",
     },
     "include_path": {
         "v1": "has the path pattern 'v1', which does not begin with a slash",
@@ -335,22 +335,20 @@ UNUSABLE = {
     },
     "model_header": {
         **dict.fromkeys(("", "x y", "x-a,", ",", "x:y", ":path"), NOT_A_HEADER),
-        "Content-Length": "names content-length, without which a request is another one",
+        "Content-Length": "names content-length, which every request needs",
     },
-    "base_model_header": {"none,": NOT_A_HEADER, "x-a,Host": "names host, without which a request is another one"},
+    "base_model_header": {"none,": NOT_A_HEADER, "x-a,Host": "names host, which every request needs"},
     "strip_header": {
         **dict.fromkeys(
             ("", "x y", "x-a,", ",", "x:y", ":path", "é", "x\n"),
             NOT_A_HEADER,
         ),
-        **dict.fromkeys(
-            ("*", "x-*-y", "x-**", "*x"), "has a * that is not at the end of a name, where it stands for any rest"
-        ),
+        **dict.fromkeys(("*", "x-*-y", "x-**", "*x"), "has a * that is not at the end of a name"),
         "x-a,é*": NOT_A_HEADER,
-        "Host": "names host, without which a request is another one",
-        "ho*": "covers host, without which a request is another one",
-        "content_*": "covers content-length, without which a request is another one",
-        "x-a,Content-Length": "names content-length, without which a request is another one",
+        "Host": "names host, which every request needs",
+        "ho*": "covers host, which every request needs",
+        "content_*": "covers content-length, which every request needs",
+        "x-a,Content-Length": "names content-length, which every request needs",
         "X-Gateway-Model-Name": "names x-gateway-model-name, a routing header, which has rules of its own",
     },
     "trust_client_headers": dict.fromkeys(("", "please"), "is neither true nor false"),
@@ -534,7 +532,7 @@ CONTRADICTIONS = [
     ),
     pytest.param(
         {"busy_poll": "0.001", "transport": "grpcio"},
-        "--busy-poll needs --transport=uv, and not grpcio",
+        "--busy-poll needs --transport=uv, not grpcio",
         id="busy polling by grpcio",
     ),
     pytest.param(
@@ -549,7 +547,7 @@ CONTRADICTIONS = [
     ),
     pytest.param(
         {"model_header": "X-M", "discover_routes": "true", "kubernetes": "true"},
-        "--discover-routes knows routes by the default --model-header and --base-model-header only",
+        "--discover-routes works only with the default --model-header and --base-model-header",
         id="routes by other headers",
     ),
     pytest.param({"namespace": "default"}, "--namespace needs --kubernetes", id="a namespace of nothing"),

@@ -462,7 +462,7 @@ class TestDense:
         body.add(self.DENSE)
         body.give_up()
         assert body.end() is None
-        with pytest.raises(Refusal, match="as many request bodies as it may"):
+        with pytest.raises(Refusal, match="no room for more request bodies"):
             body.model()
 
     def test_small_ones_are_read_at_once(self) -> None:

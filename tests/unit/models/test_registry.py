@@ -263,7 +263,7 @@ def test_a_conflict_tells_people_who_and_why():
         f"llama can't be an alias of qwen ({file}): it is a base model itself ({file})",
         f"chat-lora can't be an alias of qwen ({file}): it is an adapter of llama ({file})",
         f"x can't be an alias of llama ({file}): it is an alias of qwen ({file})",
-        f"y can't be an alias of z ({file}): z is no base model and no adapter",
+        f"y can't be an alias of z ({file}): z is neither a base model nor an adapter",
     ]
 
 
@@ -421,8 +421,8 @@ class TestPatterns:
         assert registry.find("qwen") is None
         assert registry.find("q*") == Entry("q*", Kind.BASE_MODEL, OBJECT)
         assert [str(conflict) for conflict in conflicts] == [
-            "x can't be an alias of team-* (file models.yaml): team-* is no base model and no adapter",
-            "y can't be an alias of team-a (file models.yaml): team-a is no base model and no adapter",
+            "x can't be an alias of team-* (file models.yaml): team-* is neither a base model nor an adapter",
+            "y can't be an alias of team-a (file models.yaml): team-a is neither a base model nor an adapter",
         ]
 
     def test_two_of_equal_length_that_some_name_fits(self):

@@ -62,7 +62,7 @@ def test_minus_nought_is_one_in_a_body(value: str, printed: str) -> None:
 
 
 def test_what_no_json_value_is() -> None:
-    with pytest.raises(TypeError, match="bytes is no JSON value"):
+    with pytest.raises(TypeError, match="bytes is not a JSON value"):
         text_of(b"")
 
 

@@ -25,8 +25,8 @@ def test_read(value: bytes, main: bytes, found: dict[bytes, bytes]) -> None:
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        (b"", "no token"),
-        (b"; a=b", "no token"),
+        (b"", "not begin with a token"),
+        (b"; a=b", "not begin with a token"),
         (b"a/b c", "not name=value"),
         (b"a/b, c/d", "not name=value"),
         (b"a/b; c", "not name=value"),
@@ -38,7 +38,7 @@ def test_read(value: bytes, main: bytes, found: dict[bytes, bytes]) -> None:
         (b'a/b; c="\\', "not name=value"),
         (b'a/b; c="\n"', "not name=value"),
         (b"a/b; c=d/e", "not name=value"),
-        (b"a/b; c=d; C=e", "`c` stands twice"),
+        (b"a/b; c=d; C=e", "`c` occurs twice"),
         (b"a/b" + b"".join(b";p%d=x" % number for number in range(17)), "more than 16 parameters"),
     ],
 )

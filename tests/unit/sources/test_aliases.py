@@ -28,11 +28,11 @@ def test_one_model_and_several():
 NOT_A_WEIGHT = "must be a whole number from 0 to 1000000"
 WRONG = {
     "a list": ("- a", "line 1: aliases must be a mapping of names to models"),
-    "a name twice": ("a: b\na: c", "line 2: a stands twice in aliases"),
+    "a name twice": ("a: b\na: c", "line 2: a occurs twice in aliases"),
     "a list of models": ("a: [b, c]", "line 1: the model of alias a must be text"),
     "no models": ("a: {}", "line 1: alias a needs a model with a weight of more than 0"),
     "no weights": ("a: {b: 0, c: 0}", "line 1: alias a needs a model with a weight of more than 0"),
-    "a model twice": ("a:\n  b: 1\n  b: 2", "line 3: b stands twice in alias a"),
+    "a model twice": ("a:\n  b: 1\n  b: 2", "line 3: b occurs twice in alias a"),
     "a weight below 0": ("a: {b: -1}", f"line 1: the weight of b in alias a {NOT_A_WEIGHT}"),
     "a weight that is none": ("a: {b: x}", f"line 1: the weight of b in alias a {NOT_A_WEIGHT}"),
     "a weight that is a list": ("a: {b: [1]}", f"line 1: the weight of b in alias a {NOT_A_WEIGHT}"),

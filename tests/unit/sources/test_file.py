@@ -131,7 +131,8 @@ def test_an_alias_may_stand_for_several_models():
     registry, conflicts = finish(merging(parse(TWO + "aliases:\n  best: {llama: 90, sql-lora: 10, elsewhere: 1}\n")))
     assert [(share.model, share.weight) for share in registry.find("best").shares] == [("llama", 90), ("sql-lora", 10)]
     assert [str(each) for each in conflicts] == [
-        "best can't be an alias of elsewhere (file models.yaml, line 6): elsewhere is no base model and no adapter"
+        "best can't be an alias of elsewhere (file models.yaml, line 6): elsewhere is neither a base model nor an "
+        "adapter"
     ]
 
 
@@ -152,7 +153,7 @@ REFUSED = {
         "models: []\nmodel: a\n",
         "line 2: the file can't hold model; known: aliases, allow, models",
     ),
-    "models twice": ("models: []\nmodels: []\n", "line 2: models stands twice in the file"),
+    "models twice": ("models: []\nmodels: []\n", "line 2: models occurs twice in the file"),
     "a nested key": ("? [models]\n: []\n", "line 1: the file can't hold a nested key; known: aliases, allow, models"),
     # models
     "null models": ("models:\n", "line 1: models must be a list"),
@@ -166,7 +167,7 @@ REFUSED = {
     ),
     "an entry that is its own list": (
         "models: &l\n- *l\n",
-        "line 2: an alias stands within what it stands for",
+        "line 2: an alias contains itself",
     ),
     "an unknown field of an entry": (
         "models:\n- name: a\n  adapter: [b]\n",
@@ -180,10 +181,10 @@ REFUSED = {
         "models:\n- &e {name: a}\n- <<: *e\n",
         "line 3: an entry of models can't hold <<; known: adapters, allow, name",
     ),
-    "name twice": ("models:\n- name: a\n  name: b\n", "line 3: name stands twice in an entry of models"),
+    "name twice": ("models:\n- name: a\n  name: b\n", "line 3: name occurs twice in an entry of models"),
     "adapters twice": (
         "models:\n- name: a\n  adapters: [b]\n  adapters: [c]\n",
-        "line 4: adapters stands twice in an entry of models",
+        "line 4: adapters occurs twice in an entry of models",
     ),
     "no name": ("models:\n- name: a\n- adapters: [b]\n", "line 3: an entry of models needs a name"),
     # names
@@ -236,7 +237,7 @@ REFUSED = {
     "a list as alias": ("aliases:\n  ? [a]\n  : b\n", "line 2: the alias must be text"),
     "an empty alias": ("aliases:\n  '': b\n", "line 2: the alias is empty"),
     "an alias of nothing": ("aliases:\n  a:\n", "line 2: the model of alias a must be text"),
-    "an alias twice": ("aliases:\n  a: b\n  a: b\n", "line 3: a stands twice in aliases"),
+    "an alias twice": ("aliases:\n  a: b\n  a: b\n", "line 3: a occurs twice in aliases"),
     "a base model as alias": (
         "models: [{name: a}, {name: b}]\naliases:\n  a: b\n",
         "line 3: a can't be an alias of b: it is a base model itself",
@@ -276,7 +277,7 @@ REFUSED = {
     "an undefined alias": ("models: *x\n", "line 1: not YAML: found undefined alias"),
     "two documents": (
         "models: []\n---\nmodels: []\n",
-        "line 2: a second document begins, where one is expected",
+        "line 2: a second document begins; only one is allowed",
     ),
     "a NUL": ("models:\n- name: é\x00\n", "line 2: not YAML: control characters are not allowed"),
     "100,000 open brackets": ("\n" + "[" * 100_000, "line 2: lists and mappings are nested more than 16 deep"),

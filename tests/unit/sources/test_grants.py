@@ -47,7 +47,7 @@ def test_lists_by_model():
         ("[a]", "line 1: allow must be a mapping of models to lists of who may use them"),
         ("sql: team-a", "line 1: who may use sql must be a list of names ([] for nobody)"),
         ("sql: null", "line 1: who may use sql must be a list of names ([] for nobody)"),
-        ("sql: [a]\nsql: [b]", "line 2: sql stands twice in allow"),
+        ("sql: [a]\nsql: [b]", "line 2: sql occurs twice in allow"),
         *(
             (
                 f"sql: [{item}]",

@@ -153,7 +153,9 @@ def test_nothing_that_tells_where_the_server_is(tmp_path, monkeypatch):
 
     monkeypatch.setattr(KubeConfig, "from_service_account", no_pod)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    with pytest.raises(SourceError, match="no API server is known: this is no pod with a service account, and neither"):
+    with pytest.raises(
+        SourceError, match="no API server is known: this is not a pod with a service account, and neither"
+    ):
         KubeApi()
     with pytest.raises(SourceError, match=r"/none: No such file or directory$"):
         KubeApi(tmp_path / "none")

@@ -221,7 +221,7 @@ async def test_410_as_a_status_is_followed_by_a_new_list_and_is_nothing_to_worry
         await until(lambda: it.reflector.lists_total >= 2)
         await it.watching()
     assert [record.getMessage() for record in caplog.records if record.name.startswith("bbr")] == [
-        "things: the API server has forgotten version 3: listing anew"
+        "things: the API server has forgotten version 3: listing again"
     ]
 
 
@@ -419,4 +419,4 @@ async def test_an_error_of_ours_is_told_with_its_place_and_ends_nothing(tmp_path
         await it.watching()
     (record,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
     assert record.exc_info[0] is KeyError
-    assert "an error of the router's own: KeyError" in record.getMessage()
+    assert "an internal error: KeyError" in record.getMessage()

@@ -68,9 +68,8 @@ def test_compare(headers, unrouted, unknown):
 
 
 def test_unknown_says_what_it_is():
-    ending = "no request will take it"
-    assert str(Unknown("ns/r", BASE, "x")) == f"HTTPRoute ns/r wants {BASE}: x, which is no base model: {ending}"
-    assert str(Unknown("ns/r", MODEL, "x")) == f"HTTPRoute ns/r wants {MODEL}: x, which is no model: {ending}"
+    assert str(Unknown("ns/r", BASE, "x")) == f"HTTPRoute ns/r matches {BASE}: x, but no base model has this name"
+    assert str(Unknown("ns/r", MODEL, "x")) == f"HTTPRoute ns/r matches {MODEL}: x, but no model has this name"
 
 
 def models(*names):
@@ -102,8 +101,8 @@ def test_each_mismatch_is_logged_once(caplog):
     finish(check.replace({"ns/r": of((BASE, "qwen")), "ns/s": of((BASE, "llama"))}))
     finish(check.checking())
     phi, llama = logged(caplog)
-    assert phi.startswith(f"no HTTPRoute wants {BASE}: phi: ")
-    assert llama.startswith("HTTPRoute ns/s wants ")
+    assert phi.startswith(f"no HTTPRoute matches {BASE}: phi: ")
+    assert llama.startswith("HTTPRoute ns/s matches ")
     assert check.mismatches == Mismatches(("phi",), (Unknown("ns/s", BASE, "llama"),))
     finish(check.checking())
     assert logged(caplog) == []
@@ -113,7 +112,7 @@ def test_each_mismatch_is_logged_once(caplog):
     assert [line.split(": ")[1] for line in logged(caplog)] == ["gemma"]
     check.put("ns/t", of((BASE, "phi"), (BASE, "gemma")))
     finish(check.checking())
-    assert logged(caplog) == ["every base model is named by an HTTPRoute, and every model that they name is there"]
+    assert logged(caplog) == ["every base model has an HTTPRoute, and every model that a route names exists"]
     check.remove("ns/s")
     check.remove("ns/t")
     check.remove("ns/never")

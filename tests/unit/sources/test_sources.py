@@ -190,7 +190,7 @@ async def test_follows_files_and_the_cluster_together(models, tmp_path):
         server.put("a", data={"baseModel": "gemma"})
         sources = loaded(models, kubernetes=True, kubeconfig=server.kubeconfig(tmp_path))
         where = f"{models} and the ConfigMaps of all namespaces"
-        assert str(sources) == f"the model table is awaited from {where}"
+        assert str(sources) == f"waiting for the model table from {where}"
         sources.start()
         await sources.wait_synced()
         assert str(sources) == f"3 base models and 2 adapters from {where}"

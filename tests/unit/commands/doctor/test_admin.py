@@ -62,9 +62,9 @@ def test_a_proxy_is_not_asked(monkeypatch):
     ("octets", "status", "why"),
     [
         (b"no", 404, "config_dump?include_eds: the answer is 404 Not Found; is this Envoy's admin port?"),
-        (b"<html>", 200, "this is no JSON, as Envoy's admin interface answers"),
-        (b"[]", 200, "this is no JSON object"),
-        (b"{}", 200, "this is no answer of /config_dump: it has no list `configs`"),
+        (b"<html>", 200, "this is not JSON such as Envoy's admin interface returns"),
+        (b"[]", 200, "this is not a JSON object"),
+        (b"{}", 200, "this is not an answer of /config_dump: it has no list `configs`"),
         (b" " * 2000, 200, "the answer is longer than 1000 bytes"),
     ],
 )
@@ -84,7 +84,7 @@ def test_an_answer_that_does_not_come():
     done = threading.Event()
     with serving(lambda _: done.wait(10)) as url:
         try:
-            with pytest.raises(AdminError, match=r"no whole answer within 0\.1 s"):
+            with pytest.raises(AdminError, match=r"no complete answer within 0\.1 s"):
                 admin.fetch(url, timeout=0.1)
         finally:
             done.set()
@@ -102,7 +102,7 @@ def test_an_answer_that_comes_by_drops():
 
     with serving(drip) as url:
         try:
-            with pytest.raises(AdminError, match=r"no whole answer within 0\.2 s"):
+            with pytest.raises(AdminError, match=r"no complete answer within 0\.2 s"):
                 admin.fetch(url, timeout=0.2)
         finally:
             done.set()
@@ -116,7 +116,7 @@ def test_no_http():
 
 @pytest.mark.parametrize("url", ["127.0.0.1:1", "file:///etc/passwd", "http://", "http://[::1", "", "ftp://x"])
 def test_no_url(url):
-    with pytest.raises(AdminError, match=r"--envoy-admin: .* is no URL as in http://"):
+    with pytest.raises(AdminError, match=r"--envoy-admin: .* is not a URL such as http://"):
         admin.fetch(url)
 
 
@@ -143,7 +143,7 @@ def test_load_what_is_not_there(tmp_path):
 def test_load_what_is_too_long_or_no_dump(tmp_path):
     file = tmp_path / "saved.json"
     file.write_text('{"listeners": []}')
-    with pytest.raises(AdminError, match=r"saved\.json: this is no answer of /config_dump"):
+    with pytest.raises(AdminError, match=r"saved\.json: this is not an answer of /config_dump"):
         admin.load(file)
     with pytest.raises(AdminError, match="longer than 5 bytes"):
         admin.load(file, max_bytes=5)

@@ -44,7 +44,7 @@ DOCTOR_FAILURES = {
     "no gateway": ([], "bbr doctor: one of the arguments --envoy-admin --from is required. See `bbr doctor --help`.\n"),
     "no URL": (
         ["--envoy-admin=localhost"],
-        "bbr doctor: --envoy-admin: 'localhost' is no URL as in http://127.0.0.1:19000.\n",
+        "bbr doctor: --envoy-admin: 'localhost' is not a URL such as http://127.0.0.1:19000.\n",
     ),
     "no file": (["--from=/none/such"], "bbr doctor: /none/such: No such file or directory.\n"),
     "a wrong table": (

@@ -129,7 +129,7 @@ FAULTS = {
     ),
     "another status": (
         SETTINGS + headers([(":status", "404")]),
-        "it is no gRPC server: it answered with HTTP status 404",
+        "it is not a gRPC server: it answered with HTTP status 404",
     ),
     "a message too long": (
         SETTINGS + headers(OK) + h2_frames.data(1, b"\x00\xff\xff\xff\xff"),

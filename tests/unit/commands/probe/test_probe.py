@@ -130,8 +130,11 @@ FULL_DUPLEX = {
         [to_headers(MODEL), to_body(bytes(60_000), end=False), to_body(bytes(60_000), end=False)],
         "it gave back more than 120000 bytes of a body of",
     ),
-    "the body first": ([to_body(SENT)], "its first answer is request_body, where one to the headers was due"),
-    "nothing": ([ProcessingResponse()], "its first answer is nothing that an ext_proc server says"),
+    "the body first": (
+        [to_body(SENT)],
+        "its first answer is request_body, where an answer to the headers was expected",
+    ),
+    "nothing": ([ProcessingResponse()], "its first answer is not a message of an ext_proc server"),
     "the headers twice": ([to_headers(MODEL), to_headers(MODEL)], "it answered the body with request_headers"),
     "as in buffered": ([to_headers(), to_body(None, MODEL)], "it does not speak full duplex"),
     "a refusal": ([REFUSED], "it answered 503 (without details) and routed nothing"),
@@ -186,7 +189,7 @@ def test_buffered_of_another_server(answers, said):
 
 
 def test_an_answer_that_is_no_message():
-    assert_judged(judged([b"\xff"]), "its answer is no ProcessingResponse")
+    assert_judged(judged([b"\xff"]), "its answer is not a ProcessingResponse")
 
 
 GOOD = [to_headers(MODEL, BASE), to_body(SENT)]

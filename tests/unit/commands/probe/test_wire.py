@@ -33,7 +33,7 @@ def test_a_name_that_nobody_has():
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".example", "bücher..example"], ids=["a long label", "an empty label"])
 def test_a_name_that_is_none(host):
-    with pytest.raises(ProbeError, match=r"^the name can't be resolved: it is no host name$"):
+    with pytest.raises(ProbeError, match=r"^the name can't be resolved: it is not a host name$"):
         wired(9004, host=host)
 
 
@@ -94,7 +94,7 @@ def test_a_certificate_that_is_trusted_itself(secure, tmp_path):
 )
 def test_a_certificate_that_is_not_to_be_trusted(secure, tmp_path, ca, name, why):
     (tmp_path / "other.pem").write_bytes(Authority().root_pem)
-    with pytest.raises(ProbeError, match=f"its certificate is not to be trusted: {why}"):
+    with pytest.raises(ProbeError, match=f"its certificate is not trusted: {why}"):
         wired(secure[0], tls=Tls(ca=tmp_path / ca, server_name=name))
 
 
@@ -119,7 +119,7 @@ def test_tls_spoken_to_something_else(octets, why):
 
 
 def test_a_server_name_that_can_not_be_one():
-    with pytest.raises(ProbeError, match=r"^\. is no name to ask for in TLS$"):
+    with pytest.raises(ProbeError, match=r"^\. is not a name that TLS can ask for$"):
         wired(free_port(), tls=Tls(server_name="."))
 
 
