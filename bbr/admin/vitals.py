@@ -64,7 +64,7 @@ class Vitals:
         """Return sentences about what is not followed as it should be; requests are answered all the same."""
         unfollowed = {what: why for what, why in self.sources.failing().items() if why}
         stale = [
-            f"{what}: not seen for {age:.0f} s{_because(unfollowed.get(what))}; what is known stays in use"
+            f"{what}: not seen for {age:.0f} s{_because(unfollowed.get(what))}; the last known content stays in use"
             for what, age in self.ages().items()
             if age > STALE_SECONDS or what in unfollowed
         ]

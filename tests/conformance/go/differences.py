@@ -177,7 +177,7 @@ DIFFERENCES: Final = (
         ("*, broken: empty", "*, events: no body, but its end"),
     ),
     Difference(
-        "JSON that is no object: an array, a string, a number, a truth",
+        "JSON that is not an object: an array, a string, a number, a truth",
         "400",
         "passed without routing headers",
         "it is JSON, and names no model; some APIs take lists",

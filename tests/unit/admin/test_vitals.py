@@ -29,8 +29,8 @@ def test_troubles_tell_what_is_stale_and_what_fails(tmp_path):
     of.supervisor.failures |= {"certificates": Failures(3, "MemoryError"), "model table": Failures(1)}
     assert of.troubles() == [
         "model files: not seen for 151 s; the last known content stays in use",
-        "HTTPRoutes: not seen for 2 s (401: Unauthorized); what is known stays in use",
-        "certificates: fails (MemoryError) and is restarted each time",
+        "HTTPRoutes: not seen for 2 s (401: Unauthorized); the last known content stays in use",
+        "certificates: it keeps failing (MemoryError) and is restarted each time",
     ]
     assert of.why_not_ready() == ""
 
