@@ -101,8 +101,8 @@ class ProcessSettings:
         options.seconds,
         "0",
         "a connection older than this (plus or minus a tenth) accepts no new requests and closes after its last one, "
-        "at "
-        "most --drain-seconds later, so that the gateway connects again, perhaps to another replica; 0 turns it off",
+        "at most --drain-seconds later, so that the gateway connects again, perhaps to another replica; 0 turns it "
+        "off",
     )
 
     log_level: str = _log(
