@@ -131,8 +131,10 @@ def test_an_alias_may_stand_for_several_models():
     registry, conflicts = finish(merging(parse(TWO + "aliases:\n  best: {llama: 90, sql-lora: 10, elsewhere: 1}\n")))
     assert [(share.model, share.weight) for share in registry.find("best").shares] == [("llama", 90), ("sql-lora", 10)]
     assert [str(each) for each in conflicts] == [
-        "best can't be an alias of elsewhere (file models.yaml, line 6): elsewhere is neither a base model nor an "
-        "adapter"
+        (
+            "best can't be an alias of elsewhere (file models.yaml, line 6): elsewhere is neither a base model nor an "
+            "adapter"
+        )
     ]
 
 
