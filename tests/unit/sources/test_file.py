@@ -196,7 +196,7 @@ REFUSED = {
     "a blank name": ("models:\n- name: ' '\n", "line 2: the name is empty"),
     "a name with a control character": (
         'models:\n- name: "a\\nb"\n',
-        "line 2: the name can not be used as a model name: it holds a control character",
+        "line 2: the name cannot be used as a model name: it holds a control character",
     ),
     "a name that is too long": (
         f"models:\n- name: {'é' * 2049}\n",
@@ -211,7 +211,7 @@ REFUSED = {
     "an empty adapter": ("models:\n- name: a\n  adapters:\n  - ''\n", "line 4: the adapter is empty"),
     "an adapter with a control character": (
         'models:\n- name: a\n  adapters:\n  - b\n  - "c\\x7Fd"\n',
-        "line 5: the adapter can not be used as a model name: it holds a control character",
+        "line 5: the adapter cannot be used as a model name: it holds a control character",
     ),
     # claims
     "an adapter of two base models": (
