@@ -31,10 +31,10 @@ class Asker(NamedTuple):
     metadata: tuple[str, ...] = ()
     attribute: str = ""
 
-    def named(self, headers: HeaderMap) -> frozenset[str]:
+    def named(self, headers: HeaderMap | None) -> frozenset[str]:
         """Return the names in a header section; none if the field stands there twice, since one could be a client's."""
         try:
-            values = find_fields(headers, self.header) if self.header else []
+            values = find_fields(headers, self.header) if self.header and headers is not None else []
         except DecodeError:
             return NOBODY
         if len(values) != 1 or len(values[0]) > MAX_BYTES:

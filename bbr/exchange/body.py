@@ -99,12 +99,7 @@ class Body:
     def read_by(self, reading: Reading) -> LongBody:
         """Read it a bit at a time from now on."""
         # The long body keeps what it is fed, so the pieces must go from here, or they are held twice.
-        long = (
-            DecodedBody(reading)
-            if isinstance(reading, DecodingReading)
-            else LongBody(reading, kept=self._kept or self._policy.rewrites_body)
-        )
-        self.long = long
+        long = self.long = _opened(reading, self._kept or self._policy.rewrites_body)
         for piece in self._pieces:
             long.feed(piece)
         self._pieces = []
@@ -225,14 +220,7 @@ class Body:
         Raises:
             Refusal: 413; the body is too large. 503; it could never be held.
         """
-        policy = self._policy
-        # The size is the message's, with all that frames the body. A body at its limit must still fit.
-        # A body that is not read has no limit: it goes back as it comes, and nothing of it stays.
-        room = policy.max_body_bytes + MESSAGE_OVERHEAD_BYTES - self.size
-        if octets > room and read and policy.over_limit is OverLimit.REJECT:
-            raise refusal.body_too_large(policy.max_body_bytes)
-        if octets > policy.ledger.max_long_bytes:
-            raise refusal.no_room()
+        _check_announced(self._policy, self.size, octets, read=read)
 
     @property
     def held_bytes(self) -> int:
@@ -349,3 +337,17 @@ class Body:
             self._policy.ledger.give_back(-more, long=long)
         # Reached only when the room was there, so that `drop` gives back just what was taken.
         self._reserved_bytes = octets
+
+
+def _opened(reading: Reading, kept: bool) -> LongBody:
+    return DecodedBody(reading) if isinstance(reading, DecodingReading) else LongBody(reading, kept=kept)
+
+
+def _check_announced(policy: Policy, size: int, octets: int, *, read: bool) -> None:
+    # The size is the message's, with all that frames the body. A body at its limit must still fit.
+    # A body that is not read has no limit: it goes back as it comes, and nothing of it stays.
+    room = policy.max_body_bytes + MESSAGE_OVERHEAD_BYTES - size
+    if octets > room and read and policy.over_limit is OverLimit.REJECT:
+        raise refusal.body_too_large(policy.max_body_bytes)
+    if octets > policy.ledger.max_long_bytes:
+        raise refusal.no_room()

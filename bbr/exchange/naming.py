@@ -11,7 +11,23 @@ from bbr.exchange.policy import InvalidJson, OverLimit, Policy
 from bbr.exchange.verdict import Outcome
 from bbr.models.registry import Registry
 from bbr.models.routing import MissingModel
+from bbr.reading import uri
 from bbr.refusal import Refusal
+
+
+def in_url(policy: Policy, path: bytes) -> tuple[str | None, tuple[str, ...]]:
+    """Return the model that a URL's path or query names, if one does, and what else its body may call that one.
+
+    Raises:
+        Refusal: 400; they name two.
+    """
+    found = uri.model_in_path(path, policy.path_templates, policy.max_model_bytes)
+    in_path, longer = found or (None, ())
+    in_query = uri.model_in_query_of(path, policy.query_model_paths, policy.max_model_bytes)
+    # Nobody knows which of two names a server believes. To route by one would let a client reach the other unchecked.
+    if in_path and in_query and in_path != in_query:
+        raise refusal.model_disagrees("URL's path", in_path, "URL's query", in_query)
+    return in_path or in_query, longer
 
 
 def agreed(

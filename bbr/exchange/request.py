@@ -16,14 +16,12 @@ from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Routing
 from bbr.exchange.verdict import Outcome, Verdict
 from bbr.exchange.wire import Opening
-from bbr.models import routing
-from bbr.models.access import NOBODY, is_allowed
+from bbr.models import access, routing, shares
+from bbr.models.access import NOBODY
 from bbr.models.listing import ModelsList, asked_for
 from bbr.models.registry import Registry
 from bbr.models.routing import MissingModel, Route
-from bbr.models.shares import by_chance, by_key
 from bbr.pb.ext_proc_pb2 import HeaderMap, ProcessingRequest
-from bbr.reading import uri
 from bbr.reading.head import Dialect, Head, find_field, head_of, read_head
 from bbr.reading.replacing import replace
 from bbr.refusal import Refusal
@@ -218,15 +216,7 @@ class Request:
         Raises:
             Refusal: 400; they name two.
         """
-        policy = self.policy
-        found = uri.model_in_path(path, policy.path_templates, policy.max_model_bytes)
-        in_path, self.url_longer = found or (None, ())
-        in_query = uri.model_in_query_of(path, policy.query_model_paths, policy.max_model_bytes)
-        # Nobody knows which of two names a server believes. To route by one would let a client reach the other
-        # unchecked.
-        if in_path and in_query and in_path != in_query:
-            raise refusal.model_disagrees("URL's path", in_path, "URL's query", in_query)
-        self.url_model = in_path or in_query
+        self.url_model, self.url_longer = naming.in_url(self.policy, path)
 
     def resolve(self, body: Body) -> Routing | None:
         """Return how to route a request whose body has been read, or None if it goes on without routing headers.
@@ -298,19 +288,13 @@ class Request:
     def askers(self) -> frozenset[str]:
         """The names of whoever asks; empty if nobody knows."""
         if self._askers is None:
-            asker, headers = self.policy.asker, self._decoded()
-            self._askers = NOBODY if asker is None or headers is None else asker.named(headers)
+            self._askers = NOBODY if self.policy.asker is None else self.policy.asker.named(self._decoded())
         return self._askers
-
-    def _check_allowed(self, route: Route) -> None:
-        model = self.verdict.model
-        if not is_allowed(self.registry, model, route, self.askers):
-            raise refusal.model_not_allowed(model or route.model)
 
     def _told(self, route: Route) -> Routing:
         verdict = self.verdict
         if self.registry.grants:
-            self._check_allowed(route)
+            access.check(self.registry, verdict.model, route, self.askers)
         model, base_model, _, _, several, _ = route
         if several:
             route = self._chosen(route)
@@ -357,13 +341,8 @@ class Request:
         before = self.verdict.route
         if before is not None:  # a long body is resolved at its end once more
             return before
-        rules = self.policy.rules
-        # All names that fit a pattern are alike: its shares are those of all of them together.
-        name = route.pattern or self.verdict.model or rules.default_model
-        key = self._find(rules.sticky_header) if rules.sticky_header else b""
-        shares = route.shares
-        share = by_key(shares, name.encode(), key) if key else by_chance(shares, rules.draw())
-        return route._replace(model=share.model, base_model=share.base_model)
+        sticky = self.policy.rules.sticky_header
+        return shares.chosen(route, self.policy.rules, self.verdict.model, self._find(sticky) if sticky else b"")
 
     def _find(self, name: str) -> bytes:
         headers = self._decoded()

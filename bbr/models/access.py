@@ -7,6 +7,7 @@ its own list, if it has one, and that of what it stands for: another name never 
 from collections.abc import Iterator
 from typing import Final
 
+from bbr import refusal
 from bbr.models.registry import Entry, Kind, Registry
 from bbr.models.routing import Route
 
@@ -26,6 +27,16 @@ def is_allowed(registry: Registry, requested: str | None, route: Route, askers: 
         askers: the names of whoever asks: empty if nobody knows.
     """
     return all(_holds(each, askers) for each in lists_of(registry, requested, route))
+
+
+def check(registry: Registry, requested: str | None, route: Route, askers: frozenset[str]) -> None:
+    """Refuse a request that may not be routed; see `is_allowed`.
+
+    Raises:
+        Refusal: 403.
+    """
+    if not is_allowed(registry, requested, route, askers):
+        raise refusal.model_not_allowed(requested or route.model)
 
 
 def lists_of(registry: Registry, requested: str | None, route: Route) -> Iterator[frozenset[str]]:

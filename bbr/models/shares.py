@@ -11,9 +11,25 @@ from hashlib import blake2b
 from typing import Final
 
 from bbr.models.registry import Share
+from bbr.models.routing import Route, Rules
 
 _DIGEST_BYTES: Final = 8
 _DIGESTS: Final = float(1 << 8 * _DIGEST_BYTES)
+
+
+def chosen(route: Route, rules: Rules, requested: str | None, key: bytes) -> Route:
+    """Return the route to one of the models of an alias of several.
+
+    Args:
+        route: to all of them.
+        rules: of the server.
+        requested: the model that the request names, if it names one.
+        key: by which to choose; empty: at random.
+    """
+    # All names that fit a pattern are alike: its shares are those of all of them together.
+    alias = route.pattern or requested or rules.default_model
+    share = by_key(route.shares, alias.encode(), key) if key else by_chance(route.shares, rules.draw())
+    return route._replace(model=share.model, base_model=share.base_model)
 
 
 def by_chance(shares: Sequence[Share], drawn: float) -> Share:

@@ -251,7 +251,7 @@ class Table:
                 yield
         registry, conflicts = yield from merging(declarations)
         yield from self._report(conflicts)
-        self._report_idle_grants(registry)
+        self._known_idle = _reported_idle(registry, self._known_idle)
         complete = listed == self._kept.keys()
         retired, self.registry = self.registry.parts(), dataclasses.replace(registry, complete=complete)
         self.reloads_total += 1
@@ -344,14 +344,6 @@ class Table:
         self.failures_total += 1
         return why
 
-    def _report_idle_grants(self, registry: Registry) -> None:
-        """Log, once, which lists are for names that nothing declares: a typing error leaves a model open."""
-        idle = registry.idle_grants()
-        if idle and idle != self._known_idle:
-            more = f" and {len(idle) - _LOGGED_AT_ONCE} more" if len(idle) > _LOGGED_AT_ONCE else ""
-            log.warning("allow: the model table does not hold %s%s", ", ".join(idle[:_LOGGED_AT_ONCE]), more)
-        self._known_idle = idle
-
     def _report(self, conflicts: list[Conflict]) -> Steps[None]:
         """Log each conflict once, and count it."""
         known: set[Conflict] = set()
@@ -369,3 +361,15 @@ class Table:
         self._known_conflicts = known
         self.conflicts = tuple(conflicts)
         self.conflicts_total += fresh
+
+
+def _reported_idle(registry: Registry, known: list[str]) -> list[str]:
+    """Return which lists are for names that nothing declares, and log them if they are others than those known.
+
+    A typing error there leaves a model open.
+    """
+    idle = registry.idle_grants()
+    if idle and idle != known:
+        more = f" and {len(idle) - _LOGGED_AT_ONCE} more" if len(idle) > _LOGGED_AT_ONCE else ""
+        log.warning("allow: the model table does not hold %s%s", ", ".join(idle[:_LOGGED_AT_ONCE]), more)
+    return idle
