@@ -98,7 +98,7 @@ def test_all_requests_with_their_outcomes(transport):
 def test_levels_and_no_access_log():
     with serving("--log-format=json", "--log-level=debug", "--access-log=off") as process:
         ask(process.port, b"[")
-        assert process.wait_for("a connection is over")
+        assert process.wait_for("a connection ended")
         assert process.stop() == 0
         assert {record["level"] for record in records(process)} == {"debug", "info"}
         assert requests(process) == []

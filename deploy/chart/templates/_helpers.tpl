@@ -193,7 +193,7 @@ seccompProfile: {type: RuntimeDefault}
 {{- $seen := dict -}}
 {{- range $env -}}
 {{- if hasKey $seen .name -}}
-{{- fail (printf "bbr.env: %s stands twice, or is set by the chart" .name) -}}
+{{- fail (printf "bbr.env: %s occurs twice, or is set by the chart" .name) -}}
 {{- end -}}
 {{- $_ := set $seen .name true -}}
 {{- end -}}

@@ -83,6 +83,7 @@ def test_models(directory, monkeypatch):
         "shares": [],
         "pattern": False,
         "declared_by": declared_by,
+        "allow": None,
     }
     assert [each["name"] for each in found["conflicts"]] == ["sql-lora"]
     assert found["synced"] is True
