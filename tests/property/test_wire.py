@@ -38,7 +38,7 @@ def conversation(convention: Ours, message: bytes, *, by_hand: bool) -> list[obj
     return [answers, talk.end, talk.body_mode, verdict.outcome, verdict.reason, verdict.model, fields]
 
 
-@pytest.mark.interpreted("it chooses what reads the headers, which a build has settled")
+@pytest.mark.interpreted("chooses what reads the headers, which a build has settled")
 @pytest.mark.parametrize("prefixes", [(), ("x-r",)])
 def test_an_exchange_makes_the_same_of_both(prefixes: tuple[str, ...]) -> None:
     chance = random.Random(11)

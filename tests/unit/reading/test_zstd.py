@@ -16,6 +16,7 @@ def test_it_is_the_library_of_this_python():
     assert zstd.decompress(zstd.compress(b"octets")) == b"octets"
 
 
+@pytest.mark.interpreted("reads the source of the module")
 @pytest.mark.parametrize(("version", "name"), [((3, 14, 0), "compression"), ((3, 13, 9), "backports")])
 def test_which_library_each_python_takes(monkeypatch, version, name):
     for package in ("compression", "backports"):
@@ -37,6 +38,7 @@ def test_the_backport_is_required_where_it_is_taken():
     assert line.endswith("; python_version < '3.14'")
 
 
+@pytest.mark.interpreted("reads the sources beside the module")
 def test_nothing_else_imports_the_backport():
     files = [path for room in ("bbr", "bench", "deploy", "tests") for path in (ROOT / room).rglob("*.py")]
     found = [path for path in files if "from backports import" in path.read_text("utf-8")]
