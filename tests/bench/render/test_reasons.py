@@ -22,6 +22,14 @@ def test_each_reason_has_the_figures_that_were_recorded(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("build", "said"), [("0.1.0, compiled", " in the compiled build"), ("0.1.0, interpreted", "")])
+def test_what_it_costs_names_the_compiled_build(tmp_path, build, said):
+    made_up_results.write(tmp_path)
+    path = tmp_path / "direct.json"
+    path.write_text(path.read_text("utf-8").replace('"bbr": "0.0.0"', f'"bbr": "{build}"'), "utf-8")
+    assert f"12 µs of processor time{said} (the Go router" in reasons(Results(tmp_path))[1]
+
+
 @pytest.mark.parametrize(("missing", "at"), [("accuracy", 0), ("direct", 1), ("gateway", 1), ("memory", 2)])
 def test_a_reason_without_figures_says_so(tmp_path, missing, at):
     made_up_results.write(tmp_path)
