@@ -53,6 +53,7 @@ MOST_ADDED_MS: Final = 20.0
 RATE: Final = 200.0
 PROBE_SECONDS: Final = 0.2
 PROBE_TIMEOUT_SECONDS: Final = 1.0  # a kubelet's
+UNPINNED_TIMES: Final = 10  # so much longer a probe may take where the scheduler decides who runs
 REST_SECONDS: Final = 0.3
 
 _SIZES: Final = (200, 1_000, 4_000)
@@ -187,6 +188,7 @@ class Stage(NamedTuple):
     gateway: int
     load: Steady
     attacker: Attacker
+    patience: float  # seconds that a probe may take
 
 
 @contextlib.asynccontextmanager
@@ -210,6 +212,8 @@ async def stage(row: Row, *, pinned: bool) -> AsyncIterator[Stage]:
             if row.tls:
                 flags += machine.tls_flags(_certificate(authority, folder))
             router = stack.enter_context(router_on(*flags))
+            if row.kubernetes:  # until it knows the objects it is not ready, and says so to probes
+                await asyncio.to_thread(router.wait_for, "the model table is complete")
             config = envoy.configuration(
                 [_router_filter(row)],
                 router.port,
@@ -223,7 +227,8 @@ async def stage(row: Row, *, pinned: bool) -> AsyncIterator[Stage]:
             target = Target(gateway.port, router.port, router.health_port, admin, str(folder))
             load = Steady(gateway.port, honest())
             stack.callback(load.close)
-            yield Stage(target, router, gateway.pid, load, attacker)
+            patience = PROBE_TIMEOUT_SECONDS * (1 if pinned else UNPINNED_TIMES)
+            yield Stage(target, router, gateway.pid, load, attacker, patience)
 
 
 def _router_filter(row: Row) -> dict[str, Any]:
@@ -273,12 +278,12 @@ async def _admin(port: int) -> bool:
         writer.transport.abort()
 
 
-async def _probe(target: Target, failures: Counter[str]) -> None:
+async def _probe(target: Target, patience: float, failures: Counter[str]) -> None:
     """Ask both ports for the router's health every PROBE_SECONDS, until cancelled."""
     while True:
         for name, ask, port in (("health", _health, target.health), ("admin", _admin, target.admin)):
             try:
-                async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+                async with asyncio.timeout(patience):
                     good = await ask(port)
             except (OSError, AssertionError) as error:  # TimeoutError is one
                 failures[f"{name} probe: {type(error).__name__} {error}"] += 1
@@ -290,7 +295,7 @@ async def _probe(target: Target, failures: Counter[str]) -> None:
 
 async def _turn(on: Stage, seconds: float, failures: Counter[str]) -> Report:
     """Return what has become of the client's requests."""
-    probing = asyncio.create_task(_probe(on.target, failures))
+    probing = asyncio.create_task(_probe(on.target, on.patience, failures))
     report = await on.load.run(RATE, seconds)
     probing.cancel()
     with contextlib.suppress(asyncio.CancelledError):
