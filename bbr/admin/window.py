@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from bbr.admin.history import History
 from bbr.exchange.verdict import Outcome
 from bbr.models.registry import Steps
 from bbr.telemetry.metrics import BUSY_BOUNDS, DURATION_BOUNDS, Histogram, Metrics, ModelCounts
@@ -20,6 +21,10 @@ _SLOTS: Final = 6
 
 # Half a millisecond's if all of them have changed.
 _MODELS_A_STEP: Final = 50
+_NAMES_A_STEP: Final = 1000
+
+# What a client's name counts under: an adapter, or an alias with the model that it stood for.
+Name = str | tuple[str, str]
 
 _NO_DURATIONS: Final = (0,) * (len(DURATION_BOUNDS) + 1)
 
@@ -71,12 +76,16 @@ class _Slot:
     every: Counts = NOTHING
     models: dict[str, Counts] = field(default_factory=dict)
     busy: tuple[int, ...] = ()
+    names: dict[Name, int] = field(default_factory=dict)
 
 
 class Window:
     """The counts of the last minute.
 
     Until the first minute is over they are those since the start.
+
+    Attributes:
+        history: gets each slot as well.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -86,6 +95,8 @@ class Window:
         self._seen: dict[str, Counts] = {}
         self._every_seen = NOTHING
         self._busy_seen: tuple[int, ...] = (0,) * (len(BUSY_BOUNDS) + 1)
+        self._names_seen: dict[Name, int] = {}
+        self.history = History()
 
     async def follow(self) -> None:
         """Look at the counts from now on, until cancelled."""
@@ -104,6 +115,7 @@ class Window:
         if len(self._slots) > _SLOTS:
             self._slots.popleft()
         self._opened = now
+        self.history.begin(max(now - slot.began, 0.0))
         busy = tuple(self._metrics.busy.buckets)
         slot.busy = tuple(map(int.__sub__, busy, self._busy_seen))
         self._busy_seen = busy
@@ -114,7 +126,20 @@ class Window:
                 self._seen[name] = found
                 slot.every += fresh
                 self._every_seen += fresh
+                self.history.add(name, fresh)
             if number % _MODELS_A_STEP == 0:
+                yield
+        self.history.end(slot.every)
+        yield from self._sliding_names(slot)
+
+    def _sliding_names(self, slot: _Slot) -> Steps[None]:
+        counted: list[tuple[Name, int]] = [*self._metrics.adapters.items(), *self._metrics.aliases.items()]
+        for number, (name, found) in enumerate(counted, 1):
+            fresh = found - self._names_seen.get(name, 0)
+            if fresh:
+                slot.names[name] = fresh
+                self._names_seen[name] = found
+            if number % _NAMES_A_STEP == 0:
                 yield
 
     def seconds(self, now: float) -> float:
@@ -157,6 +182,15 @@ class Window:
         """
         fresh = now - self._seen.get(name, NOTHING).requests
         return fresh + (self._slots[-1].models.get(name, NOTHING).requests if self._slots else 0)
+
+    def named(self, name: Name, now: int) -> int:
+        """Return how many requests the window has for an adapter's name, or an alias and the model that it stood for.
+
+        Args:
+            now: the number of them as it is.
+        """
+        fresh = now - self._names_seen.get(name, 0)
+        return fresh + sum(slot.names.get(name, 0) for slot in self._slots)
 
     def busy_quantile(self, share: float) -> float | None:
         """Return an upper bound for a quantile of what the router itself took."""

@@ -60,7 +60,12 @@ MAX_BASE_MODELS: Final = 10_000
 # Pairs of an alias and a model that it stands for, of which more would make a scrape too long.
 MAX_ALIAS_PAIRS: Final = 1_000
 
-_ALIAS: Final = Kind.ALIAS  # looked up once: to look up a member of an enum takes long
+# Adapters that count by their own names, of a table whose names change all day long.
+MAX_ADAPTERS: Final = 10_000
+
+# Looked up once: to look up a member of an enum takes long.
+_ALIAS: Final = Kind.ALIAS
+_ADAPTER: Final = Kind.ADAPTER
 
 # Those by which a base model is whatever the client has written, and those for models that the table does not hold.
 _OF_CLIENTS: Final = frozenset((Rule.NO_TABLE, Rule.UNKNOWN_PASSTHROUGH, Rule.UNKNOWN_EMPTY))
@@ -128,6 +133,7 @@ class Metrics:
     Args:
         max_base_models: requests for more base models than these count as those for none.
         max_alias_pairs: see `aliases`.
+        max_adapters: see `adapters`.
 
     Attributes:
         running: exchanges that have begun and are not over.
@@ -145,11 +151,19 @@ class Metrics:
             piece of the response's body, of requests whose response the gateway showed.
         aliases: (alias, model that it stood for) -> requests routed so; those beyond `max_alias_pairs` as one,
             ("", "").
+        adapters: adapter, or the pattern that it fits -> requests routed by that name; those beyond `max_adapters` as
+            one, "".
     """
 
-    def __init__(self, max_base_models: int = MAX_BASE_MODELS, max_alias_pairs: int = MAX_ALIAS_PAIRS) -> None:
+    def __init__(
+        self,
+        max_base_models: int = MAX_BASE_MODELS,
+        max_alias_pairs: int = MAX_ALIAS_PAIRS,
+        max_adapters: int = MAX_ADAPTERS,
+    ) -> None:
         self._max_base_models = max_base_models
         self._max_alias_pairs = max_alias_pairs
+        self._max_adapters = max_adapters
         self.running = 0
         self.models: dict[str, ModelCounts] = {"": ModelCounts()}
         self.reasons: dict[tuple[str, str], int] = {}
@@ -162,6 +176,7 @@ class Metrics:
         self.unknown = RecentNames()
         self.responses: dict[str, Histogram] = {}
         self.aliases: dict[tuple[str, str], int] = {}
+        self.adapters: dict[str, int] = {}
 
     def count(self, exchange: Exchange) -> None:
         """Count an exchange that is over."""
@@ -174,7 +189,9 @@ class Metrics:
         else:
             base_model = route.base_model
             counts = self.models.get(base_model) or self._new(base_model)
-            if route.rule is _ALIAS:
+            if route.rule is _ADAPTER:
+                self._count_adapter(route.pattern or verdict.model or "")
+            elif route.rule is _ALIAS:
                 self._count_alias(route, route.pattern or verdict.model or "")
         outcomes = counts.outcomes
         outcomes[verdict.outcome] = outcomes.get(verdict.outcome, 0) + 1
@@ -207,6 +224,12 @@ class Metrics:
         if key not in self.aliases and len(self.aliases) >= self._max_alias_pairs:
             key = ("", "")
         self.aliases[key] = self.aliases.get(key, 0) + 1
+
+    def _count_adapter(self, adapter: str) -> None:
+        adapters = self.adapters
+        if adapter not in adapters and len(adapters) >= self._max_adapters:
+            adapter = ""
+        adapters[adapter] = adapters.get(adapter, 0) + 1
 
     def _new(self, base_model: str) -> ModelCounts:
         if len(self.models) > self._max_base_models:

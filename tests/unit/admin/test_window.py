@@ -132,3 +132,30 @@ def test_the_latest_requests_are_those_of_one_to_two_slots():
     finish(of.sliding(began + 30))
     assert of.latest("qwen", 5) == 0
     assert of.latest("nobody", 0) == 0
+
+
+def test_the_names_of_clients():
+    metrics = Metrics()
+    of = Window(metrics)
+    began = of._opened
+    metrics.adapters["sql-lora"] = 5
+    metrics.aliases["best", "qwen"] = 2
+    assert (of.named("sql-lora", 5), of.named(("best", "qwen"), 2)) == (5, 2)
+    finish(of.sliding(began + 10))
+    metrics.adapters["sql-lora"] = 8
+    assert of.named("sql-lora", 8) == 8
+    for number in range(2, 8):
+        finish(of.sliding(began + 10 * number))
+    assert (of.named("sql-lora", 8), of.named(("best", "qwen"), 2)) == (3, 0)
+    finish(of.sliding(began + 80))
+    assert of.named("sql-lora", 8) == 0
+    assert of.named("nobody", 0) == 0
+
+
+def test_many_names_are_looked_at_in_short_steps(monkeypatch):
+    monkeypatch.setattr(window, "_NAMES_A_STEP", 10)
+    metrics = Metrics()
+    metrics.adapters.update({f"lora-{number}": 1 for number in range(100)})
+    of = Window(metrics)
+    assert sum(1 for _ in of.sliding(of._opened + 10)) == 10
+    assert of.named("lora-99", 1) == 1

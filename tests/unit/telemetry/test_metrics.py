@@ -242,3 +242,19 @@ def test_aliases_are_counted_by_what_they_stood_for():
     run(counted, b'{"model": "b"}', table)
     run(counted, b'{"model": "b"}', table)
     assert counted.aliases == {("", ""): 2}
+
+
+def test_adapters_are_counted_by_their_names_or_patterns():
+    registry, _ = Registry.merge([BaseModel("qwen", ("sql-lora", "team-*")), BaseModel("phi")])
+    counted = Metrics()
+    for model in ("sql-lora", "team-a", "team-b", "qwen", "phi", "x", "sql-lora"):
+        run(counted, b'{"model": "%s"}' % model.encode(), registry)
+    assert counted.adapters == {"sql-lora": 2, "team-*": 2}
+
+
+def test_adapters_beyond_the_bound_count_as_one():
+    registry, _ = Registry.merge([BaseModel("qwen", tuple("abcd"))])
+    counted = Metrics(max_adapters=2)
+    for model in "abcdab":
+        run(counted, b'{"model": "%s"}' % model.encode(), registry)
+    assert counted.adapters == {"a": 2, "b": 2, "": 2}
