@@ -528,7 +528,7 @@ def test_every_finding_was_found() -> None:
     elsewhere = "config-rejected route-unknown-model model-unrouted overflow unrouted-requests message-timeouts"
     elsewhere += " cluster-plaintext mode-override-off"
     # tests/integration/test_policies.py, tests/conformance/gateways.
-    elsewhere += " policy-skipped cors-preflight-fails mutations-uncertain model-route-broken"
+    elsewhere += " policy-skipped policy-bypassed cors-preflight-fails mutations-uncertain model-route-broken"
     # A cluster that is missing can't be had from files, and scoped routes only by another kind of discovery.
     unit_tests = {"cluster-missing", "routes-not-seen"}
     assert set(RULES) - {*" ".join(listed).split(), *elsewhere.split()} == unit_tests

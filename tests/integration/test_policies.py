@@ -201,15 +201,51 @@ def test_a_policy_on_a_models_route(router: Router, upstreams: Upstreams, name: 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before the router", "after it"])
 @pytest.mark.parametrize("name", POLICIES)
-def test_the_same_policy_on_the_catch_all(router: Router, upstreams: Upstreams, name: str, before: bool) -> None:
+def test_the_same_policy_on_every_route(router: Router, upstreams: Upstreams, name: str, before: bool) -> None:
     """Off, and on by route, as gateways write it: then it is in force wherever it stands, and nothing is found."""
     config = placed(router, upstreams, name, before, on=False)
-    policy = POLICIES[name]
-    routes(config)[-1]["typed_per_filter_config"] = {name: policy.policy}
-    routes(config)[-1]["route"] |= policy.action
+    for each in routes(config):
+        say(each, name)
     with envoy.gateway(config) as gateway:
         assert enforced(gateway, name) == (name != "buffer" or before)
         assert bad(diagnose(gateway)) - {"buffer-filter-below-body-limit"} == set()
+
+
+def say(route: Config, name: str) -> None:
+    route["typed_per_filter_config"] = {name: POLICIES[name].policy}
+    route["route"] |= POLICIES[name].action
+
+
+# What limits no client's access.
+NO_GATES = {"fault", "buffer", "csrf", "header_mutation"}
+NO_ROUTING_HEADERS = {
+    "name": "envoy.http.early_header_mutation.header_mutation",
+    "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+        "mutations": [{"remove": "x-gateway-base-model-name"}, {"remove": "x-gateway-model-name"}],
+    },
+}
+
+
+@pytest.mark.parametrize("removed", [False, True], ids=["headers kept", "headers removed early"])
+@pytest.mark.parametrize("before", [True, False], ids=["before the router", "after it"])
+@pytest.mark.parametrize("name", [name for name in POLICIES if name not in NO_GATES])
+def test_a_policy_on_the_catch_all_alone(
+    router: Router, upstreams: Upstreams, name: str, before: bool, removed: bool
+) -> None:
+    """A client that sends the routing header begins at the model's route, where the filter is off."""
+    config = placed(router, upstreams, name, before, on=False)
+    for each in routes(config):
+        each.pop("typed_per_filter_config", None)
+        each["route"].pop("rate_limits", None)
+    say(routes(config)[-1], name)
+    if removed:
+        hcm(config)["early_header_mutation_extensions"] = [NO_ROUTING_HEADERS]
+    with envoy.gateway(config) as gateway:
+        if before:
+            assert enforced(gateway, name)
+            assert enforced(gateway, name, ("x-gateway-base-model-name", QWEN)) == removed
+        assert ("policy-bypassed" in bad(diagnose(gateway))) == (not removed)
 
 
 CORS = {

@@ -10,7 +10,7 @@ Pure: a gateway in, findings out.
 from collections.abc import Iterator
 from typing import Any, Final
 
-from bbr.commands.doctor.checks_routes import named, off
+from bbr.commands.doctor.checks_routes import named, off, said
 from bbr.commands.doctor.finding import Finding, finding
 from bbr.commands.doctor.gateway import Filter, Gateway, Manager, Route
 from bbr.commands.doctor.node import Evidence
@@ -18,9 +18,6 @@ from bbr.commands.doctor.node import Evidence
 _CORS: Final = "Cors"
 # Filters that hold no policy: the one that sends requests upstream, and those that only count or note.
 _NO_POLICY: Final = ("Router", "FilterConfig", _CORS)
-# Filters that take limits from a route's own fields too.
-_RATE_LIMITS: Final = ("RateLimit", "LocalRateLimit")
-
 _FIX: Final = """\
 # the policy where requests are at first: on the gateway as a whole, or on the catch-all route as on the models' routes.
 # Or, in plain Envoy: the filter on at the top, and after the router's"""
@@ -90,20 +87,12 @@ def _policy(found: Filter, route: Route | None) -> list[Any]:
     """Return all that is said on a route, by values."""
     if route is None:
         return []
-    settings = [setting.value for setting in route.settings(found.name)]
-    return settings + [each.value for each in _limits(found, route)]
-
-
-def _limits(found: Filter, route: Route) -> list[Any]:
-    if found.config.type not in _RATE_LIMITS:
-        return []
-    return [each for each in (route.node.get("route", "rate_limits"), route.host.get("rate_limits")) if each]
+    return [setting.value for setting in said(found, route)]
 
 
 def _setting(found: Filter, route: Route) -> list[Evidence]:
     """Return where a route says something to a filter, or where it does not."""
-    settings = [*route.settings(found.name), *_limits(found, route)]
-    if settings:
+    if settings := said(found, route):
         return [settings[-1].evidence(route.label)]
     return [route.node.get("typed_per_filter_config", found.name).evidence(f"{route.label}: as the filter is")]
 

@@ -8,10 +8,12 @@ from typing import Final
 
 from bbr.commands.doctor.finding import Finding, finding
 from bbr.commands.doctor.gateway import Filter, Gateway, Manager, Route
-from bbr.commands.doctor.node import Evidence
+from bbr.commands.doctor.node import Evidence, Node
 
 # Of routes that share a mistake, so many are named.
 _NAMED: Final = 5
+# Filters that take limits from a route's own fields too.
+_RATE_LIMITS: Final = ("RateLimit", "LocalRateLimit")
 
 _FILTER_FIX: Final = """\
 http_filters:   # the first of them
@@ -93,7 +95,7 @@ def _entries(manager: Manager, router: Filter) -> Iterator[Finding]:
             first.append(route)
         elif not router.calls(entry):
             bare.append(entry)
-        if not router.calls(route):
+        if not router.calls(route) and manager.can_begin_at(route):
             spoofable.append(route)
     yield from _broken(manager)
     yield from _without_entry(manager, router, missing)
@@ -199,6 +201,12 @@ def off(found: Filter, route: Route | None) -> list[Evidence]:
     if route and not settings:
         evidence.append(route.node.get("typed_per_filter_config", found.name).evidence("nothing turns it on"))
     return evidence
+
+
+def said(found: Filter, route: Route) -> list[Node]:
+    """Return what is said to a filter on a route, from the least specific place to the most, limits last."""
+    limits = (route.host.get("rate_limits"), route.node.get("route", "rate_limits"))
+    return route.settings(found.name) + [each for each in limits if each and found.config.type in _RATE_LIMITS]
 
 
 def _on(found: Filter) -> str:

@@ -1,6 +1,7 @@
 """All checks of a gateway, and their findings in order."""
 
 from bbr.commands.doctor import (
+    checks_bypass,
     checks_cluster,
     checks_filter,
     checks_limits,
@@ -27,6 +28,7 @@ def examine(
     found = [
         *checks_routes.check(gateway),
         *checks_policies.check(gateway),
+        *checks_bypass.check(gateway),
         *checks_filter.check(gateway),
         *checks_limits.check(gateway, max_body_bytes),
         *checks_cluster.check(gateway, secure_serving=secure_serving),

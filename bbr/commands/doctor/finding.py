@@ -73,6 +73,9 @@ RULES: Final = {
     "policy-skipped": Rule(
         _ERROR, "a policy on a model's route (authentication, limits, faults) is not in force: its filter looks earlier"
     ),
+    "policy-bypassed": Rule(
+        _ERROR, "a policy (authentication, limits) is not on a model's route, where a client's own header takes it"
+    ),
     "cors-preflight-fails": Rule(_WARNING, "CORS is configured where browsers' preflight requests don't get it"),
     "model-route-broken": Rule(_ERROR, "the gateway answers a model's route by itself, with an error"),
     # What the filter says.

@@ -204,6 +204,17 @@ class Manager:
         """Routes that only requests with a routing header take."""
         return [route for route in self.routes if route.wants]
 
+    def can_begin_at(self, route: Route) -> bool:
+        """Tell whether a client's own routing headers can have a request begin at a model's route."""
+        return not any(each.get("name").text.lower() in self._removed_early for each in route.wants)
+
+    @cached_property
+    def _removed_early(self) -> frozenset[str]:
+        """Names of headers that are removed from every request before it has a route, in lower case."""
+        extensions = self.node.each("early_header_mutation_extensions")
+        mutations = [one for each in extensions for one in each.get("typed_config").each("mutations")]
+        return frozenset(each.get("remove").text.lower() for each in mutations)
+
     def entry(self, route: Route) -> Route | None:
         """Return the route that a request for `route` has before the router has set a header; None if none is known."""
         return next((each for each in self._entries if each.covers(route)), None)

@@ -18,11 +18,14 @@ DENY = {"@type": f"{HTTP}.rbac.v3.RBACPerRoute", "rbac": {"rules": {"action": "D
 CORS = {"@type": f"{HTTP}.cors.v3.CorsPolicy", "allow_origin_string_match": [{"exact": "https://app.example"}]}
 
 ALONE, BESIDE, ISTIO, KGATEWAY = "envoy-gateway-alone", "envoy-gateway-with-ai-gateway", "istio", "kgateway"
+KEYS = "envoy-gateway-with-keys"
 # What each has as it is.
 AS_IT_IS = {
     ALONE: {"model-route-broken", "cluster-plaintext"},
     BESIDE: {"circuit-breaker-default", "cluster-plaintext"},
     ISTIO: {"no-catch-all"},
+    # Its Qwen route has an authorization by a SecurityPolicy of its own, which took the place of the Gateway's keys.
+    KEYS: {"policy-bypassed", "cluster-plaintext"},
     KGATEWAY: {"no-retry-policy", "circuit-breaker-default", "cluster-plaintext"},
 }
 
@@ -92,6 +95,33 @@ def policy(*, before: bool, off: bool, catch_all: bool = False, by_config: bool 
     return edit
 
 
+KEY_AUTH = "envoy.filters.http.api_key_auth"
+PER_ROUTE = {"@type": f"{HTTP}.api_key_auth.v3.ApiKeyAuthPerRoute", "key_sources": [{"header": "x-api-key"}]}
+
+
+def keys(*, models: bool) -> Callable[[Dump], None]:
+    """Return what puts keys on the catch-all, and on the models' routes too or not, as Envoy Gateway writes them."""
+
+    def edit(dump: Dump) -> None:
+        if all(each["name"] != KEY_AUTH for each in dump.filters):
+            typed = {"@type": f"{HTTP}.api_key_auth.v3.ApiKeyAuth", "key_sources": [{"header": "x-api-key"}]}
+            dump.put({"name": KEY_AUTH, "typed_config": typed, "disabled": True}, before=True)
+        before = [each.get("typed_per_filter_config", {}).get(KEY_AUTH) for each in dump.others]
+        setting = next(filter(None, before), PER_ROUTE)
+        say(dump.others + (dump.models if models else []), KEY_AUTH, setting)
+
+    return edit
+
+
+def keys_without_routing_headers(dump: Dump) -> None:
+    keys(models=False)(dump)
+    kind = "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
+    removed = [{"remove": "x-gateway-base-model-name"}, {"remove": "x-gateway-model-name"}]
+    name = "envoy.http.early_header_mutation.header_mutation"
+    mutation = {"name": name, "typed_config": {"@type": kind, "mutations": removed}}
+    dump.manager["early_header_mutation_extensions"] = [mutation]
+
+
 def cors(*, catch_all: bool, to_cluster: bool) -> Callable[[Dump], None]:
     def edit(dump: Dump) -> None:
         name = "envoy.filters.http.cors"
@@ -157,7 +187,7 @@ def unchanged(_dump: Dump) -> None:
     """Leave it as it is."""
 
 
-ALL = {ALONE, BESIDE, ISTIO, KGATEWAY}
+ALL = {ALONE, BESIDE, ISTIO, KGATEWAY, KEYS}
 WITH_CATCH_ALL = ALL - {ISTIO}
 # What is done to it -> what is found then that was not before, in which gateways; and what is not found any more.
 TABLE: dict[str, tuple[Callable[[Dump], None], dict[str, set[str]], dict[str, set[str]]]] = {
@@ -176,6 +206,13 @@ TABLE: dict[str, tuple[Callable[[Dump], None], dict[str, set[str]], dict[str, se
         {"policy-skipped": {ISTIO}},  # it has none
         {},
     ),
+    "keys on the catch-all alone": (keys(models=False), {"policy-bypassed": WITH_CATCH_ALL}, {}),
+    "keys on every route": (keys(models=True), {"policy-skipped": {ISTIO}}, {"policy-bypassed": {KEYS}}),
+    "keys on the catch-all, and no routing headers from outside": (
+        keys_without_routing_headers,
+        {},
+        {"policy-bypassed": {KEYS}},
+    ),
     "CORS on the models' routes": (cors(catch_all=False, to_cluster=False), {"cors-preflight-fails": ALL}, {}),
     "CORS on a catch-all that is a direct response": (
         cors(catch_all=True, to_cluster=False),
@@ -187,7 +224,11 @@ TABLE: dict[str, tuple[Callable[[Dump], None], dict[str, set[str]], dict[str, se
         {},
         {"no-catch-all": {ISTIO}},
     ),
-    "no catch-all": (without_catch_all, {"catch-all-missing": WITH_CATCH_ALL}, {}),
+    "no catch-all": (
+        without_catch_all,
+        {"catch-all-missing": WITH_CATCH_ALL, "policy-skipped": {KEYS}},
+        {"policy-bypassed": {KEYS}},
+    ),
     "the router off on the models' routes": (silenced_on_models, {"spoofable-route": ALL}, {}),
     "the router out on the catch-all": (
         out_on_catch_all,

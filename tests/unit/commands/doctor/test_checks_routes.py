@@ -134,6 +134,15 @@ def test_why_a_filter_is_off_stands_in_the_evidence():
     ]
 
 
+def test_a_route_that_no_client_can_begin_at_is_not_spoofable():
+    def edit(config):
+        off_on(lambda config: routes(config)[-1])(config)
+        mutations = [{"remove": "X-Gateway-Base-Model-Name"}, {"remove": "X-Gateway-Model-Name"}]
+        hcm(config)["early_header_mutation_extensions"] = [{"typed_config": {"mutations": mutations}}]
+
+    assert "spoofable-route" not in found(edit)
+
+
 def test_of_many_routes_some_are_named():
     def edit(config):
         routes(config)[:1] = [{**copy.deepcopy(routes(config)[0]), "name": f"pool-{n}"} for n in range(9)]
