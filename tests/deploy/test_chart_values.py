@@ -7,6 +7,7 @@ from decimal import ROUND_CEILING, Decimal
 import pytest
 import yaml
 
+from bbr import cli
 from bbr.config import options
 from bbr.models.registry import Origin, finish, merging
 from bbr.sources import configmap
@@ -258,3 +259,77 @@ def test_the_rest_of_a_table_may_stand_in_another_config_map():
 def test_other_texts_that_no_config_map_holds_are_refused(render, values, what):
     with pytest.raises(helm.HelmError, match=rf"{what}: \d+ bytes, and a ConfigMap holds 1 MiB \(1048576\) at most: "):
         render(json.dumps(values))
+
+
+def table(found):
+    """Return what the router reads of the rendered ConfigMaps, merged."""
+    maps = [each for each in found if configmap.LABELS[0] in each["metadata"].get("labels", {})]
+    return finish(merging([finish(configmap.parse(each["data"], Origin()))[0] for each in maps]))
+
+
+def test_who_may_use_what_stands_in_the_config_maps_that_declare_it(render):
+    values = """
+    aliases: {gpt: sql-lora, chat: {sql-lora: 1}}
+    allow: {sql-lora: [team-a, "1"], gpt: ["*"], microsoft/Phi-3-mini-4k-instruct: []}
+    """
+    found = render(values)
+    registry, conflicts = table(found)
+    assert conflicts == []
+    assert registry.idle_grants() == []
+    assert registry.grants == {
+        "sql-lora": {frozenset({"team-a", "1"})},
+        "gpt": {frozenset({"*"})},
+        "microsoft/Phi-3-mini-4k-instruct": {frozenset()},
+    }
+    data = {each["metadata"]["name"]: each["data"] for each in found if each["kind"] == "ConfigMap"}
+    assert [name for name, texts in data.items() if "allow" in texts] == [
+        "qwen-allowlist",
+        "phi-3-mini-4k-instruct-allowlist",
+        "body-based-router-aliases",
+    ]
+
+
+def test_a_models_entry_may_have_its_list(render):
+    found = render("models: [{baseModel: a, adapters: null, allow: [team-a], pool: {selector: {a: b}}}]")
+    assert table(found)[0].grants == {"a": {frozenset({"team-a"})}}
+    # The test's pod is nobody's, and a list would refuse it.
+    (probe,) = (each for each in found if each["kind"] == "Pod")
+    assert not any(each.startswith("--model=") for each in probe["spec"]["containers"][0]["args"])
+
+
+def test_nothing_is_said_of_access_unless_it_is_wanted(render):
+    found = render()
+    assert table(found)[0].grants == {}
+    arguments = router(found)["template"]["spec"]["containers"][0]["args"]
+    assert not any(each.startswith(("--asker", "--genai-metrics")) for each in arguments)
+
+
+def test_the_router_is_told_who_asks_and_of_the_metrics(render):
+    found = render('bbr: {asker: "header:x-team", genaiMetrics: true}')
+    arguments = router(found)["template"]["spec"]["containers"][0]["args"]
+    assert {"--asker=header:x-team", "--genai-metrics=true"} <= {*arguments}
+    parsed = vars(cli.parser(arguments[:1]).parse_args(arguments))
+    assert options.asker(parsed["asker"]) == options.asker("header:x-team")
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ("allow: {sql-lroa: [a]}", "allow: sql-lroa is no model, adapter or alias of these values"),
+        (
+            "models: [{baseModel: a, allow: [x], pool: {selector: {a: b}}}]\nallow: {a: [x]}",
+            "allow: a has a list in its entry of models too: leave one out",
+        ),
+        ("allow: {sql-lora: team-a}", "at '/allow/sql-lora': got string, want array"),
+        ('allow: {sql-lora: ["a,b"]}', "at '/allow/sql-lora/0': 'a,b' does not match pattern"),
+        ('allow: {sql-lora: [""]}', "at '/allow/sql-lora/0'"),
+        ('allow: {sql-lora: [" a"]}', "at '/allow/sql-lora/0': ' a' does not match pattern"),
+        ("bbr: {asker: x-team}", "at '/bbr/asker': 'x-team' does not match pattern"),
+        ("bbr: {flags: {asker: 'header:a'}}", "bbr.flags.asker: this flag is set by bbr.asker"),
+        ("bbr: {flags: {genai-metrics: true}}", "bbr.flags.genai-metrics: this flag is set by bbr.genaiMetrics"),
+    ],
+)
+def test_lists_that_would_do_nothing_are_refused_by_name(render, values, why):
+    with pytest.raises(helm.HelmError) as refused:
+        render(values)
+    assert why in str(refused.value)

@@ -73,6 +73,38 @@ app: {{ .Values.bbr.name }}
 {{- toYaml (dict "models" $models) -}}
 {{- end }}
 
+{{/* Lists of who may use what: of the names .own, as YAML for data.allow; "" if none of them has one. */}}
+{{- define "bbr.allow" -}}
+{{- $lists := dict -}}
+{{- range .own -}}
+{{- if hasKey $.lists . -}}
+{{- $_ := set $lists . (get $.lists .) -}}
+{{- end -}}
+{{- end -}}
+{{- with $lists }}{{ toYaml . }}{{ end -}}
+{{- end }}
+
+{{/* All lists, by name, under the key lists: those of models' entries and those of allow. Each must be about something. */}}
+{{- define "bbr.lists" -}}
+{{- $lists := deepCopy (.Values.allow | default dict) -}}
+{{- $known := keys (.Values.aliases | default dict) -}}
+{{- range (include "bbr.models" . | fromYaml).models -}}
+{{- $known = concat $known (list .baseModel) (.adapters | default list) -}}
+{{- if hasKey . "allow" -}}
+{{- if hasKey $lists .baseModel -}}
+{{- fail (printf "allow: %s has a list in its entry of models too: leave one out" .baseModel) -}}
+{{- end -}}
+{{- $_ := set $lists .baseModel .allow -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $_ := $lists -}}
+{{- if not (has $name $known) -}}
+{{- fail (printf "allow: %s is no model, adapter or alias of these values; its list would do nothing" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml (dict "lists" $lists) -}}
+{{- end }}
+
 {{/* Labels of what belongs to one model: .model, .root. */}}
 {{- define "bbr.modelLabels" -}}
 app.kubernetes.io/name: {{ .model.name }}
@@ -149,7 +181,7 @@ seccompProfile: {type: RuntimeDefault}
 
 {{/* Flags of bbr.flags; those that the chart gives by itself are refused, since two of one kind would say different things. */}}
 {{- define "bbr.flags" -}}
-{{- $own := dict "grpc-port" "bbr.port" "grpc-health-port" "bbr.healthCheckPort" "metrics-port" "bbr.metricsPort" "drain-seconds" "bbr.drainSeconds" "drain-delay-seconds" "bbr.drainDelaySeconds" "discover-routes" "bbr.discoverRoutes" "tls-cert" "bbr.tls.secretName" "tls-key" "bbr.tls.secretName" "tracing" "bbr.tracing.enabled" "config-file" "bbr.customConfig" "config-text" "bbr.customConfig" "kubernetes" "the chart" "namespace" "bbr.multiNamespace" -}}
+{{- $own := dict "grpc-port" "bbr.port" "grpc-health-port" "bbr.healthCheckPort" "metrics-port" "bbr.metricsPort" "drain-seconds" "bbr.drainSeconds" "drain-delay-seconds" "bbr.drainDelaySeconds" "discover-routes" "bbr.discoverRoutes" "asker" "bbr.asker" "genai-metrics" "bbr.genaiMetrics" "tls-cert" "bbr.tls.secretName" "tls-key" "bbr.tls.secretName" "tracing" "bbr.tracing.enabled" "config-file" "bbr.customConfig" "config-text" "bbr.customConfig" "kubernetes" "the chart" "namespace" "bbr.multiNamespace" -}}
 {{- range $name, $value := .Values.bbr.flags }}
 {{- if hasKey $own $name }}
 {{- fail (printf "bbr.flags.%s: this flag is set by %s" $name (get $own $name)) }}
