@@ -16,8 +16,11 @@ from urllib.parse import unquote_to_bytes
 
 # Longer paths are not looked at. gunicorn takes request lines of 4,094 bytes, nginx and Apache of 8 KiB.
 MAX_PATH_BYTES: Final = 4 << 10
-# Longer ones are not read in every way if there is more than one: that takes a millisecond.
+# A longer one is not read in every way, nor is one with more ways, or with more bytes in all of them together. Each way
+# is compared with up to 128 patterns or 32 templates. A path of a client's has 2 to 8.
 MAX_ODD_PATH_BYTES: Final = 1 << 10
+MAX_READINGS: Final = 32
+MAX_READ_BYTES: Final = 4 << 10
 
 # A gateway may decode, and a server behind it, and a framework there.
 _DECODINGS: Final = 3
@@ -25,19 +28,26 @@ _DECODINGS: Final = 3
 # A path in which there is none of these reads the same in every way: escapes, doubled slashes, dot segments, and so on.
 _ODD: Final = re.compile(rb"[%\\;#]|//|/\.\.?(?:/|\Z)")
 
+# A path in which there is none of these begins with a slash and has no dot segment.
+_DOTS: Final = re.compile(rb"\A(?!/)|/(?:\.|%2[eE])")
+_SAME_SEGMENTS: Final = frozenset({b".", b"%2e", b"%2E"})
+_DOT_SEGMENTS: Final = _SAME_SEGMENTS | {one + other for one in _SAME_SEGMENTS for other in _SAME_SEGMENTS}
 
-def is_odd(path: bytes) -> bool:
-    """Tell whether a path can be read in more ways than one."""
-    return _ODD.search(path) is not None
 
-
-def readings(path: bytes) -> set[tuple[bytes, bool]]:
+def readings(path: bytes) -> set[tuple[bytes, bool]] | None:
     """Return a path as gateways and servers may see it, each with whether escapes are decoded in it.
 
     Every choice of: escapes decoded, once or several times, what follows a # cut off, backslashes taken for slashes,
     path parameters cut off, slashes merged, dot segments resolved; in this order. Letter case is as it was.
+
+    Returns:
+        None if it can be read in several ways, and is beyond MAX_ODD_PATH_BYTES, MAX_READINGS or MAX_READ_BYTES.
     """
     found = {(path, False)}
+    if _ODD.search(path) is None:
+        return found
+    if len(path) > MAX_ODD_PATH_BYTES:
+        return None
     for _ in range(_DECODINGS):
         decoded = unquote_to_bytes(path)
         if decoded == path and len(found) > 1:
@@ -46,19 +56,22 @@ def readings(path: bytes) -> set[tuple[bytes, bool]]:
         found.add((path, True))
     for normalise in _NORMALISERS:
         found |= {(normalise(reading), decoded) for reading, decoded in found}
+        if len(found) > MAX_READINGS or sum(len(reading) for reading, _ in found) > MAX_READ_BYTES:
+            return None
     return found
 
 
 def _resolve_dots(path: bytes) -> bytes:
     """Remove dot segments, escaped ones too (RFC 3986, section 5.2.4)."""
+    if _DOTS.search(path) is None:
+        return path
     out: list[bytes] = []
     segments = path.split(b"/")
     for segment in segments[1:]:
-        plain = segment.replace(b"%2e", b".").replace(b"%2E", b".")
-        if plain == b"..":
-            del out[-1:]
-        elif plain != b".":
+        if segment not in _DOT_SEGMENTS:
             out.append(segment)
+        elif segment not in _SAME_SEGMENTS:
+            del out[-1:]
     if segments[-1] in (b".", b".."):
         out.append(b"")
     return b"/" + b"/".join(out)

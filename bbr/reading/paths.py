@@ -13,6 +13,9 @@ from bbr.reading import globs, path_readings
 
 MAX_PATTERNS: Final = 64
 MAX_PATTERN_CHARACTERS: Final = 256
+# What is compared of one path, in each way to read it, with each pattern of which all literal segments stand in it: a
+# byte takes an expression up to 18 ns. A path that would take more is read.
+MAX_COMPARED_BYTES: Final = 64 << 10
 
 _SEGMENT: Final = re.compile(r"[0-9A-Za-z._~!$&'()+=:@*-]++")
 
@@ -30,7 +33,7 @@ class PathPattern:
         text: as the operator wrote it.
     """
 
-    __slots__ = ("_match", "_match_any_case", "text")
+    __slots__ = ("_literals", "_match", "_match_any_case", "text")
 
     def __init__(self, text: str) -> None:
         """Compile a pattern.
@@ -52,9 +55,14 @@ class PathPattern:
                     "characters, or a character that a path does not have"
                 )
         self.text = text
+        self._literals = frozenset(segment.lower().encode() for segment in segments if "*" not in segment)
         expression = globs.path(segments).encode()
         self._match = re.compile(expression).fullmatch
         self._match_any_case = re.compile(expression, re.IGNORECASE).fullmatch
+
+    def could_match(self, segments: frozenset[bytes]) -> bool:
+        """Tell whether a path of such segments, in small letters, has the pattern's literal ones."""
+        return self._literals <= segments
 
     def matches(self, path: bytes, *, any_case: bool = False) -> bool:
         """Tell whether a path, without a slash at its end, is one of the pattern's, if need be in other letters."""
@@ -91,17 +99,27 @@ class PathFilter:
         return self._reads(path) if len(path) > _CACHED_BYTES else self._cached(path)
 
     def _reads(self, path: bytes) -> bool:
-        if not path_readings.is_odd(path):
-            return self._in_scope({path.rstrip(b"/")})
-        if len(path) > path_readings.MAX_ODD_PATH_BYTES:
+        ways = path_readings.readings(path)
+        if ways is None:
             return True
-        readings = {reading for reading, _ in path_readings.readings(path)}
-        readings |= {_SLASHES.sub(b"/", reading) for reading in readings}  # after the dots, as Envoy does it
+        readings = {reading for reading, _ in ways}
+        if len(ways) > 1:
+            readings |= {_SLASHES.sub(b"/", reading) for reading in readings}  # after the dots, as Envoy does it
         return self._in_scope({reading.rstrip(b"/") for reading in readings})
 
     def _in_scope(self, readings: set[bytes]) -> bool:
         """Tell whether one of the readings is included, in whatever letters, and not all are excluded as they stand."""
-        included = not self._include or any(
-            pattern.matches(reading, any_case=True) for reading in readings for pattern in self._include
-        )
-        return included and not all(any(pattern.matches(reading) for pattern in self._exclude) for reading in readings)
+        included, excluded = not self._include, True
+        compared = 0
+        for reading in readings:
+            segments = frozenset(reading.lower().split(b"/"))
+            include = [] if included else [each for each in self._include if each.could_match(segments)]
+            exclude = [each for each in self._exclude if each.could_match(segments)] if excluded else []
+            compared += len(reading) * (len(include) + len(exclude))
+            if compared > MAX_COMPARED_BYTES:
+                return True  # to look at it takes too long
+            included = included or any(pattern.matches(reading, any_case=True) for pattern in include)
+            excluded = excluded and any(pattern.matches(reading) for pattern in exclude)
+            if included and not excluded:
+                return True
+        return False

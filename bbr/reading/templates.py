@@ -1,18 +1,25 @@
 """Templates of URL paths that name a model, as the vendors' APIs have them.
 
 Pure. A template's two ends are compared with a path's, and what is left between them is the name. So each segment of a
-path is looked at a few times at most, whatever stands in it.
+path is looked at a few times at most, whatever stands in it. Of many templates only those are compared with a path of
+which a literal segment stands in it, and those that begin alike look for their beginning once.
 """
 
 import re
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import Final
 
+from bbr import refusal
 from bbr.reading import globs
 
 MAX_TEMPLATES: Final = 32
 MAX_TEMPLATE_CHARACTERS: Final = 512
+# Segments of one path, in all ways to read it, that are compared one by one: two microseconds each, with
+# what follows from it.
+MAX_COMPARED: Final = 500
+
+# To pass over so many on the way to one is counted as one.
+_PASSED_OVER: Final = 64
 
 _PLACEHOLDER: Final = "{model}"
 _LITERAL: Final = re.compile(r"[0-9A-Za-z._~!$&'()+,=:@-]*+")
@@ -51,6 +58,115 @@ VENDORS: Final = {
 }
 
 
+class Allowance:
+    """How many segments of one path may yet be compared, in all ways to read it."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, left: int = MAX_COMPARED) -> None:
+        self._left = left
+
+    def spend(self, segments: int) -> None:
+        """Take note that so many are compared.
+
+        Raises:
+            Refusal: 400; these are too many.
+        """
+        self._left -= segments
+        if self._left < 0:
+            raise refusal.path_ambiguous("too many of its segments could stand before a model's name")
+
+
+class PathSegments:
+    """The segments of a path, in one of the ways to read it, for many templates to look at.
+
+    Attributes:
+        any_case: letters are compared without regard to case.
+        compared: the segments; in small letters if case does not count.
+        originals: the segments as they stand.
+        allowance: for all ways to read the path.
+    """
+
+    __slots__ = ("_places", "_present", "allowance", "any_case", "compared", "originals")
+
+    def __init__(self, path: bytes, allowance: Allowance, *, any_case: bool = False) -> None:
+        """Cut a path. A slash at its end does not count; without one at its beginning it has no segments."""
+        path = path.rstrip(b"/")
+        self.allowance = allowance
+        self.any_case = any_case
+        self.originals = path[1:].split(b"/") if path.startswith(b"/") else []
+        self.compared = path[1:].lower().split(b"/") if any_case and self.originals else self.originals
+        self._present = frozenset(self.compared)
+        self._places: dict[tuple[str, ...], Sequence[int]] = {}
+
+    def has(self, literal: bytes | None) -> bool:
+        """Tell whether a literal is one of the segments, or there is none to look for."""
+        return literal is None or literal in self._present
+
+    def places(self, head: "_Segments") -> Sequence[int]:
+        """Return where some segments of templates stand, in the order of the path; templates share what is found."""
+        found = self._places.get(head.texts)
+        if found is None:
+            found = self._places[head.texts] = head.places(self)
+        return found
+
+
+class _Segments:
+    """Segments that have no placeholder.
+
+    Attributes:
+        texts: as a template has them.
+        rarest: the longest literal among them; None if there is none.
+    """
+
+    def __init__(self, segments: Sequence[str]) -> None:
+        self.texts = tuple(segments)
+        self._literals = [None if "*" in segment else segment.encode() for segment in segments]
+        self._patterns = [re.compile(globs.segment(segment).encode()) for segment in segments]
+        self.rarest = max(filter(None, self._literals), key=len, default=None)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def fit(self, path: PathSegments, start: int) -> bool:
+        """Tell whether a path's segments from `start` on are these; there may be more behind them, or fewer."""
+        if not self.texts:
+            return True
+        path.allowance.spend(len(self.texts))
+        return all(map(self._fits, range(len(self.texts)), path.compared[start : start + len(self.texts)]))
+
+    def places(self, path: PathSegments) -> Sequence[int]:
+        """Return where in a path these stand."""
+        segments = path.compared
+        last = len(segments) - len(self)
+        if not self.texts:
+            return range(last + 1)
+        if self.rarest is None:
+            return [start for start in range(last + 1) if self.fit(path, start)]
+        found = []
+        alone = len(self.texts) == 1
+        path.allowance.spend(len(segments) // _PASSED_OVER)
+        before = self._literals.index(self.rarest)
+        start = _index(segments, self.rarest, before) - before
+        while 0 <= start <= last:
+            if alone or self.fit(path, start):
+                found.append(start)
+            start = _index(segments, self.rarest, start + before + 1) - before
+        return found
+
+    def _fits(self, index: int, segment: bytes) -> bool:
+        literal = self._literals[index]
+        return segment == literal if literal is not None else self._patterns[index].fullmatch(segment) is not None
+
+
+def _index(segments: list[bytes], literal: bytes, start: int) -> int:
+    """Return where a literal stands from a place on, or behind all of them."""
+    try:
+        return segments.index(literal, start)
+    except ValueError:
+        return 2 * len(segments) + MAX_TEMPLATE_CHARACTERS
+
+
 class _Shape:
     """The segments of a template, as they stand or in small letters, and how they are compared with a path's."""
 
@@ -67,48 +183,57 @@ class _Shape:
         self._head = _Segments(segments[:index])
         self._tail = _Segments(segments[index + 1 :])
 
-    def models(self, segments: list[bytes], originals: list[bytes]) -> set[bytes]:
-        """Return the names that a path's segments give, cut out of `originals`: none, one, or several.
+    def models(self, path: PathSegments) -> set[bytes]:
+        """Return the names that a path gives, in its own letters: none, one, or several.
 
         A name may be empty. If a path gives more than two, two of them are told.
         """
+        if not (path.originals and path.has(self._head.rarest) and path.has(self._tail.rarest)):
+            return set()
         # With an open end nothing tells where a name of several segments would stop, so it has one.
-        return self._of_one_segment(segments, originals) if self._open_end else self._between(segments, originals)
+        return self._of_one_segment(path) if self._open_end else self._between(path)
 
-    def _between(self, segments: list[bytes], originals: list[bytes]) -> set[bytes]:
+    def _between(self, path: PathSegments) -> set[bytes]:
+        segments, originals = path.compared, path.originals
         last = len(segments) - len(self._tail) - 1  # the segment in which the name ends
-        if last < 0 or not self._tail.fit(segments, last + 1):
+        if last < 0 or not self._tail.fit(path, last + 1):
             return set()
         end = self._name_end(segments[last])
         if end < 0:
             return set()
         head, before = len(self._head), len(self._before)
-        starts = [
-            start
-            for start in self._starts(segments, last - head + 1)
-            if segments[start + head].startswith(self._before) and (start + head < last or before <= end)
-        ]
         # From one place to begin at on, another one gives another name. So the first and the last tell all.
+        starts = self._starts(path)
         found = set()
-        for start in {*starts[:1], *starts[-1:]}:
-            first = start + head
-            whole = b"/".join([*originals[first:last], originals[last][:end]])
-            found.add(whole[before:])
+        for ordered in (starts, starts[::-1]):
+            for start in ordered:
+                path.allowance.spend(1)
+                first = start + head
+                if first <= last and segments[first].startswith(self._before) and (first < last or before <= end):
+                    whole = b"/".join([*originals[first:last], originals[last][:end]])
+                    found.add(whole[before:])
+                    break
         return found
 
-    def _of_one_segment(self, segments: list[bytes], originals: list[bytes]) -> set[bytes]:
-        found = set()
+    def _of_one_segment(self, path: PathSegments) -> set[bytes]:
+        segments = path.compared
+        found = set[bytes]()
         head, before = len(self._head), len(self._before)
-        for start in self._starts(segments, len(segments) - head - len(self._tail)):
+        for start in self._starts(path):
             index = start + head
+            if index >= len(segments) - len(self._tail) or len(found) > 1:
+                break
+            path.allowance.spend(1)
             end = self._name_end(segments[index])
-            if segments[index].startswith(self._before) and before <= end and self._tail.fit(segments, index + 1):
-                found.add(originals[index][before:end])
+            if segments[index].startswith(self._before) and before <= end and self._tail.fit(path, index + 1):
+                found.add(path.originals[index][before:end])
         return found
 
-    def _starts(self, segments: list[bytes], room: int) -> Sequence[int]:
-        """Return the places where the segments before the name's stand, with `room` places to begin at."""
-        return self._head.places(segments, room if self._anywhere else min(room, 1))
+    def _starts(self, path: PathSegments) -> Sequence[int]:
+        """Return the places where the segments before the name's stand, in order; there may be no room behind them."""
+        if self._anywhere:
+            return path.places(self._head)
+        return (0,) if self._head.fit(path, 0) else ()
 
     def _name_end(self, segment: bytes) -> int:
         """Return where the name ends in its last segment, or -1 if that does not end as the template's does."""
@@ -120,32 +245,6 @@ class _Shape:
             place = segment.rfind(self._behind, 0, end)
             return place if b"%" not in segment[place:] else -1
         return end - len(self._behind) if segment.endswith(self._behind + self._end) else -1
-
-
-class _Segments:
-    """Segments that have no placeholder."""
-
-    def __init__(self, segments: Sequence[str]) -> None:
-        self._literals = [None if "*" in segment else segment.encode() for segment in segments]
-        self._patterns = [re.compile(globs.segment(segment).encode()) for segment in segments]
-
-    def __len__(self) -> int:
-        return len(self._literals)
-
-    def fit(self, segments: list[bytes], start: int) -> bool:
-        """Tell whether a path's segments from `start` on are these; there may be more behind them."""
-        return all(map(self._fits, range(len(self._literals)), segments[start : start + len(self._literals)]))
-
-    def places(self, segments: list[bytes], room: int) -> Sequence[int]:
-        """Return where among the first `room` places of a path these stand."""
-        index, literal = next(filter(itemgetter(1), enumerate(self._literals)), (0, None))
-        return [
-            start for start in range(room) if literal in (None, segments[start + index]) and self.fit(segments, start)
-        ]
-
-    def _fits(self, index: int, segment: bytes) -> bool:
-        literal = self._literals[index]
-        return segment == literal if literal is not None else self._patterns[index].fullmatch(segment) is not None
 
 
 class Template:
@@ -173,22 +272,15 @@ class Template:
         self._exact = _Shape(text)
         self._any_case = _Shape(text.lower())
 
-    def models(self, path: bytes, *, any_case: bool = False) -> set[bytes]:
+    def models(self, path: PathSegments) -> set[bytes]:
         """Return the names that a path gives by this template, as they stand in it: none, one, or several.
 
-        A name may be empty. A slash at the path's end does not count. If a path gives more than two names, two of them
-        are told.
+        A name may be empty. If a path gives more than two names, two of them are told.
 
-        Args:
-            path: in one of the ways to read it.
-            any_case: compare letters without regard to case; the names keep theirs.
+        Raises:
+            Refusal: 400; the path's allowance is spent.
         """
-        first, *segments = path.rstrip(b"/").split(b"/")
-        if first or not segments:
-            return set()
-        if not any_case:
-            return self._exact.models(segments, segments)
-        return self._any_case.models([segment.lower() for segment in segments], segments)
+        return (self._any_case if path.any_case else self._exact).models(path)
 
     def __repr__(self) -> str:
         return f"Template({self.text!r})"

@@ -5,7 +5,7 @@ path is read in each of these ways, and taken only if it names the same model, o
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -14,7 +14,7 @@ from bbr import refusal
 from bbr.reading import name as model
 from bbr.reading import path_readings
 from bbr.reading.form import FormReader
-from bbr.reading.templates import Template
+from bbr.reading.templates import Allowance, PathSegments, Template
 
 MAX_TEMPLATES: Final = 32
 MAX_TEMPLATE_CHARACTERS: Final = 512
@@ -90,13 +90,10 @@ def model_in_query_of(path: bytes, paths: frozenset[bytes], max_model_bytes: int
 
 
 def _could_be_one_of(path: bytes, paths: frozenset[bytes]) -> bool:
-    if path_readings.is_odd(path):
-        if len(path) > path_readings.MAX_ODD_PATH_BYTES:
-            return bool(paths)
-        ways = {reading for reading, _ in path_readings.readings(path)}
-    else:
-        ways = {path}
-    return not _folded(paths).isdisjoint(way.lower().rstrip(b"/") for way in ways)
+    ways = path_readings.readings(path)
+    if ways is None:
+        return bool(paths)
+    return not _folded(paths).isdisjoint(way.lower().rstrip(b"/") for way, _ in ways)
 
 
 @lru_cache(16)
@@ -127,12 +124,7 @@ def model_in_path(
 
 
 def _look(path: bytes, templates: tuple[Template, ...], max_model_bytes: int) -> PathModel | None:
-    odd = path_readings.is_odd(path)
-    if odd and len(path) > path_readings.MAX_ODD_PATH_BYTES:
-        raise refusal.path_ambiguous(
-            f"it is longer than {path_readings.MAX_ODD_PATH_BYTES} bytes, with escapes, dots or slashes to resolve"
-        )
-    names, prefixes = _named_in_each_way(path, templates, odd=odd)
+    names, prefixes = _named_in_each_way(path, _longest_first(templates))
     if names == {None}:
         return None
     if len(names) > 1:
@@ -152,40 +144,67 @@ def _look(path: bytes, templates: tuple[Template, ...], max_model_bytes: int) ->
 _look_again = lru_cache(_CACHED)(_look)
 
 
-def _named_in_each_way(
-    path: bytes, templates: Sequence[Template], *, odd: bool
-) -> tuple[set[bytes | None], frozenset[str]]:
-    """Return the models that a path names in the ways to read it, None for none, and what may stand before them."""
+def _named_in_each_way(path: bytes, templates: Sequence[Template]) -> tuple[set[bytes | None], frozenset[str]]:
+    """Return the models that a path names in the ways to read it, None for none, and what may stand before them.
+
+    If there are several, some are left out.
+
+    Args:
+        path: without its query.
+        templates: the longest first.
+
+    Raises:
+        Refusal: 400; there are too many ways, or places where a name could begin.
+    """
     # Clients escape the colon before a verb too. As it stands it would be no verb, and RFC 3986 (section 3.3) has a
     # colon in a segment mean the same, escaped or not.
-    if odd and _ESCAPED_COLON.search(path) and not any(template.models(path) for template in templates):
-        path = _ESCAPED_COLON.sub(b":", path)
+    allowance = Allowance()
+    if _ESCAPED_COLON.search(path):
+        segments = PathSegments(path, allowance)
+        if not any(template.models(segments) for template in templates):
+            path = _ESCAPED_COLON.sub(b":", path)
+    ways = path_readings.readings(path)
+    if ways is None:
+        raise refusal.path_ambiguous(
+            f"with escapes, dots or slashes to resolve it may have {path_readings.MAX_ODD_PATH_BYTES} bytes, and at "
+            f"most {path_readings.MAX_READINGS} ways to resolve them"
+        )
     names: set[bytes | None] = set()
     prefixes: frozenset[str] = frozenset()
-    for reading, decoded in path_readings.readings(path) if odd else {(path, False)}:
-        in_any_case, before = _named(reading, templates, any_case=True)
+    for reading, decoded in ways:
+        decode = bytes if decoded else unquote_to_bytes
+        in_any_case, before = _named(PathSegments(reading, allowance, any_case=True), templates, decode)
         # In other letters it is no path of the templates' for most, and one for some.
-        exact, _ = _named(reading, templates) if in_any_case else (set[bytes](), before)
-        names |= {name if decoded else unquote_to_bytes(name) for name in in_any_case | exact}
-        names |= set() if exact else {None}
+        exact = _named(PathSegments(reading, allowance), templates, decode)[0] if in_any_case else set[bytes]()
+        names |= in_any_case | exact
+        if not exact:
+            names.add(None)
         prefixes |= before
+        if len(names) > 1:
+            break
     return names, prefixes
 
 
-def _named(path: bytes, templates: Sequence[Template], *, any_case: bool = False) -> tuple[set[bytes], frozenset[str]]:
+def _named(
+    path: PathSegments, templates: Sequence[Template], decode: Callable[[bytes], bytes]
+) -> tuple[set[bytes], frozenset[str]]:
     """Return the models that templates find in one reading of a path, and what may stand before their names.
 
     Of templates that begin alike, the one with the longest end counts: `.../{model}/chat/completions` before
-    `.../{model}/completions`.
+    `.../{model}/completions`. If there are several names, some are left out.
     """
-    fitting: dict[str, tuple[Template, set[bytes]]] = {}
-    for template in templates:
-        if found := template.models(path, any_case=any_case):
-            longest = fitting.get(template.head)
-            if longest is None or len(longest[0].text) < len(template.text):
-                fitting[template.head] = template, found
+    heads = set[str]()
     names, prefixes = set[bytes](), frozenset[str]()
-    for template, found in fitting.values():
-        names |= found
-        prefixes |= template.prefixes
+    for template in templates:
+        if template.head not in heads and (found := template.models(path)):
+            heads.add(template.head)
+            names |= set(map(decode, found))
+            prefixes |= template.prefixes
+            if len(names) > 1:
+                break
     return names, prefixes
+
+
+@lru_cache(16)
+def _longest_first(templates: tuple[Template, ...]) -> tuple[Template, ...]:
+    return tuple(sorted(templates, key=lambda template: -len(template.text)))

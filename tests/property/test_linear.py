@@ -8,6 +8,7 @@ where the square would be sixteen times. tests/property/test_patterns.py holds t
 
 import contextlib
 import gzip
+import itertools
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -336,6 +337,66 @@ def test_no_step_takes_much_more_than_a_millisecond(which: str, whole_bytes: int
         return most
 
     assert is_within(2, longest)
+
+
+# These are short: dots are resolved and letters made small, one segment after another.
+MOST_LINES_OF_A_PATH = 3 * MOST_LINES
+
+MANY_TEMPLATES = {
+    "vendors": "azure-openai gemini bedrock " + " ".join(f"/**/x{number}/{{model}}/y" for number in range(17)),
+    "open ends": " ".join(f"/**/x{number}/{{model}}/**" for number in range(32)),
+    "verbs": " ".join(f"/**/x{number}/{{model}}:*" for number in range(32)),
+    "stars before the name": " ".join(f"/**/*/a{number}*/{{model}}/**" for number in range(32)),
+    "nothing but stars": " ".join(f"/**/*/*{number}/{{model}}:*" for number in range(32)),
+    "stars behind the name": " ".join(f"/**/models/{{model}}/x*/{'*/' * number}**" for number in range(30)),
+}
+MANY_PATTERNS = {
+    "literals": [f"/**/a{number}/**/b*c" for number in range(64)],
+    "stars": [f"/**/*{number}*a*b*c/**" for number in range(64)],
+    "few": ["/v1/**", "/**/*x*y/**/z"],
+}
+# The slowest of 20,000 that a search found.
+ODD_PATHS = [
+    *(b"/models/%252525\\;/..//.#", b"/models/%2541\\;/..//.", b"/a;/..//", b"/x4/a/./a58/.//a22", b"/%2f/a", b"/./"),
+    *(b"/a", b"/x1/a", b"//", b"/models/a", b"/x3/a/x28/amodels", b"a30/a20\\/x17/a", b":/x23/a/a48", b"#/", b"/a1/bc"),
+]
+BEGINS = [
+    *(b"/", b"/v1/%41//;./", b"/v1/models/a%252541/./.;\\", b"/%25412//./"),
+    *(b"".join(b"/x%d/a" % number for number in range(32)), b"".join(b"/a%d" % number for number in range(64)) + b"//"),
+]
+
+
+def each_path() -> Iterator[bytes]:
+    for begin, unit, size in itertools.product(BEGINS, ODD_PATHS, (60, 500, 1_024, 4_096)):
+        for end in (b"", b"/a:x"):
+            yield (begin + unit * (size // len(unit)))[: size - len(end)] + end
+
+
+@pytest.mark.parametrize("which", MANY_TEMPLATES)
+def test_no_path_takes_long_whatever_the_templates(which: str) -> None:
+    templates = parse_templates(MANY_TEMPLATES[which])
+    for path in each_path():
+        look = quietly(lambda octets: model_in_path(octets, templates), path)
+        assert lines(look) < MOST_LINES_OF_A_PATH
+
+
+@pytest.mark.parametrize("which", MANY_PATTERNS)
+def test_no_path_takes_long_whatever_the_patterns(which: str) -> None:
+    patterns = tuple(map(PathPattern, MANY_PATTERNS[which]))
+    for path in each_path():
+        for paths in (PathFilter(patterns, patterns), PathFilter((), patterns)):
+            assert lines(lambda paths=paths, path=path: paths.reads(path)) < MOST_LINES_OF_A_PATH  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("which", ["vendors", "open ends"])
+def test_the_odd_paths_take_about_a_millisecond(which: str) -> None:
+    templates = parse_templates(MANY_TEMPLATES[which])
+    stars = tuple(map(PathPattern, MANY_PATTERNS["stars"]))
+    for begin, unit in itertools.product((BEGINS[1], BEGINS[4]), ODD_PATHS[:4]):
+        path = begin + unit * ((1_000 - len(begin)) // len(unit))
+        look = quietly(lambda octets: model_in_path(octets, templates), path)
+        assert is_within(2, lambda look=look: seconds(look, 1))  # type: ignore[misc]
+        assert is_within(2, lambda path=path: seconds(lambda: PathFilter(stars, stars).reads(path), 1))  # type: ignore[misc]
 
 
 COMPRESS: dict[bytes, Callable[[bytes], Any]] = {

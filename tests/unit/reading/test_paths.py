@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bbr.reading.paths import PathFilter, PathPattern
+from bbr.reading.paths import MAX_COMPARED_BYTES, PathFilter, PathPattern
 
 
 def patterns(*texts):
@@ -116,3 +116,12 @@ def test_no_spelling_of_a_path_that_is_read_makes_it_one_that_is_not(parts):
     assert INCLUDING.reads(path)
     assert INCLUDING.reads(path.upper())
     assert INCLUDING.reads(path.replace(b"c", b"%63").replace(b"%", b"%25"))
+
+
+def test_a_path_that_takes_long_to_compare_is_read():
+    many = PathFilter(include=patterns(*(f"/**/a/*{letter}" for letter in "bcdefghijklmnopqrstuvwxyz")))
+    path = b"/a/0" + b"/x" * (MAX_COMPARED_BYTES // 25 // 2)
+    assert many.reads(path)
+    assert not many.reads(path[: len(path) // 2])
+    # Only patterns whose literal segments stand in a path are compared with it.
+    assert not many.reads(path.replace(b"a", b"A0"))

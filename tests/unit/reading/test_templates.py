@@ -1,6 +1,7 @@
 import pytest
 
-from bbr.reading.templates import MAX_TEMPLATES, VENDORS, Template, parse_templates
+from bbr.reading.templates import MAX_TEMPLATES, VENDORS, Allowance, PathSegments, Template, parse_templates
+from bbr.refusal import Refusal
 
 AZURE, GEMINI, BEDROCK = "/openai/deployments/{model}/**", "/**/models/{model}:*", "/model/{model}/invoke"
 
@@ -80,5 +81,24 @@ def test_a_vendor_stands_for_its_paths() -> None:
     ],
 )
 def test_models(text: str, path: bytes, models: set[bytes]) -> None:
-    assert Template(text).models(path) == models
-    assert {name.lower() for name in Template(text).models(path.upper(), any_case=True)} == models
+    assert Template(text).models(PathSegments(path, Allowance())) == models
+    in_capitals = PathSegments(path.upper(), Allowance(), any_case=True)
+    assert {name.lower() for name in Template(text).models(in_capitals)} == models
+
+
+def test_what_is_compared_of_a_path_is_bounded() -> None:
+    literal, patterned = Template("/**/a/{model}/**"), Template("/**/a*/b*/{model}/**")
+    for path in (b"/a/x" * 100, b"/a" * 400):
+        literal.models(PathSegments(path, Allowance(1_000)))
+        with pytest.raises(Refusal, match="too many of its segments could stand before"):
+            literal.models(PathSegments(path, Allowance(50)))
+    with pytest.raises(Refusal, match="too many of its segments"):
+        patterned.models(PathSegments(b"/a/x" * 100, Allowance(100)))
+    # Nothing is compared for a literal that is not there.
+    assert literal.models(PathSegments(b"/b/x" * 1_000, Allowance(0))) == set()
+
+
+def test_templates_that_begin_alike_look_for_their_beginning_once() -> None:
+    path = PathSegments(b"/a/b" * 20 + b"/c/y", Allowance(2 * 20 + 30))
+    for end in ("x", "y", "z") * 10:  # each of the 20 places has two segments to compare, each end one
+        Template(f"/**/a/b/{{model}}/{end}").models(path)
