@@ -46,7 +46,7 @@ class Group(enum.Enum):
 
     PORTS = "Ports and TLS"
     TABLE = "Model table"
-    READING = "Where the model stands in a request"
+    READING = "Where requests name their model"
     ANSWERS = "Answers to the gateway"
     BODIES = "Bodies"
     LIFE = "Shutdown and connections"

@@ -80,16 +80,16 @@ class ProcessSettings:
     tls_client_san: tuple[AllowedName, ...] | None = _port(
         options.client_names,
         "",
-        "a name that a client certificate must have as a subject alternative name: a DNS name, whose first label may "
-        "be * for any label, or a URI, which may end with /* for any rest; may be given several times, or with commas "
-        "(default: any certificate that --tls-client-ca signed)",
+        "a subject alternative name that a client certificate must have: a DNS name, in which * as the first label "
+        "matches any label, or a URI, in which /* at the end matches any rest; may be given several times, or with "
+        "commas (default: any certificate that --tls-client-ca signed)",
     )
 
     drain_delay_seconds: float = _life(
         options.seconds,
         "3",
-        "how long to serve as before after SIGTERM while health checks say NOT_SERVING, so that gateways stop sending "
-        "requests before the port closes; ends early when no gateway is connected",
+        "how long the router still accepts requests after SIGTERM, while health checks already say NOT_SERVING, so "
+        "that gateways stop sending requests before the port closes; ends early if no gateway is connected",
     )
     drain_seconds: float = _life(
         options.seconds,
@@ -124,8 +124,8 @@ class ProcessSettings:
     access_log_rate: int = _log(
         options.lines,
         "100",
-        "the most lines per second for rejected requests, and for other requests; a line tells how many more there "
-        "were; 0 sets no limit",
+        "the most lines per second for rejected requests, and the same for other requests; a line says how many were "
+        "left out; 0 sets no limit",
     )
     tracing: bool = _log(
         options.boolean,
@@ -137,7 +137,8 @@ class ProcessSettings:
         options.boolean,
         "false",
         "count requests by OpenTelemetry's attributes for generative AI too (operation, provider, requested model), "
-        "and time their first token where the gateway shows responses; at most 2,000 series each",
+        "and measure the time to the first token if the gateway sends responses to the router; at most 2,000 series "
+        "each",
     )
 
     @property
@@ -191,8 +192,8 @@ class Settings(ProcessSettings):
         options.choice(MissingModel),
         "pass",
         "what happens to a request whose body was read and names no model: pass sends it on without routing headers; "
-        "reject answers 400; default routes it like a request for --default-model, and counts null and an empty name "
-        "as none",
+        "reject answers 400; default routes it like a request for --default-model, and treats null and an empty name "
+        "as no model",
     )
     default_model: str | None = _table(
         options.model_name,
@@ -202,16 +203,17 @@ class Settings(ProcessSettings):
     asker: Asker | None = _table(
         options.asker,
         "",
-        "where the gateway's authentication tells who asks, for models that not everyone may use (`allow` in the "
-        "table). header:NAME holds one name, or several with commas; the gateway must set it, or remove the client's "
-        "own, before the router sees the request. metadata:NAMESPACE:KEY/KEY is in the gateway's dynamic metadata, "
-        "attribute:NAME an attribute of the request; no client can write those (default: nobody's name is known)",
+        "where the gateway says which client sends a request, for models that not every client may use (`allow` in the "
+        "table). header:NAME is a request header with one name, or several with commas; the gateway must set it, or "
+        "remove the client's own, before the router sees the request. metadata:NAMESPACE:KEY/KEY is a value in the "
+        "gateway's dynamic metadata, attribute:NAME is an attribute of the request; no client can write those "
+        "(default: no client is known)",
     )
     serve_models_list: bool = _table(
         options.boolean,
         "false",
-        "answer GET /v1/models and GET /v1/models/{id} from the table. Everybody who reaches the router can read the "
-        "list, perhaps before any authentication",
+        "answer GET /v1/models and GET /v1/models/{id} from the table. Everybody who reaches the router through the "
+        "gateway can read the list, perhaps without authentication",
     )
 
     include_path: tuple[PathPattern, ...] | None = _reading(
@@ -238,15 +240,15 @@ class Settings(ProcessSettings):
         "",
         "URL paths that name the model, as in /openai/deployments/{model}/chat/completions, /**/models/{model}:* or "
         "/model/{model}/invoke; azure-openai, gemini and bedrock stand for all paths of these vendors' clients. "
-        "{model} may hold slashes, escaped or not, unless ** stands at the end; may be given several times, or with "
-        "commas",
+        "{model} may contain slashes, escaped or not, unless the template ends with **; may be given several times, or "
+        "with commas",
     )
     url_model: UrlModel = _reading(
         options.choice(UrlModel),
         "agrees",
-        "what happens to a request whose URL names one model and whose body another: agrees answers 400; wins routes "
-        "it by the URL, as Azure OpenAI does by the deployment. wins is for servers that go by the URL too; one that "
-        "goes by the body runs a model that was not routed",
+        "what happens to a request whose URL and body name different models: agrees answers 400; wins routes it by the "
+        "URL, as Azure OpenAI does by the deployment. Use wins only if the servers go by the URL too: a server that "
+        "goes by the body would run a model that was not routed",
     )
     on_invalid_json: InvalidJson = _reading(
         options.choice(InvalidJson),
@@ -269,17 +271,17 @@ class Settings(ProcessSettings):
     strip_header: tuple[str, ...] | None = _answer(
         options.header_names,
         "",
-        "a client's header to remove from every request, besides the routing headers, "
-        "x-gateway-destination-endpoint and what --client-steering covers; a * at the end stands for any rest, as in "
-        "x-llm-d-*; may be given several times, or with commas",
+        "a client's header to remove from every request, besides the routing headers, x-gateway-destination-endpoint "
+        "and those of --client-steering; a * at the end matches any rest, as in x-llm-d-*; may be given several times, "
+        "or with commas",
     )
     client_steering: ClientSteering = _answer(
         options.choice(ClientSteering),
         "none",
-        "which headers of a client's may steer endpoint pickers and the sidecars of model servers: none removes them "
-        "all; priority keeps those for priority, fairness and latency objectives (a gateway that sets them itself, by "
-        "who the client is, needs this); all (DANGEROUS) lets a client choose another model than the one that was "
-        "routed, and the addresses that a sidecar connects to. With --compat the default is all",
+        "which of a client's headers may steer endpoint pickers and the sidecars of model servers: none removes them "
+        "all; priority keeps those for priority, fairness and latency objectives, for gateways that set these "
+        "themselves; all (DANGEROUS) lets a client choose another model than the one that was routed, and the "
+        "addresses that a sidecar connects to. With --compat the default is all",
     )
     dynamic_metadata: str | None = _answer(
         options.metadata_namespace,
@@ -298,7 +300,7 @@ class Settings(ProcessSettings):
         options.boolean,
         "false",
         "DANGEROUS: keep a client's own routing headers in requests that name no model. Everybody who reaches the "
-        "gateway can then choose any pool, past every rule that authorises models by these headers",
+        "gateway can then choose any pool, and evade every rule that authorises models by these headers",
     )
 
     max_body_bytes: int = _body(
@@ -322,20 +324,22 @@ class Settings(ProcessSettings):
     max_buffered_bytes: int = _body(
         options.size,
         "512MiB",
-        "the memory for everything that peers make the router hold: bodies, unfinished messages, waiting answers, "
-        "calls, connections; when it is used up, bodies get 503 with Retry-After, and whoever holds the most gives way",
+        "the memory for everything that clients and gateways make the router hold: bodies, unfinished messages, "
+        "waiting answers, calls, connections; when it is used up, new bodies get 503 with Retry-After, and the request "
+        "that holds the most ends",
     )
     body_idle_seconds: float = _body(
         options.positive_seconds,
         "60",
-        "how long a body may make no progress; then the client gets 408. Where the gateway collects the whole body "
+        "how long a body may make no progress before the client gets 408. If the gateway collects the whole body "
         "before it sends it, the router sees no progress and waits five times as long",
     )
     body_min_rate: int = _body(
         options.size_or_none,
         "512",
-        "the bytes a second that a body must bring until its model is known, taken over spans of --body-idle-seconds; "
-        "a slower one gets 408. 0 allows any rate. It does not apply where the gateway collects the whole body",
+        "the bytes per second that a body must bring until its model is known, measured over periods of "
+        "--body-idle-seconds; a slower one gets 408. 0 allows any rate. It does not apply if the gateway collects the "
+        "whole body before it sends it",
     )
 
     sync_timeout: float = _rare(
@@ -354,42 +358,44 @@ class Settings(ProcessSettings):
         options.choice(AliasRewrite),
         "header",
         "how a model server learns the real model of a request for an alias or for --default-model, whose body has "
-        "another name: header sets x-llm-d-model-name-rewrite and "
-        "x-gateway-model-name-rewrite, by which endpoint pickers rewrite the body; off leaves that to servers that "
-        "know the aliases; body replaces that one string in JSON bodies, for servers without such a picker (aliases in "
-        "forms and encoded bodies are then refused; see --forward-decoded). With --compat the default is off",
+        "another name: header sets x-llm-d-model-name-rewrite and x-gateway-model-name-rewrite, and the endpoint "
+        "picker replaces the name in the body; off does nothing, for servers that know the aliases; body replaces the "
+        "name in JSON bodies, for servers without such a picker (aliases in forms and encoded bodies are then "
+        "rejected; see --forward-decoded). With --compat the default is off",
     )
     assume_body_mode: BodyMode = _rare(
         options.body_mode,
         "full-duplex",
-        "the body mode of a gateway that does not tell its mode: full-duplex or buffered",
+        "the body mode to assume for a gateway that does not name its mode: full-duplex or buffered",
     )
     max_connections: int = _rare(
         options.count,
         "10000",
-        "the most connections of the ext_proc port; one more replaces the connection that was idle the longest",
+        "the most connections on the ext_proc port; one more replaces the connection that has been idle longest",
     )
     max_model_length: int = _rare(options.model_length, "256", "the longest model name; a longer one gets 400")
     models_list_max_bytes: int = _rare(
         options.size,
         "60000",
-        "the longest answer of --serve-models-list; requests for a longer one pass. Google's gateways take 64 KB",
+        "the longest list that --serve-models-list answers with; if the list is longer, the request passes. Google's "
+        "gateways accept 64 KB",
     )
     stream_threshold_bytes: int = _rare(
         options.size,
         "256KiB",
-        "a longer JSON body is read piece by piece, and in full duplex goes on upstream as soon as its model is known",
+        "a longer JSON body is read piece by piece; in full duplex it goes on to its model server as soon as its model "
+        "is known",
     )
     busy_poll: float = _rare(
         options.busy_poll,
         "0",
-        "poll for this long, at most 1, after each event instead of sleeping: single requests are answered faster, and "
-        "a whole processor is used while requests come more often than that. Needs --transport=uv",
+        "keep polling for this long (at most 1) after each event instead of sleeping. Single requests are answered "
+        "faster, but a whole processor is in use as long as requests come more often than that. Needs --transport=uv",
     )
     transport: str = _rare(
         options.words("uv", "grpcio"),
         "uv",
-        "the gRPC server: uv, bbr's own HTTP/2; or grpcio, Python's gRPC library, at many times the cost",
+        "the gRPC server: uv is bbr's own HTTP/2; grpcio is Python's gRPC library, which costs many times as much",
     )
 
 
