@@ -64,17 +64,17 @@ SICK = {
     "BbrGatewayMisconfigured": (
         [(REASONS, {**A, "outcome": "fault", "reason": "headers-twice"}, "0+60x60")],
         {"reason": "headers-twice"},
-        "Requests fail since the gateway is configured wrongly (headers-twice)",
+        "Requests fail because the gateway is configured wrongly (headers-twice)",
     ),
     "BbrUnknownModels": (
         [(REASONS, {**A, "outcome": "refused", "reason": "model-not-found"}, "0+60.6x60")],
         {},
-        "10% of requests name a model that the table does not hold",
+        "10% of requests name a model that is not in the table",
     ),
     "BbrRefusals": (
         [(REQUESTS, {**A, "outcome": "refused", "base_model": ""}, "0+200x60")],
         {},
-        "25% of requests are refused",
+        "25% of requests are rejected",
     ),
     "BbrSourceStale": (
         [("bbr_source_age_seconds", {**A, "source": "model files"}, "1+60x60")],
@@ -94,9 +94,9 @@ SICK = {
     "BbrNoRoomForBodies": (
         [("bbr_buffer_refusals_total", A, "0+1x60")],
         {"instance": "a"},
-        "a refuses bodies: it holds as many as it may",
+        "a rejects bodies: its memory for them is used up",
     ),
-    "BbrBuffersNearlyFull": ([("bbr_buffered_bytes", A, "900x60")], A, "a holds 90% of the bodies that it may"),
+    "BbrBuffersNearlyFull": ([("bbr_buffered_bytes", A, "900x60")], A, "a uses 90% of its memory for bodies"),
     "BbrBusy": ([("process_cpu_seconds_total", A, "0+54x60")], A, "a uses 90% of a processor"),
     "BbrSlow": (
         [
@@ -109,7 +109,7 @@ SICK = {
     "BbrConnectionsTurnedAway": (
         [("bbr_connections_turned_away_total", A, "0+1x60")],
         {"instance": "a"},
-        "a has as many connections as it may",
+        "a has reached its limit of connections",
     ),
     "BbrFilesNearlyExhausted": (
         [("process_open_fds", A, "921.6x60")],
@@ -119,17 +119,17 @@ SICK = {
     "BbrPeerFaults": (
         [("bbr_stream_resets_total", {**A, "reason": "refused"}, "0+120x60")],
         {"reason": "refused"},
-        "Peers break HTTP/2 or TLS, 2 times a second ( refused)",
+        "Peers violate HTTP/2 or TLS, 2 times a second ( refused)",
     ),
     "BbrTableBroken": (
         [("bbr_table_broken_objects", A, "2x60")],
         {"job": "bbr"},
-        "2 objects of the model table can't be used",
+        "2 objects of the model table have errors",
     ),
     "BbrTableConflicts": (
         [("bbr_table_conflicts", A, "3x60")],
         {"job": "bbr"},
-        "3 claims in the model table are ignored",
+        "3 entries of the model table are ignored",
     ),
     "BbrTablesDiffer": (
         [("bbr_models", B, "4x60")],
