@@ -63,8 +63,8 @@ DIFFERENCES: Final = (
     Difference(
         "a body that is not JSON",
         "400 with the words of Go's `encoding/json`",
-        "400 with the same beginning, our words, and the byte",
-        "the words are another parser's",
+        "400 with the same beginning, our own words, and the byte offset",
+        "another parser writes the message",
         ({REFUSED}, {REFUSED}),
         (
             *(
@@ -105,10 +105,10 @@ DIFFERENCES: Final = (
         ),
     ),
     Difference(
-        "`model` twice, or a key that is `model` in other letters",
-        "routed by the last `model`; other letters are not read",
+        "`model` twice, or a key such as `Model`",
+        "routed by the last `model`; `Model` is ignored",
         "400",
-        "a server that reads another one answers with a model that was not routed",
+        "a server that reads the other key would run a model that was not routed",
         ({ROUTED, PASSED}, {REFUSED}),
         (
             *(
@@ -127,10 +127,10 @@ DIFFERENCES: Final = (
         ),
     ),
     Difference(
-        "a control character of ASCII in the model's name",
-        "routed; it stands in the header",
+        "an ASCII control character in the model's name",
+        "routed; the header contains it",
         "400",
-        "it could end the header, or break a log's line",
+        "it could end the header, or break a line of a log",
         ({ROUTED}, {REFUSED}),
         tuple(
             f"*, name: {name}" for name in ("a tab behind", "a line's end behind", "a line's end within", "NUL", "DEL")
@@ -169,18 +169,18 @@ DIFFERENCES: Final = (
         ("*, broken: 1,000 levels", "*, broken: 9,999 levels"),
     ),
     Difference(
-        "an empty body that has its end",
+        "an empty body with end_of_stream",
         "400",
         "passed without routing headers",
-        "a request without a body is none that is broken",
+        "a request without a body is not broken",
         ({REFUSED}, {PASSED}),
         ("*, broken: empty", "*, events: no body, but its end"),
     ),
     Difference(
-        "JSON that is not an object: an array, a string, a number, a truth",
+        "JSON that is not an object: an array, a string, a number, a boolean",
         "400",
         "passed without routing headers",
-        "it is JSON, and names no model; some APIs take lists",
+        "it is valid JSON that names no model; some APIs take lists",
         ({REFUSED}, {PASSED}),
         (
             "*, broken: a list",
@@ -191,7 +191,7 @@ DIFFERENCES: Final = (
         ),
     ),
     Difference(
-        "bodies of other types: audio, bytes",
+        "bodies of other content types: audio, bytes",
         "400, as broken JSON",
         "passed without routing headers",
         "uploads go through the same gateway",
@@ -199,10 +199,10 @@ DIFFERENCES: Final = (
         ("*, kind: audio", "*, kind: bytes"),
     ),
     Difference(
-        "JSON that is called text/plain",
-        "routed; no Content-Type is looked at",
-        "passed without routing headers, unless it is short and its length is announced",
-        "text may be an upload of any size; what browsers call text is short",
+        "JSON with the content type text/plain",
+        "routed; the Content-Type is ignored",
+        "passed without routing headers, unless it is short and has a Content-Length",
+        "text may be an upload of any size; JSON that browsers send as text is short",
         ({ROUTED}, {PASSED}),
         ("*, kind: text",),
     ),
@@ -216,9 +216,9 @@ DIFFERENCES: Final = (
     ),
     Difference(
         "another charset than UTF-8, an unknown Content-Encoding, or plain JSON with one",
-        "routed; neither header is looked at",
-        "415, or 400 where the body can be read in two ways",
-        "a server that goes by the header reads another body",
+        "routed; both headers are ignored",
+        "415, or 400 if the body can be read in two ways",
+        "a server that obeys the header reads another body",
         ({ROUTED}, {"refused 415", REFUSED}),
         ("*, kind: JSON in Latin-1", "*, kind: an unknown encoding", "*, kind: gzip that is none"),
     ),
@@ -226,23 +226,23 @@ DIFFERENCES: Final = (
         "`/v1/realtime?model=...`",
         "passed without routing headers",
         "routed by the URL (`--query-model-path=none` turns it off)",
-        "there is no body that could name the model",
+        "such a request has no body",
         ({PASSED}, {ROUTED}),
         ("*, kind: a realtime path",),
     ),
     Difference(
-        "routing headers of a client's that have the right values already",
+        "a client's own routing headers that already have the right values",
         "not set again",
         "set",
-        "to the same effect",
+        "the effect is the same",
         ({PASSED}, {ROUTED}),
         ("*, kind: the same values already",),
     ),
     Difference(
         "request headers that the gateway does not send (request_header_mode SKIP), or sends after the body",
         "routed by the body",
-        "500, which says what is misconfigured; as theirs if the body is buffered and its mode not told (old Envoys)",
-        "without them neither Content-Type, encoding nor path is known",
+        "500 with a message that says what is misconfigured; routed if the body is buffered and its mode unknown (old Envoys)",
+        "without headers the router knows neither Content-Type nor encoding nor path",
         ({ROUTED, PASSED}, {"refused 500"}),
         (
             "*, events: no request headers",
@@ -252,7 +252,7 @@ DIFFERENCES: Final = (
         ),
     ),
     Difference(
-        "in full duplex, a body that is ended by trailers",
+        "in full duplex, a body that trailers end",
         "lost: only the trailers are answered",
         "routed, without a Content-Length",
         "HTTP allows it",
@@ -263,23 +263,23 @@ DIFFERENCES: Final = (
         "a message of more than 4 MiB (a buffered body)",
         "the stream ends with RESOURCE_EXHAUSTED",
         "routed, up to `--max-body-bytes`",
-        "long prompts with images are as long",
+        "long prompts with images can be that long",
         ({"ended RESOURCE_EXHAUSTED"}, {ROUTED}),
         ("*, events: 5 MiB in one message",),
     ),
     Difference(
         "the pieces in which a streamed body goes back",
-        "62,000 bytes each, put together anew",
+        "62,000 bytes each, joined and cut again",
         "as they came, cut at 62,000 bytes",
-        "the same bytes; nothing is copied",
+        "the bytes are the same, and need not be copied",
         ({ROUTED}, {ROUTED}),
         ("streamed, pieces: 1 MiB in pieces, model last", "streamed, pieces: 5 MiB in pieces, model first"),
     ),
     Difference(
         "v1.5.0: a response in full duplex",
-        "held to its end; one that is ended by trailers is lost",
+        "held until its end; a response that trailers end is lost",
         "each message is answered at once",
-        "event streams are not held up",
+        "event streams are not delayed",
         ({ROUTED, PASSED}, {ROUTED, PASSED}),
         (
             "streamed, events: a GET and an event stream",
@@ -293,7 +293,7 @@ DIFFERENCES: Final = (
         "v0.1.0: a response",
         "its headers are held until the first piece of its body; pieces go back whole",
         "its headers are answered at once; pieces are cut at 62,000 bytes",
-        "Envoy takes either",
+        "Envoy accepts both",
         ({ROUTED}, {ROUTED}),
         (
             "streamed, events: request and a response's headers",
@@ -302,10 +302,10 @@ DIFFERENCES: Final = (
         (IPP,),
     ),
     Difference(
-        "what a gateway sends behind the request's end: a second end of stream, a body, headers, trailers",
-        "handled once more, the body as one with the first",
-        "left out, or the stream ends with FAILED_PRECONDITION",
-        "the request has been answered by then; Envoy may repeat the end of a large body (envoyproxy/envoy#46237)",
+        "messages of a gateway after the request's end: a second end of stream, a body, headers, trailers",
+        "handled again; the body is joined to the first one",
+        "ignored, or the stream ends with FAILED_PRECONDITION",
+        "the request has its answer already; Envoy may repeat the end of a large body (envoyproxy/envoy#46237)",
         ({ROUTED, REFUSED}, {ROUTED, PASSED, "ended FAILED_PRECONDITION"}),
         (
             "*, events: two ends",
@@ -320,7 +320,7 @@ DIFFERENCES: Final = (
         "the gateway closes its side before the request has ended",
         "status OK",
         "status CANCELLED",
-        "it tells a request that was cut off from one that ended",
+        "so a request that was cut off looks different from one that ended",
         ({LOST, PASSED}, {"ended CANCELLED"}),
         (
             "*, events: headers, and the end",
@@ -332,10 +332,10 @@ DIFFERENCES: Final = (
         ),
     ),
     Difference(
-        "a message without a part that is known, and bytes that are no message",
+        "a message without any known part; bytes that are not a message",
         "status UNKNOWN, and INTERNAL",
         "status UNIMPLEMENTED, and INVALID_ARGUMENT",
-        "gRPC's own names for it",
+        "these are gRPC's codes for it",
         ({"ended UNKNOWN", "ended INTERNAL"}, {"ended UNIMPLEMENTED", "ended INVALID_ARGUMENT"}),
         ("*, events: an unknown message*", "*, events: bytes that are no message"),
     ),
@@ -363,17 +363,17 @@ START_DIFFERENCES: Final = (
     StartDifference(
         "a plugin of a type that IPP has and this router does not",
         REFUSES,
-        "what it does would be missing; if it guards a header, that is a hole",
+        "its work would be missing; if it protects a header, that is a security hole",
         ("a plugin of another type with a name",),
     ),
     StartDifference(
         "`body-field-to-header` with another `fieldName` than `model`",
         REFUSES,
-        "requests are read for their model alone",
+        "the router reads only the model",
         ("another field", "a field that is too long"),
     ),
     StartDifference(
-        "a `headerName` that can't be a header's, or is too long for one",
+        "a `headerName` that is not a valid header name, or is too long",
         REFUSES,
         "IPP sends it to the gateway as it is",
         ("a header that is none", "a header that is too long"),
@@ -476,11 +476,11 @@ def table() -> str:
     asked, same = len(replay.conversations()), total - shown
     words = sum(DIFFERENCES[0].covers(target, name) for target, found in answers.items() for name in found)
     head = [
-        f"{asked} conversations of a gateway were put to GIE v1.5.0, with and without `--streaming`, to IPP v0.1.0,",
-        f"and to ours with `--compat`. Of {total} answers {same} are the same, message by message; {words} more differ",
-        "in the words of an error only. All differences:",
+        f"We played {asked} conversations of a gateway to GIE v1.5.0 (with and without `--streaming`), to IPP v0.1.0,",
+        f"and to bbr with `--compat`. Of {total} answers {same} are the same, message by message. {words} more differ",
+        "only in the words of an error. All differences:",
         "",
-        "| | v1.5.0 and v0.1.0 | here, with `--compat` | why | answers |",
+        "| request or event | Go routers (v1.5.0, v0.1.0) | bbr with `--compat` | why | answers |",
         "|---|---|---|---|---|",
     ]
     return "\n".join([*head, *rows, ""])
@@ -495,10 +495,10 @@ def start_table() -> str:
         theirs = STARTS if each.ours == REFUSES else REFUSES
         rows.append(f"| {each.what} | {theirs} | {each.ours} | {each.why} |")
     head = [
-        f"{len(found)} configurations were given to IPP v0.1.0 and to ours. With {len(found) - differ} both start,",
-        "or both refuse to. The others:",
+        f"We started IPP v0.1.0 and bbr with {len(found)} configurations. With {len(found) - differ} of them both start",
+        "or both refuse to start. The others:",
         "",
-        "| | v0.1.0 | here | why |",
+        "| configuration | IPP v0.1.0 | bbr | why |",
         "|---|---|---|---|",
     ]
     return "\n".join([*head, *rows, ""])
@@ -510,10 +510,10 @@ def table_table() -> str:
     differ = sum(len(each.names) for each in TABLE_DIFFERENCES)
     rows = [f"| {each.what} | {each.theirs} | {each.ours} |" for each in TABLE_DIFFERENCES]
     head = [
-        f"After {number} histories of ConfigMaps that come, change and go, both Go routers and ours were asked",
-        f"for models. After {number - differ} they agree. The others:",
+        f"We played {number} histories of ConfigMaps (created, changed, deleted) to both Go routers and to bbr.",
+        f"Then we asked each router for models. After {number - differ} histories they agree. The others:",
         "",
-        "| | v1.5.0 and v0.1.0 | here, with and without `--compat` |",
+        "| change | Go routers (v1.5.0, v0.1.0) | bbr, with and without `--compat` |",
         "|---|---|---|",
     ]
     return "\n".join([*head, *rows, ""])
