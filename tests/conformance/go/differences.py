@@ -241,7 +241,7 @@ DIFFERENCES: Final = (
     Difference(
         "request headers that the gateway does not send (request_header_mode SKIP), or sends after the body",
         "routed by the body",
-        "500 with a message that says what is misconfigured; routed if the body is buffered and its mode unknown (old Envoys)",
+        "500 with a message that says what is misconfigured; routed if buffered and its mode is unknown (old Envoys)",
         "without headers the router knows neither Content-Type nor encoding nor path",
         ({ROUTED, PASSED}, {"refused 500"}),
         (
@@ -495,8 +495,8 @@ def start_table() -> str:
         theirs = STARTS if each.ours == REFUSES else REFUSES
         rows.append(f"| {each.what} | {theirs} | {each.ours} | {each.why} |")
     head = [
-        f"We started IPP v0.1.0 and bbr with {len(found)} configurations. With {len(found) - differ} of them both start",
-        "or both refuse to start. The others:",
+        f"We started IPP v0.1.0 and bbr with {len(found)} configurations. With {len(found) - differ} both start or",
+        "both refuse to start. The others:",
         "",
         "| configuration | IPP v0.1.0 | bbr | why |",
         "|---|---|---|---|",
