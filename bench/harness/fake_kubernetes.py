@@ -9,7 +9,9 @@ import asyncio
 import contextlib
 import copy
 import json
+import socket
 import ssl
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -161,9 +163,16 @@ class FakeKubernetes:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen, the second time on the port of the first."""
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, ssl=self._tls)
-        self.port = self._server.sockets[0].getsockname()[1]
+        """Listen, the second time on the port of the first: nobody else gets that in between."""
+        if not self.port:
+            kept = socket.socket()  # bound as long as this server exists, and never listened on: it takes no connection
+            weakref.finalize(self, kept.close)
+            kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            kept.bind(("127.0.0.1", 0))
+            self.port = kept.getsockname()[1]
+        self._server = await asyncio.start_server(
+            self._connected, "127.0.0.1", self.port, ssl=self._tls, reuse_port=True
+        )
 
     async def stop(self) -> None:
         """Listen no longer, and cut all connections."""

@@ -13,7 +13,7 @@ from typing import Final
 from bench.harness.ports import free_ports
 
 # How long anything may take that must happen by itself. A machine that is busy needs a second or two to start Python.
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 90.0
 
 # What an environment may hold that changes what the router does.
 _CLEARED = ("BBR_", "GRPC_", "KUBERNETES_", "NAMESPACE")
@@ -38,6 +38,12 @@ class Bbr:
         module: what is run instead of bbr itself.
         image: start it as a Go router's image is: by these arguments alone, with these variables besides.
         environment: variables besides those of this process.
+        admin: serve metrics and the status page too, on a free port.
+
+    Attributes:
+        port: for ext_proc.
+        health_port: for health.
+        admin_port: for metrics and the status page; 0 without.
     """
 
     def __init__(
@@ -47,11 +53,13 @@ class Bbr:
         module: str = "bbr",
         image: Mapping[str, str] | None = None,
         environment: Mapping[str, str] = {},
+        admin: bool = False,
     ) -> None:
         self.port, self.health_port = ports or free_ports(2)
+        self.admin_port = free_ports(1)[0] if admin else 0
         command = [sys.executable, "-W", "error", "-m", module]
         own = {"bind-address": "127.0.0.1", "grpc-port": self.port, "grpc-health-port": self.health_port}
-        own |= {"metrics-port": 0, "log-format": "text"}
+        own |= {"metrics-port": self.admin_port, "log-format": "text"}
         own["drain-delay-seconds"] = 0  # grpcio would wait for nobody
         variables = {name: value for name, value in os.environ.items() if not name.startswith(_CLEARED)}
         variables |= environment
@@ -137,9 +145,10 @@ def bbr(
     module: str = "bbr",
     image: Mapping[str, str] | None = None,
     environment: Mapping[str, str] = {},
+    admin: bool = False,
 ) -> Iterator[Bbr]:
     """Run `bbr serve` whether it starts or not."""
-    process = Bbr(*arguments, ports=ports, module=module, image=image, environment=environment)
+    process = Bbr(*arguments, ports=ports, module=module, image=image, environment=environment, admin=admin)
     try:
         yield process
     finally:
@@ -152,10 +161,11 @@ def serving(
     module: str = "bbr",
     image: Mapping[str, str] | None = None,
     environment: Mapping[str, str] = {},
+    admin: bool = False,
 ) -> Iterator[Bbr]:
     """Run `bbr serve` and await its readiness; a port that someone else has taken meanwhile costs another try."""
     for _ in range(5):
-        with bbr(*arguments, module=module, image=image, environment=environment) as process:
+        with bbr(*arguments, module=module, image=image, environment=environment, admin=admin) as process:
             if process.wait_for(READY):
                 yield process
                 return

@@ -12,7 +12,6 @@ from bbr.admin import exposition
 from bbr.exchange.policy import BodyMode
 from bench.harness import messages
 from bench.harness.grpc_client import PROCESS
-from bench.harness.ports import free_port
 from bench.harness.processes import serving
 from deploy.dashboards import build
 from tests.support.prometheus import prometheus
@@ -70,11 +69,10 @@ def running(tmp_path_factory):
     scratch = tmp_path_factory.mktemp("prometheus")
     models = scratch / "models.yaml"
     models.write_text("models: [{name: qwen}, {name: phi}]\n")
-    ports = [free_port(), free_port()]
     with (
-        serving(f"--models={models}", f"--metrics-port={ports[0]}") as router,
-        serving(f"--models={models}", f"--metrics-port={ports[1]}", "--secure-serving=true"),
-        prometheus(scratch, ports, build.FILE.with_name("alerts.yaml")) as found,
+        serving(f"--models={models}", admin=True) as router,
+        serving(f"--models={models}", "--secure-serving=true", admin=True) as other,
+        prometheus(scratch, [router.admin_port, other.admin_port], build.FILE.with_name("alerts.yaml")) as found,
     ):
         send(router.port)  # a series that begins has no rate until it grows
         counted = 'sum(bbr_requests_total{outcome="refused"})'

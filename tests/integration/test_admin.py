@@ -12,7 +12,6 @@ from bbr.exchange.policy import BodyMode
 from bench.harness import messages
 from bench.harness.fake_kubernetes import FakeKubernetes
 from bench.harness.grpc_client import PROCESS
-from bench.harness.ports import free_port
 from bench.harness.processes import bbr, serving
 from tests.support.loops import in_loop
 
@@ -28,9 +27,8 @@ BODIES = {
 def router(request, tmp_path_factory):
     models = tmp_path_factory.mktemp("models") / "models.yaml"
     models.write_text("models: [{name: qwen, adapters: [sql-lora]}]\n")
-    port = free_port()
-    with serving(f"--transport={request.param}", f"--metrics-port={port}", f"--models={models}") as process:
-        yield process, f"http://127.0.0.1:{port}"
+    with serving(f"--transport={request.param}", f"--models={models}", admin=True) as process:
+        yield process, f"http://127.0.0.1:{process.admin_port}"
 
 
 def get(url):
@@ -105,13 +103,11 @@ def test_a_port_that_is_taken_ends_the_start(router):
 async def test_metrics_for_those_alone_whom_the_cluster_allows(tmp_path):
     async with FakeKubernetes() as cluster:
         cluster.tokens = {"good": ("prometheus", True), "poor": ("somebody", False)}
-        port = free_port()
-        flags = [f"--kubeconfig={cluster.kubeconfig(tmp_path)}", f"--metrics-port={port}"]
-        url = f"http://127.0.0.1:{port}"
+        flags = [f"--kubeconfig={cluster.kubeconfig(tmp_path)}", "--metrics-endpoint-auth"]
 
         def ask():
-            with serving("--kubernetes", "--metrics-endpoint-auth", *flags):
-                statuses = {}
+            with serving("--kubernetes", *flags, admin=True) as process:
+                url, statuses = f"http://127.0.0.1:{process.admin_port}", {}
                 for token in ("good", "poor", "forged", ""):
                     request = urllib.request.Request(f"{url}/metrics", headers={"authorization": f"Bearer {token}"})  # noqa: S310 (loopback)
                     try:
@@ -136,11 +132,10 @@ async def test_metrics_for_those_alone_whom_the_cluster_allows(tmp_path):
 def test_counts_by_the_conventions_for_generative_ai(tmp_path):
     models = tmp_path / "models.yaml"
     models.write_text("models: [{name: qwen, adapters: [sql-lora]}]\n")
-    port = free_port()
-    with serving("--genai-metrics", f"--metrics-port={port}", f"--models={models}") as process:
+    with serving("--genai-metrics", f"--models={models}", admin=True) as process:
         for _ in range(2):
             exchange(process.port, b'{"model": "sql-lora"}')
-        families = parser.text_string_to_metric_families(get(f"http://127.0.0.1:{port}/metrics"))
+        families = parser.text_string_to_metric_families(get(f"http://127.0.0.1:{process.admin_port}/metrics"))
         (sample,) = [each for family in families for each in family.samples if each.name == "bbr_gen_ai_requests_total"]
     assert (sample.labels["gen_ai_operation_name"], sample.labels["gen_ai_request_model"]) == ("chat", "sql-lora")
     assert sample.value == 2

@@ -14,7 +14,6 @@ from bbr.exchange.policy import BodyMode
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
 from bench.harness import messages
 from bench.harness.grpc_client import PROCESS
-from bench.harness.ports import free_port
 from bench.harness.processes import serving
 from tests.support.collector import Collector
 
@@ -95,8 +94,7 @@ def run(request, tmp_path_factory):
     """Make the requests, and ask all four."""
     models = tmp_path_factory.mktemp("models") / "models.yaml"
     models.write_text(MODELS)
-    port = free_port()
-    flags = [f"--transport={request.param}", f"--models={models}", f"--metrics-port={port}", "--tracing"]
+    flags = [f"--transport={request.param}", f"--models={models}", "--tracing"]
     flags += ["--log-format=json", "--access-log=all", "--access-log-rate=0"]
     chance = random.Random(1)
     count = REQUESTS[request.param]
@@ -105,7 +103,7 @@ def run(request, tmp_path_factory):
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
         patch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", str(2 * max(REQUESTS.values())))
-        with serving(*flags) as process:
+        with serving(*flags, admin=True) as process:
             with grpc.insecure_channel(f"127.0.0.1:{process.port}") as channel:
                 call = channel.stream_stream(PROCESS)
                 for number in range(count):
@@ -115,7 +113,7 @@ def run(request, tmp_path_factory):
                     answers = exchange(call, str(number), trace, body, mode)
                     assert model_header(answers) == ("refused" if told.outcome == "refused" else told.base_model)
                     wanted[str(number)] = told
-            url = f"http://127.0.0.1:{port}"
+            url = f"http://127.0.0.1:{process.admin_port}"
             metrics = counted(f"{url}/metrics", "bbr_requests_total", "outcome", "base_model")
             reasons = counted(f"{url}/metrics", "bbr_request_reasons_total", "outcome", "reason")
             page = json.loads(fetch(f"{url}/status.json"))

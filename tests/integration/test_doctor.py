@@ -25,7 +25,7 @@ from bbr.tls.credentials import self_signed
 from bench.harness import envoy, http1
 from bench.harness.background import Background
 from bench.harness.in_process_router import PHI, QWEN, TABLE, Router
-from bench.harness.ports import free_port
+from bench.harness.ports import REFUSING_PORT
 from bench.harness.recording import Upstreams
 from deploy.local.topology import MODELS
 from tests.support.doctor import (
@@ -410,7 +410,7 @@ def few_at_a_time(config: Config) -> None:
 
 
 def nobody_there(config: Config) -> None:
-    endpoint(config)["endpoint"]["address"]["socket_address"]["port_value"] = free_port()
+    endpoint(config)["endpoint"]["address"]["socket_address"]["port_value"] = REFUSING_PORT
 
 
 def open_and_nobody_there(config: Config) -> None:

@@ -17,7 +17,7 @@ from prometheus_client import parser
 from bbr.exchange.policy import BodyMode
 from bench.harness import messages
 from bench.harness.grpc_client import PROCESS
-from bench.harness.ports import free_port
+from bench.harness.ports import free_ports
 from bench.harness.processes import DEADLINE_SECONDS, READY, bbr, serving
 from tests.support.canaries import CANARY, canary, planted
 
@@ -105,10 +105,9 @@ def test_levels_and_no_access_log():
 
 
 def test_a_level_above_info_leaves_requests_in():
-    port = free_port()
-    arguments = ("--log-format=json", "--log-level=error", f"--metrics-port={port}", "--trust-client-headers")
-    with bbr(*arguments) as process:
-        await_health(port)
+    arguments = ("--log-format=json", "--log-level=error", "--trust-client-headers")
+    with bbr(*arguments, admin=True) as process:
+        await_health(process.admin_port)
         ask(process.port, b"[")
         assert process.wait_for("request refused")
         assert process.stop() == 0
@@ -158,7 +157,7 @@ def test_a_start_that_fails_is_a_record():
 
 def command(*arguments):
     """Return the command line of a router that a test starts by itself, and its admin port."""
-    grpc_port, health, admin = (free_port() for _ in range(3))
+    grpc_port, health, admin = free_ports(3)
     ports = (f"--grpc-port={grpc_port}", f"--grpc-health-port={health}", f"--metrics-port={admin}")
     line = [sys.executable, "-W", "error", "-m", "bbr", "serve", "--bind-address=127.0.0.1", "--secure-serving=false"]
     return [*line, *ports, "--access-log=all", *arguments], grpc_port, admin
@@ -297,11 +296,11 @@ def babble(port):
 def test_no_canary_sings(transport, form, tmp_path):
     models = tmp_path / "models.yaml"
     models.write_text("models: [{name: qwen}]")
-    port = free_port()
     verbose = (f"--log-format={form}", "--log-level=debug", "--access-log=all", "--access-log-rate=0")
-    flags = (f"--transport={transport}", f"--models={models}", f"--metrics-port={port}", *verbose)
+    flags = (f"--transport={transport}", f"--models={models}", *verbose)
     more = ("--path-template=/model/{model}", "--query-model-path=/v1/realtime", "--strip-header=x-tenant")
-    with serving(*flags, *more) as process:
+    with serving(*flags, *more, admin=True) as process:
+        port = process.admin_port
         sent = list(planted())
         assert len(sent) > 100
         assert sum(message.count(CANARY.encode()) for stream in sent for message in stream) > 1000

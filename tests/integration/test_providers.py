@@ -22,7 +22,7 @@ from bench.harness import envoy, http1
 from bench.harness.background import Background
 from bench.harness.envoy import TYPES
 from bench.harness.in_process_router import PHI, QWEN, Router
-from bench.harness.ports import free_port
+from bench.harness.ports import REFUSING_PORT
 from bench.harness.recording import Upstreams
 from deploy.local.endpoint_picker import Endpoints, Picker, build_server
 from tests.support.doctor import EXT_PROC, OFF, ON, cluster, hcm, host, per_route, routes
@@ -349,7 +349,7 @@ def test_failing_open_lets_the_client_s_own_header_route(
     if away == "no endpoints":
         endpoints["lb_endpoints"].clear()
     else:
-        endpoints["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["port_value"] = free_port()
+        endpoints["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["port_value"] = REFUSING_PORT
     parts.forget()
     with envoy.gateway(config) as gateway:
         setup = Setup(gateway, parts)

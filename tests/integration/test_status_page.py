@@ -10,7 +10,6 @@ from playwright.sync_api import expect, sync_playwright
 from bbr.admin import endpoints, window
 from bbr.telemetry.metrics import ModelCounts
 from bbr.telemetry.observed import clock
-from bench.harness.ports import free_port
 from bench.harness.processes import serving
 from bench.harness.vitals import vitals
 from deploy.local.browser import complaints, launch_options
@@ -118,9 +117,8 @@ def router(tmp_path_factory):
     """Give a running router and its page's address."""
     models = tmp_path_factory.mktemp("models") / "models.yaml"
     models.write_text("models:\n- {name: qwen, adapters: [sql-lora]}\n- {name: phi}\naliases: {best: qwen}\n")
-    port = free_port()
-    with serving(f"--metrics-port={port}", f"--models={models}") as process:
-        yield process, f"http://127.0.0.1:{port}/"
+    with serving(f"--models={models}", admin=True) as process:
+        yield process, f"http://127.0.0.1:{process.admin_port}/"
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from bbr.exchange.policy import BodyMode
 from bench.harness import envoy, http1, messages
 from bench.harness.background import Background
 from bench.harness.grpc_client import PROCESS
-from bench.harness.ports import free_port
+from bench.harness.ports import REFUSING_PORT
 from bench.harness.processes import DEADLINE_SECONDS, bbr, serving
 from bench.harness.recording import Upstreams
 from tests.support.collector import Collector
@@ -124,12 +124,11 @@ def test_spans_and_metrics_tell_the_same(transport, collector, tmp_path):
     models.write_text("models: [{name: qwen, adapters: [sql-lora]}]\n")
     numbers = random.Random(1)
     bodies = [b'{"model": "qwen"}', b'{"model": "sql-lora"}', b'{"model": "made-up"}', b"{}", b"{", b'{"model": 1}']
-    port = free_port()
-    with serving(transport, "--tracing", f"--models={models}", f"--metrics-port={port}") as process:
+    with serving(transport, "--tracing", f"--models={models}", admin=True) as process:
         with grpc.insecure_channel(f"127.0.0.1:{process.port}") as channel:
             for _ in range(500):
                 exchange(channel, [], numbers.choice(bodies), numbers.choice(MODES))
-        outcomes, reasons = counted(f"http://127.0.0.1:{port}")
+        outcomes, reasons = counted(f"http://127.0.0.1:{process.admin_port}")
         assert process.stop() == 0
     spans = [each.attributes for each in collector.spans]
     assert len(spans) == 500
@@ -189,9 +188,7 @@ def test_a_collector_that_is_away_delays_no_end_and_fills_no_log(transport, monk
 
 
 def test_a_port_that_nobody_listens_on(transport, monkeypatch):
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{REFUSING_PORT}")
     with serving(transport, "--tracing") as process:
         with grpc.insecure_channel(f"127.0.0.1:{process.port}") as channel:
             exchange(channel, [], b'{"model": "qwen"}')

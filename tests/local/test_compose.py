@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from bench.harness.envoy import binary
-from bench.harness.ports import free_port
+from bench.harness.ports import REFUSING_PORT
 from deploy.local import ready, tour
 from deploy.local.gateway import TEMPLATE, render
 from deploy.local.part import ROOT
@@ -206,7 +206,7 @@ def test_grafana_is_given_prometheus_and_the_dashboard(services):
 
 @pytest.mark.parametrize("kind", ["http", "grpc"])
 def test_what_does_not_listen_is_not_ready(monkeypatch, kind):
-    monkeypatch.setattr(sys, "argv", ["ready", kind, str(free_port())])
+    monkeypatch.setattr(sys, "argv", ["ready", kind, str(REFUSING_PORT)])
     assert ready.main() == 1
 
 

@@ -16,7 +16,6 @@ from bench.harness.background import Background
 from bench.harness.fake_kubernetes import FakeKubernetes
 from bench.harness.grpc_client import PROCESS
 from bench.harness.messages import parse, request_body
-from bench.harness.ports import free_port
 from bench.harness.processes import DEADLINE_SECONDS, Bbr, bbr, serving
 from tests.conformance.go.test_routers import (
     H1_BODY,
@@ -201,12 +200,11 @@ def scrape(port: int, token: str = "") -> tuple[int, str]:
 
 @pytest.mark.parametrize("compat", ["none", "gie"])
 def test_u9_metrics_are_theirs_and_guarded(pod: dict[str, str], compat: str) -> None:
-    port = free_port()
-    with serving(*V1_5, f"--compat={compat}", image=pod | {"BBR_METRICS_PORT": str(port)}) as process:
+    with serving(*V1_5, f"--compat={compat}", image=pod, admin=True) as process:
         for octets in (H5_BODY, H7_BODY, b'{"model":""}'):
             assert talk(process, stream(octets))
-        assert scrape(port) == (401, "A bearer token is needed.\n")
-        status, text = scrape(port, TOKEN)
+        assert scrape(process.admin_port) == (401, "A bearer token is needed.\n")
+        status, text = scrape(process.admin_port, TOKEN)
         assert status == 200
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
         found = [sample for sample in samples if sample.name.startswith("bbr_plugin_duration_seconds")]

@@ -7,7 +7,7 @@ import pytest
 
 from bbr.commands.doctor import admin
 from bbr.commands.doctor.admin import AdminError
-from bench.harness.ports import free_port
+from bench.harness.ports import REFUSING_PORT
 
 GOOD = {"configs": []}
 
@@ -77,7 +77,7 @@ def test_an_answer_that_is_not_envoys(octets, status, why):
 
 def test_nobody_there():
     with pytest.raises(AdminError, match=r"^http://127.0.0.1:\d+/config_dump\?include_eds: Connection refused$"):
-        admin.fetch(f"http://127.0.0.1:{free_port()}")
+        admin.fetch(f"http://127.0.0.1:{REFUSING_PORT}")
 
 
 def test_an_answer_that_does_not_come():

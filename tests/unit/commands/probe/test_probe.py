@@ -21,7 +21,7 @@ from bbr.pb.ext_proc_pb2 import (
 )
 from bench.harness.background import Background
 from bench.harness.in_process_router import QWEN, Router
-from bench.harness.ports import free_port
+from bench.harness.ports import REFUSING_PORT
 from tests.support.scripted_servers import grpc_server, speaking
 from tests.support.uv_server import CREDENTIALS
 
@@ -232,7 +232,7 @@ def test_health_alone():
 
 
 def test_a_dead_port_is_named_with_its_reason():
-    port = free_port()
+    port = REFUSING_PORT
     report = probe.probe(at(port))
     assert report.problems == [f"127.0.0.1:{port}: can't connect: Connection refused"]
     assert probe.text(report) == f"127.0.0.1:{port}: unhealthy\n  {report.problems[0]}.\n"

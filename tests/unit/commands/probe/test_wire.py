@@ -10,7 +10,7 @@ from bench.harness import h2_frames
 from bench.harness.background import Background
 from bench.harness.certificates import Authority
 from bench.harness.in_process_router import Router
-from bench.harness.ports import free_port
+from bench.harness.ports import REFUSING_PORT
 from tests.support.scripted_servers import speaking
 from tests.support.uv_server import CREDENTIALS
 
@@ -23,7 +23,7 @@ def wired(port, seconds=20.0, tls=None, host="127.0.0.1"):
 
 def test_a_dead_port():
     with pytest.raises(ProbeError, match=r"^can't connect: Connection refused$"):
-        wired(free_port())
+        wired(REFUSING_PORT)
 
 
 def test_a_name_that_nobody_has():
@@ -39,7 +39,7 @@ def test_a_name_that_is_none(host):
 
 def test_a_deadline_that_has_passed():
     with pytest.raises(ProbeError, match=r"^no answer within 0 s$"):
-        wired(free_port(), 0)
+        wired(REFUSING_PORT, 0)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_tls_spoken_to_something_else(octets, why):
 
 def test_a_server_name_that_can_not_be_one():
     with pytest.raises(ProbeError, match=r"^\. is not a name that TLS can ask for$"):
-        wired(free_port(), tls=Tls(server_name="."))
+        wired(REFUSING_PORT, tls=Tls(server_name="."))
 
 
 def asking_for_a_certificate(authority_pem):
