@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 90.0
 
 
 class Background:

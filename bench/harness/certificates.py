@@ -19,7 +19,7 @@ from bbr.tls.certificates import Certificates
 from bbr.tls.client_names import AllowedName
 from bbr.tls.credentials import Clients, Credentials, load
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 90.0
 
 
 def certificates_of(settings: Settings, **options: Any) -> Certificates:

@@ -11,7 +11,7 @@ from typing import Final
 
 import httptools
 
-TIMEOUT_SECONDS: Final = 20.0
+TIMEOUT_SECONDS: Final = 90.0
 
 _READ_BYTES: Final = 1 << 16
 _SWITCHING: Final = 101

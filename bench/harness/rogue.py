@@ -47,7 +47,7 @@ Peer = Callable[[int], Connections]
 
 def connect(port: int, *, window: int = _MOST, reads: bool = True, greet: bool = True) -> socket.socket:
     """Greet a router; what it says is read by a thread, or never."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=10.0)
+    connection = socket.create_connection(("127.0.0.1", port), timeout=60.0)
     if reads:
         threading.Thread(target=_read, args=(connection,), daemon=True).start()
     if greet:
@@ -280,7 +280,7 @@ def tls_hellos(port: int) -> Connections:
     """The beginning of a ClientHello that says that it has 128 KiB, on 3,000 connections."""
     hello = b"\x01" + (130_000).to_bytes(3, "big") + b"\x03\x03" + bytes(33)
     record = b"\x16\x03\x01" + struct.pack(">H", _FRAME) + hello.ljust(_FRAME, b"\0")
-    connections = [socket.create_connection(("127.0.0.1", port), timeout=10.0) for _ in range(3000)]
+    connections = [socket.create_connection(("127.0.0.1", port), timeout=60.0) for _ in range(3000)]
     return _each(connections, lambda: iter([record]))
 
 
@@ -320,7 +320,7 @@ def _shake_hands(connection: socket.socket) -> socket.socket:
 
 def idle_health_connections(port: int) -> Connections:
     """300 that say nothing at all, to a health port."""
-    return [socket.create_connection(("127.0.0.1", port), timeout=10.0) for _ in range(300)]
+    return [socket.create_connection(("127.0.0.1", port), timeout=60.0) for _ in range(300)]
 
 
 def close(connections: Connections) -> None:

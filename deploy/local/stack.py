@@ -15,7 +15,7 @@ from deploy.local.gateway import BodyMode, find_envoy, render
 from deploy.local.part import Part, PortInUseError, Probe, StackError, grpc_probe, http_probe
 from deploy.local.topology import DEFAULT_PORTS, MODELS, POOLS, Pool, in_use, load_adapters
 
-READY_SECONDS: Final = 30.0
+READY_SECONDS: Final = 120.0
 
 Result = TypeVar("Result")
 

@@ -18,12 +18,13 @@ QWEN, PHI = (pool.base_model for pool in POOLS)
 
 # Time between the events of the streamed answer; its text has 13 words. Half of what that makes must be seen.
 EVENT_SECONDS: Final = 0.05
-STREAM_SPREAD_SECONDS: Final = 0.3
+# A client that is kept waiting reads several events at once.
+STREAM_SPREAD_SECONDS: Final = 0.1
 
 LARGE_BYTES: Final = 3_000_000
 
 # Envoy writes its access log every 100 ms here.
-LOG_SECONDS: Final = 5.0
+LOG_SECONDS: Final = 60.0
 LOG_PROBE_SECONDS: Final = 0.05
 
 # The column of who answered: "router, bbr:model-not-found".

@@ -105,7 +105,7 @@ def make(root: Path, *words: str, **more: str) -> tuple[int, str]:
 
 def module_of(root: Path, link: str = ".venv") -> str:
     command = [str(root / link / "bin/python"), "-c", "import brick; print(brick.HERE)"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False).stdout.strip()
 
 
 def test_two_terminals_at_once_set_up_one_environment(checkout):
@@ -319,7 +319,7 @@ def test_an_older_python_is_told_which_one_would_do(tmp_path):
     script = tmp_path / "deploy/environment.py"
     script.parent.mkdir()
     script.write_text(text)
-    done = subprocess.run([sys.executable, script, "dev"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, script, "dev"], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
     assert "bbr needs Python 3." in done.stderr
     assert "Try: make PYTHON=python3." in done.stderr

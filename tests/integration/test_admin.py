@@ -32,7 +32,7 @@ def router(request, tmp_path_factory):
 
 
 def get(url):
-    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 (loopback)
+    with urllib.request.urlopen(url, timeout=90) as answer:  # noqa: S310 (loopback)
         return answer.read().decode()
 
 
@@ -111,7 +111,7 @@ async def test_metrics_for_those_alone_whom_the_cluster_allows(tmp_path):
                 for token in ("good", "poor", "forged", ""):
                     request = urllib.request.Request(f"{url}/metrics", headers={"authorization": f"Bearer {token}"})  # noqa: S310 (loopback)
                     try:
-                        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+                        with urllib.request.urlopen(request, timeout=90) as answer:  # noqa: S310
                             statuses[token] = answer.status
                     except urllib.error.HTTPError as error:
                         statuses[token] = error.code

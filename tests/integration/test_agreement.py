@@ -76,7 +76,7 @@ def model_header(answers):
 
 
 def fetch(url):
-    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 (loopback)
+    with urllib.request.urlopen(url, timeout=90) as answer:  # noqa: S310 (loopback)
         return answer.read().decode()
 
 

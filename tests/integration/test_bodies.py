@@ -169,7 +169,7 @@ def test_a_client_that_leaves_in_mid_body_leaves_nothing(gateways: Callable[...,
 
 def test_a_websocket_is_routed_by_its_query(gateways: Callable[..., Setup]) -> None:
     setup = gateways("FULL_DUPLEX_STREAMED")
-    with socket.create_connection(("127.0.0.1", setup.port), 20) as connection:
+    with socket.create_connection(("127.0.0.1", setup.port), 90) as connection:
         connection.sendall(http1.head("GET", "/v1/realtime?model=sql-lora", UPGRADE))
         assert http1.read(connection).status == 101
     assert_routed(setup)

@@ -17,7 +17,7 @@ from bench.harness.certificates import YEAR, Authority, client_context, credenti
 from bench.harness.grpc_client import PROCESS
 from bench.harness.in_process_router import TRANSPORTS, Router
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 90.0
 HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
 SERVER = Authority()
 CLIENTS = Authority()

@@ -53,7 +53,7 @@ def models(tmp_path):
 
 def run_models(models, **streams):
     command = [sys.executable, "-m", "bbr", "models", f"--models={models}"]
-    return subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, check=False, **streams)
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=300, check=False, **streams)
 
 
 def test_models_of_a_file_whose_name_is_no_text_in_any_encoding(tmp_path):

@@ -27,7 +27,7 @@ def offered(grammar, tmp_path_factory):
         line = " ".join(map(shlex.quote, words))
         asked = f"COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _bbr; printf '%s\\n' \"${{COMPREPLY[@]}}\""
         command = ["bash", "--noprofile", "--norc", "-euc", f"source ./bbr.bash; {asked}"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
         assert (done.returncode, done.stderr) == (0, "")
         return set(done.stdout.split())
 
@@ -68,5 +68,5 @@ def test_each_shell_can_read_its_script(grammar, tmp_path, shell, check):
         pytest.skip(f"{shell} is not installed")
     path = tmp_path / "script"
     path.write_text(completion.script(shell, grammar))
-    done = subprocess.run([shell, check, path], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([shell, check, path], capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")

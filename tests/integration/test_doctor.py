@@ -505,7 +505,7 @@ def test_the_command(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{gateway.admin}"
         asked = doctor("--envoy-admin", url, "--models", str(MODELS), "--json")
         for name, path in admin.PATHS.items():
-            with urllib.request.urlopen(f"http://127.0.0.1:{gateway.admin}{path}", timeout=5) as reply:
+            with urllib.request.urlopen(f"http://127.0.0.1:{gateway.admin}{path}", timeout=90) as reply:
                 (tmp_path / f"{name}.json").write_bytes(reply.read())
     saved = doctor("--from", str(tmp_path), "--models", str(MODELS), "--json")
     assert (asked.returncode, saved.returncode) == (1, 1)
@@ -520,7 +520,7 @@ def test_the_command(tmp_path: Path) -> None:
 def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BBR_")}
     command = [sys.executable, "-W", "error", "-m", "bbr", "doctor", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_every_finding_was_found() -> None:

@@ -137,7 +137,7 @@ def test_what_ends_a_stream(
         bbr(config)["grpc_service"]["timeout"] = "0.5s"
     with envoy.gateway(config) as gateway:
         assert bad(diagnose(gateway)) == ids
-        assert half_sent(gateway, 10 if status else 1.5) == status
+        assert half_sent(gateway, 90 if status else 1.5) == status
 
 
 @pytest.mark.parametrize(("allowed", "answered"), [(False, False), (True, True)])
@@ -148,7 +148,7 @@ def test_upgrades_in_buffered(router: Router, upstreams: Upstreams, allowed: boo
         assert [each.id for each in diagnose(gateway)] == ["mode-override-off"] * (not allowed)
         with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
             connection.sendall(head)
-            connection.settimeout(10 if answered else 1)
+            connection.settimeout(90 if answered else 1)
             if answered:
                 assert connection.recv(100).startswith(b"HTTP/1.1 101 ")
             else:

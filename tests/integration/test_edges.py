@@ -48,7 +48,7 @@ def ended(setup: Setup) -> Exchange:
 def test_sse_is_not_held(gateways: Callable[..., Setup], mode: str, events: bool) -> None:
     setup = gateways(mode, **({"response": RESPONSE_EVENTS[mode]} if events else {}))
     request = http1.head("POST", "/events", [JSON, ("content-length", str(len(BODY)))]) + BODY
-    with socket.create_connection(("127.0.0.1", setup.port), 20) as connection:
+    with socket.create_connection(("127.0.0.1", setup.port), 90) as connection:
         connection.sendall(request)
         seen = b""
         while b"data: first" not in seen:
@@ -81,7 +81,7 @@ def test_response_events_are_answered(gateways: Callable[..., Setup], mode: str,
 )
 def test_websocket_passes_stripped(gateways: Callable[..., Setup], mode: str, fields: dict[str, bool]) -> None:
     setup = gateways(mode, **fields)
-    with socket.create_connection(("127.0.0.1", setup.port), 20) as connection:
+    with socket.create_connection(("127.0.0.1", setup.port), 90) as connection:
         connection.sendall(http1.head("GET", "/v1/realtime", [*UPGRADE, SPOOFED]))
         stream = connection.makefile("rb")
         assert stream.readline().split()[1] == b"101"

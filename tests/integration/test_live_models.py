@@ -30,7 +30,7 @@ def test_adapters_come_and_go_and_a_broken_file_changes_nothing(tmp_path: Path) 
     with running(tmp_path, models=models) as stack:
         http = openai.DefaultHttpxClient(trust_env=False)
         url = f"{stack.url}/v1"
-        with openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=20, http_client=http) as client:
+        with openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=90, http_client=http) as client:
 
             def ask(model: str = "travel-lora") -> str:
                 try:

@@ -240,7 +240,7 @@ raise KeyError("the end")
 
 
 def test_all_that_goes_wrong_in_a_process_is_json():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     found = [json.loads(line) for line in done.stderr.splitlines()]
     assert [record["level"] for record in found] == ["warning", "error", "error", "error", "critical"]

@@ -72,7 +72,7 @@ class Picking:
 
     def stop(self) -> None:
         for server in self._servers:
-            self._background.run(asyncio.wait_for(server.stop(0), 20))
+            self._background.run(asyncio.wait_for(server.stop(0), 90))
 
 
 @dataclass

@@ -21,7 +21,7 @@ from tests.support.waiting import until
 
 pytestmark = needs_envoy
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 90.0
 RATE = 100.0  # requests per second
 THREADS = 4
 AGE_SECONDS = 0.3  # of connections, so that new ones come all the time

@@ -25,6 +25,7 @@ from bench.harness.fake_kubernetes import FakeKubernetes, Fault
 from bench.harness.grpc_client import PROCESS
 from bench.harness.ports import free_port
 from bench.harness.processes import DEADLINE_SECONDS, bbr, serving
+from tests.support.waiting import until
 
 HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
@@ -157,7 +158,7 @@ def test_a_table_that_is_not_complete_in_time_ends_the_router(tmp_path):
         fake.faults.extend(Fault(403) for _ in range(100))
         with serving(*flags, "--sync-timeout=0.3") as process:
             assert process.wait() == 1
-            assert "--sync-timeout: the ConfigMaps were not listed within 0.3 s: ConfigMaps with " in process.stderr
+            assert "--sync-timeout: the ConfigMaps were not listed within 0.3 s: " in process.stderr
 
 
 def test_sigterm_is_heard_while_the_table_is_awaited(tmp_path):
@@ -509,22 +510,25 @@ def test_sighup_reads_certificate_and_table_anew_and_connections_live_on(transpo
 
 
 @both
-def test_connections_are_bounded_and_age(transport):
-    with serving(
-        f"--transport={transport}", "--max-connections=2", "--max-connection-age=0.2", "--drain-seconds=1"
-    ) as process:
-        begin = time.monotonic()
+def test_connections_are_bounded(transport):
+    with serving(f"--transport={transport}", "--max-connections=2", "--drain-seconds=1") as process:
         with contextlib.ExitStack() as open_sockets:
             held = [open_sockets.enter_context(h2_connection(process.port)) for _ in range(2)]
             third = open_sockets.enter_context(h2_connection(process.port))
             if transport == "uv":  # in place of the one that was idle the longest
-                assert b"\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00" in to_the_end(held.pop(0))  # GOAWAY(0)
-                held.append(third)
+                assert b"\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00" in to_the_end(held[0])  # GOAWAY(0)
             else:
                 with contextlib.suppress(ConnectionResetError):
                     assert to_the_end(third) == b""
-            for each in held:
-                assert b"\x07\x00\x00\x00\x00\x00\x7f\xff\xff\xff" in to_the_end(each)  # GOAWAY(2^31-1)
+        assert process.stop() == 0
+
+
+@both
+def test_connections_age(transport):
+    with serving(f"--transport={transport}", "--max-connection-age=0.2", "--drain-seconds=1") as process:
+        begin = time.monotonic()
+        with h2_connection(process.port) as old:
+            assert b"\x07\x00\x00\x00\x00\x00\x7f\xff\xff\xff" in to_the_end(old)  # GOAWAY(2^31-1)
         assert time.monotonic() - begin >= 0.18
         assert ask(process.port, "qwen") == [b"qwen", b"qwen"]
         assert process.stop() == 0
@@ -556,7 +560,6 @@ def test_running_out_of_file_descriptors_turns_connections_away_and_passes():
                     assert to_the_end(each) == b""
                 ended += 1
             assert ended == 30
-        while len(os.listdir(f"/proc/{process.pid}/fd")) > used:  # until it has seen the others' end as well
-            time.sleep(0.01)
+        until(lambda: len(os.listdir(f"/proc/{process.pid}/fd")) <= used)  # it has seen the others' end as well
         assert ask(process.port, "qwen") == [b"qwen", b"qwen"]
         assert process.stop() == 0

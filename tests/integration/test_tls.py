@@ -61,7 +61,7 @@ def ask(port, model, size=100):
     body = json.dumps({"messages": [{"role": "user", "content": "x" * size}], "model": model}).encode()
     url = f"http://127.0.0.1:{port}/v1/chat/completions"
     request = urllib.request.Request(url, body, {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=90) as reply:  # noqa: S310
         reply.read()
         return reply.status
 

@@ -104,7 +104,7 @@ def test_each_sampled_request_is_a_span_of_its_parent(transport, collector, monk
 
 def counted(url):
     """Return how many requests /metrics tells of, by outcome and reason."""
-    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:  # noqa: S310 (loopback)
+    with urllib.request.urlopen(f"{url}/metrics", timeout=90) as answer:  # noqa: S310 (loopback)
         families = list(parser.text_string_to_metric_families(answer.read().decode()))
     samples = {name: [] for name in ("bbr_requests_total", "bbr_request_reasons_total")}
     for sample in (sample for family in families for sample in family.samples):

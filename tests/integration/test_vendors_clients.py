@@ -304,7 +304,7 @@ def test_openai_for_node(setup: Setup, model: str) -> None:
     except UnavailableError as missing:
         pytest.skip(str(missing))
     command = [*CLIENTS.run, f"http://127.0.0.1:{setup.port}", model]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=True)
     assert set(json.loads(done.stdout).values()) == {200}
     assert {(got.pool, "/openai/deployments/" in got.target) for got in setup.upstreams.received} == {(QWEN, True)}
     assert len(setup.upstreams.received) == 5

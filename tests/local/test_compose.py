@@ -221,7 +221,7 @@ class TestAsProcesses:
     @pytest.mark.skipif(not _may_unshare(), reason="no network of its own can be made here (unshare, user namespaces)")
     def test_tour_goes_right_from_inside_and_from_outside(self, tmp_path):
         command = ["unshare", "--map-root-user", "--net", sys.executable, "-m", "tests.local.composed", str(tmp_path)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.count(" ok\n") == 2 * len(tour.plan())
         assert done.stdout.count(": healthy\n") == len(DEFAULT_PORTS) - 3

@@ -76,7 +76,7 @@ class TestWithEnvoy:
     def test_once(self, tmp_path):
         command = [*COMMAND, "--once", "--log-dir", str(tmp_path)]
         result = subprocess.run(
-            command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False
+            command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=300, check=False
         )
         assert result.returncode == 0, result.stdout + result.stderr
         assert ALL_WENT_RIGHT in result.stdout
@@ -107,10 +107,10 @@ class TestWithEnvoy:
                     if "Ctrl-C stops everything." in line:
                         break
                 (status_url,) = re.findall(r"The router's status page: (http://127\.0\.0\.1:\d+/)\n", "".join(lines))
-                with urllib.request.urlopen(status_url, timeout=30) as answer:  # noqa: S310 (loopback)
+                with urllib.request.urlopen(status_url, timeout=90) as answer:  # noqa: S310 (loopback)
                     assert "travel-lora" in answer.read().decode()
                 process.send_signal(number)
-                rest, _ = process.communicate(timeout=30)
+                rest, _ = process.communicate(timeout=90)
             finally:
                 process.kill()
         assert process.returncode == 0
@@ -135,7 +135,7 @@ class TestWithEnvoy:
                 answer = r"500  no-model" if part == "router" else r"-  -         nobody listens"
                 assert len(re.findall(answer, told)) == len(tour.sample())
                 process.send_signal(signal.SIGTERM)
-                rest, _ = process.communicate(timeout=30)
+                rest, _ = process.communicate(timeout=90)
             finally:
                 process.kill()
         assert process.returncode == 0

@@ -23,7 +23,7 @@ def with_picker(test: Test) -> None:
         await server.start()
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                await asyncio.wait_for(test(channel, endpoints), 20)
+                await asyncio.wait_for(test(channel, endpoints), 90)
         finally:
             await server.stop(None)
 

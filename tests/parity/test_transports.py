@@ -556,7 +556,7 @@ async def test_silent_stream_is_ended_with_an_error():
 
 @in_loop
 async def test_answered_exchange_may_stay_open():
-    async with Rig(duplex_idle_seconds=0.05) as rig:
+    async with Rig(duplex_idle_seconds=0.5) as rig:
         open_stream, stalled = rig.process(), rig.process()
         await open_stream.write(HEADERS)
         await open_stream.write(WHOLE)

@@ -14,7 +14,7 @@ SCRIPT = [os.path.join(os.path.dirname(sys.executable), "bbr")]
 def run(command, *arguments, **variables):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BBR_")} | variables
     return subprocess.run(
-        [*command, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [*command, *arguments], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
 
 

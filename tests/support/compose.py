@@ -32,7 +32,7 @@ def configuration(file: Path = FILE, profiles: Sequence[str] = PROFILES) -> subp
     """Let Compose read a file, check it against its schema and print it as JSON."""
     chosen = [f"--profile={profile}" for profile in profiles]
     command = [str(program()), "--file", str(file), *chosen, "config", "--format=json"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def services(profiles: Sequence[str] = PROFILES) -> dict[str, Service]:

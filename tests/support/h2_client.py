@@ -9,7 +9,7 @@ import h2.config
 import h2.connection
 import h2.events
 
-TIMEOUT_SECONDS = 20.0
+TIMEOUT_SECONDS = 90.0
 
 
 @dataclass

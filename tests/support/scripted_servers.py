@@ -34,7 +34,7 @@ def speaking(octets: bytes, *, ends: bool = False) -> Iterator[int]:
 
         thread = threading.Thread(target=serve, name="a scripted server")
         thread.start()
-        connections.callback(thread.join, 30)
+        connections.callback(thread.join, 90)
         connections.callback(listener.shutdown, socket.SHUT_RDWR)  # which wakes accept
         yield listener.getsockname()[1]
 

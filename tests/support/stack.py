@@ -14,7 +14,7 @@ from deploy.local.topology import free_ports
 
 T = TypeVar("T")
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 90.0
 POLL_SECONDS = 0.01
 
 
@@ -33,7 +33,7 @@ def running(log_dir: Path, **options: Any) -> Iterator[Stack]:
     """Run a stack from outside of any event loop, for tests with blocking clients."""
     with Background() as background:
         stack = Stack(StackOptions(log_dir=log_dir, ports=free_ports(), **options))
-        background.run(stack.__aenter__(), 2 * DEADLINE_SECONDS)
+        background.run(stack.__aenter__(), 4 * DEADLINE_SECONDS)
         try:
             yield stack
         finally:

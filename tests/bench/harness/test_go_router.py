@@ -28,7 +28,7 @@ def test_the_api_server_tells_what_a_controller_asks_for():
         (cluster,) = json.loads(kube_config.read_text())["clusters"]
 
         def get(path):
-            with urllib.request.urlopen(cluster["cluster"]["server"] + path, timeout=10) as reply:  # noqa: S310
+            with urllib.request.urlopen(cluster["cluster"]["server"] + path, timeout=90) as reply:  # noqa: S310
                 return json.load(reply)
 
         assert get("/api")["versions"] == ["v1"]

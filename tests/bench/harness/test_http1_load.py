@@ -116,7 +116,7 @@ def test_what_waits_for_a_connection_counts_from_when_it_was_due(serve):
 )
 def test_a_wrong_reply_is_told(serve, answer, reason):
     with (
-        http1_load.Client(serve(lambda: Answering(answer)), 1, 0.1) as client,
+        http1_load.Client(serve(lambda: Answering(answer)), 1, 0.1 if "no reply" in reason else 90.0) as client,
         pytest.raises(http1_load.WrongReplyError, match=reason),
     ):
         client.closed(SHORT, TOLD, 0.0)

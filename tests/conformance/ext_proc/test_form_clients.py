@@ -113,9 +113,9 @@ def test_curl(model: str, tmp_path: Path) -> None:
     recording = tmp_path / 'my "best" model.wav'
     recording.write_bytes(RECORDING)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(20)
+        server.settimeout(90)
         port = server.getsockname()[1]
-        command = ["curl", "-s", "--max-time", "20", "-H", "Expect:", "--form-string", f"model={model}"]
+        command = ["curl", "-s", "--max-time", "90", "-H", "Expect:", "--form-string", f"model={model}"]
         quoted = str(recording).replace("\\", "\\\\").replace('"', '\\"')
         command += ["-F", f'file=@"{quoted}";type=audio/wav', f"http://127.0.0.1:{port}/v1/audio/transcriptions"]
         with subprocess.Popen(command) as curl:
@@ -125,5 +125,5 @@ def test_curl(model: str, tmp_path: Path) -> None:
                 names = {name.lower(): value.decode() for name, value in fields.items()}
                 body = stream.read(int(names[b"content-length"]))
                 connection.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
-            assert curl.wait(20) == 0
+            assert curl.wait(90) == 0
     assert read((names[b"content-type"], body), 1000) == model

@@ -65,7 +65,7 @@ async def test_goaway_is_on_the_wire_before_the_close_and_no_reset_follows_d16_a
 @both
 @in_loop
 async def test_goaway_reaches_a_peer_that_never_stops_sending_d16(tls):
-    async with Uv(tls=tls, pace=Pace(linger_seconds=0.3, linger_bytes=1 << 20)) as server:
+    async with Uv(tls=tls, pace=Pace(linger_seconds=1.0, linger_bytes=1 << 20)) as server:
         reader, writer = await server.connect()
 
         async def flood():
@@ -95,7 +95,7 @@ async def test_peer_that_does_not_close_is_closed_after_a_while(tls):
 @both
 @in_loop
 async def test_silence_after_half_a_preface_is_closed_a4(tls, caplog):
-    async with Uv(tls=tls, preface_seconds=0.1) as server:
+    async with Uv(tls=tls, preface_seconds=0.5) as server:
         reader, writer = await server.connect()
         writer.write(PREFACE[:11])
         assert frames(await to_the_end(reader))[-1][0] == GOAWAY
@@ -119,9 +119,11 @@ async def test_tls_handshake_that_stands_still_is_closed_i10():
 @in_loop
 async def test_connections_without_a_preface_are_closed_while_others_are_served_i19(tls):
     async with Uv(tls=tls, preface_seconds=0.2) as server:
-        silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
         client = await server.client()
         await client.ping()
+        silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
+        while server.connections <= 1:
+            await client.ping()
         while server.connections > 1:
             await client.ping()
             await asyncio.sleep(0.01)
@@ -133,7 +135,7 @@ async def test_connections_without_a_preface_are_closed_while_others_are_served_
 @both
 @in_loop
 async def test_settings_that_are_not_acknowledged_close_a6(tls):
-    async with Uv(tls=tls, settings_seconds=0.1) as server:
+    async with Uv(tls=tls, settings_seconds=0.5) as server:
         reader, writer = await server.connect()
         writer.write(PREFACE + SETTINGS)
         kind, payload = frames(await to_the_end(reader))[-1]

@@ -215,9 +215,10 @@ async def test_follows_one_namespace_and_its_routes(tmp_path):
 @in_loop
 async def test_a_cluster_that_can_not_be_listed_is_not_awaited_for_ever(tmp_path):
     async with FakeKubernetes() as server:
-        server.faults.extend(Fault(403) for _ in range(100))
+        server.faults.extend(Fault(403) for _ in range(10_000))
         sources = loaded(None, kubernetes=True, kubeconfig=server.kubeconfig(tmp_path), sync_timeout=0.3)
         sources.start()
+        await until(lambda: all("403" in why for why in config_maps(sources.failing())))
         with pytest.raises(SourceError) as caught:
             await sources.wait_synced()
         await sources.stop()

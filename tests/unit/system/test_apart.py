@@ -98,7 +98,7 @@ async def test_others_are_served_between_two_frames():
 
 
 LIMITS = {
-    "processor time": (jobs.spin, {"cpu_seconds": 0.2}, LimitError, r"^it takes more than 0.2 s of processor time$"),
+    "processor time": (jobs.spin, {"cpu_seconds": 0.5}, LimitError, r"^it takes more than 0.5 s of processor time$"),
     "time": (jobs.sleep, {"wall_seconds": 0.5}, ApartError, r"^it takes more than 0.5 s$"),
     "memory": (jobs.eat, {"memory_bytes": 64 << 20}, LimitError, r"^it takes more than 64 MiB of memory$"),
 }

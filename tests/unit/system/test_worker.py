@@ -63,7 +63,7 @@ def test_a_job_that_can_not_be_loaded_is_a_failure():
 def test_a_process_has_limits():
     command = [sys.executable, "-P", "-m", "bbr.system.worker", "3.5", str(64 << 20)]
     done = subprocess.run(
-        command, input=request(jobs.limits), capture_output=True, timeout=60, check=True, env={"PYTHONPATH": "."}
+        command, input=request(jobs.limits), capture_output=True, timeout=300, check=True, env={"PYTHONPATH": "."}
     )
     (kind, frame), _ = frames(done.stdout)
     limits = json.loads(frame)
