@@ -225,6 +225,7 @@ class Scene:
     files: Files
     direct: bool
     tls: bool
+    patience: float  # seconds within which a rotated certificate must be served
 
     def healthy(self) -> None:
         """Await that the gateway takes both replicas for healthy."""
@@ -239,7 +240,7 @@ class Scene:
         self.files.rotate()
         self.hang_up()
         wanted = self.files.certificate()
-        deadline = time.monotonic() + CHANGE_SECONDS
+        deadline = time.monotonic() + self.patience
         while not all(self._serves(replica) == wanted for replica in self.replicas):
             if time.monotonic() > deadline:
                 return False
@@ -323,7 +324,9 @@ async def run(scene: Scene, phase: str, rate: float, seconds: float, announce: A
 
 
 @contextmanager
-def scene(ports: dict[str, int], *, direct: bool, tls: bool, age: float = AGE_SECONDS) -> Iterator[Scene]:
+def scene(
+    ports: dict[str, int], *, direct: bool, tls: bool, age: float = AGE_SECONDS, patience: float = CHANGE_SECONDS
+) -> Iterator[Scene]:
     """Run a gateway and two replicas; behind the gateway are the stack's parts on `ports`, or direct responses."""
     with ExitStack() as stack:
         files = Files(Path(stack.enter_context(tempfile.TemporaryDirectory())))
@@ -333,7 +336,7 @@ def scene(ports: dict[str, int], *, direct: bool, tls: bool, age: float = AGE_SE
             replica.start()
         config = configuration(ports, replicas, files, tls=tls, direct=direct)
         gateway = stack.enter_context(envoy.gateway(config))
-        made = Scene(gateway, replicas, files, direct, tls)
+        made = Scene(gateway, replicas, files, direct, tls, patience)
         made.healthy()
         yield made
 

@@ -74,6 +74,11 @@ def is_within(milliseconds: float, longest: Callable[[], float]) -> bool:
     return False
 
 
+def slowness() -> float:
+    """Return how many times as long this machine takes now as the one where limits were chosen; at least 1."""
+    return max(1.0, 1_000 * seconds(lambda: orjson.loads(_BRACKETS)))
+
+
 def seconds(call: Callable[[], object], rounds: int = 5) -> float:
     """Return the processor time of a call in this thread, the least of some rounds."""
     best = float("inf")

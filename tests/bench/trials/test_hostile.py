@@ -1,5 +1,6 @@
 """The trial of attackers: what its rows send, what makes a row fail, and a short form of `make hostile`."""
 
+import contextlib
 import re
 import socket
 from collections import Counter
@@ -11,6 +12,7 @@ import uvloop
 from bench.trials import hostile, hostile_clients, hostile_peers
 from bench.trials.hostile import Figures
 from bench.trials.hostile_rows import ROWS, Row
+from tests.support.steps import slowness
 from tests.support.tools import needs_envoy
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -88,19 +90,20 @@ class Gateway:
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.target = hostile_clients.Target(*[self.socket.getsockname()[1]] * 4, folder="")
 
-    def received(self, count: int) -> list[bytes]:
-        """Return what has come on so many connections, once it stops coming."""
+    def received(self, count: int, size: int) -> list[bytes]:
+        """Return what has come on so many connections: at least so many octets, and then what is there."""
         found = []
         for _ in range(count):
             connection, _ = self.socket.accept()
             with connection:
-                connection.settimeout(0.2)
                 octets = b""
-                try:
+                connection.settimeout(90.0)
+                while len(octets) < size:
+                    octets += connection.recv(1 << 20)
+                connection.settimeout(0.2)
+                with contextlib.suppress(TimeoutError):
                     while piece := connection.recv(1 << 20):
                         octets += piece
-                except TimeoutError:
-                    pass
             found.append(octets)
         return found
 
@@ -110,7 +113,7 @@ def test_uploads_bring_less_than_they_announce(tmp_path):
     with gateway.socket:
         attack = hostile_clients.announced(tmp_path)(gateway.target)
         assert next(attack) == {}
-        for octets in gateway.received(8):
+        for octets in gateway.received(8, 300_000):
             head, _, body = octets.partition(b"\r\n\r\n")
             assert b"content-length: 67108864" in head
             assert 300_000 < len(body) < 301_000
@@ -126,7 +129,7 @@ def test_connections_are_kept_and_what_was_closed_is_opened_anew(attack, tmp_pat
         for _ in range(50):
             gateway.socket.accept()[0].close()
         next(run)
-        gateway.socket.settimeout(10)
+        gateway.socket.settimeout(90)
         for _ in range(hostile_peers.IDLE_CONNECTIONS):
             gateway.socket.accept()[0].close()
         run.close()
@@ -137,6 +140,8 @@ SHORT = [next(row for row in ROWS if row.issue == kind) for kind in KINDS]
 
 @pytest.mark.parametrize("row", [pytest.param(row, marks=needs_envoy, id=row.name) for row in SHORT])
 def test_nobody_is_kept_out(row):
+    before = slowness()
     found = uvloop.run(hostile.measured(row, 1, 1.0, pinned=False))
+    slow = max(before, slowness())
     assert found.requests > 300
-    assert found.faults(row, MOST_ADDED_MS + MOST_TIMES * found.alone_ms, SLACK) == []
+    assert found.faults(row, MOST_ADDED_MS * slow + MOST_TIMES * found.alone_ms, SLACK * slow) == []

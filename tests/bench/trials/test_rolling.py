@@ -19,7 +19,7 @@ SECONDS = 5.0
 @pytest.mark.parametrize(("phase", "tls"), [("rolling", True), ("kill", False)], ids=rolling.PHASES)
 def test_no_request_is_lost(phase, tls):
     done: list[str] = []
-    with rolling.scene(dict(DEFAULT_PORTS), direct=True, tls=tls, age=1.0) as scene:
+    with rolling.scene(dict(DEFAULT_PORTS), direct=True, tls=tls, age=1.0, patience=60.0) as scene:
         report = asyncio.run(rolling.run(scene, phase, RATE, SECONDS, done.append))
         told = "\n".join([*report.lines(), *rolling.gateway_tells(scene), *done])
     assert report.sent.total() > 0.9 * RATE * SECONDS

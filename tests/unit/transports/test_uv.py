@@ -314,9 +314,11 @@ async def test_call_that_outlives_the_grace_is_cut_off(caplog):
         call = client.call()
         client.send(call, framed(HEADERS))
         client.flush()
-        await client.ping()
         (connection,) = server.server.roster.connections
+        while not connection.calls:  # noqa: ASYNC110
+            await asyncio.sleep(0)
         connection.retire_at = time.monotonic()
+        await client.goaway(call)
         await server.all_gone()
         assert len(server.ended) == 1
         client.abort()
