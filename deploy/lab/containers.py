@@ -1,6 +1,7 @@
 """A pod's containers as processes: what of a Pod becomes which command, in which environment, with which files."""
 
 import contextlib
+import os
 import re
 import shlex
 import signal
@@ -96,10 +97,22 @@ def environment(
         if "fieldRef" in source:
             found[each["name"]] = downward(fields, source["fieldRef"]["fieldPath"])
         elif "resourceFieldRef" in source:
-            found[each["name"]] = "1"
+            found[each["name"]] = _resource(spec, source["resourceFieldRef"])
         else:
             found[each["name"]] = each.get("value", "")
     return found
+
+
+def _resource(spec: Mapping[str, Any], wanted: Mapping[str, str]) -> str:
+    """Return what the downward API says of a resource: the container's own limit, else all that the machine has.
+
+    Only whole numbers are read; Go programs of the lab's parts take them for GOMEMLIMIT and GOMAXPROCS.
+    """
+    kind, _, resource = wanted["resource"].partition(".")
+    own = str(spec.get("resources", {}).get(kind, {}).get(resource, ""))
+    if own.isdigit():
+        return own
+    return str(os.cpu_count() if resource == "cpu" else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def downward(fields: Mapping[str, str], path: str) -> str:

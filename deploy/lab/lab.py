@@ -27,6 +27,7 @@ from deploy.lab.cluster import Cluster, LabError
 from deploy.lab.controllers import Controller
 from deploy.lab.envoy_gateway import EnvoyGateway
 from deploy.lab.istio import Istio
+from deploy.lab.kgateway import Kgateway
 from deploy.lab.lock import end_holder
 from deploy.local.gateway import find_envoy
 from deploy.local.part import StackError
@@ -37,7 +38,7 @@ from deploy.render.helm import CHART
 VARIABLE: Final = "BBR_LAB"
 # Names the gateway whose controller stands in front; empty for the lab's own Envoy.
 GATEWAY_VARIABLE: Final = "BBR_LAB_GATEWAY"
-CONTROLLERS: Final[tuple[type[Controller], ...]] = (EnvoyGateway, Istio)
+CONTROLLERS: Final[tuple[type[Controller], ...]] = (EnvoyGateway, Istio, Kgateway)
 # Tests that take a minute or two together.
 CORE: Final = (
     "tests/lab/test_chain.py",

@@ -117,6 +117,17 @@ ISTIOD: Final = _istio("istiod", "pilot-discovery", 590, "manifests/charts")
 ISTIO_AGENT: Final = _istio("istio-agent", "pilot-agent", 20, "tools/packaging/common")
 
 
+def _kgateway(name: str, command: str, seconds: int, files: str = "") -> Part:
+    version = "v2.4.0"
+    stamps = {"github.com/kgateway-dev/kgateway/v2/pkg/version.Version": version.removeprefix("v")}
+    return Part(name, "github.com/kgateway-dev/kgateway/v2", version, f"cmd/{command}", seconds, stamps, files)
+
+
+KGATEWAY: Final = _kgateway("kgateway", "kgateway", 429, "install/helm")
+# What starts Envoy in the gateway's pod.
+KGATEWAY_ENVOY: Final = _kgateway("kgateway-envoyinit", "envoyinit", 60)
+
+
 def cache() -> Path:
     """Return the folder of this user's that keeps what has been built."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bbr-lab"

@@ -48,14 +48,17 @@ def test_a_container_s_command_and_variables_are_those_of_its_pod():
     spec = {
         "image": "registry/lab/bbr:1",
         "args": ["--namespace=$(NAMESPACE)", "$(NOBODY)"],
+        "resources": {"limits": {"cpu": "1"}},
         "env": [
             {"name": "NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
             {"name": "CORES", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+            {"name": "MEMORY", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory"}}},
             {"name": "A", "value": "b"},
         ],
     }
     found = containers.environment(spec, {"metadata.namespace": "models"}, {"X": "y"}, "pod-1")
     assert found | {"NAMESPACE": "models", "CORES": "1", "A": "b", "X": "y", "HOSTNAME": "pod-1"} == found
+    assert int(found["MEMORY"]) > 1 << 20
     entry = containers.program({"lab/bbr": ["python", "-m", "bbr"]}, spec["image"])
     assert containers.arguments(entry, spec, found) == ["python", "-m", "bbr", "--namespace=models", "$(NOBODY)"]
     with pytest.raises(containers.ImageError, match="ErrImagePull: other"):

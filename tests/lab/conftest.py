@@ -5,6 +5,7 @@ import pytest
 
 from deploy.lab import lab as stand
 from deploy.lab import network
+from tests.lab.policies import PHI, QWEN, settles
 from tests.lab.router import Router
 
 
@@ -57,6 +58,16 @@ def gateway(lab):
 def controller(lab):
     """The gateway's controller."""
     return stand.controller()
+
+
+@pytest.fixture
+def clean(lab, gateway):
+    """Requests go through without any policy, before and after."""
+    for model in (QWEN, PHI):
+        settles(lab, gateway, 200, model)
+    yield
+    for model in (QWEN, PHI):
+        settles(lab, gateway, 200, model)
 
 
 @pytest.fixture(scope="session")

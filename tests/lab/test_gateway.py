@@ -40,6 +40,24 @@ def test_the_policy_by_which_the_router_is_called_is_accepted(lab):
     assert found[f"{controllers.GATEWAY}/Accepted"] == "True Accepted"
 
 
+@pytest.mark.gateways("kgateway")
+@pytest.mark.parametrize("kind", ["trafficpolicies", "backendconfigpolicies"])
+def test_the_policies_about_the_router_are_accepted_and_attached(lab, kind):
+    (found,) = listed(lab, f"{kind}.gateway.kgateway.dev").values()
+    assert found.keys() >= {f"{about(kind)}/Accepted", f"{about(kind)}/Attached"}, found
+    assert all(each.startswith("True ") for each in found.values()), found
+
+
+@pytest.mark.gateways("kgateway")
+def test_the_extension_that_says_where_the_router_is_is_accepted(lab):
+    (found,) = listed(lab, "gatewayextensions.gateway.kgateway.dev").values()
+    assert found == {"Accepted": "True Accepted"}
+
+
+def about(kind):
+    return controllers.GATEWAY if kind == "trafficpolicies" else "body-based-router"
+
+
 @pytest.mark.gateways("istio")
 def test_each_pool_is_accepted_with_its_picker(lab):
     pools = listed(lab, "inferencepools.inference.networking.k8s.io")

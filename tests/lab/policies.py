@@ -1,0 +1,104 @@
+"""What the tests of gateways' policies share: documents, how they are applied and awaited, keys and tokens."""
+
+import contextlib
+import json
+import sys
+from base64 import b64encode, urlsafe_b64encode
+
+import yaml
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from deploy.lab import controllers, setting
+from deploy.lab import lab as stand
+from tests.lab.traffic import Chat, ask
+
+QWEN, PHI = "sql-lora", "phi-lora"
+ROUTE = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "qwen-model-route"}
+GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": controllers.GATEWAY}
+# Policies of which it is awaited that the gateway accepts them.
+WITH_STATUS = ("gateway.envoyproxy.io/", "gateway.kgateway.dev/")
+# How a client of old headers would name the route by itself.
+SPOOFED = {"x-gateway-base-model-name": setting.QWEN}
+
+
+def document(kind, name, spec, api="gateway.envoyproxy.io/v1alpha1"):
+    return {"apiVersion": api, "kind": kind, "metadata": {"name": name, "namespace": setting.NAMESPACE}, "spec": spec}
+
+
+def secret(name="keys", **data):
+    """Return a Secret: of keys, the client's name and its key."""
+    encoded = {key: b64encode(value.encode()).decode() for key, value in data.items()}
+    meta = {"name": name, "namespace": setting.NAMESPACE}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": encoded}
+
+
+@contextlib.contextmanager
+def applied(lab, *documents):
+    """Apply documents, wait for each policy to be accepted, and delete them at the end."""
+    text = yaml.safe_dump_all(documents)
+    lab.apply(text)
+    try:
+        for each in documents:
+            if each["apiVersion"].startswith(WITH_STATUS) and each["kind"].endswith("Policy"):
+                lab.wait(f"{each['kind']} accepted", lambda each=each: is_accepted(lab, each), seconds=60)
+        yield
+    finally:
+        lab.kubectl("delete", "--wait", "--filename=-", text=text)
+
+
+def is_accepted(lab, document):
+    meta = document["metadata"]
+    found = lab.get(document["kind"], meta["name"], f"--namespace={meta['namespace']}")
+    return "True Accepted" in controllers.conditions(found).values()
+
+
+def status(gateway, model, **headers):
+    return ask(gateway, Chat(model), **headers).status_code
+
+
+def settles(lab, gateway, wanted, model, **headers):
+    """Wait until the gateway answers with a status, as its policies have it: they come behind their conditions."""
+    lab.wait(f"a {wanted} for {model}", lambda: status(gateway, model, **headers) == wanted, seconds=60)
+
+
+def doctor(lab, controller):
+    """Return what the doctor says of the data plane as it is; it ends with 1 if it finds something."""
+    url = f"--envoy-admin=http://127.0.0.1:{controller.admin_port}"
+    words = sys.executable, "-m", "bbr", "doctor", url, f"--secure-serving={json.dumps(controller.secure)}"
+    uid = controller.pods(lab)[0]["metadata"]["uid"]
+    return lab.call_in_pod(uid, "sh", "-c", '"$@" || test $? = 1', "sh", *words)
+
+
+def base64url(octets):
+    return urlsafe_b64encode(octets).rstrip(b"=").decode()
+
+
+class Issuer:
+    """Signs tokens, and shows the key by which they are verified."""
+
+    NAME = "https://issuer.example"
+
+    def __init__(self):
+        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+    def keys(self):
+        numbers = self._key.public_key().public_numbers()
+        n, e = (base64url(each.to_bytes((each.bit_length() + 7) // 8, "big")) for each in (numbers.n, numbers.e))
+        return json.dumps({"keys": [{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "1", "n": n, "e": e}]})
+
+    def token(self, subject):
+        parts = {"alg": "RS256", "typ": "JWT", "kid": "1"}, {"iss": self.NAME, "sub": subject, "exp": 4102444800}
+        text = ".".join(base64url(json.dumps(part).encode()) for part in parts)
+        return f"{text}.{base64url(self._key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
+
+
+@contextlib.contextmanager
+def released(lab, controller, **more):
+    """Have the router's chart installed with more values."""
+    values = setting.values(controller.provider) | controller.values()
+    stand.release(lab, "helm", setting.RELEASE, values | more)
+    try:
+        yield
+    finally:
+        stand.release(lab, "helm", setting.RELEASE, values)
