@@ -37,20 +37,21 @@ def secret(name="keys", **data):
 def applied(lab, *documents):
     """Apply documents, wait for each policy to be accepted, and delete them at the end."""
     text = yaml.safe_dump_all(documents)
-    lab.apply(text)
     try:
+        lab.apply(text)
         for each in documents:
             if each["apiVersion"].startswith(WITH_STATUS) and each["kind"].endswith("Policy"):
                 lab.wait(f"{each['kind']} accepted", lambda each=each: is_accepted(lab, each), seconds=60)
         yield
     finally:
-        lab.kubectl("delete", "--wait", "--filename=-", text=text)
+        lab.kubectl("delete", "--wait", "--ignore-not-found", "--filename=-", text=text)
 
 
 def is_accepted(lab, document):
     meta = document["metadata"]
     found = lab.get(document["kind"], meta["name"], f"--namespace={meta['namespace']}")
-    return "True Accepted" in controllers.conditions(found).values()
+    told = controllers.conditions(found)
+    return any(name.endswith("/Accepted") and value.startswith("True ") for name, value in told.items())
 
 
 def status(gateway, model, **headers):

@@ -142,12 +142,11 @@ def test_a_route_s_policy_without_authentication_opens_it_to_clients_that_send_t
 
 
 def test_who_may_use_which_model_by_the_subject_of_a_token(lab, gateway, controller):
-    """The recipe for tokens: they are checked on the Gateway, and the route's policy looks at their claims."""
+    """The recipe for tokens: the Gateway checks them, and so does the route's policy, which looks at their claims."""
     _, spec, *_ = KINDS["JWT"]
     principal = {"jwt": {"provider": "p", "claims": [{"name": "sub", "values": ["team-a"]}]}}
     rules = [{"action": "Allow", "principal": principal}]
-    route = {"targetRefs": [ROUTE], "mergeType": "StrategicMerge"}
-    route["authorization"] = {"defaultAction": "Deny", "rules": rules}
+    route = {"targetRefs": [ROUTE], **spec, "authorization": {"defaultAction": "Deny", "rules": rules}}
     documents = (
         document("SecurityPolicy", "gateway", {"targetRefs": [GATEWAY], **spec}),
         document("SecurityPolicy", "route", route),

@@ -26,7 +26,7 @@ AS_IT_IS = {
     ISTIO: {"no-catch-all"},
     # Its Qwen route has an authorization by a SecurityPolicy of its own, which took the place of the Gateway's keys.
     KEYS: {"policy-bypassed", "cluster-plaintext"},
-    KGATEWAY: {"no-retry-policy", "circuit-breaker-default", "cluster-plaintext"},
+    KGATEWAY: {"no-retry-policy", "cluster-plaintext"},
 }
 
 
@@ -240,7 +240,7 @@ TABLE: dict[str, tuple[Callable[[Dump], None], dict[str, set[str]], dict[str, se
     "observed only": (field("observability_mode", True), {"observability-mode": ALL}, {}),
     "no refusals": (field("disable_immediate_response", True), {"refusals-disabled": ALL}, {}),
     "mutations forbidden": (field("mutation_rules", {"disallow_all": True}), {"mutation-disallowed": ALL}, {}),
-    "retries": (retries, {"retries-capped": {KGATEWAY}}, {"no-retry-policy": {KGATEWAY}}),
+    "retries": (retries, {}, {"no-retry-policy": {KGATEWAY}}),
     "no retries": (no_retries, {"no-retry-policy": ALL}, {}),
     "the gateway has no backend": (models_fail, {"model-route-broken": ALL}, {}),
 }
@@ -285,7 +285,7 @@ def test_the_router_of_kgateway_is_found_within_its_composite_filter() -> None:
     dump = Dump(KGATEWAY)
     (manager,) = dump.read().managers
     assert manager.router is not None
-    assert manager.router.name == "ext_proc/llm-k/body-based-router"
+    assert manager.router.name == "ext_proc/models/body-based-router"
     assert manager.router.config.value == dump.ext_proc
     assert manager.router.config.type == "ExternalProcessor"
     assert EXT_PROC in manager.router.config.get("@type").text
