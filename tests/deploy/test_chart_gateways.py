@@ -110,3 +110,12 @@ def test_kgateway_is_told_of_breakers_health_and_deadline_for_the_router_s_servi
     assert spec["circuitBreakers"]["maxRequests"] == 100000
     assert spec["healthCheck"]["grpc"] == {}
     assert spec["outlierDetection"]["consecutive5xx"] == 3
+
+
+def test_the_router_s_place_among_kgateway_s_filters(tmp_path):
+    assert "filterStage" not in one(rendered(tmp_path, "kgateway"), "GatewayExtension")["spec"]["extProc"]
+    (file := tmp_path / "stage.yaml").write_text(
+        yaml.safe_dump({"provider": {"name": "kgateway", "kgateway": {"filterStage": {"stage": "Fault"}}}}), "utf-8"
+    )
+    spec = one(documents([*TWO, file]), "GatewayExtension")["spec"]["extProc"]
+    assert spec["filterStage"] == {"stage": "Fault", "predicate": "Before"}

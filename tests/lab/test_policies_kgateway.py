@@ -5,6 +5,7 @@ docs/kgateway.md says what is shown here.
 
 import pytest
 
+from deploy.lab import setting
 from tests.lab.policies import (
     GATEWAY,
     PHI,
@@ -12,7 +13,9 @@ from tests.lab.policies import (
     ROUTE,
     SPOOFED,
     applied,
+    doctor,
     document,
+    released,
     secret,
     settles,
     status,
@@ -69,3 +72,41 @@ def test_a_limit_on_the_gateway_is_one_for_all_models(lab, gateway):
     with applied(lab, policy(GATEWAY, rateLimit={"local": limit})):
         settles(lab, gateway, 429, QWEN)
         assert status(gateway, PHI) == 429
+
+
+@pytest.fixture(scope="module")
+def first(lab, controller):
+    """The router's filter stands before all others."""
+    stage = {"name": controller.provider, "kgateway": {"filterStage": {"stage": "Fault", "predicate": "Before"}}}
+    with released(lab, controller, provider=stage):
+        yield
+
+
+@pytest.mark.usefixtures("first")
+class TestRouterFirst:
+    """What the router says of the model is there before authentication and authorization."""
+
+    def test_authorization_on_a_model_s_route_is_enforced(self, lab, gateway):
+        with applied(lab, policy(ROUTE, **DENY)):
+            settles(lab, gateway, 403, QWEN)
+            assert status(gateway, QWEN, **{"x-gateway-base-model-name": setting.PHI}) == 403
+            assert outcome(ask(gateway, Chat(PHI), **SPOOFED), PHI) == "right"
+
+    def test_who_may_use_which_model_holds_against_clients_own_headers(self, lab, gateway, controller):
+        """The recipe: keys on the Gateway, and a rule of the route about the client that they name."""
+        rule = {"action": "Allow", "policy": {"matchExpressions": ["request.headers['x-client-id'] == 'team-a'"]}}
+        documents = (
+            secret(**{"team-a": "key-a", "team-b": "key-b"}),
+            policy(GATEWAY, **KEYS),
+            policy(ROUTE, rbac=rule),
+        )
+        a, b, own = {"x-api-key": "key-a"}, {"x-api-key": "key-b"}, {"x-client-id": "team-a"}
+        with applied(lab, *documents):
+            settles(lab, gateway, 401, QWEN)
+            settles(lab, gateway, 403, QWEN, **b)
+            assert outcome(ask(gateway, Chat(QWEN), **a), QWEN) == "right"
+            assert outcome(ask(gateway, Chat(PHI), **b), PHI) == "right"
+            for headers in (SPOOFED, own, SPOOFED | own, {"x-gateway-base-model-name": setting.PHI} | own):
+                assert status(gateway, QWEN, **headers) == 401, headers
+                assert status(gateway, QWEN, **headers, **b) == 403, headers
+            assert "ERROR" not in doctor(lab, controller)
