@@ -234,6 +234,8 @@ HOSTILE = {
     "separators": ("a body: a form", b"", b"&", b""),
     "blanks before a key": ("a body: a form", b"&", b" ", b"x"),
     "odd keys": ("a body: a form", b"", b"&%", b""),
+    "odd keys with the letters of model": ("a body: a form", b"", b"&%d6453", b""),
+    "a long odd key without them": ("a body: a form", b"&%", b"mmoodd", b""),
     "keys without the eighth bit": ("a body: a form", b"", b"\xa6\xa5", b""),
     "a form in JSON": ("a body: JSON or a form", b'{"x":"', b"&%6d;", b'"}'),
     "brackets": ("a body: JSON", b'{"a":', b"[", b""),
@@ -307,7 +309,7 @@ def test_no_step_is_long(kind: Kind, begin: bytes, unit: bytes, end: bytes, whol
 SLOW = {
     "multipart of another kind": (b":/", b"%--b'filename=", b"&"),
     "JSON or a form": (b"", b"%25; \xff", b""),
-    "a form": (b"charset{", b"%;", b"--b"),
+    "a form": (b"", b"&\xff%d6453", b""),
     "a form by its word": (b"\xef\xbb\xbf ", b"&", b"model"),
     "zstd": (b'\xffmultipart"x",', b"&", b""),
     "br": (b"filename=/", b"\\u006d%20%25;", b""),

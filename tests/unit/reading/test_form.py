@@ -134,10 +134,25 @@ def test_little_is_kept(unit: bytes) -> None:
 
 def test_keys_that_are_looked_at_are_counted() -> None:
     reader = FormReader()
-    reader.feed(b"a=1&b=2&%=3&m%=4")
+    reader.feed(b"a=1&b=2&%_model=3&m%odel=4")
     assert reader.judged == 2
-    reader.feed(b"&\xff=5&%=6&")
-    assert reader.judged == 5  # the last one both ways
+    reader.feed(b"&x\xff=5&%_model=6&")
+    assert reader.judged == 4  # the last one both ways
+
+
+@pytest.mark.parametrize(
+    ("keys", "judged"),
+    [
+        (b"%=1&mo%=1&%6d=1&mo%64e=1&%ledom=1&", 0),  # not all letters, or not in their order
+        (b"%6dxoxdxexlx=1&m\\_odel=1&mo%xde%6c=1&", 3),
+        (b"%253%36%34odel_=1&", 1),  # the number of a number
+        (b"m%" + b"x" * 200 + b"=1&", 1),  # it is judged by its beginning
+    ],
+)
+def test_only_keys_with_the_letters_of_model_in_their_order_are_judged(keys: bytes, judged: int) -> None:
+    reader = FormReader()
+    assert reader.feed(keys) == len(keys)
+    assert reader.judged == judged
 
 
 def test_one_call_reads_no_more_than_it_may() -> None:
