@@ -59,7 +59,7 @@ _UNACCOUNTED_BYTES: Final = len(_NUL) - 1
 MOST_BRACKETS: Final = 2_000
 MOST_COLONS: Final = 4_000
 COLONS_FROM: Final = 64 << 10
-MOST_COMMAS: Final = 12_000
+MOST_COMMAS: Final = 5_000
 COMMAS_FROM: Final = 96 << 10
 # How many are looked for one by one; and how close they stand, in the mean, if it is faster to look at each byte.
 _RARE: Final = 32

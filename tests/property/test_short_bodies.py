@@ -152,7 +152,7 @@ SHAPES = {
     "blanks": filled(b" ", b'{"x":[', b'0],"model":""}'),
     "text": TEXT,
 }
-SIZES = [16 * KIB, 99 * KIB, 256 * KIB]
+SIZES = [16 * KIB, 99 * KIB, 120 * KIB, 256 * KIB]
 
 
 def turns(body: bytes, convention: Convention, mode: BodyMode) -> Iterator[float]:

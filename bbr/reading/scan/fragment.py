@@ -138,15 +138,12 @@ def _outside_strings(plain: bytes) -> tuple[bytes, int, int]:
     size = len(plain)
     if len(parts) % 2 == 0:
         size -= len(parts.pop()) + 1  # a string without an end
-    while True:
-        part = parts[-1].rstrip(_SCALARS_AND_COLONS)
-        size -= len(parts[-1]) - len(part)
-        if part or len(parts) == 1:
-            break
-        size -= len(parts[-2]) + 2
-        del parts[-2:]
-    parts[-1] = part
-    return b"".join(parts[::2]), size, len(parts) // 2
+    last = len(parts) - 1
+    while not (part := parts[last].rstrip(_SCALARS_AND_COLONS)) and last:
+        size -= len(parts[last]) + len(parts[last - 1]) + 2
+        last -= 2
+    size -= len(parts[last]) - len(part)
+    return b"".join((*parts[:last:2], part)), size, last // 2
 
 
 def _walk(brackets: bytes, stack: bytearray) -> tuple[bytearray, int, int]:
