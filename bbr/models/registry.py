@@ -10,6 +10,8 @@ Which of two claims on one name counts does not depend on the order in which the
 3. An alias never hides a base model or an adapter. Of two aliases the first counts, by the same order. One that stands
    for several models does so for those that the table holds.
 4. An adapter or an alias may be a pattern (bbr.models.patterns), by the same order. Names come before patterns.
+5. An adapter that model servers list changes nothing of what is declared: it is entered if its base model is declared,
+   and neither its name nor a pattern that it fits. An alias may stand for it.
 """
 
 import enum
@@ -28,6 +30,9 @@ Steps = Generator[None, None, T]
 # Names merged in one step, 0.3 to 0.6 ms; and declarations sorted in one.
 _STEP_NAMES: Final = 1000
 _STEP_DECLARATIONS: Final = 500
+
+# Names of model servers, each of which may be compared with every pattern.
+_STEP_DISCOVERED: Final = 20
 
 # A table is this many small dicts: one large one takes several milliseconds when it grows, and to be freed.
 _SHARDS: Final = 64
@@ -115,12 +120,14 @@ class Declaration(NamedTuple):
         aliases: in their order of precedence.
         grants: in any order. Whoever asks for a model has to be in all lists that are declared for it, so that no
             object can open what another one closes.
+        discovered: adapters that model servers list, of base models that others declare.
     """
 
     origin: Origin
     models: tuple[BaseModel, ...] = ()
     aliases: tuple[Alias, ...] = ()
     grants: tuple[Grant, ...] = ()
+    discovered: tuple[BaseModel, ...] = ()
 
 
 class Kind(enum.StrEnum):
@@ -186,7 +193,8 @@ class Conflict(NamedTuple):
         name: the name that was claimed twice.
         kept: what it means; None if it means nothing, since it is an alias of a model that the table does not hold.
         refused: what the ignored claim would have made of it.
-        why: the reason, if it is a pattern that another one keeps out, or the number of them.
+        why: the reason, if it is a pattern that another one keeps out, or the number of them; and if model servers
+            claim it.
     """
 
     name: str
@@ -297,6 +305,7 @@ def merging(declarations: Iterable[Declaration]) -> Steps[tuple[Registry, list[C
             conflicts.append(Conflict(name, kept, entry))
         if number % _STEP_NAMES == 0:
             yield
+    conflicts += yield from _discovered(declared, with_aliases, shards, patterns)
     for number, (origin, alias) in enumerate(_aliases(with_aliases), 1):
         conflicts += _add_alias(shards, patterns, origin, alias)
         if number % _STEP_NAMES == 0 or is_pattern(alias.name):
@@ -340,13 +349,13 @@ def _precedence(declaration: Declaration) -> tuple[float, str, str, str, int]:
 
 
 def _own_names(ordered: list[Declaration]) -> Iterator[tuple[str, Entry]]:
-    for origin, models, _, _ in ordered:
+    for origin, models, *_ in ordered:
         for model in models:
             yield model.name, Entry(model.name, Kind.BASE_MODEL, origin)
 
 
 def _adapters(ordered: list[Declaration]) -> Iterator[tuple[str, Entry]]:
-    for origin, models, _, _ in ordered:
+    for origin, models, *_ in ordered:
         for name, adapters in models:
             entry = Entry(name, Kind.ADAPTER, origin)
             yield name, entry  # changes nothing; without it, base models without adapters would be one long step
@@ -355,9 +364,76 @@ def _adapters(ordered: list[Declaration]) -> Iterator[tuple[str, Entry]]:
 
 
 def _aliases(ordered: list[Declaration]) -> Iterator[tuple[Origin, Alias]]:
-    for origin, _, aliases, _ in ordered:
+    for origin, _, aliases, *_ in ordered:
         for alias in aliases:
             yield origin, alias
+
+
+def _discovered(
+    declared: list[Declaration],
+    with_aliases: list[Declaration],
+    shards: tuple[dict[str, Entry], ...],
+    patterns: Collected,
+) -> Steps[list[Conflict]]:
+    """Enter what model servers list, as far as nothing declared has a say in it; return what may not stand there."""
+    listing = sorted((each for each in declared if each.discovered), key=_precedence)
+    conflicts: list[Conflict] = []
+    if not listing:
+        return conflicts
+    aliases = yield from _alias_names(with_aliases)
+    taken = [*patterns, *(Pattern(name) for name in aliases if is_pattern(name))][: 2 * MAX_PATTERNS]
+    number = 0
+    for origin, _, _, _, models in listing:
+        for base_model, adapters in models:
+            entry = Entry(base_model, Kind.ADAPTER, origin)
+            for name in adapters:
+                shard = shards[hash(name) & _SHARD_MASK]
+                kept = shard.get(name)
+                if kept is not None:
+                    if kept.base_model != base_model or kept.kind is not Kind.ADAPTER:
+                        conflicts.append(Conflict(name, kept, entry))
+                else:
+                    why = _declared(entry, name, shards, aliases, taken)
+                    if why == "":
+                        shard[name] = entry
+                    elif why:
+                        conflicts.append(Conflict(name, None, entry, why))
+                number += 1
+                if number % _STEP_DISCOVERED == 0:
+                    yield
+    return conflicts
+
+
+def _alias_names(with_aliases: list[Declaration]) -> Steps[dict[str, Origin]]:
+    found: dict[str, Origin] = {}
+    for number, (origin, alias) in enumerate(_aliases(with_aliases), 1):
+        found.setdefault(alias.name, origin)
+        if number % _STEP_NAMES == 0:
+            yield
+    return found
+
+
+def _declared(
+    entry: Entry,
+    name: str,
+    shards: tuple[dict[str, Entry], ...],
+    aliases: Mapping[str, Origin],
+    taken: Iterable[Pattern],
+) -> str | None:
+    """Return why a name that model servers list can't be entered; "" if it can, None if a pattern says the same."""
+    base_model = entry.base_model
+    base = shards[hash(base_model) & _SHARD_MASK].get(base_model)
+    if base is None or base.kind is not Kind.BASE_MODEL:
+        return f"no object declares the base model {base_model}"
+    if name in aliases:
+        return f"an alias of this name is declared ({aliases[name]})"
+    for pattern in taken:
+        if pattern.fits(name):
+            kept = shards[hash(pattern.text) & _SHARD_MASK].get(pattern.text)
+            if kept and (kept.base_model, kept.kind) == (base_model, Kind.ADAPTER):
+                return None
+            return f"it fits the pattern {pattern.text}, which is declared"
+    return ""
 
 
 def _add_pattern(

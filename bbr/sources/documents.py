@@ -76,7 +76,7 @@ def declared(parse: ParseBytes, octets: bytes) -> Iterator[bytes]:
 
 
 def _records(declarations: Iterable[Declaration]) -> Iterator[Record]:
-    for origin, models, aliases, grants in declarations:
+    for origin, models, aliases, grants, _ in declarations:
         for name, adapters in models:
             yield Record(origin.line, (BaseModel(name, adapters[:_FRAME_NAMES]),))
             for start in range(_FRAME_NAMES, len(adapters), _FRAME_NAMES):

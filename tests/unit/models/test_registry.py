@@ -468,3 +468,83 @@ class TestPatterns:
         # Those that lose have a rival that does not.
         for text in lost:
             assert any(len(text) == len(other) for other in texts if other not in lost)
+
+
+def discovered(*models, name="pool", created=0.0):
+    origin = Origin("the servers of InferencePool", name, "ns", created)
+    return Declaration(origin, discovered=tuple(BaseModel(base, tuple(names)) for base, names in models))
+
+
+FILE_OBJECT = Origin("file", "models.yaml")
+
+
+def test_adapters_of_model_servers_stand_beside_those_that_are_declared():
+    registry, conflicts = merge(discovered(("qwen", ["a", "sql-lora"])), Declaration(FILE_OBJECT, (QWEN,)))
+    assert conflicts == []
+    assert meanings(registry) == {"qwen": "qwen", "sql-lora": "qwen", "1": "qwen", "a": "qwen"}
+    assert registry.find("a").what == "adapter"
+    assert str(registry.find("a").origin) == "the servers of InferencePool ns/pool"
+    assert registry.find("sql-lora").origin == FILE_OBJECT
+    assert registry.base_models == ("qwen",)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("qwen", "it is a base model itself (file models.yaml)"),
+        ("1", "it is an adapter of qwen (file models.yaml)"),
+        ("gpt", "an alias of this name is declared (file models.yaml)"),
+        ("dangling", "an alias of this name is declared (file models.yaml)"),
+        ("team-x", "it fits the pattern team-*, which is declared"),
+        ("claude-x", "it fits the pattern claude-*, which is declared"),
+    ],
+)
+def test_model_servers_change_nothing_that_is_declared(name, why):
+    qwen = BaseModel("qwen", ("1", "team-*"))
+    aliases = (Alias("gpt", "qwen"), Alias("dangling", "nobody"), Alias("claude-*", "qwen"))
+    declared = Declaration(FILE_OBJECT, (qwen, LLAMA), aliases)
+    before, _ = merge(declared)
+    registry, conflicts = merge(declared, discovered(("llama", [name, "good"])))
+    assert dict(registry.items()) == dict(before.items()) | {"good": registry.find("good")}
+    assert registry.find(name) == before.find(name)
+    told = [str(each) for each in conflicts if each.refused.kind is Kind.ADAPTER]
+    assert told == [f"{name} can't be an adapter of llama (the servers of InferencePool ns/pool): {why}"]
+
+
+def test_what_a_pattern_says_already_is_no_conflict_and_keeps_its_list():
+    declared = Declaration(FILE_OBJECT, (BaseModel("qwen", ("team-*",)),))
+    registry, conflicts = merge(declared, discovered(("qwen", ["team-x"])))
+    assert conflicts == []
+    assert registry.find("team-x").pattern == "team-*"
+    assert not registry.holds("team-x")
+
+
+def test_adapters_of_base_models_that_nobody_declares_are_nobodys():
+    registry, conflicts = merge(Declaration(FILE_OBJECT, (QWEN,)), discovered(("sql-lora", ["a"]), ("phi", ["b"])))
+    assert registry.find("a") is registry.find("b") is None
+    assert [str(each).rpartition(": ")[2] for each in conflicts] == [
+        "no object declares the base model sql-lora",
+        "no object declares the base model phi",
+    ]
+
+
+def test_an_alias_may_stand_for_an_adapter_of_model_servers():
+    declared = Declaration(FILE_OBJECT, (QWEN,), (Alias("gpt", "a"),))
+    registry, conflicts = merge(declared, discovered(("qwen", ["a"])))
+    assert conflicts == []
+    assert registry.find("gpt").alias_of == "a"
+    assert merge(declared)[0].find("gpt") is None
+
+
+def test_of_two_pools_the_older_one_counts_and_those_of_one_base_model_agree():
+    declared = Declaration(FILE_OBJECT, (QWEN, LLAMA))
+    young, old = discovered(("llama", ["a"]), name="y", created=2.0), discovered(("qwen", ["a"]), name="o", created=1.0)
+    for order in ((young, old), (old, young)):
+        registry, conflicts = merge(declared, *order, discovered(("qwen", ["a"]), name="third", created=3.0))
+        assert base_model_of(registry, "a") == "qwen"
+        assert [each.refused.base_model for each in conflicts] == ["llama"]
+
+
+def test_so_many_names_of_model_servers_are_entered_in_one_step():
+    names = [f"lora-{number}" for number in range(1000)]
+    assert sum(1 for _ in merging([Declaration(FILE_OBJECT, (QWEN,)), discovered(("qwen", names))])) >= 50
