@@ -33,6 +33,7 @@ PAGE_OBJECTS: Final = 100
 _STEP_EVENTS: Final = 10
 
 GONE: Final = 410
+ABSENT: Final = 404
 
 T_contra = TypeVar("T_contra", bound=Object, contravariant=True)
 
@@ -90,6 +91,8 @@ class Reflector(Generic[T, K]):
         connect: makes a connection; called in a thread, again after each failure, so that credentials are read anew.
         apart: reads what is long of the server's answers.
         pace: see Pace.
+        optional: whether the server may not know the collection at all (404: a CRD that is not installed). It is
+            empty then, and looked for again after the longest pause.
         jitter: a number from 0 to 1, at random.
         clock: seconds that only go forward.
 
@@ -113,6 +116,7 @@ class Reflector(Generic[T, K]):
         apart: Apart,
         *,
         pace: Pace | None = None,
+        optional: bool = False,
         jitter: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -122,6 +126,7 @@ class Reflector(Generic[T, K]):
         self._answers = Answers(kind, apart)
         self._sink = sink
         self._connect = connect
+        self._optional = optional
         self._pace = pace or Pace()
         self._jitter = jitter
         self._clock = clock
@@ -152,8 +157,18 @@ class Reflector(Generic[T, K]):
                     while True:
                         await self._watch(api)
             except Exception as error:
+                if self._optional and isinstance(error, KubernetesError) and error.status == ABSENT:
+                    await self._be_empty()
+                    continue
                 self._fail(error)
                 await asyncio.sleep(self._pause(error))
+
+    async def _be_empty(self) -> None:
+        for _ in self._sink.replace({}):
+            await asyncio.sleep(0)
+        self.version, self.listed, self._proved_at = "", True, self._clock()
+        self._recover()
+        await asyncio.sleep(self._pace.longest_delay_seconds * (1 - self._jitter() / 2))
 
     async def _list(self, api: Api) -> None:
         """Read the whole collection, page by page, and only then hand it on."""

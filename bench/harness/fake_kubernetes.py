@@ -21,6 +21,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 CONFIG_MAPS = "/api/v1/configmaps"
 HTTP_ROUTES = "/apis/gateway.networking.k8s.io/v1/httproutes"
+POOLS = "/apis/inference.networking.k8s.io/v1/inferencepools"
+OLD_POOLS = "/apis/inference.networking.x-k8s.io/v1alpha2/inferencepools"
+PODS = "/api/v1/pods"
 
 BBR = "inference.networking.k8s.io/bbr-managed"
 IPP = "inference.llm-d.ai/ipp-managed"
@@ -48,8 +51,8 @@ class Request:
         selector = self.parameters.get("labelSelector")
         if not selector:
             return True
-        label, _, value = selector.partition("=")
-        return each["metadata"]["labels"].get(label) == value
+        wanted = dict(term.split("=") for term in selector.split(","))
+        return wanted.items() <= each["metadata"]["labels"].items()
 
 
 @dataclass
@@ -135,6 +138,7 @@ class FakeKubernetes:
         tokens: bearer token -> its user, and whether that one may get /metrics.
         gone_as_event: whether a forgotten version is told by an event, and not by the HTTP status.
         documents: path -> what is answered to a GET of it, as API discovery needs.
+        unknown: collections that the server does not have: CRDs that are not installed.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -144,10 +148,13 @@ class FakeKubernetes:
         self.watches: list[Watch] = []
         self.gone_as_event = False
         self.documents: dict[str, Object] = {}
+        self.unknown: set[str] = set()
         self.tokens: dict[str, tuple[str, bool]] = {}
         self.version = 1
         self.port = 0
-        self._objects: dict[str, dict[tuple[str, str], Object]] = {CONFIG_MAPS: {}, HTTP_ROUTES: {}}
+        self._objects: dict[str, dict[tuple[str, str], Object]] = {
+            path: {} for path in (CONFIG_MAPS, HTTP_ROUTES, POOLS, OLD_POOLS, PODS)
+        }
         self._changes: list[_Change] = []
         self._forgotten = 0
         self._uids = 0
@@ -297,6 +304,9 @@ class FakeKubernetes:
                     body = json.dumps(_status(fault.status, "as the test wants it")).encode()
                     self._write(writer, fault.status, body if fault.body is None else fault.body, fault.headers)
                 return bool(fault.status)
+        if request.path in self.unknown:
+            self._write(writer, 404, b"404 page not found\n")
+            return True
         if request.path.endswith("reviews"):
             document = json.loads(await reader.readexactly(int(request.headers["content-length"])))
             self._write(writer, 201, json.dumps(self._review(document)).encode())

@@ -423,3 +423,27 @@ async def test_an_error_of_ours_is_told_with_its_place_and_ends_nothing(tmp_path
     (record,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
     assert record.exc_info[0] is KeyError
     assert "an internal error: KeyError" in record.getMessage()
+
+
+@in_loop
+async def test_a_collection_that_the_server_does_not_have_is_empty_until_it_has_it(tmp_path):
+    following = Following(tmp_path, optional=True)
+    following.server.unknown.add(CONFIG_MAPS)
+    async with following as it:
+        await until(lambda: it.known.replaced)
+        assert (it.known.names, it.reflector.listed, it.reflector.failing) == (set(), True, "")
+        assert it.reflector.failures_total == 0
+        it.server.unknown.clear()
+        await it.knows("a")
+        it.server.unknown.add(CONFIG_MAPS)  # its CRD is removed, and all objects with it
+        it.server.each_watch(Watch.abandon)
+        await it.knows()
+
+
+@in_loop
+async def test_other_collections_must_be_there(tmp_path):
+    following = Following(tmp_path)
+    following.server.unknown.add(CONFIG_MAPS)
+    async with following as it:
+        await until(lambda: it.reflector.failing.startswith("404"))
+        assert not it.reflector.listed
