@@ -42,7 +42,7 @@ class Pod:
         name: the pod's name, in every answer.
         pool: the InferencePool it belongs to.
         base_model: the model it serves.
-        adapters: the adapters it serves on top of it.
+        adapters: the adapters it serves on top of it when it starts.
         delay_seconds: time until an answer begins, in place of a prefill.
         event_seconds: time between the events of a streamed answer, in place of decoding.
     """
@@ -53,11 +53,6 @@ class Pod:
     adapters: tuple[str, ...] = ()
     delay_seconds: float = 0.0
     event_seconds: float = 0.0
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The names that a request may ask for."""
-        return (self.base_model, *self.adapters)
 
 
 class APIError(Exception):
@@ -83,6 +78,7 @@ class ModelServer:
 
     def __init__(self, pod: Pod) -> None:
         self._pod = pod
+        self._adapters = dict.fromkeys(pod.adapters)
         self._ids = itertools.count(1)
 
     def build_application(self) -> web.Application:
@@ -97,6 +93,8 @@ class ModelServer:
                 web.post("/v1/completions", self.complete),
                 web.post("/v1/embeddings", self.embed),
                 web.post(MESSAGES_PATH, self.message),
+                web.post("/v1/load_lora_adapter", self.load),
+                web.post("/v1/unload_lora_adapter", self.unload),
             ]
         )
         return app
@@ -110,9 +108,22 @@ class ModelServer:
         pod = self._pod
         cards = [
             {"id": name, "object": "model", "created": 0, "owned_by": "stand-in", "root": name, "parent": parent}
-            for name, parent in [(pod.base_model, None), *((adapter, pod.base_model) for adapter in pod.adapters)]
+            for name, parent in [(pod.base_model, None), *((adapter, pod.base_model) for adapter in self._adapters)]
         ]
         return web.json_response({"object": "list", "data": cards})
+
+    async def load(self, request: web.Request) -> web.Response:
+        """Load an adapter, as vLLM does with VLLM_ALLOW_RUNTIME_LORA_UPDATING."""
+        self._adapters[await _adapter(request)] = None
+        return web.Response()
+
+    async def unload(self, request: web.Request) -> web.Response:
+        """Unload an adapter."""
+        name = await _adapter(request)
+        if name not in self._adapters:
+            raise APIError(404, "NotFoundError", f"The adapter `{name}` is not loaded.", "lora_name")
+        del self._adapters[name]
+        return web.Response()
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """Answer POST /v1/chat/completions, streamed or whole."""
@@ -191,7 +202,7 @@ class ModelServer:
         model = document.get("model") if isinstance(document, dict) else None
         if not isinstance(model, str):
             raise APIError(400, "BadRequestError", "The body must be an object with a string `model`.", "model")
-        if model not in self._pod.models:
+        if model != self._pod.base_model and model not in self._adapters:
             raise APIError(404, "NotFoundError", f"The model `{model}` does not exist.", "model")
         await asyncio.sleep(self._pod.delay_seconds)
         return document, model
@@ -244,6 +255,16 @@ _SEEN: Final = {
     "x-seen-model-name": "x-gateway-model-name",
     "x-seen-base-model-name": "x-gateway-base-model-name",
 }
+
+
+async def _adapter(request: web.Request) -> str:
+    try:
+        name = json.loads(await request.read())["lora_name"]
+    except (ValueError, KeyError, TypeError):
+        name = None
+    if not isinstance(name, str):
+        raise APIError(400, "BadRequestError", "The body must be an object with a string `lora_name`.", "lora_name")
+    return name
 
 
 @web.middleware

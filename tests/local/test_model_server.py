@@ -211,3 +211,24 @@ def test_help_says_that_it_is_a_stand_in(capsys):
         main(["--help"])
     assert exit_.value.code == 0
     assert "stand-in for a model server" in capsys.readouterr().out
+
+
+def test_adapters_are_loaded_and_unloaded_while_it_runs():
+    async def test(client):
+        async def post(path, status, **body):
+            response = await client.post(path, json=body)
+            assert response.status == status
+            return await response.text()
+
+        await post("/v1/completions", 404, model="new-lora")
+        assert await post("/v1/load_lora_adapter", 200, lora_name="new-lora", lora_path="/x") == ""
+        await post("/v1/completions", 200, model="new-lora")
+        listed = await (await client.get("/v1/models")).json()
+        assert [(each["id"], each["parent"]) for each in listed["data"]][-1] == ("new-lora", BASE)
+        await post("/v1/unload_lora_adapter", 200, lora_name="new-lora")
+        await post("/v1/completions", 404, model="new-lora")
+        assert "is not loaded" in await post("/v1/unload_lora_adapter", 404, lora_name="new-lora")
+        await post("/v1/load_lora_adapter", 400, lora_name=1)
+        assert (await client.post("/v1/load_lora_adapter", data=b"[")).status == 400
+
+    with_server(test)
