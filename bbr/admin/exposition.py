@@ -6,7 +6,7 @@ Imported only when somebody asks: prometheus_client takes 60 ms to load.
 import itertools
 import platform
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from prometheus_client import GCCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -25,6 +25,9 @@ from bbr.refusal import INVALID_JSON_REASONS
 from bbr.telemetry.genai import GenAi
 from bbr.telemetry.metrics import Histogram, Metrics
 from bbr.transports.serving import TransportCounts
+
+if TYPE_CHECKING:
+    from bbr.sources.discovery import Discovery
 
 # Samples that are written in one go: about a millisecond's, for which a request may have to wait.
 _SAMPLES_AT_ONCE: Final = 100
@@ -230,6 +233,8 @@ def _table(vitals: Vitals) -> Iterator[Metric]:
     yield _gauge("bbr_table_conflicts", "Conflicting claims in the model table", len(table.conflicts))
     yield _counter("bbr_table_conflicts_found", "Conflicts found so far", table.conflicts_total)
     yield from _sources(vitals)
+    if vitals.sources.discovery is not None:
+        yield from _discovery(vitals.sources.discovery)
     mismatches = vitals.sources.mismatches
     if mismatches is not None:
         unfit = GaugeMetricFamily(
@@ -257,17 +262,41 @@ def _sources(vitals: Vitals) -> Iterator[Metric]:
     for source, why in vitals.sources.failing().items():
         failing.add_metric((source,), int(bool(why)))
     yield failing
-    if vitals.sources.kubernetes is None:
+    if not vitals.sources.reflectors:
         return
     lists = CounterMetricFamily("bbr_source_lists", "Complete lists of a Kubernetes collection", labels=("source",))
     failures = CounterMetricFamily(
         "bbr_source_failures", "How often a Kubernetes collection could not be listed or watched", labels=("source",)
     )
-    for each in vitals.sources.kubernetes.reflectors:
+    for each in vitals.sources.reflectors:
         lists.add_metric((each.what,), each.lists_total)
         failures.add_metric((each.what,), each.failures_total)
     yield lists
     yield failures
+
+
+def _discovery(discovery: "Discovery") -> Iterator[Metric]:
+    yield _gauge("bbr_discovery_pools", "InferencePools whose model servers are asked", discovery.followed)
+    yield _gauge("bbr_discovery_adapters", "Adapters that model servers list, and that are taken", discovery.adapters)
+    for name, what, label, found in (
+        ("bbr_discovery_servers", "Model servers that are asked", "state", discovery.servers()),
+        (
+            "bbr_discovery_refused",
+            "Adapters that model servers list, and that are not taken",
+            "reason",
+            discovery.refused(),
+        ),
+    ):
+        family = GaugeMetricFamily(name, what, labels=(label,))
+        for value, number in found.items():
+            family.add_metric((value,), number)
+        yield family
+    polls = CounterMetricFamily(
+        "bbr_discovery_polls", "Questions to model servers, by their result", labels=("result",)
+    )
+    for result, number in discovery.polls.items():
+        polls.add_metric((result,), number)
+    yield polls
 
 
 def _tasks(vitals: Vitals) -> Iterator[Metric]:

@@ -167,6 +167,15 @@ def positive_seconds(text: str) -> float:
 
 
 @written("SECONDS")
+def poll_seconds(text: str) -> float:
+    """Read how often something is asked, in seconds from 1 to 60."""
+    found = seconds(text)
+    if not 1 <= found <= 60:
+        raise ValueError("is not from 1 to 60 seconds")
+    return found
+
+
+@written("SECONDS")
 def busy_poll(text: str) -> float:
     """Return a time in seconds, 0 allowed, for which a processor may be kept busy for nothing."""
     found = seconds(text)

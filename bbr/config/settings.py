@@ -181,6 +181,13 @@ class Settings(ProcessSettings):
         "with --kubernetes, read HTTPRoutes too, and report base models that no route names and routes for models that "
         "are not in the table",
     )
+    discover_adapters: bool = _table(
+        options.boolean,
+        "false",
+        "with --kubernetes, ask the model servers of InferencePools for the LoRA adapters that they have loaded (GET "
+        "/v1/models), and route to those too. What the table declares counts first. Needs the right to read "
+        "InferencePools, HTTPRoutes and pods",
+    )
     unknown_model: UnknownModel = _table(
         options.choice(UnknownModel),
         "reject",
@@ -348,6 +355,18 @@ class Settings(ProcessSettings):
         "with --kubernetes, how long the first complete list of ConfigMaps may take. Health checks say NOT_SERVING "
         "until then; after this time the router exits with status 1, so that the pod is seen to fail; 0 waits forever",
     )
+    discover_interval: float = _rare(
+        options.poll_seconds,
+        "10",
+        "with --discover-adapters, from one question to a model server to the next, 1 to 60 seconds; up to a quarter "
+        "more, at random",
+    )
+    discover_token_file: Path | None = _rare(
+        options.file,
+        "",
+        "with --discover-adapters, a file with the bearer token that model servers ask for; it is read again for each "
+        "question. Every pod of a pool gets to see the token",
+    )
     alias_sticky_header: str | None = _rare(
         options.header_name,
         "",
@@ -483,9 +502,11 @@ def _check(settings: Settings) -> None:
             raise ConfigError(f"{flag_of(name)} and --secure-serving=false contradict each other: leave one out")
     if settings.tls_client_san and not settings.tls_client_ca:
         raise ConfigError("--tls-client-san needs --tls-client-ca: without it no client shows a certificate")
-    for name in ("namespace", "kubeconfig", "discover_routes", "metrics_endpoint_auth"):
+    for name in ("namespace", "kubeconfig", "discover_routes", "discover_adapters", "metrics_endpoint_auth"):
         if getattr(settings, name) and not settings.kubernetes:
             raise ConfigError(f"{flag_of(name)} needs --kubernetes")
+    if settings.discover_token_file and not settings.discover_adapters:
+        raise ConfigError("--discover-token-file needs --discover-adapters")
     if settings.busy_poll and settings.transport != "uv":
         raise ConfigError(f"--busy-poll needs --transport=uv, not {settings.transport}")
     if settings.compat is not Compat.NONE and settings.alias_rewrite is not AliasRewrite.OFF:
@@ -507,8 +528,10 @@ def _check_headers(settings: Settings) -> None:
         raise ConfigError(f"--model-header and --base-model-header are both {name}: they must differ")
     for name in (models | base_models).intersection(settings.strip_header or ()):
         raise ConfigError(f"--strip-header: {name} is a routing header, which has rules of its own")
-    if settings.discover_routes and (models, base_models) != ({MODEL_HEADER.lower()}, {BASE_MODEL_HEADER.lower()}):
-        raise ConfigError("--discover-routes works only with the default --model-header and --base-model-header")
+    for name in ("discover_routes", "discover_adapters"):
+        usual = (models, base_models) == ({MODEL_HEADER.lower()}, {BASE_MODEL_HEADER.lower()})
+        if getattr(settings, name) and not usual:
+            raise ConfigError(f"{flag_of(name)} works only with the default --model-header and --base-model-header")
 
 
 def _check_default_model(settings: Settings) -> None:

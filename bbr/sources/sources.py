@@ -2,19 +2,24 @@
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from bbr.config.settings import Settings
 from bbr.models.registry import Kind
 from bbr.sources.objects import SourceError
-from bbr.sources.table import FILE, KUBERNETES, Table
+from bbr.sources.table import DISCOVERED, FILE, KUBERNETES, Table
 from bbr.system.apart import Apart
 from bbr.system.supervisor import Body, Supervised, Supervisor
 
 if TYPE_CHECKING:
+    from bbr.sources.discovery import Discovery
     from bbr.sources.file import FileSource
     from bbr.sources.kubernetes import KubernetesSource
+    from bbr.sources.reflector import Reflector
     from bbr.sources.routes import Mismatches
+
+# For how long the table waits for the first answers of model servers.
+_FIRST_ANSWERS_SECONDS: Final = 10.0
 
 
 class Sources:
@@ -23,6 +28,7 @@ class Sources:
     Attributes:
         table: the table; without any source every model is its own base model.
         kubernetes: what follows the cluster, if it is followed.
+        discovery: what asks the model servers, if they are asked.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -30,7 +36,12 @@ class Sources:
         self._tasks: list[Supervised] = []
         self._file: FileSource | None = None
         self.kubernetes: KubernetesSource | None = None
-        names = {FILE: settings.models, KUBERNETES: settings.kubernetes}
+        self.discovery: Discovery | None = None
+        names = {
+            FILE: settings.models,
+            KUBERNETES: settings.kubernetes,
+            DISCOVERED: settings.discover_adapters,
+        }
         self._apart = Apart()
         self.table = Table((name for name, wanted in names.items() if wanted), apart=self._apart)
         # Loaded only where they are needed: they take a tenth of the time that a router without a table starts in.
@@ -50,6 +61,25 @@ class Sources:
                 max_model_bytes=settings.max_model_length,
                 discover_routes=settings.discover_routes,
             )
+        if settings.discover_adapters:
+            self.discovery = self._discovery()
+
+    def _discovery(self) -> "Discovery":
+        from bbr.sources import discovery, model_servers
+        from bbr.sources.kube_api import KubeApi
+
+        settings = self._settings
+        patience = settings.sync_timeout / 2 if settings.sync_timeout else _FIRST_ANSWERS_SECONDS
+        return discovery.Discovery(
+            self.table,
+            partial(KubeApi, settings.kubeconfig),
+            self._apart,
+            model_servers.ModelServers(settings.discover_token_file),
+            namespace=settings.namespace,
+            max_model_bytes=settings.max_model_length,
+            interval=settings.discover_interval,
+            first_seconds=min(patience, _FIRST_ANSWERS_SECONDS),
+        )
 
     def load(self) -> None:
         """Read the files, once, so that a router with a wrong file does not start; and what tells of the API server.
@@ -112,6 +142,8 @@ class Sources:
             bodies["model files"] = self._file.run
         if self.kubernetes:
             bodies |= self.kubernetes.bodies()
+        if self.discovery:
+            bodies |= self.discovery.bodies(supervisor)
         if bodies:
             assert self.table.aside is not None  # noqa: S101 (the table was given another process)
             bodies |= {"model table": self.table.run, "long documents": self.table.aside.run}
@@ -120,8 +152,17 @@ class Sources:
     def failing(self) -> dict[str, str]:
         """Return why each source can't be followed just now; "" if it is."""
         found = {"model files": self._file.failing} if self._file else {}
-        if self.kubernetes:
-            found |= {each.what: each.failing for each in self.kubernetes.reflectors}
+        found |= {each.what: each.failing for each in self.reflectors}
+        if self.discovery:
+            found[DISCOVERED] = self.discovery.failing
+        return found
+
+    @property
+    def reflectors(self) -> "list[Reflector[Any, Any]]":
+        """What follows collections of the cluster, those of a pool's pods aside."""
+        found: list[Reflector[Any, Any]] = []
+        for each in (self.kubernetes, self.discovery):
+            found += each.reflectors if each else ()
         return found
 
     def ages(self) -> dict[str, float]:
@@ -130,8 +171,9 @@ class Sources:
         That of the model table is for how long a change that a source has told waits to be put to use.
         """
         found = {"model files": self._file.age_seconds} if self._file else {}
-        if self.kubernetes:
-            found |= {each.what: each.age_seconds for each in self.kubernetes.reflectors}
+        found |= {each.what: each.age_seconds for each in self.reflectors}
+        if self.discovery:
+            found[DISCOVERED] = self.discovery.age_seconds
         return found | {"model table": self.table.lag_seconds} if found else found
 
     async def wait_synced(self) -> None:

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 # The names of the sources that there are.
 FILE: Final = "file"
 KUBERNETES: Final = "kubernetes"
+DISCOVERED: Final = "model servers"
 
 COALESCE_SECONDS: Final = 0.05
 

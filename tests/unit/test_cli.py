@@ -139,13 +139,17 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values |= {"tls_cert": "tls.crt", "tls_key": "tls.key", "max_connections": "9", "max_connection_age": "9"}
     values |= {"kubernetes": "true", "namespace": "ours", "kubeconfig": "config", "sync_timeout": "9"}
     values |= {"discover_routes": "true", "metrics_endpoint_auth": "true", "compat": "gie"}
+    values |= {"discover_adapters": "true", "discover_interval": "9", "discover_token_file": "token"}
     values |= {"asker": "header:x-team", "genai_metrics": "true", "url_model": "wins"}
     values |= {"model_header": "x-a,x-b", "base_model_header": "none"}
     values |= {"tls_client_ca": "ca.crt", "tls_client_san": "a.example,spiffe://b/*"}
     values |= {"log_level": "debug", "log_format": "json", "access_log": "0.5"}
     values |= {"access_log_rate": "7"}
-    if name in ("namespace", "kubeconfig", "discover_routes", "metrics_endpoint_auth"):
+    of_a_cluster = ("namespace", "kubeconfig", "discover_routes", "discover_adapters", "metrics_endpoint_auth")
+    if name in (*of_a_cluster, "discover_token_file"):
         monkeypatch.setenv("BBR_KUBERNETES", "true")
+    if name == "discover_token_file":
+        monkeypatch.setenv("BBR_DISCOVER_ADAPTERS", "true")
     for partner in {"tls_cert", "tls_key"} - {name}:
         if name in ("tls_cert", "tls_key"):
             monkeypatch.setenv(config.variable_of(partner), values[partner])

@@ -125,6 +125,24 @@ def test_what_follows_a_cluster(tmp_path):
     assert value(found, "bbr_source_failing", source="HTTPRoutes") == 0
 
 
+def test_what_asks_model_servers(tmp_path):
+    config = {"current-context": "x", "clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:1"}}]}
+    config["contexts"] = [{"name": "x", "context": {"cluster": "x"}}]
+    (tmp_path / "config").write_text(json.dumps(config))
+    of = vitals(kubernetes="true", kubeconfig=str(tmp_path / "config"), discover_adapters="true")
+    of.sources.discovery.polls["timeout"] = 3
+    of.sources.discovery.adapters = 5
+    found = scrape(of)
+    assert value(found, "bbr_discovery_polls_total", result="timeout") == 3
+    assert value(found, "bbr_discovery_polls_total", result="ok") == 0
+    assert value(found, "bbr_discovery_adapters") == 5
+    assert value(found, "bbr_discovery_pools") == 0
+    assert value(found, "bbr_discovery_servers", state="answering") == 0
+    assert value(found, "bbr_discovery_refused", reason="contested") == 0
+    assert value(found, "bbr_source_failing", source="model servers") == 0
+    assert value(found, "bbr_source_lists_total", source="InferencePools") == 0
+
+
 @pytest.mark.parametrize("prefix", ["bbr", "ipp"])
 def test_the_go_routers_names(model_file, prefix):
     of = vitals(model_file)

@@ -14,10 +14,11 @@ from bbr.reading.templates import parse_templates
 from bbr.tls.client_names import AllowedName
 
 PLAINTEXT = {"secure_serving": "false"}
-OF_A_CLUSTER = ("namespace", "kubeconfig", "discover_routes", "metrics_endpoint_auth")
+OF_A_CLUSTER = ("namespace", "kubeconfig", "discover_routes", "discover_adapters", "metrics_endpoint_auth")
 # What a setting can't do without.
 PARTNERS = {
     **{name: {"kubernetes": "true"} for name in OF_A_CLUSTER},
+    "discover_token_file": {"kubernetes": "true", "discover_adapters": "true"},
     "tls_cert": {"secure_serving": "true", "tls_key": "tls.key"},
     "tls_key": {"secure_serving": "true", "tls_cert": "tls.crt"},
     "tls_client_ca": {"secure_serving": "true"},
@@ -66,6 +67,9 @@ def test_defaults():
         "kubeconfig": None,
         "sync_timeout": 120.0,
         "discover_routes": False,
+        "discover_adapters": False,
+        "discover_interval": 10.0,
+        "discover_token_file": None,
         "unknown_model": UnknownModel.REJECT,
         "missing_model": MissingModel.PASS,
         "default_model": None,
@@ -148,6 +152,9 @@ USABLE = {
     "kubeconfig": {"/etc/bbr/kubeconfig": Path("/etc/bbr/kubeconfig")},
     "sync_timeout": {"0": 0.0, "0.5": 0.5, "120": 120.0},
     "discover_routes": {"true": True, "false": False},
+    "discover_adapters": {"true": True, "false": False},
+    "discover_interval": {"1": 1.0, "2.5": 2.5, "60": 60.0},
+    "discover_token_file": {"/etc/token": Path("/etc/token")},
     "unknown_model": {
         "reject": UnknownModel.REJECT,
         "passthrough": UnknownModel.PASSTHROUGH,
@@ -277,6 +284,12 @@ UNUSABLE = {
     "kubeconfig": {"": "is not the name of a file"},
     "sync_timeout": dict.fromkeys(("", "-1", "2m"), NOT_SECONDS),
     "discover_routes": dict.fromkeys(("", "both"), "is neither true nor false"),
+    "discover_adapters": dict.fromkeys(("", "both"), "is neither true nor false"),
+    "discover_interval": {
+        **dict.fromkeys(("", "-1", "1m"), NOT_SECONDS),
+        **dict.fromkeys(("0", "0.9", "60.1"), "is not from 1 to 60 seconds"),
+    },
+    "discover_token_file": {"": "is not the name of a file"},
     "unknown_model": dict.fromkeys(("", "404", "Reject"), "is not one of reject, passthrough, empty, default"),
     "missing_model": dict.fromkeys(("", "empty"), "is not one of pass, reject, default"),
     "default_model": {
@@ -423,6 +436,7 @@ def test_only_booleans_are_switches():
         "trust_client_headers",
         "kubernetes",
         "discover_routes",
+        "discover_adapters",
         "serve_models_list",
         "forward_decoded",
         "tracing",
@@ -549,6 +563,15 @@ CONTRADICTIONS = [
         {"model_header": "X-M", "discover_routes": "true", "kubernetes": "true"},
         "--discover-routes works only with the default --model-header and --base-model-header",
         id="routes by other headers",
+    ),
+    pytest.param(
+        {"model_header": "X-M", "discover_adapters": "true", "kubernetes": "true"},
+        "--discover-adapters works only with the default --model-header and --base-model-header",
+        id="pools by other headers",
+    ),
+    pytest.param({"discover_adapters": "true"}, "--discover-adapters needs --kubernetes", id="pools of nothing"),
+    pytest.param(
+        {"discover_token_file": "token"}, "--discover-token-file needs --discover-adapters", id="a token for nobody"
     ),
     pytest.param({"namespace": "default"}, "--namespace needs --kubernetes", id="a namespace of nothing"),
     pytest.param({"kubeconfig": "config"}, "--kubeconfig needs --kubernetes", id="a kubeconfig for nothing"),

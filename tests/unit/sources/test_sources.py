@@ -8,6 +8,7 @@ from bbr.config.settings import Settings
 from bbr.sources import file
 from bbr.sources.objects import SourceError
 from bbr.sources.sources import Sources
+from bbr.sources.table import DISCOVERED
 from bbr.system.supervisor import Supervisor
 from bench.harness.fake_kubernetes import BBR, IPP, FakeKubernetes, Fault
 from tests.support.loops import in_loop
@@ -243,3 +244,26 @@ async def test_a_cluster_that_says_nothing_is_not_awaited_for_ever(tmp_path):
 def test_a_cluster_that_nothing_tells_of_does_not_load(tmp_path):
     with pytest.raises(SourceError, match=r"--kubernetes: /.*/none: No such file or directory"):
         loaded(None, kubernetes=True, kubeconfig=tmp_path / "none")
+
+
+@in_loop
+async def test_model_servers_are_asked_if_they_are_wanted(tmp_path):
+    async with FakeKubernetes() as server:
+        server.put("a", data={"baseModel": "qwen"})
+        path = server.kubeconfig(tmp_path)
+        sources = loaded(None, kubernetes=True, kubeconfig=path, discover_adapters=True, sync_timeout=0)
+        assert DISCOVERED in sources.failing()
+        supervisor = Supervisor()
+        sources.start(supervisor)
+        try:
+            await sources.wait_synced()
+            assert sources.table.registry.base_models == ("qwen",)
+            assert sources.failing()[DISCOVERED] == ""
+            assert sources.ages()[DISCOVERED] >= 0
+            assert [each.what for each in sources.reflectors][-3:] == [
+                "InferencePools",
+                "InferencePools (v1alpha2)",
+                "HTTPRoutes of InferencePools",
+            ]
+        finally:
+            await sources.stop()

@@ -1,0 +1,425 @@
+"""Adapters that model servers have loaded, learnt by asking them: each pool of the cluster is followed by itself.
+
+InferencePools and HTTPRoutes say which pool serves which base model (`pools`), a watch for each pool says which pods it
+has (`pods`), each of its servers is asked in turn (`model_servers`, `servers`), and what all of them claim is settled
+(`settling`) and published, one object of the table for each pool. What objects declare comes before all of it
+(`bbr.models.registry`).
+
+A pool's servers share a few connections. So slow ones delay their own pool, and no other.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final
+
+from bbr.models.registry import BaseModel, Declaration, Origin, Steps
+from bbr.reading.name import LONGEST_MODEL_BYTES
+from bbr.sources import pools, served
+from bbr.sources.kube_api import Api
+from bbr.sources.model_servers import RESULTS, Asking, ServerError
+from bbr.sources.objects import SourceObject
+from bbr.sources.pods import KeptPods, Pod
+from bbr.sources.pools import Pool, Reference
+from bbr.sources.reflector import Pace, Reflector
+from bbr.sources.servers import Address, Servers
+from bbr.sources.settling import Contest, Names, settling
+from bbr.sources.table import DISCOVERED, Table
+from bbr.system.apart import Apart, ApartError
+from bbr.system.supervisor import Body, Supervised, Supervisor
+
+log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS: Final = 10.0
+FIRST_SECONDS: Final = 10.0
+
+# Servers of one pool that are asked at once.
+_AT_ONCE: Final = 4
+
+# Changes that come together are taken together.
+_COLLECT_SECONDS: Final = 0.05
+
+# Sentences that are shown together; and logged one by one, of those that come up at once.
+_SHOWN: Final = 3
+_LOGGED_AT_ONCE: Final = 10
+
+
+class Discovery:
+    """Follows the cluster's pools, and their servers.
+
+    Args:
+        table: published to as source `model servers`.
+        connect: makes a connection to the API server.
+        apart: reads what is long of answers.
+        asking: asks model servers.
+        namespace: where to look; None for all namespaces.
+        max_model_bytes: a longer name is refused.
+        interval: seconds from one question to a server to the next.
+        first_seconds: for how long the first answers are awaited before anything is published.
+        pace: of the reflectors.
+        jitter: a number from 0 to 1, at random.
+        clock: seconds that only go forward.
+
+    Attributes:
+        reflectors: those of pools and routes.
+        contests: adapters that servers claim for several base models.
+        polls: questions so far, by their result.
+        adapters: how many names are published.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        connect: Callable[[], Api],
+        apart: Apart,
+        asking: Asking,
+        *,
+        namespace: str | None = None,
+        max_model_bytes: int = LONGEST_MODEL_BYTES,
+        interval: float = INTERVAL_SECONDS,
+        first_seconds: float = FIRST_SECONDS,
+        pace: Pace | None = None,
+        jitter: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        within = f"namespaces/{namespace}/" if namespace else ""
+        self._table = table
+        self._changed = asyncio.Event()
+        self._pools = [pools.KeptPools(self._changed.set), pools.KeptPools(self._changed.set)]
+        self._routes = pools.KeptRoutes(self._changed.set)
+        follow = partial(_reflector, connect, apart, pace, jitter)
+        self.reflectors: list[Reflector[Any, Any]] = [
+            follow(
+                "InferencePools", f"/apis/{pools.GROUP}/v1/{within}inferencepools", pools.InferencePool, self._pools[0]
+            ),
+            follow(
+                "InferencePools (v1alpha2)",
+                f"/apis/{pools.OLD_GROUP}/v1alpha2/{within}inferencepools",
+                pools.OldInferencePool,
+                self._pools[1],
+            ),
+            follow(
+                "HTTPRoutes of InferencePools",
+                f"/apis/gateway.networking.k8s.io/v1/{within}httproutes",
+                pools.ServingRoute,
+                self._routes,
+            ),
+        ]
+        self._follower = partial(
+            Follower,
+            follow=follow,
+            asking=asking,
+            apart=apart,
+            new_servers=partial(Servers, interval=interval, max_model_bytes=max_model_bytes, jitter=jitter),
+            changed=self._changed.set,
+            count=self._count,
+            clock=clock,
+        )
+        self._followers: dict[Pool, Follower] = {}
+        self._claimed: dict[Reference, Names] = {}
+        self._holders: dict[str, str] = {}
+        self._known: set[str] = set()
+        self._first_seconds = first_seconds
+        self._clock = clock
+        self._began = clock()
+        self._published = False
+        self.contests: tuple[Contest, ...] = ()
+        self.polls = dict.fromkeys(RESULTS, 0)
+        self.adapters = 0
+
+    def bodies(self, supervisor: Supervisor) -> dict[str, Body]:
+        """Return what follows pools, routes and servers: coroutines that never end, by their names."""
+        return {each.what: each.run for each in self.reflectors} | {DISCOVERED: partial(self.run, supervisor)}
+
+    async def run(self, supervisor: Supervisor) -> None:
+        """Follow all pools, until cancelled."""
+        try:
+            while True:
+                self._changed.clear()
+                await self._reconcile(supervisor)
+                if self._published or self._first_is_over:
+                    for _ in self._publishing():
+                        await asyncio.sleep(0)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._pause()):
+                        await self._changed.wait()
+                await asyncio.sleep(_COLLECT_SECONDS)
+        finally:
+            for follower in self._followers.values():
+                await follower.stop()
+            self._followers.clear()
+
+    async def _reconcile(self, supervisor: Supervisor) -> None:
+        """Follow the pools that there are, and no others."""
+        if self._routes.objects is None or any(each.objects is None for each in self._pools):
+            return
+        wanted = pools.serving((each.objects or {} for each in self._pools), self._routes.objects)
+        for pool in self._followers.keys() - wanted.keys():
+            await self._followers.pop(pool).stop()
+        for pool, base_models in wanted.items():
+            if pool in self._followers:
+                self._followers[pool].rebase(base_models)
+            else:
+                before = self._claimed.get(pool.reference, {})
+                self._followers[pool] = follower = self._follower(pool, base_models, before)
+                follower.start(supervisor)
+
+    @property
+    def _first_is_over(self) -> bool:
+        """Whether all servers have been asked once, or have had time enough to answer."""
+        listed = all(each.listed for each in self.reflectors)
+        asked = listed and all(each.asked for each in self._followers.values())
+        return asked or self._clock() - self._began >= self._first_seconds
+
+    def _pause(self) -> float | None:
+        """Return after how many seconds something is to be done even if nothing changes."""
+        if not self._published:
+            return max(self._began + self._first_seconds - self._clock(), 0.0)
+        ends = [each.servers.expires for each in self._followers.values()]
+        soonest = min((end for end in ends if end is not None), default=None)
+        return None if soonest is None else max(soonest - self._clock(), 1.0)
+
+    def _publishing(self) -> Steps[None]:
+        followers = dict(self._followers)
+        claimed: dict[Pool, Names] = {}
+        for pool, follower in followers.items():
+            claimed[pool] = yield from follower.claimed()
+        settled = yield from settling(claimed, self._holders)
+        self._claimed = {pool.reference: names for pool, names in claimed.items()}
+        self._holders, self.contests = settled.holders, settled.contests
+        self.adapters = len(settled.holders)
+        self._table.replace(DISCOVERED, [_object(pool, settled.granted[pool]) for pool in followers])
+        self._published = True
+        self._tell()
+
+    def _count(self, result: str) -> None:
+        self.polls[result] += 1
+
+    # What people are told.
+
+    @property
+    def failing(self) -> str:
+        """What is wrong just now, in a few sentences; "" if nothing is."""
+        found = list(self._troubles())
+        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        return "; ".join(found[:_SHOWN]) + more
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago the pool was last looked at whose turn is longest ago."""
+        now = self._clock()
+        return max((now - each.looked_at for each in self._followers.values()), default=0.0)
+
+    @property
+    def followed(self) -> int:
+        """How many pools are followed."""
+        return len(self._followers)
+
+    def servers(self) -> dict[str, int]:
+        """Return how many servers there are, by their state."""
+        several = [each.servers for each in self._followers.values()]
+        failing = sum(len(each.failing) for each in several)
+        return {"answering": sum(each.count for each in several) - failing, "failing": failing}
+
+    def refused(self) -> dict[str, int]:
+        """Return how many adapters are listed by servers and not taken, by the reason."""
+        several = [each.servers for each in self._followers.values()]
+        return {
+            "contested": len(self.contests),
+            "unusable": sum(len(each.refused) for each in several),
+            "too-many": sum(each.left_out for each in several),
+        }
+
+    def _troubles(self) -> Iterable[str]:
+        yield from map(str, self.contests)
+        for pool, follower in self._followers.items():
+            for sentence in follower.troubles():
+                yield f"{pool.reference}: {sentence}"
+
+    def _tell(self) -> None:
+        """Log what was not wrong before."""
+        found = list(self._troubles())
+        fresh = [sentence for sentence in found if sentence not in self._known]
+        for sentence in fresh[:_LOGGED_AT_ONCE]:
+            log.warning("adapters of model servers: %s", sentence)
+        if len(fresh) > _LOGGED_AT_ONCE:
+            log.warning("adapters of model servers: %d more like these", len(fresh) - _LOGGED_AT_ONCE)
+        self._known = set(found)
+
+
+class Follower:
+    """Follows one pool: its pods, and what their servers say.
+
+    Args:
+        pool: the pool.
+        base_models: those that it serves.
+        before: what its servers claimed when it was last followed, with other labels, say. It counts until those that
+            there are now have been asked.
+        follow: makes a reflector.
+        asking: asks model servers.
+        apart: reads long answers.
+        new_servers: makes what keeps their answers, of the base models.
+        changed: called when something may be different.
+        count: called with the result of each question.
+        clock: seconds that only go forward.
+
+    Attributes:
+        servers: what they have said.
+        asked: whether all of them that there were have been asked once.
+        looked_at: when they were last looked at, and those asked whose turn it was.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        base_models: frozenset[str],
+        before: Names,
+        *,
+        follow: Callable[..., Reflector[Any, Any]],
+        asking: Asking,
+        apart: Apart,
+        new_servers: Callable[[frozenset[str]], Servers],
+        changed: Callable[[], None],
+        count: Callable[[str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.servers = new_servers(base_models)
+        self.asked = False
+        self.looked_at = clock()
+        self._pool = pool
+        self._before = before
+        self._asking = asking
+        self._apart = apart
+        self._changed = changed
+        self._count = count
+        self._clock = clock
+        self._woken = asyncio.Event()
+        self._told: tuple[int, bool, str] | None = None
+        self._pods = KeptPods(self._woken.set)
+        path = f"/api/v1/namespaces/{pool.namespace}/pods"
+        self._reflector = follow(f"pods of {pool.reference}", path, Pod, self._pods, selector=pool.selector)
+        self._tasks: list[Supervised] = []
+
+    def start(self, supervisor: Supervisor) -> None:
+        """Follow it from now on."""
+        self._tasks = [
+            supervisor.start("pods of InferencePools", self._reflector.run),
+            supervisor.start("servers of InferencePools", self.run),
+        ]
+
+    async def stop(self) -> None:
+        """Follow it no longer."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            await task.stop()
+        self._tasks.clear()
+
+    def rebase(self, base_models: frozenset[str]) -> None:
+        """Take other base models for those of the pool."""
+        if base_models != self.servers.base_models:
+            self.servers.rebase(base_models, self._clock())
+            self._woken.set()
+
+    def claimed(self) -> Steps[Names]:
+        """Return what its servers claim, a step at a time."""
+        found: Names = yield from self.servers.claimed(self._clock())
+        if self.asked or not self._before:
+            return found
+        return {
+            base: found.get(base, frozenset()) | self._before.get(base, frozenset())
+            for base in self.servers.base_models
+        }
+
+    def troubles(self) -> Iterable[str]:
+        """Give sentences about what is wrong."""
+        if self._reflector.failing:
+            yield f"its pods can't be followed ({self._reflector.failing})"
+        for address, why in self.servers.failing.items():
+            yield f"{address}: {why}; what it said last counts for a while"
+        yield from self.servers.refused
+        if self.servers.left_out:
+            yield f"its servers list {self.servers.left_out} adapters more than are taken of one pool"
+
+    async def run(self) -> None:
+        """Ask its servers in their turn, until cancelled."""
+        while True:
+            self._woken.clear()
+            if self._pods.objects is not None:
+                self.servers.present(self._pods.addresses(self._pool.ports), self._clock())
+                await self._ask(self.servers.due(self._clock()))
+                self.asked = self.asked or self.servers.asked
+            self.looked_at = self._clock()
+            self._tell()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.servers.pause(self._clock())):
+                    await self._woken.wait()
+            await asyncio.sleep(_COLLECT_SECONDS)
+
+    async def _ask(self, addresses: Iterable[Address]) -> None:
+        """Ask some servers, a few at a time."""
+        waiting = deque(addresses)
+
+        async def work() -> None:
+            while waiting:
+                await self._ask_one(waiting.popleft())
+                self._tell()
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_AT_ONCE, len(waiting))):
+                group.create_task(work())
+
+    def _tell(self) -> None:
+        """Have what is known published, if it is news."""
+        known = (self.servers.changes, self.asked, self._reflector.failing)
+        if known != self._told:
+            self._told = known
+            self._changed()
+
+    async def _ask_one(self, address: Address) -> None:
+        try:
+            found = await served.read(await self._asking.models(*address), self._apart)
+        except ServerError as error:
+            self.servers.failed(address, str(error), self._clock())
+            self._count(error.result)
+        except served.UnusableError as error:
+            self.servers.failed(address, str(error), self._clock())
+            self._count("unusable")
+        except ApartError as error:
+            self.servers.failed(address, f"its answer can't be read just now: {error}", self._clock())
+            self._count("internal")
+        else:
+            why = self.servers.answered(address, found, self._clock())
+            self._count("unusable" if why else "ok")
+
+
+def _reflector(
+    connect: Callable[[], Api],
+    apart: Apart,
+    pace: Pace | None,
+    jitter: Callable[[], float],
+    what: str,
+    path: str,
+    kind: type[Any],
+    sink: Any,
+    *,
+    selector: str = "",
+) -> Reflector[Any, Any]:
+    return Reflector(what, path, selector, kind, sink, connect, apart, pace=pace, optional=True, jitter=jitter)
+
+
+def _object(pool: Pool, names: dict[str, tuple[str, ...]]) -> SourceObject:
+    """Return what the table gets of a pool."""
+    models = tuple(BaseModel(base, adapters) for base, adapters in names.items() if adapters)
+    origin, key = pool.origin, str(pool.reference)
+    return SourceObject(key, (origin, models), partial(_parse, origin, models))
+
+
+def _parse(origin: Origin, models: tuple[BaseModel, ...]) -> Steps[tuple[Declaration, ...]]:
+    yield
+    return (Declaration(origin, discovered=models),)
