@@ -13,7 +13,9 @@ from bbr.config import go_flags as dropin
 from bbr.config import settings as config
 from bbr.models.registry import finish
 from bbr.sources import configmap
+from bbr.sources.discovery import Discovery
 from bbr.sources.kubernetes import KubernetesSource
+from bbr.sources.model_servers import ModelServers
 from bbr.sources.objects import SourceError
 from bbr.sources.table import Table
 from bbr.system.apart import Apart
@@ -365,8 +367,12 @@ def _needed(deployment: Document) -> Iterator[tuple[str, str, str, bool]]:
         namespace="n" if one_namespace else None,
         discover_routes=flags.get("discover-routes") == "true",
     )
-    for reflector in source.reflectors:
-        group, resource = _resource(reflector.path)
+    paths = [reflector.path for reflector in source.reflectors]
+    if flags.get("discover-adapters") == "true":
+        paths += [reflector.path for reflector in Discovery(Table(), _unused, Apart(), ModelServers()).reflectors]
+        paths.append("/api/v1/pods")
+    for path in paths:
+        group, resource = _resource(path)
         yield from ((group, resource, verb, not one_namespace) for verb in ("list", "watch"))
     if flags.get("metrics-endpoint-auth") == "true":
         for path in (authorization.TOKEN_REVIEWS, authorization.ACCESS_REVIEWS):

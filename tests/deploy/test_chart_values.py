@@ -333,3 +333,59 @@ def test_lists_that_would_do_nothing_are_refused_by_name(render, values, why):
     with pytest.raises(helm.HelmError) as refused:
         render(values)
     assert why in str(refused.value)
+
+
+def rules(found):
+    """Return what the router's role lets it read, as group/resource."""
+    (role,) = (each for each in found if each["kind"].endswith("Role") and each["metadata"]["name"].endswith("-reader"))
+    return {
+        f"{group}/{resource}" for rule in role["rules"] for group in rule["apiGroups"] for resource in rule["resources"]
+    }
+
+
+POOLS = {f"{group}/inferencepools" for group in ("inference.networking.k8s.io", "inference.networking.x-k8s.io")}
+
+
+def test_model_servers_are_asked_if_it_is_wanted_by_a_router_that_may_find_them(render):
+    before, after = (
+        render(),
+        render("bbr: {discoverRoutes: false, discoverAdapters: {enabled: true, intervalSeconds: 3}}"),
+    )
+    assert rules(before) == {"/configmaps", "gateway.networking.k8s.io/httproutes"}
+    assert rules(after) == rules(before) | {"/pods"} | POOLS
+    arguments = router(after)["template"]["spec"]["containers"][0]["args"]
+    assert {"--discover-adapters=true", "--discover-interval=3"} <= {*arguments}
+    assert not any("discover-adapters" in each for each in router(before)["template"]["spec"]["containers"][0]["args"])
+    assert "volumes" not in router(after)["template"]["spec"]
+
+
+def test_the_token_of_model_servers_is_mounted_where_it_is_read(render):
+    pod = router(render("bbr: {discoverAdapters: {enabled: true, tokenSecretName: a}}"))["template"]["spec"]
+    (container,) = pod["containers"]
+    assert "--discover-token-file=/model-servers/token" in container["args"]
+    assert {"name": "model-servers", "mountPath": "/model-servers", "readOnly": True} in container["volumeMounts"]
+    secret = {"secretName": "a", "items": [{"key": "token", "path": "token"}]}
+    assert {"name": "model-servers", "secret": secret} in pod["volumes"]
+    pod = router(render("bbr: {discoverAdapters: {tokenSecretName: a}}"))["template"]["spec"]
+    assert "volumes" not in pod
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        (
+            "bbr: {discoverAdapters: {enabled: true}, flags: {model-header: x}}",
+            "works only with the usual routing headers",
+        ),
+        ("bbr: {discoverAdapters: {intervalSeconds: 0.5}}", "at '/bbr/discoverAdapters/intervalSeconds': minimum"),
+        ("bbr: {discoverAdapters: true}", "at '/bbr/discoverAdapters': got boolean, want object"),
+        (
+            "bbr: {flags: {discover-interval: 3}}",
+            "bbr.flags.discover-interval: this flag is set by bbr.discoverAdapters",
+        ),
+    ],
+)
+def test_discovery_that_cannot_work_is_refused(render, values, why):
+    with pytest.raises(helm.HelmError) as refused:
+        render(values)
+    assert why in str(refused.value)

@@ -37,6 +37,17 @@ app: {{ .Values.bbr.name }}
 {{- and .Values.bbr.discoverRoutes (not .Values.bbr.plugins) (not .Values.bbr.customConfig) (not (hasKey $flags "model-header")) (not (hasKey $flags "base-model-header")) -}}
 {{- end }}
 
+{{/* "true" if the router asks the model servers for their adapters; it knows pools by the usual headers only. */}}
+{{- define "bbr.asksServers" -}}
+{{- $flags := .Values.bbr.flags -}}
+{{- if .Values.bbr.discoverAdapters.enabled -}}
+{{- if or .Values.bbr.plugins .Values.bbr.customConfig (hasKey $flags "model-header") (hasKey $flags "base-model-header") -}}
+{{- fail "bbr.discoverAdapters: it works only with the usual routing headers, so without bbr.plugins, bbr.customConfig, bbr.flags.model-header and bbr.flags.base-model-header" -}}
+{{- end -}}
+true
+{{- end -}}
+{{- end }}
+
 {{/* What models' routes point at: pools or services. Which gateway knows InferencePools, if values don't say. */}}
 {{- define "bbr.backends" -}}
 {{- $auto := ternary "services" "pools" (eq .Values.provider.name "kgateway") -}}
@@ -181,7 +192,7 @@ seccompProfile: {type: RuntimeDefault}
 
 {{/* Flags of bbr.flags; those that the chart gives by itself are refused, since two of one kind would say different things. */}}
 {{- define "bbr.flags" -}}
-{{- $own := dict "grpc-port" "bbr.port" "grpc-health-port" "bbr.healthCheckPort" "metrics-port" "bbr.metricsPort" "drain-seconds" "bbr.drainSeconds" "drain-delay-seconds" "bbr.drainDelaySeconds" "discover-routes" "bbr.discoverRoutes" "asker" "bbr.asker" "genai-metrics" "bbr.genaiMetrics" "tls-cert" "bbr.tls.secretName" "tls-key" "bbr.tls.secretName" "tracing" "bbr.tracing.enabled" "config-file" "bbr.customConfig" "config-text" "bbr.customConfig" "kubernetes" "the chart" "namespace" "bbr.multiNamespace" -}}
+{{- $own := dict "grpc-port" "bbr.port" "grpc-health-port" "bbr.healthCheckPort" "metrics-port" "bbr.metricsPort" "drain-seconds" "bbr.drainSeconds" "drain-delay-seconds" "bbr.drainDelaySeconds" "discover-routes" "bbr.discoverRoutes" "asker" "bbr.asker" "discover-adapters" "bbr.discoverAdapters" "discover-interval" "bbr.discoverAdapters" "discover-token-file" "bbr.discoverAdapters" "genai-metrics" "bbr.genaiMetrics" "tls-cert" "bbr.tls.secretName" "tls-key" "bbr.tls.secretName" "tracing" "bbr.tracing.enabled" "config-file" "bbr.customConfig" "config-text" "bbr.customConfig" "kubernetes" "the chart" "namespace" "bbr.multiNamespace" -}}
 {{- range $name, $value := .Values.bbr.flags }}
 {{- if hasKey $own $name }}
 {{- fail (printf "bbr.flags.%s: this flag is set by %s" $name (get $own $name)) }}
