@@ -9,7 +9,7 @@ from functools import cache, cached_property, lru_cache
 from typing import Final
 
 from bbr.exchange.convention import Convention, Ours, immediate, overwriting
-from bbr.exchange.wire import number
+from bbr.exchange.wire import Wanted, number
 from bbr.pb.ext_proc_pb2 import (
     BodyMutation,
     BodyResponse,
@@ -22,7 +22,8 @@ from bbr.pb.ext_proc_pb2 import (
     StreamedBodyResponse,
     TrailersResponse,
 )
-from bbr.reading.head import Dialect
+from bbr.reading.head import Dialect, wanted
+from bbr.reading.header_names import BEGINNING_BYTES, GuardedNames
 from bbr.refusal import Refusal
 
 # The most body bytes in one message. Google's proxies take 64 KB per message back; the Go router sends 62,000 too.
@@ -66,11 +67,13 @@ class Replies:
         convention: see above.
         request_trailers: answers the message of this name.
         tells_requested: answers differ by the requested model, if it is another than `model`.
+        wanted: the fields of a request's header section that matter.
     """
 
     def __init__(self, convention: Convention | None = None, *, metadata_namespace: str = "") -> None:
         self.convention = convention or Ours()
         self.tells_requested = bool(metadata_namespace) or self.convention.rewrites
+        self.wanted = _wanted(self.convention.guarded)
         self._metadata_namespace = metadata_namespace
         self._changes_body = False
         # This answer strips too: some servers merge trailers into the headers.
@@ -195,6 +198,11 @@ class Replies:
                     fields[name].string_value = value
         # The metadata are protobuf maps, whose order could otherwise change from one run to the next.
         return answer.SerializeToString(deterministic=True)
+
+
+@lru_cache(16)
+def _wanted(guarded: GuardedNames) -> Wanted:
+    return Wanted(wanted(guarded), BEGINNING_BYTES)
 
 
 def _unbuffer(answer: ProcessingResponse) -> None:

@@ -61,6 +61,34 @@ class Opening:
         self.modes = modes
 
 
+class Wanted:
+    """Which fields of a section are asked for.
+
+    Args:
+        beginnings: how their encodings begin: the key's tag, its length, and some octets of it.
+        size: how many octets that is, three at least.
+    """
+
+    __slots__ = ("_marks", "beginnings", "size")
+
+    def __init__(self, beginnings: frozenset[bytes], size: int) -> None:
+        self.beginnings = beginnings
+        self.size = size
+        # Most fields are told apart by the key's length and first octet; only the rest are cut out and looked up.
+        marks = bytearray(256)
+        for each in beginnings:
+            marks[_mark(each[1], each[2])] = 1  # no key is empty
+        self._marks = bytes(marks)
+
+    def may_hold(self, length: int, first: int) -> bool:
+        """Tell whether one of them may have a key of such a length that begins with such an octet."""
+        return self._marks[_mark(length, first)] != 0
+
+
+def _mark(length: int, first: int) -> int:
+    return (length ^ first << 1) & 0xFF
+
+
 def read_piece(message: bytes) -> tuple[bytes, bool] | None:
     """Return the body and end_of_stream of a request_body message that has a body; None if it is another message."""
     # All that stands before the body is numbers that follow from the message's size.
@@ -72,13 +100,12 @@ def read_piece(message: bytes) -> tuple[bytes, bool] | None:
     return None
 
 
-def read_opening(message: bytes, wanted: frozenset[bytes], beginning_bytes: int) -> Opening | None:
+def read_opening(message: bytes, wanted: Wanted) -> Opening | None:
     """Read a request_headers message; None if it is another one.
 
     Args:
         message: encoded.
-        wanted: how fields begin that are asked for.
-        beginning_bytes: how much of a field that is.
+        wanted: the fields that are asked for.
     """
     size = len(message)
     if not size or message[0] != _REQUEST_HEADERS:
@@ -89,18 +116,17 @@ def read_opening(message: bytes, wanted: frozenset[bytes], beginning_bytes: int)
     at, last = _bounds(message, at + 1, end)
     if at < 0 or (last < end and message[last:end] != _HEADERS_END) or size - end > _MOST_CONFIG_BYTES:
         return None
-    found = _fields(message, at, last, wanted, beginning_bytes)
+    found = _fields(message, at, last, wanted)
     modes = _modes(message[end:]) if end < size else None
     if found is None or (modes is None and end < size):
         return None
     return Opening(message[at:last], found, last < end, modes)
 
 
-def _fields(
-    message: bytes, at: int, end: int, wanted: frozenset[bytes], beginning_bytes: int
-) -> Sequence[bytes] | None:
+def _fields(message: bytes, at: int, end: int, wanted: Wanted) -> Sequence[bytes] | None:
     """Return those fields of a header section that are wanted; None if it is for protobuf to read."""
     found: list[bytes] = []
+    size, beginnings = wanted.size, wanted.beginnings
     for _ in range(_MOST_FIELDS):
         if at == end:
             return found
@@ -109,7 +135,10 @@ def _fields(
         at, after = _bounds(message, at + 1, end)
         if at < 0:
             return None
-        if message[at : min(at + beginning_bytes, after)] in wanted:
+        if after - at < size:
+            if message[at:after] in beginnings:
+                found.append(message[at:after])
+        elif wanted.may_hold(message[at + 1], message[at + 2]) and message[at : at + size] in beginnings:
             found.append(message[at:after])
         at = after
     return found if at == end else None

@@ -238,6 +238,21 @@ class Connection:
             elif end_stream:
                 self._table.close_if_done(stream)
 
+    def send_parts(self, stream_id: int, parts: list[bytes], block: bytes | None = None) -> None:
+        """Send DATA whose octets are in parts, that follow each other; before it a field block, if there is one.
+
+        As `send_headers` and `send_data` do, with one look at the stream. It does not end.
+        """
+        stream = self.streams.get(stream_id)
+        if stream is not None and not stream.local_closed:
+            if block is not None:
+                self._sender.headers(stream, block, end_stream=False)
+            self._budgets.answered = True
+            size = self._sender.parts(stream, parts)
+            self._budgets.control.earn(budgets.CONTROL_PER_SEND + size * budgets.CONTROL_PER_OCTET)
+            if stream.queue and self._sender.overfull:
+                self._drop(stream, faults.QUEUED_BYTES)
+
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """End a stream with RST_STREAM. On a closed stream it is nothing."""
         stream = self.streams.get(stream_id)

@@ -18,6 +18,7 @@ _MAX_FRAME_SIZE: Final = frames.MIN_MAX_FRAME_SIZE
 _CONTINUATION: Final = FrameType.CONTINUATION
 _HEADER_BYTES: Final = frames.HEADER_BYTES
 _STREAM_ID_MASK: Final = frames.STREAM_ID_MASK
+_unpack: Final = frames.HEADER.unpack_from
 
 
 class FrameReader:
@@ -90,7 +91,11 @@ class FrameReader:
         # An extension's payload may come in many reads; none of it is kept (section 5.5).
         if self._skip:
             position = self._pass_over(position, end, self._skip)
-        unpack = frames.HEADER.unpack_from
+        unpack = _unpack
+        # Declared, so that a compiler need not make objects of them.
+        word: int
+        flags: int
+        stream_id: int
         while True:
             start = position + _HEADER_BYTES
             if end < start:

@@ -100,15 +100,20 @@ def read_head(fields: Sequence[bytes], guarded: GuardedNames = NO_NAMES) -> tupl
 def head_of(fields: Iterable[bytes], guarded: GuardedNames) -> tuple[Head, int]:
     """Read those fields of a header section that are `wanted`, as read_head does but for guarded prefixes."""
     length = 0
-    constant = []
+    constant: list[bytes] = []
     for field in fields:
         if field.startswith(_LENGTH_FIELD):
             length = _length(field, length)
         else:
             constant.append(field)
     # A client's requests differ in their lengths. In the other fields that matter most of them are alike.
+    last, of_whom, head = _last[0]
+    if constant == last and guarded is of_whom:  # to compare them takes a fifth of what it takes to look them up
+        return head, length
     if len(constant) <= _CACHED_FIELDS and sum(map(len, constant)) <= _CACHED_BYTES:
-        return _cached_head(tuple(constant), guarded), length
+        head = _cached_head(tuple(constant), guarded)
+        _last[0] = constant, guarded, head
+        return head, length
     return _head(constant, guarded), length
 
 
@@ -211,3 +216,7 @@ def _field(encoded: bytes) -> tuple[str, bytes]:
     """Return a field's name and value; a value stands in raw_value (Envoy), or in value (older gateways)."""
     field = HeaderValue.FromString(encoded)
     return field.key, field.raw_value or field.value.encode()
+
+
+# The section that was read last: its fields, the guarded names, and what it says.
+_last: Final[list[tuple[list[bytes], GuardedNames, Head]]] = [([], NO_NAMES, _head((), NO_NAMES))]

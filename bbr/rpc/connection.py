@@ -340,10 +340,10 @@ def _receive_several(
     handler: Handler, messages: Sequence[bytes], answers: list[bytes], clock: Callable[[], float], until: float
 ) -> int:
     """Let a handler take messages, as many as there is time for, and return how many that was."""
-    taken = 0
+    taken, count = 0, len(messages)
     for message in messages:
         answers += handler.receive(message)
         taken += 1
-        if clock() >= until:
+        if taken < count and clock() >= until:
             break
     return taken

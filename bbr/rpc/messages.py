@@ -12,6 +12,7 @@ from bbr.rpc.status import Status, StatusCode
 PREFIX: Final = struct.Struct(">BI")
 _PREFIX_BYTES: Final = PREFIX.size
 _pack: Final = PREFIX.pack
+_unpack: Final = PREFIX.unpack_from
 
 # How a call with compressed messages ends; its trailers say what would have been accepted.
 COMPRESSED: Final = Status(
@@ -115,7 +116,9 @@ class MessageReader:
         if self._parts:
             octets = self._join(octets)
         elif size >= _PREFIX_BYTES:
-            flag, length = PREFIX.unpack_from(octets)
+            flag: int
+            length: int
+            flag, length = _unpack(octets)
             # One whole message, as most DATA is.
             if not flag and length + _PREFIX_BYTES == size and length <= self._max_bytes:
                 return (octets[_PREFIX_BYTES:],)
@@ -124,7 +127,10 @@ class MessageReader:
     def _cut(self, octets: bytes, position: int, messages: list[bytes]) -> Sequence[bytes]:
         """Add the whole messages from a position on, return all, and hold what follows them."""
         end = len(octets)
-        unpack, most = PREFIX.unpack_from, self._max_bytes
+        unpack, most = _unpack, self._max_bytes
+        # Declared, so that a compiler need not make objects of them.
+        flag: int
+        length: int
         while position + _PREFIX_BYTES <= end:
             flag, length = unpack(octets, position)
             # Four octets can announce 4 GiB. We refuse by the prefix, and never reserve memory for what a peer only
@@ -214,9 +220,14 @@ class MessageReader:
 
 def frame(messages: Sequence[bytes]) -> bytes:
     """Return messages as the octets of a call's DATA."""
+    return b"".join(framed(messages))
+
+
+def framed(messages: Sequence[bytes]) -> list[bytes]:
+    """Return the same in parts that follow each other: the prefix of each message, and the message."""
     # All messages of an answer in one DATA frame: a frame for each would cost nine octets and a pass through the
     # sender.
     parts: list[bytes] = []
     for message in messages:
         parts += (_pack(0, len(message)), message)
-    return b"".join(parts)
+    return parts

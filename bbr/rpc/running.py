@@ -7,10 +7,11 @@ from typing import Final
 from bbr.http2.connection import Connection
 from bbr.rpc import calls
 from bbr.rpc.calls import Call, NewHandler
-from bbr.rpc.messages import frame
+from bbr.rpc.messages import framed
 from bbr.rpc.pending import PendingCalls
-from bbr.rpc.status import Status, StatusCode
+from bbr.rpc.status import OK, Status, StatusCode
 
+_OK_TRAILERS: Final = calls.trailers(OK, alone=False)
 _TIMEOUT: Final = Status(StatusCode.DEADLINE_EXCEEDED, "the call's grpc-timeout is over")
 # A call that ends inside of a message is no clean end: to drop the piece would hide that the client has failed.
 _CUT_OFF: Final = Status(StatusCode.INTERNAL, "the call ended inside of a message")
@@ -57,10 +58,11 @@ class RunningCalls:
 
     def send(self, call: Call, messages: Sequence[bytes]) -> None:
         """Send messages on a call; with the first ones, its response HEADERS."""
+        block = None
         if not call.headers_sent:
             call.headers_sent = True
-            self._http2.send_headers(call.stream_id, calls.HEADERS)
-        self._http2.send_data(call.stream_id, frame(messages))
+            block = calls.HEADERS
+        self._http2.send_parts(call.stream_id, framed(messages), block)
 
     def answer(self, call: Call, ask: Callable[[], Sequence[bytes]]) -> None:
         """Ask a call's handler for answers and send them; end the call if the handler says so, or fails."""
@@ -94,7 +96,10 @@ class RunningCalls:
         """End a call with a status."""
         if not self.forget(call):
             status = OUR_FAULT
-        block = calls.trailers(status, alone=not call.headers_sent)
+        if status is OK and call.headers_sent:  # as nearly all ends are
+            block = _OK_TRAILERS
+        else:
+            block = calls.trailers(status, alone=not call.headers_sent)
         self._http2.send_headers(call.stream_id, block, end_stream=True)
 
     def fail(self, call: Call, error: Exception) -> None:
@@ -108,7 +113,8 @@ class RunningCalls:
         reader = call.reader
         if reader.held_bytes or reader.kept_bytes:
             reader.close()
-        self._stuck.pop(call.stream_id, None)
+        if self._stuck:
+            self._stuck.pop(call.stream_id, None)
         try:
             call.handler.over()
         except Exception as error:

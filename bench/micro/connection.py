@@ -3,13 +3,23 @@
 All that the native transport does for an exchange but the system's calls: HTTP/2, gRPC, the exchange, and what is
 counted of it, on a transport that only counts what is written. An exchange comes as h2load sends it: HEADERS, then all
 messages in DATA, in reads of 64 KiB. The interpreter's opcodes are the same in each run, whatever else happens on the
-machine. They tell nothing of what C code takes, so the processor time stands beside them: the least of some turns. Of
-the interpreted build only.
+machine. They tell nothing of what C code takes, so the processor time stands beside them: the least of some turns.
+
+Opcodes are of the interpreted build only. With --instructions valgrind counts those of the processor instead, of
+whichever build is imported: for the compiled one, `make compiled`, then
+
+    PYTHONSAFEPATH=1 PYTHONPATH=$PWD/.cache/compiled:$PWD .venv/bin/python -m bench.micro.connection --instructions
+
+Only figures of one interpreter can be compared: Python's own code is most of it.
 """
 
 import argparse
 import asyncio
+import os
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -38,6 +48,9 @@ FRAME_BYTES: Final = 16_384
 WARM: Final = 20
 COUNTED: Final = 10
 TURNS: Final = 20
+# Exchanges of the shorter of two runs that are counted in instructions, and of the longer.
+FEWER: Final = 100
+MORE: Final = 600
 
 
 class Transport(asyncio.Transport):
@@ -172,14 +185,62 @@ def least_seconds(client: Client, exchanges: int) -> float:
     return least
 
 
+def instructions(kind: str) -> Counter[str]:
+    """Return how many instructions of each function an exchange takes: what two runs of unlike length differ in."""
+    fewer, more = _callgrind(kind, FEWER), _callgrind(kind, MORE)
+    more.subtract(fewer)
+    return Counter({name: number // (MORE - FEWER) for name, number in more.items()})
+
+
+def _callgrind(kind: str, count: int) -> Counter[str]:
+    """Return the instructions of each function of a process that lets so many exchanges happen."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "callgrind.out")
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={path}"]
+        command += [sys.executable, "-m", "bench.micro.connection", "--run", kind, str(count)]
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": "0"})
+        listed = subprocess.run(
+            ["callgrind_annotate", "--auto=no", "--threshold=100", "--show-percs=no", path],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    counted: Counter[str] = Counter()
+    for line in listed.splitlines():
+        number, _, named = line.strip().partition("  ")
+        if ":" in named and number.replace(",", "").isdigit():
+            name = named.split(":", 1)[1].split(" [")[0]
+            counted[name] += int(number.replace(",", ""))
+    return counted
+
+
 def main() -> None:
     """Count, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(KINDS)}; by default up to 100k")
     parser.add_argument("--functions", type=int, default=0, metavar="N", help="show the N that take the most")
+    parser.add_argument("--instructions", action="store_true", help="count instructions, by valgrind")
+    parser.add_argument("--run", nargs=2, metavar=("KIND", "COUNT"), help=argparse.SUPPRESS)
     given = parser.parse_args()
+    kinds = given.kinds or ("none", "1k", "10k", "100k", "1k-buffered")
+    if given.run:
+        client = Client(given.run[0])
+        scripts = [client.next() for _ in range(MORE)]  # in both runs, so that the difference holds nothing of it
+        for reads in scripts[: int(given.run[1])]:
+            client.send(reads)
+        return
+    if given.instructions:
+        if shutil.which("valgrind") is None:
+            parser.error("valgrind is not installed")
+        print(f"{'kind':<14}{'instructions':>14}")
+        for kind in kinds:
+            by_function = instructions(kind)
+            print(f"{kind:<14}{by_function.total():>14,}", flush=True)
+            for name, number in by_function.most_common(given.functions):
+                print(f"    {number:>8,}  {name}")
+        return
     print(f"{'kind':<14}{'opcodes':>10}{'us':>10}")
-    for kind in given.kinds or ("none", "1k", "10k", "100k", "1k-buffered"):
+    for kind in kinds:
         client = Client(kind)
         for _ in range(WARM):
             client.send(client.next())

@@ -3,12 +3,12 @@
 from google.protobuf.message import DecodeError
 
 from bbr.exchange.convention import Ours
-from bbr.exchange.wire import read_opening, read_piece
+from bbr.exchange.wire import Wanted, read_opening, read_piece
 from bbr.pb.ext_proc_pb2 import ProcessingRequest
 from bbr.reading.head import wanted
 from bbr.reading.header_names import BEGINNING_BYTES
 
-WANTED = wanted(Ours().guarded)
+WANTED = Wanted(wanted(Ours().guarded), BEGINNING_BYTES)
 
 
 def check(octets: bytes) -> bool:
@@ -27,7 +27,7 @@ def check(octets: bytes) -> bool:
         assert {field.name for field, _ in decoded.ListFields()} == {"request_body"}
         assert {field.name for field, _ in body.ListFields()} <= {"body", "end_of_stream"}
     try:
-        opening = read_opening(octets, WANTED, BEGINNING_BYTES)
+        opening = read_opening(octets, WANTED)
     except DecodeError:
         assert decoded is None
         return False
@@ -38,7 +38,8 @@ def check(octets: bytes) -> bool:
         assert decoded.WhichOneof("request") == "request_headers"
         assert not decoded.observability_mode
         assert opening.section == headers.headers.SerializeToString()
-        assert opening.wanted == [field for field in headers.headers.headers if field[:BEGINNING_BYTES] in WANTED]
+        fields = [field for field in headers.headers.headers if field[:BEGINNING_BYTES] in WANTED.beginnings]
+        assert opening.wanted == fields
         assert opening.end_of_stream is headers.end_of_stream
         config = decoded.protocol_config
         told = decoded.HasField("protocol_config")

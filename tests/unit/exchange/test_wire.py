@@ -2,7 +2,7 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from bbr.exchange.policy import BodyMode
-from bbr.exchange.wire import number, read_opening, read_piece
+from bbr.exchange.wire import Wanted, number, read_opening, read_piece
 from bbr.pb.ext_proc_pb2 import ProcessingRequest
 from bbr.reading.head import wanted
 from bbr.reading.header_names import BEGINNING_BYTES, NO_NAMES
@@ -16,7 +16,7 @@ PIECE = messages.request_body(b"body")
 
 
 def opening(message: bytes):
-    return read_opening(message, wanted(NO_NAMES), BEGINNING_BYTES)
+    return read_opening(message, Wanted(wanted(NO_NAMES), BEGINNING_BYTES))
 
 
 @pytest.mark.parametrize("size", [1, 125, 126, 127, 128, 129, 16_378, 16_379, 16_380, 16_384, 62_000, 3 << 20])
