@@ -238,17 +238,21 @@ class Connection:
             elif end_stream:
                 self._table.close_if_done(stream)
 
-    def send_parts(self, stream_id: int, parts: list[bytes], block: bytes | None = None) -> None:
-        """Send DATA whose octets are in parts, that follow each other; before it a field block, if there is one.
+    def send_parts(self, stream_id: int, parts: list[bytes], size: int, block: bytes | None = None) -> None:
+        """Send DATA as `send_data` does, that is in parts which follow each other.
 
-        As `send_headers` and `send_data` do, with one look at the stream. It does not end.
+        Args:
+            stream_id: of its stream, which does not end by it.
+            parts: the octets.
+            size: how many they are together.
+            block: a field block to be sent before, as by `send_headers`.
         """
         stream = self.streams.get(stream_id)
         if stream is not None and not stream.local_closed:
             if block is not None:
                 self._sender.headers(stream, block, end_stream=False)
             self._budgets.answered = True
-            size = self._sender.parts(stream, parts)
+            self._sender.parts(stream, parts, size)
             self._budgets.control.earn(budgets.CONTROL_PER_SEND + size * budgets.CONTROL_PER_OCTET)
             if stream.queue and self._sender.overfull:
                 self._drop(stream, faults.QUEUED_BYTES)

@@ -131,27 +131,19 @@ class Sender:
             rest = _rest(rest, credit)
         self._enqueue(stream, rest)
 
-    def parts(self, stream: Stream, parts: list[bytes]) -> int:
-        """Send DATA in parts, which follow each other, as `data` does; return how many octets that is."""
-        size = 0
-        for part in parts:
-            size += len(part)
+    def parts(self, stream: Stream, parts: list[bytes], size: int) -> None:
+        """Send DATA in parts, which follow each other, as `data` does; `size` is all of their octets."""
+        connection, own = self.window, stream.send_window
+        fits = 0 < size <= self.max_frame_size and size <= connection.available and size <= own.available
         # Most answers fit into a frame, and leave at once: then nothing is joined but the whole output.
-        if (
-            0 < size <= self.max_frame_size
-            and not stream.queue
-            and not self.held
-            and size <= self.window.available
-            and size <= stream.send_window.available
-        ):
-            self.window.available -= size
-            stream.send_window.available -= size
+        if fits and not stream.queue and not self.held:
+            connection.available -= size
+            own.available -= size
             self._out.append(_pack(size << 8 | _DATA, 0, stream.id))
             self._out += parts
             stream.answered = True
         else:
             self.data(stream, b"".join(parts), end_stream=False)
-        return size
 
     # What waits.
 

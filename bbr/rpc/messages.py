@@ -220,14 +220,17 @@ class MessageReader:
 
 def frame(messages: Sequence[bytes]) -> bytes:
     """Return messages as the octets of a call's DATA."""
-    return b"".join(framed(messages))
+    return b"".join(framed(messages)[0])
 
 
-def framed(messages: Sequence[bytes]) -> list[bytes]:
-    """Return the same in parts that follow each other: the prefix of each message, and the message."""
+def framed(messages: Sequence[bytes]) -> tuple[list[bytes], int]:
+    """Return the same in parts that follow each other, the prefix of each message and the message; and their size."""
     # All messages of an answer in one DATA frame: a frame for each would cost nine octets and a pass through the
     # sender.
     parts: list[bytes] = []
+    size = 0
     for message in messages:
-        parts += (_pack(0, len(message)), message)
-    return parts
+        length = len(message)
+        parts += (_pack(0, length), message)
+        size += _PREFIX_BYTES + length
+    return parts, size

@@ -62,7 +62,8 @@ class RunningCalls:
         if not call.headers_sent:
             call.headers_sent = True
             block = calls.HEADERS
-        self._http2.send_parts(call.stream_id, framed(messages), block)
+        parts, size = framed(messages)
+        self._http2.send_parts(call.stream_id, parts, size, block)
 
     def answer(self, call: Call, ask: Callable[[], Sequence[bytes]]) -> None:
         """Ask a call's handler for answers and send them; end the call if the handler says so, or fails."""

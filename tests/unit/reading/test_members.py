@@ -1,0 +1,98 @@
+import json
+
+import msgspec
+import pytest
+
+from bbr.reading.json_body import find_model
+from bbr.reading.members import places
+
+DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
+LONG = "x" * 40_000
+
+
+def values(body: bytes) -> dict[str, bytes] | None:
+    found = places(body)
+    return None if found is None else {key: body[start:end] for key, (start, end) in found.items()}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b" \t\r\n{ } ",
+        b'{"model":"a"}',
+        b'{"a":1,"b":-2.5e3,"c":true,"d":false,"e":null}',
+        b'{ "a" : 1 , "b" : [ 1 , { "c" : [ ] } ] , "d" : { } }',
+        b'{"a":"\\"","b":"\\\\","c":"\\\\\\"}{,","d":"x\\\\"}',
+        b'{"a":["}","]",{"b":"\\"}"}],"":{"c":[[]]}}',
+        '{"é":"ü","messages":[{"role":"user","content":"hello"}]}'.encode(),
+        json.dumps({"messages": [{"content": LONG}], "model": "a", "n": 1}, indent=4).encode(),
+    ],
+)
+def test_the_members_that_a_parser_finds(body: bytes) -> None:
+    found = values(body)
+    assert found is not None
+    assert {key: value.rstrip() for key, value in found.items()} == {
+        key: bytes(value).rstrip() for key, value in DECODER.decode(body).items()
+    }
+    assert list(found) == list(DECODER.decode(body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":1,"a":1}',
+        b'{"mod\\u0065l":"a"}',
+        b'{"a\\"":1}',
+        b"{" + b" " * 200 + b'"a":1}',
+        b'{"a"' + b" " * 200 + b":1}",
+        b'{"a":' + b" " * 200 + b"1}",
+        b'{"a":"b"' + b" " * 200 + b"}",
+        b'{"a":"' + b"\\\\" * 100 + b'"}',
+        b'{"a":["' + b"\\\\" * 100 + b'"]}',
+        b'{"a":' + b"1" * 400 + b"}",
+        b'{"a":[' + b"1," * 400 + b"1]}",
+        b'{"a":[' + b'"",' * 20 + b'""]}',
+        b'{"a":"' + b'\\"' * 20 + b'"}',
+        b"{" + b",".join(b'"%d":""' % number for number in range(20)) + b"}",
+    ],
+)
+def test_what_is_left_to_a_parser(body: bytes) -> None:
+    DECODER.decode(body)
+    assert places(body) is None
+
+
+def test_a_longer_document_may_have_more_strings() -> None:
+    document = {"a": [""] * 20, "b": LONG}
+    assert places(json.dumps(document).encode()) is not None
+
+
+@pytest.mark.parametrize(
+    ("document", "model"),
+    [
+        ('{"messages":"%s","model":"a"}', "a"),
+        ('{"model":{"b":[1]},"messages":"%s"}', {"b": [1]}),
+        ('{"model":null,"messages":"%s"}', None),
+        ('{"model":2 ,"messages":"%s"}', 2),
+    ],
+)
+def test_a_long_document_s_model(document: str, model: object) -> None:
+    assert find_model((document % LONG).encode()) == model
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"messages":"%s","Model":"a"}',
+        '{"messages":"%s","model":"a","model":"a"}',
+        '{"messages":"%s","model":"a","mod\\u0065l":"a"}',
+        '{"messages":"%s \\u0000"}',
+        '{"model":"%s"}',
+    ],
+)
+def test_a_long_document_that_is_not_settled_at_once(document: str) -> None:
+    assert str(find_model((document % LONG).encode())) == "Unsettled.UNSETTLED"
+
+
+def test_a_long_document_without_a_model() -> None:
+    assert find_model(json.dumps({"messages": LONG}).encode()) is find_model(b"[]")
