@@ -326,19 +326,41 @@ def test_a_busy_connection_is_not_closed_for_one_slow_stream():
     assert not peer.connection.closed
 
 
-def test_answers_that_find_no_room_end_their_stream_only():
+def in_parts(connection: Connection, stream_id: int, octets: bytes) -> None:
+    connection.send_parts(stream_id, [octets[:5], octets[5:]], len(octets))
+
+
+@pytest.mark.parametrize("send", [Connection.send_data, in_parts])
+def test_answers_that_find_no_room_end_their_stream_only(send):
     peer = stuck(streams=3, waiting=10_000, max_connection_queued_bytes=35_000)
-    peer.connection.send_data(3, bytes(10_000))
+    send(peer.connection, 3, bytes(10_000))
     assert [(each.kind, each.stream_id, each.code) for each in peer.collect()] == [(RST_STREAM, 3, ENHANCE_YOUR_CALM)]
     assert peer.connection.receive(b"", 0.0) == [StreamReset(3, ErrorCode.ENHANCE_YOUR_CALM, "queued-bytes")]
     assert list(peer.connection.streams) == [1, 5]
-    peer.connection.send_data(5, bytes(10_000))
+    send(peer.connection, 5, bytes(10_000))
     assert peer.collect() == []
     assert peer.connection._sender.queued_bytes == 30_000 + 3 * 256
     # What can leave at once needs no room.
     peer.send(headers(7, POST_BLOCK), window_update(7, 50_000))
-    peer.connection.send_data(7, bytes(34_000))
+    send(peer.connection, 7, bytes(34_000))
     assert [each.kind for each in peer.collect()] == [DATA, DATA, DATA]
+
+
+def test_parts_come_behind_their_field_block_and_on_no_closed_stream():
+    peer = Peer()
+    peer.send(headers(1, POST_BLOCK), headers(3, POST_BLOCK))
+    peer.collect()
+    peer.connection.send_parts(1, [b"a", b"b"], 2, b"block")
+    peer.connection.send_parts(1, [b"c"], 1)
+    peer.connection.send_headers(1, b"trailers", end_stream=True)
+    peer.connection.send_parts(1, [b"late"], 4)
+    peer.connection.send_parts(99, [b"never"], 5, b"block")
+    assert [(each.kind, each.stream_id, each.payload) for each in peer.collect()][:4] == [
+        (HEADERS, 1, b"block"),
+        (DATA, 1, b"ab"),
+        (DATA, 1, b"c"),
+        (HEADERS, 1, b"trailers"),
+    ]
 
 
 def test_what_waits_is_counted_until_it_is_gone():

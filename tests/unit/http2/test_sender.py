@@ -59,6 +59,36 @@ def test_data_with_credit(sender):
     assert (one.send_window.available, sender.window.available) == (97, 65_532)
 
 
+def test_parts_that_fit_leave_as_one_frame(sender):
+    one = stream()
+    sender.parts(one, [b"ab", b"", b"c"], 3)
+    assert one.answered
+    assert not one.local_closed
+    assert output(sender) == [(DATA, 1, b"abc", False)]
+    assert (one.send_window.available, sender.window.available) == (97, 65_532)
+
+
+def test_parts_that_do_not_fit_leave_as_data_does(sender):
+    one, long = stream(window=4), stream(3, window=50_000)
+    sender.parts(one, [b"abc", b"def"], 6)
+    sender.parts(one, [b"g"], 1)
+    assert output(sender) == [(DATA, 1, b"abcd", False)]
+    assert one.queued_bytes == 3
+    sender.parts(long, [b"x" * 16_384, b"y"], 16_385)
+    assert output(sender) == [(DATA, 3, b"x" * 16_384, False), (DATA, 3, b"y", False)]
+    sender.held = True
+    sender.parts(long, [b"z"], 1)
+    assert output(sender) == []
+    assert long.queued_bytes == 1
+
+
+def test_parts_beyond_the_connections_credit_wait(sender):
+    one = stream(window=100_000)
+    sender.window.available = 2
+    sender.parts(one, [b"ab", b"c"], 3)
+    assert output(sender) == [(DATA, 1, b"ab", False)]
+
+
 def test_data_is_cut_to_the_peers_frame_size(sender):
     sender.max_frame_size = 4
     sender.data(stream(), b"abcdefghi", end_stream=True)
