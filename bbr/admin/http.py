@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl
 
 import h11
 
+from bbr.refusal import MAX_ECHO_CHARACTERS
 from bbr.system import descriptors
 from bbr.system.supervisor import Body, Supervised, Supervisor
 from bbr.transports.serving import target
@@ -34,6 +35,10 @@ _BACKLOG: Final = 4096
 # For a request to come, on a connection that is kept, and for its answer to be taken.
 IDLE_SECONDS: Final = 75.0
 _READ_BYTES: Final = 16_384
+# Of a request's head, and of what follows it in one read: h11 takes a microsecond for each. Browsers send 20.
+MAX_LINES: Final = 200
+# Of a query: the pages look at two.
+MAX_PARAMETERS: Final = 20
 # Turns of the event loop until one that is one too many may have to go: its request is read in the first two of them.
 _NEWCOMER_TURNS: Final = 4
 
@@ -237,7 +242,7 @@ class AdminServer:
         fields = [("content-type", answer.content_type), ("cache-control", "no-store"), *answer.headers]
         fields.append(("x-content-type-options", "nosniff"))
         response = h11.Response(status_code=answer.status, headers=[*fields, ("transfer-encoding", "chunked")])
-        writer.write(connection.send(response) or b"")
+        _write(writer, connection.send(response))
         pieces = iter(()) if head else iter(answer.body)
         while True:
             async with self._making:  # one of all that are wanted, in a turn of the event loop
@@ -246,9 +251,9 @@ class AdminServer:
             if piece is None:
                 break
             if piece:
-                writer.write(connection.send(h11.Data(data=piece)) or b"")
+                _write(writer, connection.send(h11.Data(data=piece)))
             await writer.drain()
-        writer.write(connection.send(h11.EndOfMessage()) or b"")
+        _write(writer, connection.send(h11.EndOfMessage()))
         await writer.drain()
 
     async def _answer(self, request: h11.Request) -> Answer:
@@ -256,9 +261,12 @@ class AdminServer:
         path, _, query = request.target.decode("latin-1").partition("?")
         page = self._pages.get(path)
         if page is None:
+            path = path[:MAX_ECHO_CHARACTERS]
             return text(f"There is no {path} here. Try one of: {', '.join(sorted(self._pages))}", 404)
         if request.method not in (b"GET", b"HEAD"):
             return Answer((b"Only GET and HEAD.\n",), TEXT, 405, (("allow", "GET, HEAD"),))
+        if query.count("&") >= MAX_PARAMETERS:
+            return text(f"The query has more than {MAX_PARAMETERS} parameters.", 400)
         return await page(Request(path, headers, dict(parse_qsl(query, keep_blank_values=True, errors="replace"))))
 
 
@@ -309,13 +317,28 @@ class _Connection(asyncio.StreamReaderProtocol):
         self.writer.transport.abort()
 
 
+def _write(writer: asyncio.StreamWriter, octets: bytes | None) -> None:
+    if writer.is_closing():  # uvloop takes it for a fault of ours
+        raise ConnectionResetError
+    writer.write(octets or b"")
+
+
 async def _receive(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:
-    """Return the next request, its body passed over; None at the connection's end."""
+    """Return the next request, its body passed over; None at the connection's end.
+
+    Raises:
+        h11.RemoteProtocolError: it is none, or has too many lines.
+    """
     request = None
+    lines = 0
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            connection.receive_data(await reader.read(_READ_BYTES))
+            octets = await reader.read(_READ_BYTES)
+            lines += octets.count(b"\n")
+            if lines > MAX_LINES:
+                raise h11.RemoteProtocolError(f"more than {MAX_LINES} lines", error_status_hint=431)
+            connection.receive_data(octets)
         elif isinstance(event, h11.Request):
             request = event
             if any(name in (b"content-length", b"transfer-encoding") for name, _ in event.headers):

@@ -9,6 +9,7 @@ that a common parser makes of it:
 | `Model`, `MODEL` | Go's encoding/json, gin, ASP.NET, Jackson if told to |
 | `[model]`, `model[]`, `model[0]`, `model.x`, `.model` | qs, PHP, Rack, Spring |
 | ` model`, `model `, `?model`, `!model` | PHP and who else trims, URLSearchParams, Spring |
+| `'model'` | PHP, in a part that has no double quotes around it |
 | `%256dodel`, `%u006dodel`, `mo\\del` | who decodes twice, IIS, who takes backslashes for escapes |
 | `model%00x` | whose strings end there |
 | U+FEFF, U+200B and other invisible characters in it | TextDecoder, trim() |
@@ -33,8 +34,8 @@ MAX_BYTES: Final = 128
 # How often escapes are undone: once by every server, again by some.
 _ROUNDS: Final = 3
 
-_BEFORE: Final = rb"[\x00-\x20\x7f\[\].?!+/]*+"
-_BEHIND: Final = rb"[\x00-\x20\x7f\[\].+]"
+_BEFORE: Final = rb"[\x00-\x20\x7f\[\].?!+/']*+"
+_BEHIND: Final = rb"[\x00-\x20\x7f\[\].+']"
 _ALIKE: Final = re.compile(_BEFORE + rb"[mM][oO][dD][eE][lL](?:" + _BEHIND + rb"|\Z)")
 # Of a name that is cut, perhaps amid an escape.
 _BLANK: Final = re.compile(_BEFORE + rb"(?:%[0-9a-fA-F]?+)?+")

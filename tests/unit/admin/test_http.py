@@ -4,7 +4,7 @@ import contextlib
 import aiohttp
 import pytest
 
-from bbr.admin.http import AdminServer, Answer, text
+from bbr.admin.http import MAX_LINES, MAX_PARAMETERS, AdminServer, Answer, text
 from tests.support.loops import all_ended, in_loop
 
 
@@ -108,6 +108,29 @@ async def test_an_unknown_path_is_told_what_there_is():
 
 
 @in_loop
+async def test_a_long_path_is_not_repeated_whole():
+    async with serving() as url:
+        found = await raw(url, b"GET /%b HTTP/1.0\r\n\r\n" % (b"x" * 10_000))
+        assert found.count(b"x") < 200
+
+
+@in_loop
+async def test_a_body_is_never_the_next_request():
+    inner = b"GET /query HTTP/1.1\r\nhost: x\r\n\r\n"
+    framings = (
+        b"content-length: %d\r\n" % len(inner),
+        b"transfer-encoding: chunked\r\n",
+        b"content-length: 5\r\ntransfer-encoding: chunked\r\n",
+        b"content-length: 0\r\n",
+        b"transfer-encoding: xchunked\r\n",
+    )
+    async with serving() as url:
+        for framing in framings:
+            found = await raw(url, b"GET / HTTP/1.1\r\nhost: x\r\n" + framing + b"\r\n0\r\n\r\n" + inner)
+            assert found.count(b"HTTP/1.1 ") == 1
+
+
+@in_loop
 async def test_only_get_and_head_and_a_body_is_not_waited_for():
     async with serving() as url:
         found = await raw(url, b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n")
@@ -130,8 +153,12 @@ async def test_http_1_0_gets_its_answer_unchunked():
         (b"GET / HTTP/1.1\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nhost: x\r\n bad", None),
         (b"GET /" + b"x" * 100_000, b"431"),
+        (b"GET / HTTP/1.1\r\nhost: x\r\n" + b"a:\r\n" * MAX_LINES + b"\r\n", b"431"),
+        (b"GET /?" + b"a&" * MAX_PARAMETERS + b" HTTP/1.1\r\nhost: x\r\n\r\n", b"400"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9), b"404"),
+        (b"GET http://elsewhere/ HTTP/1.1\r\nhost: x\r\n\r\n", b"404"),
     ],
-    ids=["TLS", "no host", "cut off", "long"],
+    ids=["TLS", "no host", "cut off", "long", "many fields", "many parameters", "HTTP/2", "another host's"],
 )
 @in_loop
 async def test_rubbish_is_refused_and_hurts_nobody(sent, status, caplog):
@@ -170,6 +197,19 @@ async def test_a_client_that_leaves_is_no_error(caplog):
         writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         writer.transport.abort()
         assert (await raw(url, b"GET / HTTP/1.0\r\n\r\n")).endswith(b"hello /, \n")
+    assert caplog.records == []
+
+
+@in_loop
+async def test_a_client_that_leaves_amid_its_answer_is_no_error(caplog):
+    page = Endless()
+    server = AdminServer({"/endless": page.page})
+    port = await server.start("127.0.0.1", 0)
+    before = asyncio.all_tasks()
+    async with not_reading(f"http://127.0.0.1:{port}", page):
+        pass
+    await all_ended(before)
+    await server.stop()
     assert caplog.records == []
 
 

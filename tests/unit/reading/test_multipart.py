@@ -194,6 +194,7 @@ def test_no_multipart(body: bytes, why: str, size: int) -> None:
         (b'name="%6Dodel"', "only for some"),
         (b'name="mo\\%64el"', "only for some"),
         (b'name="model[]"', "only for some"),
+        (b"name='model'", "only for some"),
         (b'name="model [0]"', "only for some"),
         (b'name="model%00x"', "only for some"),
         (b'name="=?utf-8?q?model?="', "only for some"),

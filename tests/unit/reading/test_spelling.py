@@ -18,7 +18,7 @@ from bbr.reading.spelling import INVISIBLE, MAX_BYTES, is_alike, is_folded
             b".model",
             b"model]",
         ),
-        *(b" model", b"model\t", b"?model", b"!model", b"+model+", b"\0model", b"model\0x"),
+        *(b" model", b"model\t", b"?model", b"!model", b"+model+", b"\0model", b"model\0x", b"'model'", b"'model"),
         *(
             b"%6dodel",
             b"%256dodel",
