@@ -14,6 +14,7 @@ from bbr.exchange.phases import DECIDING, PASSING
 from bbr.exchange.policy import BodyMode, OverLimit, Policy
 from bbr.exchange.replies import Routing
 from bbr.exchange.request import Owed, Request
+from bbr.exchange.rewriting import rewrite, rewritten
 from bbr.exchange.side import NOTHING, Side, finish
 from bbr.exchange.verdict import Outcome
 from bbr.refusal import Refusal
@@ -152,7 +153,7 @@ def _answer_replaced(request: Request, body: Body, routing: Routing | None) -> b
     """Return the answer to a body in whose place another one goes on; None if it goes on as it came.
 
     Raises:
-        Refusal: 503; there is no room to put it together. 400; see Request.rewrite.
+        Refusal: 503; there is no room to put it together. 400; see rewrite.
     """
     # Its pieces are joined, put into a message, and that is encoded: three of it at a time, of which one is counted.
     ledger, octets = request.policy.ledger, 2 * body.held_bytes
@@ -174,8 +175,8 @@ def _replaced(request: Request, body: Body) -> bytes | None:
     """Return what goes on in the place of a body that has been read; None if it goes on as it came."""
     long = body.long
     if long is None:
-        return request.rewritten(body.take()) if request.rewrite_to is not None else None
-    request.rewrite(long)
+        return rewritten(request, body.take()) if request.rewrite_to is not None else None
+    rewrite(request, long)
     if isinstance(long, DecodedBody):
         whole = long.whole
         request.verdict.decoded = whole is not None

@@ -13,6 +13,7 @@ from bbr.exchange.long_body import LongBody
 from bbr.exchange.phases import DECIDING, DONE, FLUSHING, PASSING, READING, STREAMING
 from bbr.exchange.policy import InvalidJson, OverLimit, Policy
 from bbr.exchange.request import Request
+from bbr.exchange.rewriting import rewrite, rewritten
 from bbr.exchange.side import NOTHING, Side, finish
 from bbr.exchange.verdict import Outcome
 from bbr.refusal import Refusal
@@ -112,7 +113,7 @@ def _told_size(body: Body) -> int | None:
 def _answer(request: Request, body: Body) -> list[bytes]:
     """Answer a short body that has come to its end: the headers first, then the body as it came."""
     routing = request.resolve(body)
-    octets = request.rewritten(body.take())
+    octets = rewritten(request, body.take())
     request.phase = DONE
     headers = request.replies.decided(routing, request.verdict.outcome, None if body.by_trailers else len(octets))
     return [headers, *replies.request_body(octets, end_of_stream=not body.by_trailers)]
@@ -130,7 +131,7 @@ def _read_on(request: Request, body: Body, long: LongBody) -> bytes | None:
         # makes Envoy abort the upstream request.
         routing = request.resolve(body)
         if not request.answered:
-            request.rewrite(long)
+            rewrite(request, long)
         long.open()
         if request.answered:
             return None
@@ -150,7 +151,7 @@ def _read_on(request: Request, body: Body, long: LongBody) -> bytes | None:
     # The upstream request starts now, and the body follows only as far as it has been read.
     request.verdict.early = True
     routing = request.routed(name)
-    request.rewrite(long)
+    rewrite(request, long)
     return request.replies.route(routing)
 
 

@@ -25,7 +25,7 @@ from google.protobuf.message import DecodeError
 
 from bbr import refusal
 from bbr.built import COMPILED
-from bbr.exchange import envelope, phases, replies
+from bbr.exchange import envelope, listing, phases, replies
 from bbr.exchange.awaited import Awaited
 from bbr.exchange.body import Body
 from bbr.exchange.duplex import Duplex
@@ -303,10 +303,10 @@ class Exchange:
         """Decide by the headers whether the body is read, of which so many bytes are announced."""
         request = self._request
         policy = request.policy
-        if policy.models_list is not None and (listing := request.answer_listing(policy.models_list, head)):
+        if policy.models_list is not None and (listed := listing.answer(request, policy.models_list, head)):
             self._finish(Outcome.ANSWERED)
             self.end = OK  # an ImmediateResponse is an answer
-            return (listing,)
+            return (listed,)
         excluded = policy.paths is not None and not policy.paths.reads(head.path)
         if not excluded and (_QUESTION_MARK in head.path or policy.path_templates):
             request.read_url(head.path)

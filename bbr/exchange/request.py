@@ -10,7 +10,6 @@ from google.protobuf.message import DecodeError
 from bbr import refusal
 from bbr.exchange import naming
 from bbr.exchange.body import Body
-from bbr.exchange.long_body import LongBody
 from bbr.exchange.phases import FLUSHING, START, STREAMING
 from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Routing
@@ -18,18 +17,15 @@ from bbr.exchange.verdict import Outcome, Verdict
 from bbr.exchange.wire import Opening
 from bbr.models import access, routing, shares
 from bbr.models.access import NOBODY
-from bbr.models.listing import ModelsList, asked_for
 from bbr.models.registry import Registry
 from bbr.models.routing import MissingModel, Route
 from bbr.pb.ext_proc_pb2 import HeaderMap, ProcessingRequest
 from bbr.reading.head import Dialect, Head, find_field, head_of, read_head
-from bbr.reading.replacing import replace
 from bbr.refusal import Refusal
 
 # Looked up once: to look up a member of an enum takes long.
 _ROUTED: Final = Outcome.ROUTED
 _OPENAI: Final = Dialect.OPENAI
-_ANTHROPIC_VERSION: Final = "anthropic-version"
 
 # Of a header section of more fields its octets are kept. Envoy's own limit is 100.
 _KEPT_DECODED: Final = 64
@@ -66,14 +62,15 @@ class Request:
         verdict: what comes of it.
         url_model: the model that its URL names, if one does.
         url_longer: what else its body may call that one.
+        dialect: of the API that its client speaks, in whose shape it is refused.
         is_text: its body is plain text by its type: routed if it is JSON that names a model, else passed.
         rewrite_to: the model to put into its body in the place of the one that this names; None: it stays.
     """
 
     __slots__ = (
         "_askers",
-        "_dialect",
         "_headers",
+        "dialect",
         "is_text",
         "owed",
         "phase",
@@ -100,7 +97,7 @@ class Request:
         self._headers: HeaderMap | bytes | None = None
         self._askers: frozenset[str] | None = None
         # Some refusals come before the headers have told the API, or without any headers.
-        self._dialect = _OPENAI
+        self.dialect = _OPENAI
 
     @property
     def answered(self) -> bool:
@@ -114,7 +111,7 @@ class Request:
         """
         # Logs ask for fields after a fault too. Headers that can't be decoded then count as empty.
         try:
-            value = self._find(name)
+            value = self.find(name)
         except DecodeError:
             value = b""
         return value[:SHOWN_BYTES].decode("ascii", "backslashreplace")
@@ -149,7 +146,7 @@ class Request:
         # answers of their own, and the shared ones stay cached.
         if head.strays:
             self.replies = self.replies.stripping_also(head.strays)
-        self._dialect = head.dialect
+        self.dialect = head.dialect
 
     def read_trailers(self, trailers: HeaderMap) -> None:
         """Look for what a client may not say; an upstream may take trailers for headers.
@@ -186,29 +183,11 @@ class Request:
         self.verdict.outcome = outcome
         return replies.stripped_unbuffered(outcome) if unbuffered else replies.stripped(outcome)
 
-    def answer_listing(self, models_list: ModelsList, head: Head) -> bytes | None:
-        """Answer a request for the list of models, or for one of them; None if it is none, or the list is too long."""
-        # Identity mode knows no models. The request passes to a server that may know some.
-        name = None if self.registry.identity else asked_for(head.method, head.path)
-        if name is None:
-            return None
-        # Anthropic's clients say which version of its API they speak, and know no other list.
-        if self._find(_ANTHROPIC_VERSION):
-            self._dialect = Dialect.ANTHROPIC
-        askers = self.askers if self.registry.grants else NOBODY
-        found = models_list.answer(self.registry, name, askers, anthropic=self._dialect is Dialect.ANTHROPIC)
-        if found is None:
-            # The request passes. The reason tells the operator why the router did not answer it.
-            self.verdict.reason = "models-list-too-long"
-            return None
-        self.verdict.status = 200
-        return self.replies.answer(found, "models-list")
-
     def refuse(self, refused: Refusal) -> bytes:
         """Answer with an error in the shape of the client's API."""
         self.verdict.reason = refused.reason
         self.verdict.status = refused.status
-        return self.replies.refuse(refused, self._dialect, self.verdict.model)
+        return self.replies.refuse(refused, self.dialect, self.verdict.model)
 
     def read_url(self, path: bytes) -> None:
         """Look for the model in a URL's path and query.
@@ -313,38 +292,20 @@ class Request:
                 return model, base_model, named
         return model, base_model, None
 
-    def rewritten(self, octets: bytes) -> bytes:
-        """Return a whole JSON body with the model that it is routed as, if that is to be."""
-        if self.rewrite_to is None:
-            return octets
-        self._note_rewritten()
-        return replace(octets, self.rewrite_to)
-
-    def rewrite(self, long: LongBody) -> None:
-        """Put the model that it is routed as into a long body, if that is to be; before anything of it has gone on.
-
-        Raises:
-            Refusal: 400; that can't be done in a body of its kind.
-        """
-        if self.rewrite_to is None:
-            return
-        if not long.replace_model(self.rewrite_to):
-            raise refusal.alias_not_replaced(self.verdict.model or "")
-        self._note_rewritten()
-
-    def _note_rewritten(self) -> None:
-        self.verdict.rewritten = True
-        self.replies = self.replies.changing_body
-
     def _chosen(self, route: Route) -> Route:
         """Return the route to one of the models that an alias stands for; always the same, once it is chosen."""
         before = self.verdict.route
         if before is not None:  # a long body is resolved at its end once more
             return before
         sticky = self.policy.rules.sticky_header
-        return shares.chosen(route, self.policy.rules, self.verdict.model, self._find(sticky) if sticky else b"")
+        return shares.chosen(route, self.policy.rules, self.verdict.model, self.find(sticky) if sticky else b"")
 
-    def _find(self, name: str) -> bytes:
+    def find(self, name: str) -> bytes:
+        """Return a field of its header section, by its name in small letters; b"" if it is not there.
+
+        Raises:
+            DecodeError: its header section is none.
+        """
         headers = self._decoded()
         return (find_field(headers, name) if headers is not None else None) or b""
 
