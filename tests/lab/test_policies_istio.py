@@ -134,7 +134,13 @@ def test_a_limit_of_the_gateway_is_one_for_all_models(lab, gateway):
 
 
 def test_an_authorization_policy_for_a_model_s_route_does_nothing(lab, gateway):
-    """Istio knows none for routes: it says so in the status alone, and lets every request through."""
-    with applied(lab, document("AuthorizationPolicy", "qwen", {"targetRefs": [ROUTE], "action": "DENY"}, SECURITY)):
+    """Istio has none for routes. A later one for the Gateway shows that both have reached the data plane."""
+    deny = document("AuthorizationPolicy", "qwen", {"targetRefs": [ROUTE], "action": "DENY", "rules": [{}]}, SECURITY)
+    rules = [{"when": [{"key": "request.headers[x-canary]", "values": ["1"]}]}]
+    canary = document(
+        "AuthorizationPolicy", "canary", {"targetRefs": [GATEWAY], "action": "DENY", "rules": rules}, SECURITY
+    )
+    with applied(lab, deny), applied(lab, canary):
+        settles(lab, gateway, 403, PHI, **{"x-canary": "1"})
         assert [status(gateway, QWEN) for _ in range(5)] == [200] * 5
         assert status(gateway, QWEN, **SPOOFED) == 200

@@ -3,6 +3,8 @@
 docs/kgateway.md says what is shown here.
 """
 
+from base64 import b64encode
+
 import pytest
 
 from deploy.lab import setting
@@ -39,39 +41,68 @@ def policy(target, **spec):
     return document("TrafficPolicy", f"of-{target['kind'].lower()}", {"targetRefs": [target], **spec}, API)
 
 
-def test_authentication_on_a_model_s_route_alone_is_not_enforced(lab, gateway):
-    with applied(lab, secret(**{"team-a": "key-a"}), policy(ROUTE, **KEYS)):
-        settles(lab, gateway, 401, QWEN, **SPOOFED)
+def limit(tokens):
+    return {
+        "rateLimit": {"local": {"tokenBucket": {"maxTokens": tokens, "tokensPerFill": tokens, "fillInterval": "3600s"}}}
+    }
+
+
+BASIC = {"basicAuth": {"users": ["team-a:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="]}}  # "secret"
+
+
+@pytest.mark.parametrize(
+    ("spec", "refused"),
+    [
+        pytest.param(KEYS, 401, id="API keys"),
+        pytest.param(BASIC, 401, id="basic"),
+        pytest.param(DENY, 403, id="RBAC"),
+        pytest.param(limit(1), 429, id="limit"),
+    ],
+)
+def test_a_policy_on_a_model_s_route_alone_is_not_enforced(lab, gateway, controller, spec, refused):
+    with applied(lab, secret(**{"team-a": "key-a"}), policy(ROUTE, **spec)):
+        # With the routing header the request has the route from the start: that test proves nothing.
+        settles(lab, gateway, refused, QWEN, **SPOOFED)
         assert [status(gateway, QWEN) for _ in range(5)] == [200] * 5
+        assert "policy-skipped" in doctor(lab, controller)
 
 
-def test_authentication_on_the_gateway_is_enforced_for_every_model(lab, gateway):
-    with applied(lab, secret(**{"team-a": "key-a"}), policy(GATEWAY, **KEYS)):
+@pytest.mark.parametrize(
+    ("spec", "headers"),
+    [
+        pytest.param(KEYS, {"x-api-key": "key-a"}, id="API keys"),
+        pytest.param(BASIC, {"authorization": "Basic " + b64encode(b"team-a:secret").decode()}, id="basic"),
+    ],
+)
+def test_authentication_on_the_gateway_is_enforced_for_every_model(lab, gateway, controller, spec, headers):
+    with applied(lab, secret(**{"team-a": "key-a"}), policy(GATEWAY, **spec)):
         settles(lab, gateway, 401, QWEN)
         assert status(gateway, PHI) == 401
         assert status(gateway, QWEN, **SPOOFED) == 401
         for model in (QWEN, PHI):
-            assert outcome(ask(gateway, Chat(model), **{"x-api-key": "key-a"}), model) == "right"
-
-
-def test_authorization_on_a_model_s_route_is_not_enforced(lab, gateway):
-    with applied(lab, policy(ROUTE, **DENY)):
-        settles(lab, gateway, 403, QWEN, **SPOOFED)
-        assert [status(gateway, QWEN) for _ in range(5)] == [200] * 5
-
-
-def test_a_limit_on_a_model_s_route_alone_is_not_enforced(lab, gateway):
-    limit = {"tokenBucket": {"maxTokens": 1, "tokensPerFill": 1, "fillInterval": "3600s"}}
-    with applied(lab, policy(ROUTE, rateLimit={"local": limit})):
-        settles(lab, gateway, 429, QWEN, **SPOOFED)
-        assert [status(gateway, QWEN) for _ in range(5)] == [200] * 5
+            assert outcome(ask(gateway, Chat(model), **headers), model) == "right"
+        assert "ERROR" not in doctor(lab, controller)
 
 
 def test_a_limit_on_the_gateway_is_one_for_all_models(lab, gateway):
-    limit = {"tokenBucket": {"maxTokens": 3, "tokensPerFill": 3, "fillInterval": "3600s"}}
-    with applied(lab, policy(GATEWAY, rateLimit={"local": limit})):
+    with applied(lab, policy(GATEWAY, **limit(3))):
         settles(lab, gateway, 429, QWEN)
         assert status(gateway, PHI) == 429
+
+
+def test_a_route_without_the_gateway_s_authentication_is_open_to_clients_that_send_the_header(lab, gateway, controller):
+    """It opens the route for nobody else, since requests begin at the catch-all."""
+    names = ["x-gateway-base-model-name", "x-gateway-model-name"]
+    settings = {"earlyRequestHeaderModifier": {"remove": names}}
+    early = document("ListenerPolicy", "early", {"targetRefs": [GATEWAY], "default": {"httpSettings": settings}}, API)
+    documents = secret(**{"team-a": "key-a"}), policy(GATEWAY, **KEYS), policy(ROUTE, apiKeyAuth={"disable": {}})
+    with applied(lab, *documents):
+        settles(lab, gateway, 401, QWEN)
+        settles(lab, gateway, 200, QWEN, **SPOOFED)
+        assert "policy-bypassed" in doctor(lab, controller)
+        with applied(lab, early):
+            settles(lab, gateway, 401, QWEN, **SPOOFED)
+            assert "ERROR" not in doctor(lab, controller)
 
 
 @pytest.fixture(scope="module")
