@@ -60,8 +60,8 @@ image:  ## build the router's image as IMAGE (bbr), with docker or buildah
 image-test: $(READY)  ## build the image twice and run it, without an engine (needs root, buildah, debootstrap; else skipped)
 	@$(BIN)/python -m tests.image.check
 
-screenshots: $(READY)  ## take the picture of the status page in docs/ anew (needs chromium)
-	@$(BIN)/python -m deploy.local.screenshot
+screenshots: $(READY)  ## take the pictures of the status page in docs/ anew, in 6 minutes (needs chromium)
+	@$(BIN)/python -m tests.dashboards.status_pictures
 
 accuracy: $(READY)  ## send N (50000) mixed requests through Envoy, half in each mode, and verify each reply
 	@$(BIN)/python -m bench.trials.accuracy --requests $(or $(N),50000)

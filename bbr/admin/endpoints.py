@@ -28,6 +28,9 @@ from bbr.tls.client_names import AllowedName
 # Makes a page one that is shown to those alone who may see it.
 Guarded = Callable[[Page], Page]
 
+# No name is longer than --max-model-length can be set to by default, and a search need not be.
+_QUERY_CHARACTERS: Final = 512
+
 # About a millisecond's.
 _MODELS_AT_ONCE: Final = 500
 
@@ -45,6 +48,7 @@ def endpoints(vitals: Vitals, window: Window, guarded: Guarded = lambda page: pa
     return {
         "/": guarded(found.page),
         "/status.json": guarded(found.status),
+        "/help": guarded(found.help),
         "/metrics": guarded(found.metrics),
         "/healthz": found.healthz,
         "/readyz": found.readyz,
@@ -68,8 +72,13 @@ class Endpoints:
         """Give what the page shows."""
         return Answer(status_facts.as_json(self._gathering(request)), JSON)
 
+    async def help(self, _request: Request) -> Answer:
+        """Say what reasons and problems mean, and what to do."""
+        return Answer(status_page.help_body(), HTML, headers=status_page.HEADERS)
+
     def _gathering(self, request: Request) -> Steps[dict[str, Any]]:
-        return self._facts.gathering(request.query.get("q", "").strip(), request.query.get("after", ""))
+        query, after = request.query.get("q", ""), request.query.get("after", "")
+        return self._facts.gathering(query.strip()[:_QUERY_CHARACTERS], after[:_QUERY_CHARACTERS])
 
     async def metrics(self, request: Request) -> Answer:
         """Expose the numbers."""

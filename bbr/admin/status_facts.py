@@ -1,24 +1,35 @@
 """What the status page shows, as one dict, which is /status.json too.
 
-    version, transport, time (seconds since the epoch), uptime_seconds
+    version, build, transport, time (seconds since the epoch), uptime_seconds
+    replica                         the name of the host or pod
     ready, why_not_ready            "" if it is ready
+    problems                        level (bad or warn), kind, what: a sentence, where: the id of a section of the page
     table                           summary; identity (every model is its own base model), synced, age_seconds, reloads,
                                     names, base_models
     sources                         source, age_seconds (since it last proved that nothing was missed), failing: why it
                                     can't be followed just now, "" if it is
     requests                        of all: as a row of models, and busy_p50 and busy_p99, what the router itself took
     window_seconds                  what "the last minute" is: 60 to 70 s, less after a start
-    models                          base_model ("" for requests of which none is known), requests and errors since the
-                                    start; per_second, recent_errors, p50 and p99 of the last minute; per_second_now of
-                                    the last 10 to 20 seconds
-    reasons                         outcome, reason, requests: since the start
+    models                          base_model ("" for requests of which none is known), pools (that HTTPRoutes name),
+                                    requests and errors since the start; per_second, recent_errors, error_share (null
+                                    without requests), p50 and p99 of the last minute; per_second_now of the last 10 to
+                                    20 seconds; history
+    history                         column_seconds: how long each column of a history is, from the oldest to the latest;
+                                    bounds_seconds. A row's history has for each column requests, errors, and p50 and
+                                    p99 as numbers of bounds_seconds: null for none, their length for more than the
+                                    last. It is null without requests in the last hour, and for base models that are
+                                    not among the 100 busiest
+    thresholds                      warn_share and bad_share of errors
+    flow                            see bbr.admin.flow
+    reasons                         outcome, reason, requests: since the start; what and remedy: a sentence each
     unknown_models                  name, times, seconds_ago: asked for in the last hour, and not in the table
     conflicts, route_mismatches     what: a sentence. route_mismatches.compared: whether --discover-routes has compared
     broken                          object, why
     buffered                        held_bytes, limit_bytes, peak_bytes, refusals
     connections                     streams now; open, accepted, turned_away: null with grpcio, which does not tell
-    names                           name, kind, base_model, declared_by; query, after, and next: the `after` of the next
-                                    page, or null
+    names                           name, kind, base_model, declared_by, per_second (of the last minute, by this name;
+                                    of a base model by any); query, after, and next: the `after` of the next page, or
+                                    null
 
 Lists are {"total", "rows"}: the rows are the first 50, 100 of the names. p50 and p99 are bounds of histogram buckets:
 {"at_most_seconds"}, {"more_than_seconds"} above the last bound, or null without a request in that time.
@@ -27,14 +38,21 @@ A router may hold 100,000 names and the counts of 10,000 base models, so all of 
 """
 
 import itertools
+import socket
 import time
-from bisect import insort
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 
 from bbr import __version__, built
+from bbr.admin.first import First
+from bbr.admin.flow import Pools, flowing
+from bbr.admin.forms import BAD_SHARE, WARN_SHARE
+from bbr.admin.history import Curve
+from bbr.admin.problems import problems
+from bbr.admin.reasons import reason
 from bbr.admin.vitals import Vitals
 from bbr.admin.window import NOTHING, Counts, Window
 from bbr.models.registry import Entry, Kind, Registry, Steps
@@ -55,31 +73,8 @@ _SEARCHES: Final = 16
 
 _KINDS: Final = {kind: number for number, kind in enumerate(Kind)}
 
-T = TypeVar("T", bound=tuple[Any, ...])
 Result = TypeVar("Result")
 Row = dict[str, Any]
-
-
-class _First(Generic[T]):
-    """The first few of many, in order, without ever sorting all of them.
-
-    Attributes:
-        kept: what was found so far.
-        count: how many were added.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.kept: list[T] = []
-        self.count = 0
-
-    def add(self, item: T) -> None:
-        self.count += 1
-        if len(self.kept) == self._limit:
-            if item > self.kept[-1]:
-                return
-            self.kept.pop()
-        insort(self.kept, item)
 
 
 class _Place(NamedTuple):
@@ -96,24 +91,28 @@ class StatusFacts:
     def __init__(self, vitals: Vitals, window: Window) -> None:
         self._vitals = vitals
         self._window = window
+        self._replica = encodable(socket.gethostname())
         self._reloads = -1
+        self._pools: Pools = {}
         self._searches: dict[tuple[str, str], Row] = {}
 
     def gathering(self, query: str = "", after: str = "") -> Steps[Row]:
         """Gather everything; see the module for what that is.
 
         Args:
-            query: names and base models that have it somewhere, in upper or lower case; "" for all.
+            query: for `names` alone: names, base models and pools that have it somewhere, in upper or lower case; ""
+                for all.
             after: the name before the first one to show; "", or one that is gone, for the first.
         """
         names = yield from self._names(query, after)
-        requests, models = yield from self._models(query.casefold())
+        requests, models, flow = yield from self._models()
         vitals, window, now = self._vitals, self._window, clock()
         why = vitals.why_not_ready()
-        return {
+        found = {
             "version": __version__,
             "build": built.HOW,
             "transport": vitals.settings.transport,
+            "replica": self._replica,
             "time": round(time.time(), 3),
             "uptime_seconds": round(now - vitals.began, 3),
             "ready": not why,
@@ -123,6 +122,9 @@ class StatusFacts:
             "window_seconds": round(window.seconds(now), 3),
             "requests": requests,
             "models": models,
+            "history": {"column_seconds": _rounded(window.history.seconds()), "bounds_seconds": list(DURATION_BOUNDS)},
+            "thresholds": {"warn_share": WARN_SHARE, "bad_share": BAD_SHARE},
+            "flow": {"total": len(flow), "rows": flow},
             "reasons": _reasons(vitals),
             "aliases": _aliases(vitals),
             "unknown_models": _first(
@@ -139,59 +141,99 @@ class StatusFacts:
             "connections": _connections(vitals),
             "names": names,
         }
+        return {**found, "problems": _first(problems(found, vitals))}
 
     def _names(self, query: str, after: str) -> Steps[Row]:
-        table = self._vitals.sources.table
+        table, pools = self._vitals.sources.table, self._vitals.sources.pools
         reloads = table.reloads_total
-        if reloads != self._reloads:
+        if reloads != self._reloads or pools is not self._pools:
             self._searches.clear()
-            self._reloads = reloads
+            self._reloads, self._pools = reloads, pools
         found = self._searches.get((query, after))
         if found is None:
-            found = yield from finding(table.registry, query, after)
+            found = yield from finding(table.registry, query, after, pools)
             if reloads == self._reloads == table.reloads_total:
                 if len(self._searches) == _SEARCHES:
                     del self._searches[next(iter(self._searches))]
                 self._searches[query, after] = found
-        return found
+        return {**found, "rows": self._rated(found["rows"])}
 
-    def _models(self, wanted: str) -> Steps[tuple[Row, Row]]:
-        """Return the row of all requests, and those of the base models that had the most of them."""
+    def _rated(self, rows: list[Row]) -> list[Row]:
+        """Return rows of names with their rates, which change while a search is kept."""
+        metrics, window = self._vitals.metrics, self._window
+        seconds = window.seconds(clock())
+        aliases: dict[str, int] = {}
+        if any(row["kind"].startswith(Kind.ALIAS) for row in rows):
+            for key, number in metrics.aliases.items():
+                aliases[key[0]] = aliases.get(key[0], 0) + window.named(key, number)
+
+        def recent(row: Row) -> int:
+            name = row["name"]
+            if row["kind"].startswith(Kind.ALIAS):
+                return aliases.get(name, 0)
+            if row["kind"] != Kind.BASE_MODEL:
+                return window.named(name, metrics.adapters.get(name, 0))
+            return window.requests(name, Counts.of(metrics.models[name]).requests) if name in metrics.models else 0
+
+        return [{**row, "per_second": round(recent(row) / seconds, 3)} for row in rows]
+
+    def _models(self) -> Steps[tuple[Row, Row, list[Row]]]:
+        """Return the row of all requests, those of the base models that had the most of them, and what went where."""
         counted, window, now = self._vitals.metrics.models, self._window, clock()
-        busiest: _First[tuple[int, int, str]] = _First(ROWS)
+        busiest: First[tuple[int, int, str]] = First(ROWS)
         total = NOTHING
         for number, (name, model) in enumerate(list(counted.items()), 1):
             counts = Counts.of(model)
             total += counts
-            if wanted in name.casefold():
-                busiest.add((-window.requests(name, counts.requests), -counts.requests, name))
+            busiest.add((-window.requests(name, counts.requests), -counts.requests, name))
             if number % _MODELS_A_STEP == 0:
                 yield
-        for number, name in enumerate(self._vitals.sources.table.registry.base_models, 1):
-            if name not in counted and wanted in name.casefold():
+        sources = self._vitals.sources
+        for number, name in enumerate(sources.table.registry.base_models, 1):
+            if name not in counted:
                 busiest.add((0, 0, name))
             if number % _NAMES_A_STEP == 0:
                 yield
-        seconds, latest = window.seconds(now), window.latest_seconds(now)
-        rows = []
-        for *_, name in busiest.kept:
-            counts = Counts.of(counted[name]) if name in counted else NOTHING
-            per_second_now = round(window.latest(name, counts.requests) / latest, 3)
-            row = {"base_model": name, "per_second_now": per_second_now}
-            rows.append(row | _counts(counts, window.of(name, counts), seconds))
+        seconds = window.seconds(now)
+        rows = [self._model(name, now) for *_, name in busiest.kept]
         busy = {f"busy_p{share}": _bound(window.busy_quantile(share / 100), BUSY_BOUNDS) for share in (50, 99)}
-        return {**_counts(total, window.every(total), seconds), **busy}, {"total": busiest.count, "rows": rows}
+        every = {**_counts(total, window.every(total), seconds), **busy, "history": _history(window.history.every())}
+        recent = [(name, -minus) for minus, _, name in busiest.kept]
+        flow = yield from flowing(self._vitals.metrics, sources.table.registry, window, sources.pools, recent, seconds)
+        return every, {"total": busiest.count, "rows": rows}, flow
+
+    def _model(self, name: str, now: float) -> Row:
+        counted, window = self._vitals.metrics.models, self._window
+        counts = Counts.of(counted[name]) if name in counted else NOTHING
+        return {
+            "base_model": name,
+            "pools": list(self._vitals.sources.pools.get(name, ())),
+            "per_second_now": round(window.latest(name, counts.requests) / window.latest_seconds(now), 3),
+            **_counts(counts, window.of(name, counts), window.seconds(now)),
+            "history": _history(window.history.of(name)),
+        }
 
 
-def finding(registry: Registry, query: str, after: str = "", limit: int = NAMES) -> Steps[Row]:
-    """Search a table; see StatusFacts.gathering. Base models come by name, each before its adapters and aliases."""
+def finding(
+    registry: Registry, query: str, after: str = "", pools: Pools = MappingProxyType({}), limit: int = NAMES
+) -> Steps[Row]:
+    """Search a table; see StatusFacts.gathering. Base models come by name, each before its adapters and aliases.
+
+    Args:
+        registry: the table.
+        query: what names, base models or pools have somewhere.
+        after: the name before the first one.
+        pools: base model -> its backends.
+        limit: of the names that are returned.
+    """
     wanted = query.casefold()
     entry = registry.find(after)
     passed = _place(after, entry) if entry else None
     matching = 0
-    first: _First[_Place] = _First(limit)
+    first: First[_Place] = First(limit)
     for number, (name, found) in enumerate(registry.items(), 1):
-        if wanted in name.casefold() or wanted in found.base_model.casefold():
+        where = (name, found.base_model, *pools.get(found.base_model, ()))
+        if any(wanted in each.casefold() for each in where):
             matching += 1
             place = _place(name, found)
             if passed is None or place > passed:
@@ -241,9 +283,20 @@ def _counts(counts: Counts, recent: Counts, seconds: float) -> Row:
         "errors": counts.errors,
         "per_second": round(recent.requests / seconds, 3),
         "recent_errors": recent.errors,
+        "error_share": round(recent.errors / recent.requests, 6) if recent.requests else None,
         "p50": _bound(recent.quantile(0.5), DURATION_BOUNDS),
         "p99": _bound(recent.quantile(0.99), DURATION_BOUNDS),
     }
+
+
+def _history(curve: Curve | None) -> Row | None:
+    return (
+        None if curve is None or not any(curve.requests) else {key: list(each) for key, each in curve._asdict().items()}
+    )
+
+
+def _rounded(values: Iterable[float]) -> list[float]:
+    return [round(value, 3) for value in values]
 
 
 def _bound(quantile: float | None, bounds: Sequence[float]) -> dict[str, float] | None:
@@ -279,7 +332,10 @@ def _sources(vitals: Vitals) -> Row:
 
 def _reasons(vitals: Vitals) -> Row:
     found = sorted((-number, *key) for key, number in vitals.metrics.reasons.items())
-    return _first({"outcome": outcome, "reason": reason, "requests": -number} for number, outcome, reason in found)
+    return _first(
+        {"outcome": outcome, "reason": name, "requests": -number, **reason(name)._asdict()}
+        for number, outcome, name in found
+    )
 
 
 def _aliases(vitals: Vitals) -> Row:

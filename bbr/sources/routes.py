@@ -29,6 +29,10 @@ _LOGGED_AT_ONCE: Final = 20
 _STEP_CLAIMS: Final = 500
 _STEP_NAMES: Final = 2000
 
+# Backends of a rule that are named to people; and base models whose backends are.
+MAX_BACKENDS: Final = 4
+MAX_POOLS: Final = 10_000
+
 # Header matches of a route that are looked at: as many as Gateway API lets a route have, 16 in each of 128 matches.
 MAX_HEADERS: Final = 2048
 
@@ -47,8 +51,13 @@ class _Match(msgspec.Struct):
     headers: list[_Header] | None = None
 
 
-class _Rule(msgspec.Struct):
+class _Backend(msgspec.Struct):
+    name: str = ""
+
+
+class _Rule(msgspec.Struct, rename="camel"):
     matches: list[_Match] | None = None
+    backend_refs: list[_Backend] | None = None
 
 
 class _Spec(msgspec.Struct):
@@ -63,8 +72,7 @@ class HTTPRoute(msgspec.Struct):
 
     def reduced(self) -> Self:
         """Return no more of it than `wanted` looks at."""
-        headers = [_Header(each.header, each.value, _EXACT if each.exact else _PATTERN) for each in wanted(self)]
-        return type(self)(self.metadata, _Spec([_Rule([_Match(headers)])]))
+        return type(self)(self.metadata, _Spec([_rule(each) for each in wanted(self)]))
 
 
 class Wanted(NamedTuple):
@@ -74,11 +82,13 @@ class Wanted(NamedTuple):
         header: the routing header, in the router's spelling.
         value: its value.
         exact: whether the value is meant as it stands; otherwise it is a regular expression, in some gateway's dialect.
+        backends: where such requests go, by the names of the rule's backends: InferencePools mostly. The first four.
     """
 
     header: str
     value: str
     exact: bool = True
+    backends: tuple[str, ...] = ()
 
 
 class Unknown(NamedTuple):
@@ -116,13 +126,37 @@ def wanted(route: HTTPRoute) -> frozenset[Wanted]:
     """Return what a route's matches ask of the routing headers, the first MAX_HEADERS of them."""
     rules = (route.spec.rules if route.spec else None) or ()
     asked = (
-        Wanted(_HEADERS[header.name.lower()], header.value, header.type == _EXACT)
+        Wanted(_HEADERS[header.name.lower()], header.value, header.type == _EXACT, _backends(rule))
         for rule in rules
         for match in rule.matches or ()
         for header in match.headers or ()
         if header.name.lower() in _HEADERS
     )
     return frozenset(itertools.islice(asked, MAX_HEADERS))
+
+
+def _backends(rule: _Rule) -> tuple[str, ...]:
+    return tuple(each.name for each in (rule.backend_refs or ())[:MAX_BACKENDS])
+
+
+def _rule(each: Wanted) -> _Rule:
+    header = _Header(each.header, each.value, _EXACT if each.exact else _PATTERN)
+    return _Rule([_Match([header])], [_Backend(name) for name in each.backends])
+
+
+def pooling(routes: Mapping[str, Iterable[Wanted]]) -> Steps[Mapping[str, tuple[str, ...]]]:
+    """Find the backends of each base model that a route names, a step at a time, for people.
+
+    If several routes name a base model, the first one in the order of their names counts.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    claims = ((route, each) for route, several in sorted(routes.items()) for each in several)
+    for number, (_, each) in enumerate(claims, 1):
+        if each.header == BASE_MODEL_HEADER and each.exact and each.backends and len(found) < MAX_POOLS:
+            found.setdefault(each.value, each.backends)
+        if number % _STEP_CLAIMS == 0:
+            yield
+    return found
 
 
 def compare(registry: Registry, routes: Mapping[str, Iterable[Wanted]]) -> Mismatches:
@@ -154,7 +188,7 @@ def comparing(registry: Registry, routes: Mapping[str, Iterable[Wanted]]) -> Ste
             unrouted.append(name)
         if number % _STEP_NAMES == 0:
             yield
-    return Mismatches(tuple(unrouted), tuple(sorted(unknown)))
+    return Mismatches(tuple(unrouted), tuple(sorted(set(unknown))))
 
 
 def _is_known(registry: Registry, wanted: Wanted) -> bool:
@@ -172,6 +206,7 @@ class RouteCheck:
 
     Attributes:
         mismatches: what did not fit at the last comparison; None before the first.
+        pools: base model -> the backends to which the routes send its requests; see `pooling`.
     """
 
     def __init__(self, table: Table, *, settle_seconds: float = SETTLE_SECONDS) -> None:
@@ -180,6 +215,7 @@ class RouteCheck:
         self._wanted: dict[str, frozenset[Wanted]] | None = None
         self._changed = asyncio.Event()
         self.mismatches: Mismatches | None = None
+        self.pools: Mapping[str, tuple[str, ...]] = {}
 
     def read(self, found: HTTPRoute) -> frozenset[Wanted]:
         """Return what a route wants."""
@@ -231,6 +267,7 @@ class RouteCheck:
         if found == Mismatches() != self.mismatches:
             log.info("every base model has an HTTPRoute, and every model that a route names exists")
         self.mismatches = found
+        self.pools = yield from pooling(self._wanted)
 
     def _tell(self, found: Mismatches) -> Steps[None]:
         """Log what did not fit before."""

@@ -1,6 +1,7 @@
 """The sources that settings name, and the table that they feed."""
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # For how long the table waits for the first answers of model servers.
 _FIRST_ANSWERS_SECONDS: Final = 10.0
+
+_NO_POOLS: Final[Mapping[str, tuple[str, ...]]] = {}
 
 
 class Sources:
@@ -205,6 +208,12 @@ class Sources:
         """What does not fit between table and HTTPRoutes; None if nothing was compared."""
         routes = self.kubernetes.routes if self.kubernetes else None
         return routes.mismatches if routes else None
+
+    @property
+    def pools(self) -> Mapping[str, tuple[str, ...]]:
+        """The backends to which HTTPRoutes send each base model, with --discover-routes; see RouteCheck."""
+        routes = self.kubernetes.routes if self.kubernetes else None
+        return routes.pools if routes else _NO_POOLS
 
     def reload(self) -> None:
         """Read the files anew, whether they seem to have changed or not."""

@@ -1,4 +1,4 @@
-"""The system's Chromium for playwright: what the status page's tests and its picture need.
+"""The system's Chromium for playwright: what the status page's tests and its pictures need.
 
 playwright drives it, and downloads no browser of its own. Chromium talks to 127.0.0.1 only. It is a program `chromium`
 (Debian: chromium) in the PATH.

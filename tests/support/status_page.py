@@ -18,6 +18,8 @@ INVISIBLE_SHOWN = "\\u202egnp.exe"
 FORMED = [
     ("text", "", "–"),  # noqa: RUF001
     ("text", "x", "x"),
+    ("text", "x" * 601, "x" * 599 + "…"),
+    ("name", "x" * 700, "x" * 599 + "…"),
     ("text", "a\u2028b\x00\t", "a\\u2028b\\x00\\x09"),
     ("name", "", "(none)"),
     ("name", "\u202egnp.exe", "\\u202egnp.exe"),
@@ -33,6 +35,11 @@ FORMED = [
     ("rate", 3.0, "3"),
     ("rate", 99.94, "99.9"),
     ("rate", 1234.5, "1,235"),
+    ("share", None, "–"),  # noqa: RUF001
+    ("share", 0.0, "0%"),
+    ("share", 0.0004, "< 0.1%"),
+    ("share", 0.0125, "1.3%"),
+    ("share", 1.0, "100%"),
     ("bytes", 0, "0 B"),
     ("bytes", 1023, "1023 B"),
     ("bytes", 1280, "1.3 KiB"),

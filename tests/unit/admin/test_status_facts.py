@@ -5,11 +5,12 @@ import pytest
 
 from bbr import __version__, built
 from bbr.admin import status_facts
+from bbr.admin.reasons import reason
 from bbr.admin.status_facts import StatusFacts, finding
 from bbr.admin.window import Window
 from bbr.models.registry import BaseModel, Registry, finish
 from bbr.sources.routes import Mismatches, Unknown
-from bbr.telemetry.metrics import ModelCounts
+from bbr.telemetry.metrics import DURATION_BOUNDS, ModelCounts
 from bbr.telemetry.observed import clock
 from bbr.transports.serving import TransportCounts
 from bench.harness.vitals import vitals
@@ -84,7 +85,52 @@ def test_base_models_by_their_requests(model_file):
     assert (every["requests"], every["errors"]) == (12, 5)
     assert (every["p50"], every["p99"]) == ({"at_most_seconds": 0.0025}, {"more_than_seconds": 60.0})
     assert (every["busy_p50"], every["busy_p99"]) == (None, None)
-    assert [row["base_model"] for row in gather(of, "QW")["models"]["rows"]] == ["qwen"]
+    assert (qwen["error_share"], none["error_share"], phi["error_share"]) == (0.25, 1.0, None)
+    assert every["error_share"] == pytest.approx(5 / 12, abs=1e-6)
+
+
+def test_a_search_leaves_all_but_the_names_alone(model_file):
+    of = vitals(model_file)
+    add(of, "qwen", "routed", 6)
+    found = gather(of, "lora")
+    assert [row["base_model"] for row in found["models"]["rows"]] == ["qwen", "", "phi"]
+    assert [row["name"] for row in found["names"]["rows"]] == ["sql-lora"]
+
+
+def test_a_search_by_pool():
+    registry, _ = Registry.merge([BaseModel("qwen", ("lora",)), BaseModel("phi")])
+    pools = {"qwen": ("Big-Pool",), "phi": ("small", "b")}
+    assert [row["name"] for row in finish(finding(registry, "big-p", "", pools))["rows"]] == ["qwen", "lora"]
+    assert finish(finding(registry, "pool", "", {}))["rows"] == []
+
+
+def test_the_rates_of_names(model_file):
+    of = vitals(model_file)
+    add(of, "qwen", "routed", 60)
+    of.metrics.adapters["sql-lora"] = 20
+    of.metrics.aliases["best", "qwen"] = 30
+    rates = {row["name"]: row["per_second"] for row in gather(of)["names"]["rows"]}
+    assert rates["qwen"] > 0
+    assert rates["qwen"] / rates["sql-lora"] == pytest.approx(3, rel=0.01)
+    assert rates["qwen"] / rates["best"] == pytest.approx(2, rel=0.01)
+    assert (rates["phi"], rates["Art"]) == (0, 0)
+
+
+def test_the_last_hour(model_file):
+    of = vitals(model_file)
+    window = Window(of.metrics)
+    add(of, "qwen", "routed", 3)
+    add(of, "qwen", "refused", 1, seconds=100.0)
+    finish(window.sliding(clock() + 10))
+    found = finish(StatusFacts(of, window).gathering())
+    assert found["history"]["column_seconds"] == [pytest.approx(10, abs=1)]
+    bounds = found["history"]["bounds_seconds"]
+    assert bounds == list(DURATION_BOUNDS)
+    qwen = found["models"]["rows"][0]["history"]
+    assert qwen == found["requests"]["history"]
+    assert (qwen["requests"], qwen["errors"]) == ([4], [1])
+    assert (bounds[qwen["p50"][0]], qwen["p99"]) == (0.0025, [len(bounds)])
+    assert [row["history"] for row in found["models"]["rows"][1:]] == [None, None]
 
 
 def test_why_not_and_who_is_unknown(model_file):
@@ -94,8 +140,8 @@ def test_why_not_and_who_is_unknown(model_file):
     of.metrics.unknown.add("gpt", now - 10)
     found = gather(of)
     assert found["reasons"]["rows"] == [
-        {"outcome": "fault", "reason": "headers-not-sent", "requests": 3},
-        {"outcome": "refused", "reason": "invalid-json", "requests": 2},
+        {"outcome": "fault", "reason": "headers-not-sent", "requests": 3, **reason("headers-not-sent")._asdict()},
+        {"outcome": "refused", "reason": "invalid-json", "requests": 2, **reason("invalid-json")._asdict()},
     ]
     ((unknown,), total) = found["unknown_models"]["rows"], found["unknown_models"]["total"]
     assert (unknown["name"], unknown["times"], total) == ("gpt", 1, 1)
@@ -188,9 +234,9 @@ def test_a_search_is_kept_until_the_table_changes(model_file, monkeypatch):
     of = vitals(model_file)
     searches = []
 
-    def counted(registry, query, after):
+    def counted(registry, query, after, pools):
         searches.append(query)
-        return finding(registry, query, after)
+        return finding(registry, query, after, pools)
 
     monkeypatch.setattr(status_facts, "finding", counted)
     facts = StatusFacts(of, Window(of.metrics))

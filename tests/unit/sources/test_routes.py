@@ -7,7 +7,7 @@ import pytest
 from bbr.models.registry import Alias, BaseModel, Declaration, Origin, finish, merging
 from bbr.sources import routes
 from bbr.sources.objects import SourceObject
-from bbr.sources.routes import HTTPRoute, Mismatches, RouteCheck, Unknown, Wanted, compare, wanted
+from bbr.sources.routes import HTTPRoute, Mismatches, RouteCheck, Unknown, Wanted, compare, pooling, wanted
 from bbr.sources.table import Table
 from tests.support.loops import in_loop
 from tests.support.stack import until
@@ -65,6 +65,37 @@ def test_routes_that_want_nothing(spec):
 def test_compare(headers, unrouted, unknown):
     found = compare(REGISTRY, {"ns/r": wanted(route(*headers))})
     assert found == Mismatches(tuple(unrouted), tuple(Unknown("ns/r", *each) for each in unknown))
+
+
+def with_backends(*rules):
+    """Return a route with one rule for each (header, value, backends)."""
+    written = [
+        {"matches": [{"headers": [{"name": name, "value": value}]}], "backendRefs": [{"name": each} for each in to]}
+        for name, value, to in rules
+    ]
+    return msgspec.convert({"metadata": {"name": "r"}, "spec": {"rules": written}}, HTTPRoute)
+
+
+def test_the_pools_of_base_models():
+    found = with_backends((BASE, "qwen", ["qwen-pool"]), (MODEL, "lora", ["other"]), (BASE, "phi", list("abcdef")))
+    assert wanted(found.reduced()) == wanted(found)
+    first = with_backends((BASE, "qwen", ["first"]), (BASE, "none", []))
+    kept = {"ns/r": wanted(found), "ns/a": wanted(first)}
+    assert finish(pooling(kept)) == {"qwen": ("first",), "phi": ("a", "b", "c", "d")}
+
+
+def test_a_value_that_goes_to_two_places_is_unknown_once():
+    found = with_backends((BASE, "llama", ["a"]), (BASE, "llama", ["b"]), (BASE, "qwen", ["a"]), (BASE, "phi", ["a"]))
+    assert compare(REGISTRY, {"ns/r": wanted(found)}) == Mismatches((), (Unknown("ns/r", BASE, "llama"),))
+
+
+def test_pools_are_bounded_and_found_in_short_steps(monkeypatch):
+    monkeypatch.setattr(routes, "MAX_POOLS", 3)
+    monkeypatch.setattr(routes, "_STEP_CLAIMS", 2)
+    kept = {"ns/r": wanted(with_backends(*((BASE, f"m-{number}", ["p"]) for number in range(10))))}
+    steps = pooling(kept)
+    assert sum(1 for _ in steps) == 5
+    assert len(finish(pooling(kept))) == 3
 
 
 def test_unknown_says_what_it_is():

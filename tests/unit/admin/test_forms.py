@@ -1,0 +1,34 @@
+import pytest
+
+from bbr.admin import forms
+from tests.support.status_page import FORMED, HOSTILE
+
+
+@pytest.mark.parametrize(("form", "value", "text"), FORMED)
+def test_forms(form, value, text):
+    assert forms.FORMS[form](value) == text
+
+
+def test_every_form_is_tried():
+    assert {form for form, _, _ in FORMED} == forms.FORMS.keys()
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_html_is_escaped(text):
+    for html in (forms.value("text", text), forms.cell("name", text)):
+        assert html.startswith("<bdi")
+        assert html.count("<") == 2
+        assert "'" not in html
+
+
+@pytest.mark.parametrize(
+    ("share", "level"),
+    [(None, ""), (0.0, "ok"), (0.0099, "ok"), (0.01, "warn"), (0.049, "warn"), (0.05, "bad"), (1.0, "bad")],
+)
+def test_levels(share, level):
+    assert forms.level(share) == level
+
+
+def test_a_text_is_cut():
+    assert forms.cut("abc", 3) == "abc"
+    assert forms.cut("abcd", 3) == "ab…"
