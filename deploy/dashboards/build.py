@@ -7,230 +7,36 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from deploy.dashboards.panels import BAD, COLOURS, FINE, LIMITS, ROWS, TILES, Panel
 
 FILE: Final = Path(__file__).with_name("bbr.json")
 
 _WIDTH: Final = 24  # of a dashboard, in Grafana's units
 _PANEL_WIDTH: Final = 8
-_PANEL_HEIGHT: Final = 7
+_PANEL_HEIGHT: Final = 8
+_TILE_WIDTH: Final = 6
+_TILE_HEIGHT: Final = 4
 
-# Which routers: by the labels that Prometheus gives to what it scrapes.
-SELECTED: Final = 'job=~"$job", instance=~"$instance"'
-RATE: Final = "[$__rate_interval]"
-
-_FAILED: Final = ', outcome=~"refused|fault"'
-
-
-class Query(NamedTuple):
-    """An expression, and what its series are called."""
-
-    expression: str
-    legend: str
-
-
-class Panel(NamedTuple):
-    """A graph.
-
-    Attributes:
-        unit: Grafana's id of it.
-        what: shown at the panel's (i): what it tells, and what to do when it looks bad.
-        rare: nothing may be there to show, on a good day.
-    """
-
-    title: str
-    unit: str
-    what: str
-    queries: tuple[Query, ...]
-    rare: bool = False
-
-
-def rate(metric: str, by: str = "", where: str = "") -> str:
-    """Return a rate per second, summed over the selected routers."""
-    grouped = f" by ({by})" if by else ""
-    return f"sum{grouped} (rate({metric}{{{SELECTED}{where}}}{RATE}))"
-
-
-def quantiles(histogram: str, *shares: float) -> tuple[Query, ...]:
-    """Return a histogram's quantiles."""
-    buckets = rate(f"{histogram}_bucket", "le")
-    return tuple(Query(f"histogram_quantile({share}, {buckets})", f"p{share * 100:g}") for share in shares)
-
-
-def gauge(metric: str, legend: str, how: str = "sum") -> Query:
-    """Return a gauge over the selected routers."""
-    return Query(f"{how} ({metric}{{{SELECTED}}})", legend)
-
-
-ROWS: Final[dict[str, tuple[Panel, ...]]] = {
-    "Requests": (
-        Panel(
-            "Requests by outcome",
-            "reqps",
-            "What became of requests. `pending`: the client left before the router had decided; `fault`: the gateway "
-            "broke the ext_proc protocol.",
-            (Query(rate("bbr_requests_total", "outcome"), "{{outcome}}"),),
-        ),
-        Panel(
-            "Routed requests by base model",
-            "reqps",
-            "Which pools the requests go to. An empty name: the table does not hold it (no table, or passthrough).",
-            (Query(rate("bbr_requests_total", "base_model", ', outcome="routed"'), "{{base_model}}"),),
-        ),
-        Panel(
-            "Refusals by reason",
-            "reqps",
-            "Why clients got an error: the bbr:<reason> of the gateway's access log. `model-not-found`: see the status "
-            "page for the names.",
-            (Query(rate("bbr_request_reasons_total", "reason", ', outcome="refused"'), "{{reason}}"),),
-            rare=True,
-        ),
-        Panel(
-            "Share of requests that failed",
-            "percentunit",
-            "Refused, and ended by faults of the gateway's.",
-            (Query(f"{rate('bbr_requests_total', where=_FAILED)} / {rate('bbr_requests_total')}", "failed"),),
-            rare=True,
-        ),
-        Panel(
-            "Request bodies",
-            "Bps",
-            "Octets of bodies that the router was shown.",
-            (Query(rate("bbr_request_body_bytes_sum"), "received"),),
-        ),
-        Panel(
-            "Size of a request body",
-            "bytes",
-            "Quantiles, as far as the buckets tell.",
-            quantiles("bbr_request_body_bytes", 0.5, 0.9, 0.99),
-        ),
-    ),
-    "Speed": (
-        Panel(
-            "What the router took for a request",
-            "s",
-            "Processor time until the decision, from the last message that it needed: what bbr adds by itself.",
-            quantiles("bbr_request_busy_seconds", 0.5, 0.9, 0.99),
-        ),
-        Panel(
-            "From a request's first message to its decision",
-            "s",
-            "With the time that the body took to come: a slow client's upload is in it.",
-            quantiles("bbr_request_duration_seconds", 0.5, 0.9, 0.99),
-        ),
-        Panel(
-            "Processors in use",
-            "short",
-            "A router runs on one; above 0.8 of one, add replicas.",
-            (Query(f"rate(process_cpu_seconds_total{{{SELECTED}}}{RATE})", "{{instance}}"),),
-        ),
-    ),
-    "Pressure": (
-        Panel(
-            "Bodies held",
-            "bytes",
-            "Octets of bodies that wait for their model, and the bound (--max-buffered-bytes), summed.",
-            (gauge("bbr_buffered_bytes", "held"), gauge("bbr_buffered_bytes_limit", "bound")),
-        ),
-        Panel(
-            "Connections and streams",
-            "short",
-            "Each of a gateway's workers has a connection; each request is a stream.",
-            (gauge("bbr_connections", "connections"), gauge("bbr_streams", "streams")),
-        ),
-        Panel(
-            "Faults of peers",
-            "cps",
-            "Streams reset and connections ended for a fault, by its name; none is normal.",
-            (
-                Query(rate("bbr_stream_resets_total", "reason"), "stream: {{reason}}"),
-                Query(rate("bbr_connection_failures_total", "layer, reason"), "connection: {{layer}} {{reason}}"),
-                Query(rate("bbr_connections_turned_away_total"), "turned away"),
-                Query(rate("bbr_buffer_refusals_total"), "no room for a body"),
-            ),
-            rare=True,
-        ),
-        Panel(
-            "Memory",
-            "bytes",
-            "Resident set of each replica.",
-            (Query(f"process_resident_memory_bytes{{{SELECTED}}}", "{{instance}}"),),
-        ),
-        Panel(
-            "Files and sockets",
-            "short",
-            "Open now, and allowed, of the replica that has most.",
-            (gauge("process_open_fds", "open", "max"), gauge("process_max_fds", "allowed", "min")),
-        ),
-        Panel(
-            "Bodies in pieces",
-            "reqps",
-            "Requests routed before their body had ended, and messages after its end (envoyproxy/envoy#46237).",
-            (
-                Query(rate("bbr_requests_routed_early_total"), "routed early"),
-                Query(rate("bbr_late_body_messages_total"), "late messages"),
-            ),
-        ),
-    ),
-    "Model table": (
-        Panel(
-            "Names in the table",
-            "short",
-            "The least of all replicas: they should have the same.",
-            (gauge("bbr_models", "names", "min"), gauge("bbr_base_models", "base models", "min")),
-        ),
-        Panel(
-            "What is wrong with it",
-            "short",
-            "Objects that can't be used, claims that lost to others, routes and models that do not fit: "
-            "/debug/models has them.",
-            (
-                gauge("bbr_table_broken_objects", "broken objects", "max"),
-                gauge("bbr_table_conflicts", "conflicts", "max"),
-                Query(f"max by (kind) (bbr_route_mismatches{{{SELECTED}}})", "{{kind}}"),
-            ),
-        ),
-        Panel(
-            "Replicas",
-            "short",
-            "Those that are scraped, those that take requests, and those whose table is complete.",
-            (
-                gauge("bbr_ready", "scraped", "count"),
-                gauge("bbr_ready", "ready"),
-                gauge("bbr_table_synced", "complete table"),
-            ),
-        ),
-        Panel(
-            "Age of the table",
-            "s",
-            "Since its last change, of the replica that changed last and first: a gap between them is a replica that "
-            "does not follow.",
-            (gauge("bbr_table_age_seconds", "least", "min"), gauge("bbr_table_age_seconds", "most", "max")),
-        ),
-        Panel(
-            "Certificate, days left",
-            "d",
-            "Until the first of the replicas' certificates expires.",
-            (Query(f"(min (bbr_certificate_expiry_timestamp_seconds{{{SELECTED}}}) - time()) / 86400", "days left"),),
-            rare=True,
-        ),
-    ),
-}
+# The status page of a replica, by the address at which Prometheus scrapes it.
+_STATUS_PAGE: Final = {"title": "Its status page", "url": "http://${__field.labels.instance}/", "targetBlank": True}
 
 
 def dashboard() -> dict[str, Any]:
     """Return Grafana's JSON model."""
     panels: list[dict[str, Any]] = []
     top = 0
-    for title, row in ROWS.items():
+    for title, row in (("Now", TILES), *ROWS.items()):
         panels.append(_place({"type": "row", "title": title, "collapsed": False, "panels": []}, top, 0, _WIDTH, 1))
         top += 1
+        width, height = (_TILE_WIDTH, _TILE_HEIGHT) if row is TILES else (_PANEL_WIDTH, _PANEL_HEIGHT)
         for index, panel in enumerate(row):
-            left = index * _PANEL_WIDTH % _WIDTH
+            left = index * width % _WIDTH
             if index and not left:
-                top += _PANEL_HEIGHT
-            panels.append(_place(_graph(panel), top, left, _PANEL_WIDTH, _PANEL_HEIGHT))
-        top += _PANEL_HEIGHT
+                top += height
+            panels.append(_place(_drawn(panel), top, left, width, height))
+        top += height
     for number, each in enumerate(panels, 1):
         each["id"] = number
     return {
@@ -241,6 +47,10 @@ def dashboard() -> dict[str, Any]:
         "schemaVersion": 39,
         "editable": True,
         "graphTooltip": 1,
+        "links": [
+            {"title": "Alerts", "type": "link", "url": "/alerting/list?search=Bbr", "icon": "bell"},
+            {"title": "Envoy", "type": "dashboards", "tags": ["envoy"], "asDropdown": True, "keepTime": True},
+        ],
         "time": {"from": "now-1h", "to": "now"},
         "refresh": "30s",
         "templating": {"list": _variables()},
@@ -276,18 +86,23 @@ def _variables() -> list[dict[str, Any]]:
     return found
 
 
-def _graph(panel: Panel) -> dict[str, Any]:
+def _drawn(panel: Panel) -> dict[str, Any]:
     source = {"type": "prometheus", "uid": "${datasource}"}
+    defaults: dict[str, Any] = {"unit": panel.unit, "thresholds": {"mode": "absolute", "steps": _steps(panel)}}
+    if panel.decimals is not None:
+        defaults["decimals"] = panel.decimals
+    if panel.replica:
+        defaults["links"] = [_STATUS_PAGE]
+    if panel.words:
+        words = {value: {"text": text, "color": colour} for value, (text, colour) in panel.words}
+        defaults["mappings"] = [{"type": "value", "options": words}]
+    drawn = _tile(panel) if panel.stat else _graph(panel)
     return {
-        "type": "timeseries",
         "title": panel.title,
         "description": panel.what,
         "datasource": source,
-        "fieldConfig": {
-            "defaults": {"unit": panel.unit, "min": 0, "custom": {"fillOpacity": 10, "showPoints": "never"}},
-            "overrides": [],
-        },
-        "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}},
+        **drawn,
+        "fieldConfig": {"defaults": {**defaults, **drawn["fieldConfig"]}, "overrides": _overrides(panel)},
         "targets": [
             {
                 "refId": chr(ord("A") + number),
@@ -297,6 +112,66 @@ def _graph(panel: Panel) -> dict[str, Any]:
             }
             for number, query in enumerate(panel.queries)
         ],
+    }
+
+
+def _steps(panel: Panel) -> list[dict[str, Any]]:
+    first: dict[str, Any] = {"value": None, "color": BAD if panel.falling else FINE}
+    return [first, *({"value": value, "color": colour} for value, colour in panel.steps)]
+
+
+def _overrides(panel: Panel) -> list[dict[str, Any]]:
+    """Return the colours of series that have the same one wherever they are drawn."""
+    if panel.stat:
+        return []
+    names = {query.legend for query in panel.queries} & COLOURS.keys()
+    if any(query.legend == "{{outcome}}" for query in panel.queries):
+        names |= {"routed", "refused", "fault", "pending"}
+    return [
+        {
+            "matcher": {"id": "byName", "options": name},
+            "properties": [
+                {"id": "color", "value": {"mode": "fixed", "fixedColor": COLOURS[name]}},
+                *(_LIMIT if name in LIMITS else ()),
+            ],
+        }
+        for name in sorted(names)
+    ]
+
+
+_LIMIT: Final = (
+    {"id": "custom.fillOpacity", "value": 0},
+    {"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [8, 6]}},
+)
+
+
+def _tile(panel: Panel) -> dict[str, Any]:
+    return {
+        "type": "stat",
+        "fieldConfig": {"color": {"mode": "thresholds"}, "noValue": "none"},
+        "options": {
+            "colorMode": "value",
+            "graphMode": "none" if panel.words else "area",
+            "textMode": "value_and_name" if panel.replica else "value",
+            "justifyMode": "auto",
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+        },
+    }
+
+
+def _graph(panel: Panel) -> dict[str, Any]:
+    custom: dict[str, Any] = {"fillOpacity": 10, "showPoints": "never", "lineWidth": 2, "spanNulls": False}
+    if panel.steps:
+        custom["thresholdsStyle"] = {"mode": "dashed"}
+    if panel.stacked:
+        custom |= {"stacking": {"mode": "normal"}, "fillOpacity": 30, "lineWidth": 1}
+    return {
+        "type": "timeseries",
+        "fieldConfig": {"min": 0, "custom": custom},
+        "options": {
+            "legend": {"displayMode": "table", "placement": "bottom", "calcs": ["lastNotNull", "max"]},
+            "tooltip": {"mode": "multi", "sort": "desc"},
+        },
     }
 
 
