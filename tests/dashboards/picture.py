@@ -21,7 +21,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from bbr.exchange.policy import BodyMode
 from bench.harness import messages
 from bench.harness.grpc_client import PROCESS
-from bench.harness.ports import free_port
 from bench.harness.processes import serving
 from deploy.dashboards import build, panels
 from tests.support.prometheus import Prometheus, prometheus
@@ -192,15 +191,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", nargs="?", type=Path, default=FILE)
     given = parser.parse_args()
-    ports = [free_port(), free_port()]
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         models = scratch / "models.yaml"
         models.write_text(MODELS, "utf-8")
         with (
-            serving(f"--models={models}", f"--metrics-port={ports[0]}") as one,
-            serving(f"--models={models}", f"--metrics-port={ports[1]}") as other,
-            prometheus(scratch, ports, build.FILE.with_name("alerts.yaml")) as found,
+            serving(f"--models={models}", admin=True) as one,
+            serving(f"--models={models}", admin=True) as other,
+            prometheus(scratch, [one.admin_port, other.admin_port], build.FILE.with_name("alerts.yaml")) as found,
         ):
             begin = time.time()
             until = time.monotonic() + SECONDS

@@ -26,7 +26,6 @@ from bench.harness import messages
 from bench.harness.background import Background
 from bench.harness.fake_kubernetes import HTTP_ROUTES, FakeKubernetes
 from bench.harness.grpc_client import PROCESS
-from bench.harness.ports import free_port
 from bench.harness.processes import Bbr, serving
 from deploy.local.browser import complaints, launch_options
 
@@ -87,14 +86,13 @@ async def bookmarks(kubernetes: FakeKubernetes) -> None:
 @contextmanager
 def loaded(seconds: float, threads: int = 2) -> Iterator[tuple[Bbr, str]]:
     """Give a router that has been under load for so long, and still is, and its page's address."""
-    port = free_port()
     with Background() as background, tempfile.TemporaryDirectory() as scratch:
         kubernetes = FakeKubernetes()
         background.run(kubernetes.start())
         put_objects(kubernetes, POOLS)
         config = kubernetes.kubeconfig(Path(scratch))
-        flags = ("--kubernetes", f"--kubeconfig={config}", "--discover-routes", f"--metrics-port={port}")
-        with serving(*flags) as router:
+        flags = ("--kubernetes", f"--kubeconfig={config}", "--discover-routes")
+        with serving(*flags, admin=True) as router:
             ended = threading.Event()
             loads = [threading.Thread(target=requests, args=(router.port, seconds, ended)) for _ in range(threads)]
             telling = asyncio.run_coroutine_threadsafe(bookmarks(kubernetes), background.loop)
@@ -102,7 +100,7 @@ def loaded(seconds: float, threads: int = 2) -> Iterator[tuple[Bbr, str]]:
                 load.start()
             try:
                 time.sleep(seconds)
-                yield router, f"http://127.0.0.1:{port}/"
+                yield router, f"http://127.0.0.1:{router.admin_port}/"
             finally:
                 ended.set()
                 telling.cancel()
