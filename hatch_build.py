@@ -33,6 +33,8 @@ version = f"--python-version={sys.version_info.major}.{sys.version_info.minor}"
 options = ["--config-file=pyproject.toml", version, *sys.argv[1:]]
 extensions = mypycify(options, opt_level="3", debug_level="0", group_name="bbr")
 for extension in extensions:
+    # Nobody else links to its functions: so that the compiler may put one into another, and calls need no table.
+    extension.extra_compile_args += ["-fvisibility=hidden", "-fno-semantic-interposition", "-fno-plt"]
     # No debug symbols, and no name of the directory where it was built: what is built twice has the same bytes.
     extension.extra_compile_args = [*extension.extra_compile_args, "-g0", f"-ffile-prefix-map={os.getcwd()}=."]
     extension.extra_link_args = ["-s", "-Wl,--build-id=none"]
