@@ -37,6 +37,15 @@ PHRASES = {
     r"\bis no (?:JSON|URL|pod|flag|number|list|mapping|object|name|header)\b": "is not a ...",
     r"\bcan not\b": "cannot",
     r"\boctets?\b": "bytes",
+    r"\bTo see:": "What you should see:",
+    r"'s say\b|, say[,.)]": "such as, for example",
+    r"\bbecomes of\b": "happens to",
+    r"\b(?:is|are) taken for\b": "the router assumes that ... is",
+    r"\bheld (?:to|against) (?:it|that|what|them)\b": "compared with, checked",
+    r"\bthat begin so\b": "that begin with ...",
+    r"\bis what limits\b": "limits",
+    r"\bno business\b": "does not need",
+    r"\bhave (?:them|it) (?:kept|forwarded)\b": "mark as kept, make ... forward",
 }
 # Names of recorded cases, the words of HTTP/2's own specification and of what others' programs say.
 EXEMPT = re.compile(r"^\| I\d+ |RFC \d+|`[^`]*octet[^`]*`|octet-stream", re.IGNORECASE)
