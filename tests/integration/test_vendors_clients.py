@@ -9,15 +9,8 @@ from functools import cache, cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-import anthropic
-import boto3
-import botocore.config
-import botocore.exceptions
-import google.auth.credentials
 import httpx
-import openai
 import pytest
-from google import genai
 
 from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
@@ -29,7 +22,16 @@ from bench.harness.background import Background
 from bench.harness.in_process_router import PHI, QWEN, Router
 from tests.differential.children import CLIENTS, UnavailableError, built
 from tests.integration.conftest import Setup
+from tests.support.late import late
 from tests.support.tools import needs_envoy
+
+anthropic = late("anthropic")
+boto3 = late("boto3")
+config = late("botocore.config")
+exceptions = late("botocore.exceptions")
+genai = late("google.genai")
+google = late("google.auth.credentials")
+openai = late("openai")
 
 pytestmark = needs_envoy
 
@@ -130,15 +132,18 @@ def setup(request: pytest.FixtureRequest, gateways: Callable[..., Setup]) -> Set
     return gateways(request.param)
 
 
-class Token(google.auth.credentials.Credentials):
-    """Credentials that need no one else."""
+def token() -> Any:
+    """Return credentials for Google's that need no one else."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.token = "none"  # noqa: S105 (no password)
+    class Token(google.Credentials):
+        def __init__(self) -> None:
+            super().__init__()
+            self.token = "none"  # noqa: S105 (no password)
 
-    def refresh(self, request: object) -> None:
-        """There is nothing to refresh."""
+        def refresh(self, request: object) -> None:
+            """There is nothing to refresh."""
+
+    return Token()
 
 
 class Clients:
@@ -149,27 +154,27 @@ class Clients:
         self._closing = closing
 
     @cached_property
-    def platform(self) -> openai.OpenAI:
+    def platform(self) -> Any:
         http = openai.DefaultHttpxClient(trust_env=False)
         client = openai.OpenAI(base_url=f"{self._url}/v1", api_key="none", http_client=http, max_retries=0)
         return self._closing.enter_context(client)
 
     @cache  # noqa: B019 (they are as many as gateways)
-    def azure(self, **options: str) -> openai.AzureOpenAI:
+    def azure(self, **options: str) -> Any:
         http = openai.DefaultHttpxClient(trust_env=False)
         keys = {"azure_endpoint": self._url, "api_key": "none", "api_version": "2024-10-21", **options}
         return self._closing.enter_context(openai.AzureOpenAI(http_client=http, max_retries=0, **keys))
 
     @cached_property
-    def gemini(self) -> genai.Client:
+    def gemini(self) -> Any:
         client = genai.Client(api_key="none", vertexai=False, http_options=self._google("v1beta"))
         self._closing.callback(client.close)
         return client
 
     @cached_property
-    def vertex(self) -> genai.Client:
+    def vertex(self) -> Any:
         options = self._google("v1")
-        client = genai.Client(vertexai=True, project="p", location="l", credentials=Token(), http_options=options)
+        client = genai.Client(vertexai=True, project="p", location="l", credentials=token(), http_options=options)
         self._closing.callback(client.close)
         return client
 
@@ -179,26 +184,26 @@ class Clients:
     @cached_property
     def bedrock(self) -> Any:
         keys = {"aws_access_key_id": "none", "aws_secret_access_key": "none", "region_name": "us-east-1"}
-        config = botocore.config.Config(proxies={}, retries={"max_attempts": 1})
-        client = boto3.client("bedrock-runtime", endpoint_url=self._url, config=config, **keys)
+        settings = config.Config(proxies={}, retries={"max_attempts": 1})
+        client = boto3.client("bedrock-runtime", endpoint_url=self._url, config=settings, **keys)
         self._closing.callback(client.close)
         return client
 
     @cached_property
-    def claude(self) -> anthropic.Anthropic:
+    def claude(self) -> Any:
         http = anthropic.DefaultHttpxClient(trust_env=False)
         client = anthropic.Anthropic(base_url=self._url, api_key="none", http_client=http, max_retries=0)
         return self._closing.enter_context(client)
 
     @cached_property
-    def anthropic_bedrock(self) -> anthropic.AnthropicBedrock:
+    def anthropic_bedrock(self) -> Any:
         http = anthropic.DefaultHttpxClient(trust_env=False)
         keys = {"aws_access_key": "none", "aws_secret_key": "none", "aws_region": "us-east-1"}
         client = anthropic.AnthropicBedrock(base_url=self._url, http_client=http, max_retries=0, **keys)
         return self._closing.enter_context(client)
 
     @cached_property
-    def anthropic_vertex(self) -> anthropic.AnthropicVertex:
+    def anthropic_vertex(self) -> Any:
         http = anthropic.DefaultHttpxClient(trust_env=False)
         keys = {"region": "r", "project_id": "p", "access_token": "none"}
         client = anthropic.AnthropicVertex(base_url=f"{self._url}/v1", http_client=http, max_retries=0, **keys)
@@ -277,12 +282,12 @@ def test_each_client_gets_the_list_in_its_own_format(setup: Setup, clients: Clie
     assert setup.upstreams.received == []
 
 
-REFUSED: dict[str, tuple[type[Exception], Callable[[Clients], object]]] = {
-    "Azure": (openai.NotFoundError, lambda to: CALLS["Azure, chat"](to, "org/other")),
-    "Gemini": (genai.errors.ClientError, lambda to: CALLS["Gemini, generate"](to, "org/other")),
-    "Bedrock": (botocore.exceptions.ClientError, lambda to: CALLS["Bedrock, converse"](to, "org/other")),
+REFUSED: dict[str, tuple[Callable[[], type[Exception]], Callable[[Clients], object]]] = {
+    "Azure": (lambda: openai.NotFoundError, lambda to: CALLS["Azure, chat"](to, "org/other")),
+    "Gemini": (lambda: genai.errors.ClientError, lambda to: CALLS["Gemini, generate"](to, "org/other")),
+    "Bedrock": (lambda: exceptions.ClientError, lambda to: CALLS["Bedrock, converse"](to, "org/other")),
     "a deployment beside another model": (
-        openai.BadRequestError,
+        lambda: openai.BadRequestError,
         lambda to: to.azure(azure_deployment="sql-lora").chat.completions.create(model=PHI, messages=ASKED),
     ),
 }
@@ -290,9 +295,9 @@ REFUSED: dict[str, tuple[type[Exception], Callable[[Clients], object]]] = {
 
 @pytest.mark.parametrize(("error", "call"), REFUSED.values(), ids=REFUSED)
 def test_what_names_no_model_of_the_table_or_two_reaches_no_pool(
-    setup: Setup, clients: Clients, error: type[Exception], call: Callable[[Clients], object]
+    setup: Setup, clients: Clients, error: Callable[[], type[Exception]], call: Callable[[Clients], object]
 ) -> None:
-    with pytest.raises(error):
+    with pytest.raises(error()):
         call(clients)
     assert setup.upstreams.received == []
 
