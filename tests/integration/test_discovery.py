@@ -89,6 +89,14 @@ class Gateway:
         async with self._http.get(f"{self._stack.status_url}{path}") as response:
             return await response.text()
 
+    async def counts(self, line: str) -> None:
+        """Await a line of the router's metrics: of servers that it has not asked yet it knows nothing."""
+
+        async def found() -> bool:
+            return line in await self.admin("metrics")
+
+        await until(found, f"no {line} in the metrics")
+
 
 @contextlib.asynccontextmanager
 async def discovering(tmp_path: Path, body_mode: BodyMode) -> AsyncIterator[Gateway]:
@@ -118,9 +126,8 @@ def test_a_loaded_adapter_is_routed_and_nobody_declares_it(tmp_path: Path, body_
             (found,) = (each for each in listed["models"] if each["name"] == "new-lora")
             assert found["base_model"] == PHI.base_model
             assert found["declared_by"]["kind"] == "the servers of InferencePool"
-            metrics = await gateway.admin("metrics")
-            assert "bbr_discovery_adapters 4.0" in metrics, metrics  # three are declared as well
-            assert 'bbr_discovery_servers{state="answering"} 4.0' in metrics
+            await gateway.counts("bbr_discovery_adapters 4.0")  # three are declared as well
+            await gateway.counts('bbr_discovery_servers{state="answering"} 4.0')
             await gateway.tell("unload", "new-lora", *PHI.pods)
             await gateway.asks("new-lora", "model_not_found")
             assert await gateway.ask("sql-lora") == QWEN.name
@@ -143,7 +150,7 @@ def test_a_server_that_claims_what_is_others_changes_nothing(tmp_path: Path) -> 
             await until(told, "readyz does not tell")
             for name in ("mine", "sql-lora", QWEN.base_model):
                 assert await gateway.ask(name) == QWEN.name
-            assert 'bbr_source_failing{source="model servers"} 1.0' in await gateway.admin("metrics")
+            await gateway.counts('bbr_source_failing{source="model servers"} 1.0')
             await gateway.tell("unload", "mine", *QWEN.pods)
             await gateway.asks("mine", PHI.name)
 

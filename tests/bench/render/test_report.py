@@ -5,8 +5,10 @@ import pytest
 
 from bench.harness import figures
 from bench.harness.figures import Target, Variant
-from bench.render import report
 from tests.support import made_up_results
+from tests.support.late import late
+
+report = late("bench.render.report")
 
 
 def test_a_file_is_printed_as_a_table(tmp_path, capsys):
