@@ -19,14 +19,14 @@ _LAST_HEADERS: Final = _END_HEADERS | _END_STREAM
 _pack: Final = frames.HEADER.pack
 
 # What an entry of a stream's queue takes beside its octets.
-ENTRY_BYTES = 256
+ENTRY_BYTES: Final = 256
 
 # DATA that waited leaves in batches of so much. A peer that opens its window on 64 MiB would otherwise have the event
 # loop to itself, and all of that would lie in the transport, where nobody counts it, if the peer does not read then.
-BATCH_BYTES = 256 << 10
+BATCH_BYTES: Final = 256 << 10
 
 # RFC 9113 section 6.5.2: what the peer accepts until it says otherwise.
-DEFAULT_MAX_FRAME_SIZE = frames.MIN_MAX_FRAME_SIZE
+DEFAULT_MAX_FRAME_SIZE: Final = frames.MIN_MAX_FRAME_SIZE
 
 
 class Sender:

@@ -7,7 +7,7 @@ from bbr.http2 import faults, frames
 from bbr.http2.faults import ConnectionFault
 from bbr.http2.frames import MAX_WINDOW, SettingId
 
-DEFAULT_WINDOW_BYTES = 65_535
+DEFAULT_WINDOW_BYTES: Final = 65_535
 
 # Of one SETTINGS frame; there are six settings.
 _MAX_ENTRIES: Final = 128

@@ -1,6 +1,7 @@
 """The streams of a connection: which state each is in, how they end, and the credit that their peer gets back."""
 
 from collections import OrderedDict
+from typing import Final
 
 from bbr.http2 import frames
 from bbr.http2.frames import ErrorCode
@@ -11,7 +12,7 @@ from bbr.http2.states import State
 from bbr.http2.streams import Stream
 
 # What a stream's id takes in memory that is remembered.
-_RESET_ID_BYTES = 160
+_RESET_ID_BYTES: Final = 160
 
 
 class StreamTable:

@@ -1,7 +1,7 @@
 """gRPC status codes, and how an RPC ends. Pure data; every room may import it."""
 
 import enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class StatusCode(enum.IntEnum):
@@ -30,4 +30,4 @@ class Status(NamedTuple):
     message: str = ""
 
 
-OK = Status(StatusCode.OK)
+OK: Final = Status(StatusCode.OK)

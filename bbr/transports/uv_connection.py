@@ -65,6 +65,7 @@ class UvConnection(Accounted):
         self.scheduled = False
         self._owner = owner
         self._clock = owner.clock
+        self._busy_poll = owner.busy_poll
         self._pace = owner.pace
         self._behind = False  # its turn was over before all was received: no more is read until it had another
         self._turn_ends = 0.0
@@ -114,8 +115,8 @@ class UvConnection(Accounted):
                 self._settle_if_moved()
         except Exception:
             self._fail()
-        if self._owner.busy_poll is not None:
-            self._owner.busy_poll.touch()
+        if self._busy_poll is not None:
+            self._busy_poll.touch()
 
     def eof_received(self) -> bool:
         """Close: HTTP/2 has no half-closed connections. What is yet to be written has as long as any other."""
