@@ -20,8 +20,8 @@ EPILOG: Final = """\
 Example:
   bbr check models.yaml
 
-Names that look like patterns and are taken literally are told, and do not fail. A directory without a model file does.
-Exit status: 0 valid; 1 not valid, or claims would be ignored; 2 an option or a variable is unusable."""
+Names that look like patterns but are literal are reported, and are not an error. A directory without a model file is.
+Exit status: 0 valid; 1 not valid, or some entries would be ignored; 2 an option or a variable is unusable."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -106,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--asked-by",
         metavar="NAME",
-        help="who asks, as the gateway tells it where --asker says; several names with commas",
+        help="the client's name, as the gateway would put it where --asker says; several names with commas",
     )
     parser.add_argument("--path", default="/v1/chat/completions", help="URL path (default: /v1/chat/completions)")
     parser.add_argument("--method", help="HTTP method (default: POST, or GET without a body)")

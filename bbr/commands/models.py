@@ -21,12 +21,12 @@ from bbr.text import dumps, printable
 ARGUMENTS: Final = "[OPTION...]"
 DESCRIPTION: Final = """\
 Print the model table that `bbr serve` would have with the same options and variables: each name, what it stands for,
-and the object that declares it; claims that are ignored because they contradict others; objects that can't be used."""
+and the object that declares it; entries that are ignored because they contradict others; objects with errors."""
 EPILOG: Final = """\
 Example:
   bbr models --models models.yaml --json
 
-Exit status: 0; 1 if an object can't be used; 2 if an option or a variable is unusable."""
+Exit status: 0; 1 if an object has errors; 2 if an option or a variable is unusable."""
 
 _HEADINGS: Final = ("NAME", "KIND", "BASE MODEL", "DECLARED BY", "ALLOWED")
 

@@ -37,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     saved = "its saved answers: a config_dump, or a directory with config_dump.json and perhaps clusters.json, "
     saved += "stats.json and server_info.json"
     source.add_argument("--from", metavar="DIR|FILE", type=Path, help=saved)
-    parser.add_argument("--filter", metavar="NAME", default="", help="the filter that calls bbr (default: a guess)")
+    parser.add_argument(
+        "--filter",
+        metavar="NAME",
+        default="",
+        help="the name of the filter that calls bbr (default: the doctor guesses)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_settings(parser, _SETTINGS)
 

@@ -15,30 +15,38 @@ from bbr.config.settings import ConfigError
 ARGUMENTS: Final = "[OPTION...]"
 DESCRIPTION: Final = """\
 Ask an ext_proc server, bbr or another, for its health and for one real exchange, as a gateway would, and print the
-answers. It suits a container's health check."""
+answers. A container's health check can use it."""
 EPILOG: Final = """\
 Examples:
   bbr probe --addr 127.0.0.1:9004 --tls --model sql-lora
   bbr probe --health-addr 127.0.0.1:9005
 
-Exit status: 0 the server is healthy, and routes each --model that is given; 1 it is not healthy, does not route, or
+Exit status: 0 the server is healthy, and routes each given --model; 1 it is not healthy, does not route, or
 can't be reached; 2 an option is unusable."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `bbr probe`."""
     add = parser.add_argument
-    add("--addr", metavar="HOST:PORT", help="where ext_proc is served (without it: only health, at --health-addr)")
-    add("--tls", action="store_true", help="speak TLS at --addr; only --tls-ca makes it verify the certificate")
+    add(
+        "--addr",
+        metavar="HOST:PORT",
+        help="address of the ext_proc port (default: none; asks only --health-addr for health)",
+    )
+    add("--tls", action="store_true", help="speak TLS with --addr; the certificate is verified only with --tls-ca")
     add("--tls-ca", metavar="FILE", help="PEM file with the authorities that may have signed the certificate")
     add("--tls-cert", metavar="FILE", help="PEM file with a client certificate to show")
     add("--tls-key", metavar="FILE", help="PEM file with its key")
-    add("--server-name", metavar="NAME", help="name to ask for and to verify (default: the host of --addr)")
+    add(
+        "--server-name",
+        metavar="NAME",
+        help="the server name for SNI and for verification (default: the host of --addr)",
+    )
     add("--health-addr", metavar="HOST:PORT", help="ask for health there, in plaintext (default: at --addr)")
-    model_help = "must be routed; may be repeated (default: an unlikely name, for which a 404 is healthy too)"
+    model_help = "a model that must be routed; may be repeated (default: an unlikely name, for which a 404 is fine)"
     add("--model", metavar="NAME", action="append", help=model_help)
     add("--mode", choices=MODES, default="full-duplex", help="body mode (default: full-duplex)")
-    add("--timeout", metavar="SECONDS", default="5", help="for all of it, for each --model (default: 5)")
+    add("--timeout", metavar="SECONDS", default="5", help="time limit for each --model (default: 5)")
     add("--json", action="store_true", help="print JSON")
 
 
