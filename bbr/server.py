@@ -202,9 +202,14 @@ class Server:
     def _tell_idle_rules(self) -> None:
         """Warn of settings that others, or the model table as it is, leave without effect."""
         settings, registry = self._settings, self.sources.table.registry
-        if settings.default_model and not registry.identity and registry.find(settings.default_model) is None:
+        if settings.default_model and not registry.identity and not registry.anywhere(settings.default_model):
             log.warning("--default-model: the model table does not hold %s", settings.default_model)
-        if registry.grants and settings.asker is None:
+        if settings.scope is not None and not registry.scopes:
+            log.warning("--scope has no effect: the model table has no scopes")
+        if settings.scope is None and (hostless := registry.scopes.keys() - registry.hosts.scopes()):
+            shown = ", ".join(sorted(hostless)[:20])
+            log.warning("scopes without hosts, which no request can be in without --scope: %s", shown)
+        if any(layer.grants for layer in registry.layers()) and settings.asker is None:
             log.warning("the model table says who may use what, and nothing tells who asks: --asker is not set")
         if settings.serve_models_list and registry.identity:
             log.warning("--serve-models-list: there is no model table to list: such requests pass")

@@ -125,11 +125,10 @@ def _models(sources: Sources) -> Iterator[bytes]:
         **description.described(table),
     }
     yield dumps(found, option=orjson.OPT_INDENT_2).removesuffix(b"\n}") + b',\n  "models": ['
-    registry = table.registry
-    entries = registry.items()
+    entries = ((layer, name, entry) for layer in table.registry.layers() for name, entry in layer.own_items())
     separator = b"\n    "
     while some := list(itertools.islice(entries, _MODELS_AT_ONCE)):
-        yield separator + b",\n    ".join(dumps(description.model(registry, *each)) for each in some)
+        yield separator + b",\n    ".join(dumps(description.model(*each)) for each in some)
         separator = b",\n    "
     yield b"\n  ]\n}\n"
 

@@ -132,6 +132,14 @@ def _requests(vitals: Vitals) -> Iterator[Metric]:
     for (alias, model), number in metrics.aliases.items():
         aliases.add_metric((alias, model), number)
     yield aliases
+    scopes = CounterMetricFamily(
+        "bbr_scope_requests",
+        "Requests in a scope of the model table, by what came of them",
+        labels=("scope", "outcome"),
+    )
+    for (scope, outcome), number in metrics.scopes.items():
+        scopes.add_metric((scope, outcome), number)
+    yield scopes
     reasons = CounterMetricFamily(
         "bbr_request_reasons",
         "Requests whose outcome has a reason: that of the bbr:<reason> in a gateway's access log",
@@ -222,8 +230,11 @@ def _transport(counts: TransportCounts) -> Iterator[Metric]:
 def _table(vitals: Vitals) -> Iterator[Metric]:
     table = vitals.sources.table
     registry = table.registry
-    yield _gauge("bbr_models", "Names in the model table: base models, adapters and aliases", registry.size)
-    yield _gauge("bbr_base_models", "Base models in the model table", len(registry.base_models))
+    names = sum(layer.own_size for layer in registry.layers())
+    base_models = sum(len(layer.base_models) for layer in registry.layers())
+    yield _gauge("bbr_models", "Names in the model table: base models, adapters and aliases", names)
+    yield _gauge("bbr_base_models", "Base models in the model table", base_models)
+    yield _gauge("bbr_scopes", "Scopes of the model table", len(registry.scopes))
     synced = "Whether the model table has held all that its sources see, once; it stays 1 if they fail later"
     yield _gauge("bbr_table_synced", synced, int(table.synced))
     yield _gauge("bbr_table_age_seconds", "Seconds since the model table was last swapped", table.age_seconds)

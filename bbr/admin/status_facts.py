@@ -311,6 +311,8 @@ def _table(vitals: Vitals) -> Row:
         summary = encodable(str(vitals.sources))
     else:  # to tell adapters from aliases would take a look at every name
         summary = f"base models: {len(table.registry.base_models):,}; names in all: {table.registry.size:,}"
+        if table.registry.scopes:
+            summary += f"; scopes: {len(table.registry.scopes):,}"
     return {
         "summary": summary,
         "identity": table.registry.identity,
@@ -319,6 +321,7 @@ def _table(vitals: Vitals) -> Row:
         "reloads": table.reloads_total,
         "names": table.registry.size,
         "base_models": len(table.registry.base_models),
+        "scopes": len(table.registry.scopes),
     }
 
 

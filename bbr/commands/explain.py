@@ -73,6 +73,8 @@ class SampleRequest(NamedTuple):
         headers: names in any letter case, and values.
         body: the body, or None for a request without one.
         askers: names of whoever asks, as the gateway tells them.
+        host: that it asks for.
+        scope: that the gateway names; "" for none.
     """
 
     method: str
@@ -80,6 +82,15 @@ class SampleRequest(NamedTuple):
     headers: Sequence[tuple[str, str]] = ()
     body: bytes | None = None
     askers: Sequence[str] = ()
+    host: str = "localhost"
+    scope: str = ""
+
+
+class _Told(NamedTuple):
+    """What a gateway tells of a request beside it, and where."""
+
+    where: Asker
+    names: Sequence[str]
 
 
 @dataclass(slots=True)
@@ -108,6 +119,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the client's name, as the gateway would put it where --asker says; several names with commas",
     )
+    parser.add_argument(
+        "--host", metavar="HOST", default="localhost", help="host, with a port or without (default: localhost)"
+    )
+    parser.add_argument("--in-scope", metavar="NAME", help="the scope, as the gateway tells it where --scope says")
     parser.add_argument("--path", default="/v1/chat/completions", help="URL path (default: /v1/chat/completions)")
     parser.add_argument("--method", help="HTTP method (default: POST, or GET without a body)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -142,7 +157,8 @@ def _request(arguments: Arguments) -> SampleRequest:
         headers.append(("content-type", "application/json"))
     method = arguments["method"] or ("GET" if body is None else "POST")
     askers = [name.strip() for name in (arguments["asked_by"] or "").split(",") if name.strip()]
-    return SampleRequest(method, arguments["path"], headers, body, askers)
+    host, scope = arguments["host"], arguments["in_scope"] or ""
+    return SampleRequest(method, arguments["path"], headers, body, askers, host, scope)
 
 
 def _body(name: str | None) -> bytes | None:
@@ -163,24 +179,31 @@ def explain(settings: Settings, request: SampleRequest, *, as_json: bool = False
 
     Raises:
         SourceError: the model table can't be read.
-        ConfigError: the request says who asks, and no setting says where a gateway tells it.
+        ConfigError: the request says who asks, or its scope, and no setting says where a gateway tells it.
     """
     router = Router(settings)
-    asker = router.policy.asker
-    if request.askers and asker is None:
+    asker, scope = router.policy.asker, router.policy.scope
+    told = []
+    if asker is not None and request.askers:
+        told.append(_Told(asker, request.askers))
+    elif request.askers:
         raise ConfigError("--asked-by needs --asker, which says where a gateway tells who asks")
+    if scope is not None and request.scope:
+        told.append(_Told(scope, (request.scope,)))
+    elif request.scope:
+        raise ConfigError("--in-scope needs --scope, which says where a gateway tells the scope; --host tells the host")
     router.sources.load()  # as serve does it: a broken file is an error
     router.sources.read_all()
-    effect = _effect(router.exchange(), request, asker)
+    effect = _effect(router.exchange(), request, told)
     if as_json:
         return dumps(_facts(effect), option=orjson.OPT_INDENT_2).decode() + "\n"
     return "".join(f"{line}\n" for line in _lines(effect))
 
 
-def _effect(exchange: Exchange, request: SampleRequest, asker: Asker | None) -> Effect:
+def _effect(exchange: Exchange, request: SampleRequest, told: Sequence[_Told]) -> Effect:
     effect = Effect(exchange.verdict)
     removed: dict[str, None] = {}
-    for message in _messages(request, asker):
+    for message in _messages(request, told):
         for answer in map(ProcessingResponse.FromString, _answers(exchange, message)):
             if answer.HasField("immediate_response"):
                 effect.answer = answer.immediate_response
@@ -205,17 +228,16 @@ def _common(answer: ProcessingResponse) -> CommonResponse:
     return kind.response
 
 
-def _messages(request: SampleRequest, asker: Asker | None) -> Iterator[bytes]:
+def _messages(request: SampleRequest, told: Sequence[_Told]) -> Iterator[bytes]:
     """Give the request as a gateway sends it that does not tell its body mode, which --assume-body-mode then does."""
-    fields = [(":method", request.method), (":path", request.path), (":scheme", "https"), (":authority", "localhost")]
+    fields = [(":method", request.method), (":path", request.path), (":scheme", "https"), (":authority", request.host)]
     fields += [(name.lower(), value) for name, value in request.headers]
-    if asker is not None and asker.header and request.askers:
-        fields.append((asker.header, ",".join(request.askers)))
+    fields += [(where.header, ",".join(names)) for where, names in told if where.header]
     values = (HeaderValue(key=key, raw_value=value.encode()).SerializeToString() for key, value in fields)
     headers = HttpHeaders(headers=HeaderMap(headers=values), end_of_stream=request.body is None)
     first = ProcessingRequest(request_headers=headers)
-    if asker is not None and request.askers:
-        asker.tell(first, request.askers)
+    for where, names in told:
+        where.tell(first, names)
     yield first.SerializeToString()
     if request.body is not None:
         yield ProcessingRequest(request_body=HttpBody(body=request.body, end_of_stream=True)).SerializeToString()
@@ -223,6 +245,8 @@ def _messages(request: SampleRequest, asker: Asker | None) -> Iterator[bytes]:
 
 def _lines(effect: Effect) -> Iterator[str]:
     verdict, route = effect.verdict, effect.verdict.route
+    if verdict.scope:
+        yield f"In scope {verdict.scope}."
     if effect.answer is not None:
         # With --compat the gateway is told no details.
         details = effect.answer.details or f"bbr:{verdict.reason}"
@@ -256,6 +280,7 @@ def _facts(effect: Effect) -> dict[str, Any]:
     found: dict[str, Any] = {
         "outcome": str(verdict.outcome),
         "reason": verdict.reason or None,
+        "scope": verdict.scope or None,
         "requested_model": verdict.model,
         "forward_decoded": verdict.decoded,
         "body_rewritten": verdict.rewritten,

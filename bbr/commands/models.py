@@ -1,7 +1,7 @@
 """`bbr models`: the model table as it would be served, and what is wrong with it."""
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import orjson
@@ -11,7 +11,7 @@ from bbr.commands.exits import EXIT_FAILED, EXIT_OK, CommandError
 from bbr.config.arguments import Arguments, add_settings
 from bbr.config.options import Group
 from bbr.config.settings import Settings
-from bbr.models.listing import in_order
+from bbr.models.listing import own_in_order
 from bbr.models.registry import Entry, Registry
 from bbr.router import Router
 from bbr.sources import description
@@ -65,20 +65,30 @@ def models(settings: Settings, *, as_json: bool = False) -> tuple[str, int]:
     table = sources.table
     status = EXIT_FAILED if table.broken else EXIT_OK
     if as_json:
-        entries = [description.model(table.registry, name, entry) for name, entry in in_order(table.registry)]
+        entries = [
+            description.model(layer, name, entry)
+            for layer in table.registry.layers()
+            for name, entry in own_in_order(layer)
+        ]
         found = description.described(table) | {"models": entries}
         return dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n", status
     lines = []
-    if table.registry.size:
-        registry = table.registry
-        rows = [
-            (name, entry.what, entry.base_model, str(entry.origin), _allowed(registry, name, entry))
-            for name, entry in in_order(registry)
-        ]
-        columns = len(_HEADINGS) if registry.grants else len(_HEADINGS) - 1
-        lines += [*_columns([row[:columns] for row in (_HEADINGS, *rows)]), ""]
+    layers = [*table.registry.layers()]
+    granted = any(layer.grants for layer in layers)
+    for layer in layers:
+        if layer.scope:
+            hosts = ", ".join(table.registry.hosts.of(layer.scope)) or "no host"
+            lines += [printable(f"Scope {layer.scope} ({hosts}), which hides what has the same name above:"), ""]
+        if layer.own_size:
+            lines += [*_columns([row if granted else row[:-1] for row in _rows(layer)]), ""]
     lines += [printable(f"{sources}."), *description.wrong(table), *description.odd(table)]
     return "\n".join(lines) + "\n", status
+
+
+def _rows(registry: Registry) -> Iterator[Sequence[str]]:
+    yield _HEADINGS
+    for name, entry in own_in_order(registry):
+        yield name, entry.what, entry.base_model, str(entry.origin), _allowed(registry, name, entry)
 
 
 def _allowed(registry: Registry, name: str, entry: Entry) -> str:

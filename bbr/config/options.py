@@ -292,6 +292,17 @@ def asker(text: str) -> Asker:
     )
 
 
+@written("WHERE")
+def scope(text: str) -> Asker | None:
+    """Return where a gateway tells the scope; None for the host."""
+    if text == "host":
+        return None
+    try:
+        return asker(text)
+    except ValueError as error:
+        raise ValueError(str(error).replace("is none of ", "is none of host, ", 1)) from None
+
+
 @written("NAME")
 def client_names(text: str) -> tuple[AllowedName, ...]:
     """Return rules for the names in clients' certificates."""

@@ -52,6 +52,7 @@ def policy(settings: Settings) -> Policy:
         paths=paths,
         models_list=ModelsList(settings.models_list_max_bytes) if settings.serve_models_list else None,
         asker=settings.asker,
+        scope=settings.scope,
     )
 
 

@@ -216,6 +216,13 @@ class Settings(ProcessSettings):
         "gateway's dynamic metadata, attribute:NAME is an attribute of the request; no client can write those "
         "(default: no client is known)",
     )
+    scope: Asker | None = _table(
+        options.scope,
+        "host",
+        "what tells the scope of a request, if the table has `scopes`. host: the host that the client asks for, which "
+        "it can choose if the gateway lets it. header:NAME, metadata:NAMESPACE:KEY/KEY and attribute:NAME: where the "
+        "gateway tells the scope's name, as for --asker",
+    )
     serve_models_list: bool = _table(
         options.boolean,
         "false",

@@ -1,4 +1,4 @@
-"""Who asks: the names that a gateway's own authentication tells of a request.
+"""Who asks: the names that a gateway's own authentication tells of a request. Its scope is told in the same ways.
 
 Sans-IO. A header can be said by a client too. The gateway has to set it, or to remove it, before the router sees the
 request. What a gateway tells in metadata and attributes no client can say.
@@ -59,7 +59,7 @@ class Asker(NamedTuple):
         for name in names:
             listed.list_value.values.add().string_value = name
         if self.metadata:
-            noted = Metadata()
+            noted = Metadata.FromString(message.metadata_context)
             struct = noted.filter_metadata[self.metadata[0]]
             for key in self.metadata[1:-1]:
                 struct = struct.fields[key].struct_value

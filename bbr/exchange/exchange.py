@@ -275,7 +275,7 @@ class Exchange:
                 config = decoded.protocol_config
                 modes = config.request_body_mode, config.response_body_mode
             self._begin(modes)
-            request.note_asker(decoded)
+            request.note_told(decoded)
         else:
             decoded = ProcessingRequest.FromString(message)
         # The gateway waits for no answer here.
@@ -303,6 +303,8 @@ class Exchange:
         """Decide by the headers whether the body is read, of which so many bytes are announced."""
         request = self._request
         policy = request.policy
+        if request.registry.scopes:
+            request.enter_scope()
         if policy.models_list is not None and (listed := listing.answer(request, policy.models_list, head)):
             self._finish(Outcome.ANSWERED)
             self.end = OK  # an ImmediateResponse is an answer

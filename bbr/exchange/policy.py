@@ -103,6 +103,8 @@ class Policy:
         paths: which paths' bodies are read; None: all.
         models_list: the answers to GET /v1/models; None: such requests pass.
         asker: how a gateway tells who asks; None: nobody knows.
+        scope: how a gateway tells the scope whose model table counts; None: by the host.
+        told_beside: one of these is told beside the headers.
     """
 
     replies: Replies
@@ -130,9 +132,13 @@ class Policy:
     paths: PathFilter | None = None
     models_list: ModelsList | None = None
     asker: Asker | None = None
+    scope: Asker | None = None
+    told_beside: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         # What is larger than the limit is looked at by what knows limits.
         threshold = min(self.stream_threshold_bytes, self.max_body_bytes)
         # The dataclass is frozen, so a plain assignment would raise.
         object.__setattr__(self, "stream_threshold_bytes", threshold)
+        beside = any(where is not None and not where.header for where in (self.asker, self.scope))
+        object.__setattr__(self, "told_beside", beside)

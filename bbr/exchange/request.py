@@ -8,7 +8,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from bbr import refusal
-from bbr.exchange import naming
+from bbr.exchange import naming, scoping
 from bbr.exchange.body import Body
 from bbr.exchange.phases import FLUSHING, START, STREAMING
 from bbr.exchange.policy import Policy
@@ -57,7 +57,7 @@ class Request:
         phase: see bbr.exchange.phases.
         owed: see Owed.
         policy: of the server.
-        registry: the model table.
+        registry: the model table; that of its scope, once it is known.
         replies: the policy's.
         verdict: what comes of it.
         url_model: the model that its URL names, if one does.
@@ -257,11 +257,22 @@ class Request:
             self.verdict.reason = refused.reason
         return outcome
 
-    def note_asker(self, message: ProcessingRequest) -> None:
-        """Take note of who asks, if the gateway tells it beside the headers."""
-        asker = self.policy.asker
-        if asker is not None:
-            self._askers = asker.told(message)
+    def note_told(self, message: ProcessingRequest) -> None:
+        """Take note of what the gateway tells beside the headers: who asks, and the scope."""
+        policy = self.policy
+        if policy.told_beside:
+            if policy.asker is not None:
+                self._askers = policy.asker.told(message)
+            if policy.scope is not None:
+                self._enter(scoping.by_message(self.registry, policy.scope, message))
+
+    def enter_scope(self) -> None:
+        """Take the table of its scope, if it stands in the headers."""
+        self._enter(scoping.by_headers(self.registry, self.policy.scope, self._decoded()))
+
+    def _enter(self, registry: Registry) -> None:
+        self.registry = registry
+        self.verdict.scope = registry.scope
 
     @property
     def askers(self) -> frozenset[str]:

@@ -33,6 +33,7 @@ class Verdict:
         outcome: see Outcome. A request may be ROUTED first and REFUSED later, by a fault in the rest of its body.
         reason: of a refusal, a fault, an invalid body, a list of models that was too long to answer, or an empty model
             (with --compat), in kebab case; else "".
+        scope: whose model table counts; "" for what everyone has.
         model: the requested model, once known.
         base_model: what it resolved to.
         route: how and why, if it was routed.
@@ -55,12 +56,14 @@ class Verdict:
         "reason",
         "rewritten",
         "route",
+        "scope",
         "status",
     )
 
     def __init__(self) -> None:
         self.outcome: Outcome = _PENDING
         self.reason = ""
+        self.scope = ""
         self.model: str | None = None
         self.base_model: str | None = None
         self.route: Route | None = None

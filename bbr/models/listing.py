@@ -4,7 +4,7 @@ Pure.
 """
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -60,8 +60,9 @@ class ModelsList:
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._registry: Registry | None = None
-        self._lists: dict[tuple[frozenset[str], bool], bytes | None] = {}  # by who may use what is in it, and format
+        self._snapshot: object = None
+        # By scope, by who may use what is in it, and by format.
+        self._lists: dict[tuple[str, frozenset[str], bool], bytes | None] = {}
 
     def answer(
         self, registry: Registry, name: str, askers: frozenset[str] = NOBODY, *, anthropic: bool = False
@@ -87,14 +88,14 @@ class ModelsList:
             if registry.grants and not _is_for(registry, name, entry, askers):
                 raise refusal.model_not_allowed(name)
             return self._short(_anthropic_model(name, entry) if anthropic else _model(name, entry))
-        if registry is not self._registry:
+        if registry.snapshot is not self._snapshot:
             self._lists.clear()
-            self._registry = registry
-        key = (askers if registry.grants else NOBODY, anthropic)
+            self._snapshot = registry.snapshot
+        key = (registry.scope, askers if registry.grants else NOBODY, anthropic)
         if key not in self._lists:
             if len(self._lists) >= _MAX_LISTS:
                 self._lists.pop(next(iter(self._lists)))
-            self._lists[key] = self._list(registry, *key)
+            self._lists[key] = self._list(registry, *key[1:])
         return self._lists[key]
 
     def _list(self, registry: Registry, askers: frozenset[str], anthropic: bool) -> bytes | None:
@@ -121,12 +122,25 @@ def _named(registry: Registry, askers: frozenset[str]) -> Iterator[tuple[str, En
 
 
 def in_order(registry: Registry) -> Iterator[tuple[str, Entry]]:
-    """Give the base models in their order of precedence, each before its adapters and aliases, those by name."""
-    place = {name: number for number, name in enumerate(registry.base_models)}
+    """Give the base models in their order of precedence, each before its adapters and aliases, those by name.
+
+    Of a scope's table the scope's own base models come first.
+    """
+    yield from _sorted(registry, registry.items())
+
+
+def own_in_order(registry: Registry) -> Iterator[tuple[str, Entry]]:
+    """Give what is declared for a scope alone, as `in_order` does."""
+    yield from _sorted(registry, registry.own_items())
+
+
+def _sorted(registry: Registry, items: Iterable[tuple[str, Entry]]) -> Iterable[tuple[str, Entry]]:
+    names = (*registry.base_models, *(registry.shared.base_models if registry.shared else ()))
+    place: dict[str, int] = {}
+    for name in names:
+        place.setdefault(name, len(place))
     kinds = list(Kind)
-    yield from sorted(
-        registry.items(), key=lambda item: (place[item[1].base_model], kinds.index(item[1].kind), item[0])
-    )
+    return sorted(items, key=lambda item: (place[item[1].base_model], kinds.index(item[1].kind), item[0]))
 
 
 def _is_for(registry: Registry, name: str, entry: Entry, askers: frozenset[str]) -> bool:

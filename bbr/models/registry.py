@@ -12,15 +12,49 @@ Which of two claims on one name counts does not depend on the order in which the
 4. An adapter or an alias may be a pattern (bbr.models.patterns), by the same order. Names come before patterns.
 5. An adapter that model servers list changes nothing of what is declared: it is entered if its base model is declared,
    and neither its name nor a pattern that it fits. An alias may stand for it.
+6. What is declared for a scope exists for requests in that scope alone, and there its names hide what is declared for
+   everyone. A host of two scopes belongs to the first, by the same order. So each scope has a table of its own, which
+   looks into that of everyone: names that everyone has are not copied.
 """
 
-import enum
 import heapq
+from collections import ChainMap
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, TypeVar
 
+from bbr.models.entries import (
+    Alias,
+    BaseModel,
+    Conflict,
+    Declaration,
+    Entry,
+    Grant,
+    Kind,
+    Origin,
+    Share,
+    described,
+)
+from bbr.models.hosts import MAX_HOSTS, NO_HOSTS, Hosts
 from bbr.models.patterns import MAX_PATTERNS, Collected, Pattern, is_pattern
+
+# With what a table is made of, for whoever has to do with tables.
+__all__ = (
+    "Alias",
+    "BaseModel",
+    "Conflict",
+    "Declaration",
+    "Entry",
+    "Grant",
+    "Kind",
+    "Origin",
+    "Registry",
+    "Share",
+    "Steps",
+    "described",
+    "finish",
+    "merging",
+)
 
 T = TypeVar("T")
 
@@ -33,6 +67,9 @@ _STEP_DECLARATIONS: Final = 500
 
 # Names of model servers, each of which may be compared with every pattern.
 _STEP_DISCOVERED: Final = 20
+
+# Of one table. Each has 64 small dicts, 5 KB.
+MAX_SCOPES: Final = 1_000
 
 # A table is this many small dicts: one large one takes several milliseconds when it grows, and to be freed.
 _SHARDS: Final = 64
@@ -49,172 +86,6 @@ def finish(steps: Steps[T]) -> T:
             return result
 
 
-class Origin(NamedTuple):
-    """The object that declares something, for people, and for its precedence.
-
-    Attributes:
-        kind: what sort of object it is: `file`, `ConfigMap`.
-        name: its name; a file's path.
-        namespace: its namespace, or "".
-        created: seconds since the epoch; older objects win. 0 for files, which so come before all others: what is
-            written into the router's own configuration should not depend on a file's date.
-        line: where in the object, counted from 1, or 0.
-    """
-
-    kind: str = ""
-    name: str = ""
-    namespace: str = ""
-    created: float = 0.0
-    line: int = 0
-
-    @property
-    def precedence(self) -> tuple[float, str, str, str, int]:
-        """Compare less than that of every object whose claims lose against this one's."""
-        return self.created, self.namespace, self.name, self.kind, self.line
-
-    def __str__(self) -> str:
-        name = f"{self.namespace}/{self.name}" if self.namespace else self.name
-        line = f", line {self.line}" if self.line else ""
-        return f"{self.kind} {name}{line}"
-
-
-class BaseModel(NamedTuple):
-    """One base model and the adapters that are served on it, as one object declares them."""
-
-    name: str
-    adapters: tuple[str, ...] = ()
-
-
-class Alias(NamedTuple):
-    """Another name for a base model or an adapter: a request for `name` is routed as one for `model`.
-
-    Attributes:
-        name: the alias.
-        model: what it stands for; the first, if it stands for several.
-        weights: of several, each with the weight of its share, in their order; empty for one alone.
-    """
-
-    name: str
-    model: str
-    weights: tuple[tuple[str, int], ...] = ()
-
-
-class Grant(NamedTuple):
-    """Who may use a model.
-
-    Attributes:
-        name: of a base model, an adapter or an alias.
-        askers: those who may, by name; "*" is everyone whose name is known. Empty: nobody.
-    """
-
-    name: str
-    askers: frozenset[str]
-
-
-class Declaration(NamedTuple):
-    """What one object, or one entry of it, declares. All names are trimmed and usable (`bbr.reading.name.check_model`).
-
-    Attributes:
-        origin: the object. Two declarations with equal origins are in the order in which they are given.
-        models: base models in their order of precedence; one may stand several times.
-        aliases: in their order of precedence.
-        grants: in any order. Whoever asks for a model has to be in all lists that are declared for it, so that no
-            object can open what another one closes.
-        discovered: adapters that model servers list, of base models that others declare.
-    """
-
-    origin: Origin
-    models: tuple[BaseModel, ...] = ()
-    aliases: tuple[Alias, ...] = ()
-    grants: tuple[Grant, ...] = ()
-    discovered: tuple[BaseModel, ...] = ()
-
-
-class Kind(enum.StrEnum):
-    """What a name of the table is."""
-
-    BASE_MODEL = "base model"
-    ADAPTER = "adapter"
-    ALIAS = "alias"
-
-
-class Share(NamedTuple):
-    """One of several models that an alias stands for.
-
-    Attributes:
-        model: a base model or an adapter.
-        base_model: the base model that serves it.
-        weight: its share of the requests is this, of all weights together; 0: it gets none.
-    """
-
-    model: str
-    base_model: str
-    weight: int
-
-
-def described(shares: Iterable[Share]) -> str:
-    """Return shares for people, with their weights in brackets."""
-    return ", ".join(f"{share.model} ({share.weight})" for share in shares)
-
-
-class Entry(NamedTuple):
-    """What a name of the table stands for. Names that one object declares alike share their entry.
-
-    Attributes:
-        base_model: the base model that serves it; a base model's own name.
-        kind: see Kind.
-        origin: the object that declares it; of several that agree, the first.
-        alias_of: the model that an alias stands for, or None: the name stands for itself.
-        shares: the models that an alias of several stands for; `alias_of` and `base_model` are then those of the first.
-            Empty for one alone.
-        pattern: of a name that many fit: the pattern; "" of any other.
-    """
-
-    base_model: str
-    kind: Kind
-    origin: Origin
-    alias_of: str | None = None
-    shares: tuple[Share, ...] = ()
-    pattern: str = ""
-
-    @property
-    def what(self) -> str:
-        """What it is, for people."""
-        kind = f"{self.kind} pattern" if self.pattern else str(self.kind)
-        if self.kind is not Kind.ALIAS:
-            return kind
-        return f"{kind} of {described(self.shares) or self.alias_of}"
-
-
-class Conflict(NamedTuple):
-    """A claim that is ignored: `name` goes on meaning what `kept` says.
-
-    Attributes:
-        name: the name that was claimed twice.
-        kept: what it means; None if it means nothing, since it is an alias of a model that the table does not hold.
-        refused: what the ignored claim would have made of it.
-        why: the reason, if it is a pattern that another one keeps out, or the number of them; and if model servers
-            claim it.
-    """
-
-    name: str
-    kept: Entry | None
-    refused: Entry
-    why: str = ""
-
-    def __str__(self) -> str:
-        kind = self.refused.kind
-        target = self.refused.alias_of or self.refused.base_model
-        what = f"{self.name} can't be an {kind} of {target} ({self.refused.origin})"
-        if self.why:
-            return f"{what}: {self.why}"
-        if self.kept is None:
-            return f"{what}: {target} is neither a base model nor an adapter"
-        if self.kept.kind is Kind.BASE_MODEL:
-            return f"{what}: it is a base model itself ({self.kept.origin})"
-        return f"{what}: it is an {self.kept.kind} of {self.kept.alias_of or self.kept.base_model} ({self.kept.origin})"
-
-
 _Shards = tuple[Mapping[str, Entry], ...]
 _NO_NAMES: Final[_Shards] = tuple({} for _ in range(_SHARDS))
 
@@ -229,6 +100,11 @@ class Registry:
         complete: whether every source has been read. If not, what is not in the table may be about to come.
         patterns: the longest first. What each stands for stands under its text among the names.
         grants: name -> the lists of those who may use it; names that are not in it have none. See bbr.models.access.
+        scope: the name of the scope whose table it is; "" for everyone's.
+        hosts: of the scopes.
+        scopes: of everyone's table: that of each scope, by name.
+        shared: of a scope's table: that of everyone.
+        hidden: how many names of everyone's table a scope's own ones hide.
     """
 
     identity: bool = True
@@ -236,6 +112,11 @@ class Registry:
     complete: bool = True
     patterns: tuple[Pattern, ...] = ()
     grants: Mapping[str, frozenset[frozenset[str]]] = field(default_factory=dict)
+    scope: str = ""
+    hosts: Hosts = NO_HOSTS
+    scopes: Mapping[str, "Registry"] = field(default_factory=dict)
+    shared: "Registry | None" = None
+    hidden: int = 0
     _shards: _Shards = field(default=_NO_NAMES, repr=False)
 
     @classmethod
@@ -247,44 +128,171 @@ class Registry:
         """Return what a requested name stands for, by itself or by a pattern; None if the table does not hold it."""
         entry = self._shards[hash(name) & _SHARD_MASK].get(name)
         if entry is None:
-            for pattern in self.patterns:
-                if pattern.fits(name):
-                    return self._shards[hash(pattern.text) & _SHARD_MASK][pattern.text]
+            if self.shared is not None:
+                entry = self.shared._own(name)
+            if entry is None:
+                for pattern in self.patterns:
+                    if pattern.fits(name):
+                        return self._own(pattern.text) or (self.shared._own(pattern.text) if self.shared else None)
         return entry
 
     def holds(self, name: str) -> bool:
         """Tell whether the table holds a name itself, and not by a pattern."""
-        return name in self._shards[hash(name) & _SHARD_MASK]
+        return self._own(name) is not None or (self.shared is not None and self.shared.holds(name))
+
+    def within(self, scope: str) -> "Registry":
+        """Return the table of a scope; of one that nothing declares, everyone's."""
+        return self.scopes.get(scope, self)
+
+    @property
+    def snapshot(self) -> object:
+        """What everyone's table and those of its scopes have in common, and no other snapshot has."""
+        return (self.shared or self)._shards
+
+    def layers(self) -> Iterator["Registry"]:
+        """Give everyone's table, and then that of each scope, by name."""
+        yield self
+        for name in sorted(self.scopes):
+            yield self.scopes[name]
+
+    def anywhere(self, name: str) -> Entry | None:
+        """Return what a name stands for, for everyone or else in the first scope that has it; None if in none."""
+        return next((entry for layer in self.layers() if (entry := layer.find(name))), None)
 
     def idle_grants(self) -> list[str]:
-        """Return the names in `grants` that the table does not hold, in order."""
-        return sorted(name for name in self.grants if self.find(name) is None)
+        """Return the names in `grants` that the table does not hold, in order; then those of each scope."""
+        idle = sorted(name for name in self.grants if self.find(name) is None)
+        for layer in self.scopes.values():
+            own = (name for name in layer.grants if name not in self.grants)
+            idle += sorted(f"{name} (scope {layer.scope})" for name in own if layer.find(name) is None)
+        return idle
 
     @property
     def size(self) -> int:
-        """How many names the table holds, patterns among them."""
+        """How many names the table holds, patterns among them, and those of everyone."""
+        own = self.own_size
+        return own if self.shared is None else own + self.shared.size - self.hidden
+
+    @property
+    def own_size(self) -> int:
+        """How many names are declared for it alone."""
         return sum(map(len, self._shards))
 
-    def parts(self) -> list[Mapping[str, Entry]]:
+    def parts(self) -> list[object]:
         """Return what holds the names, for whoever lets go of a large table part by part."""
-        return [*self._shards]
+        parts: list[object] = []
+        for layer in self.layers():
+            # Most scopes are small: to let go of each of their dicts in a step of its own takes longer than to free it.
+            parts += (layer._shards,) if layer.scope and layer.own_size <= _STEP_NAMES else layer._shards
+        return parts
 
     def items(self) -> Iterator[tuple[str, Entry]]:
         """Give every name and pattern, and what it stands for, in no order to rely on."""
+        yield from self.own_items()
+        if self.shared is not None:
+            for name, entry in self.shared.own_items():
+                if self._own(name) is None:
+                    yield name, entry
+
+    def own_items(self) -> Iterator[tuple[str, Entry]]:
+        """Give what is declared for it alone, as `items` does."""
         for shard in self._shards:
             yield from shard.items()
 
+    def _own(self, name: str) -> Entry | None:
+        return self._shards[hash(name) & _SHARD_MASK].get(name)
 
-def merging(declarations: Iterable[Declaration]) -> Steps[tuple[Registry, list[Conflict]]]:
+
+def merging(declarations: Iterable[Declaration], *, complete: bool = True) -> Steps[tuple[Registry, list[Conflict]]]:
     """Build a table from all that is declared, a step at a time.
 
     Args:
         declarations: in any order; what they hold is read at the first step, later changes to it do not matter.
+        complete: see Registry.
 
     Returns:
-        The table, and the claims that lost: those on adapters first, then aliases, both in order of precedence.
+        The table, and the claims that lost: those on adapters first, then aliases, both in order of precedence; then
+        those of each scope, and those on hosts.
     """
-    declared = list(declarations)
+    groups = yield from _by_scope(list(declarations))
+    shared, conflicts = yield from _merged(groups.by_scope.pop("", []), groups, complete)
+    by_scope = groups.by_scope
+    if not by_scope:
+        return shared, conflicts
+    scopes: dict[str, Registry] = {}
+    for number, (scope, several) in enumerate(by_scope.items()):
+        if number < MAX_SCOPES:
+            scopes[scope], lost = yield from _merged(several, groups, complete, scope, shared)
+            conflicts += [conflict._replace(scope=scope) for conflict in lost]
+        else:
+            why = f"the table has {MAX_SCOPES} scopes already"
+            conflicts.append(Conflict(scope, None, Entry("the table", Kind.SCOPE, several[0].origin), why))
+    hosts, lost = yield from _hosts(each for each in groups.with_hosts if each.scope in scopes)
+    return replace(shared, scopes=scopes, hosts=hosts), conflicts + lost
+
+
+class _Groups(NamedTuple):
+    """Declarations, by what they are about.
+
+    Attributes:
+        by_scope: those of each scope in their order, the scopes by precedence.
+        with_hosts: those that have hosts.
+        listing: those that model servers make, by precedence.
+        scoped: the base models that scopes declare.
+    """
+
+    by_scope: dict[str, list[Declaration]]
+    with_hosts: list[Declaration]
+    listing: list[Declaration]
+    scoped: set[str]
+
+
+def _by_scope(declared: list[Declaration]) -> Steps[_Groups]:
+    found: dict[str, list[Declaration]] = {"": []}
+    first: dict[str, tuple[float, str, str, str, int]] = {"": (0.0, "", "", "", 0)}
+    groups = _Groups({}, [], [], set())
+    for number, declaration in enumerate(declared, 1):
+        scope = declaration.scope
+        found.setdefault(scope, []).append(declaration)
+        if scope:
+            first[scope] = min(first.get(scope, _precedence(declaration)), _precedence(declaration))
+            groups.scoped.update(model.name for model in declaration.models)
+        if declaration.hosts:
+            groups.with_hosts.append(declaration)
+        if declaration.discovered:
+            groups.listing.append(declaration)
+        if number % _STEP_NAMES == 0:
+            yield
+    groups.listing.sort(key=_precedence)
+    for scope in sorted(found, key=lambda name: (name != "", first[name], name)):
+        groups.by_scope[scope] = found[scope]
+    return groups
+
+
+def _hosts(declarations: Iterable[Declaration]) -> Steps[tuple[Hosts, list[Conflict]]]:
+    """Return the hosts of all scopes, and the claims on them that lost."""
+    found: dict[str, Declaration] = {}
+    lost: list[Conflict] = []
+    number = 0
+    for declaration in sorted(declarations, key=_precedence):
+        for host in declaration.hosts:
+            number += 1
+            if number % _STEP_NAMES == 0:
+                yield
+            if host not in found and len(found) == MAX_HOSTS:
+                why = f"the table has {MAX_HOSTS} hosts already"
+            elif (kept := found.setdefault(host, declaration)).scope != declaration.scope:
+                why = f"it is one of {kept.scope} ({kept.origin})"
+            else:
+                continue
+            lost.append(Conflict(host, None, Entry(declaration.scope, Kind.HOST, declaration.origin), why))
+    return Hosts({host: declaration.scope for host, declaration in found.items()}), lost
+
+
+def _merged(
+    declared: list[Declaration], groups: _Groups, complete: bool, scope: str = "", shared: Registry | None = None
+) -> Steps[tuple[Registry, list[Conflict]]]:
+    """Build the table of everyone, or of a scope, from what is declared for it."""
     with_models, with_aliases = yield from _ordered(declared)
     shards: tuple[dict[str, Entry], ...] = tuple({} for _ in range(_SHARDS))
     base_models: list[str] = []
@@ -305,26 +313,51 @@ def merging(declarations: Iterable[Declaration]) -> Steps[tuple[Registry, list[C
             conflicts.append(Conflict(name, kept, entry))
         if number % _STEP_NAMES == 0:
             yield
-    conflicts += yield from _discovered(declared, with_aliases, shards, patterns)
+    if groups.listing:
+        # What servers list of a base model exists where that is declared.
+        own = frozenset(base_models)
+        passed = groups.scoped - own if shared is None else frozenset(shared.base_models)
+        listed = [
+            (each.origin, model)
+            for each in groups.listing
+            for model in each.discovered
+            if model.name not in passed and (shared is None or model.name in own)
+        ]
+        conflicts += yield from _discovered(listed, with_aliases, shards, patterns)
     for number, (origin, alias) in enumerate(_aliases(with_aliases), 1):
-        conflicts += _add_alias(shards, patterns, origin, alias)
+        conflicts += _add_alias(shards, patterns, origin, alias, shared)
         if number % _STEP_NAMES == 0 or is_pattern(alias.name):
             yield
-    grants = yield from _granted(declared)
-    return Registry(False, tuple(base_models), True, tuple(patterns), grants, shards), conflicts
+    grants = yield from _granted(declared, shared)
+    merged = Registry(
+        False, tuple(base_models), complete, tuple(patterns), grants, scope, shared=shared, _shards=shards
+    )
+    if shared is None:
+        return merged, conflicts
+    hidden = 0
+    for number, (name, _) in enumerate(merged.own_items(), 1):
+        hidden += shared._own(name) is not None
+        if number % _STEP_NAMES == 0:
+            yield
+    others = (pattern for pattern in shared.patterns if merged._own(pattern.text) is None)
+    return replace(merged, hidden=hidden, patterns=(*merged.patterns, *others)), conflicts
 
 
-def _granted(declarations: list[Declaration]) -> Steps[Mapping[str, frozenset[frozenset[str]]]]:
-    """Return the lists of who may use what."""
+def _granted(
+    declarations: list[Declaration], shared: Registry | None
+) -> Steps[Mapping[str, frozenset[frozenset[str]]]]:
+    """Return the lists of who may use what; in a scope, those for everyone too."""
     found: dict[str, frozenset[frozenset[str]]] = {}
+    for_all: Mapping[str, frozenset[frozenset[str]]] = {} if shared is None else shared.grants
     number = 0
     for declaration in declarations:
         for name, askers in declaration.grants:
-            found[name] = found.get(name, frozenset()) | {askers}
+            found[name] = found.get(name, for_all.get(name, frozenset())) | {askers}
             number += 1
             if number % _STEP_NAMES == 0:
                 yield
-    return found
+    # Not copied: a table may have many lists, and many scopes.
+    return ChainMap(found, for_all) if found and for_all else found or for_all  # type: ignore[arg-type]
 
 
 def _ordered(declarations: list[Declaration]) -> Steps[tuple[list[Declaration], list[Declaration]]]:
@@ -370,37 +403,33 @@ def _aliases(ordered: list[Declaration]) -> Iterator[tuple[Origin, Alias]]:
 
 
 def _discovered(
-    declared: list[Declaration],
+    listed: list[tuple[Origin, BaseModel]],
     with_aliases: list[Declaration],
     shards: tuple[dict[str, Entry], ...],
     patterns: Collected,
 ) -> Steps[list[Conflict]]:
     """Enter what model servers list, as far as nothing declared has a say in it; return what may not stand there."""
-    listing = sorted((each for each in declared if each.discovered), key=_precedence)
     conflicts: list[Conflict] = []
-    if not listing:
-        return conflicts
     aliases = yield from _alias_names(with_aliases)
     taken = [*patterns, *(Pattern(name) for name in aliases if is_pattern(name))][: 2 * MAX_PATTERNS]
     number = 0
-    for origin, _, _, _, models in listing:
-        for base_model, adapters in models:
-            entry = Entry(base_model, Kind.ADAPTER, origin)
-            for name in adapters:
-                shard = shards[hash(name) & _SHARD_MASK]
-                kept = shard.get(name)
-                if kept is not None:
-                    if kept.base_model != base_model or kept.kind is not Kind.ADAPTER:
-                        conflicts.append(Conflict(name, kept, entry))
-                else:
-                    why = _declared(entry, name, shards, aliases, taken)
-                    if why == "":
-                        shard[name] = entry
-                    elif why:
-                        conflicts.append(Conflict(name, None, entry, why))
-                number += 1
-                if number % _STEP_DISCOVERED == 0:
-                    yield
+    for origin, (base_model, adapters) in listed:
+        entry = Entry(base_model, Kind.ADAPTER, origin)
+        for name in adapters:
+            shard = shards[hash(name) & _SHARD_MASK]
+            kept = shard.get(name)
+            if kept is not None:
+                if kept.base_model != base_model or kept.kind is not Kind.ADAPTER:
+                    conflicts.append(Conflict(name, kept, entry))
+            else:
+                why = _declared(entry, name, shards, aliases, taken)
+                if why == "":
+                    shard[name] = entry
+                elif why:
+                    conflicts.append(Conflict(name, None, entry, why))
+            number += 1
+            if number % _STEP_DISCOVERED == 0:
+                yield
     return conflicts
 
 
@@ -460,7 +489,7 @@ def _add_pattern(
 
 
 def _add_alias(
-    shards: tuple[dict[str, Entry], ...], patterns: Collected, origin: Origin, alias: Alias
+    shards: tuple[dict[str, Entry], ...], patterns: Collected, origin: Origin, alias: Alias, shared: Registry | None
 ) -> list[Conflict]:
     """Enter an alias into the table, as far as it may stand there; return what may not."""
     name, target, weights = alias
@@ -468,6 +497,9 @@ def _add_alias(
     shares: list[Share] = []
     for model, weight in weights or ((target, 1),):
         meant = shards[hash(model) & _SHARD_MASK].get(model)
+        # Also what an alias of the scope hides: a scope can so have a canary of a model, by the model's own name.
+        if shared is not None and (meant is None or meant.kind is Kind.ALIAS):
+            meant = shared._own(model)
         # An alias of an alias would depend on who came first, and a pattern is no model.
         if meant is None or meant.kind is Kind.ALIAS or meant.pattern:
             conflicts.append(Conflict(name, None, Entry(model, Kind.ALIAS, origin, model)))

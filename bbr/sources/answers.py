@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, Self, TypeVar
 import msgspec
 
 from bbr.sources.kube_api import KubernetesError, KubeStatus
+from bbr.sources.scopes import SCOPE_LABEL
 from bbr.system.apart import Apart
 
 # A longer answer goes to the other process. So much takes 0.3 ms at the most.
@@ -23,6 +24,12 @@ _CHANGES: Final = ("ADDED", "MODIFIED", "DELETED")
 Result = TypeVar("Result")
 
 
+class Labels(msgspec.Struct, omit_defaults=True):
+    """What is read of an object's labels."""
+
+    scope: str | None = msgspec.field(default=None, name=SCOPE_LABEL)
+
+
 class Metadata(msgspec.Struct, rename="camel"):
     """What is read of an object's metadata."""
 
@@ -32,6 +39,7 @@ class Metadata(msgspec.Struct, rename="camel"):
     resource_version: str = ""
     creation_timestamp: datetime.datetime | None = None
     deletion_timestamp: datetime.datetime | None = None
+    labels: Labels | None = None
 
     @property
     def key(self) -> str:

@@ -11,7 +11,7 @@ Taken as the Go routers take it, leniencies included, so that objects which work
 - names are trimmed; entries that are blank, or null, are left out;
 - `adapters` may be absent, blank, or hold nothing but comments: then there are none;
 - an entry that is no text in YAML (1, true, 1.50) is taken as it is written: it can only be meant as a name;
-- other keys of `data` are somebody else's, but for `aliases` and `allow`, which theirs do not know.
+- other keys of `data` are somebody else's, but for `aliases`, `allow` and `hosts`, which theirs do not know.
 
 `aliases` are written as in a model file (bbr.sources.aliases); an object that has some needs no base model:
 
@@ -24,6 +24,12 @@ write one ConfigMap could close the models of all others:
 
       allow: |
         sql-lora: [team-a]
+
+A label says in which scope all of it exists; `hosts` are the scope's (bbr.sources.scopes). Without the label everything
+exists everywhere, and there are no hosts:
+
+      hosts: |
+        - team-a.example.com
 
 A ConfigMap that breaks a rule is refused whole, and the sentence says which entry breaks which rule.
 """
@@ -39,7 +45,7 @@ from bbr.models import patterns
 from bbr.models.registry import Alias, BaseModel, Declaration, Grant, Origin, Steps
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import Refusal
-from bbr.sources import grants
+from bbr.sources import grants, scopes
 from bbr.sources.aliases import read
 from bbr.sources.objects import SourceError
 from bbr.yaml_tree import MAX_NODES, Node, Scalar, Sequence, YamlError, tree
@@ -50,6 +56,7 @@ BASE_MODEL: Final = "baseModel"
 ADAPTERS: Final = "adapters"
 ALIASES: Final = "aliases"
 ALLOW: Final = "allow"
+HOSTS: Final = "hosts"
 
 # An object is the router's if one of these labels has this very value: those of the Gateway API Inference Extension's
 # router, and of its successor.
@@ -68,13 +75,18 @@ def origin(namespace: str, name: str, created: datetime.datetime | None) -> Orig
     return Origin(KIND, name, namespace, created.timestamp() if created else 0.0)
 
 
-def parse_bytes(origin: Origin, max_model_bytes: int, octets: bytes) -> Steps[tuple[Declaration, ...]]:
+def parse_bytes(
+    origin: Origin, max_model_bytes: int, scope: str | None, octets: bytes
+) -> Steps[tuple[Declaration, ...]]:
     """Read a ConfigMap's `data`, which is given in msgpack; see `parse`."""
-    return parse(msgspec.msgpack.decode(octets, type=dict[str, str]), origin, max_model_bytes)
+    return parse(msgspec.msgpack.decode(octets, type=dict[str, str]), origin, max_model_bytes, scope)
 
 
 def parse(
-    data: Mapping[str, str], origin: Origin, max_model_bytes: int = LONGEST_MODEL_BYTES
+    data: Mapping[str, str],
+    origin: Origin,
+    max_model_bytes: int = LONGEST_MODEL_BYTES,
+    scope: str | None = None,
 ) -> Steps[tuple[Declaration, ...]]:
     """Read a ConfigMap's `data`, a step at a time.
 
@@ -82,16 +94,26 @@ def parse(
         data: its `data`.
         origin: the ConfigMap, for people, and for its precedence.
         max_model_bytes: a longer name is an error: no request could ever name it.
+        scope: the value of its label scopes.SCOPE_LABEL; None without it.
 
     Raises:
         SourceError: a rule is broken; the message names key, line and rule, and leaves the object's name to the caller.
     """
+    hosts: tuple[str, ...] = ()
+    if scope is None:
+        # A typing error in the label's name would show a tenant's models to everyone.
+        if data.get(HOSTS, "").strip():
+            raise SourceError(f"data.{HOSTS} are those of a scope, which the label {scopes.SCOPE_LABEL} has to name")
+    else:
+        scopes.name_of(scope, f"the label {scopes.SCOPE_LABEL}")
+        hosts = yield from _hosts(data.get(HOSTS, ""))
     aliases = yield from _aliases(data.get(ALIASES, ""), max_model_bytes)
-    if BASE_MODEL not in data and aliases:
+    where = (scope or "", hosts)
+    if BASE_MODEL not in data and (aliases or hosts):
         if data.get(ADAPTERS, "").strip():
             raise SourceError(f"data.{BASE_MODEL} is missing, of which data.{ADAPTERS} are adapters")
         granted = yield from _grants(data.get(ALLOW, ""), {alias.name for alias in aliases}, max_model_bytes)
-        return (Declaration(origin, (), aliases, granted),)
+        return (Declaration(origin, (), aliases, granted, *where),)
     if BASE_MODEL not in data:
         raise SourceError(f"data.{BASE_MODEL} is missing")
     base_model = data[BASE_MODEL].strip()
@@ -101,7 +123,18 @@ def parse(
     adapters = yield from _adapters(data.get(ADAPTERS, ""), max_model_bytes)
     own = {base_model, *adapters, *(alias.name for alias in aliases)}
     granted = yield from _grants(data.get(ALLOW, ""), own, max_model_bytes)
-    return (Declaration(origin, (BaseModel(base_model, adapters),), aliases, granted),)
+    return (Declaration(origin, (BaseModel(base_model, adapters),), aliases, granted, *where),)
+
+
+def _hosts(text: str) -> Steps[tuple[str, ...]]:
+    where = f"data.{HOSTS}"
+    root = yield from _tree(text, where, MAX_NODES)
+    if root is None:
+        return ()
+    try:
+        return tuple(host for _, host in scopes.hosts(root))
+    except SourceError as error:
+        raise SourceError(f"{where}: {error}") from None
 
 
 def _tree(text: str, where: str, max_nodes: int) -> Steps[Node | None]:

@@ -13,6 +13,11 @@ def described(table: Table) -> dict[str, Any]:
     """Return what JSON says of a table besides its entries."""
     return {
         "identity": table.registry.identity,
+        "scopes": [
+            {"name": layer.scope, "hosts": table.registry.hosts.of(layer.scope)}
+            for layer in table.registry.layers()
+            if layer.scope
+        ],
         "conflicts": [_conflict(conflict) for conflict in table.conflicts],
         "literal": table.literal,
         "broken": [{"source": source, "object": key, "why": why} for (source, key), why in table.broken.items()],
@@ -20,8 +25,9 @@ def described(table: Table) -> dict[str, Any]:
 
 
 def model(registry: Registry, name: str, entry: Entry) -> dict[str, Any]:
-    """Return an entry of the table for JSON; `allow` is null for everyone."""
-    return {"name": name, **_meaning(entry), "allow": allowed(registry, name, entry)}
+    """Return an entry of the table for JSON; `allow` is null for everyone, `scope` for everywhere."""
+    meaning = _meaning(entry)
+    return {"name": name, "scope": registry.scope or None, **meaning, "allow": allowed(registry, name, entry)}
 
 
 def allowed(registry: Registry, name: str, entry: Entry) -> list[str] | None:
@@ -80,6 +86,7 @@ def _conflict(conflict: Conflict) -> dict[str, Any]:
     kept = conflict.kept
     return {
         "name": conflict.name,
+        "scope": conflict.scope or None,
         "kept": _meaning(kept) if kept else None,
         "ignored": _meaning(conflict.refused),
         "why": str(conflict),

@@ -30,12 +30,16 @@ class Record(NamedTuple):
         models: its base models. One with many adapters is several, each with some of them.
         aliases: its aliases.
         grants: its lists of who may use what.
+        scope: where all this exists.
+        hosts: of the scope.
     """
 
     line: int
     models: tuple[BaseModel, ...] = ()
     aliases: tuple[Alias, ...] = ()
     grants: tuple[Grant, ...] = ()
+    scope: str = ""
+    hosts: tuple[str, ...] = ()
 
 
 _decoder: Final = msgspec.msgpack.Decoder(str | list[Record])
@@ -76,13 +80,13 @@ def declared(parse: ParseBytes, octets: bytes) -> Iterator[bytes]:
 
 
 def _records(declarations: Iterable[Declaration]) -> Iterator[Record]:
-    for origin, models, aliases, grants, _ in declarations:
+    for origin, models, aliases, grants, scope, hosts, _ in declarations:
         for name, adapters in models:
-            yield Record(origin.line, (BaseModel(name, adapters[:_FRAME_NAMES]),))
-            for start in range(_FRAME_NAMES, len(adapters), _FRAME_NAMES):
-                yield Record(origin.line, (BaseModel(name, adapters[start : start + _FRAME_NAMES]),))
-        if aliases or grants or not models:
-            yield Record(origin.line, (), aliases, grants)
+            for start in range(0, len(adapters) or 1, _FRAME_NAMES):
+                some = adapters[start : start + _FRAME_NAMES]
+                yield Record(origin.line, (BaseModel(name, some),), scope=scope)
+        if aliases or grants or hosts or not models:
+            yield Record(origin.line, (), aliases, grants, scope, hosts)
 
 
 class Received:
@@ -101,7 +105,8 @@ class Received:
         else:
             origins = {line: self._origin._replace(line=line) for line in {record.line for record in found}}
             self._declarations += (
-                Declaration(origins[line], models, aliases, grants) for line, models, aliases, grants in found
+                Declaration(origins[record.line], *record[1:])  # the rest of its fields are a Record's, in order
+                for record in found
             )
 
     def parse(self) -> Steps[tuple[Declaration, ...]]:

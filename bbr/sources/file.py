@@ -8,6 +8,10 @@
       gpt-4: Qwen/Qwen2.5-3B-Instruct
     allow:
       sql-lora: [team-a]
+    scopes:
+      team-a:
+        hosts: [team-a.example.com]
+        aliases: {gpt-4: sql-lora}
 
 `models.schema.json` is the format as a JSON Schema. A file that is wrong anywhere is refused whole, with the line: half
 a table would answer 404 for models that exist.
@@ -27,6 +31,7 @@ from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import MAX_ECHO_CHARACTERS, Refusal
 from bbr.sources import aliases as aliases_of
 from bbr.sources import grants as grants_of
+from bbr.sources import scopes as scopes_of
 from bbr.sources.documents import source_object
 from bbr.sources.objects import SourceError, SourceObject, refusing
 from bbr.sources.table import FILE, Table
@@ -45,6 +50,9 @@ MAX_DIRECTORY_BYTES: Final = 64 << 20
 
 # Names checked in one step, 0.2 to 0.4 ms.
 _STEP_NAMES: Final = 200
+
+# What a file, and each of its scopes, can hold.
+_TABLE: Final = frozenset({"models", "aliases", "allow"})
 
 
 class _Look(NamedTuple):
@@ -220,13 +228,12 @@ def parse(text: str, origin: Origin, max_model_bytes: int = LONGEST_MODEL_BYTES)
         raise SourceError(str(error)) from None
     if root is None:
         raise SourceError("the file is empty: it needs a list called models")
-    fields = _mapping(root, "the file", {"models", "aliases", "allow"})
+    fields = _mapping(root, "the file", {*_TABLE, "scopes"})
     if not fields:
         raise SourceError(f"line {root.line}: the file needs a list called models")
     reader = _Reader(origin, max_model_bytes)
-    yield from reader.models(fields.get("models"))
-    yield from reader.aliases(fields.get("aliases"))
-    yield from reader.grants(fields.get("allow"))
+    yield from reader.table(fields)
+    yield from reader.scopes(fields.get("scopes"))
     yield from reader.check()
     return tuple(reader.declarations)
 
@@ -238,9 +245,29 @@ class _Reader:
         self.declarations: list[Declaration] = []
         self._origin = origin
         self._max_model_bytes = max_model_bytes
-        self._lines: dict[tuple[Kind, str, str], int] = {}  # where each claim stands: what, name, of which model
+        self._scope = ""
+        self._lines: dict[tuple[str, Kind, str, str], int] = {}  # where each claim stands: scope, what, name, of which
 
-    def models(self, node: Node | None) -> Steps[None]:
+    def table(self, fields: dict[str, Node]) -> Steps[None]:
+        yield from self._models(fields.get("models"))
+        yield from self._aliases(fields.get("aliases"))
+        yield from self._grants(fields.get("allow"))
+
+    def scopes(self, node: Node | None) -> Steps[None]:
+        if node is None or _is_null(node):
+            return
+        for key, value in scopes_of.read(node):
+            self._scope = key.name
+            fields = _mapping(value, f"the scope {key.name}", {*_TABLE, "hosts"})
+            hosts = scopes_of.hosts(fields["hosts"]) if "hosts" in fields else ()
+            for line, host in hosts:
+                self._lines["", Kind.HOST, host, key.name] = line
+            # Also one without anything in it exists.
+            self._declare(key.line, hosts=tuple(host for _, host in hosts))
+            yield from self.table(fields)
+            yield
+
+    def _models(self, node: Node | None) -> Steps[None]:
         if node is None:
             return
         for number, entry in enumerate(_sequence(node, "models"), 1):
@@ -263,23 +290,23 @@ class _Reader:
             adapter = self._name(item, "the adapter")
             if why := patterns.fault(adapter):
                 raise SourceError(f"line {item.line}: the adapter {adapter} {why}")
-            self._lines.setdefault((Kind.ADAPTER, adapter, base_model), item.line)
+            self._lines.setdefault((self._scope, Kind.ADAPTER, adapter, base_model), item.line)
             adapters.append(adapter)
             if number % _STEP_NAMES == 0:
                 yield
         return tuple(adapters)
 
-    def aliases(self, node: Node | None) -> Steps[None]:
+    def _aliases(self, node: Node | None) -> Steps[None]:
         if node is None or _is_null(node):
             return
         for number, (line, alias) in enumerate(aliases_of.read(node, self._name), 1):
             for target in (alias.model, *(model for model, _ in alias.weights)):
-                self._lines[Kind.ALIAS, alias.name, target] = line
+                self._lines[self._scope, Kind.ALIAS, alias.name, target] = line
             self._declare(line, aliases=(alias,))
             if number % _STEP_NAMES == 0:
                 yield
 
-    def grants(self, node: Node | None) -> Steps[None]:
+    def _grants(self, node: Node | None) -> Steps[None]:
         if node is None or _is_null(node):
             return
         for number, (line, grant) in enumerate(grants_of.read(node, self._name), 1):
@@ -290,16 +317,16 @@ class _Reader:
     def check(self) -> Steps[None]:
         """Refuse a file whose claims contradict each other. An alias may stand for a model of some other file."""
         _, conflicts = yield from merging(self.declarations)
-        for name, kept, refused, why in conflicts:
+        for name, kept, refused, why, scope in conflicts:
             if kept is None and not why:
                 continue
             target = refused.alias_of or refused.base_model
-            line = self._lines[refused.kind, name, target]
+            line = self._lines[scope, refused.kind, name, target]
             if kept is not None and not why:
                 why = f"it is an adapter of {kept.base_model} already"
                 if kept.kind is Kind.BASE_MODEL:
                     why = "it is a base model itself"
-            raise SourceError(f"line {line}: {name} can't be an {refused.kind} of {target}: {why}")
+            raise SourceError(f"line {line}: {name} can't be {refused.kind.article} {refused.kind} of {target}: {why}")
 
     def _declare(
         self,
@@ -307,8 +334,10 @@ class _Reader:
         models: tuple[BaseModel, ...] = (),
         aliases: tuple[Alias, ...] = (),
         grants: tuple[Grant, ...] = (),
+        hosts: tuple[str, ...] = (),
     ) -> None:
-        self.declarations.append(Declaration(self._origin._replace(line=line), models, aliases, grants))
+        origin = self._origin._replace(line=line)
+        self.declarations.append(Declaration(origin, models, aliases, grants, self._scope, hosts))
 
     def _name(self, node: Node, what: str) -> str:
         if not isinstance(node, Scalar) or node.null:

@@ -35,6 +35,8 @@ class Data(msgspec.Struct, rename={"base_model": configmap.BASE_MODEL}, omit_def
     base_model: str | None = None
     adapters: str | None = None
     aliases: str | None = None
+    allow: str | None = None
+    hosts: str | None = None
 
 
 class ConfigMap(msgspec.Struct):
@@ -108,10 +110,12 @@ class ConfigMaps:
     def read(self, found: ConfigMap) -> State:
         """Return what is kept of a state of a ConfigMap."""
         metadata, data = found.metadata, msgspec.msgpack.encode(found.data or Data())
-        # Not the resourceVersion: an annotation's change is none of the table's.
-        digest = hashlib.blake2b(metadata.uid.encode() + b"\n" + data, digest_size=16).digest()
+        # Not the resourceVersion: most labels, and all annotations, are none of the table's.
+        scope = metadata.labels.scope if metadata.labels else None
+        labelled = f"{metadata.uid}\n{'' if scope is None else f'{scope} '}\n"
+        digest = hashlib.blake2b(labelled.encode() + data, digest_size=16).digest()
         origin = configmap.origin(metadata.namespace, metadata.name, metadata.creation_timestamp)
-        parse = partial(configmap.parse_bytes, origin, self._max_model_bytes)
+        parse = partial(configmap.parse_bytes, origin, self._max_model_bytes, scope)
         version = metadata.resource_version
         number = int(version) if version.isascii() and version.isdigit() and len(version) < 20 else 0
         return State(number, metadata.uid, source_object(metadata.key, digest, origin, parse, data))

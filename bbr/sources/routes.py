@@ -178,13 +178,21 @@ def comparing(registry: Registry, routes: Mapping[str, Iterable[Wanted]]) -> Ste
             patterns = True
         else:
             named.add(each.value)
-            if not _is_known(registry, each):
+            known = False
+            for place, layer in enumerate(registry.layers(), 1):
+                known = known or _is_known(layer, each)
+                if place % _STEP_CLAIMS == 0:
+                    yield
+            if not known:
                 unknown.append(Unknown(route, each.header, each.value))
         if number % _STEP_CLAIMS == 0:
             yield
     unrouted: list[str] = []
-    for number, name in enumerate(() if patterns else registry.base_models, 1):
-        if name not in named:
+    base_models = (name for layer in registry.layers() for name in layer.base_models)
+    told: set[str] = set()
+    for number, name in enumerate(() if patterns else base_models, 1):
+        if name not in named and name not in told:
+            told.add(name)
             unrouted.append(name)
         if number % _STEP_NAMES == 0:
             yield

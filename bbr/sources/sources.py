@@ -228,11 +228,14 @@ class Sources:
         if not self.table.synced:
             return f"waiting for the model table from {self._where()}"
         counts = dict.fromkeys(Kind, 0)
-        for _, entry in registry.items():
-            counts[entry.kind] += 1
+        for layer in registry.layers():
+            for _, entry in layer.own_items():
+                counts[entry.kind] += 1
         parts = [_count(counts[Kind.BASE_MODEL], "base model"), _count(counts[Kind.ADAPTER], "adapter")]
         if counts[Kind.ALIAS]:
             parts.append(_count(counts[Kind.ALIAS], "alias", "es"))
+        if registry.scopes:
+            parts.append(_count(len(registry.scopes), "scope"))
         return f"{', '.join(parts[:-1])} and {parts[-1]} from {self._where()}"
 
     def _where(self) -> str:

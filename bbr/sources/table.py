@@ -18,7 +18,6 @@ assignment. All methods belong to the event loop's thread.
 """
 
 import asyncio
-import dataclasses
 import itertools
 import logging
 import time
@@ -250,17 +249,19 @@ class Table:
             declarations += kept.declarations
             if number % _STEP_OBJECTS == 0:
                 yield
-        registry, conflicts = yield from merging(declarations)
+        registry, conflicts = yield from merging(declarations, complete=listed == self._kept.keys())
         yield from self._report(conflicts)
         self._known_idle = _reported_idle(registry, self._known_idle)
-        complete = listed == self._kept.keys()
-        retired, self.registry = self.registry.parts(), dataclasses.replace(registry, complete=complete)
+        retired, self.registry = self.registry.parts(), registry
         self.reloads_total += 1
         self.changed_at = self._clock()
         self._applying_since, self._merged = None, listed
         if tell:
             log.info(
-                "the model table is in use: %d base models, %d names in all", len(registry.base_models), registry.size
+                "the model table is in use: %d base models, %d names in all%s",
+                sum(len(layer.base_models) for layer in registry.layers()),
+                sum(layer.own_size for layer in registry.layers()),
+                f", {len(registry.scopes)} scopes" if registry.scopes else "",
             )
         self._swapped.set()
         self._swapped = asyncio.Event()

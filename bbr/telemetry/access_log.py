@@ -88,6 +88,8 @@ def record(exchange: Exchange, max_model: int) -> dict[str, Any]:
     fields: dict[str, Any] = {"outcome": verdict.outcome.value}
     if verdict.reason:
         fields["reason"] = verdict.reason
+    if verdict.scope:
+        fields["scope"] = verdict.scope
     if verdict.model is not None:
         fields["model"] = verdict.model[:max_model]
     if verdict.base_model is not None:

@@ -67,6 +67,9 @@ MAX_ADAPTERS: Final = 10_000
 _ALIAS: Final = Kind.ALIAS
 _ADAPTER: Final = Kind.ADAPTER
 
+# Pairs of a scope and an outcome. A table whose scopes change all day long would leave their names here for good.
+MAX_SCOPE_PAIRS: Final = 10_000
+
 # Those by which a base model is whatever the client has written, and those for models that the table does not hold.
 _OF_CLIENTS: Final = frozenset((Rule.NO_TABLE, Rule.UNKNOWN_PASSTHROUGH, Rule.UNKNOWN_EMPTY))
 _UNKNOWN: Final = frozenset((Rule.UNKNOWN_PASSTHROUGH, Rule.UNKNOWN_EMPTY, Rule.UNKNOWN_DEFAULT))
@@ -149,6 +152,7 @@ class Metrics:
         unknown: the models asked for lately that the table does not hold, whatever became of the requests.
         responses: requested model, "" if the table does not hold it -> seconds from the first message to the first
             piece of the response's body, of requests whose response the gateway showed.
+        scopes: (scope, outcome) -> requests in a scope of the model table.
         aliases: (alias, model that it stood for) -> requests routed so; those beyond `max_alias_pairs` as one,
             ("", "").
         adapters: adapter, or the pattern that it fits -> requests routed by that name; those beyond `max_adapters` as
@@ -177,6 +181,7 @@ class Metrics:
         self.responses: dict[str, Histogram] = {}
         self.aliases: dict[tuple[str, str], int] = {}
         self.adapters: dict[str, int] = {}
+        self.scopes: dict[tuple[str, str], int] = {}
 
     def count(self, exchange: Exchange) -> None:
         """Count an exchange that is over."""
@@ -216,7 +221,7 @@ class Metrics:
             busy.total += took
         if times.responded is not None:
             self._count_response(exchange, times.responded - times.began)
-        if verdict.reason or verdict.late_bodies or verdict.early or verdict.decoded:
+        if verdict.reason or verdict.late_bodies or verdict.early or verdict.decoded or verdict.scope:
             self._count_more(exchange)
 
     def _count_alias(self, route: Route, alias: str) -> None:
@@ -265,6 +270,11 @@ class Metrics:
         if verdict.reason:
             key = (str(verdict.outcome), verdict.reason)
             self.reasons[key] = self.reasons.get(key, 0) + 1
+        if verdict.scope:
+            key = (verdict.scope, str(verdict.outcome))
+            if key not in self.scopes and len(self.scopes) >= MAX_SCOPE_PAIRS:
+                key = ("", "")
+            self.scopes[key] = self.scopes.get(key, 0) + 1
         if verdict.reason == "model-not-found" and verdict.model is not None:
             self.unknown.add(verdict.model, exchange.times.began)
 

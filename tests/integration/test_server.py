@@ -407,6 +407,20 @@ def test_a_default_model_that_is_not_served_is_told(models):
         assert "does not hold" not in process.stderr
 
 
+def test_scopes_that_no_request_can_be_in_are_told(tmp_path):
+    models = tmp_path / "models.yaml"
+    models.write_text("scopes: {a: {hosts: [x.test]}, b: {models: [{name: phi}], allow: {phi: [x]}}}")
+    with serving(f"--models={models}") as process:
+        assert process.wait_for("scopes without hosts, which no request can be in without --scope: b")
+        assert process.wait_for("the model table says who may use what, and nothing tells who asks")
+    with serving(f"--models={models}", "--scope=header:x-tenant") as process:
+        assert process.wait_for("nothing tells who asks")
+        assert "scopes without hosts" not in process.stderr
+    models.write_text("models: [{name: phi}]")
+    with serving(f"--models={models}", "--scope=header:x-tenant") as process:
+        assert process.wait_for("--scope has no effect: the model table has no scopes")
+
+
 def test_a_list_of_no_table_is_told():
     with serving("--serve-models-list") as process:
         assert process.wait_for("--serve-models-list: there is no model table to list: such requests pass")

@@ -140,7 +140,7 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values |= {"kubernetes": "true", "namespace": "ours", "kubeconfig": "config", "sync_timeout": "9"}
     values |= {"discover_routes": "true", "metrics_endpoint_auth": "true", "compat": "gie"}
     values |= {"discover_adapters": "true", "discover_interval": "9", "discover_token_file": "token"}
-    values |= {"asker": "header:x-team", "genai_metrics": "true", "url_model": "wins"}
+    values |= {"scope": "header:x-tenant", "asker": "header:x-team", "genai_metrics": "true", "url_model": "wins"}
     values |= {"model_header": "x-a,x-b", "base_model_header": "none"}
     values |= {"tls_client_ca": "ca.crt", "tls_client_san": "a.example,spiffe://b/*"}
     values |= {"log_level": "debug", "log_format": "json", "access_log": "0.5"}

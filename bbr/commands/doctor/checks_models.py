@@ -38,7 +38,7 @@ def check(gateway: Gateway, registry: Registry) -> Iterator[Finding]:
         fix = f"models:\n- name: {claim.value}   # in the table, or the right name in the route"
         yield finding("route-unknown-model", where[claim], sentence, [places[claim].evidence()], fix)
     for name in mismatches.unrouted[:_TOLD]:
-        origin = registry.find(name)
+        origin = registry.anywhere(name)
         evidence = Evidence("table", name, str(origin.origin) if origin else None)
         sentence = f"No route matches {name}: its requests take the default route."
         fix = f"match: {{headers: [{{name: x-gateway-base-model-name, string_match: {{exact: {name}}}}}]}}"

@@ -77,6 +77,7 @@ def test_models(directory, monkeypatch):
     }
     assert next(each for each in found["models"] if each["name"] == "qwen") == {
         "name": "qwen",
+        "scope": None,
         "kind": "base model",
         "base_model": "qwen",
         "alias_of": None,

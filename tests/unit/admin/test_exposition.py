@@ -65,6 +65,7 @@ def test_everything_is_there_in_either_format(model_file, accept):
         run(of, body)
     of.metrics.running = 4
     of.metrics.aliases["gpt", "qwen"] = 7
+    of.metrics.scopes["team-a", "routed"] = 6
     of.ledger.take(100)
     assert not of.ledger.take(1000)
     of.supervisor.failures |= {"model files": Failures(3, "MemoryError"), "model table": Failures(1)}
@@ -75,6 +76,7 @@ def test_everything_is_there_in_either_format(model_file, accept):
     assert value(found, "bbr_requests_total", outcome="refused", base_model="") == 3
     assert value(found, "bbr_request_reasons_total", outcome="refused", reason="model-not-found") == 1
     assert value(found, "bbr_alias_requests_total", alias="gpt", model="qwen") == 7
+    assert value(found, "bbr_scope_requests_total", scope="team-a", outcome="routed") == 6
     assert value(found, "bbr_request_duration_seconds_count") == 6
     assert value(found, "bbr_request_busy_seconds_bucket", le="+Inf") == 6
     assert value(found, "bbr_request_body_bytes_sum") == of.metrics.body.total

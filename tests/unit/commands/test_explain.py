@@ -8,7 +8,8 @@ import pytest
 import bbr.commands.explain
 from bbr import cli
 from bbr.commands.explain import SampleRequest, explain
-from bbr.config.settings import Settings
+from bbr.config.settings import ConfigError, Settings
+from bbr.exchange.asker import Asker
 from bbr.exchange.policy import AliasRewrite, BodyMode, ClientSteering, Compat, InvalidJson
 from bbr.headers import DESTINATION_HEADER, PRIORITY_HEADERS, STEERING_HEADERS
 from bbr.models.routing import MissingModel, UnknownModel
@@ -137,6 +138,7 @@ def test_as_json(models):
     assert json.loads(text) == {
         "outcome": "routed",
         "reason": None,
+        "scope": None,
         "requested_model": "sql",
         "forward_decoded": False,
         "body_rewritten": False,
@@ -210,7 +212,7 @@ def test_explain_takes_a_request(monkeypatch, tmp_path, arguments, asked):
     monkeypatch.setattr(bbr.commands.explain, "explain", lambda *args, **_: found.append(args[1]) or "")
     (tmp_path / "body").write_bytes(BODY)
     assert cli.main(["explain", *[each.replace("BODY", str(tmp_path / "body")) for each in arguments]]) == 0
-    assert found == [asked]
+    assert found == [SampleRequest(*asked)]
 
 
 EXPLAIN_MISUSES = {
@@ -268,3 +270,49 @@ def test_explain_takes_json_itself(capsys, models, body):
     assert cli.main(["explain", body, f"--models={models}"]) == 0
     out = capsys.readouterr().out
     assert out == explain(Settings(models=models), chat(body.encode()))
+
+
+@pytest.fixture
+def scoped(tmp_path):
+    path = tmp_path / "models.yaml"
+    path.write_text(
+        "models: [{name: qwen, adapters: [sql]}]\n"
+        "scopes:\n  a: {hosts: [a.example], models: [{name: phi, adapters: [sql]}], allow: {phi: [team-a]}}\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_a_host_has_a_scope(scoped):
+    request = chat(b'{"model": "sql"}')
+    settings = Settings(models=scoped)
+    assert "X-Gateway-Base-Model-Name: qwen\n" in explain(settings, request)
+    found = explain(settings, request._replace(host="A.example:8443"))
+    assert found.startswith("In scope a.\nThe router answers itself: 403, bbr:model-not-allowed.\n")
+    facts = [json.loads(explain(settings, request._replace(host=host), as_json=True)) for host in ("a.example", "b")]
+    assert [each["scope"] for each in facts] == ["a", None]
+
+
+@pytest.mark.parametrize(
+    "where", [Asker(header="x-scope"), Asker(metadata=("auth", "s")), Asker(attribute="request.id")]
+)
+def test_the_gateway_names_the_scope(scoped, where):
+    settings = Settings(models=scoped, scope=where, asker=Asker(metadata=("auth", "team")))
+    request = chat(b'{"model": "sql"}')._replace(askers=["team-a"], host="a.example")
+    assert "X-Gateway-Base-Model-Name: qwen\n" in explain(settings, request)
+    found = explain(settings, request._replace(scope="a"))
+    assert found.startswith("In scope a.\nRouted sql: it is an adapter")
+    assert "X-Gateway-Base-Model-Name: phi\n" in found
+
+
+def test_a_scope_that_no_gateway_could_name_is_an_error(scoped):
+    with pytest.raises(ConfigError, match=r"^--in-scope needs --scope, which says where"):
+        explain(Settings(models=scoped), chat(b"{}")._replace(scope="a"))
+
+
+def test_host_and_scope_on_the_command_line(scoped, capsys):
+    assert cli.main(["explain", "--models", str(scoped), "--host", "a.example", "{}"]) == 0
+    assert capsys.readouterr().out.startswith("In scope a.\nPassed on")
+    arguments = ["--models", str(scoped), "--scope", "header:x-s", "--in-scope", "a", "{}"]
+    assert cli.main(["explain", *arguments]) == 0
+    assert capsys.readouterr().out.startswith("In scope a.\nPassed on")

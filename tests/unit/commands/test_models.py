@@ -78,6 +78,7 @@ def test_models_as_json(models):
         "pattern": False,
         "declared_by": {"kind": "file", "namespace": "", "name": str(models), "line": 5},
         "allow": None,
+        "scope": None,
     }
     assert [each["name"] for each in found["models"]] == ["org/qwen", "sql", "gpt", "phi"]
     sql, x = found["conflicts"]
@@ -97,7 +98,7 @@ def test_models_as_json_of_a_file_whose_name_is_no_text(tmp_path):
 
 def test_models_as_json_without_a_table():
     found = json.loads(commands.models(of(None), as_json=True)[0])
-    assert found == {"identity": True, "models": [], "conflicts": [], "literal": [], "broken": []}
+    assert found == {"identity": True, "models": [], "conflicts": [], "literal": [], "broken": [], "scopes": []}
 
 
 def test_models_of_a_directory_that_can_not_be_read(models, monkeypatch):
@@ -182,3 +183,48 @@ def test_models_tells_who_may_use_what(tmp_path):
 def test_models_tells_of_lists_for_names_that_nothing_declares(tmp_path):
     path = write(tmp_path / "models.yaml", "models: [{name: qwen}]\nallow: {qwne: [a]}")
     assert commands.models(of(path))[0].endswith("\n\nIn allow, and in no model, adapter or alias:\n  qwne\n")
+
+
+SCOPES = """\
+models: [{name: qwen, adapters: [sql]}]
+scopes:
+  a: {hosts: [a.example, "*.a.example"], models: [{name: phi, adapters: [sql]}], allow: {sql: [team-a]}}
+  b: {}
+"""
+
+
+def test_models_of_scopes(tmp_path):
+    path = write(tmp_path / "models.yaml", SCOPES)
+    text, status = commands.models(of(path))
+    assert status == 0
+    assert text == (
+        "NAME  KIND        BASE MODEL  DECLARED BY                ALLOWED\n"
+        f"qwen  base model  qwen        file {path}, line 1\n"
+        f"sql   adapter     qwen        file {path}, line 1\n"
+        "\n"
+        "Scope a (*.a.example, a.example), which hides what has the same name above:\n"
+        "\n"
+        "NAME  KIND        BASE MODEL  DECLARED BY                ALLOWED\n"
+        f"phi   base model  phi         file {path}, line 3\n"
+        f"sql   adapter     phi         file {path}, line 3  team-a\n"
+        "\n"
+        "Scope b (no host), which hides what has the same name above:\n"
+        "\n"
+        f"2 base models, 2 adapters and 2 scopes from {path}.\n"
+    ).replace("DECLARED BY                ALLOWED", f"{'DECLARED BY'.ljust(len(f'file {path}, line 3'))}  ALLOWED")
+    found = json.loads(commands.models(of(path), as_json=True)[0])
+    assert found["scopes"] == [{"name": "a", "hosts": ["*.a.example", "a.example"]}, {"name": "b", "hosts": []}]
+    names = [(each["scope"], each["name"], each["base_model"], each["allow"]) for each in found["models"]]
+    assert names == [
+        *((None, "qwen", "qwen", None), (None, "sql", "qwen", None)),
+        *(("a", "phi", "phi", None), ("a", "sql", "phi", ["team-a"])),
+    ]
+
+
+def test_check_tells_in_which_scope_a_claim_loses(tmp_path):
+    write(tmp_path / "a.yaml", "scopes: {a: {models: [{name: qwen, adapters: [sql]}]}}")
+    write(tmp_path / "b.yaml", "scopes: {a: {models: [{name: phi, adapters: [sql]}]}}")
+    text, _ = commands.models(of(tmp_path))
+    assert "\nIgnored:\n  scope a: sql can't be an adapter of phi (file " in text
+    (conflict,) = json.loads(commands.models(of(tmp_path), as_json=True)[0])["conflicts"]
+    assert conflict["scope"] == "a"

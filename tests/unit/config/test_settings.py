@@ -77,6 +77,7 @@ def test_defaults():
         "exclude_path": None,
         "serve_models_list": False,
         "asker": None,
+        "scope": None,
         "models_list_max_bytes": 60_000,
         "assume_body_mode": DUPLEX,
         "max_body_bytes": 64 << 20,
@@ -180,6 +181,12 @@ USABLE = {
         ),
         "metadata:a:b": Asker(metadata=("a", "b")),
         "attribute:connection.uri_san_peer_certificate": Asker(attribute="connection.uri_san_peer_certificate"),
+    },
+    "scope": {
+        "host": None,
+        "header:X-Tenant": Asker(header="x-tenant"),
+        "metadata:a:b/c": Asker(metadata=("a", "b", "c")),
+        "attribute:connection.requested_server_name": Asker(attribute="connection.requested_server_name"),
     },
     "models_list_max_bytes": {"60000": 60_000, "1MiB": 1 << 20},
     "assume_body_mode": {"full-duplex": DUPLEX, "buffered": BUFFERED},
@@ -316,6 +323,11 @@ UNUSABLE = {
             ),
         ),
         "is none of header:NAME, metadata:NAMESPACE:KEY and attribute:NAME, as in header:x-team, "
+        "metadata:envoy.filters.http.jwt_authn:payload/sub and attribute:connection.uri_san_peer_certificate",
+    ),
+    "scope": dict.fromkeys(
+        ("", "Host", "host:x", "x-tenant", "header:", "metadata:a", "attribute:"),
+        "is none of host, header:NAME, metadata:NAMESPACE:KEY and attribute:NAME, as in header:x-team, "
         "metadata:envoy.filters.http.jwt_authn:payload/sub and attribute:connection.uri_san_peer_certificate",
     ),
     "models_list_max_bytes": {"": NOT_A_SIZE, "0": "is not between 1 byte and 2GiB"},

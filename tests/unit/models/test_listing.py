@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from bbr.models.listing import ModelsList, asked_for, in_order
+from bbr.models.listing import ModelsList, asked_for, in_order, own_in_order
 from bbr.models.registry import Alias, BaseModel, Declaration, Grant, Origin, Registry, finish, merging
 from bbr.refusal import Refusal
 
@@ -186,3 +186,17 @@ def test_lists_are_kept_for_few_askers():
     assert b"qwen" in answers.answer(table, "", frozenset("a"))
     without, _ = finish(merging([Declaration(OBJECT, (BaseModel("qwen"),))]))
     assert b"qwen" in answers.answer(without, "", frozenset("b"))
+
+
+def test_lists_are_kept_for_each_scope():
+    declared = [Declaration(OBJECT, (BaseModel("qwen", ("sql",)),))]
+    declared += [Declaration(OBJECT, (BaseModel(name, ("sql",)),), scope=name) for name in ("a", "b")]
+    table, _ = finish(merging(declared))
+    answers = ModelsList()
+    kept = [answers.answer(layer, "") for layer in table.layers()]
+    names = [[each["id"] for each in json.loads(each)["data"]] for each in kept]
+    assert names == [["qwen", "sql"], ["a", "sql", "qwen"], ["b", "sql", "qwen"]]
+    assert all(answers.answer(layer, "") is each for layer, each in zip(table.layers(), kept, strict=True))
+    assert [name for name, _ in own_in_order(table.within("a"))] == ["a", "sql"]
+    other, _ = finish(merging(declared[:-1]))
+    assert answers.answer(other.within("a"), "") is not kept[1]

@@ -12,6 +12,7 @@ from bbr.models.registry import (
     Conflict,
     Declaration,
     Entry,
+    Grant,
     Kind,
     Origin,
     Registry,
@@ -319,6 +320,9 @@ DECLARATIONS = st.lists(
         ORIGINS,
         MODELS.map(tuple),
         st.lists(st.builds(Alias, NAMES, NAMES), max_size=3).map(tuple),
+        st.just(()),
+        st.sampled_from(["", "s", "t"]),
+        st.lists(NAMES, max_size=3).map(tuple),
     ),
     max_size=6,
     unique_by=lambda declaration: declaration.origin,
@@ -548,3 +552,164 @@ def test_of_two_pools_the_older_one_counts_and_those_of_one_base_model_agree():
 def test_so_many_names_of_model_servers_are_entered_in_one_step():
     names = [f"lora-{number}" for number in range(1000)]
     assert sum(1 for _ in merging([Declaration(FILE_OBJECT, (QWEN,)), discovered(("qwen", names))])) >= 50
+
+
+def test_what_model_servers_list_exists_where_its_base_model_is_declared():
+    declared = [
+        in_scope("", QWEN),
+        in_scope("a", BaseModel("phi"), names=[("x", "of-phi")]),
+        in_scope("b", BaseModel("qwen"), BaseModel("gemma", ("of-phi",))),
+    ]
+    listing = discovered(
+        ("phi", ["of-phi"]), ("qwen", ["of-qwen"]), ("gemma", ["of-phi", "of-qwen"]), ("nobody", ["y"])
+    )
+    registry, conflicts = merge(*declared, listing)
+    found = {
+        layer.scope: {name: base_model_of(layer, name) for name in ("of-phi", "of-qwen", "x")}
+        for layer in registry.layers()
+    }
+    assert found == {
+        "": {"of-phi": None, "of-qwen": "qwen", "x": None},
+        "a": {"of-phi": "phi", "of-qwen": "qwen", "x": "phi"},
+        "b": {"of-phi": "gemma", "of-qwen": "gemma", "x": None},
+    }
+    assert [str(each).rpartition(": ")[2] for each in conflicts] == ["no object declares the base model nobody"]
+
+
+def in_scope(scope, *models, names=(), hosts=(), grants=(), created=1.0):
+    origin = Origin("ConfigMap", f"of-{scope or 'all'}", "n", created)
+    return Declaration(origin, models, tuple(Alias(*name) for name in names), grants, scope, hosts)
+
+
+def test_one_name_is_another_model_in_each_scope():
+    registry, conflicts = merge(
+        in_scope("", BaseModel("qwen", ("sql", "chat"))),
+        in_scope("a", BaseModel("phi", ("sql",)), hosts=("a.example",)),
+        in_scope("b", BaseModel("gemma", ("sql", "b-only")), hosts=("b.example",)),
+    )
+    assert conflicts == []
+    found = {layer.scope: base_model_of(layer, "sql") for layer in registry.layers()}
+    assert found == {"": "qwen", "a": "phi", "b": "gemma"}
+    a, b = registry.within("a"), registry.within("b")
+    assert [base_model_of(layer, "chat") for layer in (registry, a, b)] == ["qwen"] * 3
+    assert [layer.find("b-only") is not None for layer in (registry, a, b)] == [False, False, True]
+    assert [layer.find("phi") is not None for layer in (registry, a, b)] == [False, True, False]
+    assert [layer.holds(name) for layer in (registry, a) for name in ("sql", "chat", "phi", "gemma")] == [
+        *(True, True, False, False),
+        *(True, True, True, False),
+    ]
+    assert registry.within("c") is registry
+    assert (registry.size, a.size, a.own_size, len([*a.items()])) == (3, 4, 2, 4)
+    assert registry.anywhere("b-only").base_model == "gemma"
+    assert registry.anywhere("x") is None
+    assert registry.snapshot is a.snapshot is b.snapshot
+    assert registry.snapshot is not table(QWEN).snapshot
+
+
+def test_a_scope_has_a_canary_of_a_model_by_the_models_own_name():
+    registry, conflicts = merge(
+        in_scope("", BaseModel("qwen")),
+        Declaration(Origin(), (), (Alias("qwen", "qwen", (("qwen", 9), ("phi", 1))), Alias("x", "qwen")), scope="a"),
+        in_scope("a", BaseModel("phi")),
+    )
+    assert conflicts == []
+    a = registry.within("a")
+    assert a.find("qwen").shares == (Share("qwen", "qwen", 9), Share("phi", "phi", 1))
+    assert a.find("x").alias_of == "qwen"
+    assert registry.find("qwen").kind is Kind.BASE_MODEL
+
+
+def test_patterns_of_a_scope_come_before_those_of_all_and_names_before_both():
+    registry, conflicts = merge(
+        in_scope("", BaseModel("qwen"), names=[("gpt-*", "qwen"), ("claude-sonnet-*", "qwen"), ("gpt-4", "qwen")]),
+        in_scope("a", BaseModel("phi"), names=[("gpt-*", "phi"), ("claude-*", "phi")]),
+        in_scope("b", BaseModel("gemma")),
+    )
+    assert conflicts == []
+    a, b = registry.within("a"), registry.within("b")
+    assert [base_model_of(a, name) for name in ("gpt-4", "gpt-5", "claude-sonnet-4")] == ["qwen", "phi", "phi"]
+    assert [base_model_of(b, name) for name in ("gpt-4", "gpt-5", "claude-sonnet-4")] == ["qwen"] * 3
+    assert [pattern.text for pattern in a.patterns] == ["claude-*", "gpt-*", "claude-sonnet-*"]
+    assert a.find("other") is None
+
+
+def test_claims_within_a_scope_contradict_each_other_as_ever():
+    _, conflicts = merge(
+        in_scope("a", BaseModel("qwen", ("sql",)), BaseModel("phi", ("sql",)), names=[("y", "gone")]),
+        in_scope("b", BaseModel("phi", ("sql",))),
+    )
+    assert [str(conflict) for conflict in conflicts] == [
+        "scope a: sql can't be an adapter of phi (ConfigMap n/of-a): it is an adapter of qwen (ConfigMap n/of-a)",
+        "scope a: y can't be an alias of gone (ConfigMap n/of-a): gone is neither a base model nor an adapter",
+    ]
+
+
+def test_a_host_belongs_to_the_scope_that_claimed_it_first():
+    registry, conflicts = merge(
+        in_scope("b", hosts=("x.example", "b.example"), created=2.0),
+        in_scope("a", hosts=("x.example",), created=1.0),
+        in_scope("a", hosts=("x.example", "y.example"), created=3.0),
+    )
+    (conflict,) = conflicts
+    assert str(conflict) == "x.example can't be a host of b (ConfigMap n/of-b): it is one of a (ConfigMap n/of-a)"
+    assert registry.hosts.by_host == {"x.example": "a", "y.example": "a", "b.example": "b"}
+
+
+def test_there_are_so_many_scopes_and_hosts(monkeypatch):
+    monkeypatch.setattr("bbr.models.registry.MAX_SCOPES", 2)
+    monkeypatch.setattr("bbr.models.registry.MAX_HOSTS", 3)
+    registry, conflicts = merge(
+        in_scope("c", hosts=("c.example",), created=3.0),
+        in_scope("b", hosts=("3.example", "4.example", "1.example"), created=2.0),
+        in_scope("a", hosts=("1.example", "2.example"), created=1.0),
+    )
+    assert [*registry.scopes] == ["a", "b"]
+    assert sorted(registry.hosts.by_host) == ["1.example", "2.example", "3.example"]
+    assert [str(conflict) for conflict in conflicts] == [
+        "c can't be a scope of the table (ConfigMap n/of-c): the table has 2 scopes already",
+        "4.example can't be a host of b (ConfigMap n/of-b): the table has 3 hosts already",
+        "1.example can't be a host of b (ConfigMap n/of-b): it is one of a (ConfigMap n/of-a)",
+    ]
+
+
+def test_lists_for_everyone_count_in_each_scope_and_those_of_a_scope_there_alone():
+    one, two = frozenset({"one"}), frozenset({"two"})
+    registry, _ = merge(
+        in_scope("", BaseModel("qwen"), grants=(Grant("qwen", one), Grant("typo", one))),
+        in_scope("a", BaseModel("phi"), grants=(Grant("qwen", two), Grant("phi", two), Grant("typo-2", one))),
+        in_scope("b", BaseModel("gemma")),
+    )
+    a, b = registry.within("a"), registry.within("b")
+    assert registry.grants["qwen"] == b.grants["qwen"] == {one}
+    assert (a.grants["qwen"], a.grants["phi"], a.grants["typo"]) == ({one, two}, {two}, {one})
+    assert "phi" not in registry.grants
+    assert registry.idle_grants() == ["typo", "typo-2 (scope a)"]
+    alone, _ = merge(in_scope("a", BaseModel("phi"), grants=(Grant("phi", two),)))
+    assert (alone.grants, alone.within("a").grants) == ({}, {"phi": {two}})
+
+
+def test_an_incomplete_table_is_so_in_each_scope():
+    registry, _ = finish(merging([in_scope("a", BaseModel("phi"))], complete=False))
+    assert not registry.complete
+    assert not registry.within("a").complete
+
+
+def test_merging_scopes_pauses_too():
+    several = [in_scope("a", BaseModel("phi", tuple(map(str, range(5_000)))), hosts=tuple(map(str, range(5_000))))]
+    assert 10 <= sum(1 for _ in merging(several)) <= 70
+    registry, _ = merge(*several, in_scope("b", BaseModel("phi")))
+    assert len(registry.parts()) == 64 + 64 + 1
+    assert sum(1 for _ in merging(in_scope("", BaseModel(str(number))) for number in range(5_000))) <= 70
+
+
+@given(DECLARATIONS)
+def test_a_scope_has_its_own_names_and_what_they_do_not_hide(declared):
+    registry, _ = merge(*declared)
+    alone, _ = merge(*(each for each in declared if not each.scope))
+    assert dict(registry.items()) == dict(alone.items())
+    for layer in registry.scopes.values():
+        own = dict(layer.own_items())
+        assert dict(layer.items()) == dict(alone.items()) | own
+        assert layer.size == len(dict(layer.items()))
+        models = {each.name for every in declared if every.scope == layer.scope for each in every.models}
+        assert models <= own.keys()

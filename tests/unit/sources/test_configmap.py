@@ -59,7 +59,7 @@ def test_adapters_have_a_limit(monkeypatch):
 
 def test_data_may_come_in_msgpack():
     octets = msgspec.msgpack.encode({"baseModel": "qwen", "adapters": "- a\n"})
-    (declaration,) = finish(configmap.parse_bytes(ORIGIN, 256, octets))
+    (declaration,) = finish(configmap.parse_bytes(ORIGIN, 256, None, octets))
     assert declaration.models == (BaseModel("qwen", ("a",)),)
 
 

@@ -15,9 +15,16 @@ def table(tmp_path, **texts):
 def test_a_table_without_faults(tmp_path):
     of = table(tmp_path, a="models: [{name: qwen, adapters: [sql]}]")
     assert description.wrong(of) == []
-    assert description.described(of) == {"identity": False, "conflicts": [], "literal": [], "broken": []}
+    assert description.described(of) == {
+        "identity": False,
+        "scopes": [],
+        "conflicts": [],
+        "literal": [],
+        "broken": [],
+    }
     assert description.model(of.registry, "sql", of.registry.find("sql")) == {
         "name": "sql",
+        "scope": None,
         "kind": "adapter",
         "base_model": "qwen",
         "alias_of": None,

@@ -70,7 +70,7 @@ def test_documents_beyond_a_length_are_for_the_other_process(length):
 async def test_the_other_process_parses_files_and_config_maps():
     apart = Apart()
     data = {"baseModel": "qwen", "adapters": "".join(f"- x{number}\n" for number in range(5000))}
-    config_map = partial(configmap.parse_bytes, AT, 256)
+    config_map = partial(configmap.parse_bytes, AT, 256, None)
     for parse, octets in ((PARSE_FILE, FILES["many adapters"]), (config_map, msgspec.msgpack.encode(data))):
         each = source_object("a", b"1", AT, parse, octets)
         assert each.long.pieces == (octets,)

@@ -99,6 +99,11 @@ ACCEPTED = {
         "models: [{name: a, adapters: ['t-*', '*']}]\naliases: {'x-*': a, '*-yy': {a: 1}}",
         {"a": "a", "t-*": "a", "*": "a", "x-*": "a", "*-yy": "a"},
     ),
+    "scopes": (
+        "models: [{name: a}]\nscopes: {t: {hosts: [A.b, '*.c', '*', 10], models: [{name: d}], allow: {d: [x]}}, u: {}}",
+        {"a": "a"},
+    ),
+    "null scopes": ("models: []\nscopes:\n", {}),
     "null aliases": ("models: []\naliases:\n", {}),
     "a comment at the end": ("models: []  # none yet\n", {}),
 }
@@ -147,16 +152,32 @@ REFUSED = {
     # the root
     "nothing": ("", "the file is empty: it needs a list called models"),
     "only a comment": ("# models:\n", "the file is empty: it needs a list called models"),
-    "a list as root": ("\n- name: a\n", "line 2: the file must be a mapping with aliases, allow and models"),
-    "text as root": ("models", "line 1: the file must be a mapping with aliases, allow and models"),
-    "null as root": ("~", "line 1: the file must be a mapping with aliases, allow and models"),
+    "a list as root": ("\n- name: a\n", "line 2: the file must be a mapping with aliases, allow, models and scopes"),
+    "text as root": ("models", "line 1: the file must be a mapping with aliases, allow, models and scopes"),
+    "null as root": ("~", "line 1: the file must be a mapping with aliases, allow, models and scopes"),
     "an empty mapping as root": ("{}", "line 1: the file needs a list called models"),
     "an unknown field of the root": (
         "models: []\nmodel: a\n",
-        "line 2: the file can't hold model; known: aliases, allow, models",
+        "line 2: the file can't hold model; known: aliases, allow, models, scopes",
     ),
     "models twice": ("models: []\nmodels: []\n", "line 2: models occurs twice in the file"),
-    "a nested key": ("? [models]\n: []\n", "line 1: the file can't hold a nested key; known: aliases, allow, models"),
+    "a nested key": (
+        "? [models]\n: []\n",
+        "line 1: the file can't hold a nested key; known: aliases, allow, models, scopes",
+    ),
+    # scopes
+    "a list as scopes": ("scopes: []", "line 1: scopes must be a mapping of names to what exists in them"),
+    "text as scope": (
+        "scopes: {a: b}",
+        "line 1: the scope a must be a mapping with aliases, allow, hosts and models",
+    ),
+    "a host with a port": (
+        "scopes: {a: {hosts: ['b:80']}}",
+        (
+            "line 1: a host must be a name of at most 253 characters without a port, *. and a name, or *; other "
+            "letters than a to z in punycode (xn--)"
+        ),
+    ),
     # models
     "null models": ("models:\n", "line 1: models must be a list"),
     "a mapping as models": ("models:\n  name: a\n", "line 2: models must be a list"),
@@ -336,7 +357,7 @@ def test_refused_with_its_line(text, sentence):
 
 def test_nesting_is_refused_only_beyond_the_limit():
     text = "".join(f"{' ' * depth}a:\n" for depth in range(16))
-    assert refusal(text) == "line 1: the file can't hold a; known: aliases, allow, models"
+    assert refusal(text) == "line 1: the file can't hold a; known: aliases, allow, models, scopes"
 
 
 def test_the_schema_is_a_schema():

@@ -11,6 +11,7 @@ from bbr.sources.kube_api import KubeApi
 from bbr.sources.kubernetes import KUBERNETES, ConfigMap, ConfigMaps, KubernetesSource
 from bbr.sources.reflector import Pace
 from bbr.sources.routes import Mismatches
+from bbr.sources.scopes import SCOPE_LABEL
 from bbr.sources.table import Table
 from bbr.system.apart import Apart
 from bench.harness.fake_kubernetes import BBR, HTTP_ROUTES, IPP, FakeKubernetes, Fault, Watch
@@ -21,8 +22,10 @@ from tests.support.stack import until
 PACE = Pace(first_delay_seconds=0.001, longest_delay_seconds=0.005, short_watch_seconds=0.0)
 
 
-def config_map(name="a", *, uid="1", version="1", base="qwen", adapters="", **data):
+def config_map(name="a", *, uid="1", version="1", base="qwen", adapters="", labels=None, **data):
     metadata = {"name": name, "namespace": "ns", "uid": uid, "resourceVersion": version}
+    if labels is not None:
+        metadata["labels"] = labels
     metadata["creationTimestamp"] = "2026-01-01T00:00:00Z"
     data = {"baseModel": base, "adapters": adapters, **data}
     return msgspec.convert({"metadata": metadata, "data": data}, ConfigMap)
@@ -121,6 +124,34 @@ def test_a_change_of_what_is_not_the_tables_changes_nothing(listed):
         listed.one.put(config_map(version=version, note=version))
         listed.one.replace([config_map(version=version)])
     assert listed.unpublished == {}
+
+
+def test_all_keys_that_the_router_knows_count(listed):
+    listed.one.put(config_map(adapters="- sql", aliases="gpt: sql", allow="sql: [team-a]"))
+    registry = listed.table.registry
+    assert registry.grants == {"sql": {frozenset({"team-a"})}}
+    assert registry.find("gpt").base_model == "qwen"
+
+
+def test_a_label_names_the_scope(listed):
+    scope = {SCOPE_LABEL: "a", "other": "x"}
+    listed.one.put(config_map(labels=scope, hosts="- a.example"))
+    assert listed.bases == []
+    assert listed.table.registry.within("a").base_models == ("qwen",)
+    assert listed.table.registry.hosts.by_host == {"a.example": "a"}
+    listed.one.put(config_map(version="2", labels={**scope, "other": "y"}, hosts="- a.example"))
+    assert listed.unpublished == {}
+    listed.one.put(config_map(version="3", labels={SCOPE_LABEL: "b"}, hosts="- a.example"))
+    assert [*listed.table.registry.scopes] == ["b"]
+    listed.one.put(config_map(version="4", labels={}))
+    assert (listed.bases, [*listed.table.registry.scopes]) == (["qwen"], [])
+
+
+def test_a_scope_that_is_none_is_no_way_out_of_scopes(listed):
+    """An object whose label says nothing usable is refused, and not shown to everyone."""
+    listed.one.put(config_map(labels={SCOPE_LABEL: ""}))
+    assert listed.bases == []
+    assert list(listed.table.broken) == [(KUBERNETES, "ns/a")]
 
 
 def test_a_bad_one_keeps_its_last_good_content_and_hurts_no_other(listed):

@@ -98,6 +98,19 @@ def test_pools_are_bounded_and_found_in_short_steps(monkeypatch):
     assert len(finish(pooling(kept))) == 3
 
 
+def test_models_of_scopes_need_routes_too():
+    declared = [
+        Declaration(Origin(), (BaseModel("qwen"),)),
+        *(Declaration(Origin(), (BaseModel(name, ("x",)), BaseModel("both")), scope=name) for name in ("phi", "gemma")),
+    ]
+    registry, _ = finish(merging(declared))
+    found = compare(registry, {"ns/r": wanted(route((BASE, "phi"), (MODEL, "x"), (BASE, "x")))})
+    assert found.unrouted == ("qwen", "gemma", "both")
+    assert [each.value for each in found.unknown] == ["x"]
+    many, _ = finish(merging(Declaration(Origin(), (BaseModel("qwen"),), scope=str(number)) for number in range(600)))
+    assert compare(many, {"ns/r": wanted(route((BASE, "x")))}).unknown == (Unknown("ns/r", BASE, "x"),)
+
+
 def test_unknown_says_what_it_is():
     assert str(Unknown("ns/r", BASE, "x")) == f"HTTPRoute ns/r matches {BASE}: x, but no base model has this name"
     assert str(Unknown("ns/r", MODEL, "x")) == f"HTTPRoute ns/r matches {MODEL}: x, but no model has this name"

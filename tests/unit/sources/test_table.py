@@ -234,10 +234,10 @@ async def test_an_error_while_changes_are_applied_loses_none(at_once, monkeypatc
     }[when]
     real = getattr(owner, name)
 
-    def fail(*arguments):
+    def fail(*arguments, **named):
         if failures:
             raise failures.pop()
-        return real(*arguments)
+        return real(*arguments, **named)
 
     monkeypatch.setattr(owner, name, fail)
     followed.replace("one", [source_object("a", ("qwen",)), source_object("b", ("phi",))])

@@ -127,6 +127,13 @@ def test_record_of_a_routed_request(caplog, later):
     }
 
 
+def test_record_of_a_request_in_a_scope():
+    exchange = ended()
+    assert "scope" not in access_log.record(exchange, 256)
+    exchange.verdict.scope = "team-a"
+    assert access_log.record(exchange, 256)["scope"] == "team-a"
+
+
 def test_record_of_a_refused_request_has_its_reason(caplog, later):
     caplog.set_level(logging.INFO)
     log_of(later).ended(ended(REFUSED))

@@ -16,9 +16,9 @@ TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",)), BaseModel("phi")])
 HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
 
 
-def run(counted, body, registry=TABLE, **policy):
+def run(counted, body, registry=TABLE, headers=HEADERS, **policy):
     exchange = Exchange(Policy(Replies(), **policy), registry, observed.clock)
-    exchange.receive(HEADERS)
+    exchange.receive(headers)
     if body is not None:
         exchange.receive(messages.request_body(body, end_of_stream=True))
     exchange.over()
@@ -258,3 +258,19 @@ def test_adapters_beyond_the_bound_count_as_one():
     for model in "abcdab":
         run(counted, b'{"model": "%s"}' % model.encode(), registry)
     assert counted.adapters == {"a": 2, "b": 2, "": 2}
+
+
+def asking(host):
+    return messages.request_headers({**messages.JSON_POST, ":authority": host}, mode=BodyMode.FULL_DUPLEX_STREAMED)
+
+
+def test_requests_are_counted_by_declared_scopes(monkeypatch):
+    table, _ = finish(merging([Declaration(Origin(), (BaseModel("phi"),), scope="a", hosts=("a.example",))]))
+    counted = Metrics()
+    for host, model in (("a.example", "phi"), ("a.example", "x"), ("other.example", "phi"), ("evil", "phi")):
+        run(counted, b'{"model": "%s"}' % model.encode(), table, asking(host))
+    assert counted.scopes == {("a", "routed"): 1, ("a", "refused"): 1}
+    monkeypatch.setattr("bbr.telemetry.metrics.MAX_SCOPE_PAIRS", 0)
+    counted = Metrics()
+    run(counted, b'{"model": "phi"}', table, asking("a.example"))
+    assert counted.scopes == {("", ""): 1}

@@ -1,0 +1,49 @@
+"""In which scope of the model table a request is: by the host that it asks for, or by what the gateway says of it.
+
+Sans-IO. Whoever is in no scope gets what is declared for everyone, and so does a request of which two things are said:
+one of them could be a client's.
+"""
+
+from typing import Final
+
+from bbr.exchange.asker import Asker
+from bbr.models.registry import Registry
+from bbr.pb.ext_proc_pb2 import HeaderMap, ProcessingRequest
+from bbr.reading.head import find_fields
+
+# HTTP/1 gateways other than Envoy may leave the host where HTTP/1 has it.
+_HOST_FIELDS: Final = (":authority", "host")
+
+
+def by_headers(registry: Registry, where: Asker | None, headers: HeaderMap | None) -> Registry:
+    """Return the table for a request by its header section.
+
+    Args:
+        registry: everyone's table.
+        where: the gateway names the scope; None: the host tells it.
+        headers: the section, if it has come.
+
+    Raises:
+        DecodeError: a field that tells the host is no HeaderValue.
+    """
+    if where is not None:
+        return registry.within(_only(where.named(headers)))
+    hosts: list[bytes] = []
+    for name in _HOST_FIELDS:
+        if headers is not None and not hosts:
+            hosts = find_fields(headers, name)
+    return registry.within(registry.hosts.scope_of(hosts[0]) if len(hosts) == 1 else "")
+
+
+def by_message(registry: Registry, where: Asker, message: ProcessingRequest) -> Registry:
+    """Return the table for a request by what a stream's first message says beside its headers; the same if nothing.
+
+    Raises:
+        DecodeError: the message's metadata or attributes are none.
+    """
+    names = where.told(message)
+    return registry if names is None else registry.within(_only(names))
+
+
+def _only(names: frozenset[str]) -> str:
+    return next(iter(names)) if len(names) == 1 else ""
