@@ -311,8 +311,8 @@ def test_the_test_asks_the_router_for_each_model_by_flags_that_there_are(provide
         ({"provider.name": "gke"}, "needs some minutes for new health checks", "bbr doctor"),
         ({"provider.name": "istio"}, "bbr doctor --envoy-admin http://127.0.0.1:PORT --secure-serving=true", "NOTE"),
         ({"provider.name": "kgateway", "catchAll.enabled": "false"}, "NOTE: catchAll.enabled is false", "minutes"),
-        ({"provider.name": "envoy-gateway"}, "only with Envoy AI Gateway", "catchAll.enabled"),
-        ({"provider.name": "istio", "provider.supportedEvents.responseBody": "true"}, "that is ignored", "AI Gateway"),
+        ({"provider.name": "envoy-gateway"}, "only if Envoy AI Gateway is installed", "catchAll.enabled"),
+        ({"provider.name": "istio", "provider.supportedEvents.responseBody": "true"}, "That is ignored", "AI Gateway"),
         (
             {"provider.name": "kgateway", "bbr.tls.secretName": "tls"},
             "bbr.tls.secretName is not used",
