@@ -1,8 +1,8 @@
 """Turns for connections that have more to do than one callback of the event loop may take."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Final, Protocol
 
 # A turn of the event loop lets connections work, half a millisecond at a time, until this is over: a millisecond at
@@ -11,9 +11,15 @@ WORK_SECONDS: Final = 0.0005
 
 
 class Worker(Protocol):
-    """What has turns."""
+    """What has turns.
+
+    Attributes:
+        scheduled: it waits for one.
+        worked_at: when it had the last one, or began to be.
+    """
 
     scheduled: bool
+    worked_at: float
 
     def work(self) -> bool:
         """Do a bit; True if there is more."""
@@ -21,6 +27,9 @@ class Worker(Protocol):
 
 class Turns:
     """Lets workers work, one after another, for a moment in each turn of the event loop.
+
+    Whose last turn was longest ago goes first. So a peer with a small request, which did not find the time to be served
+    at once, does not wait for all that always have something to do.
 
     Args:
         clock: in seconds.
@@ -30,35 +39,43 @@ class Turns:
     def __init__(self, clock: Callable[[], float], work_seconds: float = WORK_SECONDS) -> None:
         self._clock = clock
         self._work_seconds = work_seconds
-        self._busy: deque[Worker] = deque()
+        self._busy: list[tuple[float, int, Worker]] = []  # a heap
+        self._number = 0  # of all that were put there, so that workers are not compared
 
     def schedule(self, worker: Worker) -> None:
         """Let a worker have its turn; one that waits for it already keeps its place."""
         if not worker.scheduled:
             worker.scheduled = True
-            self._busy.append(worker)
+            self._add(worker)
             if len(self._busy) == 1:
                 asyncio.get_running_loop().call_soon(self._work)
 
+    def _add(self, worker: Worker) -> None:
+        self._number += 1
+        heappush(self._busy, (worker.worked_at, self._number, worker))
+
     def _work(self) -> None:
         """Let them work for a moment; then whatever else has come gets its turn."""
-        until = self._clock() + self._work_seconds
+        now = self._clock()
+        until = now + self._work_seconds
         try:
             while self._busy:
-                self._work_on_one()
-                if self._clock() >= until:
+                self._work_on_one(now)
+                now = self._clock()
+                if now >= until:
                     break
         finally:  # an error that ends one worker's turn must not end those of all
             if self._busy:
                 asyncio.get_running_loop().call_soon(self._work)
 
-    def _work_on_one(self) -> None:
-        worker = self._busy.popleft()
+    def _work_on_one(self, now: float) -> None:
+        _, _, worker = heappop(self._busy)
+        worker.worked_at = now
         more = False
         try:
             more = worker.work()
         finally:
             if more:
-                self._busy.append(worker)
+                self._add(worker)
             else:
                 worker.scheduled = False

@@ -93,6 +93,7 @@ class UvServer:
     ) -> None:
         self.clock = clock
         self.pace = pace or Pace()
+        self.moment_seconds = self.pace.moment_seconds
         self.room = Room(ledger) if ledger is not None else Room(Unbounded())
         self.busy_poll = BusyPoll(busy_poll_seconds, clock) if busy_poll_seconds else None
         self._settings = settings or Settings()
@@ -235,6 +236,7 @@ class UvServer:
         # One may have been on its way when the server stopped.
         if self._stopped or not self._room_for(connection, now) or not self.roster.admit(connection, now):
             return None
+        self._share_time()
         return RpcConnection(self._settings, self._services, now, connection.account)
 
     def _room_for(self, connection: UvConnection, now: float) -> bool:
@@ -268,6 +270,10 @@ class UvServer:
     def gone(self, connection: UvConnection) -> None:
         """Let a connection go."""
         self.roster.gone(connection)
+        self._share_time()
+
+    def _share_time(self) -> None:
+        self.moment_seconds = self.pace.moment_of(len(self.roster.connections))
 
 
 def _methods(serving: Serving, new_exchange: Callable[[CallFields], Exchange] | None) -> Mapping[bytes, NewHandler]:

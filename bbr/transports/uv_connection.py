@@ -25,10 +25,15 @@ FULL_READ_BYTES: Final = 64 << 10
 
 
 class Owner(RoomOwner, Protocol):
-    """What a connection asks of its server."""
+    """What a connection asks of its server.
+
+    Attributes:
+        moment_seconds: for how long a connection works in a turn, beside the frame or message that exceeds it.
+    """
 
     clock: Callable[[], float]
     pace: Pace
+    moment_seconds: float
     grace_seconds: float
     busy_poll: BusyPoll | None
 
@@ -55,6 +60,7 @@ class UvConnection(Accounted):
         BUSY: see `idleness`.
         retire_at: when the connection is too old, in seconds of the owner's clock; None for never.
         scheduled: its server will call `work`.
+        worked_at: when it last did, or the connection began, in seconds of the owner's clock.
     """
 
     BUSY: Final = 2
@@ -63,6 +69,7 @@ class UvConnection(Accounted):
         super().__init__(owner)
         self.retire_at: float | None = None
         self.scheduled = False
+        self.worked_at = 0.0
         self._owner = owner
         self._clock = owner.clock
         self._busy_poll = owner.busy_poll
@@ -79,7 +86,7 @@ class UvConnection(Accounted):
         """Greet the peer, or turn it away."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self._socket = Socket(self._transport, self._pace)
-        now = self._heard_at = self._clock()
+        now = self._heard_at = self.worked_at = self._clock()
         rpc = self._owner.admit(self, now)
         if rpc is None:
             transport.set_protocol(asyncio.Protocol())  # which hears of nothing
@@ -103,7 +110,7 @@ class UvConnection(Accounted):
             return
         now = self._heard_at = self._clock()
         if not self._reads_on:
-            self._turn_ends = now + self._pace.moment_seconds
+            self._turn_ends = now + self._owner.moment_seconds
         self._reads_on = len(data) >= FULL_READ_BYTES
         try:
             self._receive(data, now)
@@ -192,7 +199,7 @@ class UvConnection(Accounted):
         if self._stage >= Stage.CLOSING or self._socket.closing:
             return False
         now = self._clock()
-        self._turn_ends = now + self._pace.moment_seconds
+        self._turn_ends = now + self._owner.moment_seconds
         self._reads_on = False
         try:
             if self._behind and self._socket.stalled_since is None:

@@ -13,6 +13,8 @@ class Pace:
     Attributes:
         moment_seconds: of work in a turn of the event loop, for which all other connections wait. A read of 250 KiB may
             hold 20,000 frames that do nothing, or 5,000 requests that are reset at once: tens of milliseconds.
+        crowd: more connections than these share what these would have, since all of them may send at the same time.
+        least_share: of the moment, that each has however many they are: most requests need no more.
         write_stall_seconds: a peer that has not read for this long is cut off; what it left unread is bounded by then.
         goaway_gap_seconds: between the GOAWAY that refuses nothing and the one that does, at most: for a peer that does
             not say that it has read the first one. A gateway that is busy needs longer than one would think: seconds,
@@ -24,10 +26,16 @@ class Pace:
     """
 
     moment_seconds: float = 0.001
+    crowd: int = 20
+    least_share: float = 0.2
     write_stall_seconds: float = 60.0
     goaway_gap_seconds: float = 5.0
     linger_seconds: float = 1.0
     linger_bytes: int = 16 << 20
+
+    def moment_of(self, connections: int) -> float:
+        """Return for how long each of so many connections may work in a turn of the event loop, in seconds."""
+        return self.moment_seconds * max(self.least_share, min(1.0, self.crowd / max(connections, 1)))
 
 
 class Socket:

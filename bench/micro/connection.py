@@ -85,6 +85,7 @@ class Server:
     def __init__(self) -> None:
         self.clock = time.monotonic
         self.pace = Pace(moment_seconds=60.0)  # no turn ends before an exchange
+        self.moment_seconds = self.pace.moment_seconds
         self.room = Room(Unbounded())
         self.metrics = Metrics()
         self.scheduled = False

@@ -138,6 +138,7 @@ class MockOwner:
     ) -> None:
         self.clock = Clock()
         self.pace = pace or Pace()
+        self.moment_seconds = self.pace.moment_seconds
         self.grace_seconds = 25.0
         self.room = Room(ledger or Unbounded(), own_bytes)
         self.busy_poll = None

@@ -16,6 +16,7 @@ class Worker:
 
     def __init__(self, name: str, bits: int, clock: Clock, done: list[str], seconds: float = 0.0) -> None:
         self.scheduled = False
+        self.worked_at = clock.now
         self.left = bits
         self.name = name
         self._clock = clock
@@ -57,6 +58,29 @@ def test_the_loop_goes_on_between_two_moments():
             await asyncio.sleep(0)
             lengths.append(len(done))
         assert lengths == [2, 4, 4]
+
+    asyncio.run(run())
+
+
+def test_whose_last_turn_was_longest_ago_goes_first():
+    async def run():
+        clock, done = Clock(), []
+        turns = Turns(clock, work_seconds=10.0)
+        workers = []
+        for name in "abc":
+            workers.append(Worker(name, 1, clock, done, seconds=0.1))
+            clock.now += 1.0
+        for again in range(3):
+            for each in reversed(workers):
+                each.left = 1
+                turns.schedule(each)
+            await asyncio.sleep(0)
+            assert done[3 * again :] == ["a", "b", "c"]
+        workers[0].left, workers[1].left = 1, 2
+        turns.schedule(workers[1])
+        turns.schedule(workers[0])
+        await asyncio.sleep(0)
+        assert done[9:] == ["a", "b", "b"]
 
     asyncio.run(run())
 

@@ -400,6 +400,7 @@ class Working:
     def __init__(self, work):
         self.work = work
         self.scheduled = False
+        self.worked_at = 0.0
         self.turns = 0
 
     def takes(self, turns, done):
@@ -430,6 +431,22 @@ async def test_work_of_others_goes_on_after_work_that_failed():
     loop.set_exception_handler(None)
     assert [type(each) for each in failures] == [MemoryError] * 2
     assert [each.scheduled for each in (broken, *others)] == [False] * 3
+
+
+@in_loop
+async def test_a_crowd_of_connections_shares_a_turn_of_the_event_loop():
+    pace = Pace(crowd=2)
+    async with Uv(pace=pace) as server:
+        clients = [await server.client() for _ in range(4)]
+        for client in clients:
+            await client.ping()
+        assert server.server.moment_seconds == pace.moment_seconds / 2
+        for client in clients[:3]:
+            await client.close()
+        while len(server.server.roster.connections) > 1:
+            await clients[3].ping()
+        assert server.server.moment_seconds == pace.moment_seconds
+        await clients[3].close()
 
 
 @in_loop

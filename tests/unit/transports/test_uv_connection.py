@@ -151,6 +151,19 @@ class TestTurns:
         assert transport.reading
         assert len({each.stream_id for each in transport.frames()}) == 10
 
+    def test_in_a_crowd_a_turn_is_shorter(self):
+        answered = []
+        for share in (1.0, 0.25):
+            owner = MockOwner(pace=Pace(moment_seconds=10.0))
+            owner.moment_seconds *= share
+            connection, _ = greeted(owner)
+            owner.clock.step = 0.3
+            connection.data_received(b"".join(call(stream_id, b"a", end=True) for stream_id in range(1, 21, 2)))
+            answered.append(len(owner.ended))
+            connection.work()
+            answered.append(len(owner.ended))
+        assert 0 < answered[2] < answered[3] < answered[0] == answered[1] == 10
+
     def test_reads_that_follow_each_other_at_once_are_one_turn(self):
         owner = MockOwner(pace=Pace(moment_seconds=1.0))
         connection, transport = greeted(owner)

@@ -14,6 +14,13 @@ PACE = Pace(write_stall_seconds=10.0, linger_seconds=2.0, linger_bytes=100)
 CONTEXT = server_context(self_signed(["localhost"], datetime.datetime.now(datetime.UTC)))
 
 
+@pytest.mark.parametrize(
+    ("connections", "milliseconds"), [(0, 1.0), (1, 1.0), (20, 1.0), (40, 0.5), (100, 0.2), (10_000, 0.2)]
+)
+def test_a_crowd_shares_what_a_few_have(connections: int, milliseconds: float) -> None:
+    assert Pace().moment_of(connections) == pytest.approx(milliseconds / 1000)
+
+
 @pytest.fixture
 def transport() -> MockTransport:
     return MockTransport()
