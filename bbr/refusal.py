@@ -86,13 +86,13 @@ def model_missing(found: str = "") -> Refusal:
     """
     message = "The request body names no model: the field `model` is missing."
     if found:
-        message = f"The request body names no model: it is JSON, but {found}, and no object with a field `model`."
+        message = f"The request body names no model: it is JSON, but {found} and not an object with a field `model`."
     return Refusal(400, "model-missing", message, param="model", code="missing_required_parameter")
 
 
 def default_model_unknown() -> Refusal:
     """Refuse a request that names no model while the table does not hold the operator's default model."""
-    message = "The gateway is misconfigured: its router's table does not hold the model for requests that name none."
+    message = "The gateway is misconfigured: its router's table does not have the model for requests without one."
     return Refusal(500, "default-model-unknown", message, code="gateway_misconfigured")
 
 
@@ -106,7 +106,7 @@ def model_empty(where: str | None = None) -> Refusal:
     """Refuse a `model` of no characters, in the body or where else it stands, e.g. `URL path`."""
     message = "`model` is an empty string. Name a model, or leave the field out."
     if where is not None:
-        message = f"The {where} holds no name in the place of the model's."
+        message = f"The {where} has no name where the model's name should be."
     return Refusal(400, "model-empty", message, param="model", code="invalid_value", unnamed=where is None)
 
 
@@ -311,7 +311,7 @@ def form_model(where: str, why: str) -> Refusal:
 
 def content_type_too_long(limit: int) -> Refusal:
     """Refuse a body whose Content-Type fields are longer than `limit` bytes."""
-    message = f"The Content-Type is longer than {limit} bytes, the most that are read of it."
+    message = f"The Content-Type is longer than {limit} bytes, which is the limit."
     return Refusal(400, "content-type-too-long", message, code="invalid_content_type")
 
 

@@ -493,7 +493,7 @@ def test_what_a_body_without_a_model_is(body: bytes, found: str, threshold: int)
     sent = request_headers(JSON_POST, mode=FDS), request_body(body, end_of_stream=True)
     message = assert_refused(converse(talk, *sent), 400, "model-missing")
     if found and (len(body) <= threshold or found == "a list"):
-        assert f"it is JSON, but {found}, and no object" in message
+        assert f"it is JSON, but {found} and not an object" in message
     else:
         assert message == "The request body names no model: the field `model` is missing."
 

@@ -274,7 +274,7 @@ def test_query_of_some_paths(path: bytes, model: str | None) -> None:
 
 
 def test_an_empty_name_in_a_path_is_called_so() -> None:
-    with pytest.raises(Refusal, match="The URL path holds no name in the place of the model's"):
+    with pytest.raises(Refusal, match="The URL path has no name where the model's name should be"):
         model_in_path(b"/models/:generateContent", ALL)
 
 
