@@ -2,7 +2,7 @@
 
 from typing import Final
 
-_HEADER_BYTES: Final = 5
+HEADER_BYTES: Final = 5
 # change_cipher_spec, alert, handshake, application_data
 _CONTENT_TYPES: Final = range(20, 24)
 # Of a TLS 1.2 record, the longest there is: 2^14 and 2,048 octets.
@@ -22,7 +22,7 @@ class RecordReader:
         self._position = 0
         self._parts: list[bytes] = []  # of a record that is not whole
         self._held_bytes = 0
-        self._needed = _HEADER_BYTES
+        self._needed = HEADER_BYTES
 
     @property
     def held_bytes(self) -> int:
@@ -51,10 +51,10 @@ class RecordReader:
         """
         octets, start = self._octets, self._position
         have = len(octets) - start
-        needed = _HEADER_BYTES
+        needed = HEADER_BYTES
         if have and octets[start] not in _CONTENT_TYPES:
             return self._rest()
-        if have >= _HEADER_BYTES:
+        if have >= HEADER_BYTES:
             length = octets[start + 3] << 8 | octets[start + 4]
             if length > _MAX_FRAGMENT_BYTES:
                 return self._rest()

@@ -8,7 +8,14 @@ import pytest
 
 from bbr.tls.client_names import AllowedName
 from bbr.tls.credentials import Clients, self_signed, server_context
-from bbr.tls.session import EMPTY_RECORDS, KEY_UPDATE_TOKENS, SMALL_RECORD_BYTES, TlsError, TlsSession
+from bbr.tls.session import (
+    EMPTY_RECORDS,
+    KEY_UPDATE_TOKENS,
+    MAX_GREETING_BYTES,
+    SMALL_RECORD_BYTES,
+    TlsError,
+    TlsSession,
+)
 from bench.harness.certificates import YEAR, Authority, client_context
 from bench.harness.tls_records import APPLICATION_DATA, Handshake
 from tests.support.h2_cases import CHUNKS
@@ -219,6 +226,23 @@ def test_a_client_that_is_not_verified_never_gets_an_octet(version, issue, reaso
     client._incoming.write(client.session.close())
     with pytest.raises(ssl.SSLError, match=r"(?i)alert"):
         client.read(b"")
+
+
+def far_below(authority: Authority, levels: int) -> Authority:
+    for _ in range(levels):
+        authority = authority.intermediate()
+    return authority
+
+
+@versions
+def test_what_a_client_says_in_its_handshake_is_bounded(version):
+    client = asking_client("h2", shows=far_below(AUTHORITY, 3).issue("gateway.example"), version=version)
+    client.shake_hands()
+    client.session.check_peer()
+    for authority in (Authority(), AUTHORITY):  # a chain is not looked at, whether it is trusted or not
+        client = asking_client("h2", shows=far_below(authority, 60).issue("gateway.example"), version=version)
+        with pytest.raises(TlsError, match=f"^a handshake of more than {MAX_GREETING_BYTES >> 10} KiB$"):
+            client.shake_hands()
 
 
 @versions
