@@ -163,7 +163,7 @@ def picture(file: Path, found: Prometheus, begin: float, end: float) -> None:
     heights = [(1.0 if columns == 4 else 2.0) + (0.25 if title else 0.0) for title, _, columns in lines]
     paints = {"font.family": "DejaVu Sans", "axes.edgecolor": LINE, "axes.facecolor": SHEET, "axes.axisbelow": True}
     with mpl.rc_context(paints):
-        figure = pyplot.figure(figsize=(14, sum(heights)), facecolor=GROUND, layout="constrained")
+        figure = pyplot.figure(figsize=(14, sum(heights)), facecolor=GROUND)
         parts = figure.subfigures(len(lines), 1, height_ratios=heights)
         for part, (title, row, columns) in zip(parts, lines, strict=True):
             part.set_facecolor(GROUND)
