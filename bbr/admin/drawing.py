@@ -37,8 +37,13 @@ def rates(history: dict[str, Any] | None, seconds: Numbers) -> str:
     return _svg("requests", said, f'<path class="area" d="{line}V100H0Z"/><path class="line" d="{line}"/>')
 
 
-def errors(history: dict[str, Any] | None) -> str:
-    """Draw the share of errors: a bar for each column that has any, in the class of its level."""
+def errors(history: dict[str, Any] | None, *, judged: bool = True) -> str:
+    """Draw the share of errors: a bar for each column that has any.
+
+    Args:
+        history: a row's; None if it has none.
+        judged: bars are in the class of their level; otherwise all are in the one of what is fine.
+    """
     if not history or not history["requests"]:
         return _empty()
     shares = [
@@ -52,7 +57,7 @@ def errors(history: dict[str, Any] | None) -> str:
         if share:
             height = max(share / top * (100 - _MARGIN), 4)
             left = f"{number * width + width * 0.1:.2f}"
-            paths[level(share)] += f"M{left} 100v{-height:.1f}h{width * 0.8:.2f}v{height:.1f}z"
+            paths[level(share) if judged else "ok"] += f"M{left} 100v{-height:.1f}h{width * 0.8:.2f}v{height:.1f}z"
     bars = "".join(f'<path class="{name}" d="{path}"/>' for name, path in paths.items() if path)
     said = f"Share of errors, at most {FORMS['share'](max(shares))}, in the latest column {FORMS['share'](shares[-1])}"
     return _svg("errors", said, f'<path class="ground" d="M0 100H100"/>{bars}')

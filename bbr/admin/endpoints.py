@@ -28,7 +28,7 @@ from bbr.tls.client_names import AllowedName
 # Makes a page one that is shown to those alone who may see it.
 Guarded = Callable[[Page], Page]
 
-# No name is longer than --max-model-length can be set to by default, and a search need not be.
+# Of a search, which the page repeats.
 _QUERY_CHARACTERS: Final = 512
 
 # About a millisecond's.
@@ -78,7 +78,7 @@ class Endpoints:
 
     def _gathering(self, request: Request) -> Steps[dict[str, Any]]:
         query, after = request.query.get("q", ""), request.query.get("after", "")
-        return self._facts.gathering(query.strip()[:_QUERY_CHARACTERS], after[:_QUERY_CHARACTERS])
+        return self._facts.gathering(query.strip()[:_QUERY_CHARACTERS], after)
 
     async def metrics(self, request: Request) -> Answer:
         """Expose the numbers."""

@@ -388,6 +388,12 @@ def test_a_narrow_screen_shows_its_whole_width(troubled, show, width, scripts):
     assert wider == []
 
 
+def held(page):
+    """Return a page that no longer refreshes itself."""
+    page.evaluate("(async () => { paused = true; await refresh(); })()")
+    return page
+
+
 def violations(page):
     return [(each["id"], node["html"]) for each in Axe().run(page).response["violations"] for node in each["nodes"]]
 
@@ -395,7 +401,7 @@ def violations(page):
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1600])
 def test_axe_finds_nothing(troubled, show, width, dark):
-    page = show(troubled, width=width, dark=dark)
+    page = held(show(troubled, width=width, dark=dark))
     assert page.locator("svg.curve[role=img]").count() >= 3
     assert page.locator("svg.flow").count() == 1
     assert violations(page) == []
@@ -408,7 +414,7 @@ def test_axe_finds_nothing_on_a_page_without_problems(show, background):
     of = vitals(counts=TransportCounts(1, 2, 0))
     admin = endpoints.server(of)
     port = background.run(admin.start("127.0.0.1", 0))
-    page = show(f"http://127.0.0.1:{port}/")
+    page = held(show(f"http://127.0.0.1:{port}/"))
     assert page.inner_text("#problems") == "No problems"
     assert page.locator("#fold-problems").get_attribute("open") is None
     assert violations(page) == []
@@ -416,7 +422,7 @@ def test_axe_finds_nothing_on_a_page_without_problems(show, background):
 
 
 def test_axe_would_find_something(troubled, show):
-    page = show(troubled)
+    page = held(show(troubled))
     page.evaluate("document.querySelector('label[for=q]').remove()")
     assert [name for name, _ in violations(page)] == ["label"]
 

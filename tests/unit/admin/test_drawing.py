@@ -43,6 +43,8 @@ def test_errors_are_bars_by_level():
     assert said == "Share of errors, at most 10%, in the latest column 10%"
     bars = {path.get("class"): path.get("d").count("M") for path in root.iter("path")}
     assert bars == {"ground": 1, "warn": 1, "bad": 1}
+    root, _ = parsed(drawing.errors(HISTORY, judged=False))
+    assert [path.get("class") for path in root.iter("path")] == ["ground", "ok"]
     small = drawing.errors({"requests": [1000], "errors": [1]})
     assert 'class="ok"' in small
 

@@ -44,6 +44,18 @@ def test_the_status_page_and_what_it_shows(directory):
     assert [row["name"] for row in names["rows"]] == ["sql-lora", "best"]
 
 
+def test_a_long_search_is_cut(directory):
+    answer = ask(vitals(directory), "/status.json", query={"q": "x" * 5000})
+    assert json.loads(b"".join(answer.body))["names"]["query"] == "x" * 512
+
+
+def test_the_page_of_help():
+    answer = ask(vitals(), "/help")
+    assert (answer.status, answer.content_type) == (200, "text/html; charset=utf-8")
+    assert "default-src 'none'" in dict(answer.headers)["content-security-policy"]
+    assert 'id="r-model-not-found"' in b"".join(answer.body).decode()
+
+
 def test_metrics_by_accept():
     status, content_type, text = get(vitals(), "/metrics")
     assert (status, content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")

@@ -65,6 +65,7 @@ def test_a_base_model():
     fine = html("models", {**row, "pools": [], "errors": 0, "error_share": 0.0})
     assert "under" not in fine
     assert '<span class="share ok">' in fine
+    assert '<span class="share"><bdi>20%</bdi></span>' in html("models", {**row, "base_model": ""})
 
 
 def test_more_than_are_shown():
