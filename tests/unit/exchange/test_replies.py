@@ -45,6 +45,15 @@ def test_an_empty_response_piece_is_a_message(end_of_stream: bool) -> None:
     assert replies.response_body(b"", end_of_stream=end_of_stream) == [expected]
 
 
+def test_pieces_of_more_sizes_than_are_remembered() -> None:
+    for size in range(1, 600):
+        for ended in (False, True):
+            octets = b"x" * size
+            expected = [by_protobuf(octets, end_of_stream=ended, response=False)]
+            assert replies.request_body(octets, end_of_stream=ended) == expected
+            assert len(replies._request_prefixes) <= 1_024
+
+
 def test_an_empty_request_body_is_a_message_only_at_the_end() -> None:
     assert replies.request_body(b"", end_of_stream=False) == []
     assert replies.request_body(b"", end_of_stream=True) == [by_protobuf(b"", end_of_stream=True, response=False)]

@@ -1,6 +1,7 @@
 import pytest
 from google.protobuf.message import DecodeError
 
+from bbr.exchange import wire
 from bbr.exchange.policy import BodyMode
 from bbr.exchange.wire import Wanted, number, read_opening, read_piece
 from bbr.pb.ext_proc_pb2 import ProcessingRequest
@@ -17,6 +18,12 @@ PIECE = messages.request_body(b"body")
 
 def opening(message: bytes):
     return read_opening(message, Wanted(wanted(NO_NAMES), BEGINNING_BYTES))
+
+
+def test_pieces_of_more_sizes_than_are_remembered() -> None:
+    for size in range(1, 1_200):
+        assert read_piece(messages.request_body(b"x" * size)) == (b"x" * size, False)
+        assert len(wire._known_beginnings) <= 1_024
 
 
 @pytest.mark.parametrize("size", [1, 125, 126, 127, 128, 129, 16_378, 16_379, 16_380, 16_384, 62_000, 3 << 20])
@@ -68,6 +75,14 @@ def test_a_section_without_fields() -> None:
 
 
 MOST = messages.request_headers([("x", "")] * 128)
+
+
+def test_a_field_that_is_shorter_than_the_beginnings_that_are_asked_for() -> None:
+    message = messages.request_headers([("a", ""), ("b", ""), ("abc", "1"), ("xyz", "2")])
+    asked = Wanted(frozenset((b"\n\x01a", b"\n\x03abc")), BEGINNING_BYTES)
+    found = read_opening(message, asked)
+    assert found is not None
+    assert found.wanted == [b"\n\x01a", b"\n\x03abc\x1a\x011"]
 
 
 def test_a_section_of_many_fields() -> None:
