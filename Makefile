@@ -172,9 +172,9 @@ test-compiled: $(COMPILED)/.ready $(HELM)  ## run all tests on the compiled buil
 test: $(READY) $(if $(ARGS),,$(HELM) clients)  ## run all tests, WORKERS (4) at once (ARGS="tests/unit -k NAME": these, one at a time)
 	$(BIN)/python -m pytest $(or $(ARGS),$(AT_ONCE))
 
-cover: $(READY)  ## run the tests that start no gateway with coverage, and hold coverage to its gates
+cover: $(READY) $(if $(ALL),$(HELM) clients)  ## run the tests that start no gateway with coverage, and hold it to its gates (ALL=1: run all tests)
 	@$(BIN)/coverage erase
-	CI=1 $(BIN)/coverage run -m pytest --quiet $(AT_ONCE) $(COVERING)
+	CI=1 $(if $(ALL),BBR_COVERED="$(COVERING)") $(BIN)/coverage run -m pytest --quiet $(AT_ONCE) $(if $(ALL),,$(COVERING))
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/python tests/coverage_gate.py
 

@@ -37,6 +37,12 @@ async def goaways(reader, writer) -> list[int]:
     return last_ids(received + await reader.read())
 
 
+def assert_told_once(caplog, text, begun) -> None:
+    """Assert that one line tells of it in ten seconds, however often it happens."""
+    assert caplog.messages[0] == text
+    assert len(caplog.messages) <= 1 + (time.monotonic() - begun) / 10
+
+
 async def answered(client) -> None:
     """Send one exchange and await its answers."""
     call = client.call()
@@ -196,6 +202,7 @@ async def test_connection_in_its_tls_handshake_does_not_hold_up_a_drain():
 
 @in_loop
 async def test_connections_over_the_limit_are_closed_at_once_if_no_other_is_idle(caplog):
+    begun = time.monotonic()
     async with Uv(limits={"max_connections": 2}) as server:
         clients = [await server.client() for _ in range(2)]
         for client in clients:
@@ -217,7 +224,7 @@ async def test_connections_over_the_limit_are_closed_at_once_if_no_other_is_idle
             await answered(client)
             await client.close()
         assert server.server.roster.turned_away.total == 20
-    assert caplog.messages == ["a connection over --max-connections=2 was closed"]
+    assert_told_once(caplog, "a connection over --max-connections=2 was closed", begun)
 
 
 @both
@@ -466,6 +473,7 @@ async def test_new_credentials_are_for_the_next_connection_and_others_live_on():
 
 @in_loop
 async def test_client_with_another_name_is_told_nothing_of_http2(caplog):
+    begun = time.monotonic()
     caplog.set_level(logging.INFO)
     authority = Authority()
     async with Uv(tls=True) as server:
@@ -481,4 +489,4 @@ async def test_client_with_another_name_is_told_nothing_of_http2(caplog):
         await server.all_gone()
         assert server.server.counts().failures == {("TLS", ""): 3}
     why = "--tls-client-san allows none of the names in the client's certificate: DNS:other.example"
-    assert caplog.messages == [f"a connection failed: TLS: {why}"]  # one line, however many come
+    assert_told_once(caplog, f"a connection failed: TLS: {why}", begun)
