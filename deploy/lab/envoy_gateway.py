@@ -7,11 +7,35 @@ from typing import Any, ClassVar, Final
 from deploy.lab import parts
 from deploy.lab.cluster import Cluster
 from deploy.lab.controllers import GATEWAY, Controller, chart, helm
+from deploy.lab.network import DOMAIN
 
 NAMESPACE: Final = "envoy-gateway-system"
 _CLASS: Final = "eg"
 _IMAGE: Final = f"lab/envoy-gateway:{parts.ENVOY_GATEWAY.version}"
 _CHART: Final = "gateway-helm"
+
+# Where Envoy Gateway's service for limits of several Envoys keeps its counts.
+_REDIS: Final = f"""
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: redis, namespace: {NAMESPACE}}}
+spec:
+  selector: {{matchLabels: {{app: redis}}}}
+  template:
+    metadata: {{labels: {{app: redis}}}}
+    spec:
+      containers:
+        - name: redis
+          image: lab/redis:{parts.REDIS.version}
+          readinessProbe: {{tcpSocket: {{port: 6379}}, periodSeconds: 1}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: redis, namespace: {NAMESPACE}}}
+spec:
+  selector: {{app: redis}}
+  ports: [{{port: 6379}}]
+"""
 
 # Two Envoys of one machine would find each other by their shared memory.
 _CLASS_AND_PROXY: Final = f"""
@@ -40,7 +64,7 @@ class EnvoyGateway(Controller):
     """Envoy Gateway, without Envoy AI Gateway: it knows no InferencePools."""
 
     provider: ClassVar[str] = "envoy-gateway"
-    programs: ClassVar[tuple[parts.Part, ...]] = (parts.ENVOY_GATEWAY,)
+    programs: ClassVar[tuple[parts.Part, ...]] = (parts.ENVOY_GATEWAY, parts.RATE_LIMIT, parts.REDIS)
     gateway_class: ClassVar[str] = _CLASS
     secure: ClassVar[bool] = False
     admin_port: ClassVar[int] = 19000
@@ -48,7 +72,11 @@ class EnvoyGateway(Controller):
 
     def images(self) -> Mapping[str, Sequence[str]]:
         """See Controller."""
-        return {"lab/envoy-gateway:": [str(parts.ENVOY_GATEWAY.binary)]}
+        return {
+            "lab/envoy-gateway:": [str(parts.ENVOY_GATEWAY.binary)],
+            "envoyproxy/ratelimit:": [str(parts.RATE_LIMIT.binary)],
+            "lab/redis:": [str(parts.REDIS.binary)],
+        }
 
     def values(self) -> dict[str, Any]:
         """See Controller."""
@@ -62,6 +90,11 @@ class EnvoyGateway(Controller):
         """See Controller."""
         replaced = {"${GatewayImage}": _IMAGE, "${GatewayImagePullPolicy}": "IfNotPresent"}
         folder = chart(there, parts.ENVOY_GATEWAY.data / _CHART, parts.ENVOY_GATEWAY.version, replaced)
-        values = {"crds": {"enabled": False}, "topologyInjector": {"enabled": False}}
+        redis = {"type": "Redis", "redis": {"url": f"redis.{NAMESPACE}.svc.{DOMAIN}:6379"}}
+        values = {
+            "crds": {"enabled": False},
+            "topologyInjector": {"enabled": False},
+            "config": {"envoyGateway": {"rateLimit": {"backend": redis}}},
+        }
         helm(there, "eg", folder, NAMESPACE, values)
-        there.apply(_CLASS_AND_PROXY)
+        there.apply(_REDIS + "---" + _CLASS_AND_PROXY)

@@ -34,6 +34,18 @@ import (
 func main() { etcdmain.Main(os.Args) }
 """
 
+_MAIN_OF_REDIS: Final = """package main
+
+import "github.com/alicebob/miniredis/v2"
+
+func main() {
+	if err := miniredis.NewMiniRedis().StartAddr(":6379"); err != nil {
+		panic(err)
+	}
+	select {}
+}
+"""
+
 
 class PartError(Exception):
     """A part can't be built; the message says which, and what Go said."""
@@ -47,10 +59,11 @@ class Part:
         name: of the program in the lab.
         module: of Go.
         version: of the module.
-        package: the folder of its main package in the module; "" if the lab brings a main of its own.
+        package: the folder of its main package in the module; "" with `main`.
         seconds: of processor time that a first build takes, about.
         stamps: variables that the linker sets, by their full names.
         files: a folder of the module that is kept beside the program: its CRDs, or its charts with them.
+        main: Go source of a main package of the lab's own, if the module has none to build.
     """
 
     name: str
@@ -60,6 +73,7 @@ class Part:
     seconds: int
     stamps: Mapping[str, str]
     files: str = ""
+    main: str = ""
 
     @property
     def data(self) -> Path:
@@ -85,7 +99,7 @@ def _kubernetes(name: str, seconds: int) -> Part:
     return Part(name, "k8s.io/kubernetes", f"v{KUBERNETES}", f"cmd/{name}", seconds, named)
 
 
-ETCD: Final = Part("etcd", "go.etcd.io/etcd/server/v3", "v3.6.6", "", 35, {})
+ETCD: Final = Part("etcd", "go.etcd.io/etcd/server/v3", "v3.6.6", "", 35, {}, main=_MAIN_OF_ETCD)
 API_SERVER: Final = _kubernetes("kube-apiserver", 331)
 CONTROLLERS: Final = _kubernetes("kube-controller-manager", 87)
 PROXY: Final = _kubernetes("kube-proxy", 10)
@@ -102,6 +116,16 @@ CORE: Final = (ETCD, API_SERVER, CONTROLLERS, PROXY, PICKER, SIMULATOR)
 ENVOY_GATEWAY: Final = Part(
     "envoy-gateway", "github.com/envoyproxy/gateway", "v1.9.1", "cmd/envoy-gateway", 285, {}, "charts"
 )
+# What counts the requests of several Envoys for it (no release is tagged), and a Redis in memory that keeps the counts.
+RATE_LIMIT: Final = Part(
+    "ratelimit",
+    "github.com/envoyproxy/ratelimit",
+    "v1.4.1-0.20260122083618-3fb702589d36",
+    "src/service_cmd",
+    60,
+    {},
+)
+REDIS: Final = Part("miniredis", "github.com/alicebob/miniredis/v2", "v2.40.0", "", 10, {}, main=_MAIN_OF_REDIS)
 # Istio tags no modules: a commit of release 1.31, before 1.31.0.
 ISTIO: Final = "1.31.0-eed52ebb66ad"
 
@@ -190,9 +214,9 @@ def _build(part: Part) -> None:
     source = _download(part, folder)
     target = part.binary.with_name(part.binary.name + ".part")
     words = ["build", "-trimpath", "-o", str(target), "-ldflags", _linking(part)]
-    if not part.package:
+    if part.main:
         _write_module(folder, part)
-        (folder / "main.go").write_text(_MAIN_OF_ETCD, "utf-8")
+        (folder / "main.go").write_text(part.main, "utf-8")
         _go(part, [*words[:1], "-mod=mod", *words[1:], "."], folder)
     elif part.module == "k8s.io/kubernetes":
         _write_kubernetes_module(folder, source, part)

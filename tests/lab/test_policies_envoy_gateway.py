@@ -178,6 +178,15 @@ def test_a_limit_on_a_model_s_route_is_enforced_for_that_model_alone(lab, gatewa
         assert [status(gateway, PHI) for _ in range(5)] == [200] * 5
 
 
+def test_a_limit_of_several_gateways_on_a_model_s_route_is_enforced_for_that_model_alone(lab, gateway, controller):
+    rules = [{"limit": {"requests": 3, "unit": "Hour"}}]
+    spec = {"targetRefs": [ROUTE], "rateLimit": {"type": "Global", "global": {"rules": rules}}}
+    with applied(lab, document("BackendTrafficPolicy", "limit", spec)):
+        settles(lab, gateway, 429, QWEN)
+        assert [status(gateway, PHI) for _ in range(5)] == [200] * 5
+        assert "ERROR" not in doctor(lab, controller)
+
+
 def test_a_limit_on_the_gateway_is_one_for_each_route_that_a_request_ends_at(lab, gateway):
     rules = [{"limit": {"requests": 3, "unit": "Hour"}}]
     spec = {"targetRefs": [GATEWAY], "rateLimit": {"local": {"rules": rules}}}
