@@ -139,7 +139,7 @@ def router_filter(
         "typed_config": {
             "@type": f"{TYPES}.filters.http.ext_proc.v3.ExternalProcessor",
             "failure_mode_allow": False,
-            "message_timeout": "5s",
+            "message_timeout": "30s",  # a machine that runs other tests as well may take seconds for an answer
             "grpc_service": {"envoy_grpc": {"cluster_name": "bbr"}, "retry_policy": retry},
             "processing_mode": mode,
             **fields,
@@ -186,7 +186,7 @@ def configuration(
         "http_filters": [*filters, router],
         "http2_protocol_options": {"allow_connect": True},
         "upgrade_configs": [{"upgrade_type": "websocket"}],
-        "stream_idle_timeout": "15s",
+        "stream_idle_timeout": "60s",
         "access_log": [_access_log(logged or {})],
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
         **hcm,
