@@ -105,6 +105,7 @@ class Registry:
         scopes: of everyone's table: that of each scope, by name.
         shared: of a scope's table: that of everyone.
         hidden: how many names of everyone's table a scope's own ones hide.
+        counted: of a scope's table: how many names it has of its own.
     """
 
     identity: bool = True
@@ -117,6 +118,7 @@ class Registry:
     scopes: Mapping[str, "Registry"] = field(default_factory=dict)
     shared: "Registry | None" = None
     hidden: int = 0
+    counted: int | None = None
     _shards: _Shards = field(default=_NO_NAMES, repr=False)
 
     @classmethod
@@ -176,7 +178,7 @@ class Registry:
     @property
     def own_size(self) -> int:
         """How many names are declared for it alone."""
-        return sum(map(len, self._shards))
+        return sum(map(len, self._shards)) if self.counted is None else self.counted
 
     def parts(self) -> list[object]:
         """Return what holds the names, for whoever lets go of a large table part by part."""
@@ -227,6 +229,8 @@ def merging(declarations: Iterable[Declaration], *, complete: bool = True) -> St
         else:
             why = f"the table has {MAX_SCOPES} scopes already"
             conflicts.append(Conflict(scope, None, Entry("the table", Kind.SCOPE, several[0].origin), why))
+            if number % _STEP_NAMES == 0:
+                yield
     hosts, lost = yield from _hosts(each for each in groups.with_hosts if each.scope in scopes)
     return replace(shared, scopes=scopes, hosts=hosts), conflicts + lost
 
@@ -334,13 +338,13 @@ def _merged(
     )
     if shared is None:
         return merged, conflicts
-    hidden = 0
+    hidden = number = 0
     for number, (name, _) in enumerate(merged.own_items(), 1):
         hidden += shared._own(name) is not None
         if number % _STEP_NAMES == 0:
             yield
     others = (pattern for pattern in shared.patterns if merged._own(pattern.text) is None)
-    return replace(merged, hidden=hidden, patterns=(*merged.patterns, *others)), conflicts
+    return replace(merged, hidden=hidden, counted=number, patterns=(*merged.patterns, *others)), conflicts
 
 
 def _granted(

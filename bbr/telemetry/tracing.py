@@ -179,6 +179,8 @@ def attributes(exchange: Exchange) -> dict[str, str | int | float | bool]:
         found["bbr.body_mode"] = _BODY_MODES.get(mode) or str(mode)
     if verdict.route is not None and verdict.route.model != verdict.model:
         found["bbr.routed_model"] = verdict.route.model
+    if verdict.scope:
+        found["bbr.scope"] = verdict.scope
     if verdict.base_model is not None:
         found["bbr.base_model"] = verdict.base_model
     if verdict.reason:

@@ -26,6 +26,7 @@ OLD_POOLS = "/apis/inference.networking.x-k8s.io/v1alpha2/inferencepools"
 PODS = "/api/v1/pods"
 
 BBR = "inference.networking.k8s.io/bbr-managed"
+SCOPE = "inference.networking.k8s.io/bbr-scope"
 IPP = "inference.llm-d.ai/ipp-managed"
 
 Object = dict[str, Any]
@@ -214,6 +215,7 @@ class FakeKubernetes:
         *,
         namespace: str = "default",
         labels: Iterable[str] = (BBR,),
+        scope: str | None = None,
         path: str = CONFIG_MAPS,
         deleting: bool = False,
         created: str = "2026-01-01T00:00:00Z",
@@ -221,7 +223,9 @@ class FakeKubernetes:
     ) -> Object:
         """Create an object, or write a new state of it; `content` is what stands beside its metadata."""
         before = self._objects[path].get((namespace, name))
-        metadata = {"name": name, "namespace": namespace, "labels": dict.fromkeys(labels, "true")}
+        metadata: dict[str, Any] = {"name": name, "namespace": namespace, "labels": dict.fromkeys(labels, "true")}
+        if scope is not None:
+            metadata["labels"][SCOPE] = scope
         metadata["managedFields"] = [{"manager": "kubectl"}]
         if before:
             metadata |= {name: before["metadata"][name] for name in ("uid", "creationTimestamp")}

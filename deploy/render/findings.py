@@ -12,7 +12,7 @@ from bbr.admin import authorization
 from bbr.config import go_flags as dropin
 from bbr.config import settings as config
 from bbr.models.registry import finish
-from bbr.sources import configmap
+from bbr.sources import configmap, scopes
 from bbr.sources.discovery import Discovery
 from bbr.sources.kubernetes import KubernetesSource
 from bbr.sources.model_servers import ModelServers
@@ -104,7 +104,8 @@ class Objects:
         for each in self.of("ConfigMap"):
             if any((each["metadata"].get("labels") or {}).get(label) == "true" for label in configmap.LABELS):
                 origin = configmap.origin("", each["metadata"]["name"], None)
-                for declaration in finish(configmap.parse(each["data"], origin)):
+                scope = (each["metadata"].get("labels") or {}).get(scopes.SCOPE_LABEL)
+                for declaration in finish(configmap.parse(each["data"], origin, scope=scope)):
                     for model in declaration.models:
                         found |= dict.fromkeys((model.name, *model.adapters), model.name)
         return found

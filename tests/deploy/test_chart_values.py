@@ -1,6 +1,7 @@
 """Values of the chart in all their legal spellings, the chart inside another, and clusters with rules of their own."""
 
 import json
+import re
 import shutil
 from decimal import ROUND_CEILING, Decimal
 
@@ -11,6 +12,7 @@ from bbr import cli
 from bbr.config import options
 from bbr.models.registry import Origin, finish, merging
 from bbr.sources import configmap
+from bbr.sources.scopes import SCOPE_LABEL
 from deploy.render import helm, schemas
 from tests.support.tools import needs
 
@@ -264,7 +266,71 @@ def test_other_texts_that_no_config_map_holds_are_refused(render, values, what):
 def table(found):
     """Return what the router reads of the rendered ConfigMaps, merged."""
     maps = [each for each in found if configmap.LABELS[0] in each["metadata"].get("labels", {})]
-    return finish(merging([finish(configmap.parse(each["data"], Origin()))[0] for each in maps]))
+    labels = [each["metadata"]["labels"].get(SCOPE_LABEL) for each in maps]
+    declared = [
+        finish(configmap.parse(each["data"], Origin(), scope=scope))[0]
+        for each, scope in zip(maps, labels, strict=True)
+    ]
+    return finish(merging(declared))
+
+
+SCOPES = """
+scopes:
+  team-a:
+    hosts: [Team-a.example.com, "*.team-a.example.com"]
+    models:
+    - {baseModel: Qwen/Qwen2.5-3B-Instruct, adapters: [review]}
+    - {baseModel: microsoft/Phi-3-mini-4k-instruct, adapters: [sql-lora]}
+    aliases: {gpt: sql-lora}
+    allow: {review: [admins], gpt: ["*"]}
+  team-b: {hosts: ["*"]}
+"""
+
+
+def test_scopes_are_config_maps_with_their_label(render):
+    found = render(SCOPES)
+    registry, conflicts = table(found)
+    assert conflicts == []
+    assert registry.idle_grants() == []
+    assert registry.hosts.by_host == {"team-a.example.com": "team-a", "*.team-a.example.com": "team-a", "*": "team-b"}
+    team_a = registry.within("team-a")
+    assert registry.find("sql-lora").base_model == "Qwen/Qwen2.5-3B-Instruct"
+    assert team_a.find("sql-lora").base_model == team_a.find("gpt").base_model == "microsoft/Phi-3-mini-4k-instruct"
+    assert registry.find("gpt") is registry.find("review") is None
+    assert team_a.grants == {"review": {frozenset({"admins"})}, "gpt": {frozenset({"*"})}}
+    names = [each["metadata"]["name"] for each in found if "-scope-" in each["metadata"]["name"]]
+    assert names == [f"body-based-router-scope-{name}" for name in ("team-a", "team-a.0", "team-a.1", "team-b")]
+
+
+def test_a_models_entry_may_be_in_a_scope_alone(render):
+    pool = "pool: {selector: {a: b}}"
+    found = render(f"models: [{{baseModel: a, scope: team-a, {pool}}}, {{baseModel: b, scope: '', {pool}}}]")
+    registry, _ = table(found)
+    assert registry.base_models == ("b",)
+    assert registry.within("team-a").base_models == ("a",)
+    # The test's pod asks for no tenant's host.
+    (probe,) = (each for each in found if each["kind"] == "Pod")
+    asked = [each for each in probe["spec"]["containers"][0]["args"] if each.startswith("--model=")]
+    assert asked == ["--model=b"]
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ("scopes: {a: {allow: {x: []}}}", "scopes: x is no model, adapter or alias of the scope a"),
+        ("scopes: {Team: {}}", "'Team' does not match pattern"),
+        ("scopes: {a: {hosts: ['a.example:80']}}", "'a.example:80' does not match pattern"),
+        ("scopes: {a: {host: [a]}}", "additional properties 'host' not allowed"),
+        ("scopes: {a: {models: [{adapters: [x]}]}}", "missing property 'baseModel'"),
+        (
+            "{models: [{baseModel: a, pool: {create: false}, route: {header: model}}], scopes: {a: {models: [MODEL]}}}",
+            "scopes: a has a, whose route matches each name by itself",
+        ),
+    ],
+)
+def test_scopes_that_are_none(render_once, values, why):
+    with pytest.raises(helm.HelmError, match=re.escape(why)):
+        render_once(values.replace("MODEL", "{baseModel: a}"))
 
 
 def test_who_may_use_what_stands_in_the_config_maps_that_declare_it(render):

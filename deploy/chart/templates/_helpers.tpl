@@ -95,6 +95,28 @@ true
 {{- with $lists }}{{ toYaml . }}{{ end -}}
 {{- end }}
 
+{{/* The lists of a scope, by name, under the key lists: .scope, .held, .root. Each must be about something in it. */}}
+{{- define "bbr.scopeLists" -}}
+{{- $lists := .held.allow | default dict -}}
+{{- $known := keys (.held.aliases | default dict) -}}
+{{- $byName := list -}}
+{{- range (include "bbr.models" .root | fromYaml).models -}}
+{{- if eq .route.header "model" -}}{{- $byName = append $byName .baseModel -}}{{- end -}}
+{{- end -}}
+{{- range .held.models -}}
+{{- if has .baseModel $byName -}}
+{{- fail (printf "scopes: %s has %s, whose route matches each name by itself; give that entry of models route.header: base" $.scope .baseModel) -}}
+{{- end -}}
+{{- $known = concat $known (list .baseModel) (.adapters | default list) -}}
+{{- end -}}
+{{- range $name, $_ := $lists -}}
+{{- if not (has $name $known) -}}
+{{- fail (printf "scopes: %s is no model, adapter or alias of the scope %s; its list would do nothing" $name $.scope) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml (dict "lists" $lists) -}}
+{{- end }}
+
 {{/* All lists, by name, under the key lists: those of models' entries and those of allow. Each must be about something. */}}
 {{- define "bbr.lists" -}}
 {{- $lists := deepCopy (.Values.allow | default dict) -}}

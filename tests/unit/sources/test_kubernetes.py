@@ -231,6 +231,28 @@ async def test_follows_both_labels(tmp_path, monkeypatch):
 
 
 @in_loop
+async def test_a_cluster_s_objects_tell_who_may_use_what_and_in_which_scope(tmp_path, monkeypatch):
+    """What the server's JSON holds, in short answers and in those that another process reads."""
+    more = {"data": {"other": "x" * 100_000, **data("gemma", "- x")["data"], "allow": "gemma: [b]"}}
+    async with FakeKubernetes() as server:
+        hosts = {"data": {"hosts": "- a.example", "allow": "phi: [a]", **data("phi", "- x")["data"]}}
+        server.put("a", scope="team-a", **hosts)
+        server.put("b", **more)
+        async with following(tmp_path, monkeypatch, server) as (table, _):
+            await table.wait_synced()
+            registry = table.registry
+            assert bases(table) == ["gemma"]
+            assert registry.grants == {"gemma": {frozenset("b")}}
+            assert registry.within("team-a").grants == {"gemma": {frozenset("b")}, "phi": {frozenset("a")}}
+            assert registry.hosts.by_host == {"a.example": "team-a"}
+            await until(lambda: len(server.watches) == 2)
+            server.put("a", scope="team-b", **hosts)
+            await until(lambda: [*table.registry.scopes] == ["team-b"])
+            server.put("a", scope=None, **data("phi"))
+            await until(lambda: bases(table) == ["gemma", "phi"])
+
+
+@in_loop
 async def test_a_bad_one_is_reported_once_with_its_name_and_the_reason(tmp_path, monkeypatch, caplog):
     async with FakeKubernetes() as server:
         server.put("a", **data("qwen"))
