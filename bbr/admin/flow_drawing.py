@@ -98,9 +98,7 @@ def _name(row: Mapping[str, Any]) -> str:
     match row["kind"]:
         case "none":
             return "no name of the table"
-        case "others":
-            return "other names"
-        case "rest":
+        case "others" | "rest":
             return "other names"
     return str(row["name"])
 
