@@ -147,7 +147,8 @@ def _span(seconds: list[float]) -> str:
     """Say over which time the curves are."""
     if not seconds:
         return "Curves begin ten seconds after the start."
-    return f"Curves: the last {FORMS['duration'](sum(seconds))}, {FORMS['duration'](max(seconds) + 0.5)} a column."
+    column = round(max(seconds), -1)  # a slot is a little longer than ten seconds
+    return f"Curves: the last {FORMS['duration'](sum(seconds))}, {FORMS['duration'](column)} a column."
 
 
 def _pages(names: Mapping[str, Any]) -> str:

@@ -186,6 +186,19 @@ def test_what_has_no_rows_is_folded(tmp_path):
     assert "1 unknown model was asked for in the last hour." in read(html).cells
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        ([], "Curves begin ten seconds after the start."),
+        ([10.01], "Curves: the last 10 s, 10 s a column."),
+        ([20.1, 20.2, 10.1], "Curves: the last 50 s, 20 s a column."),
+        ([60.2] * 60, "Curves: the last 1 h 0 min, 1 min a column."),
+    ],
+)
+def test_over_which_time_the_curves_are(seconds, said):
+    assert page._span(seconds) == said
+
+
 def test_a_reason_has_its_sentence_and_a_link(tmp_path):
     of = vitals()
     of.metrics.reasons["refused", "invalid-json"] = 3
