@@ -195,6 +195,20 @@ def include_path(_folder: Path) -> Run:
     return _volleys([(http1.head("GET", "/models/x" * 6_200, []), b"")])
 
 
+def odd_paths(_folder: Path) -> Run:
+    """A.2: 64 paths of 1 KiB at once that can be read in many ways, against 32 templates and 64 patterns."""
+    units = ("/models/%41;/..//.", "/%25252541/a1/", "/x3/a//x28/amodels", "/a/./b;c/%2e%2e/")
+    paths = (f"/x{number}/{units[number % len(units)] * 60}" for number in range(64))
+    return _volleys([(http1.head("GET", path[:1_000], []), b"") for path in paths])
+
+
+def odd_keys(_folder: Path) -> Run:
+    """A.3: 8 forms of 64 KiB whose keys must all be judged, and whose last octets come together."""
+    body = b"&%d6453" * (64 * 1024 // 7) + b"&model=qwen"
+    request = http1.post(COMPLETIONS, body, "application/x-www-form-urlencoded")
+    return _volleys([(request[:-10], request[-10:])] * 8)
+
+
 def content_types(_folder: Path) -> Run:
     """A.2: 16 requests at once whose Content-Type is 58 KB of commas."""
     request = http1.head("POST", COMPLETIONS, [("content-type", "," * 58_000), ("content-length", "2")])

@@ -16,6 +16,11 @@ BASE_MIB: Final = 64  # beside --max-buffered-bytes
 
 _NONE: Final = frozenset[str]()
 _TEMPLATE: Final = ("--path-template=/**/models/{model}:*",)
+_OTHERS: Final = ",".join(f"/**/x{number}/{{model}}/y" for number in range(17))
+_MANY: Final = (
+    f"--path-template=azure-openai,gemini,bedrock,{_OTHERS}",
+    f"--exclude-path={','.join(f'/**/a{number}/**/b*c' for number in range(64))}",
+)
 _PATTERN: Final = ("--include-path=/v1/**,/**/models/**/generate",)
 
 
@@ -74,12 +79,15 @@ def _rows() -> Iterator[Row]:
     yield row("blanks in file names", attack=clients.multipart, dose="1 request", router_ms=50)
     yield row("path against template", attack=clients.template, dose="1 request", router_ms=4, flags=_TEMPLATE)
     yield row("path against pattern", attack=clients.include_path, dose="1 request", router_ms=4, flags=_PATTERN)
+    yield row("odd paths, many templates", attack=clients.odd_paths, dose="64 requests", router_ms=300, flags=_MANY)
     yield row("commas in Content-Type", attack=clients.content_types, dose="16 requests", router_ms=10)
     yield row("other long fields", attack=clients.long_fields, dose="9 requests", router_ms=20)
 
     row = partial(Row, "A.3", who="a client")
     yield row("short bodies together", attack=clients.short_bodies, dose="64 requests", router_ms=1000)
     yield row("other short bodies", attack=clients.other_bodies, dose="64 requests", router_ms=6000)
+
+    yield row("forms of odd keys", attack=clients.odd_keys, dose="8 requests", router_ms=1200)
 
     row = partial(Row, "A.4", who="a client", mode="BUFFERED", answers=frozenset({"200"}))
     yield row("bodies with trailers", attack=clients.trailers, dose="4 requests", router_ms=20)
