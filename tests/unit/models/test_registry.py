@@ -549,6 +549,12 @@ def test_of_two_pools_the_older_one_counts_and_those_of_one_base_model_agree():
         assert [each.refused.base_model for each in conflicts] == ["llama"]
 
 
+def test_many_aliases_are_looked_through_in_steps():
+    declared = Declaration(FILE_OBJECT, (QWEN,), tuple(Alias(f"alias-{number}", "qwen") for number in range(2000)))
+    plain = sum(1 for _ in merging([declared]))
+    assert sum(1 for _ in merging([declared, discovered(("qwen", ["a"]))])) == plain + 2
+
+
 def test_so_many_names_of_model_servers_are_entered_in_one_step():
     names = [f"lora-{number}" for number in range(1000)]
     assert sum(1 for _ in merging([Declaration(FILE_OBJECT, (QWEN,)), discovered(("qwen", names))])) >= 50

@@ -401,3 +401,17 @@ async def test_answers_that_cannot_be_read_just_now_are_asked_for_again(tmp_path
         async with discovering(tmp_path, cluster, servers, first_seconds=0.0) as (table, found):
             await until(lambda: adapters(table) == {"a": "qwen"})
             assert found.polls["internal"] == 3
+
+
+@in_loop
+async def test_a_pool_that_lists_too_many_is_told(tmp_path):
+    servers = Pretended()
+    for number in range(2):
+        servers.answers[f"10.0.0.{number}"] = ("qwen", *(f"{number}-{name}" for name in range(600)))
+    async with Cluster() as cluster:
+        cluster.pool("qwen", *servers.answers)
+        async with discovering(tmp_path, cluster, servers, interval=60.0) as (table, found):
+            await table.wait_synced()
+            assert len(adapters(table)) == 1000
+            assert found.failing == "default/qwen: its servers list 200 adapters more than are taken of one pool"
+            assert found.refused()["too-many"] == 200

@@ -42,6 +42,11 @@ def test_a_name_stays_with_whoever_had_it_until_he_lets_go():
     assert settle({"two": {"phi": {"a"}}}, both.holders).granted == {"two": {"phi": ("a",)}}
 
 
+def test_many_names_are_settled_in_steps():
+    names = frozenset(map(str, range(2000)))
+    assert sum(1 for _ in settling({"one": {"qwen": names}}, {})) >= 4
+
+
 NAMES = st.dictionaries(st.sampled_from("QPG"), st.sets(st.sampled_from("abc")), max_size=3)
 
 
