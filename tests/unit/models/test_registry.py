@@ -323,6 +323,8 @@ DECLARATIONS = st.lists(
         st.just(()),
         st.sampled_from(["", "s", "t"]),
         st.lists(NAMES, max_size=3).map(tuple),
+        # What servers list gives way to what is declared. Its tests are below.
+        discovered=st.just(()),
     ),
     max_size=6,
     unique_by=lambda declaration: declaration.origin,
