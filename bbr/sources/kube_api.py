@@ -243,6 +243,11 @@ def _config(kubeconfig: Path | None) -> "SingleConfig":
             "no API server is known: this is not a pod with a service account, and neither KUBECONFIG nor "
             f"~/.kube/config can be used: {_short(str(error))}"
         ) from None
+    except (AttributeError, KeyError, TypeError) as error:  # lightkube looks for nothing but what should be there
+        raise SourceError(
+            f"{kubeconfig or 'the kubeconfig'}: has not the form of a kubeconfig: it must be a mapping with lists of "
+            f"clusters, contexts and users, and current-context ({_short(f'{type(error).__name__}: {error}')})"
+        ) from None
     except Exception as error:  # a file of any content
         raise SourceError(_unusable(error)) from None
     return found
