@@ -562,6 +562,12 @@ def test_so_many_names_of_model_servers_are_entered_in_one_step():
     assert sum(1 for _ in merging([Declaration(FILE_OBJECT, (QWEN,)), discovered(("qwen", names))])) >= 50
 
 
+def test_many_aliases_beside_model_servers_take_several_steps():
+    declared = Declaration(FILE_OBJECT, (QWEN,), tuple(Alias(f"alias-{number}", "qwen") for number in range(1000)))
+    without = sum(1 for _ in merging([declared]))
+    assert sum(1 for _ in merging([declared, discovered(("qwen", ["a"]))])) == without + 1
+
+
 def test_what_model_servers_list_exists_where_its_base_model_is_declared():
     declared = [
         in_scope("", QWEN),
