@@ -139,7 +139,7 @@ def router_filter(
         "typed_config": {
             "@type": f"{TYPES}.filters.http.ext_proc.v3.ExternalProcessor",
             "failure_mode_allow": False,
-            "message_timeout": "30s",  # a machine that runs other tests as well may take seconds for an answer
+            "message_timeout": "60s",  # a machine that runs other tests as well may take seconds for an answer
             "grpc_service": {"envoy_grpc": {"cluster_name": "bbr"}, "retry_policy": retry},
             "processing_mode": mode,
             **fields,
@@ -186,7 +186,7 @@ def configuration(
         "http_filters": [*filters, router],
         "http2_protocol_options": {"allow_connect": True},
         "upgrade_configs": [{"upgrade_type": "websocket"}],
-        "stream_idle_timeout": "60s",
+        "stream_idle_timeout": "90s",
         "access_log": [_access_log(logged or {})],
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
         **hcm,
@@ -229,7 +229,7 @@ def _cluster(name: str, port: int, *, http2: bool = False) -> dict[str, Any]:
     cluster: dict[str, Any] = {
         "name": name,
         "type": "STATIC",
-        "connect_timeout": "2s",
+        "connect_timeout": "20s",
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(port)}}]}],
