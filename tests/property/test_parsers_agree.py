@@ -15,6 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bbr.reading import members
 from bbr.reading.json_body import ABSENT, UNSETTLED, find_model
 from bbr.refusal import Refusal
 from tests.corpus.nasty_bodies import BODIES
@@ -22,6 +23,7 @@ from tests.support.examples import examples
 from tests.support.whole import find
 
 MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+LONG = '"messages":"' + "x" * (33 << 10) + '"'  # of such a length that find_model looks for quotes
 LETTERS = {letter: [letter, f"\\u{ord(letter):04x}", f"\\u{ord(letter):04X}"] for letter in "model"}
 blanks = st.sampled_from(["", "", "", " ", "\n\t", "\r "])
 
@@ -209,3 +211,21 @@ def test_orjson_refuses_two_things_that_msgspec_passes_over(body: bytes) -> None
     if taken(bytes.decode, body):
         with pytest.raises(OverflowError):
             json.loads(body, parse_float=in_range, parse_int=in_range)
+
+
+@examples(150)
+@given(objects(values), st.booleans())
+def test_long_documents_whose_members_are_found_by_their_quotes(text: str, first: bool) -> None:
+    other = text.strip()[1:-1]
+    joined = ",".join(part for part in ((LONG, other) if first else (other, LONG)) if part.strip())
+    body = ("{" + joined + "}").encode("utf-8", "surrogatepass")
+    check(body)
+    try:
+        decoded = MEMBERS.decode(body)
+        orjson.loads(body)
+    except (msgspec.DecodeError, orjson.JSONDecodeError):
+        return
+    placed = members.places(body)
+    if placed is not None:
+        found = {key: body[start:end].rstrip() for key, (start, end) in placed.items()}
+        assert found == {key: bytes(value).rstrip() for key, value in decoded.items()}
