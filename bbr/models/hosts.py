@@ -18,17 +18,21 @@ MAX_HOSTS: Final = 10_000
 
 ANY: Final = "*"
 
-_LABEL: Final = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_DECLARED: Final = re.compile(rf"\*|(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
+# Of a label; RFC 1035, section 2.3.4.
+_MAX_LABEL: Final = 63
+_LABEL: Final = "[a-z0-9_]++(?:-++[a-z0-9_]++)*+"
+_DECLARED: Final = re.compile(rf"\*|(?:\*\.)?+{_LABEL}(?:\.{_LABEL})*+")
 # Names, and numeric addresses of version 6, which stand in brackets. An authority with user information is none.
-_ASKED: Final = re.compile(rb"([a-z0-9._-]{1,254}|\[[0-9a-f:.]{2,45}\])(?::[0-9]{0,5})?")
+_ASKED: Final = re.compile(rb"([a-z0-9._-]{1,254}+|\[[0-9a-f:.]{2,45}+\])(?::[0-9]{0,5}+)?+")
 
 
 def declared(text: str) -> str | None:
     """Return a host of a scope as it is compared; None if it is none: a name, `*.` and a name, or `*`."""
     host = text.lower()
     # Some other letters become ASCII in small letters.
-    return host if text.isascii() and len(host) <= MAX_HOST and _DECLARED.fullmatch(host) else None
+    if not text.isascii() or len(host) > MAX_HOST or not _DECLARED.fullmatch(host):
+        return None
+    return host if max(map(len, host.split("."))) <= _MAX_LABEL else None
 
 
 def asked(authority: bytes) -> str | None:

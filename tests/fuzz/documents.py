@@ -18,7 +18,9 @@ LONGEST = 256
 def check(octets: bytes) -> None:
     agree(partial(file._parse_octets, AT, LONGEST), octets)
     data = {"baseModel": "qwen", "adapters": octets.decode("utf-8", "replace")}
-    agree(partial(configmap.parse_bytes, AT, LONGEST), msgspec.msgpack.encode(data))
+    agree(partial(configmap.parse_bytes, AT, LONGEST, None), msgspec.msgpack.encode(data))
+    in_scope = {"hosts": "a.example", **data}
+    agree(partial(configmap.parse_bytes, AT, LONGEST, "team-a"), msgspec.msgpack.encode(in_scope))
 
 
 def agree(parse: ParseBytes, octets: bytes) -> None:

@@ -21,6 +21,7 @@ JSON = ("content-type", "application/json")
 SMALL = json.dumps({"model": "sql-lora", "messages": []}).encode()
 PATH = "/v1/completions"
 CONNECTIONS, STREAMS = 4, 16
+ROUNDS = 4
 
 
 def filled(begin: bytes, unit: bytes, end: bytes) -> bytes:
@@ -71,7 +72,21 @@ def test_others_are_served_by_either_transport(gateways: Callable[..., Setup]) -
 
 
 def serve_others(setup: Setup, body: bytes, reason: str) -> None:
-    """Send many of a body at once, and small requests beside."""
+    """Send many of a body at once, and small requests beside.
+
+    Compiled, a round is over so soon that few small requests end in it. A router that lets nobody in until it has read
+    all bodies answers one in a round, if any.
+    """
+    served = 0
+    for _ in range(ROUNDS):
+        served += served_beside(setup, body, reason)
+        if served > ROUNDS:
+            break
+    assert served > ROUNDS
+
+
+def served_beside(setup: Setup, body: bytes, reason: str) -> int:
+    """Send many of a body at once; return how many small requests end while these are read."""
     with ExitStack() as stack:
         clients = [stack.enter_context(H2Client(setup.port)) for _ in range(CONNECTIONS)]
         streams = [(client, client.start("POST", PATH, [JSON])) for client in clients for _ in range(STREAMS)]
@@ -87,7 +102,6 @@ def serve_others(setup: Setup, body: bytes, reason: str) -> None:
         ended = time.perf_counter()
     assert statuses == {400 if reason else 200: CONNECTIONS * STREAMS}
     assert set(others.statuses) == {200}
-    # What the bodies take together is hundreds of milliseconds, in which a small request takes a few.
-    assert sum(begun < end < ended for end in others.ends) >= 5
     verdicts = Counter((each.outcome, each.reason) for each in setup.router.verdicts())
     assert verdicts[Outcome.REFUSED if reason else Outcome.ROUTED, reason] >= CONNECTIONS * STREAMS
+    return sum(begun < end < ended for end in others.ends)

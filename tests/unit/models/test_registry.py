@@ -669,6 +669,7 @@ def test_a_host_belongs_to_the_scope_that_claimed_it_first():
     assert registry.hosts.by_host == {"x.example": "a", "y.example": "a", "b.example": "b"}
 
 
+@pytest.mark.interpreted("replaces constants")
 def test_there_are_so_many_scopes_and_hosts(monkeypatch):
     monkeypatch.setattr("bbr.models.registry.MAX_SCOPES", 2)
     monkeypatch.setattr("bbr.models.registry.MAX_HOSTS", 3)

@@ -264,12 +264,17 @@ def asking(host):
     return messages.request_headers({**messages.JSON_POST, ":authority": host}, mode=BodyMode.FULL_DUPLEX_STREAMED)
 
 
-def test_requests_are_counted_by_declared_scopes(monkeypatch):
+def test_requests_are_counted_by_declared_scopes():
     table, _ = finish(merging([Declaration(Origin(), (BaseModel("phi"),), scope="a", hosts=("a.example",))]))
     counted = Metrics()
     for host, model in (("a.example", "phi"), ("a.example", "x"), ("other.example", "phi"), ("evil", "phi")):
         run(counted, b'{"model": "%s"}' % model.encode(), table, asking(host))
     assert counted.scopes == {("a", "routed"): 1, ("a", "refused"): 1}
+
+
+@pytest.mark.interpreted("replaces a constant")
+def test_so_many_scopes_are_counted(monkeypatch):
+    table, _ = finish(merging([Declaration(Origin(), (BaseModel("phi"),), scope="a", hosts=("a.example",))]))
     monkeypatch.setattr("bbr.telemetry.metrics.MAX_SCOPE_PAIRS", 0)
     counted = Metrics()
     run(counted, b'{"model": "phi"}', table, asking("a.example"))
