@@ -535,8 +535,8 @@ def _check_headers(settings: Settings) -> None:
         raise ConfigError(f"--model-header and --base-model-header are both {name}: they must differ")
     for name in (models | base_models).intersection(settings.strip_header or ()):
         raise ConfigError(f"--strip-header: {name} is a routing header, which has rules of its own")
+    usual = (models, base_models) == ({MODEL_HEADER.lower()}, {BASE_MODEL_HEADER.lower()})
     for name in ("discover_routes", "discover_adapters"):
-        usual = (models, base_models) == ({MODEL_HEADER.lower()}, {BASE_MODEL_HEADER.lower()})
         if getattr(settings, name) and not usual:
             raise ConfigError(f"{flag_of(name)} works only with the default --model-header and --base-model-header")
 

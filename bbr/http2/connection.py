@@ -225,37 +225,33 @@ class Connection:
 
     def send_data(self, stream_id: int, octets: bytes, *, end_stream: bool = False) -> None:
         """Send DATA as credit allows; the rest waits. On a closed stream it is nothing."""
-        stream = self.streams.get(stream_id)
-        if stream is not None and not stream.local_closed:
-            self._budgets.answered = True
-            # A peer must pay for frames that carry nothing, but our DATA obliges it to send some (see
-            # bbr.http2.budgets).
-            self._budgets.control.earn(budgets.CONTROL_PER_SEND + len(octets) * budgets.CONTROL_PER_OCTET)
-            self._sender.data(stream, octets, end_stream=end_stream)
-            # The stream that adds to a full connection goes. The others were within the limit when their DATA came.
-            if stream.queue and self._sender.overfull:
-                self._drop(stream, faults.QUEUED_BYTES)
-            elif end_stream:
-                self._table.close_if_done(stream)
+        self.send_parts(stream_id, [octets], len(octets), end_stream=end_stream)
 
-    def send_parts(self, stream_id: int, parts: list[bytes], size: int, block: bytes | None = None) -> None:
+    def send_parts(
+        self, stream_id: int, parts: list[bytes], size: int, block: bytes | None = None, *, end_stream: bool = False
+    ) -> None:
         """Send DATA as `send_data` does, that is in parts which follow each other.
 
         Args:
-            stream_id: of its stream, which does not end by it.
+            stream_id: of its stream.
             parts: the octets.
             size: how many they are together.
             block: a field block to be sent before, as by `send_headers`.
+            end_stream: they are the last.
         """
         stream = self.streams.get(stream_id)
         if stream is not None and not stream.local_closed:
             if block is not None:
                 self._sender.headers(stream, block, end_stream=False)
             self._budgets.answered = True
-            self._sender.parts(stream, parts, size)
+            # A peer must pay for frames that carry nothing, but our DATA obliges it to send some (bbr.http2.budgets).
             self._budgets.control.earn(budgets.CONTROL_PER_SEND + size * budgets.CONTROL_PER_OCTET)
+            self._sender.parts(stream, parts, size, end_stream=end_stream)
+            # The stream that adds to a full connection goes. The others were within the limit when their DATA came.
             if stream.queue and self._sender.overfull:
                 self._drop(stream, faults.QUEUED_BYTES)
+            elif end_stream:
+                self._table.close_if_done(stream)
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """End a stream with RST_STREAM. On a closed stream it is nothing."""

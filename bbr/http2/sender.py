@@ -131,7 +131,7 @@ class Sender:
             rest = _rest(rest, credit)
         self._enqueue(stream, rest)
 
-    def parts(self, stream: Stream, parts: list[bytes], size: int) -> None:
+    def parts(self, stream: Stream, parts: list[bytes], size: int, *, end_stream: bool) -> None:
         """Send DATA in parts, which follow each other, as `data` does; `size` is all of their octets."""
         connection, own = self.window, stream.send_window
         fits = 0 < size <= self.max_frame_size and size <= connection.available and size <= own.available
@@ -139,11 +139,12 @@ class Sender:
         if fits and not stream.queue and not self.held:
             connection.available -= size
             own.available -= size
-            self._out.append(_pack(size << 8 | _DATA, 0, stream.id))
+            self._out.append(_pack(size << 8 | _DATA, _END_STREAM if end_stream else 0, stream.id))
             self._out += parts
             stream.answered = True
+            stream.local_closed = end_stream
         else:
-            self.data(stream, b"".join(parts), end_stream=False)
+            self.data(stream, b"".join(parts), end_stream=end_stream)
 
     # What waits.
 

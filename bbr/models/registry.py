@@ -318,15 +318,7 @@ def _merged(
         if number % _STEP_NAMES == 0:
             yield
     if groups.listing:
-        # What servers list of a base model exists where that is declared.
-        own = frozenset(base_models)
-        passed = groups.scoped - own if shared is None else frozenset(shared.base_models)
-        listed = [
-            (each.origin, model)
-            for each in groups.listing
-            for model in each.discovered
-            if model.name not in passed and (shared is None or model.name in own)
-        ]
+        listed = _listed(groups, frozenset(base_models), shared)
         conflicts += yield from _discovered(listed, with_aliases, shards, patterns)
     for number, (origin, alias) in enumerate(_aliases(with_aliases), 1):
         conflicts += _add_alias(shards, patterns, origin, alias, shared)
@@ -336,15 +328,31 @@ def _merged(
     merged = Registry(
         False, tuple(base_models), complete, tuple(patterns), grants, scope, shared=shared, _shards=shards
     )
-    if shared is None:
-        return merged, conflicts
+    if shared is not None:
+        merged = yield from _over(shared, merged)
+    return merged, conflicts
+
+
+def _over(shared: Registry, merged: Registry) -> Steps[Registry]:
+    """Return the table of a scope with what it has from everyone's."""
     hidden = number = 0
     for number, (name, _) in enumerate(merged.own_items(), 1):
         hidden += shared._own(name) is not None
         if number % _STEP_NAMES == 0:
             yield
     others = (pattern for pattern in shared.patterns if merged._own(pattern.text) is None)
-    return replace(merged, hidden=hidden, counted=number, patterns=(*merged.patterns, *others)), conflicts
+    return replace(merged, hidden=hidden, counted=number, patterns=(*merged.patterns, *others))
+
+
+def _listed(groups: _Groups, own: frozenset[str], shared: Registry | None) -> list[tuple[Origin, BaseModel]]:
+    """Return what servers list of the base models of a table: it exists where these are declared."""
+    passed = groups.scoped - own if shared is None else frozenset(shared.base_models)
+    return [
+        (each.origin, model)
+        for each in groups.listing
+        for model in each.discovered
+        if model.name not in passed and (shared is None or model.name in own)
+    ]
 
 
 def _granted(

@@ -16,8 +16,6 @@ from bbr.reading import path_readings
 from bbr.reading.form import FormReader
 from bbr.reading.templates import Allowance, PathSegments, Template
 
-MAX_TEMPLATES: Final = 32
-MAX_TEMPLATE_CHARACTERS: Final = 512
 # A longer query is not looked at: a form is read in steps, a query at once.
 MAX_QUERY_BYTES: Final = 8 << 10
 

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from bbr.models import patterns
 from bbr.models.registry import Alias
+from bbr.sources.mappings import named
 from bbr.sources.objects import SourceError
 from bbr.yaml_tree import Mapping, Node, Scalar
 
@@ -35,21 +36,14 @@ def read(node: Node, name_of: Callable[[Node, str], str]) -> Iterator[Placed]:
     Raises:
         SourceError: a rule is broken; the message names the line and the rule.
     """
-    if not isinstance(node, Mapping):
-        raise SourceError(f"line {node.line}: aliases must be a mapping of names to models")
-    names = set()
-    for key, value in node.pairs:
-        name = name_of(key, "the alias")
+    for line, name, value in named(node, "aliases", "names to models", lambda key: name_of(key, "the alias")):
         if why := patterns.fault(name):
-            raise SourceError(f"line {key.line}: the alias {name} {why}")
-        if name in names:
-            raise SourceError(f"line {key.line}: {name} occurs twice in aliases")
-        names.add(name)
+            raise SourceError(f"line {line}: the alias {name} {why}")
         if isinstance(value, Mapping):
             weights = _weights(value, name, name_of)
-            yield Placed(key.line, Alias(name, weights[0][0], weights))
+            yield Placed(line, Alias(name, weights[0][0], weights))
         else:
-            yield Placed(key.line, Alias(name, name_of(value, f"the model of alias {name}")))
+            yield Placed(line, Alias(name, name_of(value, f"the model of alias {name}")))
 
 
 def _weights(node: Mapping, name: str, name_of: Callable[[Node, str], str]) -> tuple[tuple[str, int], ...]:

@@ -14,7 +14,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -87,29 +87,12 @@ class Discovery:
         jitter: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        within = f"namespaces/{namespace}/" if namespace else ""
         self._table = table
         self._changed = asyncio.Event()
         self._pools = [pools.KeptPools(self._changed.set), pools.KeptPools(self._changed.set)]
         self._routes = pools.KeptRoutes(self._changed.set)
         follow = partial(_reflector, connect, apart, pace, jitter)
-        self.reflectors: list[Reflector[Any, Any]] = [
-            follow(
-                "InferencePools", f"/apis/{pools.GROUP}/v1/{within}inferencepools", pools.InferencePool, self._pools[0]
-            ),
-            follow(
-                "InferencePools (v1alpha2)",
-                f"/apis/{pools.OLD_GROUP}/v1alpha2/{within}inferencepools",
-                pools.OldInferencePool,
-                self._pools[1],
-            ),
-            follow(
-                "HTTPRoutes of InferencePools",
-                f"/apis/gateway.networking.k8s.io/v1/{within}httproutes",
-                pools.ServingRoute,
-                self._routes,
-            ),
-        ]
+        self.reflectors = _reflectors(follow, namespace, self._pools, self._routes)
         self._follower = partial(
             Follower,
             follow=follow,
@@ -411,6 +394,24 @@ def _reflector(
     selector: str = "",
 ) -> Reflector[Any, Any]:
     return Reflector(what, path, selector, kind, sink, connect, apart, pace=pace, optional=True, jitter=jitter)
+
+
+def _reflectors(
+    follow: Callable[..., Reflector[Any, Any]],
+    namespace: str | None,
+    several: Sequence[pools.KeptPools],
+    routes: pools.KeptRoutes,
+) -> list[Reflector[Any, Any]]:
+    """Return what follows the pools of both groups and the routes that point at them."""
+    within = f"namespaces/{namespace}/" if namespace else ""
+    current = f"/apis/{pools.GROUP}/v1/{within}inferencepools"
+    old = f"/apis/{pools.OLD_GROUP}/v1alpha2/{within}inferencepools"
+    at_routes = f"/apis/gateway.networking.k8s.io/v1/{within}httproutes"
+    return [
+        follow("InferencePools", current, pools.InferencePool, several[0]),
+        follow("InferencePools (v1alpha2)", old, pools.OldInferencePool, several[1]),
+        follow("HTTPRoutes of InferencePools", at_routes, pools.ServingRoute, routes),
+    ]
 
 
 def _object(pool: Pool, names: dict[str, tuple[str, ...]]) -> SourceObject:

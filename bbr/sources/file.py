@@ -256,14 +256,14 @@ class _Reader:
     def scopes(self, node: Node | None) -> Steps[None]:
         if node is None or _is_null(node):
             return
-        for key, value in scopes_of.read(node):
-            self._scope = key.name
-            fields = _mapping(value, f"the scope {key.name}", {*_TABLE, "hosts"})
+        for line, name, value in scopes_of.read(node):
+            self._scope = name
+            fields = _mapping(value, f"the scope {name}", {*_TABLE, "hosts"})
             hosts = scopes_of.hosts(fields["hosts"]) if "hosts" in fields else ()
-            for line, host in hosts:
-                self._lines["", Kind.HOST, host, key.name] = line
+            for place, host in hosts:
+                self._lines["", Kind.HOST, host, name] = place
             # Also one without anything in it exists.
-            self._declare(key.line, hosts=tuple(host for _, host in hosts))
+            self._declare(line, hosts=tuple(host for _, host in hosts))
             yield from self.table(fields)
             yield
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from bbr.models.registry import Grant
+from bbr.sources.mappings import named
 from bbr.sources.objects import SourceError
-from bbr.yaml_tree import Mapping, Node, Scalar, Sequence
+from bbr.yaml_tree import Node, Scalar, Sequence
 
 # Of one list, and of one name: what a request is compared with.
 MAX_ASKERS: Final = 1_000
@@ -37,15 +38,9 @@ def read(node: Node, name_of: Callable[[Node, str], str]) -> Iterator[Placed]:
     Raises:
         SourceError: a rule is broken; the message names the line and the rule.
     """
-    if not isinstance(node, Mapping):
-        raise SourceError(f"line {node.line}: allow must be a mapping of models to lists of who may use them")
-    names = set()
-    for key, value in node.pairs:
-        name = name_of(key, "the model")
-        if name in names:
-            raise SourceError(f"line {key.line}: {name} occurs twice in allow")
-        names.add(name)
-        yield Placed(key.line, Grant(name, askers(value, name)))
+    of_what = "models to lists of who may use them"
+    for line, name, value in named(node, "allow", of_what, lambda key: name_of(key, "the model")):
+        yield Placed(line, Grant(name, askers(value, name)))
 
 
 def askers(node: Node, model: str) -> frozenset[str]:

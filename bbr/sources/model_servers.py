@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import h11
 
+from bbr.sources.servers import Address
 from bbr.system import files
 from bbr.system.watch import in_thread
 
@@ -104,8 +105,8 @@ class ModelServers:
 
 
 def _question(host: str, port: int, token: str) -> h11.Request:
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    headers = [("Host", where), ("Accept", "application/json"), ("Accept-Encoding", "identity"), ("User-Agent", "bbr")]
+    accept = [("Accept", "application/json"), ("Accept-Encoding", "identity")]
+    headers = [("Host", str(Address(host, port))), *accept, ("User-Agent", "bbr")]
     if token:
         headers.append(("Authorization", f"Bearer {token}"))
     return h11.Request(method="GET", target=PATH, headers=[*headers, ("Connection", "close")])

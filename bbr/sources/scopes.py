@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from bbr.models.hosts import MAX_HOST, declared
 from bbr.models.registry import MAX_SCOPES
+from bbr.sources.mappings import Named, named
 from bbr.sources.objects import SourceError
 from bbr.yaml_tree import Mapping, Node, Scalar, Sequence
 
@@ -31,23 +32,19 @@ class Placed(NamedTuple):
     name: str
 
 
-def read(node: Node) -> Iterator[tuple[Placed, Node]]:
+def read(node: Node) -> Iterator[Named]:
     """Give the scopes of a mapping, each with what it holds.
 
     Raises:
         SourceError: a rule is broken; the message names the line and the rule.
     """
-    if not isinstance(node, Mapping):
-        raise SourceError(f"line {node.line}: scopes must be a mapping of names to what exists in them")
-    if len(node.pairs) > MAX_SCOPES:
+    if isinstance(node, Mapping) and len(node.pairs) > MAX_SCOPES:
         raise SourceError(f"line {node.line}: scopes has {len(node.pairs)} names; at most {MAX_SCOPES} are allowed")
-    names = set()
-    for key, value in node.pairs:
-        name = name_of(key.text if isinstance(key, Scalar) and not key.null else "", f"line {key.line}")
-        if name in names:
-            raise SourceError(f"line {key.line}: {name} occurs twice in scopes")
-        names.add(name)
-        yield Placed(key.line, name), value
+    yield from named(node, "scopes", "names to what exists in them", _name)
+
+
+def _name(key: Node) -> str:
+    return name_of(key.text if isinstance(key, Scalar) and not key.null else "", f"line {key.line}")
 
 
 def name_of(text: str, where: str) -> str:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from bbr.sources.reflector import Reflector
     from bbr.sources.routes import Mismatches
 
-# For how long the table waits for the first answers of model servers.
-_FIRST_ANSWERS_SECONDS: Final = 10.0
-
 _NO_POOLS: Final[Mapping[str, tuple[str, ...]]] = {}
 
 
@@ -72,7 +69,7 @@ class Sources:
         from bbr.sources.kube_api import KubeApi
 
         settings = self._settings
-        patience = settings.sync_timeout / 2 if settings.sync_timeout else _FIRST_ANSWERS_SECONDS
+        patience = settings.sync_timeout / 2 or discovery.FIRST_SECONDS
         return discovery.Discovery(
             self.table,
             partial(KubeApi, settings.kubeconfig),
@@ -81,7 +78,7 @@ class Sources:
             namespace=settings.namespace,
             max_model_bytes=settings.max_model_length,
             interval=settings.discover_interval,
-            first_seconds=min(patience, _FIRST_ANSWERS_SECONDS),
+            first_seconds=min(patience, discovery.FIRST_SECONDS),
         )
 
     def load(self) -> None:

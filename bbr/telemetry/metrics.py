@@ -8,12 +8,14 @@ No client can make it grow: a base model becomes a key only if the model table k
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from bbr.exchange.exchange import Exchange
 from bbr.models.registry import Kind
 from bbr.models.routing import Route, Rule
 from bbr.telemetry.recent import RecentNames
+
+K = TypeVar("K")
 
 # Upper bounds of buckets. Seconds from a request's first message to its decision; a slow client's upload is in it.
 DURATION_BOUNDS: Final[tuple[float, ...]] = (
@@ -137,6 +139,7 @@ class Metrics:
         max_base_models: requests for more base models than these count as those for none.
         max_alias_pairs: see `aliases`.
         max_adapters: see `adapters`.
+        max_scope_pairs: see `scopes`.
 
     Attributes:
         running: exchanges that have begun and are not over.
@@ -152,7 +155,8 @@ class Metrics:
         unknown: the models asked for lately that the table does not hold, whatever became of the requests.
         responses: requested model, "" if the table does not hold it -> seconds from the first message to the first
             piece of the response's body, of requests whose response the gateway showed.
-        scopes: (scope, outcome) -> requests in a scope of the model table.
+        scopes: (scope, outcome) -> requests in a scope of the model table; those beyond `max_scope_pairs` as one,
+            ("", "").
         aliases: (alias, model that it stood for) -> requests routed so; those beyond `max_alias_pairs` as one,
             ("", "").
         adapters: adapter, or the pattern that it fits -> requests routed by that name; those beyond `max_adapters` as
@@ -164,10 +168,12 @@ class Metrics:
         max_base_models: int = MAX_BASE_MODELS,
         max_alias_pairs: int = MAX_ALIAS_PAIRS,
         max_adapters: int = MAX_ADAPTERS,
+        max_scope_pairs: int = MAX_SCOPE_PAIRS,
     ) -> None:
         self._max_base_models = max_base_models
         self._max_alias_pairs = max_alias_pairs
         self._max_adapters = max_adapters
+        self._max_scope_pairs = max_scope_pairs
         self.running = 0
         self.models: dict[str, ModelCounts] = {"": ModelCounts()}
         self.reasons: dict[tuple[str, str], int] = {}
@@ -195,9 +201,10 @@ class Metrics:
             base_model = route.base_model
             counts = self.models.get(base_model) or self._new(base_model)
             if route.rule is _ADAPTER:
-                self._count_adapter(route.pattern or verdict.model or "")
+                _count_one(self.adapters, route.pattern or verdict.model or "", self._max_adapters, "")
             elif route.rule is _ALIAS:
-                self._count_alias(route, route.pattern or verdict.model or "")
+                alias = route.pattern or verdict.model or ""
+                _count_one(self.aliases, (alias, route.model), self._max_alias_pairs, ("", ""))
         outcomes = counts.outcomes
         outcomes[verdict.outcome] = outcomes.get(verdict.outcome, 0) + 1
         size = verdict.body_bytes
@@ -223,18 +230,6 @@ class Metrics:
             self._count_response(exchange, times.responded - times.began)
         if verdict.reason or verdict.late_bodies or verdict.early or verdict.decoded or verdict.scope:
             self._count_more(exchange)
-
-    def _count_alias(self, route: Route, alias: str) -> None:
-        key = (alias, route.model)
-        if key not in self.aliases and len(self.aliases) >= self._max_alias_pairs:
-            key = ("", "")
-        self.aliases[key] = self.aliases.get(key, 0) + 1
-
-    def _count_adapter(self, adapter: str) -> None:
-        adapters = self.adapters
-        if adapter not in adapters and len(adapters) >= self._max_adapters:
-            adapter = ""
-        adapters[adapter] = adapters.get(adapter, 0) + 1
 
     def _new(self, base_model: str) -> ModelCounts:
         if len(self.models) > self._max_base_models:
@@ -271,13 +266,17 @@ class Metrics:
             key = (str(verdict.outcome), verdict.reason)
             self.reasons[key] = self.reasons.get(key, 0) + 1
         if verdict.scope:
-            key = (verdict.scope, str(verdict.outcome))
-            if key not in self.scopes and len(self.scopes) >= MAX_SCOPE_PAIRS:
-                key = ("", "")
-            self.scopes[key] = self.scopes.get(key, 0) + 1
+            _count_one(self.scopes, (verdict.scope, str(verdict.outcome)), self._max_scope_pairs, ("", ""))
         if verdict.reason == "model-not-found" and verdict.model is not None:
             self.unknown.add(verdict.model, exchange.times.began)
 
     def outcome_total(self, outcome: str) -> int:
         """Return how many requests ended so, whatever their model."""
         return sum(counts.outcomes.get(outcome, 0) for counts in self.models.values())
+
+
+def _count_one(counts: dict[K, int], key: K, most: int, rest: K) -> None:
+    """Count one more of a key; of a key that would be one too many, under the rest."""
+    if key not in counts and len(counts) >= most:
+        key = rest
+    counts[key] = counts.get(key, 0) + 1

@@ -61,7 +61,7 @@ def test_data_with_credit(sender):
 
 def test_parts_that_fit_leave_as_one_frame(sender):
     one = stream()
-    sender.parts(one, [b"ab", b"", b"c"], 3)
+    sender.parts(one, [b"ab", b"", b"c"], 3, end_stream=False)
     assert one.answered
     assert not one.local_closed
     assert output(sender) == [(DATA, 1, b"abc", False)]
@@ -70,22 +70,31 @@ def test_parts_that_fit_leave_as_one_frame(sender):
 
 def test_parts_that_do_not_fit_leave_as_data_does(sender):
     one, long = stream(window=4), stream(3, window=50_000)
-    sender.parts(one, [b"abc", b"def"], 6)
-    sender.parts(one, [b"g"], 1)
+    sender.parts(one, [b"abc", b"def"], 6, end_stream=False)
+    sender.parts(one, [b"g"], 1, end_stream=False)
     assert output(sender) == [(DATA, 1, b"abcd", False)]
     assert one.queued_bytes == 3
-    sender.parts(long, [b"x" * 16_384, b"y"], 16_385)
+    sender.parts(long, [b"x" * 16_384, b"y"], 16_385, end_stream=False)
     assert output(sender) == [(DATA, 3, b"x" * 16_384, False), (DATA, 3, b"y", False)]
     sender.held = True
-    sender.parts(long, [b"z"], 1)
+    sender.parts(long, [b"z"], 1, end_stream=False)
     assert output(sender) == []
     assert long.queued_bytes == 1
+
+
+def test_parts_may_be_the_last(sender):
+    one, long = stream(), stream(3)
+    sender.parts(one, [b"ab", b"c"], 3, end_stream=True)
+    sender.parts(long, [b"", b""], 0, end_stream=True)
+    assert output(sender) == [(DATA, 1, b"abc", True), (DATA, 3, b"", True)]
+    assert one.local_closed
+    assert long.local_closed
 
 
 def test_parts_beyond_the_connections_credit_wait(sender):
     one = stream(window=100_000)
     sender.window.available = 2
-    sender.parts(one, [b"ab", b"c"], 3)
+    sender.parts(one, [b"ab", b"c"], 3, end_stream=False)
     assert output(sender) == [(DATA, 1, b"ab", False)]
 
 

@@ -272,10 +272,8 @@ def test_requests_are_counted_by_declared_scopes():
     assert counted.scopes == {("a", "routed"): 1, ("a", "refused"): 1}
 
 
-@pytest.mark.interpreted("replaces a constant")
-def test_so_many_scopes_are_counted(monkeypatch):
+def test_so_many_scopes_are_counted():
     table, _ = finish(merging([Declaration(Origin(), (BaseModel("phi"),), scope="a", hosts=("a.example",))]))
-    monkeypatch.setattr("bbr.telemetry.metrics.MAX_SCOPE_PAIRS", 0)
-    counted = Metrics()
+    counted = Metrics(max_scope_pairs=0)
     run(counted, b'{"model": "phi"}', table, asking("a.example"))
     assert counted.scopes == {("", ""): 1}
