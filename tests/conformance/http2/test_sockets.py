@@ -281,8 +281,10 @@ async def test_exception_of_ours_is_goaway_internal_error_on_its_connection_alon
         reader, writer = await server.connect()
         (broken,) = server.server.roster.connections - {sound}
 
-        def fail(_octets, _now, _until):
-            raise ValueError("ours")
+        def fail(octets, _now, _until):
+            # A client takes its handshake for done before the server has read the end of it, perhaps in several turns.
+            if octets:
+                raise ValueError("ours")
 
         monkeypatch.setattr(broken._rpc, "receive", fail)
         writer.write(PREFACE)
