@@ -10,7 +10,10 @@ from typing import Any, Final
 
 from bench.harness.figures import Facts, short
 
-_HOW: Final = "Medians of {} rounds, in brackets the smallest and the largest; without: all rounds as one."
+_HOW: Final = (
+    "Figures are medians of {} rounds, with the smallest and the largest in brackets; one without brackets is of "
+    "all rounds together."
+)
 _OPTIONAL: Final = frozenset({"kind", "tls", "tracing"})
 
 NAMES: Final = ("direct", "gateway", "accuracy", "memory", "pattern2")
@@ -85,8 +88,9 @@ class Record:
         yield self.command
         if left_out := self.found["options"].get("left_out"):
             # Cell and variant; the file has the answers too.
-            named = "; ".join(re.findall(r"(?:closed|open) [^:;]+: without [^:;]+", left_out))
-            yield f"Left out, as they were not answered rightly: {named}."
+            found = re.findall(r"((?:closed|open) [^:;]+): without ([^:;]+)", left_out)
+            cases = "; ".join(f"{variant} ({cell.replace('FDS', 'full duplex')})" for cell, variant in found)
+            yield f"Without a figure, because the variant answered the case wrongly: {cases}."
         yield self.circumstances
 
     @property
@@ -94,7 +98,7 @@ class Record:
         """How to get such figures, and what is made of a run's rounds."""
         rounds = max((len(entry.figures) for entry in self.entries), default=0)
         said = _HOW.format(rounds) if rounds > 1 else "One run."
-        return f"Reproduce: `{self.found['command']}`, or all of them by `make bench`. {said}"
+        return f"Reproduce: `{self.found['command']}`; `make bench` measures all tables. {said}"
 
     @property
     def circumstances(self) -> str:

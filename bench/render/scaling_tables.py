@@ -69,7 +69,7 @@ def router_points(results: Results) -> tuple[dict[int, float], str]:
     if not longer:
         return behind, said
     factor = behind[largest] / cost(alone, largest)
-    said += f"; over {largest:,} bytes without a gateway, times {short(factor)}"
+    said += f"; for bodies over {largest:,} bytes the cost without a gateway, times {short(factor)}"
     return behind | {size: figure * factor for size, figure in longer.items()}, said
 
 
@@ -117,7 +117,7 @@ def costs_block(results: Results) -> list[str]:
     lines += [
         "",
         (
-            f"Router: {found.router}. Envoy: {found.envoy}; of longer bodies than were measured, by the last slope. "
+            f"Router: {found.router}. Envoy: {found.envoy}; extrapolated for bodies longer than those measured. "
             f"An idle connection: {short(costs.idle_kib)} KiB ({found.idle}). A body in flight: {short(costs.factor)} "
             f"times its size ({found.factor}). A replica at rest: {BASE_MIB:g} MiB, the chart's request, not measured."
         ),

@@ -99,8 +99,8 @@ def test_all_files_render_tables_with_their_conditions(written):
     assert lines[0] == "| body | router | us / exchange | exchanges / CPU second | exchanges / s | CPU, times uv's |"
     assert lines[4] == "| 0 bytes | Go v1.5.0 | 55 (49.5 to 60.5) | 18,182 | 2,020 (1,818 to 2,222) | 5x (5 to 5) |"
     assert lines[-2] == (
-        "Reproduce: `python -m bench.published.direct`, or all of them by `make bench`. Medians of 3 rounds, in "
-        "brackets the smallest and the largest; without: all rounds as one."
+        "Reproduce: `python -m bench.published.direct`; `make bench` measures all tables. Figures are medians of 3 "
+        "rounds, with the smallest and the largest in brackets; one without brackets is of all rounds together."
     )
     assert lines[-1] == (
         "Conditions: 2 x an abacus, a desk; python 3.11.0, bbr 0.0.0; commit 0123456789ab, 1970-01-01."
