@@ -40,7 +40,7 @@ def text(request):
 
 
 def test_each_subject_has_a_page_that_the_overview_names():
-    linked = re.findall(r"\]\(docs/design/([a-z0-9]+)\.md\)", TEXTS["DESIGN.md"])
+    linked = re.findall(r"\]\(docs/design/([a-z0-9-]+)\.md\)", TEXTS["DESIGN.md"])
     assert set(linked) == {page.stem for page in PAGES}
 
 
@@ -109,7 +109,7 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(target), link
 
 
-# A flag, or a file and the names in it that a row of the page of limits points to.
+# A flag, or a file and the names in it that a row of the pages of limits points to.
 POINTERS = re.compile(r"`--([a-z-]+)`|`(bbr/[\w/]+)\.py`((?: `[A-Za-z_][\w.]*`)*)")
 DEFAULTS = load({}, {})
 
@@ -159,7 +159,10 @@ def rows(page: str, heading: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("row", rows("limits", "enforced by"))
+LIMITS = ("limits", "limits-of-connections", "limits-of-sources")
+
+
+@pytest.mark.parametrize("row", [row for page in LIMITS for row in rows(page, "enforced by")])
 def test_a_limit_is_what_the_code_has(row):
     assert wrong(row) == []
 
