@@ -22,6 +22,9 @@ MAX_ODD_PATH_BYTES: Final = 1 << 10
 MAX_READINGS: Final = 32
 MAX_READ_BYTES: Final = 4 << 10
 
+# Path filter and templates look at the same path one after the other.
+_CACHED: Final = 4
+
 # A gateway may decode, and a server behind it, and a framework there.
 _DECODINGS: Final = 3
 
@@ -34,7 +37,8 @@ _SAME_SEGMENTS: Final = frozenset({b".", b"%2e", b"%2E"})
 _DOT_SEGMENTS: Final = _SAME_SEGMENTS | {one + other for one in _SAME_SEGMENTS for other in _SAME_SEGMENTS}
 
 
-def readings(path: bytes) -> set[tuple[bytes, bool]] | None:
+@functools.lru_cache(_CACHED)
+def readings(path: bytes) -> frozenset[tuple[bytes, bool]] | None:
     """Return a path as gateways and servers may see it, each with whether escapes are decoded in it.
 
     Every choice of: escapes decoded, once or several times, what follows a # cut off, backslashes taken for slashes,
@@ -43,22 +47,28 @@ def readings(path: bytes) -> set[tuple[bytes, bool]] | None:
     Returns:
         None if it can be read in several ways, and is beyond MAX_ODD_PATH_BYTES, MAX_READINGS or MAX_READ_BYTES.
     """
-    found = {(path, False)}
     if _ODD.search(path) is None:
-        return found
+        return frozenset(((path, False),))
     if len(path) > MAX_ODD_PATH_BYTES:
         return None
+    found = {(path, False)}
     for _ in range(_DECODINGS):
-        decoded = unquote_to_bytes(path)
+        decoded = unquote_to_bytes(path) if b"%" in path else path
         if decoded == path and len(found) > 1:
             break
         path = decoded
         found.add((path, True))
-    for normalise in _NORMALISERS:
-        found |= {(normalise(reading), decoded) for reading, decoded in found}
-        if len(found) > MAX_READINGS or sum(len(reading) for reading, _ in found) > MAX_READ_BYTES:
-            return None
-    return found
+    size = sum(len(reading) for reading, _ in found)
+    for marks, normalise in _NORMALISERS:
+        for reading, escapes_decoded in [*found]:
+            if not reading.startswith(b"/") or any(mark in reading for mark in marks):
+                other = (normalise(reading), escapes_decoded)
+                if other not in found:
+                    found.add(other)
+                    size += len(other[0])
+                    if len(found) > MAX_READINGS or size > MAX_READ_BYTES:
+                        return None
+    return frozenset(found) if size <= MAX_READ_BYTES else None
 
 
 def _resolve_dots(path: bytes) -> bytes:
@@ -77,10 +87,12 @@ def _resolve_dots(path: bytes) -> bytes:
     return b"/" + b"/".join(out)
 
 
-_NORMALISERS: Final[tuple[Callable[[bytes], bytes], ...]] = (
-    lambda path: path.partition(b"#")[0],
-    lambda path: path.replace(b"\\", b"/"),
-    functools.partial(re.compile(rb";[^/]*+").sub, b""),
-    functools.partial(re.compile(rb"//++").sub, b"/"),
-    _resolve_dots,
+# What to look for first, since most readings stay as they are; and what is done to one that begins with no slash, or in
+# which one of these stands.
+_NORMALISERS: Final[tuple[tuple[tuple[bytes, ...], Callable[[bytes], bytes]], ...]] = (
+    ((b"#",), lambda path: path.partition(b"#")[0]),
+    ((b"\\",), lambda path: path.replace(b"\\", b"/")),
+    ((b";",), functools.partial(re.compile(rb";[^/]*+").sub, b"")),
+    ((b"//",), functools.partial(re.compile(rb"//++").sub, b"/")),
+    ((b"/.", b"/%2"), _resolve_dots),
 )

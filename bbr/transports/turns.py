@@ -15,10 +15,12 @@ class Worker(Protocol):
 
     Attributes:
         scheduled: it waits for one.
+        put_off: set by `work`: the next one is not to be in the same turn of the event loop.
         worked_at: when it had the last one, or began to be.
     """
 
     scheduled: bool
+    put_off: bool
     worked_at: float
 
     def work(self) -> bool:
@@ -40,6 +42,7 @@ class Turns:
         self._clock = clock
         self._work_seconds = work_seconds
         self._busy: list[tuple[float, int, Worker]] = []  # a heap
+        self._put_off: list[Worker] = []
         self._number = 0  # of all that were put there, so that workers are not compared
 
     def schedule(self, worker: Worker) -> None:
@@ -65,6 +68,9 @@ class Turns:
                 if now >= until:
                     break
         finally:  # an error that ends one worker's turn must not end those of all
+            put_off, self._put_off = self._put_off, []
+            for worker in put_off:
+                self._add(worker)
             if self._busy:
                 asyncio.get_running_loop().call_soon(self._work)
 
@@ -75,7 +81,9 @@ class Turns:
         try:
             more = worker.work()
         finally:
-            if more:
+            if more and worker.put_off:
+                self._put_off.append(worker)
+            elif more:
                 self._add(worker)
             else:
                 worker.scheduled = False

@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 # one turn of the event loop. A shorter read is the last of its turn.
 FULL_READ_BYTES: Final = 64 << 10
 
+# While a connection reads as much as this at a time, its exchanges work on bodies in one of so many turns.
+IN_FLOOD: Final = 8
+
 
 class Owner(RoomOwner, Protocol):
     """What a connection asks of its server.
@@ -60,6 +63,7 @@ class UvConnection(Accounted):
         BUSY: see `idleness`.
         retire_at: when the connection is too old, in seconds of the owner's clock; None for never.
         scheduled: its server will call `work`.
+        put_off: it wants no second turn before the event loop has looked at its socket.
         worked_at: when it last did, or the connection began, in seconds of the owner's clock.
     """
 
@@ -69,6 +73,7 @@ class UvConnection(Accounted):
         super().__init__(owner)
         self.retire_at: float | None = None
         self.scheduled = False
+        self.put_off = False
         self.worked_at = 0.0
         self._owner = owner
         self._clock = owner.clock
@@ -79,6 +84,7 @@ class UvConnection(Accounted):
         self._reads_on = False  # the next read may belong to the same turn
         self._output_waits = False  # of a batch that was full
         self._tls_bytes = 0  # of its buffers, as counted
+        self._passed = 0  # turns that its exchanges have let pass, modulo IN_FLOOD
 
     # What the event loop calls.
 
@@ -200,18 +206,30 @@ class UvConnection(Accounted):
             return False
         now = self._clock()
         self._turn_ends = now + self._owner.moment_seconds
-        self._reads_on = False
+        more_may_come = self._behind or self._reads_on
+        self._reads_on = self.put_off = False
         try:
             if self._behind and self._socket.stalled_since is None:
                 self._receive(b"", now)
             if self._rpc.pending:
-                self._rpc.work(now)
+                self.put_off = self._lets_pass(more_may_come)
+                if not self.put_off:
+                    self._rpc.work(now)
             self._flush()
             self._settle()
             self._read_or_not()
         except Exception:
             self._fail()
         return self._has_work()
+
+    def _lets_pass(self, more_may_come: bool) -> bool:
+        """Tell whether the exchanges let this turn pass, for what still lies in the socket.
+
+        Whatever stands behind a flood of bodies there waits for all of it, be it a small request. Bodies that wait for
+        their turn get no credit meanwhile, so a flood has an end.
+        """
+        self._passed = (self._passed + 1) % IN_FLOOD if more_may_come else 0
+        return self._passed != 0
 
     def tick(self, now: float) -> None:
         """See to what is overdue."""

@@ -16,6 +16,7 @@ class Worker:
 
     def __init__(self, name: str, bits: int, clock: Clock, done: list[str], seconds: float = 0.0) -> None:
         self.scheduled = False
+        self.put_off = False
         self.worked_at = clock.now
         self.left = bits
         self.name = name
@@ -44,6 +45,27 @@ def test_workers_take_turns_until_nothing_is_left():
         turns.schedule(workers[1])
         await asyncio.sleep(0)
         assert done[4:] == ["b"]
+
+    asyncio.run(run())
+
+
+def test_who_is_put_off_has_one_turn_in_each_of_the_event_loops():
+    async def run():
+        clock, done = Clock(), []
+        turns = Turns(clock)
+        workers = [Worker("a", 3, clock, done), Worker("b", 3, clock, done)]
+        workers[0].put_off = True
+        for each in workers:
+            turns.schedule(each)
+        await asyncio.sleep(0)
+        assert done == ["a", "b", "b", "b"]
+        turns.schedule(workers[0])  # it keeps its place
+        await asyncio.sleep(0)
+        assert done[4:] == ["a"]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert done[5:] == ["a"]
+        assert not workers[0].scheduled
 
     asyncio.run(run())
 

@@ -407,6 +407,7 @@ class Working:
     def __init__(self, work):
         self.work = work
         self.scheduled = False
+        self.put_off = False
         self.worked_at = 0.0
         self.turns = 0
 
