@@ -64,7 +64,7 @@ class EnvoyGateway(Controller):
     """Envoy Gateway, without Envoy AI Gateway: it knows no InferencePools."""
 
     provider: ClassVar[str] = "envoy-gateway"
-    programs: ClassVar[tuple[parts.Part, ...]] = (parts.ENVOY_GATEWAY, parts.RATE_LIMIT, parts.REDIS)
+    programs: ClassVar[tuple[parts.Part, ...]] = (parts.ENVOY_GATEWAY,)
     gateway_class: ClassVar[str] = _CLASS
     secure: ClassVar[bool] = False
     admin_port: ClassVar[int] = 19000
@@ -72,11 +72,7 @@ class EnvoyGateway(Controller):
 
     def images(self) -> Mapping[str, Sequence[str]]:
         """See Controller."""
-        return {
-            "lab/envoy-gateway:": [str(parts.ENVOY_GATEWAY.binary)],
-            "envoyproxy/ratelimit:": [str(parts.RATE_LIMIT.binary)],
-            "lab/redis:": [str(parts.REDIS.binary)],
-        }
+        return {"lab/envoy-gateway:": [str(parts.ENVOY_GATEWAY.binary)]}
 
     def values(self) -> dict[str, Any]:
         """See Controller."""

@@ -7,14 +7,25 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from deploy.lab import parts, setting
 from deploy.lab.cluster import Cluster
 from deploy.lab.controllers import GATEWAY, Controller, chart, helm
+from deploy.lab.network import DOMAIN
 from deploy.local.gateway import find_envoy
 
 NAMESPACE: Final = "istio-system"
+
+# Where it finds what AuthorizationPolicies with the action CUSTOM ask: name -> kind and port of the server.
+AUTHORIZERS: Final = {"authorizer-http": ("envoyExtAuthzHttp", 8000), "authorizer-grpc": ("envoyExtAuthzGrpc", 9000)}
+_AUTHORIZER: Final = f"ext-authz.{setting.NAMESPACE}.svc.{DOMAIN}"
+
+
+def _authorizer(name: str, kind: str, port: int) -> dict[str, Any]:
+    more = {"includeRequestHeadersInCheck": ["x-ext-authz"]} if kind == "envoyExtAuthzHttp" else {}
+    return {"name": name, kind: {"service": _AUTHORIZER, "port": port, **more}}
+
 
 _OFF: Final = "false"
 _VALUES: Final = {
@@ -28,7 +39,10 @@ _VALUES: Final = {
         "autoscaleEnabled": False,
     },
     "telemetry": {"enabled": False},
-    "meshConfig": {"enableAutoMtls": False},
+    "meshConfig": {
+        "enableAutoMtls": False,
+        "extensionProviders": [_authorizer(name, *found) for name, found in AUTHORIZERS.items()],
+    },
     # What namespaces want that enforce the restricted standard.
     "gateways": {"seccompProfile": {"type": "RuntimeDefault"}},
 }

@@ -47,6 +47,12 @@ CORE: Final = (
     "tests/lab/test_config_maps.py",
     "tests/lab/test_release.py::test_helm_test_asks_the_router_for_each_model",
 )
+# What gateways ask about requests, by their policies: image -> program.
+ASKED: Final = {
+    "lab/ext-authz:": parts.EXT_AUTHZ,
+    "envoyproxy/ratelimit:": parts.RATE_LIMIT,
+    "lab/redis:": parts.REDIS,
+}
 # How Helm is told to return only once all is ready.
 WAIT: Final = ("--wait", "--timeout=180s")
 # Gateways' CRDs are some 60,000 lines.
@@ -63,6 +69,8 @@ def tell(text: str) -> None:
 def images(controller: Controller | None = None) -> dict[str, list[str]]:
     """Return what runs for which image."""
     more = {} if controller is None else {name: list(words) for name, words in controller.images().items()}
+    if controller is not None:
+        more |= {image: [str(part.binary)] for image, part in ASKED.items()}
     return {
         **more,
         "lab/bbr": [sys.executable, "-m", "bbr"],
@@ -91,7 +99,7 @@ def controller() -> Controller | None:
 
 def wanted(chosen: Controller | None) -> tuple[parts.Part, ...]:
     """Return the programs of a lab."""
-    return parts.CORE if chosen is None else (*parts.CORE, *chosen.programs)
+    return parts.CORE if chosen is None else (*parts.CORE, *chosen.programs, *ASKED.values())
 
 
 @contextmanager

@@ -116,7 +116,7 @@ CORE: Final = (ETCD, API_SERVER, CONTROLLERS, PROXY, PICKER, SIMULATOR)
 ENVOY_GATEWAY: Final = Part(
     "envoy-gateway", "github.com/envoyproxy/gateway", "v1.9.1", "cmd/envoy-gateway", 285, {}, "charts"
 )
-# What counts the requests of several Envoys for it (no release is tagged), and a Redis in memory that keeps the counts.
+# What counts the requests of several Envoys (no release is tagged), and a Redis in memory that keeps the counts.
 RATE_LIMIT: Final = Part(
     "ratelimit",
     "github.com/envoyproxy/ratelimit",
@@ -130,15 +130,17 @@ REDIS: Final = Part("miniredis", "github.com/alicebob/miniredis/v2", "v2.40.0", 
 ISTIO: Final = "1.31.0-eed52ebb66ad"
 
 
-def _istio(name: str, command: str, seconds: int, files: str) -> Part:
+def _istio(name: str, command: str, seconds: int, files: str = "") -> Part:
     stamps = {"istio.io/istio/pkg/version.buildVersion": ISTIO}
     version = "v0.0.0-20260827124520-eed52ebb66ad"
-    return Part(name, "istio.io/istio", version, f"pilot/cmd/{command}", seconds, stamps, files)
+    return Part(name, "istio.io/istio", version, command, seconds, stamps, files)
 
 
-ISTIOD: Final = _istio("istiod", "pilot-discovery", 590, "manifests/charts")
+ISTIOD: Final = _istio("istiod", "pilot/cmd/pilot-discovery", 590, "manifests/charts")
 # What starts Envoy in the gateway's pod, most of it built with the former; with the template of Envoy's bootstrap.
-ISTIO_AGENT: Final = _istio("istio-agent", "pilot-agent", 20, "tools/packaging/common")
+ISTIO_AGENT: Final = _istio("istio-agent", "pilot/cmd/pilot-agent", 20, "tools/packaging/common")
+# Istio's sample of external authorization, over HTTP and gRPC: it lets in requests with `x-ext-authz: allow`.
+EXT_AUTHZ: Final = _istio("ext-authz", "samples/extauthz/cmd/extauthz", 30)
 
 
 def _kgateway(name: str, command: str, seconds: int, files: str = "") -> Part:

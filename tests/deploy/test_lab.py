@@ -104,7 +104,9 @@ def test_a_gateway_is_found_by_its_provider_s_name_and_its_image_comes_before_th
     monkeypatch.setenv("BBR_LAB_GATEWAY", kind.provider)
     chosen = stand.controller()
     assert isinstance(chosen, kind)
-    assert stand.wanted(chosen) == (*parts.CORE, *kind.programs)
+    assert stand.wanted(chosen) == (*parts.CORE, *kind.programs, *stand.ASKED.values())
+    for image, part in stand.ASKED.items():
+        assert containers.program(stand.images(chosen), f"docker.io/{image}v1") == [str(part.binary)]
     for image in chosen.images():
         assert containers.program(stand.images(chosen), f"{image}v1") == chosen.images()[image]
 

@@ -17,7 +17,20 @@ from bench.harness import envoy, http1
 from bench.harness.background import Background
 from bench.harness.in_process_router import QWEN, Router
 from bench.harness.recording import Upstreams
-from tests.support.doctor import Config, bad, cluster, diagnose, hcm, host, routes
+from tests.support.doctor import (
+    SWITCH,
+    SWITCHED_ON,
+    Config,
+    bad,
+    cluster,
+    diagnose,
+    hcm,
+    host,
+    looking,
+    routes,
+    switch,
+    wrapped,
+)
 from tests.support.tools import needs_envoy
 
 pytestmark = needs_envoy
@@ -246,6 +259,32 @@ def test_a_policy_on_the_catch_all_alone(
             assert enforced(gateway, name)
             assert enforced(gateway, name, ("x-gateway-base-model-name", QWEN)) == removed
         assert ("policy-bypassed" in bad(diagnose(gateway))) == (not removed)
+
+
+WAYS = {"ext_authz": looking, "rbac": wrapped}
+
+
+@pytest.mark.parametrize("removed", [False, True], ids=["headers kept", "headers removed early"])
+@pytest.mark.parametrize("before", [True, False], ids=["before the router", "after it"])
+@pytest.mark.parametrize("name", WAYS)
+def test_a_policy_that_another_filter_turns_off_on_the_models_route(
+    router: Router, upstreams: Upstreams, name: str, before: bool, removed: bool
+) -> None:
+    """As kgateway writes `disable`: the other filter decides where a request begins, and the policy obeys it later."""
+    config = placed(router, upstreams, name, before, on=False)
+    filters = hcm(config)["http_filters"]
+    own = POLICIES[name].config | ({"rules": DENY} if name == "rbac" else {})
+    next(each for each in filters if each["name"] == name)["typed_config"] = WAYS[name](own)
+    filters.insert(0, switch())
+    host(config)["typed_per_filter_config"] = {name: SWITCHED_ON}
+    for each in routes(config):
+        each["typed_per_filter_config"] = {SWITCH: SWITCHED_ON} if QWEN in json.dumps(each["match"]) else {}
+    if removed:
+        hcm(config)["early_header_mutation_extensions"] = [NO_ROUTING_HEADERS]
+    with envoy.gateway(config) as gateway:
+        assert enforced(gateway, name)
+        assert enforced(gateway, name, ("x-gateway-base-model-name", QWEN)) == removed
+        assert bad(diagnose(gateway)) == (set() if removed else {"policy-bypassed"})
 
 
 CORS = {

@@ -5,13 +5,14 @@ import json
 import sys
 from base64 import b64encode, urlsafe_b64encode
 
+import httpx
 import yaml
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from deploy.lab import controllers, setting
 from deploy.lab import lab as stand
-from tests.lab.traffic import Chat, ask
+from tests.lab.traffic import CHAT, Chat, ask
 
 QWEN, PHI = "sql-lora", "phi-lora"
 ROUTE = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "qwen-model-route"}
@@ -61,6 +62,16 @@ def status(gateway, model, **headers):
 def settles(lab, gateway, wanted, model, **headers):
     """Wait until the gateway answers with a status, as its policies have it: they come behind their conditions."""
     lab.wait(f"a {wanted} for {model}", lambda: status(gateway, model, **headers) == wanted, seconds=60)
+
+
+def preflight(gateway, **headers):
+    """Return what a browser's question whether a page of another origin may call the models gets."""
+    asked = {"origin": "https://app.example", "access-control-request-method": "POST"}
+    return httpx.options(f"http://{gateway}{CHAT}", headers=asked | headers, timeout=60)
+
+
+def allows(answer):
+    return answer.headers.get("access-control-allow-origin") == "https://app.example"
 
 
 def doctor(lab, controller):

@@ -9,6 +9,7 @@ from base64 import b64encode
 import pytest
 
 from deploy.lab import setting
+from tests.lab import neighbours
 from tests.lab.policies import (
     GATEWAY,
     PHI,
@@ -16,9 +17,11 @@ from tests.lab.policies import (
     ROUTE,
     SPOOFED,
     Issuer,
+    allows,
     applied,
     doctor,
     document,
+    preflight,
     secret,
     settles,
     status,
@@ -44,6 +47,17 @@ def key_auth(target, **more):
 def password_of(name, password):
     digest = b64encode(hashlib.sha1(password.encode(), usedforsecurity=False).digest()).decode()
     return f"{name}:{{SHA}}{digest}"
+
+
+def backend(port):
+    return {"backendRefs": [{"name": neighbours.AUTHORIZER, "port": port}]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def asked(lab):
+    """What external authorization asks."""
+    with neighbours.running(lab, neighbours.authorizer()):
+        yield
 
 
 ISSUER = Issuer()
@@ -77,6 +91,18 @@ KINDS = {
         },
         {"authorization": f"Bearer {ISSUER.token('team-a')}"},
         401,
+    ),
+    "ext auth, gRPC": (
+        secret(),
+        {"extAuth": {"grpc": backend(neighbours.AUTHORIZER_GRPC), "headersToExtAuth": list(neighbours.LET_IN)}},
+        neighbours.LET_IN,
+        403,
+    ),
+    "ext auth, HTTP": (
+        secret(),
+        {"extAuth": {"http": backend(neighbours.AUTHORIZER_HTTP), "headersToExtAuth": list(neighbours.LET_IN)}},
+        neighbours.LET_IN,
+        403,
     ),
     # Nobody is logged in, since there is no provider here: it sends browsers to the login.
     "OIDC": (
@@ -160,6 +186,40 @@ def test_who_may_use_which_model_by_the_subject_of_a_token(lab, gateway, control
         assert status(gateway, QWEN, **tokens["team-b"], **SPOOFED) == 403
         assert status(gateway, QWEN, **SPOOFED) == 401
         assert "ERROR" not in doctor(lab, controller)
+
+
+# Others that can refuse a request -> the kind of policy, what it says, and the status.
+OTHERS = {
+    "CSRF": ("SecurityPolicy", {"csrf": {"additionalOrigins": [{"type": "Exact", "value": "app.example"}]}}, 403),
+    "fault": ("BackendTrafficPolicy", {"faultInjection": {"abort": {"httpStatus": 418, "percentage": 100}}}, 418),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_policy_on_a_model_s_route_alone_is_not_enforced(lab, gateway, controller, name):
+    kind, spec, refused = OTHERS[name]
+    with applied(lab, document(kind, "route", {"targetRefs": [ROUTE], **spec})):
+        settles(lab, gateway, refused, QWEN, **SPOOFED)
+        assert [status(gateway, QWEN) for _ in range(5)] == [200] * 5
+        assert "policy-skipped" in doctor(lab, controller)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_policy_on_the_gateway_is_enforced_for_every_model(lab, gateway, controller, name):
+    kind, spec, refused = OTHERS[name]
+    with applied(lab, document(kind, "gateway", {"targetRefs": [GATEWAY], **spec})):
+        settles(lab, gateway, refused, QWEN)
+        assert status(gateway, PHI) == refused
+        assert "ERROR" not in doctor(lab, controller)
+
+
+def test_cors_on_a_model_s_route_is_of_no_use_to_a_browser(lab, gateway, controller):
+    """Its preflight request names no model. What works is shown by test_cors.py."""
+    cors = {"allowOrigins": ["https://app.example"], "allowMethods": ["POST"], "allowHeaders": ["content-type"]}
+    with applied(lab, document("SecurityPolicy", "route", {"targetRefs": [ROUTE], "cors": cors})):
+        lab.wait("an answer to a preflight request", lambda: allows(preflight(gateway, **SPOOFED)), seconds=60)
+        assert not allows(preflight(gateway))
+        assert "cors-preflight-fails" in doctor(lab, controller)
 
 
 def test_authorization_on_a_model_s_route_is_enforced(lab, gateway):

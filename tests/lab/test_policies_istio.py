@@ -8,6 +8,8 @@ import contextlib
 import pytest
 
 from deploy.lab import setting
+from deploy.lab.istio import AUTHORIZERS
+from tests.lab import neighbours
 from tests.lab.policies import (
     GATEWAY,
     PHI,
@@ -27,6 +29,15 @@ from tests.lab.traffic import Chat, ask, outcome
 pytestmark = [pytest.mark.gateways("istio"), pytest.mark.usefixtures("clean")]
 
 SECURITY = "security.istio.io/v1"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def asked(lab):
+    """What external authorization and limits ask."""
+    with neighbours.running(lab, [*neighbours.authorizer(), *neighbours.counter()]):
+        yield
+
+
 BASE = "request.headers[x-gateway-base-model-name]"
 
 
@@ -77,6 +88,46 @@ def _who_may_use_which_model(lab, gateway):
         assert status(gateway, QWEN, **foreign) == 401
 
 
+@pytest.mark.parametrize("behind_token_checks", [False, True])
+@pytest.mark.parametrize("authorizer", AUTHORIZERS)
+def test_external_authorization_for_one_model(lab, gateway, controller, authorizer, behind_token_checks):
+    """By a rule about the routing header, with the filter where the chart puts it, and behind the check of tokens."""
+    place = {"operation": "INSERT_AFTER", "anchorSubFilter": "envoy.filters.http.jwt_authn"}
+    provider = {"name": controller.provider, "istio": {"envoyFilter": place}}
+    issuer = Issuer()
+    tokens = {"targetRefs": [GATEWAY], "jwtRules": [{"issuer": issuer.NAME, "jwks": issuer.keys()}]}
+    custom = {
+        "targetRefs": [GATEWAY],
+        "action": "CUSTOM",
+        "provider": {"name": authorizer},
+        "rules": [{"when": [{"key": BASE, "values": [setting.QWEN]}]}],
+    }
+    documents = (
+        document("RequestAuthentication", "tokens", tokens, SECURITY),
+        document("AuthorizationPolicy", "ask", custom, SECURITY),
+    )
+    with (
+        applied(lab, *documents),
+        released(lab, controller, provider=provider) if behind_token_checks else contextlib.nullcontext(),
+    ):
+        settles(lab, gateway, 403, QWEN)
+        assert status(gateway, QWEN, **{"x-gateway-base-model-name": setting.PHI}) == 403
+        assert outcome(ask(gateway, Chat(QWEN), **neighbours.LET_IN), QWEN) == "right"
+        assert outcome(ask(gateway, Chat(PHI), **SPOOFED), PHI) == "right"
+        assert "ERROR" not in doctor(lab, controller)
+
+
+@pytest.mark.parametrize("authorizer", AUTHORIZERS)
+def test_external_authorization_of_the_gateway_is_asked_for_every_model(lab, gateway, controller, authorizer):
+    custom = {"targetRefs": [GATEWAY], "action": "CUSTOM", "provider": {"name": authorizer}, "rules": [{}]}
+    with applied(lab, document("AuthorizationPolicy", "ask", custom, SECURITY)):
+        for model in (QWEN, PHI):
+            settles(lab, gateway, 403, model)
+            assert outcome(ask(gateway, Chat(model), **neighbours.LET_IN), model) == "right"
+        assert status(gateway, QWEN, **SPOOFED) == 403
+        assert "ERROR" not in doctor(lab, controller)
+
+
 LIMIT = {
     "stat_prefix": "limit",
     "token_bucket": {"max_tokens": 3, "tokens_per_fill": 3, "fill_interval": "3600s"},
@@ -87,55 +138,86 @@ KIND = "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.Loc
 LIMITER = "envoy.filters.http.local_ratelimit"
 
 
-def limited(per_route):
-    """Return an EnvoyFilter with a local limit, Istio's way to one: for a model's route, or for all."""
-    last = {"filterChain": {"filter": {"name": "envoy.filters.network.http_connection_manager"}}}
-    last["filterChain"]["filter"]["subFilter"] = {"name": "envoy.filters.http.router"}
-    own = {"stat_prefix": "limit"} if per_route else LIMIT
-    patches = [
-        {
-            "applyTo": "HTTP_FILTER",
-            "match": {"context": "GATEWAY", "listener": last},
-            "patch": {
-                "operation": "INSERT_BEFORE",
-                "value": {"name": LIMITER, "typed_config": {"@type": KIND, **own}},
-            },
+LAST = {
+    "filterChain": {
+        "filter": {
+            "name": "envoy.filters.network.http_connection_manager",
+            "subFilter": {"name": "envoy.filters.http.router"},
         }
-    ]
-    if per_route:
-        patches.append(
-            {
-                "applyTo": "HTTP_ROUTE",
-                "match": {
-                    "context": "GATEWAY",
-                    "routeConfiguration": {"vhost": {"route": {"name": per_route}}},
-                },
-                "patch": {
-                    "operation": "MERGE",
-                    "value": {"typed_per_filter_config": {LIMITER: {"@type": KIND, **LIMIT}}},
-                },
-            }
-        )
-    spec = {"targetRefs": [GATEWAY], "configPatches": patches}
+    }
+}
+
+
+def limiter(name, typed_config):
+    """Return the patch that puts a filter last."""
+    value = {"name": name, "typed_config": typed_config}
+    match = {"context": "GATEWAY", "listener": LAST}
+    return {"applyTo": "HTTP_FILTER", "match": match, "patch": {"operation": "INSERT_BEFORE", "value": value}}
+
+
+def merged(route, value):
+    """Return the patch of a route, or of all that name none."""
+    where = {"vhost": {"route": {"name": route}}} if route else {}
+    return {
+        "applyTo": "HTTP_ROUTE" if route else "VIRTUAL_HOST",
+        "match": {"context": "GATEWAY", "routeConfiguration": where},
+        "patch": {"operation": "MERGE", "value": value},
+    }
+
+
+def patched(*patches):
+    spec = {"targetRefs": [GATEWAY], "configPatches": list(patches)}
     return document("EnvoyFilter", "limit", spec, "networking.istio.io/v1alpha3")
 
 
-def test_a_limit_on_a_model_s_route_behind_the_router_is_enforced_for_that_model_alone(lab, gateway, controller):
-    with applied(lab, limited(f"{setting.NAMESPACE}.qwen-model-route.0")):
+def limited(route):
+    """Return an EnvoyFilter with a local limit, Istio's way to one: for a model's route, or for all."""
+    if not route:
+        return patched(limiter(LIMITER, {"@type": KIND, **LIMIT}))
+    own = {"typed_per_filter_config": {LIMITER: {"@type": KIND, **LIMIT}}}
+    return patched(limiter(LIMITER, {"@type": KIND, "stat_prefix": "limit"}), merged(route, own))
+
+
+def limited_together(route):
+    """Return one with a limit of several gateways together, counted by Envoy's rate limit service."""
+    cluster = f"outbound|{neighbours.COUNTER_GRPC}||{neighbours.host(neighbours.COUNTER)}"
+    typed = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit",
+        "domain": neighbours.DOMAIN_OF_LIMITS,
+        "failure_mode_deny": True,
+        "rate_limit_service": {
+            "grpc_service": {"envoy_grpc": {"cluster_name": cluster}},
+            "transport_api_version": "V3",
+        },
+    }
+    key = {"descriptor_key": neighbours.LIMIT_KEY, "descriptor_value": route or "all"}
+    limits = {"rate_limits": [{"actions": [{"generic_key": key}]}]}
+    return patched(
+        limiter("envoy.filters.http.ratelimit", typed), merged(route, {"route": limits} if route else limits)
+    )
+
+
+@pytest.mark.parametrize("kind", [limited, limited_together])
+def test_a_limit_on_a_model_s_route_behind_the_router_is_enforced_for_that_model_alone(lab, gateway, controller, kind):
+    with applied(lab, kind(f"{setting.NAMESPACE}.qwen-model-route.0")):
         settles(lab, gateway, 429, QWEN)
         assert [status(gateway, PHI) for _ in range(5)] == [200] * 5
         assert "ERROR" not in doctor(lab, controller)
 
 
-def test_a_limit_of_the_gateway_is_one_for_all_models(lab, gateway):
-    with applied(lab, limited(None)):
+@pytest.mark.parametrize("kind", [limited, limited_together])
+def test_a_limit_of_the_gateway_is_one_for_all_models(lab, gateway, kind):
+    with applied(lab, kind(None)):
         settles(lab, gateway, 429, QWEN)
         assert status(gateway, PHI) == 429
 
 
-def test_an_authorization_policy_for_a_model_s_route_does_nothing(lab, gateway):
+@pytest.mark.parametrize(
+    "action", [{"action": "DENY"}, {"action": "CUSTOM", "provider": {"name": next(iter(AUTHORIZERS))}}]
+)
+def test_an_authorization_policy_for_a_model_s_route_does_nothing(lab, gateway, action):
     """Istio has none for routes. A later one for the Gateway shows that both have reached the data plane."""
-    deny = document("AuthorizationPolicy", "qwen", {"targetRefs": [ROUTE], "action": "DENY", "rules": [{}]}, SECURITY)
+    deny = document("AuthorizationPolicy", "qwen", {"targetRefs": [ROUTE], "rules": [{}], **action}, SECURITY)
     rules = [{"when": [{"key": "request.headers[x-canary]", "values": ["1"]}]}]
     canary = document(
         "AuthorizationPolicy", "canary", {"targetRefs": [GATEWAY], "action": "DENY", "rules": rules}, SECURITY

@@ -8,15 +8,19 @@ from base64 import b64encode
 import pytest
 
 from deploy.lab import setting
+from tests.lab import neighbours
 from tests.lab.policies import (
     GATEWAY,
     PHI,
     QWEN,
     ROUTE,
     SPOOFED,
+    Issuer,
+    allows,
     applied,
     doctor,
     document,
+    preflight,
     released,
     secret,
     settles,
@@ -35,6 +39,8 @@ KEYS = {
     }
 }
 DENY = {"rbac": {"action": "Deny", "policy": {"matchExpressions": ["true"]}}}
+BASIC = {"basicAuth": {"users": ["team-a:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="]}}  # "secret"
+ISSUER = Issuer()
 
 
 def policy(target, **spec):
@@ -42,24 +48,73 @@ def policy(target, **spec):
 
 
 def limit(tokens):
-    return {
-        "rateLimit": {"local": {"tokenBucket": {"maxTokens": tokens, "tokensPerFill": tokens, "fillInterval": "3600s"}}}
-    }
+    bucket = {"maxTokens": tokens, "tokensPerFill": tokens, "fillInterval": "3600s"}
+    return {"rateLimit": {"local": {"tokenBucket": bucket}}}
 
 
-BASIC = {"basicAuth": {"users": ["team-a:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="]}}  # "secret"
+def global_limit(name):
+    """Return a limit of several gateways together, whose count is of this name."""
+    entry = {"type": "Generic", "generic": {"key": neighbours.LIMIT_KEY, "value": name}}
+    return {"rateLimit": {"global": {"descriptors": [{"entries": [entry]}], "extensionRef": {"name": "limits"}}}}
 
 
-@pytest.mark.parametrize(
-    ("spec", "refused"),
-    [
-        pytest.param(KEYS, 401, id="API keys"),
-        pytest.param(BASIC, 401, id="basic"),
-        pytest.param(DENY, 403, id="RBAC"),
-        pytest.param(limit(1), 429, id="limit"),
-    ],
-)
-def test_a_policy_on_a_model_s_route_alone_is_not_enforced(lab, gateway, controller, spec, refused):
+def extension(name, **spec):
+    return document("GatewayExtension", name, spec, API)
+
+
+def backend(name, port):
+    return {"backendRef": {"name": name, "port": port}}
+
+
+PROVIDER = {"name": "p", "issuer": Issuer.NAME, "jwks": {"local": {"inline": ISSUER.keys()}}}
+LIMITS = {"grpcService": backend(neighbours.COUNTER, neighbours.COUNTER_GRPC), "domain": neighbours.DOMAIN_OF_LIMITS}
+EXTENSIONS = [
+    extension("tokens", jwt={"providers": [PROVIDER]}),
+    extension("grpc", extAuth={"grpcService": backend(neighbours.AUTHORIZER, neighbours.AUTHORIZER_GRPC)}),
+    extension(
+        "http",
+        extAuth={
+            "httpService": backend(neighbours.AUTHORIZER, neighbours.AUTHORIZER_HTTP),
+            "headersToForward": list(neighbours.LET_IN),
+        },
+    ),
+    extension("limits", rateLimit=LIMITS),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def asked(lab):
+    """The servers that policies may name, and their GatewayExtensions."""
+    with neighbours.running(lab, [*neighbours.authorizer(), *neighbours.counter(), *EXTENSIONS]):
+        yield
+
+
+# What authenticates -> what the policy says, a client's headers, and the status without them.
+KINDS = {
+    "API keys": (KEYS, {"x-api-key": "key-a"}, 401),
+    "basic": (BASIC, {"authorization": "Basic " + b64encode(b"team-a:secret").decode()}, 401),
+    "JWT": (
+        {"jwtAuth": {"extensionRef": {"name": "tokens"}}},
+        {"authorization": f"Bearer {ISSUER.token('team-a')}"},
+        401,
+    ),
+    "ext auth, gRPC": ({"extAuth": {"extensionRef": {"name": "grpc"}}}, neighbours.LET_IN, 403),
+    "ext auth, HTTP": ({"extAuth": {"extensionRef": {"name": "http"}}}, neighbours.LET_IN, 403),
+}
+# The others of those that can refuse a request -> what the policy says, and the status.
+OTHERS = {
+    "RBAC": (DENY, 403),
+    "local limit": (limit(1), 429),
+    "global limit": (global_limit("route"), 429),
+    "CSRF": ({"csrf": {"percentageEnabled": 100}}, 403),
+    "fault": ({"faultInjection": {"abort": {"httpStatus": 418, "percentage": 100}}}, 418),
+}
+ON_ROUTES = {kind: (spec, refused) for kind, (spec, _, refused) in KINDS.items()} | OTHERS
+
+
+@pytest.mark.parametrize("kind", ON_ROUTES)
+def test_a_policy_on_a_model_s_route_alone_is_not_enforced(lab, gateway, controller, kind):
+    spec, refused = ON_ROUTES[kind]
     with applied(lab, secret(**{"team-a": "key-a"}), policy(ROUTE, **spec)):
         # With the routing header the request has the route from the start: that test proves nothing.
         settles(lab, gateway, refused, QWEN, **SPOOFED)
@@ -67,42 +122,69 @@ def test_a_policy_on_a_model_s_route_alone_is_not_enforced(lab, gateway, control
         assert "policy-skipped" in doctor(lab, controller)
 
 
-@pytest.mark.parametrize(
-    ("spec", "headers"),
-    [
-        pytest.param(KEYS, {"x-api-key": "key-a"}, id="API keys"),
-        pytest.param(BASIC, {"authorization": "Basic " + b64encode(b"team-a:secret").decode()}, id="basic"),
-    ],
-)
-def test_authentication_on_the_gateway_is_enforced_for_every_model(lab, gateway, controller, spec, headers):
+@pytest.mark.parametrize("kind", KINDS)
+def test_authentication_on_the_gateway_is_enforced_for_every_model(lab, gateway, controller, kind):
+    spec, headers, refused = KINDS[kind]
     with applied(lab, secret(**{"team-a": "key-a"}), policy(GATEWAY, **spec)):
-        settles(lab, gateway, 401, QWEN)
-        assert status(gateway, PHI) == 401
-        assert status(gateway, QWEN, **SPOOFED) == 401
+        settles(lab, gateway, refused, QWEN)
+        assert status(gateway, PHI) == refused
+        assert status(gateway, QWEN, **SPOOFED) == refused
         for model in (QWEN, PHI):
             assert outcome(ask(gateway, Chat(model), **headers), model) == "right"
         assert "ERROR" not in doctor(lab, controller)
 
 
-def test_a_limit_on_the_gateway_is_one_for_all_models(lab, gateway):
-    with applied(lab, policy(GATEWAY, **limit(3))):
-        settles(lab, gateway, 429, QWEN)
-        assert status(gateway, PHI) == 429
+@pytest.mark.parametrize("kind", OTHERS)
+def test_another_policy_on_the_gateway_is_one_for_all_models(lab, gateway, kind):
+    spec, refused = OTHERS[kind]
+    own = global_limit("gateway") if kind == "global limit" else spec
+    with applied(lab, policy(GATEWAY, **own)):
+        settles(lab, gateway, refused, QWEN)
+        assert status(gateway, PHI) == refused
 
 
-def test_a_route_without_the_gateway_s_authentication_is_open_to_clients_that_send_the_header(lab, gateway, controller):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_policy_on_every_route_is_enforced_as_on_the_gateway(lab, gateway, controller, kind):
+    """The catch-all's is for what is named in bodies, those of the models' routes for clients' own headers."""
+    spec, headers, refused = KINDS[kind]
+    names = "body-based-router-catch-all", "qwen-model-route", "phi-model-route"
+    targets = {"targetRefs": [ROUTE | {"name": name} for name in names]}
+    with applied(lab, secret(**{"team-a": "key-a"}), document("TrafficPolicy", "of-routes", targets | spec, API)):
+        settles(lab, gateway, refused, QWEN)
+        settles(lab, gateway, refused, QWEN, **SPOOFED)
+        assert status(gateway, PHI) == refused
+        for model in (QWEN, PHI):
+            assert outcome(ask(gateway, Chat(model), **headers), model) == "right"
+        assert "ERROR" not in doctor(lab, controller)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_route_without_the_gateway_s_authentication_is_open_to_clients_that_send_the_header(
+    lab, gateway, controller, kind
+):
     """It opens the route for nobody else, since requests begin at the catch-all."""
+    spec, _, refused = KINDS[kind]
     names = ["x-gateway-base-model-name", "x-gateway-model-name"]
     settings = {"earlyRequestHeaderModifier": {"remove": names}}
     early = document("ListenerPolicy", "early", {"targetRefs": [GATEWAY], "default": {"httpSettings": settings}}, API)
-    documents = secret(**{"team-a": "key-a"}), policy(GATEWAY, **KEYS), policy(ROUTE, apiKeyAuth={"disable": {}})
+    (name,) = spec
+    documents = secret(**{"team-a": "key-a"}), policy(GATEWAY, **spec), policy(ROUTE, **{name: {"disable": {}}})
     with applied(lab, *documents):
-        settles(lab, gateway, 401, QWEN)
+        settles(lab, gateway, refused, QWEN)
         settles(lab, gateway, 200, QWEN, **SPOOFED)
         assert "policy-bypassed" in doctor(lab, controller)
         with applied(lab, early):
-            settles(lab, gateway, 401, QWEN, **SPOOFED)
+            settles(lab, gateway, refused, QWEN, **SPOOFED)
             assert "ERROR" not in doctor(lab, controller)
+
+
+def test_cors_on_a_model_s_route_is_of_no_use_to_a_browser(lab, gateway, controller):
+    """Its preflight request names no model. What works is shown by test_cors.py."""
+    cors = {"allowOrigins": ["https://app.example"], "allowMethods": ["POST"], "allowHeaders": ["content-type"]}
+    with applied(lab, policy(ROUTE, cors=cors)):
+        lab.wait("an answer to a preflight request", lambda: allows(preflight(gateway, **SPOOFED)), seconds=60)
+        assert not allows(preflight(gateway))
+        assert "cors-preflight-fails" in doctor(lab, controller)
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +204,15 @@ class TestRouterFirst:
             settles(lab, gateway, 403, QWEN)
             assert status(gateway, QWEN, **{"x-gateway-base-model-name": setting.PHI}) == 403
             assert outcome(ask(gateway, Chat(PHI), **SPOOFED), PHI) == "right"
+
+    @pytest.mark.parametrize("kind", [kind for kind in ON_ROUTES if kind != "RBAC"])
+    def test_any_other_policy_on_a_model_s_route_is_still_not_enforced(self, lab, gateway, controller, kind):
+        """Its filter is in no chain but that of requests that begin there."""
+        spec, refused = ON_ROUTES[kind]
+        with applied(lab, secret(**{"team-a": "key-a"}), policy(ROUTE, **spec)):
+            settles(lab, gateway, refused, QWEN, **SPOOFED)
+            assert [status(gateway, QWEN) for _ in range(5)] == [200] * 5
+            assert "policy-skipped" in doctor(lab, controller)
 
     def test_who_may_use_which_model_holds_against_clients_own_headers(self, lab, gateway, controller):
         """The recipe: keys on the Gateway, and a rule of the route about the client that they name."""

@@ -160,3 +160,47 @@ def found_in(admin_url: str, table: Registry, *, secure_serving: bool = False) -
         if all(each.id != "endpoints-unhealthy" for each in found) or time.monotonic() >= deadline:
             return found
         threading.Event().wait(0.1)
+
+
+# How kgateway turns a filter off by route: another one, on there, sets metadata that the filter looks at.
+SWITCH = "off"
+_UNLESS: Config = {"filter": "off", "path": [{"key": "disable"}]}
+_TRUE: Config = {"value": {"bool_match": True}, "invert": True}
+SWITCHED_ON: Config = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}
+
+
+def switch() -> Config:
+    """Return the filter that sets the metadata, in no chain by itself."""
+    kind = "type.googleapis.com/envoy.extensions.filters.http.set_metadata.v3.Config"
+    metadata = [{"metadata_namespace": "off", "value": {"disable": True}}]
+    return {"name": SWITCH, "typed_config": {"@type": kind, "metadata": metadata}, "disabled": True}
+
+
+def looking(typed_config: Config) -> Config:
+    """Return external authorization that does not act if the metadata is set."""
+    return typed_config | {"filter_enabled_metadata": _UNLESS | _TRUE}
+
+
+def wrapped(typed_config: Config) -> Config:
+    """Return any filter within a matcher, by which it does not act if the metadata is set."""
+    of = "type.googleapis.com/envoy"
+    action = {
+        "@type": f"{of}.extensions.filters.http.composite.v3.ExecuteFilterAction",
+        "typed_config": {"name": "own", "typed_config": typed_config},
+    }
+    metadata = {"@type": f"{of}.extensions.matching.common_inputs.network.v3.DynamicMetadataInput", **_UNLESS}
+    told = {"@type": f"{of}.extensions.matching.input_matchers.metadata.v3.Metadata", **_TRUE}
+    single = {
+        "input": {"name": "disable", "typed_config": metadata},
+        "custom_match": {"name": "told", "typed_config": told},
+    }
+    matcher = {
+        "predicate": {"single_predicate": single},
+        "on_match": {"action": {"name": "act", "typed_config": action}},
+    }
+    composite = {"@type": f"{of}.extensions.filters.http.composite.v3.Composite"}
+    return {
+        "@type": f"{of}.extensions.common.matching.v3.ExtensionWithMatcher",
+        "extension_config": {"name": "composite", "typed_config": composite},
+        "xds_matcher": {"matcher_list": {"matchers": [matcher]}},
+    }

@@ -42,6 +42,8 @@ def check(gateway: Gateway) -> Iterator[Finding]:
 def _may_hold_policy(manager: Manager, found: Filter) -> bool:
     if found is manager.router or found.config.type in _NO_POLICY:
         return False
+    if any(found in each.switches for each in manager.chain):
+        return False  # it turns others off, which is told of those
     return found.config.type != "ExternalProcessor" or not manager.is_picker(found)
 
 

@@ -193,6 +193,9 @@ def _pickers(manager: Manager, router: Filter) -> Iterator[Finding]:
 
 def off(found: Filter, route: Route | None) -> list[Evidence]:
     """Return why a filter is off on a route."""
+    if switch := found.switched_off(route):
+        told = [switch.node, *(route.settings(switch.name) if route else ())]
+        return [told[-1].evidence(f"{switch.name} turns {found.name} off")]
     settings = route.settings(found.name) if route else []
     silenced = found.is_silenced(route)
     if found.is_on(route) and silenced is not None:

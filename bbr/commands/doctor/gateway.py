@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Final
 
 from bbr.commands.doctor.node import Node
+from bbr.commands.doctor.switches import turns_off
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
 
 ROUTING_HEADERS: Final = {name.lower(): name for name in (BASE_MODEL_HEADER, MODEL_HEADER)}
@@ -93,10 +94,12 @@ class Filter:
     Attributes:
         node: the entry of http_filters.
         config: its configuration; of one that a matcher and a composite filter wrap, as kgateway has it, its own.
+        switches: filters before it that keep it from acting where they are on.
     """
 
     node: Node
     config: Node
+    switches: Sequence["Filter"] = ()
 
     @property
     def name(self) -> str:
@@ -112,12 +115,18 @@ class Filter:
         """Tell whether Envoy puts the filter into the chain of a request that has `route` at first, or none.
 
         The most specific place decides: a FilterConfig with `disabled` takes it out, any other setting puts it in.
-        Envoy does not ask again after the router's answer.
+        Envoy does not ask again after the router's answer. One that a switch keeps from acting is as good as out.
         """
+        if self.switched_off(route):
+            return False
         settings = route.settings(self.name) if route else []
         if settings:
             return not (settings[-1].type == "FilterConfig" and settings[-1].get("disabled").is_true)
         return not self.node.get("disabled").is_true
+
+    def switched_off(self, route: Route | None) -> "Filter | None":
+        """Return the switch that is on for a request that has `route` at first, or none."""
+        return next((each for each in self.switches if each.is_on(route)), None)
 
     def is_silenced(self, route: Route | None) -> Node | None:
         """Return the setting that keeps the filter from calling on `route`, in whatever chain it is, or None."""
@@ -358,10 +367,11 @@ def _managers_of(listener: Node) -> Iterator[Node]:
 def _manager(
     node: Node, listener: Node, tables: Mapping[str, Node], discovered: Mapping[str, Node], router: str
 ) -> Manager:
-    chain = []
+    chain: list[Filter] = []
     for each in node.each("http_filters"):
         config = each.get("typed_config") or discovered.get(each.get("name").text, each.get("typed_config"))
-        chain.append(Filter(each, _unwrapped(config)))
+        switches = [found for found in chain if turns_off(found.config, config)]
+        chain.append(Filter(each, _unwrapped(config), switches))
     filters = [each for each in chain if each.config.type == "ExternalProcessor"]
     unseen = [found for key in ("scoped_routes",) if (found := node.get(key))]
     table = node.get("route_config")

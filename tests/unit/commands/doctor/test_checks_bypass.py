@@ -5,7 +5,20 @@ import copy
 import pytest
 
 from bbr.commands.doctor import checks_bypass
-from tests.support.doctor import OUT, demo, hcm, host, per_route, routes, saved
+from tests.support.doctor import (
+    OUT,
+    SWITCH,
+    SWITCHED_ON,
+    demo,
+    hcm,
+    host,
+    looking,
+    per_route,
+    routes,
+    saved,
+    switch,
+    wrapped,
+)
 
 CONFIG = demo()
 HTTP = "type.googleapis.com/envoy.extensions.filters.http"
@@ -60,6 +73,28 @@ def test_one_that_is_silenced_on_a_model_s_route():
     # After the router it reads its settings on the route where the request ends, wherever it has begun.
     config = gateway(kind="ext_authz.v3.ExtAuthz", grpc_service=service, before=False)
     assert found(said(config, models(config), DISABLED)) == []
+
+
+@pytest.mark.parametrize("way", [looking, wrapped])
+@pytest.mark.parametrize("before", [True, False])
+def test_one_that_another_filter_turns_off_on_a_model_s_route(way, before):
+    """The other one decides that where the request begins, so it counts after the router too."""
+    config = gateway(before=before, disabled=True)
+    service = {"envoy_grpc": {"cluster_name": "authorization"}}
+    (policy,) = (each for each in hcm(config)["http_filters"] if each["name"] == "policy")
+    policy["typed_config"] = way({"@type": f"{HTTP}.ext_authz.v3.ExtAuthz", "grpc_service": service})
+    hcm(config)["http_filters"].insert(0, switch())
+    said(config, [host(config)], ON)
+    assert found(config) == []
+    for route in models(config)[:1]:
+        per_route(route, SWITCHED_ON, SWITCH)
+    (one,) = found(config)
+    assert one.id == "policy-bypassed"
+    assert one.evidence[-1].note == "off turns policy off"
+    assert one.evidence[-1].value == "{...}"
+    # Where requests are at first, it is turned off: there is no policy to get past.
+    per_route(catch_all(config), SWITCHED_ON, SWITCH)
+    assert found(config) == []
 
 
 def test_one_without_a_rule_of_its_own_that_has_one_on_the_catch_all_alone():

@@ -5,7 +5,20 @@ import copy
 import pytest
 
 from bbr.commands.doctor import checks_policies
-from tests.support.doctor import OUT, demo, entry, hcm, host, per_route, routes, saved
+from tests.support.doctor import (
+    OUT,
+    SWITCH,
+    SWITCHED_ON,
+    demo,
+    entry,
+    hcm,
+    host,
+    looking,
+    per_route,
+    routes,
+    saved,
+    switch,
+)
 
 CONFIG = demo()
 HTTP = "type.googleapis.com/envoy.extensions.filters.http"
@@ -147,3 +160,20 @@ def test_a_preflight_to_a_redirect():
     catch_all(config)["redirect"] = {"host_redirect": "elsewhere"}
     (one,) = found(said(config, [host(config)], CORS, "cors"))
     assert one.evidence[0].path.endswith(".redirect")
+
+
+def test_what_turns_other_filters_off_is_no_policy_itself():
+    config = gateway(disabled=True, kind="ext_authz.v3.ExtAuthz")
+    hcm(config)["http_filters"][0]["typed_config"] = looking({"@type": f"{HTTP}.ext_authz.v3.ExtAuthz"})
+    hcm(config)["http_filters"].insert(0, switch())
+    for route in models(config):
+        per_route(route, SWITCHED_ON, SWITCH)
+    assert found(config) == []
+    # Turned off where requests are at first, the policy of a model's route is not in force.
+    config = gateway(kind="ext_authz.v3.ExtAuthz")
+    hcm(config)["http_filters"][0]["typed_config"] = looking({"@type": f"{HTTP}.ext_authz.v3.ExtAuthz"})
+    hcm(config)["http_filters"].insert(0, switch())
+    per_route(catch_all(config), SWITCHED_ON, SWITCH)
+    (one,) = found(config)
+    assert one.id == "policy-skipped"
+    assert one.evidence[-1].note == "off turns policy off"
