@@ -367,6 +367,15 @@ def namespace(text: str) -> str:
     return text
 
 
+@written("NAME")
+def server_name(text: str) -> str:
+    """Return a name that a certificate may be for."""
+    label = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    if len(text) > 253 or not re.fullmatch(rf"{label}(\.{label})*", text):
+        raise ValueError("is not the name of a server (letters, digits, dashes and dots, at most 253)")
+    return text
+
+
 def words(*known: str) -> Callable[[str], str]:
     """Return a parser that takes these words only."""
     return _one_of({word: word for word in known})

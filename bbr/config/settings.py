@@ -374,6 +374,22 @@ class Settings(ProcessSettings):
         "with --discover-adapters, a file with the bearer token that model servers ask for; it is read again for each "
         "question. Every pod of a pool gets to see the token",
     )
+    discover_https: bool = _rare(
+        options.boolean,
+        "false",
+        "with --discover-adapters, ask model servers over HTTPS and verify their certificates",
+    )
+    discover_ca_file: Path | None = _rare(
+        options.file,
+        "",
+        "with --discover-https, the authorities that are trusted (PEM); it is read again for each question (default: "
+        "those of the system)",
+    )
+    discover_server_name: str | None = _rare(
+        options.server_name,
+        "",
+        "with --discover-https, the name that the model servers' certificates are for (default: the pod's address)",
+    )
     alias_sticky_header: str | None = _rare(
         options.header_name,
         "",
@@ -512,8 +528,12 @@ def _check(settings: Settings) -> None:
     for name in ("namespace", "kubeconfig", "discover_routes", "discover_adapters", "metrics_endpoint_auth"):
         if getattr(settings, name) and not settings.kubernetes:
             raise ConfigError(f"{flag_of(name)} needs --kubernetes")
-    if settings.discover_token_file and not settings.discover_adapters:
-        raise ConfigError("--discover-token-file needs --discover-adapters")
+    for name in ("discover_token_file", "discover_https"):
+        if getattr(settings, name) and not settings.discover_adapters:
+            raise ConfigError(f"{flag_of(name)} needs --discover-adapters")
+    for name in ("discover_ca_file", "discover_server_name"):
+        if getattr(settings, name) and not settings.discover_https:
+            raise ConfigError(f"{flag_of(name)} needs --discover-https")
     if settings.busy_poll and settings.transport != "uv":
         raise ConfigError(f"--busy-poll needs --transport=uv, not {settings.transport}")
     if settings.compat is not Compat.NONE and settings.alias_rewrite is not AliasRewrite.OFF:

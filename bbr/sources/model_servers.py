@@ -1,16 +1,18 @@
 """GET /v1/models of model servers, which nobody trusts.
 
-One question is one connection, in plaintext. No redirect is followed, no proxy is asked, and nothing but the answer's
+One question is one connection. No redirect is followed, no proxy is asked, and nothing but the answer's
 status, its Content-Encoding and its body are looked at. An answer has so much time and so many bytes, and may come in
 so many pieces: an HTTP client takes whatever comes, and a byte a chunk would keep the event loop busy for seconds.
 """
 
 import asyncio
+import ssl
 from pathlib import Path
 from typing import Final, Protocol
 
 import h11
 
+from bbr.sources.server_tls import AuthorityError, ServerTls, why_not
 from bbr.sources.servers import Address
 from bbr.system import files
 from bbr.system.watch import in_thread
@@ -66,11 +68,18 @@ class ModelServers:
 
     Args:
         token_file: holds a bearer token for them; read for each question, since tokens rotate.
+        tls: how they are asked over HTTPS; None for plaintext.
         answer_seconds: how long an answer may take.
     """
 
-    def __init__(self, token_file: Path | None = None, answer_seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(
+        self,
+        token_file: Path | None = None,
+        tls: ServerTls | None = None,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
         self._token_file = token_file
+        self._tls = tls
         self._answer_seconds = answer_seconds
 
     async def models(self, host: str, port: int) -> list[bytes]:
@@ -78,17 +87,27 @@ class ModelServers:
         try:
             async with asyncio.timeout(self._answer_seconds):
                 token = await self._token()
-                reader, writer = await asyncio.open_connection(host, port, limit=_READ_BYTES)
+                reader, writer = await self._connect(host, port)
                 try:
                     return await _Answer(reader).read_to(_question(host, port, token), writer)
                 finally:
                     writer.transport.abort()
         except TimeoutError:
             raise ServerError(f"no answer within {self._answer_seconds:g} s", "timeout") from None
+        except AuthorityError as error:
+            raise ServerError(str(error), "internal") from None
+        except ssl.SSLError as error:
+            raise ServerError(f"no answer: {why_not(error)}", "unreachable") from None
         except OSError as error:
             raise ServerError(f"no answer: {files.reason(error)}", "unreachable") from None
         except h11.RemoteProtocolError:
             raise ServerError(f"its answer to GET {PATH} is not HTTP", "unusable") from None
+
+    async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._tls is None:
+            return await asyncio.open_connection(host, port, limit=_READ_BYTES)
+        context, name = await self._tls.context(), self._tls.name_of(host)
+        return await asyncio.open_connection(host, port, limit=_READ_BYTES, ssl=context, server_hostname=name)
 
     async def _token(self) -> str:
         path = self._token_file

@@ -65,16 +65,17 @@ class Sources:
             self.discovery = self._discovery()
 
     def _discovery(self) -> "Discovery":
-        from bbr.sources import discovery, model_servers
+        from bbr.sources import discovery, model_servers, server_tls
         from bbr.sources.kube_api import KubeApi
 
         settings = self._settings
+        tls = server_tls.ServerTls(settings.discover_ca_file, settings.discover_server_name or "")
         patience = settings.sync_timeout / 2 or discovery.FIRST_SECONDS
         return discovery.Discovery(
             self.table,
             partial(KubeApi, settings.kubeconfig),
             self._apart,
-            model_servers.ModelServers(settings.discover_token_file),
+            model_servers.ModelServers(settings.discover_token_file, tls if settings.discover_https else None),
             namespace=settings.namespace,
             max_model_bytes=settings.max_model_length,
             interval=settings.discover_interval,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import ipaddress
 import itertools
 import socket
 import ssl
@@ -77,7 +78,7 @@ class Authority:
         life: datetime.timedelta = 2 * YEAR,
         server_only: bool = False,
     ) -> Issued:
-        """Return a certificate for host names and URIs.
+        """Return a certificate for host names, addresses and URIs.
 
         Args:
             names: what has :// in it is a URI.
@@ -137,7 +138,10 @@ def shown(port: int, client: ssl.SSLContext) -> bytes:
 
 
 def _general(name: str) -> x509.GeneralName:
-    return x509.UniformResourceIdentifier(name) if "://" in name else x509.DNSName(name)
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.UniformResourceIdentifier(name) if "://" in name else x509.DNSName(name)
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

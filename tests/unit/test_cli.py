@@ -140,16 +140,20 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values |= {"kubernetes": "true", "namespace": "ours", "kubeconfig": "config", "sync_timeout": "9"}
     values |= {"discover_routes": "true", "metrics_endpoint_auth": "true", "compat": "gie"}
     values |= {"discover_adapters": "true", "discover_interval": "9", "discover_token_file": "token"}
+    values |= {"discover_https": "true", "discover_ca_file": "ca.crt", "discover_server_name": "vllm"}
     values |= {"scope": "header:x-tenant", "asker": "header:x-team", "genai_metrics": "true", "url_model": "wins"}
     values |= {"model_header": "x-a,x-b", "base_model_header": "none"}
     values |= {"tls_client_ca": "ca.crt", "tls_client_san": "a.example,spiffe://b/*"}
     values |= {"log_level": "debug", "log_format": "json", "access_log": "0.5"}
     values |= {"access_log_rate": "7"}
     of_a_cluster = ("namespace", "kubeconfig", "discover_routes", "discover_adapters", "metrics_endpoint_auth")
-    if name in (*of_a_cluster, "discover_token_file"):
+    of_servers = ("discover_token_file", "discover_https", "discover_ca_file", "discover_server_name")
+    if name in (*of_a_cluster, *of_servers):
         monkeypatch.setenv("BBR_KUBERNETES", "true")
-    if name == "discover_token_file":
+    if name in of_servers:
         monkeypatch.setenv("BBR_DISCOVER_ADAPTERS", "true")
+    if name in of_servers[2:]:
+        monkeypatch.setenv("BBR_DISCOVER_HTTPS", "true")
     for partner in {"tls_cert", "tls_key"} - {name}:
         if name in ("tls_cert", "tls_key"):
             monkeypatch.setenv(config.variable_of(partner), values[partner])

@@ -214,7 +214,7 @@ seccompProfile: {type: RuntimeDefault}
 
 {{/* Flags of bbr.flags; those that the chart gives by itself are refused, since two of one kind would say different things. */}}
 {{- define "bbr.flags" -}}
-{{- $own := dict "grpc-port" "bbr.port" "grpc-health-port" "bbr.healthCheckPort" "metrics-port" "bbr.metricsPort" "drain-seconds" "bbr.drainSeconds" "drain-delay-seconds" "bbr.drainDelaySeconds" "discover-routes" "bbr.discoverRoutes" "asker" "bbr.asker" "discover-adapters" "bbr.discoverAdapters" "discover-interval" "bbr.discoverAdapters" "discover-token-file" "bbr.discoverAdapters" "genai-metrics" "bbr.genaiMetrics" "tls-cert" "bbr.tls.secretName" "tls-key" "bbr.tls.secretName" "tracing" "bbr.tracing.enabled" "config-file" "bbr.customConfig" "config-text" "bbr.customConfig" "kubernetes" "the chart" "namespace" "bbr.multiNamespace" -}}
+{{- $own := dict "grpc-port" "bbr.port" "grpc-health-port" "bbr.healthCheckPort" "metrics-port" "bbr.metricsPort" "drain-seconds" "bbr.drainSeconds" "drain-delay-seconds" "bbr.drainDelaySeconds" "discover-routes" "bbr.discoverRoutes" "asker" "bbr.asker" "discover-adapters" "bbr.discoverAdapters" "discover-interval" "bbr.discoverAdapters" "discover-token-file" "bbr.discoverAdapters" "discover-https" "bbr.discoverAdapters" "discover-ca-file" "bbr.discoverAdapters" "discover-server-name" "bbr.discoverAdapters" "genai-metrics" "bbr.genaiMetrics" "tls-cert" "bbr.tls.secretName" "tls-key" "bbr.tls.secretName" "tracing" "bbr.tracing.enabled" "config-file" "bbr.customConfig" "config-text" "bbr.customConfig" "kubernetes" "the chart" "namespace" "bbr.multiNamespace" -}}
 {{- range $name, $value := .Values.bbr.flags }}
 {{- if hasKey $own $name }}
 {{- fail (printf "bbr.flags.%s: this flag is set by %s" $name (get $own $name)) }}

@@ -15,10 +15,12 @@ from bbr.tls.client_names import AllowedName
 
 PLAINTEXT = {"secure_serving": "false"}
 OF_A_CLUSTER = ("namespace", "kubeconfig", "discover_routes", "discover_adapters", "metrics_endpoint_auth")
+OVER_HTTPS = {"kubernetes": "true", "discover_adapters": "true", "discover_https": "true"}
 # What a setting can't do without.
 PARTNERS = {
     **{name: {"kubernetes": "true"} for name in OF_A_CLUSTER},
-    "discover_token_file": {"kubernetes": "true", "discover_adapters": "true"},
+    **{name: {"kubernetes": "true", "discover_adapters": "true"} for name in ("discover_token_file", "discover_https")},
+    **dict.fromkeys(("discover_ca_file", "discover_server_name"), OVER_HTTPS),
     "tls_cert": {"secure_serving": "true", "tls_key": "tls.key"},
     "tls_key": {"secure_serving": "true", "tls_cert": "tls.crt"},
     "tls_client_ca": {"secure_serving": "true"},
@@ -70,6 +72,9 @@ def test_defaults():
         "discover_adapters": False,
         "discover_interval": 10.0,
         "discover_token_file": None,
+        "discover_https": False,
+        "discover_ca_file": None,
+        "discover_server_name": None,
         "unknown_model": UnknownModel.REJECT,
         "missing_model": MissingModel.PASS,
         "default_model": None,
@@ -156,6 +161,9 @@ USABLE = {
     "discover_adapters": {"true": True, "false": False},
     "discover_interval": {"1": 1.0, "2.5": 2.5, "60": 60.0},
     "discover_token_file": {"/etc/token": Path("/etc/token")},
+    "discover_https": {"true": True, "false": False},
+    "discover_ca_file": {"/etc/ca.crt": Path("/etc/ca.crt")},
+    "discover_server_name": {each: each for each in ("vllm", "vllm.models.svc.cluster.local", "A-1.example", "a" * 63)},
     "unknown_model": {
         "reject": UnknownModel.REJECT,
         "passthrough": UnknownModel.PASSTHROUGH,
@@ -297,6 +305,12 @@ UNUSABLE = {
         **dict.fromkeys(("0", "0.9", "60.1"), "is not from 1 to 60 seconds"),
     },
     "discover_token_file": {"": "is not the name of a file"},
+    "discover_https": dict.fromkeys(("", "both"), "is neither true nor false"),
+    "discover_ca_file": {"": "is not the name of a file"},
+    "discover_server_name": dict.fromkeys(
+        ("", "*.example", "a_b", "-a", "a-", "a..b", "a.", "a:443", "a" * 64, "a\n", ".".join(["a"] * 128)),
+        "is not the name of a server (letters, digits, dashes and dots, at most 253)",
+    ),
     "unknown_model": dict.fromkeys(("", "404", "Reject"), "is not one of reject, passthrough, empty, default"),
     "missing_model": dict.fromkeys(("", "empty"), "is not one of pass, reject, default"),
     "default_model": {
@@ -449,6 +463,7 @@ def test_only_booleans_are_switches():
         "kubernetes",
         "discover_routes",
         "discover_adapters",
+        "discover_https",
         "serve_models_list",
         "forward_decoded",
         "tracing",
@@ -584,6 +599,11 @@ CONTRADICTIONS = [
     pytest.param({"discover_adapters": "true"}, "--discover-adapters needs --kubernetes", id="pools of nothing"),
     pytest.param(
         {"discover_token_file": "token"}, "--discover-token-file needs --discover-adapters", id="a token for nobody"
+    ),
+    pytest.param({"discover_https": "true"}, "--discover-https needs --discover-adapters", id="nobody to ask"),
+    pytest.param({"discover_ca_file": "ca.crt"}, "--discover-ca-file needs --discover-https", id="no certificates"),
+    pytest.param(
+        {"discover_server_name": "a"}, "--discover-server-name needs --discover-https", id="no name to verify"
     ),
     pytest.param({"namespace": "default"}, "--namespace needs --kubernetes", id="a namespace of nothing"),
     pytest.param({"kubeconfig": "config"}, "--kubeconfig needs --kubernetes", id="a kubeconfig for nothing"),

@@ -2,10 +2,13 @@ import asyncio
 import contextlib
 import gzip
 import json
+import ssl
 
 import pytest
 
 from bbr.sources.model_servers import MAX_ANSWER_BYTES, MAX_PIECES, RESULTS, ModelServers, ServerError
+from bbr.sources.server_tls import ServerTls
+from bench.harness.certificates import Authority
 from tests.support.loops import in_loop
 
 LIST = json.dumps({"data": [{"id": "qwen"}]}).encode()
@@ -18,7 +21,7 @@ def http(body=LIST, status="200 OK", **headers):
 
 
 @contextlib.asynccontextmanager
-async def saying(*pieces, ends=True, host="127.0.0.1"):
+async def saying(*pieces, ends=True, host="127.0.0.1", tls=None):
     """Give the port of a server that says the same to everybody, and the heads of what it is asked."""
     heads = []
     tasks = set()
@@ -34,7 +37,7 @@ async def saying(*pieces, ends=True, host="127.0.0.1"):
             if not ends:
                 await reader.read()
 
-    server = await asyncio.start_server(serve, host, 0)
+    server = await asyncio.start_server(serve, host, 0, ssl=tls)
     try:
         yield server.sockets[0].getsockname()[1], heads
     finally:
@@ -181,6 +184,84 @@ def test_without_its_token_nobody_is_asked(tmp_path, octets, why):
         assert result == "internal"
         assert told.startswith(f"--discover-token-file: {path}: ")
         assert why in told
+        assert heads == []
+
+    test()
+
+
+AUTHORITY = Authority()
+
+
+def showing(folder, authority, *names):
+    """Return a server's context with a certificate for names, and the file of those who trust AUTHORITY."""
+    issued = authority.issue(*names)
+    (chain := folder / "tls.pem").write_bytes(issued.chain_pem + issued.key_pem)
+    (ca := folder / "ca.crt").write_bytes(AUTHORITY.root_pem)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(chain)
+    return context, ca
+
+
+@pytest.mark.parametrize(("certified", "name"), [("vllm.example", "vllm.example"), ("127.0.0.1", "")])
+def test_over_https_a_server_shows_a_certificate_for_its_name_or_its_address(tmp_path, certified, name):
+    @in_loop
+    async def test():
+        context, ca = showing(tmp_path, AUTHORITY, certified)
+        asked_as = []
+        context.sni_callback = lambda _connection, sni, _context: asked_as.append(sni)
+        async with saying(http(), tls=context) as (port, heads):
+            assert b"".join(await ModelServers(tls=ServerTls(ca, name)).models("127.0.0.1", port)) == LIST
+        assert f"Host: 127.0.0.1:{port}\r\n" in heads[0]
+        assert asked_as == [name or None]
+
+    test()
+
+
+@pytest.mark.parametrize(
+    ("authority", "certified", "name", "why"),
+    [
+        (AUTHORITY, "other.example", "vllm.example", "its certificate is not accepted: Hostname mismatch"),
+        (AUTHORITY, "vllm.example", "", "its certificate is not accepted: IP address mismatch"),
+        (Authority(), "vllm.example", "vllm.example", "its certificate is not accepted: unable to get local issuer"),
+    ],
+)
+def test_without_that_it_is_not_asked(tmp_path, authority, certified, name, why):
+    @in_loop
+    async def test():
+        context, ca = showing(tmp_path, authority, certified)
+        # The server has its own word about a client that hangs up.
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        async with saying(http(), tls=context) as (port, heads):
+            result, told = await refusal(port, tls=ServerTls(ca, name), token_file=None)
+        assert result == "unreachable"
+        assert told.startswith(f"no answer: {why}")
+        assert heads == []
+
+    test()
+
+
+@in_loop
+async def test_a_server_without_tls_is_told_as_such():
+    async def serve(reader, writer):
+        with contextlib.closing(writer):
+            await reader.read(1)
+            writer.write(http(b"", "400 Bad Request"))
+            await writer.drain()
+            await reader.read()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        result, told = await refusal(server.sockets[0].getsockname()[1], tls=ServerTls())
+    assert result == "unreachable"
+    assert told.startswith("no answer: no TLS with it: ")
+
+
+def test_without_the_authorities_file_nobody_is_asked(tmp_path):
+    @in_loop
+    async def test():
+        async with saying(http()) as (port, heads):
+            result, told = await refusal(port, tls=ServerTls(tmp_path / "missing"))
+        assert result == "internal"
+        assert told == f"--discover-ca-file: {tmp_path / 'missing'}: No such file or directory"
         assert heads == []
 
     test()
