@@ -440,7 +440,11 @@ def test_model_servers_are_asked_over_https_with_the_authorities_where_they_are_
     values = "bbr: {discoverAdapters: {enabled: true, https: true, caSecretName: a, serverName: vllm.b.svc}}"
     pod = router(render(values))["template"]["spec"]
     (container,) = pod["containers"]
-    wanted = {"--discover-https=true", "--discover-ca-file=/model-servers-ca/ca.crt", "--discover-server-name=vllm.b.svc"}
+    wanted = {
+        "--discover-https=true",
+        "--discover-ca-file=/model-servers-ca/ca.crt",
+        "--discover-server-name=vllm.b.svc",
+    }
     assert wanted <= {*container["args"]}
     assert {"name": "model-servers-ca", "mountPath": "/model-servers-ca", "readOnly": True} in container["volumeMounts"]
     secret = {"secretName": "a", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
