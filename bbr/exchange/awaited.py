@@ -44,7 +44,7 @@ class Awaited(Side):
     def forward_decoded(self, request: Request) -> None:
         """See Side: the gateway holds the body, so the answer to that tells what takes its place."""
 
-    def read(self, request: Request, body: Body, octets: bytes, ended: bool) -> Sequence[bytes]:
+    def read(self, request: Request, body: Body, octets: bytes | memoryview, ended: bool) -> Sequence[bytes]:
         """See Side: a short body is answered at once, a long one when `work` has read it."""
         first = not body.began
         body.began = True
@@ -92,7 +92,7 @@ class Awaited(Side):
         body.drop()
         return NOTHING
 
-    def pass_on(self, request: Request, octets: bytes, ended: bool) -> Sequence[bytes]:
+    def pass_on(self, request: Request, octets: bytes | memoryview, ended: bool) -> Sequence[bytes]:
         """See Side."""
         # It strips again: that costs nothing, and covers a gateway that still holds the headers.
         return (request.replies.stripped_body(),)

@@ -86,7 +86,7 @@ class Body:
         self._policy = policy
         self._kept = kept
         self._times = times
-        self._pieces: list[bytes] = []  # of a short body
+        self._pieces: list[bytes | memoryview] = []  # of a short body
         self._told: str | Unsettled | None = UNSETTLED  # what is known of its model
         self._reserved_bytes = 0
         # Most bodies come in one message, and need neither.
@@ -118,7 +118,7 @@ class Body:
             return None
         return (long.size if isinstance(long, DecodedBody) else self.size) + long.longer_bytes
 
-    def add(self, octets: bytes) -> LongBody | None:
+    def add(self, octets: bytes | memoryview) -> LongBody | None:
         """Take a piece, and return what reads the body as it comes; None if it is held until it has ended.
 
         Raises:
@@ -136,7 +136,7 @@ class Body:
                 if len(octets) >= TINY_PIECE_BYTES or not self._pieces:
                     self._pieces.append(octets)
                 elif octets:
-                    add_piece(self._pieces, octets)
+                    add_piece(self._pieces, bytes(octets))
                 return None
             long = self.read_by(self._document())
         long.feed(octets)
@@ -242,34 +242,39 @@ class Body:
             told = self._tell()
         if told is not UNSETTLED:
             return told
-        return read_through(self._document(), self._pieces[0])
+        return read_through(self._document(), self._joined())
 
     def _document(self, whole_bytes: int = 0) -> Reading:
         """Return what reads it a bit at a time, or in one piece if it has no more than so many bytes."""
         return self._policy.replies.convention.open_document(self._policy.max_model_bytes, whole_bytes)
 
     def _tell(self) -> str | Unsettled | None:
-        # Joined once and kept so: `take` gives these same bytes back.
-        pieces = self._pieces
-        if len(pieces) != 1:
-            pieces = self._pieces = [b"".join(pieces)]
         policy = self._policy
-        return policy.replies.convention.tell_model(pieces[0], policy.max_model_bytes)
+        return policy.replies.convention.tell_model(self._joined(), policy.max_model_bytes)
+
+    def _joined(self) -> bytes:
+        """Return all of a short body. It is joined once and kept so: `take` gives these same bytes back."""
+        pieces = self._pieces
+        first = pieces[0] if len(pieces) == 1 else None
+        if not isinstance(first, bytes):
+            first = b"".join(pieces)
+            self._pieces = [first]
+        return first
 
     @property
     def is_list(self) -> bool:
         """Whether it is a JSON list, once its model has been read; see bbr.reading.base.Reading."""
-        return self.long.is_list if self.long is not None else is_json_list(self._pieces[0])
+        return self.long.is_list if self.long is not None else is_json_list(self._joined())
 
     def no_object(self) -> str:
         """Return what the body is, once its model has been read, if it is JSON and no object; for people, or ""."""
         if self.is_list:
             return "a list"
-        return "" if self.long is not None else _SCALARS.get(self._pieces[0].lstrip()[:1], "")
+        return "" if self.long is not None else _SCALARS.get(self._joined().lstrip()[:1], "")
 
     def take(self) -> bytes:
         """Return a short body whose model is read, and hold it no more."""
-        (whole,) = self._pieces
+        whole = self._joined()
         self._pieces = []
         if self._reserved_bytes:
             self._hold(0)

@@ -32,9 +32,9 @@ class DecodedBody(LongBody):
         """See LongBody."""
         return self._held_bytes + self._decoding.unread_bytes + self._decoding.memory_bytes
 
-    def feed(self, octets: bytes) -> None:
+    def feed(self, octets: bytes | memoryview) -> None:
         """See LongBody."""
-        self._decoding.feed(octets)
+        self._decoding.feed(bytes(octets))
 
     def close(self) -> None:
         """See LongBody."""

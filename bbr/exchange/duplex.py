@@ -38,7 +38,7 @@ class Duplex(Side):
         request.replies = request.replies.changing_body
         request.verdict.decoded = True
 
-    def read(self, request: Request, body: Body, octets: bytes, ended: bool) -> Sequence[bytes]:
+    def read(self, request: Request, body: Body, octets: bytes | memoryview, ended: bool) -> Sequence[bytes]:
         """See Side: a short body is answered at its end; the answers for others come of `work`."""
         long = body.add(octets)
         if ended and long is None:
@@ -93,7 +93,7 @@ class Duplex(Side):
             body.settle(streaming=request.answered)
         return answers
 
-    def pass_on(self, request: Request, octets: bytes, ended: bool) -> Sequence[bytes]:
+    def pass_on(self, request: Request, octets: bytes | memoryview, ended: bool) -> Sequence[bytes]:
         """See Side: it goes back as it came."""
         if ended:
             request.phase = DONE

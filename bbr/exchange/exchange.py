@@ -334,14 +334,14 @@ class Exchange:
             _read_otherwise(self, head)
         return manner.side.open(request)
 
-    def _read(self, octets: bytes, ended: bool) -> Sequence[bytes]:
+    def _read(self, octets: bytes | memoryview, ended: bool) -> Sequence[bytes]:
         body = self._body
         self.verdict.body_bytes += len(octets)
         answers = self._manner.side.read(self._request, body, octets, ended)
         self.pending = body.pending
         return answers
 
-    def _pass(self, octets: bytes, ended: bool) -> Sequence[bytes]:
+    def _pass(self, octets: bytes | memoryview, ended: bool) -> Sequence[bytes]:
         self.verdict.body_bytes += len(octets)
         return self._manner.side.pass_on(self._request, octets, ended)
 
@@ -433,9 +433,10 @@ def _respond(exchange: Exchange, message: ProcessingRequest) -> Sequence[bytes]:
 
 # What a message does, by phase and kind; and what a piece of a body does that was read by hand.
 _Acts = Mapping[str, Mapping[str | None, Callable[[Exchange, ProcessingRequest], Sequence[bytes]]]]
-_PieceActs = Mapping[str, Callable[[Exchange, bytes, bool], Sequence[bytes]]]
+_PieceAct = Callable[[Exchange, bytes | memoryview, bool], Sequence[bytes]]
+_PieceActs = Mapping[str, _PieceAct]
 
-_PIECE_ACTS: Final[Mapping[str, Callable[[Exchange, bytes, bool], Sequence[bytes]]]] = {
+_PIECE_ACTS: Final[Mapping[str, _PieceAct]] = {
     Act.READ: Exchange._read,
     # In full duplex it must come back even though nobody reads it: Envoy holds no copy.
     Act.PASS: Exchange._pass,

@@ -10,6 +10,7 @@ from typing import Final
 from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES
 from bbr.pieces import add_piece
 from bbr.reading.base import Reading
+from bbr.reading.document import DocumentReading
 from bbr.reading.replacing import replace_in
 from bbr.refusal import Refusal
 
@@ -31,6 +32,7 @@ class LongBody:
     """
 
     __slots__ = (
+        "_document",
         "_free",
         "_held_bytes",
         "_kept",
@@ -48,6 +50,8 @@ class LongBody:
         self.read = False
         self._free = False  # all that is held may go on
         self._reading = reading
+        # The one that takes views.
+        self._document = reading if isinstance(reading, DocumentReading) else None
         self._kept = kept
         self._pieces: deque[bytes | memoryview] = deque()
         self._held_bytes = 0
@@ -89,15 +93,23 @@ class LongBody:
         """Whether nothing waits to be given back."""
         return not self._pieces
 
-    def feed(self, octets: bytes) -> None:
+    def feed(self, octets: bytes | memoryview) -> None:
         """Add octets."""
         # After `open` nobody asks what the body says, so to read the rest would be wasted time.
         if not self.read:
-            self._reading.feed(octets)
+            document = self._document
+            if document is not None:
+                document.feed(octets)
+            else:
+                octets = bytes(octets)  # the reading and the body hold the same ones
+                self._reading.feed(octets)
         if octets and self._kept:
             self._held_bytes += len(octets)
             # Tiny pieces are joined: each would cost more as an object than by its bytes.
-            add_piece(self._pieces, octets)
+            if isinstance(octets, bytes):
+                add_piece(self._pieces, octets)
+            else:
+                self._pieces.append(octets)
 
     def close(self) -> None:
         """Take note that no more octets will come."""

@@ -42,7 +42,7 @@ class Side(abc.ABC):
         """Take note that the body is to go on decoded."""
 
     @abc.abstractmethod
-    def read(self, request: Request, body: Body, octets: bytes, ended: bool) -> Sequence[bytes]:
+    def read(self, request: Request, body: Body, octets: bytes | memoryview, ended: bool) -> Sequence[bytes]:
         """Take a piece of a body that is read."""
 
     @abc.abstractmethod
@@ -54,7 +54,7 @@ class Side(abc.ABC):
         """Do a bit of what is pending on the body, about half a millisecond's."""
 
     @abc.abstractmethod
-    def pass_on(self, request: Request, octets: bytes, ended: bool) -> Sequence[bytes]:
+    def pass_on(self, request: Request, octets: bytes | memoryview, ended: bool) -> Sequence[bytes]:
         """Take a piece of a body that goes on unread."""
 
 

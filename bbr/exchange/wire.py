@@ -34,6 +34,9 @@ _CACHED_CONFIGS: Final = 64
 # Sizes of messages with a body. Envoy's have few, mostly 16,384 bytes by HTTP/2. A client can choose others.
 _CACHED_SIZES: Final = 1024
 
+# From how many octets on a view is made faster than a copy.
+VIEWED_BYTES: Final = 4 << 10
+
 # Of a header section. Envoy's own limit is 100; sections of more fields are protobuf's.
 _MOST_FIELDS: Final = 128
 # A number of so many bytes is below 2^21, and a header section is far shorter.
@@ -89,16 +92,23 @@ def _mark(length: int, first: int) -> int:
     return (length ^ first << 1) & 0xFF
 
 
-def read_piece(message: bytes) -> tuple[bytes, bool] | None:
-    """Return the body and end_of_stream of a request_body message that has a body; None if it is another message."""
+def read_piece(message: bytes) -> tuple[bytes | memoryview, bool] | None:
+    """Return the body and end_of_stream of a request_body message that has a body; None if it is another message.
+
+    A long body is a view of the message, which has hardly more octets.
+    """
     # All that stands before the body is numbers that follow from the message's size.
     size = len(message)
     piece, last = _known_beginnings.get(size) or _beginnings(size)
-    if last and message.startswith(last):
-        return (message[len(last) : -2], True) if message.endswith(_BODY_END) else None
-    if piece and message.startswith(piece):
-        return message[len(piece) :], False
-    return None
+    ends = bool(last) and message.startswith(last)
+    start = len(last) if ends else len(piece)
+    if ends:
+        if not message.endswith(_BODY_END):
+            return None
+        size -= 2
+    elif not piece or not message.startswith(piece):
+        return None
+    return (message[start:size] if size < VIEWED_BYTES else memoryview(message)[start:size]), ends
 
 
 def read_opening(message: bytes, wanted: Wanted) -> Opening | None:

@@ -113,7 +113,9 @@ class Connection:
                 if frame_type == _DATA and self._greeted and receiver.block is None:
                     yield receiver.data(flags, stream_id, payload)
                 else:
-                    yield self._frame(frame_type, flags, stream_id, payload)
+                    # Long DATA that may not come now is a view.
+                    octets = payload if isinstance(payload, bytes) else bytes(payload)
+                    yield self._frame(frame_type, flags, stream_id, octets)
                 if self._events:
                     yield from self._take_events()
             self.more = False

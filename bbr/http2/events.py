@@ -23,7 +23,7 @@ class DataReceived(Record):
     __slots__ = ("data", "end_stream", "stream_id")
     __match_args__ = ("stream_id", "data", "end_stream")
 
-    def __init__(self, stream_id: int, data: bytes, end_stream: bool) -> None:
+    def __init__(self, stream_id: int, data: bytes | memoryview, end_stream: bool) -> None:
         self.stream_id = stream_id
         self.data = data
         self.end_stream = end_stream

@@ -85,7 +85,7 @@ class Receiver:
         self._control = control
         self._window = ReceiveWindow(settings.connection_window_bytes)
 
-    def data(self, flags: int, stream_id: int, payload: bytes) -> Event | None:
+    def data(self, flags: int, stream_id: int, payload: bytes | memoryview) -> Event | None:
         """DATA (section 6.1). Its padding is flow-controlled too, whatever becomes of it."""
         # Flow control counts the pad length and the padding with the data (section 6.1).
         size = len(payload)
@@ -121,7 +121,7 @@ class Receiver:
         """HEADERS (section 6.2): a request, or the trailers of one."""
         if not stream_id & 1:  # 0 is the connection, even ids are a server's
             raise ConnectionFault(faults.EVEN_STREAM)
-        fragment = unpad(payload) if flags & _PADDED else payload
+        fragment = bytes(unpad(payload)) if flags & _PADDED else payload
         depends_on_itself = False
         if flags & _PRIORITY:
             # The priority fields are deprecated, but their five octets still come before the field block (section 6.2).

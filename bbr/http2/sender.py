@@ -134,17 +134,39 @@ class Sender:
     def parts(self, stream: Stream, parts: list[bytes], size: int, *, end_stream: bool) -> None:
         """Send DATA in parts, which follow each other, as `data` does; `size` is all of their octets."""
         connection, own = self.window, stream.send_window
-        fits = 0 < size <= self.max_frame_size and size <= connection.available and size <= own.available
-        # Most answers fit into a frame, and leave at once: then nothing is joined but the whole output.
-        if fits and not stream.queue and not self.held:
-            connection.available -= size
-            own.available -= size
+        # Most answers leave at once: then nothing is joined but the whole output.
+        if not size or stream.queue or self.held or size > connection.available or size > own.available:
+            self.data(stream, b"".join(parts), end_stream=end_stream)
+            return
+        connection.available -= size
+        own.available -= size
+        if size <= self.max_frame_size:
             self._out.append(_pack(size << 8 | _DATA, _END_STREAM if end_stream else 0, stream.id))
             self._out += parts
-            stream.answered = True
-            stream.local_closed = end_stream
         else:
-            self.data(stream, b"".join(parts), end_stream=end_stream)
+            self._spread(stream.id, parts, size, end_stream=end_stream)
+        stream.answered = True
+        stream.local_closed = end_stream
+
+    def _spread(self, stream_id: int, parts: list[bytes], size: int, *, end_stream: bool) -> None:
+        """Put parts into frames, all but the last as large as the peer takes them."""
+        out, limit = self._out, self.max_frame_size
+        room = 0  # in the frame that was begun
+        for part in parts:
+            rest: bytes | memoryview = part
+            while len(rest) > room:
+                if room:
+                    # A view copies nothing.
+                    rest = memoryview(rest)
+                    out.append(rest[:room])
+                    rest = rest[room:]
+                room = limit if size > limit else size
+                size -= room
+                ends = end_stream and not size
+                out.append(_pack(room << 8 | _DATA, _END_STREAM if ends else 0, stream_id))
+            if rest:
+                out.append(rest)
+                room -= len(rest)
 
     # What waits.
 

@@ -28,8 +28,9 @@ class CoercedReading(DocumentReading):
         """See Reading: all of them are kept, since the value must be found again."""
         return self._fed_bytes
 
-    def feed(self, octets: bytes) -> None:
-        """See Reading."""
+    def feed(self, octets: bytes | memoryview) -> None:
+        """See DocumentReading."""
+        octets = bytes(octets)
         super().feed(octets)
         self._fed_bytes += len(octets)
         add_piece(self._kept, octets)

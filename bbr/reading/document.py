@@ -31,7 +31,7 @@ class DocumentReading:
         self._max_model_bytes = max_model_bytes
         self._whole_bytes = whole_bytes
         self._scanner: Scanner | None = None
-        self._pieces: deque[bytes] = deque()
+        self._pieces: deque[bytes | memoryview] = deque()
         self._unread_bytes = 0
         self._at = 0  # how much of the first piece is scanned
         self._closed = False
@@ -62,13 +62,17 @@ class DocumentReading:
         """See Reading."""
         return 0
 
-    def feed(self, octets: bytes) -> None:
-        """See Reading."""
+    def feed(self, octets: bytes | memoryview) -> None:
+        """See Reading. Octets may also be a view, of a few kilobytes at least."""
         if octets:
             if not self._begun:
-                self._begun = not octets.isspace()
-                self.is_list = model.is_json_list(octets)
-            add_piece(self._pieces, octets)
+                beginning = bytes(octets)
+                self._begun = not beginning.isspace()
+                self.is_list = model.is_json_list(beginning)
+            if isinstance(octets, bytes):
+                add_piece(self._pieces, octets)
+            else:
+                self._pieces.append(octets)
             self._unread_bytes += len(octets)
             if self._scanner is None and self._unread_bytes > self._whole_bytes:
                 self._scanner = Scanner(self._max_model_bytes)

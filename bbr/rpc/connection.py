@@ -64,6 +64,7 @@ class RpcConnection:
         self.streams = self._http2.streams
         self._holding = Holding(self._http2, self.calls)
         self._rest: Rest | None = None
+        self._viewing: list[MessageReader] = []  # what holds views of the last read
 
     @property
     def closed(self) -> bool:
@@ -106,6 +107,10 @@ class RpcConnection:
                         self._handle(event, now)
                     if clock() >= until:
                         break
+            if self._viewing:
+                for reader in self._viewing:
+                    reader.own()
+                self._viewing.clear()
             if self._stuck:
                 self._unstick()
         except Exception as error:
@@ -260,7 +265,7 @@ class RpcConnection:
             self._services.failed(error)
             self._http2.send_headers(stream_id, calls.trailers(OUR_FAULT, alone=True), end_stream=True)
             return
-        reader = MessageReader(self._services.max_message_bytes, opening.encoding, self.held)
+        reader = MessageReader(self._services.max_message_bytes, opening.encoding, self.held, self._viewing)
         deadline = None if opening.seconds is None else now + opening.seconds
         call = self.calls[stream_id] = Call(stream_id, handler, reader, now, deadline)
         if section.size > _SHORT_SECTION_BYTES:
@@ -268,7 +273,7 @@ class RpcConnection:
         if end_stream:
             self._running.finish(call)
 
-    def _data(self, call: Call, data: bytes, now: float, end_stream: bool) -> None:
+    def _data(self, call: Call, data: bytes | memoryview, now: float, end_stream: bool) -> None:
         """Take DATA, if there is room to take a large message in that it completes."""
         reader = call.reader
         borrowed = 0

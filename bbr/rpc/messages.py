@@ -51,6 +51,7 @@ class MessageReader:
         max_bytes: a longer message is refused when its prefix says so, before its first octet is held.
         encoding: the call's grpc-encoding, None for none. None is decoded here.
         held: counts what is held, here and by others.
+        viewing: takes note of readers that hold views of what was fed, for whoever calls `own`. None holds copies.
 
     Attributes:
         held_bytes: of the unfinished message, with its prefix.
@@ -62,21 +63,31 @@ class MessageReader:
     __slots__ = (
         "_counted_bytes",
         "_encoding",
+        "_first_view",
         "_held",
         "_max_bytes",
         "_missing",
         "_parts",
+        "_viewing",
         "begun_bytes",
         "held_bytes",
         "kept_bytes",
     )
 
-    def __init__(self, max_bytes: int, encoding: bytes | None = None, held: Held | None = None) -> None:
+    def __init__(
+        self,
+        max_bytes: int,
+        encoding: bytes | None = None,
+        held: Held | None = None,
+        viewing: "list[MessageReader] | None" = None,
+    ) -> None:
         self._max_bytes = max_bytes
         self._encoding = encoding
         # DATA frames have no relation to messages: a message may come in thousands of them. Joining once keeps that
         # linear.
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
+        self._viewing = viewing
+        self._first_view = -1  # from which part on there are views
         self.held_bytes = 0
         self._counted_bytes = 0  # of these, in `held`
         self.kept_bytes = 0
@@ -90,14 +101,16 @@ class MessageReader:
         """Whether a message has begun and not ended."""
         return bool(self.held_bytes)
 
-    def completes(self, octets: bytes) -> int:
+    def completes(self, octets: bytes | memoryview) -> int:
         """Return how large a message is that these octets would complete; 0 if none that had begun before."""
         if self._missing and len(octets) >= self._missing:
             return self.held_bytes - _PREFIX_BYTES + self._missing
         return 0
 
-    def feed(self, octets: bytes) -> Sequence[bytes]:
+    def feed(self, octets: bytes | memoryview) -> Sequence[bytes]:
         """Add DATA and return the messages that it completes, in order.
+
+        A part of a message that comes as a view is held so until `own` is called: a message then is copied once.
 
         Raises:
             MessageError: a prefix announces too much, or a compressed message.
@@ -121,10 +134,10 @@ class MessageReader:
             flag, length = _unpack(octets)
             # One whole message, as most DATA is.
             if not flag and length + _PREFIX_BYTES == size and length <= self._max_bytes:
-                return (octets[_PREFIX_BYTES:],)
+                return (_octets(octets, _PREFIX_BYTES, size),)
         return self._cut(octets, 0, [])
 
-    def _cut(self, octets: bytes, position: int, messages: list[bytes]) -> Sequence[bytes]:
+    def _cut(self, octets: bytes | memoryview, position: int, messages: list[bytes]) -> Sequence[bytes]:
         """Add the whole messages from a position on, return all, and hold what follows them."""
         end = len(octets)
         unpack, most = _unpack, self._max_bytes
@@ -147,7 +160,7 @@ class MessageReader:
                 # Without its prefix, so that the pieces are the message when they are joined.
                 self._add(octets[position:], end - position + _PREFIX_BYTES)
                 break
-            messages.append(octets[position:following])
+            messages.append(_octets(octets, position, following))
             position = following
         else:
             if position < end:
@@ -176,24 +189,41 @@ class MessageReader:
     def drop(self) -> None:
         """Let go of the unfinished message."""
         self.held_bytes = self._missing = 0
+        self._first_view = -1
         self._parts = []
         self._count()
 
-    def _join(self, octets: bytes) -> bytes:
+    def own(self) -> None:
+        """Hold copies instead of views, each of which keeps all that was read with it in memory."""
+        first = self._first_view
+        if first >= 0:
+            self._first_view = -1
+            self._parts[first:] = [b"".join(self._parts[first:])]
+
+    def _join(self, octets: bytes | memoryview) -> bytes:
         """Return what is held with what has come, and hold nothing."""
         self.held_bytes = self._missing = 0
+        self._first_view = -1
         parts = self._parts
         self._parts = []
         parts.append(octets)
         return b"".join(parts)
 
-    def _add(self, octets: bytes, size: int) -> None:
+    def _add(self, octets: bytes | memoryview, size: int) -> None:
         """Hold octets, and count so many."""
         self.held_bytes += size
-        if len(octets) >= TINY_PIECE_BYTES:
-            self._parts.append(octets)
+        if isinstance(octets, bytes):
+            if len(octets) >= TINY_PIECE_BYTES:
+                self._parts.append(octets)
+            else:
+                add_piece(self._parts, octets)
+        elif self._viewing is None or len(octets) < TINY_PIECE_BYTES:
+            add_piece(self._parts, bytes(octets))
         else:
-            add_piece(self._parts, octets)
+            if self._first_view < 0:
+                self._first_view = len(self._parts)
+                self._viewing.append(self)
+            self._parts.append(octets)
 
     def _count(self) -> None:
         """Tell what is held now. Once for each feed: most of them complete one message and begin another."""
@@ -216,6 +246,12 @@ class MessageReader:
         # Both figures, because gRPC libraries have such a limit too, and an operator must see whose it was.
         text = f"a message of {length} bytes is larger than {self._max_bytes}, the most that this server receives"
         return MessageError(StatusCode.RESOURCE_EXHAUSTED, "message-too-large", text, length)
+
+
+def _octets(octets: bytes | memoryview, start: int, end: int) -> bytes:
+    """Return a copy of what stands between two places."""
+    part = octets[start:end]
+    return part if isinstance(part, bytes) else bytes(part)
 
 
 def frame(messages: Sequence[bytes]) -> bytes:

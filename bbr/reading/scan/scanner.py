@@ -99,7 +99,7 @@ class Scanner:
         """How much the scanner keeps of what it was given."""
         return len(self._carry) + len(self._tokens.stack) + len(self._member.text or b"")
 
-    def scan(self, octets: bytes, position: int = 0, budget: int = BUDGET) -> int:
+    def scan(self, octets: bytes | memoryview, position: int = 0, budget: int = BUDGET) -> int:
         """Scan a piece of the document from `position` on, and return how far that went.
 
         The next call goes on from there, or with the next piece if that is the end of this one. A call scans one octet
