@@ -255,11 +255,11 @@ class Body:
     def _joined(self) -> bytes:
         """Return all of a short body. It is joined once and kept so: `take` gives these same bytes back."""
         pieces = self._pieces
-        first = pieces[0] if len(pieces) == 1 else None
-        if not isinstance(first, bytes):
-            first = b"".join(pieces)
-            self._pieces = [first]
-        return first
+        if len(pieces) == 1 and isinstance(pieces[0], bytes):
+            return pieces[0]
+        whole = b"".join(pieces)
+        self._pieces = [whole]
+        return whole
 
     @property
     def is_list(self) -> bool:
@@ -274,7 +274,7 @@ class Body:
 
     def take(self) -> bytes:
         """Return a short body whose model is read, and hold it no more."""
-        whole = self._joined()
+        whole = bytes(self._pieces[0])  # which it is since its model was read
         self._pieces = []
         if self._reserved_bytes:
             self._hold(0)

@@ -100,15 +100,13 @@ def read_piece(message: bytes) -> tuple[bytes | memoryview, bool] | None:
     # All that stands before the body is numbers that follow from the message's size.
     size = len(message)
     piece, last = _known_beginnings.get(size) or _beginnings(size)
-    ends = bool(last) and message.startswith(last)
-    start = len(last) if ends else len(piece)
-    if ends:
+    if last and message.startswith(last):
         if not message.endswith(_BODY_END):
             return None
-        size -= 2
-    elif not piece or not message.startswith(piece):
-        return None
-    return (message[start:size] if size < VIEWED_BYTES else memoryview(message)[start:size]), ends
+        return (message if size < VIEWED_BYTES else memoryview(message))[len(last) : -2], True
+    if piece and message.startswith(piece):
+        return (message if size < VIEWED_BYTES else memoryview(message))[len(piece) :], False
+    return None
 
 
 def read_opening(message: bytes, wanted: Wanted) -> Opening | None:

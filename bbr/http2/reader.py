@@ -56,7 +56,7 @@ class FrameReader:
         """Give type, flags, stream id and payload of each frame that these octets complete.
 
         All that was fed before has to be given first. A frame of a type that RFC 9113 does not define comes as soon as
-        its header is there, with no payload: the payload is passed over, not held. Only long DATA comes as a view, which
+        its header is there, with no payload: the payload is passed over, not held. Long DATA comes as a view, which
         keeps all that was read with it in memory.
 
         Raises:

@@ -134,7 +134,8 @@ class MessageReader:
             flag, length = _unpack(octets)
             # One whole message, as most DATA is.
             if not flag and length + _PREFIX_BYTES == size and length <= self._max_bytes:
-                return (_octets(octets, _PREFIX_BYTES, size),)
+                message = octets[_PREFIX_BYTES:]
+                return (message if isinstance(message, bytes) else bytes(message),)
         return self._cut(octets, 0, [])
 
     def _cut(self, octets: bytes | memoryview, position: int, messages: list[bytes]) -> Sequence[bytes]:
@@ -160,7 +161,8 @@ class MessageReader:
                 # Without its prefix, so that the pieces are the message when they are joined.
                 self._add(octets[position:], end - position + _PREFIX_BYTES)
                 break
-            messages.append(_octets(octets, position, following))
+            message = octets[position:following]
+            messages.append(message if isinstance(message, bytes) else bytes(message))
             position = following
         else:
             if position < end:
@@ -246,12 +248,6 @@ class MessageReader:
         # Both figures, because gRPC libraries have such a limit too, and an operator must see whose it was.
         text = f"a message of {length} bytes is larger than {self._max_bytes}, the most that this server receives"
         return MessageError(StatusCode.RESOURCE_EXHAUSTED, "message-too-large", text, length)
-
-
-def _octets(octets: bytes | memoryview, start: int, end: int) -> bytes:
-    """Return a copy of what stands between two places."""
-    part = octets[start:end]
-    return part if isinstance(part, bytes) else bytes(part)
 
 
 def frame(messages: Sequence[bytes]) -> bytes:

@@ -502,3 +502,20 @@ def test_how_much_of_it_goes_on() -> None:
     assert body.forwarded_bytes == body.size
     assert long.replace_model("abc")
     assert body.forwarded_bytes == body.size + 2 == sum(map(len, long._pieces))
+
+
+@pytest.mark.parametrize("size", [9_000, 100_000, 200_000, 300_000])
+@pytest.mark.parametrize("step", [5_000, 1 << 20])
+def test_views_make_the_same_body(size: int, step: int) -> None:
+    octets = b'{"model":"qwen","x":"%b"}' % (b"y" * size)
+    body = body_of()
+    for start in range(0, len(octets), step):
+        long = body.add(memoryview(octets)[start : start + step])
+    long = body.end() or long
+    if long is None:
+        assert (body.model(), body.is_list, body.take()) == ("qwen", False, octets)
+        return
+    long.close()
+    while not long.work():
+        pass
+    assert (body.model(), long.whole) == ("qwen", octets)

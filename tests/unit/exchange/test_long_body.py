@@ -5,6 +5,7 @@ import pytest
 from bbr.exchange.long_body import LongBody
 from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES
 from bbr.reading.document import DocumentReading
+from bbr.reading.several import Unread
 
 DOCUMENT = b'{"model":"qwen","x":"' + b"y" * 300_000 + b'"}'
 
@@ -77,3 +78,18 @@ def test_a_body_that_need_not_go_back_is_kept_while_it_is_unread() -> None:
     long.close()
     assert long.work()
     assert long.work()  # nothing is left to do
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_views_are_kept_as_they_are_and_copied_for_who_takes_none(kept: bool) -> None:
+    long = body(kept=kept)
+    for start in range(0, len(DOCUMENT), 16_384):
+        long.feed(memoryview(DOCUMENT)[start : start + 16_384])
+    assert {type(piece) for piece in long._pieces} == ({memoryview} if kept else set())
+    long.close()
+    assert drive(long) == (DOCUMENT if kept else b"")
+    assert long.result() == "qwen"
+    other = LongBody(Unread(), kept=True)
+    other.feed(memoryview(DOCUMENT))
+    (piece,) = other._pieces
+    assert type(piece) is bytes

@@ -126,3 +126,11 @@ def test_what_follows_the_headers_is_no_message() -> None:
 )
 def test_numbers(value: int, encoded: bytes) -> None:
     assert number(value) == encoded
+
+
+def test_a_long_piece_is_a_view_of_its_message() -> None:
+    for ended in (False, True):
+        for size, kind in ((1_000, bytes), (16_384, memoryview)):
+            piece = read_piece(messages.request_body(b"x" * size, end_of_stream=ended))
+            assert piece is not None
+            assert type(piece[0]) is kind

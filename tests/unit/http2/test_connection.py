@@ -17,9 +17,11 @@ from bench.harness.h2_frames import (
     HEADERS,
     INITIAL_WINDOW_SIZE,
     NO_ERROR,
+    PADDED,
     PING,
     PING_FRAME,
     POST_BLOCK,
+    PREFACE,
     PROTOCOL_ERROR,
     RST_STREAM,
     SETTINGS,
@@ -470,3 +472,14 @@ def test_a_connection_that_has_failed_has_no_more(peer):
     assert not peer.connection.more
     assert list(peer.connection.events()) == []
     assert peer.connection.receive(data(1, b"z"), 1.0) == []
+
+
+def test_long_data_where_none_may_come_yet():
+    connection = Connection(Settings(), 0.0)
+    events = connection.receive(PREFACE + data(1, bytes(10_000)), 0.0)
+    assert events == [ConnectionFailed(ErrorCode.PROTOCOL_ERROR, "no-settings-first")]
+
+
+def test_padding_is_taken_off_long_data(peer):
+    peer.send(OPEN, frame(DATA, PADDED, 1, b"\x03" + b"x" * 9_000 + bytes(3)))
+    assert peer.found(DataReceived) == [DataReceived(1, b"x" * 9_000, False)]

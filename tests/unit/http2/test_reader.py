@@ -2,7 +2,7 @@ import pytest
 
 from bbr.http2.faults import ConnectionFault
 from bbr.http2.held import Held
-from bbr.http2.reader import FrameReader
+from bbr.http2.reader import VIEWED_BYTES, FrameReader
 from bench.harness.h2_frames import CONTINUATION, DATA, PING, PING_FRAME, PREFACE, data, frame, settings
 
 SENT = PREFACE + settings((1, 0)) + data(1, b"abc") + frame(0xFA, 3, 5, b"skipped") + PING_FRAME + frame(0xFB) + data(3)
@@ -127,3 +127,22 @@ def test_what_is_fed_before_all_was_given_comes_after_it():
     octets = PREFACE + data(1, b"a") + data(1, b"b")
     first, later = reader.feed(octets[:-5]), reader.feed_later(octets[-5:])
     assert [*first, *later] == [(DATA, 0, 1, b"a"), (DATA, 0, 1, b"b")]
+
+
+@pytest.mark.parametrize("size", [1 << 20, 20_000, 7_000])
+def test_long_data_comes_as_views_of_the_read(size):
+    reader = FrameReader()
+    long = bytes(range(256)) * 64
+    sent = (
+        PREFACE + data(1, long) + data(3, long[:VIEWED_BYTES]) + data(3, long[1:VIEWED_BYTES]) + data(1, long, end=True)
+    )
+    sent += frame(CONTINUATION, 0, 1, long)
+    found = [each for start in range(0, len(sent), size) for each in reader.feed(sent[start : start + size])]
+    assert [(kind, type(payload)) for kind, _, _, payload in found] == [
+        (DATA, memoryview),
+        (DATA, memoryview),
+        (DATA, bytes),
+        (DATA, memoryview),
+        (CONTINUATION, bytes),
+    ]
+    assert [each[3] for each in found] == [long, long[:VIEWED_BYTES], long[1:VIEWED_BYTES], long, long]

@@ -247,3 +247,19 @@ def test_a_small_rest_does_not_keep_all_of_its_buffer(sender):
         sender.flush()
         assert len(other.queue[0].obj) <= 2 * len(other.queue[0]) or len(other.queue[0].obj) == 1000
     assert (len(other.queue[0]), len(other.queue[0].obj)) == (100, 100)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_parts_are_spread_over_frames(sender, size):
+    sender.max_frame_size = size
+    one, last = stream(), stream(3)
+    parts = [b"ab", b"cdefg", b"", b"h", b"ijkl"]
+    sender.parts(one, parts, 12, end_stream=False)
+    sender.parts(last, parts, 12, end_stream=True)
+    whole = b"".join(parts)
+    pieces = [whole[start : start + size] for start in range(0, 12, size)]
+    assert output(sender) == [(DATA, 1, piece, False) for piece in pieces] + [
+        (DATA, 3, piece, piece is pieces[-1]) for piece in pieces
+    ]
+    assert (one.local_closed, last.local_closed) == (False, True)
+    assert (one.send_window.available, last.send_window.available, sender.window.available) == (88, 88, 65_511)

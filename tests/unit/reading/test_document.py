@@ -94,3 +94,16 @@ def test_a_short_document_that_parsers_take_long_for_is_read_in_bits(end: bytes,
     assert bits > 2
     assert why or (reading.result(), reading.unread_bytes) == ("qwen", 0)
     assert not why or reason(DocumentReading(256, 1 << 20), body) == why
+
+
+@pytest.mark.parametrize("whole_bytes", [0, 1 << 20])
+def test_views_read_as_bytes_do(whole_bytes: int) -> None:
+    octets = b" " * 5_000 + b'{"x":"%b","model":"qwen"}' % (b"z" * 20_000)
+    for step in (5_000, 12_000, 1 << 20):
+        pieces = [memoryview(octets)[start : start + step] for start in range(0, len(octets), step)]
+        reading = DocumentReading(256, whole_bytes)
+        for piece in pieces:
+            reading.feed(piece)
+        reading.close()
+        work(reading)
+        assert (reading.result(), reading.is_list) == ("qwen", False)

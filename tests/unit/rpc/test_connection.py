@@ -684,3 +684,18 @@ class TestTurns:
             peers.server.expire(peers.now + 2000.0)
             assert peers.server.closed
         assert not peers.server.more
+
+
+def test_long_messages_of_several_calls_keep_no_read_in_memory() -> None:
+    peers = Peers(window=1 << 20)
+    one, other = peers.call(), peers.call()
+    first, second = frame([b"1" * 30_000]), frame([b"2" * 30_000])
+    for start in range(0, len(first), 16_000):
+        peers.client.send_data(one, first[start : start + 16_000])
+        peers.client.send_data(other, second[start : start + 16_000])
+        peers.server.receive(peers.client.data_to_send(), peers.now)
+        assert not peers.server._viewing
+        held = [part for call in peers.server.calls.values() for part in call.reader._parts]
+        assert all(type(part) is bytes for part in held)
+    peers.exchange()
+    assert [peers.answer(each)[0] for each in (one, other)] == [first, second]

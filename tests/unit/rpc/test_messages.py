@@ -2,6 +2,7 @@ import struct
 
 import pytest
 
+from bbr.http2.held import Held
 from bbr.rpc.messages import MessageError, MessageReader, frame
 from bbr.rpc.status import StatusCode
 
@@ -72,3 +73,50 @@ def test_uncompressed_message_of_a_call_with_an_encoding() -> None:
 def test_frame_is_what_the_reader_reads() -> None:
     assert frame(MESSAGES) == WIRE
     assert frame([]) == b""
+
+
+@pytest.mark.parametrize("size", [700, 4_096, 10_000, 16_384, 100_000])
+@pytest.mark.parametrize("read", [1, 3])
+def test_messages_in_views_of_reads(size: int, read: int) -> None:
+    messages = [bytes((number,)) * length for number, length in enumerate([5, 20_000, 0, 40_000, 511, 9_000])]
+    wire = memoryview(frame(messages))
+    viewing: list[MessageReader] = []
+    held = Held()
+    reader, got = MessageReader(100_000, held=held, viewing=viewing), []
+    for number, start in enumerate(range(0, len(wire), size)):
+        got += reader.feed(wire[start : start + size])
+        assert held.octets == held.bulk == reader.held_bytes
+        if number % read == read - 1:
+            for each in viewing:
+                each.own()
+            viewing.clear()
+            assert all(type(part) is bytes for part in reader._parts)
+    assert got == messages
+    assert all(type(each) is bytes for each in got)
+    assert not reader.unfinished
+
+
+def test_parts_in_views_are_copied_if_nobody_takes_note_of_them() -> None:
+    reader = MessageReader(10_000)
+    octets = memoryview(bytearray(frame([b"x" * 9_000])))
+    assert list(reader.feed(octets[:5_000])) == []
+    assert [type(part) for part in reader._parts] == [bytes]
+    assert list(reader.feed(octets[5_000:])) == [b"x" * 9_000]
+
+
+def test_copies_are_made_of_what_came_as_views_alone() -> None:
+    viewing: list[MessageReader] = []
+    reader = MessageReader(10_000, viewing=viewing)
+    octets = frame([b"x" * 9_000])
+    reader.feed(octets[:2_000])
+    before = reader._parts[0]
+    reader.feed(memoryview(octets)[2_000:4_000])
+    reader.feed(octets[4_000:5_000])
+    reader.feed(memoryview(octets)[5_000:8_000])
+    assert viewing == [reader]
+    reader.own()
+    assert [len(part) for part in reader._parts] == [1_995, 6_000]
+    assert reader._parts[0] is before
+    reader.drop()
+    reader.own()
+    assert reader._parts == []
