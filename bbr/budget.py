@@ -1,6 +1,6 @@
-"""A token bucket: work costs tokens, and time or useful octets give them back.
+"""A token bucket: work costs tokens, and time or useful bytes give them back.
 
-No clock inside: time is an argument, in seconds of whatever monotonic clock the owner has.
+It has no clock. The caller passes the time in seconds of any monotonic clock.
 """
 
 

@@ -1,4 +1,4 @@
-"""The `bbr` command: which command is meant, its arguments, and what becomes of its errors."""
+"""The `bbr` command: finds the command that is meant, parses its arguments, and reports its errors."""
 
 import argparse
 import ast

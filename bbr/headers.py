@@ -1,4 +1,4 @@
-"""Names of the headers that routes, endpoint pickers and the sidecars of model servers go by."""
+"""Names of the headers by which routes, endpoint pickers and sidecars of model servers decide."""
 
 from collections.abc import Iterable
 from typing import Final

@@ -1,6 +1,6 @@
-"""Bytes that are held as they came, until more has come.
+"""Bytes that are held in the pieces in which they arrived, until they are needed as one. Pure.
 
-Pure. Transports, messages and bodies hold such pieces, all by the same rule.
+Transports, messages and bodies hold their pieces by the same rule.
 """
 
 from collections.abc import MutableSequence

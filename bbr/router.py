@@ -1,6 +1,6 @@
-"""What settings make of a router: its model table with all that feeds it, and what every exchange has in common.
+"""Builds a router from settings: the model table with its sources, and what all exchanges have in common.
 
-The server and the commands put both together here, so that a command says what the server would do.
+The server and the commands both use it, so a command shows what the server would do.
 """
 
 from bbr.config import policies

@@ -195,9 +195,7 @@ class Server:
                 "the addresses that a sidecar connects to"
             )
         if settings.compat is not Compat.NONE:
-            log.warning(
-                "--compat=%s: routing headers of a client's own are left as they are: %s", settings.compat.value, picks
-            )
+            log.warning("--compat=%s: a client's own routing headers are kept: %s", settings.compat.value, picks)
 
     def _tell_idle_rules(self) -> None:
         """Warn of settings that others, or the model table as it is, leave without effect."""
@@ -208,7 +206,7 @@ class Server:
             log.warning("--scope has no effect: the model table has no scopes")
         if settings.scope is None and (hostless := registry.scopes.keys() - registry.hosts.scopes()):
             shown = ", ".join(sorted(hostless)[:20])
-            log.warning("scopes without hosts, which no request can be in without --scope: %s", shown)
+            log.warning("scopes without hosts, in which no request can be without --scope: %s", shown)
         if any(layer.grants for layer in registry.layers()) and settings.asker is None:
             log.warning("the model table says who may use what, and nothing tells who asks: --asker is not set")
         if settings.serve_models_list and registry.identity:

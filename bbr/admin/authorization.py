@@ -1,9 +1,9 @@
-"""Who may scrape and look: a bearer token that the cluster knows, and whom it allows to get the path.
+"""Who may read the admin port: a client with a bearer token that the cluster accepts and allows.
 
-The Go routers ask so for /metrics; what else the admin port shows but health would tell the same to anybody.
-
-The token is shown to the API server (TokenReview), then its user is asked for (SubjectAccessReview). What came of both
-is kept for a minute. The router's own service account needs `create` on both.
+The Go routers protect /metrics in this way. Here the check covers everything on the admin port except health, because
+the rest would reveal the same facts. The API server checks the token (TokenReview), and then whether its user may get
+the path (SubjectAccessReview). Both results are remembered for a minute. The router's own service account needs the
+right `create` on both resources.
 """
 
 import asyncio

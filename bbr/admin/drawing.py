@@ -1,7 +1,7 @@
-"""Small curves of the last hour, as SVG that stands in the page: no script draws them, and no style is inline.
+"""Small curves of the last hour, as SVG within the page. They need no script and no inline style.
 
-A curve fills its place: its coordinates are 0 to 100 in both directions and are stretched. Each has a title, which is
-its tooltip and what a screen reader says. Nothing that a client has written goes into one.
+A curve fills the space that it has: its coordinates go from 0 to 100 in both directions and are stretched. Its title is
+the tooltip, and is what a screen reader says. No text of a client gets into a curve.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
-"""The process's numbers as Prometheus and OpenMetrics read them.
+"""The process's numbers in the formats of Prometheus and OpenMetrics.
 
-Imported only when somebody asks: prometheus_client takes 60 ms to load.
+Imported only when somebody asks for metrics, because prometheus_client takes 60 ms to load.
 """
 
 import itertools
@@ -235,7 +235,7 @@ def _table(vitals: Vitals) -> Iterator[Metric]:
     yield _gauge("bbr_models", "Names in the model table: base models, adapters and aliases", names)
     yield _gauge("bbr_base_models", "Base models in the model table", base_models)
     yield _gauge("bbr_scopes", "Scopes of the model table", len(registry.scopes))
-    synced = "Whether the model table has held all that its sources see, once; it stays 1 if they fail later"
+    synced = "Whether the model table has been complete at least once; it stays 1 if a source fails later"
     yield _gauge("bbr_table_synced", synced, int(table.synced))
     yield _gauge("bbr_table_age_seconds", "Seconds since the model table was last swapped", table.age_seconds)
     yield _counter("bbr_table_reloads", "Changes of the model table", table.reloads_total)
@@ -268,7 +268,7 @@ def _sources(vitals: Vitals) -> Iterator[Metric]:
         ages.add_metric((source,), age)
     yield ages
     failing = GaugeMetricFamily(
-        "bbr_source_failing", "Whether a source of the model table can't be followed just now", labels=("source",)
+        "bbr_source_failing", "Whether the router fails to follow a source of the model table", labels=("source",)
     )
     for source, why in vitals.sources.failing().items():
         failing.add_metric((source,), int(bool(why)))
@@ -288,12 +288,14 @@ def _sources(vitals: Vitals) -> Iterator[Metric]:
 
 def _discovery(discovery: "Discovery") -> Iterator[Metric]:
     yield _gauge("bbr_discovery_pools", "InferencePools whose model servers are asked", discovery.followed)
-    yield _gauge("bbr_discovery_adapters", "Adapters that model servers list, and that are taken", discovery.adapters)
+    yield _gauge(
+        "bbr_discovery_adapters", "Adapters that model servers list, and that the router routes", discovery.adapters
+    )
     for name, what, label, found in (
         ("bbr_discovery_servers", "Model servers that are asked", "state", discovery.servers()),
         (
             "bbr_discovery_refused",
-            "Adapters that model servers list, and that are not taken",
+            "Adapters that model servers list, and that the router ignores",
             "reason",
             discovery.refused(),
         ),

@@ -1,6 +1,7 @@
-"""How the status page writes values: as HTML in which all text, whoever wrote it, is escaped.
+"""How the status page writes values: as HTML in which all text is escaped.
 
-Invisible characters are spelled out, and a text stands in a <bdi> so that no direction of writing leaves its place.
+Invisible characters are spelled out. Each text is in a <bdi>, so that its writing direction cannot change the text
+around it.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""The page of help: what each reason and each problem of the status page means, and what to do.
+"""The page of help: what each reason and each problem on the status page means, and what to do about it.
 
-It is in the router, so that it is of its version and can be read where no other site can be reached.
+The router serves it, so it fits the router's version, and people can read it where no other site can be reached.
 """
 
 from collections.abc import Iterator, Mapping

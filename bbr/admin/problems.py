@@ -1,6 +1,6 @@
 """What is wrong with this replica, its table or its requests: the sentences on top of the status page.
 
-A problem says where on the page more is to be seen, and the kind under which the page of help says what to do.
+A problem names the section of the page that shows more, and the kind that the page of help explains.
 """
 
 import time
@@ -32,7 +32,8 @@ KINDS: Final[Mapping[str, Reason]] = {
         "the reason. See docs/troubleshooting.md, A change does not arrive.",
     ),
     "errors": Reason(
-        f"A share of the requests was refused, or its gateway broke the protocol; from {BAD_SHARE:.0%} on it is bad.",
+        "A share of the requests was rejected, or their gateway broke the protocol. "
+        f"A share of {BAD_SHARE:.0%} or more is bad.",
         "Look at the reasons: each says who has to change what.",
     ),
     "broken": Reason(

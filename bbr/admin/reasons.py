@@ -33,7 +33,7 @@ REASONS: Final[Mapping[str, Reason]] = {
         "inference.networking.k8s.io/bbr-managed, another namespace, or a letter that differs.",
     ),
     "model-not-allowed": Reason(
-        "The asker may not use the requested model.", "Add the asker to the model's `allow` list if it should."
+        "The client may not use the requested model.", "Add the client to the model's `allow` list if it should."
     ),
     "table-incomplete": Reason(
         "The model table was not complete yet, and the requested model was not in it so far.",
@@ -117,7 +117,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     "body-in-pieces": Reason("The gateway sends the body in pieces of STREAMED mode.", _GATEWAY),
     "body-mode-unknown": Reason("The gateway uses a body mode that the router does not know.", _GATEWAY),
     # Faults of the protocol.
-    "undecodable-message": Reason("The gateway sent a message that is no ProcessingRequest.", _FAULT),
+    "undecodable-message": Reason("The gateway sent a message that is not a ProcessingRequest.", _FAULT),
     "silent-stream": Reason("The gateway opened a stream and sent nothing in time.", _FAULT),
     "headers-twice": Reason("The gateway sent the request's headers twice.", _FAULT),
     "body-twice": Reason("The gateway sent more of the body after its end.", _FAULT),

@@ -1,4 +1,4 @@
-"""What an operator may see of a running router: for metrics, debug pages and the status page."""
+"""What an operator can see of a running router: the common source of metrics, debug pages and the status page."""
 
 import time
 from dataclasses import dataclass, field

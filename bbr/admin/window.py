@@ -1,6 +1,6 @@
-"""What was counted in the last minute: the difference between the counts of now and those of a minute ago.
+"""What was counted in the last minute: the difference between the counts now and those of a minute ago.
 
-Nothing of this stands on a request's way: every ten seconds the counts are looked at, a step at a time.
+No request does any work for this. The counts are read every ten seconds, in small steps.
 """
 
 import asyncio

@@ -1,1 +1,1 @@
-"""What `bbr` does beside serving: one module or package for each command."""
+"""The commands of `bbr`: one module or package for each."""

@@ -1,6 +1,6 @@
-"""`bbr completion`: scripts that let a shell complete commands, options and their values.
+"""`bbr completion`: scripts with which a shell completes commands, options and their values.
 
-They are made from the parser of the command line, so that they know what `--help-all` knows.
+They are made from the parser of the command line, so they contain all options of `--help-all`.
 """
 
 import argparse

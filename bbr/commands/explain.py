@@ -1,6 +1,7 @@
 """`bbr explain`: what would happen to one request, and why.
 
-It asks a real Exchange, with the policy and the table that `bbr serve` would have, and tells what that answers.
+It gives the request to a real Exchange, with the policy and the table that `bbr serve` would have, and prints the
+answer.
 """
 
 import argparse

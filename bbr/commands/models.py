@@ -1,4 +1,4 @@
-"""`bbr models`: the model table as it would be served, and what is wrong with it."""
+"""`bbr models`: prints the model table that `bbr serve` would have, and its errors."""
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence

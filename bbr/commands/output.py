@@ -1,4 +1,4 @@
-"""Where the answer of a command goes."""
+"""Writes the output of a command to stdout."""
 
 import logging
 import os

@@ -303,7 +303,7 @@ def _defaults(translation: _Translation, environment: Mapping[str, str]) -> tupl
         if environment.get(_POD_VARIABLE) or text("kubeconfig"):
             cluster = True
             flags.append("--kubernetes=true")
-            told.append("without --models the model table is that of the cluster's ConfigMaps (--kubernetes)")
+            told.append("without --models the model table comes from the cluster's ConfigMaps (--kubernetes)")
         else:
             told.append("this is not a pod, so no ConfigMaps are read (--kubernetes)")
     if cluster and not text("metrics_endpoint_auth"):

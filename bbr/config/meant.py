@@ -1,4 +1,4 @@
-"""Names that somebody has mistyped: which one may be meant, and variables of the environment that nothing reads."""
+"""Mistyped names: suggests what was meant, and finds environment variables that no setting reads."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""What an operator's settings make every exchange do."""
+"""Turns an operator's settings into the policy that all exchanges follow."""
 
 import random
 from collections.abc import Iterator

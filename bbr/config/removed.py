@@ -1,7 +1,7 @@
-"""Settings that bbr no longer has, and what takes the place of each.
+"""Settings that bbr no longer has, and what replaces each of them.
 
-A command line or an environment that still has one is refused: to ignore it would change what the router does without
-a word.
+A command line or an environment that still has one is an error. If the router ignored it, its behaviour would change
+silently.
 """
 
 from collections.abc import Mapping

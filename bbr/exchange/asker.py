@@ -1,7 +1,7 @@
-"""Who asks: the names that a gateway's own authentication tells of a request. Its scope is told in the same ways.
+"""Who sends a request: the names that a gateway's authentication gives it. Its scope is read in the same ways. Sans-IO.
 
-Sans-IO. A header can be said by a client too. The gateway has to set it, or to remove it, before the router sees the
-request. What a gateway tells in metadata and attributes no client can say.
+A client can send any header. So the gateway has to set that header, or to remove it, before the router sees the
+request. No client can write what a gateway says in metadata and attributes.
 """
 
 from collections.abc import Sequence

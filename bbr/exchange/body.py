@@ -1,7 +1,7 @@
-"""A request's body: what is held of it, and the room that this takes of the process's ledger.
+"""A request's body: the bytes that are held, and the room that they take in the process's ledger. Sans-IO.
 
-Sans-IO. A short body is held until it has ended, then read in one piece, unless that would take long: then it is read a
-bit at a time. A longer one, and any that is no plain JSON, is read as it comes. Both are a LongBody.
+A short body is held until it has ended and then read as a whole, unless that would take too long: then it is read in
+small steps. A longer body, and every body that is not plain JSON, is read as it arrives. Both of these are a LongBody.
 """
 
 from math import inf

@@ -1,6 +1,6 @@
-"""What a gateway's users expect of a router: how it reads a model, and what its answers are made of.
+"""How a router reads a model, and how its answers look. Pure.
 
-Pure. Chosen once for a server. `Ours` is the router's own; that of the Go routers is in bbr.exchange.go_router.
+It is chosen once for a server. `Ours` is bbr's own convention. bbr.exchange.go_router has that of the Go routers.
 """
 
 import abc

@@ -1,6 +1,6 @@
-"""A body with a Content-Encoding that goes on decoded, as it is read (--forward-decoded).
+"""A body with a Content-Encoding that goes on decoded, while it is read (--forward-decoded). Pure.
 
-Pure. What was decoded is held until it may go on; of what came, only what waits to be decoded.
+Decoded bytes are held until they may go on. Of the encoded bytes, only those that are not decoded yet are held.
 """
 
 from bbr.exchange.long_body import LongBody

@@ -1,6 +1,6 @@
-"""The side of FULL_DUPLEX_STREAMED: one header answer, then the body; none is due before the model is known.
+"""The side of FULL_DUPLEX_STREAMED: the answer to the headers waits for the model, then the body goes back. Sans-IO.
 
-Sans-IO. Envoy holds the headers until they are answered, takes what comes back as the body, and asks for no more.
+Envoy holds the headers until they are answered. It takes what comes back as the body, and expects nothing else.
 """
 
 from collections.abc import Sequence

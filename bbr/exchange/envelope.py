@@ -1,7 +1,7 @@
-"""What a long ProcessingRequest is made of, seen before it is decoded: no message may take long to decode.
+"""Checks a long ProcessingRequest before it is decoded, so that decoding never takes long. Pure.
 
-Pure. protobuf decodes a message in one go, and takes 10 ns for a field of two bytes. A gateway's long messages have few
-fields: a body in one, or a header section of some kilobytes. Source: Protocol Buffers, Encoding.
+protobuf decodes a message in one go, and takes 10 ns for a field of two bytes. The long messages of a gateway have few
+fields: either a body in one field, or a header section of some kilobytes. Source: Protocol Buffers, Encoding.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,4 @@
-"""Which model a request names, if its URL and its body both may; and which bodies may pass that name none to go by.
-
-Pure.
-"""
+"""Which model a request names by its URL and its body, and which bodies without a usable model may pass. Pure."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What an operator has decided for all exchanges of a server."""
+"""The operator's decisions for all exchanges of a server."""
 
 import enum
 from collections.abc import Sequence

@@ -1,7 +1,4 @@
-"""How fast a body comes.
-
-Pure. Times are seconds of the clock that an exchange is given.
-"""
+"""How fast a body arrives. Pure. Times are in seconds of the clock that an exchange gets."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Puts the model that a request is routed as into its body, in the place of the one that it names. Sans-IO."""
+"""Replaces the model that a body names by the model that the request is routed as. Sans-IO."""
 
 from bbr import refusal
 from bbr.exchange.long_body import LongBody

@@ -1,7 +1,7 @@
-"""In which scope of the model table a request is: by the host that it asks for, or by what the gateway says of it.
+"""The scope of a request: from its host, or from what the gateway says. Sans-IO.
 
-Sans-IO. Whoever is in no scope gets what is declared for everyone, and so does a request of which two things are said:
-one of them could be a client's.
+A request in no scope sees the entries that exist for everyone. So does a request with two different values, because a
+client could have sent one of them.
 """
 
 from typing import Final

@@ -1,7 +1,7 @@
-"""What a gateway's way to send a body asks of the answers.
+"""What a gateway's body mode demands of the answers. Sans-IO.
 
-Sans-IO. There is one Side for each body mode; the mode in the first message chooses it. It keeps nothing of a request:
-bbr.exchange.duplex, bbr.exchange.awaited.
+There is one Side for each body mode. The mode in the first message chooses it. It keeps no state of a request. See
+bbr.exchange.duplex and bbr.exchange.awaited.
 """
 
 import abc

@@ -1,7 +1,4 @@
-"""When an exchange began and was decided, and what the router took for it.
-
-Pure: the clock is given, since this room reads none.
-"""
+"""When an exchange began and was decided, and how long the router worked on it. Pure: the caller passes the clock."""
 
 from collections.abc import Callable
 

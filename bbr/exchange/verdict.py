@@ -1,4 +1,4 @@
-"""What came of an exchange, for whoever counts, logs and traces."""
+"""The outcome of an exchange, for counting, logging and tracing."""
 
 import enum
 from typing import Final

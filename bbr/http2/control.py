@@ -1,4 +1,4 @@
-"""The frames of the connection itself: SETTINGS, PING, GOAWAY, and PUSH_PROMISE, which no client may send."""
+"""The frames of the connection itself: SETTINGS, PING and GOAWAY. Also PUSH_PROMISE, which no client may send."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What a connection tells its owner after it has received octets."""
+"""What a connection reports to its owner after it has received bytes."""
 
 from bbr.http2.fields import FieldSection
 from bbr.http2.frames import ErrorCode

@@ -1,6 +1,6 @@
-"""Whether a peer is there, and does what it has begun: the waits of a connection.
+"""Checks whether a peer is still there and finishes what it has begun: the timeouts of a connection.
 
-No clock inside. They are looked at about once a second, so each may last a second longer than it says.
+It has no clock. The owner calls it about once a second, so each timeout may come a second late.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Octets to frames: the client preface, then one frame after another, whatever the reads' boundaries."""
+"""Bytes to frames: first the client preface, then frame after frame, however the bytes are split into reads."""
 
 from collections.abc import Iterator
 from typing import Final

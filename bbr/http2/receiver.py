@@ -1,6 +1,6 @@
 """The receiving half of a connection: frames of streams in, events out.
 
-Whatever a frame's stream is not in a state for is looked up in the table of bbr.http2.states.
+The table in bbr.http2.states says what a frame does in a state of its stream.
 """
 
 from typing import Final

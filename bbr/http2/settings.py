@@ -1,4 +1,4 @@
-"""The limits that a connection keeps, what it tells its peer of them, and what the peer tells of its own."""
+"""The limits of a connection, the settings that it sends to its peer, and the settings that the peer sends."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -1,1 +1,1 @@
-"""Which models there are, and what a name resolves to. Pure."""
+"""The model table: which names exist, and what each stands for. Pure."""

@@ -1,7 +1,8 @@
-"""Who may use which model: the table's lists, held against the names of whoever asks.
+"""Who may use which model: compares the table's lists with the names of the client. Pure.
 
-Pure. A model without a list is for everyone. An adapter without a list of its own has its base model's. An alias needs
-its own list, if it has one, and that of what it stands for: another name never opens a model.
+A model without a list is for everyone. An adapter without its own list has that of its base model. For an alias a
+client must be in the alias's own list, if it has one, and in the list of the model that it stands for. So another name
+never opens a model.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,4 @@
-"""What objects declare, what a name of the model table stands for, and which claims lose.
-
-Pure.
-"""
+"""What objects declare, what each name of the model table stands for, and which contradicting entries lose. Pure."""
 
 import enum
 from collections.abc import Iterable

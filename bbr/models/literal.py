@@ -1,7 +1,4 @@
-"""Names that look as if they were meant for more than one, and are not: they are taken literally, and nobody is told.
-
-Pure.
-"""
+"""Names that look like patterns but are literal, so that the operator can be told. Pure."""
 
 import re
 from collections.abc import Iterator

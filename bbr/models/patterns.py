@@ -1,8 +1,9 @@
-"""Names of a table that stand for many: `claude-sonnet-*`.
+"""Names with a `*`, such as `claude-sonnet-*`, that match many names. Pure.
 
-Pure. A pattern has one `*`, for any characters, none and slashes among them. A name that a table holds as it stands is
-no business of patterns. Of those that another name fits, the one with the most characters beside its star counts. Two
-of equal length that some name fits both can't stand in one table, so the order never depends on who came first.
+A pattern has one `*`. It stands for any characters, slashes included, or for none. An exact name of the table comes
+before every pattern. Of several patterns that match, the one with the most characters beside its star wins. A table
+cannot hold two patterns of equal length that can match the same name. So the result never depends on the order of
+declarations.
 """
 
 from collections.abc import Iterator

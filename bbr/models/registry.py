@@ -491,7 +491,7 @@ def _add_pattern(
     pattern = Pattern(text)
     if rival := patterns.rival(pattern):
         other = shards[hash(rival.text) & _SHARD_MASK][rival.text]
-        why = f"the pattern {rival.text} ({other.origin}) is as long, and some names fit both"
+        why = f"the pattern {rival.text} ({other.origin}) is as long, and some names match both"
         yield Conflict(text, other, entry, why)
     elif patterns.full:
         yield Conflict(text, None, entry, f"the table has {MAX_PATTERNS} patterns already")

@@ -1,7 +1,4 @@
-"""What becomes of a request by the model that it names: the table, and the operator's rules for what is not in it.
-
-Pure.
-"""
+"""What happens to a request by its model name: the table, and the operator's rules for unknown names. Pure."""
 
 import enum
 from collections.abc import Callable

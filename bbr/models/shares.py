@@ -1,8 +1,8 @@
-"""Which of several models gets a request for an alias that stands for all of them, each with a weight.
+"""Chooses one of several models with weights, for an alias that stands for all of them. Pure.
 
-Pure. A choice by a key is the same in every replica and after a restart. When weights change, or a model comes or goes,
-only keys move whose model has lost weight against another (weighted rendezvous hashing; Schindelhauer and Schomaker,
-2005).
+With a key, the choice is the same in every replica and after a restart. When weights change, or a model comes or goes,
+a key moves only if its model has lost weight against another one (weighted rendezvous hashing; Schindelhauer and
+Schomaker, 2005).
 """
 
 import math

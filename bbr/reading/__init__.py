@@ -1,1 +1,1 @@
-"""How a body is read for its model while it comes: one Reading for each kind of body. Sans-IO."""
+"""Reads a body for its model while it arrives. Each kind of body has its own Reading. Sans-IO."""

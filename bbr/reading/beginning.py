@@ -1,7 +1,4 @@
-"""What a body begins with: whether a server could take it for JSON, whatever its type says.
-
-Pure.
-"""
+"""Looks at the first bytes of a body: could a server read it as JSON, whatever its type says? Pure."""
 
 import re
 from typing import Final

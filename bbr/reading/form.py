@@ -95,10 +95,10 @@ class Keys:
             return False
         if candidate[1] or unquote_to_bytes(key) != b"model":
             raise ValueError(
-                "some take keys such as `Model`, `model[]`, `[model]`, or with blanks around it for `model`"
+                "some servers read keys such as `Model`, `model[]`, `[model]`, or `model` between blanks as `model`"
             )
         if candidate[0].startswith(b";"):
-            raise ValueError("`model` stands behind a semicolon, which separates fields for some")
+            raise ValueError("`model` follows a semicolon, at which some servers separate fields")
         return True
 
 
@@ -193,7 +193,9 @@ class FormReader:
         while at >= 0:
             at = keys.find(text, at, final=final)
         if keys.count > self._keys.count:
-            raise self._ambiguous("some clear the eighth bit of each byte; write what is not ASCII as %XX")
+            raise self._ambiguous(
+                "some servers clear the eighth bit of each byte; write characters beyond ASCII as %XX"
+            )
 
     def _read(self, text: bytes, *, final: bool) -> None:
         at = 0
@@ -218,7 +220,9 @@ class FormReader:
 
     def _take(self, value: bytes, separator: bytes) -> None:
         if separator == b";":
-            raise self._ambiguous("a semicolon follows `model`, which separates fields for some; write it as %3B")
+            raise self._ambiguous(
+                "a semicolon follows `model`, and some servers separate fields there; write it as %3B"
+            )
         if _BROKEN_ESCAPE.search(value):
             raise self._ambiguous("it has a % without two hexadecimal digits")
         if not value.isascii():

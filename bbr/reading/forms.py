@@ -153,7 +153,9 @@ class FormReading:
 
     def _check(self) -> None:
         if (self._is_json or self.is_list) and self._form.names_model:
-            raise refusal.form_model("form", "it is JSON, in which `model` stands as in a form as well")
+            raise refusal.form_model(
+                "form", "it is JSON, but some servers could read a field `model` from it as from a form"
+            )
 
     def result(self) -> str | None:
         """See Reading."""

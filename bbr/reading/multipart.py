@@ -337,7 +337,7 @@ class MultipartReader:
         if name == b"_charset_":
             raise self._invalid("a part is called `_charset_`")
         if spelling.is_alike(name) or b"=?" in name:
-            raise self._unsure("a part's name is `model` only for some")
+            raise self._unsure("only some servers read a part's name as `model`")
         return False
 
     def _check_model_part(self, disposition: dict[bytes, bytes], part_type: bytes, encoding: bytes) -> None:

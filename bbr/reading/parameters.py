@@ -1,6 +1,6 @@
-"""A header field's value and its parameters, read strictly: `multipart/form-data; boundary="x"`.
+"""Reads a header field's value and its parameters strictly: `multipart/form-data; boundary="x"`. Pure.
 
-Pure. What not all parsers read alike is no value at all here: the caller refuses it.
+A value that parsers read in different ways has no result here. The caller rejects it.
 """
 
 import re

@@ -1,7 +1,4 @@
-"""Where the model stands in a JSON document, and the document with another one in its place: all else stays as it is.
-
-Pure.
-"""
+"""Finds the place of the model in a JSON document, and puts another name there. All other bytes stay the same. Pure."""
 
 from collections import deque
 from typing import Final

@@ -1,4 +1,4 @@
-"""Bodies that servers could take for several types: read as each of them, they have to name the same model, or none."""
+"""Bodies that servers could read as several types. Read as each of them, they must name the same model, or none."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -211,7 +211,7 @@ class Together:
                 unnamed = refused
         names.discard(None)
         if len(names) > 1 or (names and unnamed):
-            raise refusal.content_type_ambiguous("it names one as one type, and another as the other")
+            raise refusal.content_type_ambiguous("read as one type it names another model than read as the other")
         if unnamed:
             raise unnamed
         return next(iter(names), None)

@@ -60,7 +60,7 @@ def model_in_query(path: bytes, max_model_bytes: int = model.MAX_MODEL_BYTES) ->
         at = reader.feed(query, at)
     name = reader.end()
     if name is not None and b"#" in path:
-        raise refusal.form_model("query of the URL", "a # stands in the URL, which ends it for some")
+        raise refusal.form_model("query of the URL", "the URL contains a #, at which it ends for some servers")
     return name
 
 
@@ -83,7 +83,7 @@ def model_in_query_of(path: bytes, paths: frozenset[bytes], max_model_bytes: int
         return None
     name = model_in_query(path, max_model_bytes)
     if name is not None and not exact:
-        raise refusal.path_ambiguous("in another spelling it is one on which the query names the model")
+        raise refusal.path_ambiguous("in another spelling it is a path on which the query names the model")
     return name
 
 
@@ -126,7 +126,7 @@ def _look(path: bytes, templates: tuple[Template, ...], max_model_bytes: int) ->
     if names == {None}:
         return None
     if len(names) > 1:
-        raise refusal.path_ambiguous("as it stands, decoded, and with its dots and slashes resolved")
+        raise refusal.path_ambiguous("unchanged, decoded, and with its dots and slashes resolved")
     (name,) = names
     if name is None or _BROKEN_ESCAPE.search(path):
         raise refusal.path_ambiguous("a % in it is no escape")
@@ -164,7 +164,7 @@ def _named_in_each_way(path: bytes, templates: Sequence[Template]) -> tuple[set[
     ways = path_readings.readings(path)
     if ways is None:
         raise refusal.path_ambiguous(
-            f"with escapes, dots or slashes to resolve it may have {path_readings.MAX_ODD_PATH_BYTES} bytes, and at "
+            f"a path with escapes, dots or double slashes may have {path_readings.MAX_ODD_PATH_BYTES} bytes, and at "
             f"most {path_readings.MAX_READINGS} ways to resolve them"
         )
     names: set[bytes | None] = set()

@@ -1,4 +1,4 @@
-"""What the calls of a connection hold, and which of them have to go if there is no room for it."""
+"""What the calls of a connection hold in memory, and which calls end first if there is no room."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final, Protocol

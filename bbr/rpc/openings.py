@@ -1,4 +1,4 @@
-"""How calls begin: what a request's header section says of its call, found out once for those that are alike."""
+"""How calls begin: what a request's header section says about its call. Equal sections are checked only once."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final

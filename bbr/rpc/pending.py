@@ -1,4 +1,4 @@
-"""Calls whose handlers have something to do, in turn, and those of them that wait until their answers have left."""
+"""Queues calls whose handlers have work to do, and calls that wait until their answers have left."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Long documents on their way through the other process, beside the table that they belong to."""
+"""Sends long documents to the other process, and puts the results into the table."""
 
 import asyncio
 import logging
@@ -79,7 +79,7 @@ class Aside:
         except LimitError as error:
             parse = refusing(str(error))
         except (ApartError, OSError, RuntimeError) as error:
-            log.warning("%s %s: can't be parsed just now: %s", *key, error)
+            log.warning("%s %s: can't be parsed at the moment: %s", *key, error)
             if self._is_wanted(key):
                 self._failed(key, each)
             return

@@ -327,7 +327,7 @@ class Follower:
             yield f"{address}: {why}; what it said last counts for a while"
         yield from self.servers.refused
         if self.servers.left_out:
-            yield f"its servers list {self.servers.left_out} adapters more than are taken of one pool"
+            yield f"its servers list {self.servers.left_out} adapters more than a pool may have"
 
     async def run(self) -> None:
         """Ask its servers in their turn, until cancelled."""

@@ -245,7 +245,7 @@ def _config(kubeconfig: Path | None) -> "SingleConfig":
         ) from None
     except (AttributeError, KeyError, TypeError) as error:  # lightkube looks for nothing but what should be there
         raise SourceError(
-            f"{kubeconfig or 'the kubeconfig'}: has not the form of a kubeconfig: it must be a mapping with lists of "
+            f"{kubeconfig or 'the kubeconfig'}: is not a kubeconfig: it must be a mapping with lists of "
             f"clusters, contexts and users, and current-context ({_short(f'{type(error).__name__}: {error}')})"
         ) from None
     except Exception as error:  # a file of any content

@@ -1,4 +1,4 @@
-"""Mappings of names, as model files and ConfigMaps have several."""
+"""Mappings of names, which model files and ConfigMaps both contain."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple

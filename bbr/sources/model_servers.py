@@ -1,8 +1,8 @@
-"""GET /v1/models of model servers, which nobody trusts.
+"""GET /v1/models of model servers. Nothing that they answer is trusted.
 
-One question is one connection. No redirect is followed, no proxy is asked, and nothing but the answer's
-status, its Content-Encoding and its body are looked at. An answer has so much time and so many bytes, and may come in
-so many pieces: an HTTP client takes whatever comes, and a byte a chunk would keep the event loop busy for seconds.
+Each question uses its own connection. The client follows no redirect and uses no proxy. It looks only at
+the status, the Content-Encoding and the body of the answer. It limits the time, the bytes and the pieces of an answer.
+An ordinary HTTP client would accept anything, and chunks of one byte would keep the event loop busy for seconds.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What a source publishes: objects, each of which declares models, or says why it can't."""
+"""What a source publishes: objects that declare models, or an error that says why an object cannot be used."""
 
 from collections.abc import Callable, Hashable
 from typing import NamedTuple, Protocol

@@ -1,4 +1,4 @@
-"""The pods of a pool, as far as they are asked anything: where those are that are ready."""
+"""The addresses of a pool's pods that are ready."""
 
 from collections.abc import Iterable
 from ipaddress import ip_address

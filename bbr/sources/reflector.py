@@ -254,7 +254,7 @@ class Reflector(Generic[T, K]):
             return
         ours = None
         if isinstance(error, TimeoutError):
-            why = "no answer from the API server in time"
+            why = "the API server did not answer in time"
         elif isinstance(error, KubernetesError | SourceError | ApartError):
             why = str(error)
         else:

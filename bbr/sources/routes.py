@@ -1,7 +1,8 @@
-"""Whether the model table and the cluster's HTTPRoutes fit: the mismatch that costs users days.
+"""Compares the model table with the cluster's HTTPRoutes. Such a mismatch can cost a user days.
 
-A base model that no route names gets the gateway's default route, and most often a 404 that says nothing. A header
-value that no model has is a route that no request takes: a typing error, or a model that was renamed.
+A base model that no route names gets the gateway's default route, and most often a 404 without an explanation. If a
+route matches a header value that no model has, no request takes that route. The cause is a typing error, or a model
+that was renamed.
 """
 
 import asyncio

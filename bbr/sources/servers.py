@@ -1,10 +1,9 @@
-"""The model servers of one pool: when each is asked, what each said last, and what that amounts to.
+"""The model servers of one pool: when to ask each, what each said last, and the result for the pool.
 
-No I/O and no clock: whoever asks them says what time it is.
-
-A server is asked once in an interval, and less often while it fails. What it said last counts until it says something
-else. A server that fails or is gone is believed for KEEP_SECONDS more, as long as another one of the pool answers: with
-nobody to say otherwise, as in an outage or a pool scaled to none, nothing changes.
+It does no I/O and has no clock: the caller passes the time. Each server is asked once in an interval, and less often
+while it fails. Its last answer counts until it gives another one. If a server fails or is gone, its last answer counts
+for KEEP_SECONDS more, as long as another server of the pool answers. If none answers, as in an outage or in a pool with
+no replicas, nothing changes.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
-"""Who gets an adapter that the servers of several pools claim.
+"""Decides which base model gets an adapter that servers of several pools list. Pure.
 
-Pure. No server can be believed against another one, so nobody gains by a claim: an adapter stays with the base model
-that had it before, and one that nobody had is nobody's until one claim is withdrawn or an object declares it. Pools
-that serve the same base model agree.
+No server is more credible than another, so nobody gains by listing an adapter. It stays with the base model that had it
+before. If none had it, nobody gets it until only one lists it, or an object declares it. Pools that serve the same base
+model do not compete.
 """
 
 from collections.abc import Hashable, Mapping

@@ -1,1 +1,1 @@
-"""What the operating system and the C library give, behind small interfaces. Imports nothing of ours."""
+"""Small interfaces to the operating system and the C library. Imports nothing else of bbr."""

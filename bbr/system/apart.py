@@ -136,7 +136,7 @@ class Apart:
         if status == -signal.SIGPROF:
             return LimitError(f"it takes more than {self._cpu_seconds:g} s of processor time")
         how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        return ApartError(f"the process that does it ended by {how}")
+        return ApartError(f"the process that reads it ended by {how}")
 
 
 class _Process:

@@ -1,4 +1,4 @@
-"""Why a port could not be listened on."""
+"""Says why a port could not be opened."""
 
 import errno
 import os

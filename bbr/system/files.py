@@ -1,7 +1,7 @@
-"""Reading a file that an operator named: a regular file, up to a bound, without ever waiting for a writer.
+"""Reads a regular file that an operator named, up to a size limit, without ever waiting for a writer.
 
-To open a FIFO waits until somebody writes to it, and to open some devices does something. So the kind is looked at
-first, and again once the file is open, since it may have been replaced in between.
+Opening a FIFO waits until somebody writes to it, and opening some devices has effects. So the kind of file is checked
+before it is opened. It is checked again on the open file, because the file may have been replaced in between.
 """
 
 import os

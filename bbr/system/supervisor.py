@@ -1,7 +1,7 @@
-"""Tasks that the process needs for as long as it lives: one that fails is started again.
+"""Runs tasks that the process needs for as long as it lives, and starts a task again if it fails.
 
-A moment without memory, or without a thread to be had, ends a coroutine wherever it happens to be. What follows files,
-certificates or a cluster must not end with it: the router would go on answering by what it knew then.
+If memory or threads run out for a moment, a coroutine can fail anywhere. The tasks that follow files, certificates or a
+cluster must survive that. Otherwise the router would go on with old data.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""When to read files anew: by polling their metadata, which sees every way of changing a file, on every file system."""
+"""Decides when to read files again: it polls their metadata, which works for every change and every file system."""
 
 import asyncio
 import contextlib

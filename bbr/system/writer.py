@@ -1,7 +1,7 @@
-"""Writing lines to a descriptor whose reader may have stopped to read, without waiting for it.
+"""Writes lines to a descriptor whose reader may have stopped, without waiting for it.
 
-A pipe that is full makes whoever writes wait; for a process with one event loop that is the end of all service. The
-descriptor may be shared, so its own mode (O_NONBLOCK) is let be.
+A full pipe blocks its writer. In a process with one event loop this would stop all service. Other processes may share
+the descriptor, so its mode (O_NONBLOCK) stays as it is.
 """
 
 import errno

@@ -1,1 +1,1 @@
-"""What is counted, logged and traced of each exchange."""
+"""What is counted, logged and traced for each exchange."""

@@ -1,7 +1,7 @@
-"""One log record for a request that is over: what came of it, how long it took, and how to find it elsewhere.
+"""One log record for each finished request: its outcome, its duration, and the ids to find it elsewhere.
 
-Never a body, a prompt, a header besides x-request-id and traceparent, or what stands behind a path. The lines of a
-second are bounded, and those left out are counted: no client can fill a disk by what it is refused.
+It never has a body, a prompt, a query, or a header other than x-request-id and traceparent. The lines per second are
+limited, and those left out are counted, so no client can fill a disk with rejected requests.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""What telemetry brings to an exchange: the clock by which it is timed, and how to tell to which trace it belongs."""
+"""What telemetry gives to an exchange: a clock, and a way to tell its trace."""
 
 import time
 from collections.abc import Callable

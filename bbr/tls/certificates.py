@@ -1,6 +1,6 @@
-"""What the ext_proc port shows on TLS connections and asks of clients, and its files, followed as they change.
+"""The certificate of the ext_proc port, the authorities for clients' certificates, and their files, which are followed.
 
-Imported only where TLS is served, as bbr.tls.credentials is.
+Imported only if TLS is served, like bbr.tls.credentials.
 """
 
 import dataclasses

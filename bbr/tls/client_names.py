@@ -1,4 +1,4 @@
-"""Which clients' certificates are let in, by the names (subject alternative names) that they are issued for."""
+"""Which client certificates are accepted, by their names (subject alternative names)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ def refusal(names: Iterable[SubjectName], allowed: tuple[AllowedName, ...]) -> s
     if not allowed or any(rule.allows(name) for name in names for rule in allowed):
         return ""
     if not names:
-        return "the client's certificate has no subject alternative name: --tls-client-san wants one"
+        return "the client's certificate has no subject alternative name, and --tls-client-san requires one"
     return f"--tls-client-san allows none of the names in the client's certificate: {_told(names)}"
 
 

@@ -1,4 +1,4 @@
-"""Octets off the wire to TLS records (RFC 8446, section 5.1). They stay encrypted: only their headers are read."""
+"""Splits received bytes into TLS records (RFC 8446, section 5.1). It reads only their headers; they stay encrypted."""
 
 from typing import Final
 

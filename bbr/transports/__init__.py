@@ -1,1 +1,1 @@
-"""What carries exchanges between a gateway and the core."""
+"""Carries exchanges between a gateway and the core."""

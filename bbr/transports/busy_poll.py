@@ -1,7 +1,7 @@
-"""Keeping an event loop awake for a while after it has had something to do.
+"""Keeps an event loop awake for a while after an event.
 
-A processor that sleeps between two requests wakes up slowly and with cold caches: on a virtual machine that is most of
-what one request alone waits for. Whoever has a processor to spare can have it kept busy instead.
+A processor that sleeps between two requests wakes up slowly and with cold caches. On a virtual machine a single request
+waits mostly for that. Who has a processor to spare can keep it busy instead.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The connections of one port: which there are, how many there may be, and how old each may become."""
+"""The connections of one port: it knows them, and limits their number and age."""
 
 import asyncio
 import heapq

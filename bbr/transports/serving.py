@@ -1,4 +1,4 @@
-"""What both transports have in common: whether this process takes new requests, and the limits of a port."""
+"""What both transports have in common: whether the process accepts new requests, and the limits of a port."""
 
 import asyncio
 import dataclasses

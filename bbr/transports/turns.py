@@ -1,4 +1,4 @@
-"""Turns for connections that have more to do than one callback of the event loop may take."""
+"""Gives turns to connections whose work takes longer than one callback of the event loop may take."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a connection of the native transport holds for its peer, and how it lets go of it."""
+"""Counts what a connection of the native transport holds for its peer, and frees it."""
 
 from abc import abstractmethod
 from typing import Any, Final, Protocol

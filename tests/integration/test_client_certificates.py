@@ -139,7 +139,7 @@ def test_a_certificate_for_other_names(serve, transport, names, caplog):
         assert call.code() == refused[transport]
     assert router.exchanges == []
     how = {"uv": "a connection failed: TLS", "grpcio": "a call was refused"}
-    why = "the client's certificate has no subject alternative name: --tls-client-san wants one"
+    why = "the client's certificate has no subject alternative name, and --tls-client-san requires one"
     if names:
         why = f"--tls-client-san allows none of the names in the client's certificate: DNS:{names[0]}, URI:{SPIFFE}"
     # On a slow machine, ten seconds later: another line, which may count the connections in between.

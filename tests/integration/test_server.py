@@ -411,7 +411,7 @@ def test_scopes_that_no_request_can_be_in_are_told(tmp_path):
     models = tmp_path / "models.yaml"
     models.write_text("scopes: {a: {hosts: [x.test]}, b: {models: [{name: phi}], allow: {phi: [x]}}}")
     with serving(f"--models={models}") as process:
-        assert process.wait_for("scopes without hosts, which no request can be in without --scope: b")
+        assert process.wait_for("scopes without hosts, in which no request can be without --scope: b")
         assert process.wait_for("the model table says who may use what, and nothing tells who asks")
     with serving(f"--models={models}", "--scope=header:x-tenant") as process:
         assert process.wait_for("nothing tells who asks")

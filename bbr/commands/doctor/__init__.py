@@ -1,1 +1,1 @@
-"""`bbr doctor`: what in a gateway's configuration and statistics keeps body-based routing from working."""
+"""`bbr doctor`: finds what in a gateway's configuration and statistics breaks body-based routing."""

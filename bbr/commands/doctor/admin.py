@@ -1,4 +1,4 @@
-"""The answers of Envoy's admin interface: asked for, or read from where they were saved."""
+"""The answers of Envoy's admin interface, asked for over HTTP or read from files."""
 
 import http.client
 import time

@@ -71,8 +71,8 @@ def _bypassed(manager: Manager, found: Filter, *, before: bool) -> Iterator[Find
         yield finding(
             "policy-bypassed",
             manager.label,
-            f"The policy of {found.name} is where requests are at first, and not on {named(open_to)}. A client that "
-            "sends the routing header itself begins there and never meets it.",
+            f"The policy of {found.name} is on the route that requests have at first, and not on {named(open_to)}. A "
+            "client that sends the routing header itself begins on a model's route and never meets the policy.",
             dict.fromkeys([*_in_force(found, manager.entry(open_to[0])), *_lacking(found, open_to[0])]),
             _FIX,
         )

@@ -1,4 +1,4 @@
-"""What the router's filter says: whether it is asked, is shown what it needs, and is listened to.
+"""Checks of the router's filter: does Envoy call it, show it what it needs, and use its answers?
 
 Pure: a manager in, findings out.
 """
@@ -92,12 +92,12 @@ def _mutations(manager: Manager, rules: Node) -> Iterator[Finding]:
         return
     keys = ("disallow_all", "disallow_expression", "allow_expression", "disallow_is_error")
     found = [each.get("regex") or each for key in keys if (each := rules.get(key))]
-    result = "a 500" if rules.get("disallow_is_error").is_true else "the route that it had before, unstripped"
+    is_error = rules.get("disallow_is_error").is_true
+    result = "Requests get a 500" if is_error else "Requests keep their first route and the client's own headers"
     yield finding(
         "mutation-disallowed",
         manager.label,
-        f"The mutation rules forbid the router to change {', '.join(listed(refused))}: what comes of a request is "
-        f"{result}.",
+        f"The mutation rules forbid the router to change {', '.join(listed(refused))}. {result}.",
         [each.evidence() for each in found],
         "mutation_rules: {}   # or an allow_expression that matches these, and no disallow_expression that does",
     )
@@ -134,8 +134,8 @@ def _requests(manager: Manager, mode: Node) -> Iterator[Finding]:
         yield finding("body-not-sent", manager.label, sentence, [body.evidence("NONE")], _MODE_FIX)
     elif body.text in ("STREAMED", "GRPC"):
         why = {
-            "STREAMED": "Envoy holds the headers for the first piece of a body only: a larger body is a 500, and part "
-            "of it has reached the default route by then.",
+            "STREAMED": "Envoy waits with the headers only for the first piece of a body. A larger body gets a 500, "
+            "after a part of it has reached the default route.",
             "GRPC": "This mode is for gRPC messages; a JSON body becomes an empty 500 or takes the default route.",
         }
         yield finding("body-mode-unsuitable", manager.label, why[body.text], [body.evidence()], _MODE_FIX)
@@ -161,8 +161,8 @@ def _endings(manager: Manager, router: Filter, mode: Node) -> Iterator[Finding]:
         yield finding(
             "mode-override-off",
             manager.label,
-            "A WebSocket or CONNECT request has no end of a body to wait for. In BUFFERED it hangs, unless the router "
-            "may ask for another mode.",
+            "The body of a WebSocket or CONNECT request does not end. In BUFFERED such a request hangs, unless the "
+            "router may ask for another mode.",
             [body.evidence(), router.config.get("allow_mode_override").evidence("false")],
             "allow_mode_override: true   # or request_body_mode: FULL_DUPLEX_STREAMED",
         )
@@ -194,8 +194,8 @@ def _failures(manager: Manager, router: Filter) -> Iterator[Finding]:
         yield finding(
             "fails-open",
             manager.label,
-            "While the router is away, requests in BUFFERED go where their own headers say, without any authorisation "
-            "by model; in FULL_DUPLEX_STREAMED they fail anyway.",
+            "If the router is not available, requests in BUFFERED go where the client's own headers say, and no rule "
+            "checks the model. In FULL_DUPLEX_STREAMED they fail anyway.",
             open_.values(),
             "failure_mode_allow: false",
         )

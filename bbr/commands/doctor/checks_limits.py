@@ -1,4 +1,4 @@
-"""Time and size: what a hanging router, a restart, a large body or many requests meet.
+"""Checks of time and size: what happens if a router hangs or restarts, with large bodies, or with many requests.
 
 Pure: a gateway in, findings out.
 """
@@ -54,9 +54,8 @@ def check_cluster(cluster: Cluster) -> Iterator[Finding]:
         yield finding(
             "circuit-breaker-default",
             f"cluster {cluster.name}",
-            "A circuit breaker stands at Envoy's default or below. A request holds its stream to the router for as "
-            "long as its body takes, and one to a picker until its answer is over: above the limit, requests get a "
-            "500.",
+            "A circuit breaker is at Envoy's default or below. A request uses a stream to the router until its body "
+            "has ended, and a stream to a picker until its response has ended. Requests above the limit get a 500.",
             small,
             "circuit_breakers: {thresholds: [{max_requests: 65536, max_pending_requests: 65536, max_retries: 1024}]}",
         )
@@ -118,7 +117,7 @@ def _time(manager: Manager, router: Filter, cluster: Cluster | None) -> Iterator
     timeout = router.config.get("message_timeout")
     seconds = MESSAGE_TIMEOUT_SECONDS if timeout.seconds is None else timeout.seconds
     if seconds < _SHORT_SECONDS and body_modes(manager, router) & {*BUFFERING}:
-        sentence = "An answer of the router that takes longer than message_timeout is a 504; a busy moment is enough."
+        sentence = "If the router answers later than message_timeout, the client gets a 504. A busy moment is enough."
         evidence = [timeout.evidence(f"{seconds:g} s")]
         yield finding("message-timeout-short", manager.label, sentence, evidence, "message_timeout: 5s")
     bounds = [
@@ -133,8 +132,8 @@ def _time(manager: Manager, router: Filter, cluster: Cluster | None) -> Iterator
         yield finding(
             "no-stream-deadline",
             manager.label,
-            "Nothing ends a request that hangs in the router: FULL_DUPLEX_STREAMED has no message_timeout, the "
-            "timeout of grpc_service does not end a stream either, and the idle timeout is off.",
+            "Nothing ends a request that hangs in the router. FULL_DUPLEX_STREAMED has no message_timeout, the timeout "
+            "of grpc_service does not end a stream, and the idle timeout is off.",
             [idle.evidence("off"), bounds[-2].evidence() if cluster else bounds[0].evidence()],
             "# in the router's cluster, HttpProtocolOptions; with a retry policy it counts once for each try:\n"
             "common_http_protocol_options: {max_stream_duration: 120s}",
@@ -149,12 +148,12 @@ def _retries(manager: Manager, router: Filter, cluster: Cluster | None) -> Itera
     if not router.cluster:
         return
     if not any(policies):
-        sentence = "When a router restarts, every request on its way to it is lost: nothing tries another router."
+        sentence = "When a router restarts, the requests that it is reading are lost: Envoy tries no other router."
         evidence = [policies[0].evidence()]
         yield finding("no-retry-policy", manager.label, sentence, evidence, _RETRY_FIX)
     elif not any(each.get("retry_on").text for each in policies):
         sentence = (
-            "The retry policy names nothing to retry on, and so retries nothing: kgateway's `retry` without retryOn."
+            "The retry policy has no conditions, so Envoy never retries. kgateway's `retry` without retryOn does this."
         )
         evidence = [each.get("retry_on").evidence() for each in policies if each]
         yield finding("no-retry-policy", manager.label, sentence, evidence, _RETRY_FIX)

@@ -1,7 +1,4 @@
-"""Whether the gateway's routes and the router's model table fit: a typing error at either end.
-
-Pure.
-"""
+"""Checks whether the gateway's routes fit the router's model table, which finds typing errors in both. Pure."""
 
 from collections.abc import Iterator
 from typing import Final

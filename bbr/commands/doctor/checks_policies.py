@@ -55,9 +55,9 @@ def _skipped(manager: Manager, found: Filter, *, before: bool) -> Iterator[Findi
         yield finding(
             "policy-skipped",
             manager.label,
-            f"The policy of {found.name} on {named(out)} is not in force: the filter is off where requests are at "
-            "first, and Envoy decides that once, before the router has answered. A request with the routing header set "
-            "by hand meets it, and so proves nothing.",
+            f"The policy of {found.name} on {named(out)} is not in force. The filter is off on the route that requests "
+            "have at first, and Envoy decides once, before the router answers, which filters a request meets. A test "
+            "with the routing header set by hand meets the policy, so it proves nothing.",
             [*_setting(found, out[0]), *off(found, manager.entry(out[0]))],
             _FIX,
         )
@@ -66,9 +66,9 @@ def _skipped(manager: Manager, found: Filter, *, before: bool) -> Iterator[Findi
         yield finding(
             "policy-skipped",
             manager.label,
-            f"The policy of {found.name} on {named(other)} is not in force: the filter stands before the router, and "
-            "takes what it does from the route that requests have at first. A request with the routing header set by "
-            "hand meets it, and so proves nothing.",
+            f"The policy of {found.name} on {named(other)} is not in force. The filter runs before the router, so it "
+            "reads the policy of the route that requests have at first. A test with the routing header set by hand "
+            "meets the policy, so it proves nothing.",
             [*_setting(found, other[0]), *(_setting(found, entry) if entry else ())],
             _FIX,
         )
@@ -119,8 +119,9 @@ def _preflights(manager: Manager, cors: Filter) -> Iterator[Finding]:
         yield finding(
             "cors-preflight-fails",
             manager.label,
-            f"Browsers can't call {named(wanting)} from another origin. A preflight (OPTIONS) names no model and stays "
-            "on the route that it has at first. That one is a direct response, has no CORS policy, or is not there.",
+            f"Browsers can't call {named(wanting)} from another origin. A preflight (OPTIONS) names no model, so it "
+            "stays on the route that it has at first. That route is a direct response, has no CORS policy, or does not "
+            "exist.",
             dict.fromkeys(evidence),
             _CORS_FIX,
         )

@@ -183,8 +183,8 @@ def _pickers(manager: Manager, router: Filter) -> Iterator[Finding]:
             yield finding(
                 "picker-skipped",
                 manager.label,
-                f"{picker.name} is on for {named(skipped)}, but off where requests are at first; Envoy decides that "
-                "once, so it is never called after the router's answer.",
+                f"{picker.name} is on for {named(skipped)}, but off on the route that requests have at first. "
+                "Envoy decides that once, so it is never called after the router's answer.",
                 off(picker, manager.entry(skipped[0])),
                 f"http_filters: [{{name: {picker.name}, disabled: false, ...}}]   # on at the top; where not wanted:\n"
                 f"typed_per_filter_config: {{{picker.name}: {{'@type': {_PER_ROUTE}, disabled: true}}}}",

@@ -1,7 +1,4 @@
-"""What has happened since Envoy started, by its counters.
-
-Pure.
-"""
+"""Checks of Envoy's counters: what has gone wrong since Envoy started. Pure."""
 
 from collections.abc import Iterator
 from typing import Final

@@ -1,4 +1,7 @@
-"""What the doctor can find: each finding's id, how bad it is, what it is about. docs/reference/doctor.md has it too."""
+"""Everything that the doctor can find: the id of each finding, its severity, and its subject.
+
+docs/reference/doctor.md lists the same findings.
+"""
 
 import enum
 from collections.abc import Iterable

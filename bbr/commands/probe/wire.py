@@ -1,4 +1,4 @@
-"""The probe's connection: TCP or TLS, with one deadline for all that is done, and what its failures mean."""
+"""The probe's connection, over TCP or TLS. One deadline covers everything. Explains why a connection failed."""
 
 import hashlib
 import socket

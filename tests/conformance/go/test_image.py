@@ -150,7 +150,7 @@ def test_a_guard_that_is_not_here_fails_the_start_by_name(pod: dict[str, str], t
 def test_with_their_answers(pod: dict[str, str]) -> None:
     with serving(*V1_5, "--compat=gie", image=pod) as process:
         assert [in_order(answer) for answer in talk(process, stream(H5_BODY))] == their_stream(H5_BODY, "foo", "qwen")
-        warning = "--compat=gie: routing headers of a client's own are left as they are: "
+        warning = "--compat=gie: a client's own routing headers are kept: "
         assert warning + "a client that names no model picks its own pool" in process.stderr
         assert process.stop() == 0
 

@@ -11,7 +11,7 @@ from bbr.exchange.policy import BodyMode
 
 POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 STARTED = "started without a command, as the Go routers are: this is `bbr serve`"
-CLUSTER = "without --models the model table is that of the cluster's ConfigMaps (--kubernetes)"
+CLUSTER = "without --models the model table comes from the cluster's ConfigMaps (--kubernetes)"
 NO_POD = "this is not a pod, so no ConfigMaps are read (--kubernetes)"
 BUFFERING = "without --streaming, the body mode of a gateway that does not tell it is assumed to be buffered"
 GUARDED = "/metrics needs a token that the cluster allows (--metrics-endpoint-auth)"

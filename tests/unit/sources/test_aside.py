@@ -156,7 +156,7 @@ async def test_what_fails_for_no_fault_of_its_own_is_told_as_it_was(caplog, erro
         assert it.failed == [(A, each)]
         assert it.parsed == []
         assert set(it.aside.keys) == set()
-        assert caplog.messages == [f"one a: can't be parsed just now: {error}"]
+        assert caplog.messages == [f"one a: can't be parsed at the moment: {error}"]
 
 
 @in_loop

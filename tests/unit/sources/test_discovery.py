@@ -413,5 +413,5 @@ async def test_a_pool_that_lists_too_many_is_told(tmp_path):
         async with discovering(tmp_path, cluster, servers, interval=60.0) as (table, found):
             await table.wait_synced()
             assert len(adapters(table)) == 1000
-            assert found.failing == "default/qwen: its servers list 200 adapters more than are taken of one pool"
+            assert found.failing == "default/qwen: its servers list 200 adapters more than a pool may have"
             assert found.refused()["too-many"] == 200

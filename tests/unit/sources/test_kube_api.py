@@ -115,10 +115,10 @@ def test_a_kubeconfig_without_a_user_will_do(tmp_path):
         ("x: !!python/object:secret {}", "the kubeconfig is not YAML: line 1"),
         ("[" * 17, "CONFIG: line 1: lists and mappings are nested more than 16 deep"),
         (b"secret \xff", "CONFIG: not UTF-8 at byte 7"),
-        ("", "CONFIG: has not the form of a kubeconfig: it must be a mapping with lists of"),
-        ("[]", "CONFIG: has not the form of a kubeconfig: it must be a mapping with lists of"),
-        ("{}", "CONFIG: has not the form of a kubeconfig: it must be a mapping with lists of"),
-        ("clusters: .inf\ncontexts: 5", "CONFIG: has not the form of a kubeconfig: it must be a mapping with lists of"),
+        ("", "CONFIG: is not a kubeconfig: it must be a mapping with lists of"),
+        ("[]", "CONFIG: is not a kubeconfig: it must be a mapping with lists of"),
+        ("{}", "CONFIG: is not a kubeconfig: it must be a mapping with lists of"),
+        ("clusters: .inf\ncontexts: 5", "CONFIG: is not a kubeconfig: it must be a mapping with lists of"),
         (json.dumps({**GOOD, "current-context": "y"}), "Context 'y' not found"),
         (
             json.dumps(

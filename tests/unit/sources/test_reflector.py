@@ -297,7 +297,7 @@ async def test_a_slow_server_is_not_waited_for_for_ever(tmp_path):
         await it.watching()
         it.server.faults.append(Fault(until=never))
         it.server.each_watch(Watch.close)
-        await until(lambda: it.reflector.failing == "no answer from the API server in time")
+        await until(lambda: it.reflector.failing == "the API server did not answer in time")
         assert it.known.names == {"default/a"}
         await until(lambda: it.reflector.lists_total >= 2)
         never.set()

@@ -118,9 +118,9 @@ async def test_a_limit_ends_the_work_and_the_next_is_done(job, limit, kind, why)
 
 FAULTS = {
     "an error": (jobs.fail, r"^it fails \(ZeroDivisionError\)$"),
-    "a status": (partial(jobs.die, 3), r"^the process that does it ended by exit status 3$"),
-    "a crash": (partial(jobs.die, -signal.SIGSEGV), r"^the process that does it ended by SIGSEGV$"),
-    "the system": (partial(jobs.die, -signal.SIGKILL), r"^the process that does it ended by SIGKILL$"),
+    "a status": (partial(jobs.die, 3), r"^the process that reads it ended by exit status 3$"),
+    "a crash": (partial(jobs.die, -signal.SIGSEGV), r"^the process that reads it ended by SIGSEGV$"),
+    "the system": (partial(jobs.die, -signal.SIGKILL), r"^the process that reads it ended by SIGKILL$"),
 }
 
 

@@ -112,7 +112,7 @@ def test_a_refusal_says_what_the_certificate_holds():
         "--tls-client-san allows none of the names in the client's certificate: DNS:a.example, URI:spiffe://a/b"
     )
     assert refusal([], (AllowedName("b"),)) == (
-        "the client's certificate has no subject alternative name: --tls-client-san wants one"
+        "the client's certificate has no subject alternative name, and --tls-client-san requires one"
     )
 
 

@@ -126,8 +126,8 @@ def test_the_sentence_names_what_is_forbidden_and_what_comes_of_it():
     (kept,) = found(filter_with(mutation_rules={"disallow_all": True})).values()
     assert "x-gateway-base-model-name, x-gateway-model-name, x-gateway-destination-endpoint" in kept.sentence
     assert "and" not in kept.sentence.partition("change")[0]
-    assert "headers that steer pickers and sidecars: what comes" in kept.sentence
-    assert "the route that it had before" in kept.sentence
+    assert "headers that steer pickers and sidecars. Requests keep" in kept.sentence
+    assert "their first route" in kept.sentence
     (failed,) = found(filter_with(mutation_rules={"disallow_all": True, "disallow_is_error": True})).values()
     assert "a 500" in failed.sentence
     assert [each.value for each in failed.evidence] == [True, True]

@@ -67,11 +67,11 @@ def test_one_that_is_off_where_requests_are_at_first(before):
     config = gateway(before=before, disabled=True)
     (one,) = found(said(config, models(config), POLICY))
     assert one.id == "policy-skipped"
-    assert "off where requests are at first" in one.sentence
+    assert "off on the route that requests have at first" in one.sentence
     assert [each.value for each in one.evidence][:2] == ["{...}", True]
     config = gateway(before=before)
     (one,) = found(said(config, [catch_all(config)], OUT))
-    assert "off where requests are at first" in one.sentence
+    assert "off on the route that requests have at first" in one.sentence
     assert one.evidence[0].note.endswith(": as the filter is")
 
 
