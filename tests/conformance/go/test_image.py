@@ -79,8 +79,8 @@ def notes(process: Bbr) -> list[str]:
 
 
 STARTED = (
-    "started without a command, as the Go routers are: this is `bbr serve`; without --models the model table is that "
-    "of the cluster's ConfigMaps (--kubernetes); /metrics needs a token that the cluster allows "
+    "started without a command, as the Go routers are: this is `bbr serve`; without --models the model table comes "
+    "from the cluster's ConfigMaps (--kubernetes); /metrics needs a token that the cluster allows "
     "(--metrics-endpoint-auth)"
 )
 STAND_IN = "--plugin: type default-bbr stands for the two default plugins; its parameters are unread"

@@ -78,7 +78,7 @@ def test_one_that_is_off_where_requests_are_at_first(before):
 def test_one_that_stands_before_the_router_reads_too_early():
     config = gateway()
     (one,) = found(said(config, models(config), POLICY))
-    assert "stands before the router" in one.sentence
+    assert "runs before the router" in one.sentence
     (one,) = found(said(config, [catch_all(config)], OTHER))
     assert len(one.evidence) == 2
     config = gateway(before=False)
@@ -93,7 +93,7 @@ def test_what_the_catch_all_says_alone_is_where_policies_belong():
 def test_an_exemption_of_the_catch_all_is_one_of_all():
     config = gateway(kind="ext_authz.v3.ExtAuthz")
     (one,) = found(said(config, [catch_all(config)], DISABLED))
-    assert "stands before the router" in one.sentence
+    assert "runs before the router" in one.sentence
     assert found(said(config, models(config), DISABLED)) == []
 
 
