@@ -8,6 +8,9 @@ _CONTENT_TYPES: Final = range(20, 24)
 # Of a TLS 1.2 record, the longest there is: 2^14 and 2,048 octets.
 _MAX_FRAGMENT_BYTES: Final = (1 << 14) + 2048
 
+# A record of so many octets is given as a view of the read, which copies nothing.
+VIEWED_BYTES: Final = 4 << 10
+
 # What a part takes beside its octets, as an object and in its list.
 _PART_BYTES: Final = 48
 
@@ -44,8 +47,8 @@ class RecordReader:
         self._octets = self._octets[self._position :] + octets
         self._position = 0
 
-    def take(self) -> bytes | None:
-        """Return the next record; None if none is whole.
+    def take(self) -> bytes | memoryview | None:
+        """Return the next record; None if none is whole. A long one may be a view of what was fed.
 
         What can't be a record is returned with all that follows it: whoever opens it says what is wrong.
         """
@@ -63,7 +66,7 @@ class RecordReader:
                 return self._rest()
             if have > needed:
                 self._position = start + needed
-                return octets[start : self._position]
+                return (octets if needed < VIEWED_BYTES else memoryview(octets))[start : self._position]
         if have:
             self._parts = [self._rest()]
             self._held_bytes = have

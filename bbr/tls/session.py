@@ -137,17 +137,20 @@ class TlsSession:
                 break
         return found[0] if len(found) == 1 else b"".join(found)
 
-    def send(self, octets: bytes) -> bytes:
-        """Return what goes on the wire: what `receive` has called for, then `octets`, which wait for the handshake."""
+    def send(self, octets: bytes) -> list[bytes]:
+        """Return what goes on the wire: what `receive` has called for, then `octets`, which wait for the handshake.
+
+        In parts that follow each other, so that nobody needs to join them; the only one may be empty.
+        """
         if not self.ready:
             self._early += octets
-            return self._outgoing.read()
+            return [self._outgoing.read()]
         if self._early:
             octets, self._early = self._early + octets, b""
         if len(octets) <= _WRITE_BYTES:
-            return self._seal(octets) if octets else self._outgoing.read()
-        starts = range(0, len(octets), _WRITE_BYTES)
-        return b"".join([self._seal(octets[start : start + _WRITE_BYTES]) for start in starts])
+            return [self._seal(octets) if octets else self._outgoing.read()]
+        view = memoryview(octets)
+        return [self._seal(view[start : start + _WRITE_BYTES]) for start in range(0, len(view), _WRITE_BYTES)]
 
     def close(self) -> bytes:
         """Return the octets that tell the peer that no more will come (close_notify)."""
@@ -156,7 +159,7 @@ class TlsSession:
                 self._tls.unwrap()
         return self._outgoing.read()
 
-    def _seal(self, octets: bytes) -> bytes:
+    def _seal(self, octets: bytes | memoryview) -> bytes:
         self._tls.write(octets)
         sealed = self._outgoing.read()
         if len(sealed) > self._largest_write:
@@ -167,7 +170,7 @@ class TlsSession:
     def _count(self) -> None:
         self.buffer_bytes = _GROWTH * (self._largest_read + self._largest_write) // 3
 
-    def _open(self, record: bytes) -> bytes:
+    def _open(self, record: bytes | memoryview) -> bytes:
         """Return the application's octets in a record."""
         if len(record) > self._largest_read:
             self._largest_read = len(record)

@@ -91,7 +91,12 @@ class Socket:
     def write(self, octets: bytes) -> None:
         """Send octets, and what TLS has to say."""
         if self.tls is not None:
-            octets = self.tls.send(octets)
+            sealed = self.tls.send(octets)
+            if len(sealed) > 1:
+                self._written_bytes = sum(map(len, sealed))
+                self.transport.writelines(sealed)
+                return
+            octets = sealed[0]
         if octets:
             self._written_bytes = len(octets)
             self.transport.write(octets)

@@ -66,3 +66,10 @@ def test_nothing_is_nothing():
     reader = RecordReader()
     reader.feed(b"")
     assert reader.take() is None
+
+
+def test_long_records_are_views_of_what_was_fed():
+    reader = RecordReader()
+    long = record(16_384)
+    reader.feed(long + record(100) + long)
+    assert [type(each) for each in taken(reader)] == [memoryview, bytes, bytes]

@@ -58,7 +58,7 @@ class Client:
         step = self._chunk or max(len(sent), 1)
         for start in range(0, len(sent), step):
             self.received += self.session.receive(sent[start : start + step])
-            self._incoming.write(self.session.send(b""))
+            self._incoming.write(b"".join(self.session.send(b"")))
 
     def read(self, octets: bytes) -> bytes:
         """Read all of the application's octets in what the session wrote."""
@@ -82,22 +82,22 @@ def test_both_directions_in_reads_of_any_size(chunk):
         client.tls.write(sent[start : start + 40_000])
         client.deliver()
     assert client.received == sent
-    assert client.read(client.session.send(sent)) == sent
+    assert client.read(b"".join(client.session.send(sent))) == sent
 
 
 def test_octets_for_the_application_wait_for_the_handshake():
     client = Client("h2")
-    assert client.session.send(b"settings") == b""
-    assert client.session.send(b", goaway") == b""
+    assert client.session.send(b"settings") == [b""]
+    assert client.session.send(b", goaway") == [b""]
     client.shake_hands()
-    assert client.read(client.session.send(b", more")) == b"settings, goaway, more"
+    assert client.read(b"".join(client.session.send(b", more"))) == b"settings, goaway, more"
 
 
 def test_ten_megabytes_are_one_send():
     client = Client("h2")
     client.shake_hands()
     octets = bytes(10 << 20)
-    assert client.read(client.session.send(octets)) == octets
+    assert client.read(b"".join(client.session.send(octets))) == octets
 
 
 def test_its_buffers_grow_with_the_largest_record_and_with_what_is_written_at_a_time():
@@ -109,10 +109,10 @@ def test_its_buffers_grow_with_the_largest_record_and_with_what_is_written_at_a_
     client.deliver()
     read = client.session.buffer_bytes
     assert 16_384 * 4 // 3 < read < begun + 32_000
-    client.read(client.session.send(bytes(10 << 20)))
+    client.read(b"".join(client.session.send(bytes(10 << 20))))
     written = client.session.buffer_bytes
     assert 32_768 * 4 // 3 < written - read < 64_000
-    client.read(client.session.send(bytes(100)))
+    client.read(b"".join(client.session.send(bytes(100))))
     assert client.session.buffer_bytes == written
 
 
@@ -173,7 +173,7 @@ def test_end_of_the_clients_sending_is_told_after_its_last_octets():
 def test_close_tells_the_client_and_needs_no_answer():
     client = Client("h2")
     client.shake_hands()
-    octets = client.session.send(b"goaway") + client.session.close()
+    octets = b"".join(client.session.send(b"goaway")) + client.session.close()
     assert client.read(octets) == b"goaway"
     client.tls.unwrap()  # would raise if no close_notify had come
 
@@ -219,7 +219,7 @@ REFUSED = {
 @pytest.mark.parametrize(("issue", "reason"), REFUSED.values(), ids=REFUSED)
 def test_a_client_that_is_not_verified_never_gets_an_octet(version, issue, reason):
     client = asking_client("h2", shows=issue(), version=version)
-    assert client.session.send(b"settings") == b""
+    assert client.session.send(b"settings") == [b""]
     with pytest.raises(TlsError, match=f"^{reason}"):
         client.shake_hands()  # by TLS 1.3 the client is done with it as soon as it has sent its certificate
     assert not client.session.ready
@@ -248,23 +248,23 @@ def test_what_a_client_says_in_its_handshake_is_bounded(version):
 @versions
 def test_a_client_is_let_in_by_its_certificates_name(version):
     client = asking_client("h2", shows=AUTHORITY.issue("gateway.example"), version=version)
-    assert client.session.send(b"settings") == b""
+    assert client.session.send(b"settings") == [b""]
     client.shake_hands()
     client.session.check_peer()
-    assert client.read(client.session.send(b"")) == b"settings"
+    assert client.read(b"".join(client.session.send(b""))) == b"settings"
 
 
 @versions
 def test_a_client_with_another_name_is_closed_without_an_octet(version):
     client = asking_client("h2", shows=AUTHORITY.issue("a.example", "spiffe://b/c"), version=version)
-    assert client.session.send(b"settings") == b""
+    assert client.session.send(b"settings") == [b""]
     # No `deliver`, which sends: the connection checks before it does.
     while not client.session.ready:
         with contextlib.suppress(ssl.SSLWantReadError):
             client.tls.do_handshake()
         assert client.session.receive(client._outgoing.read()) == b""
         if not client.session.ready:
-            client._incoming.write(client.session.send(b""))
+            client._incoming.write(b"".join(client.session.send(b"")))
     why = "--tls-client-san allows none of the names in the client's certificate: DNS:a.example, URI:spiffe://b/c"
     with pytest.raises(TlsError) as caught:
         client.session.check_peer()
@@ -284,7 +284,7 @@ class Rogue:
         hands = Handshake(client_context(CREDENTIALS.chain_pem, "h2"))
         while not (hands.step() and self.session.ready):
             self.session.receive(hands.outgoing.read())
-            hands.incoming.write(self.session.send(b""))
+            hands.incoming.write(b"".join(self.session.send(b"")))
         self.records = hands.records()
 
     def data(self, octets: bytes) -> bytes:
