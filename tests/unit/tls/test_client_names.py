@@ -1,6 +1,7 @@
 import pytest
 
 from bbr.tls.client_names import AllowedName, SubjectName, refusal
+from tests.support.steps import lines
 
 LONGEST = f"{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 61}"
 
@@ -91,14 +92,32 @@ NOT_ALLOWED = [
 
 @pytest.mark.parametrize(("rule", "kind", "text"), ALLOWED)
 def test_allowed(rule, kind, text):
-    assert AllowedName(rule).allows(SubjectName(kind, text))
+    assert refusal([SubjectName(kind, text)], (AllowedName(rule),)) == ""
     assert refusal([SubjectName("DNS", "other"), SubjectName(kind, text)], (AllowedName("x"), AllowedName(rule))) == ""
 
 
 @pytest.mark.parametrize(("rule", "kind", "text"), NOT_ALLOWED)
 def test_not_allowed(rule, kind, text):
-    assert not AllowedName(rule).allows(SubjectName(kind, text))
+    assert refusal([SubjectName(kind, text)], (AllowedName(rule),)) != ""
     assert refusal([SubjectName(kind, text)], (AllowedName("x"), AllowedName(rule))) != ""
+
+
+def test_a_name_of_the_certificate_is_no_rule():
+    rules = (AllowedName("spiffe://a/*"), AllowedName("spiffe://a/b/*"))
+    assert refusal([SubjectName("URI", "spiffe://a/*")], rules) == ""  # it begins with spiffe://a/
+    assert refusal([SubjectName("URI", "spiffe://a/")], rules) != ""
+
+
+@pytest.mark.parametrize("kind", ["DNS", "URI"])
+def test_the_cost_of_many_names_does_not_grow_with_the_rules(kind):
+    names = [SubjectName(kind, f"a.{number}" if kind == "DNS" else f"a://{number}") for number in range(200)]
+    few, many = ([f"*.b{number}" for number in range(count)] for count in (2, 40))
+    steps = []
+    for texts in (few, many):
+        rules = (*map(AllowedName, texts), *(AllowedName(f"b://{text[2:]}/*") for text in texts))
+        refusal(names, rules)
+        steps.append(lines(lambda rules=rules: refusal(names, rules)))
+    assert steps[1] < 1.1 * steps[0]
 
 
 def test_without_rules_every_certificate_is_let_in():
