@@ -60,6 +60,7 @@ class TlsSession:
     Attributes:
         ready: the handshake is over.
         ended: the peer has said that it sends no more (close_notify).
+        answered: something has gone to the peer, so that what comes now replies to it.
         more: whole records may have come that were not looked at.
         buffer_bytes: what OpenSSL's buffers take at most, for as long as the session lasts: they don't shrink.
     """
@@ -75,6 +76,7 @@ class TlsSession:
         self._refusal = refusal
         self.ready = False
         self.ended = False
+        self.answered = False
         self.more = False
         self.buffer_bytes = 0
         self._clock = clock
@@ -144,7 +146,9 @@ class TlsSession:
         """
         if not self.ready:
             self._early += octets
-            return [self._outgoing.read()]
+            said = self._outgoing.read()
+            self.answered = self.answered or bool(said)
+            return [said]
         if self._early:
             octets, self._early = self._early + octets, b""
         if len(octets) <= _WRITE_BYTES:

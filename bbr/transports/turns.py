@@ -10,6 +10,28 @@ from typing import Final, Protocol
 WORK_SECONDS: Final = 0.0005
 
 
+# While a connection reads a lot at a time, its exchanges work on bodies in one of so many turns.
+IN_FLOOD: Final = 8
+
+
+class Flood:
+    """Tells whether exchanges let a turn pass, for what still lies in their connection's socket.
+
+    Whatever stands behind a flood of bodies there waits for all of it, be it a small request. Bodies that wait for
+    their turn get no credit meanwhile, so a flood has an end.
+    """
+
+    __slots__ = ("_passed",)
+
+    def __init__(self) -> None:
+        self._passed = 0  # modulo IN_FLOOD
+
+    def passes(self, more_may_come: bool) -> bool:
+        """Tell whether they let this turn pass; never if no more may come."""
+        self._passed = (self._passed + 1) % IN_FLOOD if more_may_come else 0
+        return self._passed != 0
+
+
 class Worker(Protocol):
     """What has turns.
 

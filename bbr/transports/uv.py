@@ -21,6 +21,7 @@ from bbr.system.supervisor import Supervised, Supervisor
 from bbr.telemetry.allowance import RareLog
 from bbr.tls.session import TlsSession
 from bbr.transports.busy_poll import BusyPoll
+from bbr.transports.greetings import Greetings
 from bbr.transports.health_calls import Answer, Check, Watch
 from bbr.transports.room import Ledger, Room, Unbounded
 from bbr.transports.roster import Roster
@@ -101,6 +102,7 @@ class UvServer:
         self.grace_seconds = limits.grace_seconds
         self.roster = Roster(limits, jitter)
         self._turns = Turns(clock)
+        self._greetings: Greetings[UvConnection] = Greetings(clock, self.schedule)
         self._serving = serving
         self._tick_seconds = min(max(tick_seconds, _MIN_TICK_SECONDS), _MAX_TICK_SECONDS)
         self._services = self._offer(_methods(serving, new_exchange), max_message_bytes(max_body_bytes))
@@ -258,7 +260,10 @@ class UvServer:
 
     def schedule(self, connection: UvConnection) -> None:
         """Let a connection work, in turn with others."""
-        self._turns.schedule(connection)
+        if connection.greeting:
+            self._greetings.schedule(connection)
+        else:
+            self._turns.schedule(connection)
 
     def failed(self, layer: str, reason: str, now: float) -> None:
         """Note why a connection was ended for its peer's fault."""

@@ -14,6 +14,7 @@ from bbr.rpc.connection import RpcConnection
 from bbr.tls.session import TlsError, TlsSession
 from bbr.transports.busy_poll import BusyPoll
 from bbr.transports.health_calls import SHUTTING_DOWN, Watch
+from bbr.transports.turns import Flood
 from bbr.transports.uv_account import CONNECTION_BYTES, HANDSHAKE_BYTES, TLS_BYTES, Accounted, RoomOwner, Stage
 from bbr.transports.uv_socket import Pace, Socket
 
@@ -22,9 +23,6 @@ log = logging.getLogger(__name__)
 # libuv reads again at once, up to 32 times, while a read has filled its buffer (uvloop's has 250 KiB): all of these are
 # one turn of the event loop. A shorter read is the last of its turn.
 FULL_READ_BYTES: Final = 64 << 10
-
-# While a connection reads as much as this at a time, its exchanges work on bodies in one of so many turns.
-IN_FLOOD: Final = 8
 
 
 class Owner(RoomOwner, Protocol):
@@ -84,7 +82,7 @@ class UvConnection(Accounted):
         self._reads_on = False  # the next read may belong to the same turn
         self._output_waits = False  # of a batch that was full
         self._tls_bytes = 0  # of its buffers, as counted
-        self._passed = 0  # turns that its exchanges have let pass, modulo IN_FLOOD
+        self._flood = Flood()
 
     # What the event loop calls.
 
@@ -119,7 +117,11 @@ class UvConnection(Accounted):
             self._turn_ends = now + self._owner.moment_seconds
         self._reads_on = len(data) >= FULL_READ_BYTES
         try:
-            self._receive(data, now)
+            if self._socket.greeting:
+                self._socket.hold(data)
+                self._behind = True
+            else:
+                self._receive(data, now)
             self._flush()
             if self._behind or self._rpc.pending or self._output_waits or self._socket.stalled_since is not None:
                 self._settle()
@@ -168,6 +170,22 @@ class UvConnection(Accounted):
         return (self._rpc.goaway_read or self._socket.greeting) and self._stage < Stage.DRAINING
 
     @property
+    def greeting(self) -> bool:
+        """Whether its TLS handshake goes on: then `work` receives, and nothing else does."""
+        return self._socket.greeting
+
+    @property
+    def has_replied(self) -> bool:
+        """Whether its peer takes part in the handshake: it has answered what we have said."""
+        return self._socket.has_replied
+
+    @property
+    def address(self) -> str:
+        """The peer's, as text; "" if it is gone."""
+        peer = self._transport.get_extra_info("peername")
+        return str(peer[0]) if peer else ""
+
+    @property
     def calls(self) -> int:
         """How many calls run."""
         return len(self._rpc.calls)
@@ -212,7 +230,7 @@ class UvConnection(Accounted):
             if self._behind and self._socket.stalled_since is None:
                 self._receive(b"", now)
             if self._rpc.pending:
-                self.put_off = self._lets_pass(more_may_come)
+                self.put_off = self._flood.passes(more_may_come)
                 if not self.put_off:
                     self._rpc.work(now)
             self._flush()
@@ -221,15 +239,6 @@ class UvConnection(Accounted):
         except Exception:
             self._fail()
         return self._has_work()
-
-    def _lets_pass(self, more_may_come: bool) -> bool:
-        """Tell whether the exchanges let this turn pass, for what still lies in the socket.
-
-        Whatever stands behind a flood of bodies there waits for all of it, be it a small request. Bodies that wait for
-        their turn get no credit meanwhile, so a flood has an end.
-        """
-        self._passed = (self._passed + 1) % IN_FLOOD if more_may_come else 0
-        return self._passed != 0
 
     def tick(self, now: float) -> None:
         """See to what is overdue."""

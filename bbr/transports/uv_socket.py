@@ -76,6 +76,16 @@ class Socket:
         return self.tls is not None and not self.tls.ready
 
     @property
+    def has_replied(self) -> bool:
+        """Whether the peer has answered what we have said in a TLS handshake."""
+        return self.tls is not None and self.tls.answered
+
+    def hold(self, octets: bytes) -> None:
+        """Keep what has come of a TLS handshake for its turn."""
+        if self.tls is not None:
+            self.tls.hold(octets)
+
+    @property
     def ended(self) -> bool:
         """Whether the peer has said that it sends no more."""
         return self.tls is not None and self.tls.ended

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import logging
+import socket
+import ssl
 import time
 
 import pytest
@@ -14,7 +16,7 @@ from bench.harness import messages
 from bench.harness.certificates import Authority, client_context, credentials
 from bench.harness.grpc_client import GrpcFrames, framed
 from tests.support.loops import in_loop
-from tests.support.uv_server import PREFACE, SETTINGS, Uv, frames
+from tests.support.uv_server import CREDENTIALS, PREFACE, SETTINGS, Uv, frames
 
 HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
 WHOLE = messages.request_body(b'{"model": "m"}', end_of_stream=True)
@@ -407,7 +409,7 @@ class Working:
     def __init__(self, work):
         self.work = work
         self.scheduled = False
-        self.put_off = False
+        self.put_off = self.greeting = False
         self.worked_at = 0.0
         self.turns = 0
 
@@ -439,6 +441,41 @@ async def test_work_of_others_goes_on_after_work_that_failed():
     loop.set_exception_handler(None)
     assert [type(each) for each in failures] == [MemoryError] * 2
     assert [each.scheduled for each in (broken, *others)] == [False] * 3
+
+
+def client_hello() -> bytes:
+    """Return the first message of a TLS client."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context(CREDENTIALS.chain_pem, "h2").wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
+@in_loop
+async def test_a_new_peer_does_not_wait_for_another_ones_half_open_handshakes():
+    hello = client_hello()
+    async with Uv(tls=True) as server:
+        greetings = server.server._greetings
+        greetings._runs = True  # so that all messages have come before the first is looked at
+        with contextlib.ExitStack() as stack:
+            halves = []
+            for _ in range(300):
+                halves.append(stack.enter_context(socket.create_connection(("127.0.0.1", server.port))))
+                halves[-1].sendall(hello)
+            async with asyncio.timeout(60):
+                while len(greetings._waiting.get("127.0.0.1", ([], []))[1]) < 300:  # noqa: ASYNC110 (nothing tells of it)
+                    await asyncio.sleep(0.001)
+            greetings._work_seconds = 0.0  # one step in a turn of the event loop
+            greetings._work()
+            trust = client_context(CREDENTIALS.chain_pem, "h2")
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", server.port, ssl=trust, server_hostname="localhost", local_addr=("127.0.0.2", 0)
+            )
+            await reader.readexactly(9)  # of its SETTINGS: the handshake is over
+            answered = sum(each.has_replied for each in server.server.roster.connections)
+            assert 0 < answered < 150
+            writer.transport.abort()
 
 
 @in_loop

@@ -10,7 +10,8 @@ from bbr.tls.credentials import self_signed, server_context
 from bbr.tls.session import TlsSession
 from bbr.transports.health_calls import Watch
 from bbr.transports.serving import Serving
-from bbr.transports.uv_connection import FULL_READ_BYTES, IN_FLOOD, Stage, UvConnection
+from bbr.transports.turns import IN_FLOOD
+from bbr.transports.uv_connection import FULL_READ_BYTES, Stage, UvConnection
 from bbr.transports.uv_socket import Pace
 from bench.harness.certificates import client_context
 from bench.harness.grpc_client import framed
@@ -518,11 +519,43 @@ class TestTls:
         connection, transport = owner.connect()
         hands = Handshake(client_context(CREDENTIALS.chain_pem, "h2"))
         while not hands.step():
-            connection.data_received(hands.outgoing.read())
+            self.shake(connection, hands)
             hands.incoming.write(transport.written)
             transport.written = b""
-        connection.data_received(hands.outgoing.read())
+        self.shake(connection, hands)
+        owner.scheduled = 0
+        transport.calls.clear()
         return owner, connection, transport, hands.records()
+
+    def shake(self, connection: UvConnection, hands: Handshake) -> None:
+        assert connection.greeting
+        connection.data_received(hands.outgoing.read())
+        while connection.work():
+            pass
+
+    def test_a_handshake_waits_for_its_turn(self):
+        owner = MockOwner()
+        context = server_context(CREDENTIALS)
+        owner._tls = lambda: TlsSession(context)
+        connection, transport = owner.connect()
+        hands = Handshake(client_context(CREDENTIALS.chain_pem, "h2"))
+        hands.step()
+        connection.data_received(hands.outgoing.read())
+        assert (owner.scheduled, transport.written, transport.reading) == (1, b"", False)
+        assert not connection.has_replied
+        assert not connection.work()
+        assert transport.reading
+        assert connection.has_replied
+        hands.incoming.write(transport.written)
+        assert hands.step()
+        self.shake(connection, hands)
+        assert not connection.greeting
+
+    def test_the_address_of_a_peer_that_may_be_gone(self):
+        connection, transport = MockOwner().connect()
+        assert connection.address == "192.0.2.1"
+        transport._extra["peername"] = None
+        assert connection.address == ""
 
     def test_a_handshake_counts_as_much_as_openssl_may_take_until_it_is_over(self):
         owner = MockOwner()
