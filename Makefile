@@ -28,12 +28,13 @@ AT_ONCE = --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder --max
 PROCESSES := $(addprefix tests/integration/test_,allocator.py command_line.py loading.py server.py)
 # What `make cover` measures: together they reach all that must be reached, by examples that are always the same (CI).
 COVERING := tests/unit tests/conformance tests/parity $(PROCESSES)
+MEASURED := CI=1 BBR_COVERED="$(COVERING)"
 QUICK_SUITES := tests/unit tests/conformance tests/property
 # What the gate runs on the compiled build: all but what tries benchmarks, texts and what is deployed.
 CORE_SUITES := tests/unit tests/conformance tests/parity tests/property tests/fuzz tests/integration
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo release-check image image-test screenshots accuracy spoofing differential wire clients bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down wheel compiled test test-compiled cover quick check format protos reference lock clean
+.PHONY: help setup demo release-check image image-test screenshots accuracy spoofing differential wire clients bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down wheel compiled test test-compiled cover covered quick check format protos reference lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -169,12 +170,16 @@ compiled: $(COMPILED)/.ready  ## build the compiled wheel and unpack it in .cach
 test-compiled: $(COMPILED)/.ready $(HELM)  ## run all tests on the compiled build (CORE=1: those of the core; ARGS as in test)
 	$(WITH_COMPILED) $(BIN)/python -m pytest --override-ini=pythonpath= $(or $(ARGS),$(AT_ONCE) $(if $(CORE),$(CORE_SUITES)))
 
-test: $(READY) $(if $(ARGS),,$(HELM) clients)  ## run all tests, WORKERS (4) at once (ARGS="tests/unit -k NAME": these, one at a time)
-	$(BIN)/python -m pytest $(or $(ARGS),$(AT_ONCE))
+test: $(READY) $(if $(ARGS),,$(HELM) clients)  ## run all tests, WORKERS (4) at once (ARGS="tests/unit -k NAME": these, one at a time; COVER=1: measure coverage)
+	$(if $(COVER),@$(BIN)/coverage erase)
+	$(if $(COVER),$(MEASURED) )$(BIN)/$(if $(COVER),coverage run -m pytest,python -m pytest) $(or $(ARGS),$(AT_ONCE))
 
-cover: $(READY) $(if $(ALL),$(HELM) clients)  ## run the tests that start no gateway with coverage, and hold it to its gates (ALL=1: run all tests)
+cover: $(READY)  ## run the tests that start no gateway with coverage, and hold it to its gates
 	@$(BIN)/coverage erase
-	CI=1 $(if $(ALL),BBR_COVERED="$(COVERING)") $(BIN)/coverage run -m pytest --quiet $(AT_ONCE) $(if $(ALL),,$(COVERING))
+	$(MEASURED) $(BIN)/coverage run -m pytest --quiet $(AT_ONCE) $(COVERING)
+	@$(MAKE) --no-print-directory covered
+
+covered: $(READY)  ## hold what `make test COVER=1` has measured to the gates of coverage
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/python tests/coverage_gate.py
 

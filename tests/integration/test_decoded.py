@@ -8,6 +8,7 @@ import random
 import socket
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import brotli
 import httpx
@@ -31,12 +32,14 @@ MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED"]
 JSON = ("content-type", "application/json")
 PATH = "/v1/chat/completions"
 LIMIT = 8 << 20
+# The router reads any quality in the same way, and the default takes a second for a megabyte.
+br = partial(brotli.compress, quality=4)
 ENCODERS = {
     "gzip": gzip.compress,
     "deflate": zlib.compress,
-    "br": brotli.compress,
+    "br": br,
     "zstd": zstd.compress,
-    "gzip, br": lambda body: brotli.compress(gzip.compress(body)),
+    "gzip, br": lambda body: br(gzip.compress(body)),
 }
 
 
@@ -144,7 +147,7 @@ def test_what_goes_on_as_it_came(setup: Setup, headers: list[tuple[str, str]], b
 
 REFUSED = {
     "corrupt": ("gzip", b"\x1f\x8b" + b"!" * 100, 400, "encoding-corrupt"),
-    "cut off": ("br", brotli.compress(chat(100_000))[:-10], 400, "encoding-cut-off"),
+    "cut off": ("br", br(chat(100_000))[:-10], 400, "encoding-cut-off"),
     "a bomb": ("gzip", gzip.compress(b" " * (4 << 20)) * 16, 413, "decoded-ratio"),
     "two models": ("zstd", zstd.compress(b'{"model": "sql-lora", "model": "x"}'), 400, "model-duplicate"),
     "an unknown model": ("deflate", zlib.compress(b'{"model": "x"}'), 404, "model-not-found"),

@@ -24,9 +24,11 @@ from bench.harness.envoy import TYPES
 from bench.harness.in_process_router import PHI, QWEN, Router
 from bench.harness.ports import REFUSING_PORT
 from bench.harness.recording import Upstreams
-from deploy.local.endpoint_picker import Endpoints, Picker, build_server
 from tests.support.doctor import EXT_PROC, OFF, ON, cluster, hcm, host, per_route, routes
+from tests.support.late import late
 from tests.support.tools import needs_envoy
+
+endpoint_picker = late("deploy.local.endpoint_picker")
 
 pytestmark = needs_envoy
 
@@ -64,7 +66,7 @@ class Picking:
         }
 
     async def _start(self, endpoints: list[str]) -> int:
-        server = build_server(Picker(Endpoints(endpoints)))
+        server = endpoint_picker.build_server(endpoint_picker.Picker(endpoint_picker.Endpoints(endpoints)))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         self._servers.append(server)

@@ -3,9 +3,10 @@ import os
 
 from bench.harness.figures import Target
 from bench.harness.peer import Peer
-from bench.published import memory
-from bench.published.memory import Side, Table
-from bench.trials import abuse
+from tests.support.late import late
+
+memory = late("bench.published.memory")
+abuse = late("bench.trials.abuse")
 
 
 def test_sides_take_turns_and_the_limit_is_uvs():
@@ -15,7 +16,7 @@ def test_sides_take_turns_and_the_limit_is_uvs():
         order.append(side.name)
         return {"grpcio": 20.0, "uv": 5.0, "Go": 70.0}[side.name]
 
-    table = Table([Side("grpcio"), Side("uv"), Side("Go", contextlib.nullcontext)], 2)
+    table = memory.Table([memory.Side("grpcio"), memory.Side("uv"), memory.Side("Go", contextlib.nullcontext)], 2)
     table.add("a case", "KiB", measure, {"what": "idle connection", "tls": 0}, Target(4))
     assert order == ["grpcio", "uv", "Go"] * 2
     grpcio, uv, peer = table.rows
@@ -25,7 +26,7 @@ def test_sides_take_turns_and_the_limit_is_uvs():
 
 
 def test_attacks_have_their_ceiling():
-    table = Table([], 1)
+    table = memory.Table([], 1)
     table.add_attacks(["I11 PING"])
     (row,) = table.rows
     assert row.facts == {"what": "abuse", "attack": "I11 PING"}
@@ -46,7 +47,7 @@ def test_another_router_is_started_anew_for_each_figure():
         yield Peer("Go", 1, os.getpid())
         running.append("ended")
 
-    side = Side("Go", start)
+    side = memory.Side("Go", start)
     for _ in range(2):
         with side.server("--flags=are ours") as server:
             assert server.port == 1
