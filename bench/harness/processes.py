@@ -97,6 +97,11 @@ class Bbr:
         return self._process.pid
 
     @property
+    def ended(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self._process.poll()
+
+    @property
     def stderr(self) -> str:
         """What the process has written so far."""
         with self._news:

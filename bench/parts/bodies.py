@@ -16,13 +16,15 @@ the upstream, a sink that tells when a request begins, on processor 1. HTTP/1.1,
 """
 
 import argparse
+import json
 import os
 import socket
 import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -73,11 +75,16 @@ def head(size: int) -> bytes:
     return http1.head("POST", "/v1/chat/completions", fields)
 
 
+class UploadError(Exception):
+    """Not all uploads were answered with 200; the message has what Envoy and the router say of it."""
+
+
 class Setup:
     """A router, the Envoy in front of it, and the sink behind."""
 
     def __init__(self, router: Bbr | Peer, gateway: envoy.Gateway, sink: Sink) -> None:
         self.router = router
+        self.gateway = gateway
         self.port = gateway.port
         self.sink = sink
 
@@ -114,7 +121,19 @@ class Setup:
         return (machine.memory_kib(self.router.pid, "VmHWM") - before) / 1024
 
     def upload(self, *, slow: bool, count: int = UPLOADS) -> None:
-        """Send `count` long bodies at a time, a piece of each in turn."""
+        """Send `count` long bodies at a time, a piece of each in turn.
+
+        Raises:
+            UploadError: not all of them are answered with 200.
+        """
+        try:
+            statuses = self._statuses(slow, count)
+        except OSError as error:  # the gateway has closed a connection before all was sent
+            raise UploadError(self.told([])) from error
+        if set(statuses) != {200}:
+            raise UploadError(self.told(statuses))
+
+    def _statuses(self, slow: bool, count: int) -> list[int]:
         octets = body(UPLOAD_BYTES, "image")
         with ExitStack() as stack:
             connections = [stack.enter_context(self.connect()) for _ in range(count)]
@@ -126,8 +145,21 @@ class Setup:
                     connection.sendall(octets[start : start + PIECE_BYTES])
                 due = begun + start * count / SLOW_BYTES_PER_SECOND
                 time.sleep(max(0.0, due - time.perf_counter()) if slow else 0.0)
-            for connection in connections:
-                assert http1.read(connection).status == 200
+            return [http1.read(connection).status for connection in connections]
+
+    def told(self, statuses: Sequence[int]) -> str:
+        """Return what can be learnt of requests that were not answered rightly: from Envoy, and from the router."""
+        lines = map(json.loads, self.gateway.access_log.read_text().splitlines())
+        causes = Counter(f"{line['code']} {line['details']} {line['flags']}" for line in lines)
+        streams = {name: count for name, count in self.gateway.stats("http.gateway.ext_proc").items() if count}
+        connections = {name: count for name, count in self.gateway.stats("cluster.bbr.").items() if count}
+        said = [f"statuses {dict(Counter(statuses))}", f"access log {dict(causes)}", f"{streams}", f"{connections}"]
+        if isinstance(self.router, Bbr):
+            ended = self.router.ended
+            said.append(
+                f"the router {'runs' if ended is None else f'has ended with {ended}'}: {self.router.stderr[-4_000:]}"
+            )
+        return "\n".join(said)
 
     def half(self, count: int = IDLE, size: int = IDLE_BYTES) -> None:
         """Send `size` bytes, half, of `count` bodies, and wait for the answer to requests that came after them."""
@@ -178,7 +210,7 @@ def stand(*flags: str, server: Bbr | Peer | None = None) -> Iterator[Setup]:
         sink = stack.enter_context(Sink())
         router = server or stack.enter_context(machine.router("uv", *flags))
         ports = dict.fromkeys(("default", workload.MODEL), sink.port)
-        config: dict[str, Any] = envoy.configuration([envoy.router_filter()], router.port, ports, access_log=[])
+        config: dict[str, Any] = envoy.configuration([envoy.router_filter()], router.port, ports)
         config["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"] = LISTENER_BYTES
         gateway = stack.enter_context(envoy.gateway(config))
         machine.pin(gateway.pid, machine.LOAD_CPU)
