@@ -9,7 +9,7 @@ import pytest
 
 from bbr.commands.doctor.examine import examine
 from bbr.commands.doctor.gateway import Gateway, read
-from tests.support.doctor import EXT_PROC, OFF, OUT
+from tests.support.doctor import EXT_PROC, OFF, OUT, SWITCH, looking, switch, wrapped
 
 HERE = Path(__file__).parent
 HTTP = "type.googleapis.com/envoy.extensions.filters.http"
@@ -122,6 +122,19 @@ def keys_without_routing_headers(dump: Dump) -> None:
     dump.manager["early_header_mutation_extensions"] = [mutation]
 
 
+def turned_off(way: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Dump], None]:
+    """Return what puts a policy on every route, and turns it off on the models' by another filter, as kgateway does."""
+
+    def edit(dump: Dump) -> None:
+        own = {"@type": f"{HTTP}.ext_authz.v3.ExtAuthz", "grpc_service": {"envoy_grpc": {"cluster_name": "asked"}}}
+        dump.put({"name": "ext_authz", "typed_config": way(own), "disabled": True}, before=True)
+        dump.filters.insert(0, switch())
+        say(dump.models + dump.others, "ext_authz", ON)
+        say(dump.models, SWITCH, ON)
+
+    return edit
+
+
 def cors(*, catch_all: bool, to_cluster: bool) -> Callable[[Dump], None]:
     def edit(dump: Dump) -> None:
         name = "envoy.filters.http.cors"
@@ -212,6 +225,16 @@ TABLE: dict[str, tuple[Callable[[Dump], None], dict[str, set[str]], dict[str, se
         keys_without_routing_headers,
         {},
         {"policy-bypassed": {KEYS}},
+    ),
+    "a policy that looks for metadata, turned off on the models' routes": (
+        turned_off(looking),
+        {"policy-bypassed": WITH_CATCH_ALL},
+        {},
+    ),
+    "a policy within a matcher, turned off on the models' routes": (
+        turned_off(wrapped),
+        {"policy-bypassed": WITH_CATCH_ALL},
+        {},
     ),
     "CORS on the models' routes": (cors(catch_all=False, to_cluster=False), {"cors-preflight-fails": ALL}, {}),
     "CORS on a catch-all that is a direct response": (
