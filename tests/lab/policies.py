@@ -17,6 +17,8 @@ from tests.lab.traffic import CHAT, Chat, ask
 QWEN, PHI = "sql-lora", "phi-lora"
 ROUTE = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "qwen-model-route"}
 GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": controllers.GATEWAY}
+# What a request can have at first: the catch-all's route, or a model's by a header of its client's own.
+EVERY_ROUTE = "body-based-router-catch-all", "qwen-model-route", "phi-model-route"
 # Policies of which it is awaited that the gateway accepts them.
 WITH_STATUS = ("gateway.envoyproxy.io/", "gateway.kgateway.dev/")
 # How a client of old headers would name the route by itself.

@@ -11,6 +11,7 @@ import pytest
 from deploy.lab import setting
 from tests.lab import neighbours
 from tests.lab.policies import (
+    EVERY_ROUTE,
     GATEWAY,
     PHI,
     QWEN,
@@ -143,6 +144,20 @@ def test_authentication_on_the_gateway_is_enforced_for_every_model(lab, gateway,
         settles(lab, gateway, refused, QWEN)
         assert status(gateway, PHI) == refused
         assert status(gateway, QWEN, **SPOOFED) == refused
+        for model in (QWEN, PHI) if headers else ():
+            assert outcome(ask(gateway, Chat(model), **headers), model) == "right"
+        assert "ERROR" not in doctor(lab, controller)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_authentication_on_every_route_is_enforced_as_on_the_gateway(lab, gateway, controller, kind):
+    """The catch-all's is for what is named in bodies, those of the models' routes for clients' own headers."""
+    kept, spec, headers, refused = KINDS[kind]
+    targets = [ROUTE | {"name": name} for name in EVERY_ROUTE]
+    with applied(lab, kept, document("SecurityPolicy", "routes", {"targetRefs": targets, **spec})):
+        settles(lab, gateway, refused, QWEN)
+        settles(lab, gateway, refused, QWEN, **SPOOFED)
+        settles(lab, gateway, refused, PHI)
         for model in (QWEN, PHI) if headers else ():
             assert outcome(ask(gateway, Chat(model), **headers), model) == "right"
         assert "ERROR" not in doctor(lab, controller)

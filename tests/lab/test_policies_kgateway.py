@@ -10,6 +10,7 @@ import pytest
 from deploy.lab import setting
 from tests.lab import neighbours
 from tests.lab.policies import (
+    EVERY_ROUTE,
     GATEWAY,
     PHI,
     QWEN,
@@ -147,8 +148,7 @@ def test_another_policy_on_the_gateway_is_one_for_all_models(lab, gateway, kind)
 def test_a_policy_on_every_route_is_enforced_as_on_the_gateway(lab, gateway, controller, kind):
     """The catch-all's is for what is named in bodies, those of the models' routes for clients' own headers."""
     spec, headers, refused = KINDS[kind]
-    names = "body-based-router-catch-all", "qwen-model-route", "phi-model-route"
-    targets = {"targetRefs": [ROUTE | {"name": name} for name in names]}
+    targets = {"targetRefs": [ROUTE | {"name": name} for name in EVERY_ROUTE]}
     with applied(lab, secret(**{"team-a": "key-a"}), document("TrafficPolicy", "of-routes", targets | spec, API)):
         settles(lab, gateway, refused, QWEN)
         settles(lab, gateway, refused, QWEN, **SPOOFED)
