@@ -217,16 +217,11 @@ def test_servers_are_asked_over_https_and_believed_only_with_a_certificate(lab, 
     with neighbours.running(lab, secure_pool(Authority())):
         try:
             stand.release(lab, "helm", setting.RELEASE, values | {"bbr": values["bbr"] | unnamed})
-            says(lab, router, "its certificate is not accepted: IP address mismatch")
+            router.until_logged("its certificate is not accepted: IP address mismatch")
             stand.release(lab, "helm", setting.RELEASE, values | {"bbr": values["bbr"] | named})
             router.until_named(SECURE_ADAPTER)
             # The other pools' servers speak plaintext.
-            says(lab, router, "no TLS with it")
+            router.until_logged("no TLS with it")
         finally:
             stand.release(lab, "helm", setting.RELEASE, values | {"bbr": values["bbr"] | back})
             router.until_named(setting.SPARE)
-
-
-def says(lab, router, text):
-    """Wait until each router says something of its sources."""
-    lab.wait(f"{text} of each router", lambda: all(text in told for told in problems(router)), seconds=60)
