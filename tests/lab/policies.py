@@ -109,8 +109,8 @@ class Issuer:
 
 @contextlib.contextmanager
 def released(lab, controller, **more):
-    """Have the router's chart installed with more values."""
-    values = setting.values(controller.provider) | controller.values()
+    """Have the router's chart installed with more values; `controller` is None for the lab's own Envoy."""
+    values = setting.values(controller.provider) | controller.values() if controller else setting.values()
     stand.release(lab, "helm", setting.RELEASE, values | more)
     try:
         yield
