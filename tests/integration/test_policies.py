@@ -287,6 +287,23 @@ def test_a_policy_that_another_filter_turns_off_on_the_models_route(
         assert bad(diagnose(gateway)) == (set() if removed else {"policy-bypassed"})
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["before the router", "after it"])
+def test_a_rule_about_the_model_for_all_routes(router: Router, upstreams: Upstreams, before: bool) -> None:
+    """As Istio has them. Before the router it is about what clients say of the model."""
+    config = placed(router, upstreams, "rbac", before, on=True)
+    for each in routes(config):
+        each.pop("typed_per_filter_config", None)
+    header = {"name": "x-gateway-base-model-name", "string_match": {"exact": QWEN}}
+    denied = {"permissions": [{"header": header}], "principals": [{"any": True}]}
+    (rbac,) = (each for each in hcm(config)["http_filters"] if each["name"] == "rbac")
+    rbac["typed_config"] |= {"rules": {"action": "DENY", "policies": {"models": denied}}}
+    with envoy.gateway(config) as gateway:
+        assert enforced(gateway, "rbac") == (not before)
+        assert enforced(gateway, "rbac", ("x-gateway-base-model-name", QWEN))
+        assert enforced(gateway, "rbac", ("x-gateway-base-model-name", "another")) == (not before)
+        assert ("policy-skipped" in bad(diagnose(gateway))) == before
+
+
 CORS = {
     "@type": f"{HTTP}.cors.v3.CorsPolicy",
     "allow_origin_string_match": [{"exact": "https://app.example"}],

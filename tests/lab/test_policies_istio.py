@@ -88,33 +88,39 @@ def _who_may_use_which_model(lab, gateway):
         assert status(gateway, QWEN, **foreign) == 401
 
 
-@pytest.mark.parametrize("behind_token_checks", [False, True])
+def asking_about_qwen(authorizer):
+    rule = {"when": [{"key": BASE, "values": [setting.QWEN]}]}
+    spec = {"targetRefs": [GATEWAY], "action": "CUSTOM", "provider": {"name": authorizer}, "rules": [rule]}
+    return document("AuthorizationPolicy", "ask", spec, SECURITY)
+
+
 @pytest.mark.parametrize("authorizer", AUTHORIZERS)
-def test_external_authorization_for_one_model(lab, gateway, controller, authorizer, behind_token_checks):
-    """By a rule about the routing header, with the filter where the chart puts it, and behind the check of tokens."""
-    place = {"operation": "INSERT_AFTER", "anchorSubFilter": "envoy.filters.http.jwt_authn"}
-    provider = {"name": controller.provider, "istio": {"envoyFilter": place}}
-    issuer = Issuer()
-    tokens = {"targetRefs": [GATEWAY], "jwtRules": [{"issuer": issuer.NAME, "jwks": issuer.keys()}]}
-    custom = {
-        "targetRefs": [GATEWAY],
-        "action": "CUSTOM",
-        "provider": {"name": authorizer},
-        "rules": [{"when": [{"key": BASE, "values": [setting.QWEN]}]}],
-    }
-    documents = (
-        document("RequestAuthentication", "tokens", tokens, SECURITY),
-        document("AuthorizationPolicy", "ask", custom, SECURITY),
-    )
-    with (
-        applied(lab, *documents),
-        released(lab, controller, provider=provider) if behind_token_checks else contextlib.nullcontext(),
-    ):
+def test_external_authorization_for_one_model(lab, gateway, controller, authorizer):
+    """By a rule about the routing header, with the router's filter where the chart puts it."""
+    with applied(lab, asking_about_qwen(authorizer)):
         settles(lab, gateway, 403, QWEN)
         assert status(gateway, QWEN, **{"x-gateway-base-model-name": setting.PHI}) == 403
         assert outcome(ask(gateway, Chat(QWEN), **neighbours.LET_IN), QWEN) == "right"
         assert outcome(ask(gateway, Chat(PHI), **SPOOFED), PHI) == "right"
         assert "ERROR" not in doctor(lab, controller)
+
+
+def test_behind_the_check_of_tokens_external_authorization_for_one_model_is_not_enforced(lab, gateway, controller):
+    """It stands before that check, and so before the router: it sees the header as clients send it."""
+    place = {"operation": "INSERT_AFTER", "anchorSubFilter": "envoy.filters.http.jwt_authn"}
+    provider = {"name": controller.provider, "istio": {"envoyFilter": place}}
+    issuer = Issuer()
+    tokens = {"targetRefs": [GATEWAY], "jwtRules": [{"issuer": issuer.NAME, "jwks": issuer.keys()}]}
+    documents = (
+        document("RequestAuthentication", "tokens", tokens, SECURITY),
+        asking_about_qwen(next(iter(AUTHORIZERS))),
+    )
+    with applied(lab, *documents), released(lab, controller, provider=provider):
+        settles(lab, gateway, 403, QWEN, **SPOOFED)
+        # The EnvoyFilter has reached the data plane once bodies no longer decide.
+        settles(lab, gateway, 200, QWEN)
+        assert [status(gateway, QWEN) for _ in range(5)] == [200] * 5
+        assert "policy-skipped" in doctor(lab, controller)
 
 
 @pytest.mark.parametrize("authorizer", AUTHORIZERS)

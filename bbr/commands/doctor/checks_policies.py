@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from bbr.commands.doctor.checks_routes import named, off, said
 from bbr.commands.doctor.finding import Finding, finding
-from bbr.commands.doctor.gateway import Filter, Gateway, Manager, Route
-from bbr.commands.doctor.node import Evidence
+from bbr.commands.doctor.gateway import ROUTING_HEADERS, Filter, Gateway, Manager, Route
+from bbr.commands.doctor.node import Evidence, Node
 
 _CORS: Final = "Cors"
 # Filters that hold no policy: the one that sends requests upstream, and those that only count or note.
@@ -21,6 +21,13 @@ _NO_POLICY: Final = ("Router", "FilterConfig", _CORS)
 _FIX: Final = """\
 # the policy where requests are at first: on the gateway as a whole, or on the catch-all route as on the models' routes.
 # Or, in plain Envoy: the filter on at the top, and after the router's"""
+
+_BEFORE_FIX: Final = """\
+# the router's filter before this one. Istio: an AuthorizationPolicy with the action CUSTOM stands even before the check
+# of tokens, so that the chart's provider.istio.envoyFilter has to be INSERT_FIRST, as it is by default"""
+
+# How a rule says what a header has to be; that it is there at all may well be asked of a client's own.
+_VALUES: Final = ("string_match", "exact_match", "prefix_match", "suffix_match", "contains_match", "safe_regex_match")
 
 _CORS_FIX: Final = """\
 # a catch-all that routes to a cluster and has the CORS policy too, with the router's filter on:
@@ -36,7 +43,10 @@ def check(gateway: Gateway) -> Iterator[Finding]:
             if found.config.type == _CORS:
                 yield from _preflights(manager, found)
             elif _may_hold_policy(manager, found):
-                yield from _skipped(manager, found, before=index < manager.chain.index(manager.router))
+                before = index < manager.chain.index(manager.router)
+                yield from _skipped(manager, found, before=before)
+                if before:
+                    yield from _too_early(manager, found)
 
 
 def _may_hold_policy(manager: Manager, found: Filter) -> bool:
@@ -72,6 +82,26 @@ def _skipped(manager: Manager, found: Filter, *, before: bool) -> Iterator[Findi
             [*_setting(found, other[0]), *(_setting(found, entry) if entry else ())],
             _FIX,
         )
+
+
+def _too_early(manager: Manager, found: Filter) -> Iterator[Finding]:
+    """A rule about a routing header before the router: it sees what a client has sent."""
+    if rule := next(filter(_asks_for_model, found.config.walk()), None):
+        header = rule.get("name") or rule.get("header_name")
+        yield finding(
+            "policy-skipped",
+            manager.label,
+            f"The policy of {found.name} asks for {header.text}, and the filter stands before the router. "
+            "It sees that header as clients send it, or leave it out.",
+            [header.evidence()],
+            _BEFORE_FIX,
+        )
+
+
+def _asks_for_model(rule: Node) -> bool:
+    if rule.get("header_name").text.lower() in ROUTING_HEADERS:
+        return rule.type == "HttpRequestHeaderMatchInput"
+    return rule.get("name").text.lower() in ROUTING_HEADERS and any(rule.get(key) for key in _VALUES)
 
 
 def _differs(found: Filter, route: Route, entry: Route | None) -> bool:

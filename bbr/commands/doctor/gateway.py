@@ -389,10 +389,7 @@ def _unwrapped(config: Node) -> Node:
     """Return the filter's own configuration, out of the matcher and the composite filter that run it."""
     if config.type != "ExtensionWithMatcher":
         return config
-    waiting = [config]
-    while waiting:
-        each = waiting.pop()
+    for each in config.walk():
         if each.type == "ExecuteFilterAction" and (found := each.get("typed_config", "typed_config")):
             return found
-        waiting += each.children()
     return config

@@ -69,6 +69,13 @@ class Node:
             return [self.get(key) for key in reversed(self.value)]
         return list(self.each())[::-1]
 
+    def walk(self) -> "Iterator[Node]":
+        """Yield this value and all within it."""
+        waiting = [self]
+        while waiting:
+            yield (found := waiting.pop())
+            waiting += found.children()
+
     @property
     def text(self) -> str:
         """A string, or "" if it is none."""

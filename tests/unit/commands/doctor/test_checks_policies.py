@@ -177,3 +177,42 @@ def test_what_turns_other_filters_off_is_no_policy_itself():
     (one,) = found(config)
     assert one.id == "policy-skipped"
     assert one.evidence[-1].note == "off turns policy off"
+
+
+HEADER = {"name": "X-Gateway-Base-Model-Name", "string_match": {"exact": "qwen"}}
+INPUT = {"@type": "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput"}
+MODEL_RULES = {
+    "rules": {"rules": {"policies": {"p": {"permissions": [{"or_rules": {"rules": [{"header": HEADER}]}}]}}}},
+    "shadow rules": {"shadow_rules": {"policies": {"p": {"principals": [{"header": HEADER}]}}}},
+    "matcher": {
+        "matcher": {"matcher_tree": {"input": {"typed_config": INPUT | {"header_name": "x-gateway-model-name"}}}}
+    },
+}
+
+
+@pytest.mark.parametrize("rules", MODEL_RULES.values(), ids=MODEL_RULES)
+def test_a_rule_about_the_model_that_stands_before_the_router(rules):
+    for before in (True, False):
+        config = gateway(before=before)
+        next(each for each in hcm(config)["http_filters"] if each["name"] == "policy")["typed_config"] |= rules
+        told = found(config)
+        assert [each.id for each in told] == ["policy-skipped"] * before
+        if before:
+            assert "It sees that header as clients send it" in told[0].sentence
+            assert str(told[0].evidence[0].value).lower() in ("x-gateway-base-model-name", "x-gateway-model-name")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"name": "x-gateway-base-model-name", "present_match": True},
+        {"name": "x-team", "string_match": {"exact": "a"}},
+        {"header_name": "x-gateway-model-name"},
+    ],
+)
+def test_a_rule_about_clients_own_headers_may_stand_there(header):
+    config = gateway()
+    hcm(config)["http_filters"][0]["typed_config"] |= {
+        "rules": {"policies": {"p": {"permissions": [{"header": header}]}}}
+    }
+    assert found(config) == []

@@ -59,3 +59,8 @@ def test_children_have_their_places():
     assert [(each.path, each.value) for each in found.children()] == [('["c d"]', 3), (".a", [1, {"b": 2}])]
     assert [each.path for each in found.get("a").children()] == [".a[1]", ".a[0]"]
     assert Node("config_dump", "text").children() == []
+
+
+def test_all_within_a_value_in_order():
+    node = Node("d", {"a": [1, {"b": 2}], "c": None})
+    assert [each.path for each in node.walk()] == ["", ".a", ".a[0]", ".a[1]", ".a[1].b", ".c"]
