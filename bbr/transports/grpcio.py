@@ -14,7 +14,6 @@ import grpc
 import grpc.aio
 
 from bbr.exchange.exchange import CallFields, Exchange
-from bbr.http2.settings import Settings
 from bbr.rpc import health
 from bbr.rpc.status import Status, StatusCode
 from bbr.telemetry.allowance import RareLog
@@ -33,10 +32,6 @@ _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 # grpcio takes its options as C ints.
 _MAX_INT32: Final = (1 << 31) - 1
-
-# What a peer may send on a stream beyond what is read: as much as the native transport lets it. By itself C-core widens
-# this by how fast a peer sends. 20 uploads of 20 MB then took 320 MiB, which nobody counted, instead of 90.
-_STREAM_WINDOW_BYTES: Final = Settings().stream_window_bytes
 
 # For TLS and the HTTP/2 preface; by default it is two minutes. The native transport's is the same.
 _HANDSHAKE_MILLISECONDS: Final = 10_000
@@ -259,8 +254,6 @@ def _options(max_body_bytes: int, limits: ConnectionLimits) -> list[tuple[str, i
         # A gateway may ping an idle connection as often as it likes; grpcio would answer with GOAWAY too_many_pings.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_ping_strikes", 0),
-        ("grpc.http2.bdp_probe", 0),
-        ("grpc.http2.lookahead_bytes", _STREAM_WINDOW_BYTES),
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MILLISECONDS),
         ("grpc.max_allowed_incoming_connections", limits.max_connections),
     ]
