@@ -137,6 +137,35 @@ def model_spelling() -> Refusal:
     return Refusal(400, "model-spelling", message, param="model", code="invalid_value")
 
 
+def field_duplicate(name: str) -> Refusal:
+    """Refuse a body that has a field twice whose value goes into a header (--body-field)."""
+    message = f"`{name}` occurs twice in the request body. Leave one."
+    return Refusal(400, "field-duplicate", message, param=name, code="duplicate_key")
+
+
+def field_spelling(name: str) -> Refusal:
+    """Refuse a body with a key that only some parsers take for such a field."""
+    message = f"A key of the request body is a spelling of `{name}` that only some servers read. Write it as `{name}`."
+    return Refusal(400, "field-spelling", message, param=name, code="invalid_value")
+
+
+def field_type(name: str, found: str, *, wanted_object: bool) -> Refusal:
+    """Refuse the value of such a field by its JSON type, named by `found`."""
+    wanted = "a JSON object" if wanted_object else "a JSON string, a number, true or false"
+    return Refusal(400, "field-type", f"`{name}` must be {wanted}, but it is {found}.", param=name, code="invalid_type")
+
+
+def field_too_long(name: str, limit: int) -> Refusal:
+    """Refuse the value of such a field that has more bytes than are allowed."""
+    message = f"`{name}` is more than {limit} bytes long in UTF-8, the most that are allowed."
+    return Refusal(400, "field-too-long", message, param=name, code="string_above_max_length")
+
+
+def field_illegal(name: str, why: str) -> Refusal:
+    """Refuse the value of such a field that could not stand in a header as it is."""
+    return Refusal(400, "field-illegal", f"`{name}` cannot be used: {why}.", param=name, code="invalid_value")
+
+
 # What can be wrong with a body that is no JSON document.
 INVALID_JSON_REASONS: Final = frozenset(
     (

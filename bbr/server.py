@@ -25,6 +25,7 @@ from bbr.system import allocator, binding, descriptors
 from bbr.system.supervisor import Supervisor
 from bbr.telemetry import observed
 from bbr.telemetry.access_log import AccessLog, Later
+from bbr.telemetry.field_counts import FieldCounts
 from bbr.telemetry.genai import GenAi
 from bbr.telemetry.metrics import Metrics
 from bbr.transports.serving import ConnectionLimits, Serving, TransportCounts
@@ -65,6 +66,7 @@ class Server:
         self._access = access_log(settings, lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call))
         self._tracing = _tracing(settings)
         self._genai = GenAi() if settings.genai_metrics else None
+        self._fields = FieldCounts(self._policy.fields) if self._policy.fields else None
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT, then drain.
@@ -117,6 +119,7 @@ class Server:
             self.certificates,
             self._genai,
             supervisor,
+            body_fields=self._fields,
         )
         return Ports(main, checks, _admin(vitals))
 
@@ -230,6 +233,8 @@ class Server:
             self._tracing.ended(exchange)
         if self._genai is not None:
             self._genai.ended(exchange)
+        if self._fields is not None:
+            self._fields.ended(exchange)
         verdict = exchange.verdict
         if verdict.outcome is _FAULT:
             log.warning("a gateway broke the ext_proc protocol (%s); its client got an error", verdict.reason)

@@ -22,6 +22,7 @@ from bbr import __version__, built
 from bbr.admin.vitals import Vitals
 from bbr.exchange.verdict import Outcome
 from bbr.refusal import INVALID_JSON_REASONS
+from bbr.telemetry.field_counts import FieldCounts
 from bbr.telemetry.genai import GenAi
 from bbr.telemetry.metrics import Histogram, Metrics
 from bbr.transports.serving import TransportCounts
@@ -104,6 +105,8 @@ def families(vitals: Vitals) -> Iterator[Metric]:
     yield from _table(vitals)
     yield from _process(vitals)
     yield from _upstream_names(vitals)
+    if vitals.body_fields is not None:
+        yield _fields(vitals.body_fields)
     if vitals.genai is not None:
         yield from _genai(vitals.genai)
     throwaway = CollectorRegistry()
@@ -172,6 +175,18 @@ def _bodies(vitals: Vitals) -> Iterator[Metric]:
     yield _gauge("bbr_buffered_bytes_limit", "The limit of the bytes held: --max-buffered-bytes", ledger.max_bytes)
     yield _gauge("bbr_buffered_bytes_peak", "The most bytes held at any time", ledger.peak_bytes)
     yield _counter("bbr_buffer_refusals", "Bodies rejected because there was no room", ledger.refused)
+
+
+def _fields(counts: FieldCounts) -> Metric:
+    family = CounterMetricFamily(
+        "bbr_body_fields",
+        "Requests whose body was read, by what became of a field of --body-field: found, absent, late or refused",
+        labels=("field", "header", "result"),
+    )
+    for (index, result), number in counts.requests.items():
+        field = counts.config.fields[index]
+        family.add_metric((field.name, field.header, result), number)
+    return family
 
 
 def _genai(counts: GenAi) -> Iterator[Metric]:

@@ -50,6 +50,14 @@ REASONS: Final[Mapping[str, Reason]] = {
     "model-illegal": Reason("`model` has control characters, invisible characters, or blanks at an end.", _CLIENT),
     "model-duplicate": Reason("The request has two `model` fields, and servers may read either of them.", _CLIENT),
     "model-spelling": Reason("A key is spelled so that only some servers read it as `model`.", _CLIENT),
+    "field-duplicate": Reason("A field of --body-field occurs twice in the body.", _CLIENT),
+    "field-spelling": Reason("A key is spelled so that only some servers read it as a field of --body-field.", _CLIENT),
+    "field-type": Reason("A field of --body-field is an array or an object, or stands in what is none.", _CLIENT),
+    "field-too-long": Reason("A field of --body-field is longer than its max-bytes.", _LIMIT),
+    "field-illegal": Reason(
+        "A field of --body-field has control characters, invisible characters, or blanks at an end.",
+        "The client can send another value. With the option sha256 any value will do.",
+    ),
     "model-disagrees": Reason(
         "The URL and the body name different models.", "Correct the client, or choose another --url-model."
     ),

@@ -22,6 +22,7 @@
     thresholds                      warn_share and bad_share of errors
     flow                            see bbr.admin.flow
     reasons                         outcome, reason, requests: since the start; what and remedy: a sentence each
+    body_fields                     field, header, and how often it was found, absent, late or refused since the start
     unknown_models                  name, times, seconds_ago: asked for in the last hour, and not in the table
     conflicts, route_mismatches     what: a sentence. route_mismatches.compared: whether --discover-routes has compared
     broken                          object, why
@@ -57,6 +58,7 @@ from bbr.admin.vitals import Vitals
 from bbr.admin.window import NOTHING, Counts, Window
 from bbr.models.registry import Entry, Kind, Registry, Steps
 from bbr.sources.routes import Mismatches
+from bbr.telemetry.field_counts import RESULTS
 from bbr.telemetry.metrics import BUSY_BOUNDS, DURATION_BOUNDS
 from bbr.telemetry.observed import clock
 from bbr.text import encodable
@@ -127,6 +129,7 @@ class StatusFacts:
             "flow": {"total": len(flow), "rows": flow},
             "reasons": _reasons(vitals),
             "aliases": _aliases(vitals),
+            "body_fields": _body_fields(vitals),
             "unknown_models": _first(
                 {"name": each.name, "times": each.times, "seconds_ago": round(max(now - each.last, 0.0), 3)}
                 for each in vitals.metrics.unknown.since(now)
@@ -350,6 +353,20 @@ def _aliases(vitals: Vitals) -> Row:
     return _first(
         {"alias": alias, "model": model, "requests": -number, "percent": round(number / total * 100, 1)}
         for total, alias, number, model in found
+    )
+
+
+def _body_fields(vitals: Vitals) -> Row:
+    counts = vitals.body_fields
+    if counts is None:
+        return _first(())
+    return _first(
+        {
+            "field": field.name,
+            "header": field.header,
+            **{result: counts.requests[index, result] for result in RESULTS},
+        }
+        for index, field in enumerate(counts.config.fields)
     )
 
 

@@ -188,6 +188,16 @@ TABLES: Final[Mapping[str, TableLayout]] = {
             plain("%", "percent", "rate"),
         ),
     ),
+    "body_fields": TableLayout(
+        (
+            plain("Field", "field", "name"),
+            plain("Header", "header", "name"),
+            plain("Found", "found", "count"),
+            plain("Absent", "absent", "count"),
+            plain("Late", "late", "count"),
+            plain("Rejected", "refused", "count"),
+        ),
+    ),
     "unknown_models": TableLayout(
         (plain("Model", "name", "name"), plain("Times", "times", "count"), plain("Last", "seconds_ago", "ago"))
     ),

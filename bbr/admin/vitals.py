@@ -8,6 +8,7 @@ from bbr.config.settings import Settings
 from bbr.exchange.ledger import Ledger
 from bbr.sources.sources import Sources
 from bbr.system.supervisor import Supervisor
+from bbr.telemetry.field_counts import FieldCounts
 from bbr.telemetry.genai import GenAi
 from bbr.telemetry.metrics import Metrics
 from bbr.telemetry.observed import clock
@@ -38,6 +39,7 @@ class Vitals:
         supervisor: of the tasks that never end.
         started: when the process began to serve, in seconds since the epoch.
         began: the same in seconds of `clock`, which no change of the system's time moves.
+        body_fields: counts of the fields whose values go into headers, with --body-field.
     """
 
     settings: Settings
@@ -51,6 +53,7 @@ class Vitals:
     supervisor: Supervisor = field(default_factory=Supervisor)
     started: float = field(default_factory=time.time)
     began: float = field(default_factory=clock)
+    body_fields: FieldCounts | None = None
 
     def why_not_ready(self) -> str:
         """Return in words why this replica takes no requests; "" if it does."""

@@ -1,7 +1,7 @@
 """The Go routers' plugins, as settings of ours: those of `--plugin type:name[:json]`, and of a configuration file.
 
-Theirs are a pipeline of objects; what the two types do is to set headers, which is what --model-header and
---base-model-header say.
+Theirs are a pipeline of objects; what the two types do is to set headers, which is what --model-header,
+--base-model-header and --body-field say.
 """
 
 from collections.abc import Iterable, Mapping
@@ -47,7 +47,7 @@ DEFAULTS: Final = (
 
 
 def settings(plugins: Iterable[Plugin]) -> dict[str, str]:
-    """Return what plugins set, as texts of --model-header and --base-model-header.
+    """Return what plugins set, as texts of --model-header, --base-model-header and --body-field.
 
     A header that two of them set is that of the later one, as in the Go routers. With no plugin at all there is nothing
     to set, and the defaults stand.
@@ -55,17 +55,22 @@ def settings(plugins: Iterable[Plugin]) -> dict[str, str]:
     Raises:
         ConfigError: one can't be used; the message names it.
     """
-    headers: dict[str, tuple[str, str]] = {}  # in small letters -> the setting, and the header as it is written
+    headers: dict[str, tuple[str, str]] = {}  # in small letters -> the setting, and its text for the header
     found = list(plugins)
     for plugin in found:
-        for setting, header in _headers(plugin):
-            headers[header.lower()] = setting, header
+        for setting, header, text in _headers(plugin):
+            headers[header.lower()] = setting, text
     if not found:
         return {}
-    return {
-        wanted: ",".join(header for setting, header in headers.values() if setting == wanted) or "none"
-        for wanted in ("model_header", "base_model_header")
+    texts = {
+        wanted: ",".join(header for setting, header in headers.values() if setting == wanted)
+        for wanted in ("model_header", "base_model_header", "body_field")
     }
+    if texts["body_field"]:
+        _check_fields(texts["body_field"])
+    else:
+        del texts["body_field"]
+    return {wanted: text or "none" for wanted, text in texts.items()}
 
 
 def parse(text: str) -> Plugin:
@@ -91,21 +96,46 @@ def parse(text: str) -> Plugin:
     return Plugin(where, kind, {key.lower(): value for key, value in (decoded or {}).items()})
 
 
-def _headers(plugin: Plugin) -> list[tuple[str, str]]:
+def _check_fields(text: str) -> None:
+    try:
+        options.body_fields(text)
+    except ValueError as error:
+        raise ConfigError(f"{BODY_FIELD}: {text!r} {error}") from None
+
+
+def _headers(plugin: Plugin) -> list[tuple[str, str, str]]:
+    """Return the headers that a plugin sets: the setting, the header, and the setting's text for it."""
+    model = ("model_header", MODEL_HEADER, MODEL_HEADER)
+    base_model = ("base_model_header", BASE_MODEL_HEADER, BASE_MODEL_HEADER)
     if plugin.type == BASE_MODEL:
-        return [("base_model_header", BASE_MODEL_HEADER)]
+        return [base_model]
     if plugin.type == DEFAULT:
-        return [("model_header", MODEL_HEADER), ("base_model_header", BASE_MODEL_HEADER)]
+        return [model, base_model]
     field, header = (parameter(plugin, name) for name in PARAMETERS)
     if field != _FIELD:
-        raise _wrong(plugin.where, f"reads the field {shown(field)}; only fieldName {_FIELD!r} is supported here")
+        return [("body_field", header, _other_field(plugin, field, header))]
     try:
         options.routing_headers(header)
     except ValueError as error:
         raise _wrong(plugin.where, f"has the headerName {shown(header)}, which {error}") from None
     if "," in header or header == "none":
         raise _wrong(plugin.where, f"has the headerName {shown(header)}, which is not the name of one header")
-    return [("model_header", header)]
+    return [("model_header", header, header)]
+
+
+def _other_field(plugin: Plugin, field: str, header: str) -> str:
+    """Return the text of --body-field for a field and its header."""
+    text = f"{field}={header}"
+    # A name with a dot is that of one member there, and of two here.
+    if "." in field or ":" in header or "," in text:
+        raise _wrong(
+            plugin.where, f"has the field {shown(field)} and the header {shown(header)}, of which one has . , or :"
+        )
+    try:
+        options.body_fields(text)
+    except ValueError as error:
+        raise _wrong(plugin.where, f"has the field {shown(field)} and the header {shown(header)}: it {error}") from None
+    return text
 
 
 def parameter(plugin: Plugin, name: str) -> str:

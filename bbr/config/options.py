@@ -14,7 +14,8 @@ from typing import Any, Final, TypeVar
 
 from bbr.exchange.asker import Asker
 from bbr.exchange.policy import BodyMode
-from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
+from bbr.headers import BASE_MODEL_HEADER, DESTINATION_HEADER, MODEL_HEADER, STEERING_HEADERS
+from bbr.reading.fields import LONGEST_VALUE_BYTES, MAX_FIELDS, BodyField
 from bbr.reading.header_names import fold
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.reading.paths import MAX_PATTERNS, PathPattern
@@ -80,7 +81,9 @@ class Option:
     @property
     def repeatable(self) -> bool:
         """Whether the flag may stand several times; as one text, the values are joined by commas."""
-        return self.parse in (client_names, header_names, path_patterns, query_paths, routing_headers, templates)
+        return self.parse in (
+            *(body_fields, client_names, header_names, path_patterns, query_paths, routing_headers, templates),
+        )
 
 
 def setting(group: Group, parse: Callable[[str], Any], default: str, help: str) -> Any:  # noqa: A002
@@ -264,6 +267,69 @@ def header_names(text: str) -> tuple[str, ...]:
         if name in (MODEL_HEADER.lower(), BASE_MODEL_HEADER.lower()):
             raise ValueError(f"names {name}, a routing header, which has rules of its own")
     return tuple(names)
+
+
+# A gateway lets nobody set these, or a request means something else with them.
+_UNSETTABLE_HEADERS: Final = (
+    *("connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "expect", "content-encoding"),
+    *(DESTINATION_HEADER, MODEL_HEADER.lower(), BASE_MODEL_HEADER.lower(), *STEERING_HEADERS),
+)
+_FIELD_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64})?")
+
+
+@written("FIELD=HEADER[:OPTION...]")
+def body_fields(text: str) -> tuple[BodyField, ...]:
+    """Return fields of the body whose values go into headers."""
+    fields = [_body_field(each.strip(" ")) for each in text.split(",")]
+    if len(fields) > MAX_FIELDS:
+        raise ValueError(f"has {len(fields)} fields; at most {MAX_FIELDS} are allowed")
+    headers = [field.header.lower() for field in fields]
+    for field in fields:
+        if headers.count(field.header.lower()) > 1:
+            raise ValueError(f"sets the header {field.header} twice")
+    roots = {field.name.partition(".")[0] for field in fields}
+    for root in sorted(roots):
+        if any(root != other and root.casefold() == other.casefold() for other in roots):
+            raise ValueError(f"has two spellings of {root}, which some servers take for one")
+        if root in (field.name for field in fields) and any(field.name.startswith(f"{root}.") for field in fields):
+            raise ValueError(f"has {root} both as a field and as an object with fields")
+    return tuple(fields)
+
+
+def _body_field(text: str) -> BodyField:
+    name, equals, rest = text.partition("=")
+    header, *words = rest.split(":")
+    if not equals or not _FIELD_NAME.fullmatch(name):
+        raise ValueError("is not FIELD=HEADER, as in user=x-user or metadata.session_id=x-session:sha256")
+    if name.partition(".")[0].casefold() == "model":
+        raise ValueError("has the field model, which --model-header is for")
+    _check_settable(header.lower())
+    field = BodyField(name, header)
+    for word in words:
+        option, _, value = word.partition("=")
+        if word == "sha256":
+            field = field._replace(hashed=True)
+        elif word in ("early", "whole"):
+            field = field._replace(early=word == "early")
+        elif word == "log":
+            field = field._replace(logged=True)
+        elif option == "max-bytes" and re.fullmatch("[1-9][0-9]{0,3}", value) and int(value) <= LONGEST_VALUE_BYTES:
+            field = field._replace(max_bytes=int(value))
+        else:
+            known = f"sha256, early, whole, log or max-bytes=N (1 to {LONGEST_VALUE_BYTES})"
+            raise ValueError(f"has the option {word!r}, which is not {known}")
+    return field
+
+
+def _check_settable(name: str) -> None:
+    """Raise for what is no name in small letters of a header that may be set to what a client says."""
+    if not name:
+        raise ValueError("names no header behind =; pseudo-headers such as :path can't be set")
+    _check_header_name(name)
+    if name in _UNSETTABLE_HEADERS:
+        raise ValueError(f"sets {name}, which a client's body must not do")
+    if name.startswith("x-envoy-"):
+        raise ValueError(f"sets {name}; gateways keep the x-envoy- headers to themselves")
 
 
 @written("NAME")

@@ -13,6 +13,7 @@ from bbr.exchange.replies import Replies
 from bbr.headers import DESTINATION_HEADER, PRIORITY_HEADERS, REWRITE_HEADERS, STEERING_HEADERS
 from bbr.models.listing import ModelsList
 from bbr.models.routing import Rules
+from bbr.reading.fields import BodyFields
 from bbr.reading.paths import PathFilter
 
 # A gateway that collects a body before it sends it shows no progress. The wait for such a body covers all of it, so it
@@ -58,12 +59,15 @@ def policy(settings: Settings) -> Policy:
 
 def _convention(settings: Settings) -> Convention:
     prefixes = [name.removesuffix("*") for name in settings.strip_header or () if name.endswith("*")]
+    early_bytes = min(settings.stream_threshold_bytes, settings.max_body_bytes)
+    fields = BodyFields(settings.body_field, early_bytes) if settings.body_field else None
     if settings.compat is not Compat.NONE:
         return GoRouter(
             model_headers=settings.model_header,
             base_model_headers=settings.base_model_header,
             strip_headers=dict.fromkeys(_stripped(settings)),
             strip_prefixes=prefixes,
+            fields=fields,
         )
     return Ours(
         model_headers=settings.model_header,
@@ -72,6 +76,7 @@ def _convention(settings: Settings) -> Convention:
         strip_prefixes=prefixes,
         trust_client_headers=settings.trust_client_headers,
         rewrite_headers=REWRITE_HEADERS if settings.alias_rewrite is AliasRewrite.HEADER else (),
+        fields=fields,
     )
 
 

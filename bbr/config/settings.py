@@ -18,6 +18,7 @@ from bbr.exchange.asker import Asker
 from bbr.exchange.policy import AliasRewrite, BodyMode, ClientSteering, Compat, InvalidJson, OverLimit, UrlModel
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
 from bbr.models.routing import MissingModel, UnknownModel
+from bbr.reading.fields import BodyField
 from bbr.reading.paths import PathPattern
 from bbr.reading.templates import Template
 from bbr.tls.client_names import AllowedName
@@ -297,6 +298,16 @@ class Settings(ProcessSettings):
         "themselves; all (DANGEROUS) lets a client choose another model than the one that was routed, and the "
         "addresses that a sidecar connects to. With --compat the default is all",
     )
+    body_field: tuple[BodyField, ...] | None = _answer(
+        options.body_fields,
+        "",
+        "a field of JSON bodies whose value goes into a header, as in user=x-user or "
+        "metadata.session_id=x-session:sha256; may be given several times, or with commas, at most 8. A client's own "
+        "copy of the header is removed. Options: sha256 (the header gets the hexadecimal digest); max-bytes=N (default "
+        "256; a longer value gets 400); whole (the default: a body over --stream-threshold-bytes waits for the field) "
+        "or early (it does not: the field is looked for in the first --stream-threshold-bytes only); log (the access "
+        "log has the header's value)",
+    )
     dynamic_metadata: str | None = _answer(
         options.metadata_namespace,
         "",
@@ -555,6 +566,9 @@ def _check_headers(settings: Settings) -> None:
         raise ConfigError(f"--model-header and --base-model-header are both {name}: they must differ")
     for name in (models | base_models).intersection(settings.strip_header or ()):
         raise ConfigError(f"--strip-header: {name} is a routing header, which has rules of its own")
+    for field in settings.body_field or ():
+        if field.header.lower() in models | base_models:
+            raise ConfigError(f"--body-field: {field.header} is a routing header, which has rules of its own")
     usual = (models, base_models) == ({MODEL_HEADER.lower()}, {BASE_MODEL_HEADER.lower()})
     for name in ("discover_routes", "discover_adapters"):
         if getattr(settings, name) and not usual:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from bbr import refusal
+from bbr.exchange import telling
 from bbr.exchange.body import Body
 from bbr.exchange.decoded_body import DecodedBody
 from bbr.exchange.long_body import LongBody
@@ -140,13 +141,15 @@ def _answer(request: Request, body: Body, owed: str) -> bytes:
             raise refusal.body_in_pieces()  # it can be routed no more
     if owed == Owed.BODY and (answer := _answer_replaced(request, body, routing)) is not None:
         return answer
-    # Only now: `resolve` reads what this drops.
+    # Only now: `resolve` reads what `finish` drops.
+    if request.policy.fields is not None and owed == Owed.BODY:
+        found = body.fields
+        finish(request, body)
+        return telling.decided_body(request, found, routing)
     finish(request, body)
     if owed == Owed.TRAILERS:
         return request.replies.request_trailers
-    if routing is None:
-        return request.replies.stripped_body(request.verdict.outcome)
-    return request.replies.route_body(routing)
+    return request.replies.decided_body(routing, request.verdict.outcome)
 
 
 def _answer_replaced(request: Request, body: Body, routing: Routing | None) -> bytes | None:
@@ -165,6 +168,10 @@ def _answer_replaced(request: Request, body: Body, routing: Routing | None) -> b
         replaced = _replaced(request, body)
         if replaced is None:
             return None
+        if request.policy.fields is not None:
+            found = body.fields
+            finish(request, body)
+            return telling.replaced_body(request, found, routing, replaced)
         finish(request, body)
         return request.replies.replaced_body(routing, request.verdict.outcome, replaced)
     finally:

@@ -16,6 +16,7 @@ from bbr.exchange.times import Times
 from bbr.pieces import TINY_PIECE_BYTES, add_piece
 from bbr.reading.base import Reading, read_through
 from bbr.reading.decoding import DecodingReading
+from bbr.reading.fields import FieldValues
 from bbr.reading.json_body import UNSETTLED, Unsettled
 from bbr.reading.name import is_json_list
 from bbr.refusal import Refusal
@@ -53,6 +54,7 @@ class Body:
         long: it is read a bit at a time; None while it is short.
         whole: all of it had come before any was read, so nothing of it is decided before all is read.
         pending: there is work on it.
+        found: what other fields of a short one say, once its model has been read; only for a policy that has fields.
         given_up: it had to make room for others; nothing of it is held.
     """
 
@@ -69,6 +71,7 @@ class Body:
         "_told",
         "began",
         "by_trailers",
+        "found",
         "given_up",
         "long",
         "pending",
@@ -88,6 +91,8 @@ class Body:
         self._times = times
         self._pieces: list[bytes | memoryview] = []  # of a short body
         self._told: str | Unsettled | None = UNSETTLED  # what is known of its model
+        # And of its other fields, if those matter.
+        self.found: FieldValues | None
         self._reserved_bytes = 0
         # Most bodies come in one message, and need neither.
         self._progress: Progress | None = None
@@ -242,7 +247,15 @@ class Body:
             told = self._tell()
         if told is not UNSETTLED:
             return told
-        return read_through(self._document(), self._joined())
+        document = self._document()
+        model = read_through(document, self._joined())
+        self.found = document.fields
+        return model
+
+    @property
+    def fields(self) -> FieldValues | None:
+        """What other fields of it say, once its model has been read; only for a policy that has fields."""
+        return self.long.fields if self.long is not None else self.found
 
     def _document(self, whole_bytes: int = 0) -> Reading:
         """Return what reads it a bit at a time, or in one piece if it has no more than so many bytes."""
@@ -250,6 +263,9 @@ class Body:
 
     def _tell(self) -> str | Unsettled | None:
         policy = self._policy
+        if policy.fields is not None:
+            self.found = FieldValues(policy.fields)
+            return policy.replies.convention.tell_model(self._joined(), policy.max_model_bytes, self.found)
         return policy.replies.convention.tell_model(self._joined(), policy.max_model_bytes)
 
     def _joined(self) -> bytes:

@@ -10,6 +10,7 @@ from typing import Final
 
 import orjson
 
+from bbr.exchange.field_tails import FieldTails
 from bbr.headers import BASE_MODEL_HEADER, DESTINATION_HEADER, MODEL_HEADER
 from bbr.models import routing
 from bbr.models.registry import Registry
@@ -28,6 +29,7 @@ from bbr.pb.ext_proc_pb2 import (
 from bbr.reading import name as model_name
 from bbr.reading.base import Reading
 from bbr.reading.document import DocumentReading
+from bbr.reading.fields import BodyFields, FieldValues
 from bbr.reading.head import Dialect
 from bbr.reading.header_names import NO_NAMES, GuardedNames
 from bbr.reading.json_body import Unsettled
@@ -49,6 +51,9 @@ class Convention(abc.ABC):
         tells_length: the header answer of FULL_DUPLEX_STREAMED tells the body's length, so it waits for the body's end.
         guarded: the names of headers that are removed or set, which a client may say in no spelling.
         rewrites: a picker is told to rewrite the body of a request for a model by another name.
+        fields: of the body whose values go into headers; None for none.
+        header_tails: what answers to headers have for those.
+        body_tails: what answers to bodies have for those.
     """
 
     # Off by default, because a wait for the end gives up the early start. Behind Envoy that is 22 instead of 418 ms
@@ -56,18 +61,35 @@ class Convention(abc.ABC):
     tells_length = False
     guarded: GuardedNames = NO_NAMES
     rewrites = False
+    fields: BodyFields | None = None
+    header_tails: FieldTails
+    body_tails: FieldTails
 
     @abc.abstractmethod
     def removing_also(self, names: Sequence[str]) -> "Convention":
         """Return the same convention, which removes headers by these names from every request too."""
 
     @abc.abstractmethod
-    def tell_model(self, octets: bytes, max_model_bytes: int) -> str | Unsettled | None:
-        """Return the model that a whole JSON body names, or None; UNSETTLED if `open_document` is to read it."""
+    def beside_fields(self) -> "Convention":
+        """Return the same convention, which leaves the headers of its fields alone: something else removes them."""
+
+    @abc.abstractmethod
+    def tell_model(
+        self, octets: bytes, max_model_bytes: int, fields: FieldValues | None = None
+    ) -> str | Unsettled | None:
+        """Return the model that a whole JSON body names, or None; UNSETTLED if `open_document` is to read it.
+
+        Args:
+            octets: the body.
+            max_model_bytes: a longer name is refused.
+            fields: are told what the body says in them.
+        """
 
     @abc.abstractmethod
     def open_document(self, max_model_bytes: int, whole_bytes: int) -> Reading:
         """Return what reads a JSON body that takes too long to be read at once, or is to be refused.
+
+        It reads the convention's fields as well.
 
         Args:
             max_model_bytes: a longer name is refused.
@@ -126,6 +148,7 @@ class Ours(Convention):
         trust_client_headers: leave the client's own routing headers in requests that name no model.
         rewrite_headers: the names that get the model that the body is to name, if it names it by another name; a client
             may not say them.
+        fields: of the body whose values go into headers; a client may not say those.
     """
 
     def __init__(
@@ -137,7 +160,13 @@ class Ours(Convention):
         strip_prefixes: Iterable[str] = (),
         trust_client_headers: bool = False,
         rewrite_headers: Sequence[str] = (),
+        fields: BodyFields | None = None,
     ) -> None:
+        self.fields = fields
+        self._of_fields = headers_of(fields)
+        written = [field.header for field in fields.fields] if fields else []
+        self.header_tails = FieldTails(written, overwriting, in_body=False)
+        self.body_tails = FieldTails(written, overwriting, in_body=True)
         self._rewrite_headers = tuple(rewrite_headers)
         self.rewrites = bool(rewrite_headers)
         self._model_headers = tuple(model_headers)
@@ -145,11 +174,12 @@ class Ours(Convention):
         # The usual names route wherever a route still has them, so no client may say them, whatever names are set.
         own = {name.lower() for name in (*model_headers, *base_model_headers)}
         unset = tuple(name for name in (MODEL_HEADER, BASE_MODEL_HEADER) if name.lower() not in own)
-        others = tuple(strip_headers)
+        others = tuple(dict.fromkeys((*strip_headers, *self._of_fields)))
         self._removed = (*unset, *others)  # beside those that are set
         # A trusted client may say the routing headers. It may never say the others: a destination header would lead
         # it past every endpoint picker.
         self._stripped = others if trust_client_headers else (*model_headers, *base_model_headers, *self._removed)
+        self._stripped_trailers = self._stripped
         # CGI and its heirs read X_Gateway_Model_Name as the routing header too, so the names count in every spelling.
         names = others if trust_client_headers else (*own, *self._removed)
         self.guarded = GuardedNames(names, strip_prefixes, spared=(*own, MODEL_HEADER, BASE_MODEL_HEADER))
@@ -160,15 +190,25 @@ class Ours(Convention):
         other = copy.copy(self)
         other._removed = (*self._removed, *names)
         other._stripped = (*self._stripped, *names)
+        other._stripped_trailers = (*self._stripped_trailers, *names)
         return other
 
-    def tell_model(self, octets: bytes, max_model_bytes: int) -> str | Unsettled | None:
+    def beside_fields(self) -> "Ours":
+        """See Convention."""
+        other = copy.copy(self)
+        other._removed = tuple(name for name in self._removed if name not in self._of_fields)
+        other._stripped = tuple(name for name in self._stripped if name not in self._of_fields)
+        return other
+
+    def tell_model(
+        self, octets: bytes, max_model_bytes: int, fields: FieldValues | None = None
+    ) -> str | Unsettled | None:
         """See Convention: one string, or none."""
-        return model_name.tell_model(octets, max_model_bytes)
+        return model_name.tell_model(octets, max_model_bytes, fields)
 
     def open_document(self, max_model_bytes: int, whole_bytes: int) -> Reading:
         """See Convention."""
-        return DocumentReading(max_model_bytes, whole_bytes)
+        return DocumentReading(max_model_bytes, whole_bytes, self.fields)
 
     def route(self, registry: Registry, rules: Rules, name: str) -> Route:
         """See Convention."""
@@ -194,7 +234,7 @@ class Ours(Convention):
     def trailers(self) -> TrailersResponse:
         """See Convention: what a client may not say is removed here too; an upstream may take trailers for headers."""
         # Only the mutation fits. A TrailersResponse has no clear_route_cache, and the route is chosen by then.
-        return TrailersResponse(header_mutation=self._common(None, None).header_mutation)
+        return TrailersResponse(header_mutation=HeaderMutation(remove_headers=self._stripped_trailers))
 
     def error(self, refusal: Refusal, dialect: Dialect) -> ImmediateResponse:
         """See Convention: in the shape of the client's API, with `bbr:<reason>` as details for the gateway's log."""
@@ -217,6 +257,11 @@ class Ours(Convention):
             removed = [name for name in removed if name not in self._rewrite_headers]
         mutation = HeaderMutation(set_headers=_overwrite(headers), remove_headers=removed)
         return CommonResponse(header_mutation=mutation, clear_route_cache=True)
+
+
+def headers_of(fields: BodyFields | None) -> tuple[str, ...]:
+    """Return the headers that fields of the body go into, in small letters."""
+    return () if fields is None else tuple(field.header.lower() for field in fields.fields)
 
 
 def immediate(status: int, body: bytes, details: str, headers: Sequence[tuple[str, bytes]] = ()) -> ImmediateResponse:

@@ -6,7 +6,7 @@ Envoy holds the headers until they are answered. It takes what comes back as the
 from collections.abc import Sequence
 
 from bbr import refusal
-from bbr.exchange import naming, replies
+from bbr.exchange import naming, replies, telling
 from bbr.exchange.body import AT_ONCE_BYTES, Body
 from bbr.exchange.decoded_body import DecodedBody
 from bbr.exchange.long_body import LongBody
@@ -115,7 +115,10 @@ def _answer(request: Request, body: Body) -> list[bytes]:
     routing = request.resolve(body)
     octets = rewritten(request, body.take())
     request.phase = DONE
-    headers = request.replies.decided(routing, request.verdict.outcome, None if body.by_trailers else len(octets))
+    if request.policy.fields is None:
+        headers = request.replies.decided(routing, request.verdict.outcome, None if body.by_trailers else len(octets))
+    else:
+        headers = telling.decided(request, body.found, routing, None if body.by_trailers else len(octets))
     return [headers, *replies.request_body(octets, end_of_stream=not body.by_trailers)]
 
 
@@ -125,6 +128,7 @@ def _read_on(request: Request, body: Body, long: LongBody) -> bytes | None:
         if long.work():
             long.open()
         return None
+    policy = request.policy
     # A body may settle before its end: nothing that follows can then change the route, so nobody waits for it.
     if long.work() or long.settled:
         # Resolved even if the headers are answered. The rest may have named a second model, and the refusal then
@@ -135,8 +139,9 @@ def _read_on(request: Request, body: Body, long: LongBody) -> bytes | None:
         long.open()
         if request.answered:
             return None
+        if policy.fields is not None:
+            return telling.decided(request, long.fields, routing, _told_size(body))
         return request.replies.decided(routing, request.verdict.outcome, _told_size(body))
-    policy = request.policy
     if body.whole or policy.on_invalid_json is not InvalidJson.REJECT or policy.replies.convention.tells_length:
         return _over_limit(request, body, long)  # until its end any document may turn out to be none, and of any length
     known = long.model
@@ -148,11 +153,15 @@ def _read_on(request: Request, body: Body, long: LongBody) -> bytes | None:
     name = request.agreed(known)
     if name is None or request.answered:
         return _over_limit(request, body, long)
+    found = long.fields
+    # A header that a route may go by is waited for, as long as the model would be.
+    if found is not None and found.awaited and (long.reading or body.size <= policy.max_body_bytes):
+        return None
     # The upstream request starts now, and the body follows only as far as it has been read.
     request.verdict.early = True
     routing = request.routed(name)
     rewrite(request, long)
-    return request.replies.route(routing)
+    return request.replies.route(routing) if found is None else telling.route(request, found, routing)
 
 
 def _over_limit(request: Request, body: Body, long: LongBody) -> bytes | None:

@@ -389,6 +389,7 @@ def _read_otherwise(exchange: Exchange, head: Head) -> None:
         whole_bytes=policy.stream_threshold_bytes,
         max_decoded_bytes=policy.max_body_bytes,
         forward_decoded=policy.forward_decoded,
+        fields=policy.replies.convention.fields,
     )
     exchange._body.read_by(reading)
     if policy.forward_decoded and isinstance(reading, DecodingReading):

@@ -11,7 +11,8 @@ import copy
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from bbr.exchange.convention import Convention
+from bbr.exchange.convention import Convention, headers_of
+from bbr.exchange.field_tails import FieldTails
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
 from bbr.models import routing
 from bbr.models.registry import Registry
@@ -29,6 +30,7 @@ from bbr.pb.ext_proc_pb2 import (
 )
 from bbr.reading.base import Reading
 from bbr.reading.coerced import CoercedReading
+from bbr.reading.fields import BodyFields, FieldValues
 from bbr.reading.go_model import tell_model
 from bbr.reading.head import Dialect
 from bbr.reading.header_names import GuardedNames
@@ -59,6 +61,8 @@ class GoRouter(Convention):
         base_model_headers: the names that get its base model.
         strip_headers: headers of the client's that are removed from every request; none, as theirs.
         strip_prefixes: how the names of further such headers begin.
+        fields: of the body whose values go into headers. Theirs leave a client's own header where the body has no such
+            field; here it is removed.
     """
 
     # Their tests pin the Content-Length in this answer. It costs the early start of long bodies.
@@ -71,10 +75,17 @@ class GoRouter(Convention):
         base_model_headers: Sequence[str] = (BASE_MODEL_HEADER,),
         strip_headers: Iterable[str] = (),
         strip_prefixes: Iterable[str] = (),
+        fields: BodyFields | None = None,
     ) -> None:
+        self.fields = fields
+        self._of_fields = headers_of(fields)
+        written = [field.header for field in fields.fields] if fields else []
+        self.header_tails = FieldTails(written, _set, in_body=False)
+        self.body_tails = FieldTails(written, _set, in_body=True)
         self._model_headers = tuple(model_headers)
         self._base_model_headers = tuple(base_model_headers)
-        self._strip_headers = tuple(strip_headers)
+        self._strip_headers = tuple(dict.fromkeys((*strip_headers, *self._of_fields)))
+        self._stripped_trailers = self._strip_headers
         # A client's routing headers are not among them: theirs leave those in place.
         self.guarded = GuardedNames(self._strip_headers, strip_prefixes, spared=(*model_headers, *base_model_headers))
 
@@ -83,15 +94,24 @@ class GoRouter(Convention):
         # A copy: the convention serves all requests, and only one of them carried these names.
         other = copy.copy(self)
         other._strip_headers = (*self._strip_headers, *names)
+        other._stripped_trailers = (*self._stripped_trailers, *names)
         return other
 
-    def tell_model(self, octets: bytes, max_model_bytes: int) -> str | Unsettled | None:
+    def beside_fields(self) -> "GoRouter":
+        """See Convention."""
+        other = copy.copy(self)
+        other._strip_headers = tuple(name for name in self._strip_headers if name not in self._of_fields)
+        return other
+
+    def tell_model(
+        self, octets: bytes, max_model_bytes: int, fields: FieldValues | None = None
+    ) -> str | Unsettled | None:
         """See Convention: of any type."""
-        return tell_model(octets, max_model_bytes)
+        return tell_model(octets, max_model_bytes, fields)
 
     def open_document(self, max_model_bytes: int, whole_bytes: int) -> Reading:
         """See Convention: all of it is kept, to find a value of another type again. Never read in one piece."""
-        return CoercedReading(max_model_bytes)
+        return CoercedReading(max_model_bytes, self.fields)
 
     def route(self, registry: Registry, rules: Rules, name: str) -> Route:
         """See Convention: the blanks around a name do not count, and stay in the header."""
@@ -123,8 +143,8 @@ class GoRouter(Convention):
     def trailers(self) -> TrailersResponse:
         """See Convention: an empty answer, unless an operator wants headers removed."""
         trailers = TrailersResponse()
-        if self._strip_headers:
-            trailers.header_mutation.remove_headers.extend(self._strip_headers)
+        if self._stripped_trailers:
+            trailers.header_mutation.remove_headers.extend(self._stripped_trailers)
         return trailers
 
     def error(self, refusal: Refusal, dialect: Dialect) -> ImmediateResponse:

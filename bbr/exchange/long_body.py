@@ -11,6 +11,7 @@ from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES
 from bbr.pieces import add_piece
 from bbr.reading.base import Reading
 from bbr.reading.document import DocumentReading
+from bbr.reading.fields import FieldValues
 from bbr.reading.replacing import replace_in
 from bbr.refusal import Refusal
 
@@ -63,6 +64,11 @@ class LongBody:
     def model(self) -> str | Refusal | None:
         """What is known of the model so far; see Reading."""
         return self._reading.model
+
+    @property
+    def fields(self) -> FieldValues | None:
+        """What other fields of the body say; see Reading."""
+        return self._reading.fields
 
     @property
     def reading(self) -> bool:

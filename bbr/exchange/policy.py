@@ -11,6 +11,7 @@ from bbr.exchange.replies import Replies
 from bbr.models.listing import ModelsList
 from bbr.models.routing import Rules
 from bbr.pb.ext_proc_pb2 import ProcessingMode
+from bbr.reading.fields import BodyFields
 from bbr.reading.name import MAX_MODEL_BYTES
 from bbr.reading.paths import PathFilter
 from bbr.reading.templates import Template
@@ -105,6 +106,7 @@ class Policy:
         asker: how a gateway tells who asks; None: nobody knows.
         scope: how a gateway tells the scope whose model table counts; None: by the host.
         told_beside: one of these is told beside the headers.
+        fields: of the body whose values go into headers, those of the convention; None for none.
     """
 
     replies: Replies
@@ -134,6 +136,7 @@ class Policy:
     asker: Asker | None = None
     scope: Asker | None = None
     told_beside: bool = field(default=False, init=False)
+    fields: BodyFields | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         # What is larger than the limit is looked at by what knows limits.
@@ -142,3 +145,4 @@ class Policy:
         object.__setattr__(self, "stream_threshold_bytes", threshold)
         beside = any(where is not None and not where.header for where in (self.asker, self.scope))
         object.__setattr__(self, "told_beside", beside)
+        object.__setattr__(self, "fields", self.replies.convention.fields)

@@ -68,6 +68,7 @@ class Replies:
         request_trailers: answers the message of this name.
         tells_requested: answers differ by the requested model, if it is another than `model`.
         wanted: the fields of a request's header section that matter.
+        header_tails, body_tails: the convention's.
     """
 
     def __init__(self, convention: Convention | None = None, *, metadata_namespace: str = "") -> None:
@@ -76,6 +77,8 @@ class Replies:
         self.wanted = _wanted(self.convention.guarded)
         self._metadata_namespace = metadata_namespace
         self._changes_body = False
+        self.header_tails = self.convention.header_tails
+        self.body_tails = self.convention.body_tails
         # This answer strips too: some servers merge trailers into the headers.
         self.request_trailers = ProcessingResponse(request_trailers=self.convention.trailers()).SerializeToString()
         # Unbounded caches are safe for these: the only key is an Outcome, of which there are about ten. They belong
@@ -99,6 +102,13 @@ class Replies:
         """The same answers for a body that goes on otherwise than it came: decoded, or with another model."""
         return self if self._changes_body else self.stripping_also(CHANGED_HEADERS, changes_body=True)
 
+    @cached_property
+    def beside_fields(self) -> "Replies":
+        """The same answers, which leave the headers of the body's fields alone; see bbr.exchange.telling."""
+        other = Replies(self.convention.beside_fields(), metadata_namespace=self._metadata_namespace)
+        other._changes_body = self._changes_body
+        return other
+
     def decided(self, routing: Routing | None, outcome: str, size: int | None) -> bytes:
         """Answer request_headers of a body that has been read; `size` is its length, None if it ended by trailers."""
         if self.convention.tells_length:
@@ -121,8 +131,10 @@ class Replies:
         """Answer as `route`, and ask a buffering gateway to send no body; see `stripped_unbuffered`."""
         return self._route_unbuffered(routing) if _is_long(routing) else self._cached_route_unbuffered(routing)
 
-    def route_body(self, routing: Routing) -> bytes:
-        """Answer request_body and set the routing headers."""
+    def decided_body(self, routing: Routing | None, outcome: str) -> bytes:
+        """Answer request_body of a body that has been read: set the routing headers, or strip."""
+        if routing is None:
+            return self.stripped_body(outcome)
         return self._route_body(routing) if _is_long(routing) else self._cached_route_body(routing)
 
     def replaced_body(self, routing: Routing | None, outcome: str, body: bytes) -> bytes:

@@ -20,6 +20,7 @@ from bbr.models.access import NOBODY
 from bbr.models.registry import Registry
 from bbr.models.routing import MissingModel, Route
 from bbr.pb.ext_proc_pb2 import HeaderMap, ProcessingRequest
+from bbr.reading.fields import ScannedValues
 from bbr.reading.head import Dialect, Head, find_field, head_of, read_head
 from bbr.refusal import Refusal
 
@@ -187,6 +188,9 @@ class Request:
         """Answer with an error in the shape of the client's API."""
         self.verdict.reason = refused.reason
         self.verdict.status = refused.status
+        if self.policy.fields is not None and refused.reason.startswith("field-"):
+            found = self.verdict.fields = ScannedValues(self.policy.fields)
+            found.refuse(refused)
         return self.replies.refuse(refused, self.dialect, self.verdict.model)
 
     def read_url(self, path: bytes) -> None:

@@ -4,6 +4,7 @@ import enum
 from typing import Final
 
 from bbr.models.routing import Route
+from bbr.reading.fields import FieldValues
 
 
 class Outcome(enum.StrEnum):
@@ -42,6 +43,8 @@ class Verdict:
         decoded: its body goes on without the Content-Encoding with which it came, unless the request is refused.
         rewritten: its body goes on with the model that an alias stands for.
         status: the HTTP status of an answer of the router's own; 0 without one.
+        fields: what the body says in fields whose values went into headers, or the refusal that one of them called for;
+            None if it was not asked.
         late_bodies: body and trailer messages after the request's end, which were dropped (envoyproxy/envoy#46237).
     """
 
@@ -50,6 +53,7 @@ class Verdict:
         "body_bytes",
         "decoded",
         "early",
+        "fields",
         "late_bodies",
         "model",
         "outcome",
@@ -70,6 +74,7 @@ class Verdict:
         self.body_bytes = 0
         self.early = False
         self.decoded = False
+        self.fields: FieldValues | None = None
         self.rewritten = False
         self.status = 0
         # Only counted: a gateway with that bug may repeat the end of any large body, which would fill a log.

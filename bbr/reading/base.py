@@ -4,6 +4,7 @@ from collections import deque
 from typing import Final, Protocol
 
 from bbr.pieces import add_piece
+from bbr.reading.fields import FieldValues
 from bbr.refusal import Refusal
 
 # What a reader is given at once, if it has no budget of its own: a fraction of a millisecond of work.
@@ -37,6 +38,13 @@ class Reading(Protocol):
 
     @property
     def is_list(self) -> bool: ...
+
+    @property
+    def fields(self) -> FieldValues | None:
+        """What other fields of the body say, as far as it is read as JSON; None if that does not matter, or it is not.
+
+        A refusal that one of them calls for is the model's, unless that calls for one itself.
+        """
 
     @property
     def passable_bytes(self) -> int:

@@ -4,6 +4,7 @@ from typing import Final
 
 from bbr.pieces import add_piece
 from bbr.reading.document import DocumentReading
+from bbr.reading.fields import BodyFields
 from bbr.reading.go_model import looked_at, text_at
 from bbr.refusal import Refusal
 
@@ -16,10 +17,11 @@ class CoercedReading(DocumentReading):
 
     Args:
         max_model_bytes: a longer name is refused.
+        fields: that are read as well; None for none.
     """
 
-    def __init__(self, max_model_bytes: int) -> None:
-        super().__init__(max_model_bytes, 0)
+    def __init__(self, max_model_bytes: int, fields: BodyFields | None = None) -> None:
+        super().__init__(max_model_bytes, 0, fields)
         self._kept: list[bytes] = []
         self._fed_bytes = 0
 
@@ -45,6 +47,9 @@ class CoercedReading(DocumentReading):
             scanner = self._scanner
             if scanner is None or scanner.model is not refused or refused.reason in _KEYS_AT_FAULT:
                 raise  # the document's own fault
+            fields = self.fields
+            if fields is not None and fields.refusal is not None:
+                raise fields.refusal from None
             self.model = self._text_at(scanner.value_offset)
             self.pending = False
         if self._closed and not self.pending:

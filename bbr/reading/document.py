@@ -6,6 +6,7 @@ from typing import Final
 from bbr.pieces import add_piece
 from bbr.reading import name as model
 from bbr.reading.base import named
+from bbr.reading.fields import BodyFields, FieldValues, ScannedValues
 from bbr.reading.json_body import UNSETTLED
 from bbr.reading.scan.scanner import BUDGET, Scanner
 from bbr.refusal import Refusal
@@ -21,11 +22,12 @@ class DocumentReading:
         max_model_bytes: a longer name is refused.
         whole_bytes: a document of up to this is read at its end, by `model.tell_model`; in a longer one the model is
             known as soon as it has come.
+        fields: that are read as well; None for none.
     """
 
     settled: Final = False
 
-    def __init__(self, max_model_bytes: int, whole_bytes: int) -> None:
+    def __init__(self, max_model_bytes: int, whole_bytes: int, fields: BodyFields | None = None) -> None:
         self.pending = False
         self.model: str | Refusal | None = None
         self._max_model_bytes = max_model_bytes
@@ -38,6 +40,9 @@ class DocumentReading:
         self.is_list: bool = False
         self._begun = False
         self._to_its_end = False  # nothing is told of it before
+        # That of the scanner, if it is needed.
+        self._scanned = ScannedValues(fields) if fields is not None else None
+        self.fields: FieldValues | None = self._scanned
 
     @property
     def value_offset(self) -> int | None:
@@ -75,7 +80,7 @@ class DocumentReading:
                 self._pieces.append(octets)
             self._unread_bytes += len(octets)
             if self._scanner is None and self._unread_bytes > self._whole_bytes:
-                self._scanner = Scanner(self._max_model_bytes)
+                self._scanner = Scanner(self._max_model_bytes, self._scanned)
             self.pending = self._scanner is not None
 
     def close(self) -> None:
@@ -101,15 +106,17 @@ class DocumentReading:
             self.model = scanner.model
 
     def _read_whole(self, octets: bytes) -> None:
-        told = model.tell_model(octets, self._max_model_bytes)
+        fields = FieldValues(self._scanned.config) if self._scanned is not None else None
+        told = model.tell_model(octets, self._max_model_bytes, fields)
         self._pieces.clear()
         if told is UNSETTLED:
             # Read in bits, but as one that is read whole: it goes on when all of it is known, or not at all.
             self._to_its_end = True
-            self._scanner = Scanner(self._max_model_bytes)
+            self._scanner = Scanner(self._max_model_bytes, self._scanned)
             self._pieces.append(octets)
         else:
             self.model = told
+            self.fields = fields
             self._unread_bytes = 0
             self.pending = False
 
@@ -123,6 +130,8 @@ class DocumentReading:
                 self._pieces.popleft()
                 self._unread_bytes -= len(piece)
                 self._at = 0
+        if self._scanned is not None:
+            self._scanned.scanned_bytes = scanner.scanned_bytes
         self.pending = bool(self._pieces) or self._closed
 
     def result(self) -> str | None:

@@ -7,6 +7,7 @@ from typing import Final
 from bbr import refusal
 from bbr.reading.base import Pieces, Reading
 from bbr.reading.encodings import Decoder, Limits
+from bbr.reading.fields import FieldValues
 from bbr.reading.form import FormReader
 from bbr.reading.several import Watch
 from bbr.refusal import Refusal
@@ -80,6 +81,11 @@ class EncodedReading:
     def is_list(self) -> bool:
         """See Reading."""
         return self._inner.is_list
+
+    @property
+    def fields(self) -> FieldValues | None:
+        """See Reading."""
+        return self._inner.fields
 
     @property
     def passable_bytes(self) -> int:

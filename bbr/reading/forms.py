@@ -7,6 +7,7 @@ from bbr.reading import beginning
 from bbr.reading.base import PIECE_BYTES, Pieces, named
 from bbr.reading.beginning import Beginning
 from bbr.reading.document import DocumentReading
+from bbr.reading.fields import BodyFields, FieldValues
 from bbr.reading.form import FormReader
 from bbr.reading.multipart import MultipartReader
 from bbr.refusal import Refusal
@@ -24,6 +25,7 @@ class MultipartReading:
 
     settled: Final = False
     is_list: Final = False
+    fields: Final = None
 
     def __init__(self, boundary: bytes, max_model_bytes: int) -> None:
         self.pending = False
@@ -80,11 +82,11 @@ class FormReading:
 
     settled: Final = False
 
-    def __init__(self, max_model_bytes: int, whole_bytes: int) -> None:
+    def __init__(self, max_model_bytes: int, whole_bytes: int, fields: BodyFields | None = None) -> None:
         self.pending = False
         self.model: str | Refusal | None = None
         self._form = FormReader(max_model_bytes)
-        self._document = DocumentReading(max_model_bytes, whole_bytes)
+        self._document = DocumentReading(max_model_bytes, whole_bytes, fields)
         self._beginning = Beginning()
         self._is_json = False
         self._pieces = Pieces()
@@ -94,6 +96,11 @@ class FormReading:
     def is_list(self) -> bool:
         """See Reading."""
         return self._beginning.octet == beginning.LIST
+
+    @property
+    def fields(self) -> FieldValues | None:
+        """See Reading: those of JSON. A form has none."""
+        return self._document.fields if self._is_json else None
 
     @property
     def passable_bytes(self) -> int:

@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from bbr import refusal
-from bbr.reading.json_body import ABSENT, UNSETTLED, Unsettled, find_model
+from bbr.reading.json_body import ABSENT, UNSETTLED, Fields, Unsettled, find_model
 from bbr.refusal import Refusal
 
 # Every number is a float64 in Go.
@@ -26,14 +26,19 @@ _LARGE: Final = 6
 _SMALL: Final = -4
 
 
-def tell_model(body: bytes, max_model_bytes: int) -> str | Unsettled | None:
+def tell_model(body: bytes, max_model_bytes: int, fields: Fields | None = None) -> str | Unsettled | None:
     """Return the text of the `model` field of a complete JSON body, if that takes less than a millisecond.
+
+    Args:
+        body: the body.
+        max_model_bytes: a longer text is UNSETTLED.
+        fields: are given the members of a JSON object.
 
     Returns:
         None if the body is empty, is no object, or has no `model`. UNSETTLED if it is to be read by a CoercedReading:
         it would take too long here, it is to be refused, or its `model` is an array, an object or 0.
     """
-    value = find_model(body) if body else ABSENT
+    value = find_model(body, fields) if body else ABSENT
     if value is ABSENT:
         return None
     # Keys are orjson's, which may be other ones than the body has; and its integers have no -0, as Go's numbers do.

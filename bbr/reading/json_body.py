@@ -15,7 +15,8 @@ says what is wrong (bbr.reading.document).
 import enum
 import itertools
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
 import msgspec
 import orjson
@@ -34,6 +35,17 @@ class Unsettled(enum.Enum):
 
 
 UNSETTLED: Final = Unsettled.UNSETTLED
+
+# A member's value as it is written.
+Raw = msgspec.Raw | memoryview
+
+
+class Fields(Protocol):
+    """Other members of a body that matter."""
+
+    def take_members(self, members: Mapping[str, Raw]) -> bool:
+        """Take all members of an object that has each once; False if the scanner has to look at it."""
+
 
 # What parsers that compare without regard to letter case take for it: Go's encoding/json among them.
 _ALIKE: Final = frozenset(
@@ -88,10 +100,14 @@ MOST_MEMBERS: Final = 128
 _LONGEST_VALUE_BYTES: Final = 32 << 10
 
 
-def find_model(body: bytes) -> object:
+def find_model(body: bytes, fields: Fields | None = None) -> object:
     """Return the value of the top-level `model` of a complete JSON document.
 
     The value is not checked; it is whatever JSON has there.
+
+    Args:
+        body: the document.
+        fields: are given all top-level members of an object.
 
     Returns:
         ABSENT if it has none, or is no object; UNSETTLED if it would take long, if the body is no strict JSON document,
@@ -112,28 +128,52 @@ def find_model(body: bytes) -> object:
             return UNSETTLED
         placed = places(body) if len(body) >= _PLACED_FROM else None
         if placed is not None:
-            return _placed_model(body, placed)
+            return _placed_model(body, placed, fields)
         members = _MEMBERS.decode(body)
     # msgspec goes as deep as Python's own limit, orjson a little deeper.
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, msgspec.DecodeError, RecursionError):
         return UNSETTLED
     if not _ALIKE.isdisjoint(members):
         return UNSETTLED
-    value = members.get("model")
-    if value is None:
+    value: Any = members.get("model")
+    if value is None and fields is None:
         # A backslash is looked for at once, six octets are not.
         return UNSETTLED if _BACKSLASH in body and _NUL in body else ABSENT
-    # Two braces; for each member two quotes and a colon; the commas between them.
+    # As `is_written`, without a call: none of the members may stand twice. Two braces; for each member two quotes and a
+    # colon; the commas between them.
     accounted = sum(map(len, members)) + sum(map(len, members.values())) + 4 * len(members) + 1
     if len(body) - accounted >= _UNACCOUNTED_BYTES and not _as_written(body, members):
         return UNSETTLED
+    if fields is not None:
+        if not fields.take_members(members):
+            return UNSETTLED
+        if value is None:
+            return ABSENT
     return UNSETTLED if len(value) > _LONGEST_VALUE_BYTES else _loads(memoryview(value))
 
 
-def _placed_model(body: bytes, members: dict[str, tuple[int, int]]) -> object:
+def object_members(body: bytes) -> dict[str, msgspec.Raw] | None:
+    """Return the members of a document that is an object, the last of each key; None if it is nested too deep."""
+    try:
+        return _MEMBERS.decode(body)
+    except RecursionError:
+        return None
+
+
+def is_written(body: bytes, members: dict[str, msgspec.Raw]) -> bool:
+    """Tell whether an object is these members, each once; False: it must be looked into."""
+    accounted = sum(map(len, members)) + sum(map(len, members.values())) + 4 * len(members) + 1
+    return len(body) - accounted < _UNACCOUNTED_BYTES or _as_written(body, members)
+
+
+def _placed_model(body: bytes, members: dict[str, tuple[int, int]], fields: Fields | None) -> object:
     """Return what find_model does, of members that are known to be all, each with a key of its own, without escapes."""
     if not _ALIKE.isdisjoint(members):
         return UNSETTLED
+    if fields is not None:
+        view = memoryview(body)
+        if not fields.take_members({key: view[start:end] for key, (start, end) in members.items()}):
+            return UNSETTLED
     place = members.get("model")
     if place is None:
         return UNSETTLED if _BACKSLASH in body and _NUL in body else ABSENT

@@ -9,6 +9,7 @@ from bbr.reading.decoding import DecodingReading
 from bbr.reading.document import DocumentReading
 from bbr.reading.encoded import EncodedReading, FormWatch
 from bbr.reading.encodings import Limits
+from bbr.reading.fields import BodyFields
 from bbr.reading.forms import FormReading, MultipartReading
 from bbr.reading.head import Head
 from bbr.reading.multipart import BoundaryWatch
@@ -17,7 +18,13 @@ from bbr.reading.several import ByBeginning, DashWatch, NameWatch, Together, Unr
 
 
 def open_reading(
-    head: Head, *, max_model_bytes: int, whole_bytes: int, max_decoded_bytes: int, forward_decoded: bool = False
+    head: Head,
+    *,
+    max_model_bytes: int,
+    whole_bytes: int,
+    max_decoded_bytes: int,
+    forward_decoded: bool = False,
+    fields: BodyFields | None = None,
 ) -> Reading:
     """Return what reads the body that a header section announces.
 
@@ -29,6 +36,7 @@ def open_reading(
         whole_bytes: JSON of up to this is read in one piece, at its end.
         max_decoded_bytes: an encoded body that decodes to more is refused.
         forward_decoded: it goes on decoded, unless it is only looked at.
+        fields: that are read as well, of JSON; None for none.
 
     Raises:
         Refusal: 400 or 415; the header section says what can't be read: an unknown Content-Encoding or charset, no
@@ -40,7 +48,7 @@ def open_reading(
     if head.kind is not BodyKind.OTHER:
         for value in head.content_types:
             parameters.check_charset(value)
-    opener = _Opener(head, max_model_bytes, whole_bytes)
+    opener = _Opener(head, max_model_bytes, whole_bytes, fields)
     reading = opener.reading()
     if not codings:
         return reading
@@ -57,6 +65,7 @@ class _Opener:
     head: Head
     max_model_bytes: int
     whole_bytes: int
+    fields: BodyFields | None
 
     def reading(self) -> Reading:
         match self.head.kind:
@@ -79,10 +88,10 @@ class _Opener:
         return FormWatch(self.max_model_bytes) if self.head.kind is BodyKind.FORM else None
 
     def _document(self) -> Reading:
-        return DocumentReading(self.max_model_bytes, self.whole_bytes)
+        return DocumentReading(self.max_model_bytes, self.whole_bytes, self.fields)
 
     def _form(self) -> Reading:
-        return FormReading(self.max_model_bytes, self.whole_bytes)
+        return FormReading(self.max_model_bytes, self.whole_bytes, self.fields)
 
     def _multipart(self) -> Reading:
         return MultipartReading(multipart.boundary(self.head.content_types), self.max_model_bytes)

@@ -10,7 +10,7 @@ from typing import Final
 
 from bbr import refusal
 from bbr.reading import spelling
-from bbr.reading.json_body import ABSENT, UNSETTLED, Unsettled, find_model
+from bbr.reading.json_body import ABSENT, UNSETTLED, Fields, Unsettled, find_model
 from bbr.refusal import Refusal
 
 # Longer names are refused. The longest known public model ids have about 100 characters; Kubernetes caps a label at 63.
@@ -42,8 +42,15 @@ def is_json_list(octets: bytes) -> bool:
     return octets.lstrip(_JSON_BLANKS).startswith(b"[")
 
 
-def tell_model(body: bytes, max_model_bytes: int = MAX_MODEL_BYTES) -> str | Unsettled | None:
+def tell_model(
+    body: bytes, max_model_bytes: int = MAX_MODEL_BYTES, fields: Fields | None = None
+) -> str | Unsettled | None:
     """Return the `model` field of a complete JSON body, if that takes less than a millisecond.
+
+    Args:
+        body: the body.
+        max_model_bytes: a longer name is UNSETTLED.
+        fields: are given the members of a JSON object.
 
     Returns:
         None if the body is empty, is no object, or has no `model`: such a request names no model. UNSETTLED if it is
@@ -51,7 +58,7 @@ def tell_model(body: bytes, max_model_bytes: int = MAX_MODEL_BYTES) -> str | Uns
     """
     if not body:
         return None
-    value = find_model(body)
+    value = find_model(body, fields)
     if value is ABSENT:
         return None
     try:
@@ -82,13 +89,21 @@ def check_model(value: object, max_model_bytes: int = MAX_MODEL_BYTES) -> str:
     length = len(value.encode())
     if length > max_model_bytes:
         raise refusal.model_too_long(length, max_model_bytes)
-    if _CONTROL.search(value):
-        raise refusal.model_illegal("it holds a control character")
-    if not value.isascii() and (found := spelling.INVISIBLE.search(value)):
-        raise refusal.model_illegal(f"it holds U+{ord(found[0]):04X}, which can't be seen")
-    if value != value.strip():
-        raise refusal.model_illegal("it begins or ends with a blank")
+    why = why_illegal(value)
+    if why:
+        raise refusal.model_illegal(why)
     return value
+
+
+def why_illegal(value: str) -> str:
+    """Return why a text can't stand in a header as it is; "" if it can."""
+    if _CONTROL.search(value):
+        return "it holds a control character"
+    if not value.isascii() and (found := spelling.INVISIBLE.search(value)):
+        return f"it holds U+{ord(found[0]):04X}, which can't be seen"
+    if value != value.strip():
+        return "it begins or ends with a blank"
+    return ""
 
 
 # Most requests of a gateway name a few models. 1 MB at most.

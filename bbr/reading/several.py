@@ -9,6 +9,7 @@ from bbr.pieces import add_piece
 from bbr.reading import spelling
 from bbr.reading.base import Pieces, Reading
 from bbr.reading.beginning import Beginning
+from bbr.reading.fields import FieldValues
 from bbr.refusal import Refusal
 
 _NAME: Final = re.compile(
@@ -85,6 +86,7 @@ class WatchReading:
     is_list: Final = False
     memory_bytes: Final = 0
     model: Final = None
+    fields: Final = None
 
     def __init__(self, watch: Watch) -> None:
         self.pending = False
@@ -125,6 +127,7 @@ class Unread:
     settled: Final = True
     is_list: Final = False
     model: Final = None
+    fields: Final = None
     unread_bytes: Final = 0
     memory_bytes: Final = 0
 
@@ -165,6 +168,11 @@ class Together:
     def is_list(self) -> bool:
         """See Reading."""
         return any(reading.is_list for reading in self._readings)
+
+    @property
+    def fields(self) -> FieldValues | None:
+        """See Reading: those of the one that reads JSON."""
+        return next((reading.fields for reading in self._readings if reading.fields is not None), None)
 
     @property
     def pending(self) -> bool:
@@ -252,6 +260,11 @@ class ByBeginning:
     def model(self) -> str | Refusal | None:
         """See Reading."""
         return self._chosen.model if self._chosen is not None else None
+
+    @property
+    def fields(self) -> FieldValues | None:
+        """See Reading."""
+        return self._chosen.fields if self._chosen is not None else None
 
     @property
     def passable_bytes(self) -> int:

@@ -1,7 +1,8 @@
 """One log record for each finished request: its outcome, its duration, and the ids to find it elsewhere.
 
-It never has a body, a prompt, a query, or a header other than x-request-id and traceparent. The lines per second are
-limited, and those left out are counted, so no client can fill a disk with rejected requests.
+It never has a body, a prompt, a query, or a header other than x-request-id and traceparent, except for headers of
+--body-field that have the option `log`. The lines per second are limited, and those left out are counted, so no client
+can fill a disk with rejected requests.
 """
 
 import logging
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.verdict import Outcome
-from bbr.telemetry import logs, observed
+from bbr.telemetry import field_counts, logs, observed
 from bbr.telemetry.allowance import Allowance
 
 log = logging.getLogger(logs.ACCESS)
@@ -94,6 +95,8 @@ def record(exchange: Exchange, max_model: int) -> dict[str, Any]:
         fields["model"] = verdict.model[:max_model]
     if verdict.base_model is not None:
         fields["base_model"] = verdict.base_model
+    if verdict.fields is not None and (told := field_counts.logged(exchange)):
+        fields["fields"] = told
     fields["method"] = exchange.request_field(":method")[:_MAX_METHOD]
     fields["path"] = shown_path(exchange.request_field(":path"))
     fields["body_bytes"] = verdict.body_bytes

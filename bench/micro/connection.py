@@ -26,12 +26,8 @@ from collections.abc import Sequence
 from types import CodeType, FrameType
 from typing import Any, Final
 
-from bbr.exchange.convention import Ours
 from bbr.exchange.exchange import CallFields, Exchange
-from bbr.exchange.policy import Policy
-from bbr.exchange.replies import Replies
 from bbr.http2.settings import Settings
-from bbr.models.routing import Rules, UnknownModel
 from bbr.rpc.connection import RpcConnection
 from bbr.rpc.messages import frame
 from bbr.rpc.running import Services
@@ -41,7 +37,7 @@ from bbr.transports.uv_connection import UvConnection
 from bbr.transports.uv_socket import Pace
 from bench.harness import h2_frames, workload
 from bench.harness.grpc_client import PROCESS
-from bench.micro.exchange import KINDS, TABLE, sent
+from bench.micro.exchange import KINDS, TABLE, policy, sent
 
 READ_BYTES: Final = 64 << 10
 FRAME_BYTES: Final = 16_384
@@ -82,14 +78,14 @@ class Server:
     busy_poll = None
     grace_seconds = 25.0
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
         self.clock = time.monotonic
         self.pace = Pace(moment_seconds=60.0)  # no turn ends before an exchange
         self.moment_seconds = self.pace.moment_seconds
         self.room = Room(Unbounded())
         self.metrics = Metrics()
         self.scheduled = False
-        self._policy = Policy(Replies(Ours()), rules=Rules(UnknownModel.EMPTY))
+        self._policy = policy(kind)
         methods = {PROCESS.encode(): self._begin}
         self._services = Services(methods, 64 << 20, self._failed, clock=self.clock)
 
@@ -126,7 +122,7 @@ class Client:
     """What sends the exchanges of a kind, one after another."""
 
     def __init__(self, kind: str) -> None:
-        self.server = Server()
+        self.server = Server(kind)
         self._connection = UvConnection(self.server)
         self._connection.connection_made(Transport())
         windows = h2_frames.settings((4, 1 << 30)) + h2_frames.SETTINGS_ACK + h2_frames.window_update(0, 1 << 30)

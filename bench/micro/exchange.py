@@ -23,6 +23,7 @@ from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.models.registry import BaseModel, Registry
 from bbr.models.routing import Rules, UnknownModel
+from bbr.reading.fields import BodyField, BodyFields
 from bbr.telemetry.metrics import Metrics
 from bench.harness import messages, workload
 
@@ -35,9 +36,18 @@ KINDS: Final = {
     "1k": (1_000, FDS),
     "1k-buffered": (1_000, BUFFERED),
     "1k-compat": (1_000, FDS),
+    "1k-user": (1_000, FDS),
+    "1k-field": (1_000, FDS),
+    "1k-hashed": (1_000, FDS),
     "10k": (10_000, FDS),
     "100k": (100_000, FDS),
     "1m": (1_000_000, FDS),
+}
+# Bodies with a `user`: without --body-field, with it, and with its SHA-256.
+_USERS: Final = {
+    "1k-user": None,
+    "1k-field": BodyFields([BodyField("user", "x-user")], 1 << 18),
+    "1k-hashed": BodyFields([BodyField("user", "x-user", hashed=True)], 1 << 18),
 }
 # Exchanges of the shorter run, and of the longer, up to 10 KB; a tenth of it and less beyond.
 FEWER: Final = 100
@@ -54,19 +64,26 @@ def sent(kind: str) -> list[bytes]:
     if not size:
         return [head]
     body = workload.body(size)
+    if kind in _USERS:
+        body = b'{"user":"3f0c9a1e-user",' + workload.body(size - 23)[1:]
     step = size if mode is BUFFERED else workload.PIECE_BYTES
     pieces = [body[start : start + step] for start in range(0, size, step)]
     return [head, *(messages.request_body(piece, end_of_stream=piece is pieces[-1]) for piece in pieces)]
 
 
+def policy(kind: str) -> Policy:
+    """Return the policy for exchanges of a kind."""
+    convention: Convention = GoRouter() if kind.endswith("compat") else Ours(fields=_USERS.get(kind))
+    return Policy(Replies(convention), rules=Rules(UnknownModel.EMPTY))
+
+
 def run(kind: str, count: int) -> Metrics:
     """Let exchanges of a kind happen; return what was counted of them."""
-    convention: Convention = GoRouter() if kind.endswith("compat") else Ours()
-    policy = Policy(Replies(convention), rules=Rules(UnknownModel.EMPTY))
+    common = policy(kind)
     metrics = Metrics()
     script = sent(kind)
     for _ in range(count):
-        exchange = Exchange(policy, TABLE, time.perf_counter, None, metrics.count)
+        exchange = Exchange(common, TABLE, time.perf_counter, None, metrics.count)
         for message in script:
             exchange.receive(message)
             while exchange.pending:

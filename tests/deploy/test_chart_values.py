@@ -367,7 +367,7 @@ def test_nothing_is_said_of_access_unless_it_is_wanted(render):
     found = render()
     assert table(found)[0].grants == {}
     arguments = router(found)["template"]["spec"]["containers"][0]["args"]
-    assert not any(each.startswith(("--asker", "--genai-metrics")) for each in arguments)
+    assert not any(each.startswith(("--asker", "--genai-metrics", "--body-field")) for each in arguments)
 
 
 def test_the_router_is_told_who_asks_and_of_the_metrics(render):
@@ -376,6 +376,16 @@ def test_the_router_is_told_who_asks_and_of_the_metrics(render):
     assert {"--asker=header:x-team", "--genai-metrics=true"} <= {*arguments}
     parsed = vars(cli.parser(arguments[:1]).parse_args(arguments))
     assert options.asker(parsed["asker"]) == options.asker("header:x-team")
+
+
+def test_the_router_is_told_which_fields_of_the_body_it_reads(render):
+    written = ["service_tier=x-tier", "metadata.session_id=x-session:sha256:early:max-bytes=64"]
+    found = render(f"bbr: {{bodyFields: {json.dumps(written)}}}")
+    arguments = router(found)["template"]["spec"]["containers"][0]["args"]
+    told = [each for each in arguments if each.startswith("--body-field")]
+    assert told == [f"--body-field={each}" for each in written]
+    parsed = vars(cli.parser(arguments[:1]).parse_args(arguments))
+    assert options.body_fields(",".join(parsed["body_field"])) == options.body_fields(",".join(written))
 
 
 @pytest.mark.parametrize(
@@ -392,6 +402,10 @@ def test_the_router_is_told_who_asks_and_of_the_metrics(render):
         ('allow: {sql-lora: [" a"]}', "at '/allow/sql-lora/0': ' a' does not match pattern"),
         ("bbr: {asker: x-team}", "at '/bbr/asker': 'x-team' does not match pattern"),
         ("bbr: {flags: {asker: 'header:a'}}", "bbr.flags.asker: this flag is set by bbr.asker"),
+        ("bbr: {bodyFields: [user]}", "at '/bbr/bodyFields/0': 'user' does not match pattern"),
+        ("bbr: {bodyFields: ['a=x:md5']}", "at '/bbr/bodyFields/0': 'a=x:md5' does not match pattern"),
+        ("bbr: {bodyFields: ['a=x,b=y']}", "at '/bbr/bodyFields/0': 'a=x,b=y' does not match pattern"),
+        ("bbr: {flags: {body-field: 'a=x'}}", "bbr.flags.body-field: this flag is set by bbr.bodyFields"),
         ("bbr: {flags: {genai-metrics: true}}", "bbr.flags.genai-metrics: this flag is set by bbr.genaiMetrics"),
     ],
 )

@@ -145,7 +145,7 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values |= {"model_header": "x-a,x-b", "base_model_header": "none"}
     values |= {"tls_client_ca": "ca.crt", "tls_client_san": "a.example,spiffe://b/*"}
     values |= {"log_level": "debug", "log_format": "json", "access_log": "0.5"}
-    values |= {"access_log_rate": "7"}
+    values |= {"access_log_rate": "7", "body_field": "user=x-user:sha256,stream=x-stream"}
     of_a_cluster = ("namespace", "kubeconfig", "discover_routes", "discover_adapters", "metrics_endpoint_auth")
     of_servers = ("discover_token_file", "discover_https", "discover_ca_file", "discover_server_name")
     if name in (*of_a_cluster, *of_servers):

@@ -37,7 +37,7 @@ ROOMS = {
     "exchange": {"built", "models", "reading", "rpc"},
     "config": {"exchange", "models", "reading", "system", "tls"},
     "sources": {"config", "models", "reading", "system"},
-    "telemetry": {"exchange", "models", "system"},
+    "telemetry": {"exchange", "models", "reading", "system"},
     "transports": {"exchange", "http2", "rpc", "system", "telemetry", "tls"},
     # One file: settings to a model table and a policy.
     "router": {"config", "exchange", "sources"},

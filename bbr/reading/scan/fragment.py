@@ -29,13 +29,13 @@ _STEEP_BYTES: Final = 512
 # How often pairs of brackets are taken out of a text before it is walked along.
 _REDUCTIONS: Final = 8
 
-# What a fragment costs, in ns at the worst: at all; by octet, bracket and string; by octet if there are keys `model` to
-# look at, and if orjson must look at the numbers.
+# What a fragment costs, in ns at the worst: at all; by octet, bracket and string; by octet if there are keys to look
+# at, for each that is looked for, and if orjson must look at the numbers.
 _COST: Final = 12_000
 _OCTET_COST: Final = 5
 _BRACKET_COST: Final = 40
 _STRING_COST: Final = 50
-_MODEL_COST: Final = 25
+_KEY_COST: Final = 25
 _NUMBERS_COST: Final = 25
 
 _OBJECT: Final = ord("{")
@@ -86,7 +86,9 @@ def unescaped(octets: bytes) -> bytes:
     return octets.replace(b"\\\\", b"__").replace(b'\\"', b"__") if b"\\" in octets else octets
 
 
-def read(octets: bytes, plain: bytes, most: int, stack: bytearray, begun: bytes, *, until_model: bool) -> Fragment:
+def read(
+    octets: bytes, plain: bytes, most: int, stack: bytearray, begun: bytes, until: grammar.Keys | None
+) -> Fragment:
     """Take a fragment, as long as can be, from the beginning of a text.
 
     Args:
@@ -95,7 +97,7 @@ def read(octets: bytes, plain: bytes, most: int, stack: bytearray, begun: bytes,
         most: how many octets to try.
         stack: the brackets that are open, one at least.
         begun: a beginning of the innermost container that the text can follow.
-        until_model: end before a key `model` of the root.
+        until: end before one of these keys of the root; None: anywhere.
 
     Returns:
         The fragment, of size 0 if none could be taken.
@@ -112,9 +114,9 @@ def read(octets: bytes, plain: bytes, most: int, stack: bytearray, begun: bytes,
             room = _room(size, brackets, len(stack), highest, highest - lowest)
         else:  # the root's last bracket is not the fragment's, nor is what would follow it
             room = size - 1 if lowest == 0 and not behind and outside[-1] in _CLOSING_BRACKETS else 0
-        if room == size and until_model and lowest == 1 and grammar.MODEL_END.search(plain):
-            cost += _MODEL_COST * size
-            room = _before_root_model(plain[:size], len(stack))
+        if room == size and until is not None and lowest == 1 and until.end.search(plain):
+            cost += _KEY_COST * until.count * size
+            room = _before_root_key(plain[:size], len(stack), until)
         if room == size:
             break
         more = max(room, _STEEP_BYTES)
@@ -187,9 +189,9 @@ def _levels(brackets: bytes, level: int) -> Iterator[int]:
     return accumulate(memoryview(brackets.translate(_STEPS)).cast("b"), initial=level)
 
 
-def _before_root_model(plain: bytes, level: int) -> int:
-    """Return where the first key `model` of the root is in a text that begins at a level, or the text's size."""
-    parts = grammar.MODEL_BEFORE_COLON.split(plain)
+def _before_root_key(plain: bytes, level: int, until: grammar.Keys) -> int:
+    """Return where the first such key of the root is in a text that begins at a level, or the text's size."""
+    parts = until.before_colon.split(plain)
     marked = b"".join(_MARK.join(parts).split(b'"')[::2]).translate(None, _NOT_MARKED)
     levels = list(_levels(marked, level))
     mark = -1
@@ -198,7 +200,7 @@ def _before_root_model(plain: bytes, level: int) -> int:
         if mark < 0:
             return 0  # it was no key, so this is no JSON
         if levels[mark] == 1:
-            return next(islice(grammar.MODEL_BEFORE_COLON.finditer(plain), number, None)).start()
+            return next(islice(until.before_colon.finditer(plain), number, None)).start()
     return len(plain)
 
 

@@ -15,9 +15,6 @@ class Eager(Protocol):
         """Return how much of it stands at `pos`."""
 
 
-# The longest beginning of a key that tells whether it is `model`: a quote, every letter as \u006X, a NUL as \u0000.
-LONGEST_MODEL_KEY: Final = 37
-
 # Real requests have 10 levels; Python's own parser, in most model servers, ends at about 990.
 MAX_DEPTH: Final = 900
 
@@ -37,13 +34,10 @@ _ESCAPE: Final = (
 )
 _TEXT: Final = rf"{_PLAIN}(?:{_ESCAPE}{_PLAIN})*+"
 _STRING: Final = rf'"{_TEXT}"'
-# `model` in any letters, up to its end or to a NUL: see `spelling.is_folded`.
-_LETTERS: Final = (
-    r'"(?:[mM]|\\u00[46][dD])(?:[oO]|\\u00[46][fF])(?:[dD]|\\u00[46]4)(?:[eE]|\\u00[46]5)(?:[lL]|\\u00[46][cC])'
-)
-_MODEL: Final = rf'{_LETTERS}(?:"|\\u0000)'
 _NUMBER: Final = r"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][-+]?+[0-9]++)?+"
-_OTHER_KEY: Final = rf"(?!{_MODEL}){_STRING}"
+# Letters of other alphabets that some parsers take for one of ASCII (Go's encoding/json), as octets and as an escape.
+_FOLDED: Final = {"k": r"|\xe2\x84\xaa|\\u212[aA]", "s": r"|\xc5\xbf|\\u017[fF]"}
+_FOLDED_ENDS: Final = {"k": r"\xaa", "s": r"\xbf"}
 
 
 def _compile(pattern: str) -> re.Pattern[bytes]:
@@ -54,14 +48,52 @@ def _eager(pattern: str) -> Eager:
     return cast(Eager, _compile(pattern))
 
 
+class Keys:
+    """Patterns of the keys that are looked for in a root, each in any letters, up to its end or to a NUL.
+
+    See `spelling.is_folded`.
+
+    Args:
+        names: of letters, digits, dashes and underscores.
+
+    Attributes:
+        key: one of the keys, up to its end or to a NUL.
+        before_colon: all of such a key, before a colon.
+        other_and_colon: a key that is none of them.
+        end: stands in every text that has such a key before a colon.
+        longest: the longest beginning of a key that tells whether it is one of them: a quote, every letter as \\u006X,
+            a NUL as \\u0000.
+        count: how many they are.
+    """
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        key = '"(?:' + "|".join("".join(map(_any_letter, name)) for name in names) + ")"
+        ended = rf'{key}(?:"|\\u0000)'
+        ends = "".join(sorted({name[-1].lower() + name[-1].upper() for name in names}))
+        folded = "".join(_FOLDED_ENDS.get(name[-1].lower(), "") for name in names)
+        self.key = _compile(ended)
+        self.before_colon = _compile(rf'{key}(?:\\u0000{_TEXT})?+"(?={_W}:)')
+        self.other_and_colon = _compile(rf"{_W}(?!{ended}){_STRING}{_W}:{_W}")
+        # For one name a quote will do. Values of other members, as in "role":"user", may end as a name does.
+        colon = rf"{_W}:" if len(names) > 1 else ""
+        self.end = _compile(rf'[{ends.replace("-", "")}{folded}-]"{colon}|\\u(?:00|017|212)')
+        self.longest = 1 + 6 * max(map(len, names)) + 6
+        self.count = len(names)
+
+
+def _any_letter(letter: str) -> str:
+    """Return a pattern of a letter in either case, as it is or as an escape."""
+    spellings = {letter.lower(), letter.upper()}
+    digits = (f"{ord(each):02x}" for each in sorted(spellings))
+    escapes = "|".join("".join(f"[{digit}{digit.upper()}]" for digit in each) for each in digits)
+    return rf"(?:[{''.join(sorted(spellings))}]|\\u00(?:{escapes}){_FOLDED.get(letter.lower(), '')})"
+
+
+MODEL: Final = Keys(("model",))
+
 BLANKS: Final = _eager(_W)
 TEXT: Final = _eager(_TEXT)
 KEY_AND_COLON: Final = _compile(rf"{_W}{_STRING}{_W}:{_W}")
-OTHER_KEY_AND_COLON: Final = _compile(rf"{_W}{_OTHER_KEY}{_W}:{_W}")
-MODEL_KEY: Final = _compile(_MODEL)
-MODEL_BEFORE_COLON: Final = _compile(rf'{_LETTERS}(?:\\u0000{_TEXT})?+"(?={_W}:)')
-# Stands in every text that has such a key.
-MODEL_END: Final = _compile(r'[lL]"|\\u00')
 NUMBER: Final = _compile(_NUMBER)
 # What could be a part of a number, as far as it goes.
 NUMBER_OCTETS: Final = _eager(r"[-+.0-9eE]*+")

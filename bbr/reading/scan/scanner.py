@@ -29,6 +29,7 @@ from bbr import refusal
 from bbr.reading import name as model
 from bbr.reading.scan import fragment
 from bbr.reading.scan.fault import Fault
+from bbr.reading.scan.field_members import FieldMembers, Values
 from bbr.reading.scan.member import ModelMember
 from bbr.reading.scan.tokens import Tokens
 from bbr.refusal import Refusal
@@ -55,16 +56,21 @@ _ESCAPE_COST: Final = 15
 class Scanner:
     """One document.
 
+    Args:
+        max_model_bytes: a longer name is refused.
+        fields: are told of other members; None: they do not matter.
+
     Attributes:
         unspent: what the last call of `scan` has left of its budget; none if less than nothing.
     """
 
-    __slots__ = ("_carry", "_member", "_most", "_refused", "_tokens", "unspent")
+    __slots__ = ("_carry", "_fields", "_member", "_most", "_refused", "_tokens", "unspent")
 
-    def __init__(self, max_model_bytes: int = model.MAX_MODEL_BYTES) -> None:
+    def __init__(self, max_model_bytes: int = model.MAX_MODEL_BYTES, fields: Values | None = None) -> None:
         self.unspent = 0
         self._member = ModelMember(max_model_bytes)
-        self._tokens = Tokens(self._member)
+        self._fields = fields
+        self._tokens = Tokens(self._member, FieldMembers(fields) if fields is not None else None)
         self._carry = b""  # the beginning of a token whose end has not come
         self._most = _SLICE  # how long a fragment may be: shorter where it is steep
         self._refused: Refusal | None = None
@@ -75,9 +81,12 @@ class Scanner:
 
         None if there was none so far, its value, or the refusal that it calls for, as does a key that is `model` for
         some parsers only. A second `model` key makes a refusal of a value, and a fault of the document, which `scan`
-        and `finish` raise, goes before both.
+        and `finish` raise, goes before both. So does a refusal that another member calls for, unless `model` does.
         """
-        return self._member.told
+        told = self._member.told
+        if self._fields is None or (isinstance(told, Refusal) and not told.unnamed):
+            return told
+        return self._fields.refusal or told
 
     @property
     def closing(self) -> int | None:
@@ -149,7 +158,7 @@ class Scanner:
         except Refusal as refused:
             self._refused = refused
             raise
-        told = self._member.told
+        told = self.model
         return told if isinstance(told, str) else None
 
     def _end(self) -> None:
@@ -163,8 +172,9 @@ class Scanner:
             # orjson's place for blanks alone
             blank = not tokens.begun and tokens.offset == size
             raise refusal.invalid_json("invalid-json", "unexpected end of data", 0 if blank else size)
-        if isinstance(self._member.told, Refusal):
-            raise self._member.told
+        told = self.model
+        if isinstance(told, Refusal):
+            raise told
 
     def _take(self, piece: bytes, held: int, budget: int) -> tuple[int, bool, int]:
         """Scan a slice, which begins with what was held; return how far, if more octets are needed, and the cost.

@@ -11,6 +11,7 @@ from typing import Final
 from bbr import refusal
 from bbr.reading.scan import fragment, grammar, scalars
 from bbr.reading.scan.fault import Fault
+from bbr.reading.scan.field_members import FIELD, MODEL, FieldMembers
 from bbr.reading.scan.fragment import Fragment
 from bbr.reading.scan.grammar import MAX_DEPTH, MAX_TRAILING_BLANKS
 from bbr.reading.scan.member import ModelMember
@@ -31,6 +32,7 @@ class Tokens:
 
     Args:
         member: is told of the root's `model`.
+        fields: is told of other members of the root; None: they do not matter.
 
     Attributes:
         step: what must come next.
@@ -41,9 +43,23 @@ class Tokens:
         closing: the offset of the document's last byte, once that has been scanned.
     """
 
-    __slots__ = ("_after_text", "_blanks", "_fault", "_member", "closing", "final", "offset", "plain", "stack", "step")
+    __slots__ = (
+        "_after_text",
+        "_blanks",
+        "_fault",
+        "_fields",
+        "_inner",
+        "_keys",
+        "_member",
+        "closing",
+        "final",
+        "offset",
+        "plain",
+        "stack",
+        "step",
+    )
 
-    def __init__(self, member: ModelMember) -> None:
+    def __init__(self, member: ModelMember, fields: FieldMembers | None = None) -> None:
         self.step: Step = Tokens._value
         self.offset = 0
         self.plain = b""
@@ -51,6 +67,9 @@ class Tokens:
         self.stack = bytearray()
         self.closing: int | None = None
         self._member = member
+        self._fields = fields
+        self._keys = grammar.MODEL if fields is None else fields.keys
+        self._inner: Step = Tokens._value  # the step inside of the value that is kept
         self._after_text: Step = Tokens._after_value  # the step behind the string that is being scanned
         self._blanks = 0  # how many follow the document
         self._fault = ("", "")  # sentence and reason
@@ -72,11 +91,11 @@ class Tokens:
         if begun is None:
             return None
         in_root = self.step is Tokens._key and len(stack) == 1
-        if in_root and grammar.MODEL_KEY.match(piece, grammar.BLANKS.match(piece, position).end()):
+        if in_root and self._keys.key.match(piece, grammar.BLANKS.match(piece, position).end()):
             return None
-        until_model = stack[0] == _OBJECT and self._member.keys < 2
+        looking = stack[0] == _OBJECT and (self._member.keys < 2 or self._fields is not None)
         text, plain = piece[position:], self.plain[position:]
-        taken = fragment.read(text, plain, most, stack, begun, until_model=until_model)
+        taken = fragment.read(text, plain, most, stack, begun, self._keys if looking else None)
         if taken.size:
             self.stack = stack = taken.stack
             if taken.last == _COMMA:
@@ -179,7 +198,7 @@ class Tokens:
     def _key(self, piece: bytes, position: int) -> int:
         """Scan a key with its colon, or a part of it."""
         in_root = len(self.stack) == 1
-        found = (grammar.OTHER_KEY_AND_COLON if in_root else grammar.KEY_AND_COLON).match(piece, position)
+        found = (self._keys.other_and_colon if in_root else grammar.KEY_AND_COLON).match(piece, position)
         if found:
             self.step = Tokens._value
             return found.end()
@@ -191,10 +210,10 @@ class Tokens:
         if piece[start] != _QUOTE:
             raise Fault(start, "unexpected character, expected a string key")
         if in_root:
-            model_key = grammar.MODEL_KEY.match(piece, start)
-            if model_key:
-                return self._model_key(model_key[0], start)
-            if len(piece) - start < grammar.LONGEST_MODEL_KEY and piece.find(b'"', start + 1) < 0 and not self.final:
+            wanted = self._keys.key.match(piece, start)
+            if wanted:
+                return self._wanted_key(wanted[0], start)
+            if len(piece) - start < self._keys.longest and piece.find(b'"', start + 1) < 0 and not self.final:
                 return start
         return self._open_string(start, Tokens._colon)
 
@@ -238,14 +257,18 @@ class Tokens:
         self.step = self._after_text
         return end + 1
 
-    # The root's model.
+    # The root's model, and its other members that matter.
 
-    def _model_key(self, key: bytes, start: int) -> int:
-        """Scan a key that is `model` at least for some parsers."""
-        is_model = self._member.add_key(key, self.offset + start)
+    def _wanted_key(self, key: bytes, start: int) -> int:
+        """Scan a key that is `model`, or another one that matters, at least for some parsers."""
+        offset = self.offset + start
+        whose = MODEL if self._fields is None else self._fields.add_key(key, offset)
+        has_value = whose == FIELD
+        if whose == MODEL:
+            has_value = self._member.add_key(key, offset)
         if not key.endswith(b'"'):  # up to a NUL
             return self._open_string(start + len(key) - 1, Tokens._colon)
-        self.step = Tokens._model_colon if is_model else Tokens._colon
+        self.step = (Tokens._field_colon if whose == FIELD else Tokens._model_colon) if has_value else Tokens._colon
         return start + len(key)
 
     def _model_colon(self, piece: bytes, position: int) -> int:
@@ -264,6 +287,36 @@ class Tokens:
         end = self._value(piece, start)
         if end > start:
             member.refuse_type(first)
+        return end
+
+    def _field_colon(self, piece: bytes, position: int) -> int:
+        return self._colon_before(Tokens._field_value, piece, position)
+
+    def _field_value(self, piece: bytes, position: int) -> int:
+        """Find where the value of a member that matters begins."""
+        start = grammar.BLANKS.match(piece, position).end()
+        fields = self._fields
+        if start < len(piece) and fields is not None:
+            self._inner = Tokens._value
+            self.step = Tokens._kept if fields.open(piece[start], self.offset + start) else Tokens._value
+        return start
+
+    def _kept(self, piece: bytes, position: int) -> int:
+        """Scan on in a value that is kept, token by token."""
+        while True:
+            step = self.step = self._inner
+            end = step(self, piece, position)
+            if end > position or self.step is step:
+                break
+            self._inner = self.step
+        self._inner, self.step = self.step, Tokens._kept
+        fields = self._fields
+        if fields is not None:
+            ended = len(self.stack) == 1 and self._inner is Tokens._after_value
+            if not fields.keep(piece[position:end]) or ended:
+                self.step = self._inner
+            if ended:
+                fields.close(self.offset + end)
         return end
 
 

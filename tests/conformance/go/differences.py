@@ -367,9 +367,10 @@ START_DIFFERENCES: Final = (
         ("a plugin of another type with a name",),
     ),
     StartDifference(
-        "`body-field-to-header` with another `fieldName` than `model`",
+        "`body-field-to-header` with another `fieldName` than `model`, if it sets a routing header, or if the name has "
+        "more than 64 characters or others than letters, digits, `-` and `_`",
         REFUSES,
-        "the router reads only the model",
+        "a client could choose its route; no request has such a field",
         ("another field", "a field that is too long"),
     ),
     StartDifference(

@@ -11,9 +11,11 @@ from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
+from bbr.reading.fields import BodyField, BodyFields
 from bbr.sources.routes import Mismatches, Unknown
 from bbr.system.supervisor import Failures
 from bbr.telemetry import observed
+from bbr.telemetry.field_counts import RESULTS, FieldCounts
 from bbr.telemetry.genai import FIRST_TOKEN_BOUNDS, GenAi, Requests
 from bbr.telemetry.metrics import RESPONSE_BOUNDS, Histogram, ModelCounts
 from bbr.transports.serving import TransportCounts
@@ -109,6 +111,17 @@ def test_everything_is_there_in_either_format(model_file, accept):
     assert value(found, "process_open_fds") > 0
     assert value(found, "process_resident_memory_bytes") > 1 << 20
     assert value(found, "python_gc_collections_total", generation="0") >= 0
+
+
+def test_fields_of_the_body():
+    of = vitals()
+    assert not [key for key in scrape(of) if key[0].startswith("bbr_body_fields")]
+    counts = FieldCounts(BodyFields([BodyField("user", "X-User"), BodyField("a.b", "x-b")], 0))
+    counts.requests[1, "refused"] = 3
+    found = scrape(replace(of, body_fields=counts))
+    assert value(found, "bbr_body_fields_total", field="a.b", header="x-b", result="refused") == 3
+    for result in RESULTS:
+        assert value(found, "bbr_body_fields_total", field="user", header="X-User", result=result) == 0
 
 
 def test_what_follows_a_cluster(tmp_path):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import time
 
@@ -9,7 +10,9 @@ from bbr.admin.reasons import reason
 from bbr.admin.status_facts import StatusFacts, finding
 from bbr.admin.window import Window
 from bbr.models.registry import BaseModel, Registry, finish
+from bbr.reading.fields import BodyField, BodyFields
 from bbr.sources.routes import Mismatches, Unknown
+from bbr.telemetry.field_counts import FieldCounts
 from bbr.telemetry.metrics import DURATION_BOUNDS, ModelCounts
 from bbr.telemetry.observed import clock
 from bbr.transports.serving import TransportCounts
@@ -268,3 +271,13 @@ def test_a_large_table_is_gathered_in_short_steps(model_file):
     assert (found["names"]["total"], len(found["names"]["rows"])) == (100_000, 100)
     assert (found["models"]["total"], len(found["models"]["rows"])) == (10_001, 50)
     assert {row["requests"] for row in found["models"]["rows"]} == {6}
+
+
+def test_fields_of_the_body(model_file):
+    of = vitals(model_file)
+    assert gather(of)["body_fields"] == {"total": 0, "rows": []}
+    counts = FieldCounts(BodyFields([BodyField("user", "X-User")], 0))
+    counts.requests[0, "found"] = 7
+    assert gather(dataclasses.replace(of, body_fields=counts))["body_fields"]["rows"] == [
+        {"field": "user", "header": "X-User", "found": 7, "absent": 0, "late": 0, "refused": 0}
+    ]

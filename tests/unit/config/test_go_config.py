@@ -204,7 +204,7 @@ UNUSABLE = {
     ),
     "another field": (
         WHOLE.replace("fieldName: model", "fieldName: user"),
-        "line 4: plugin 'body-field-to-header' reads the field 'user'; only fieldName 'model' is supported here",
+        "line 4: plugin 'body-field-to-header' has the field 'user' and the header 'X-Gateway-Model-Name': it sets x-",
     ),
     "a header that is none": (
         WHOLE.replace("headerName: X-Gateway-Model-Name", "headerName: x y"),
@@ -216,7 +216,7 @@ UNUSABLE = {
     ),
     "a field that is too long": (
         WHOLE.replace("fieldName: model", f"fieldName: {'x' * 5000}"),
-        f"line 4: plugin 'body-field-to-header' reads the field '{'x' * 100}",
+        f"line 4: plugin 'body-field-to-header' has the field '{'x' * 100}",
     ),
     "no profile": (f"{HEAD}{PLUGINS}", "line 1: profiles has 0 entries; single-profile-picker needs exactly one"),
     "two profiles": (

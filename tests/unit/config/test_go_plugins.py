@@ -19,6 +19,19 @@ USABLE = {
         {"model_header": "none", "base_model_header": BASE_NAME},
     ),
     "a header of one's own": ([OTHER], {"model_header": "X-Model", "base_model_header": "none"}),
+    "other fields": (
+        [
+            MODEL,
+            BASE,
+            'body-field-to-header:u:{"fieldName":"user","headerName":"X-User"}',
+            'body-field-to-header:t:{"fieldName":"service_tier","headerName":"X-Tier"}',
+        ],
+        {
+            "model_header": MODEL_NAME,
+            "base_model_header": BASE_NAME,
+            "body_field": "user=X-User,service_tier=X-Tier",
+        },
+    ),
     "many": (
         [OTHER, BASE, MODEL, BASE],
         {"model_header": "X-Model,X-Gateway-Model-Name", "base_model_header": BASE_NAME},
@@ -58,8 +71,14 @@ UNUSABLE = {
     f'{FIELD}:{{"fieldName":""}}': "needs the parameter fieldName: text that is not empty",
     f'{FIELD}:{{"fieldName":1}}': "needs the parameter fieldName: text that is not empty",
     f'{FIELD}:{{"fieldName":"model"}}': "needs the parameter headerName: text that is not empty",
-    f'{FIELD}:{{"fieldName":"user","headerName":"X-User"}}': (
-        "reads the field 'user'; only fieldName 'model' is supported here"
+    f'{FIELD}:{{"fieldName":"a.b","headerName":"X-User"}}': (
+        "has the field 'a.b' and the header 'X-User', of which one has . , or :"
+    ),
+    f'{FIELD}:{{"fieldName":"user","headerName":"X-User:sha256"}}': (
+        "has the field 'user' and the header 'X-User:sha256', of which one has . , or :"
+    ),
+    f'{FIELD}:{{"fieldName":"user","headerName":"Host"}}': (
+        "has the field 'user' and the header 'Host': it names host, which every request needs"
     ),
     f'{FIELD}:{{"fieldName":"model","headerName":"x y"}}': (
         "has the headerName 'x y', which is not a header name, or several with commas between"
@@ -81,3 +100,9 @@ def test_unusable_is_named(text: str, why: str) -> None:
     with pytest.raises(ConfigError) as caught:
         plugins.settings(map(plugins.parse, [MODEL, text]))
     assert str(caught.value) == f"--plugin: {text!r} {why}"
+
+
+def test_fields_that_can_t_be_read_together_are_refused() -> None:
+    texts = [f'body-field-to-header:{name}:{{"fieldName":"{name}","headerName":"X-{name}-1"}}' for name in ("a", "A")]
+    with pytest.raises(ConfigError, match="body-field-to-header: 'a=X-a-1,A=X-B' has two spellings"):
+        plugins.settings(map(plugins.parse, [texts[0], texts[1].replace("X-A-1", "X-B")]))

@@ -9,6 +9,7 @@ from bbr.config.settings import ConfigError, Settings
 from bbr.exchange.asker import Asker
 from bbr.exchange.policy import AliasRewrite, BodyMode, ClientSteering, Compat, InvalidJson, OverLimit, UrlModel
 from bbr.models.routing import MissingModel, UnknownModel
+from bbr.reading.fields import BodyField
 from bbr.reading.paths import PathPattern
 from bbr.reading.templates import parse_templates
 from bbr.tls.client_names import AllowedName
@@ -103,6 +104,7 @@ def test_defaults():
         "client_steering": ClientSteering.NONE,
         "alias_rewrite": AliasRewrite.HEADER,
         "alias_sticky_header": None,
+        "body_field": None,
         "trust_client_headers": False,
         "dynamic_metadata": None,
         "busy_poll": 0.0,
@@ -246,6 +248,20 @@ USABLE = {
     "forward_decoded": {"true": True, "false": False},
     "client_steering": {level.value: level for level in ClientSteering},
     "alias_rewrite": {how.value: how for how in AliasRewrite},
+    "body_field": {
+        "user=X-User": (BodyField("user", "X-User"),),
+        "metadata.session_id=x-session:sha256:max-bytes=4096": (
+            BodyField("metadata.session_id", "x-session", hashed=True, max_bytes=4096),
+        ),
+        "user=x-a:early:log, user=x-b:early:whole": (
+            BodyField("user", "x-a", early=True, logged=True),
+            BodyField("user", "x-b"),
+        ),
+        "metadata.a=x-llm-d-inference-fairness-id,metadata.b=x-b": (
+            BodyField("metadata.a", "x-llm-d-inference-fairness-id"),
+            BodyField("metadata.b", "x-b"),
+        ),
+    },
     "alias_sticky_header": {"X-Session-Id": "x-session-id", "user": "user"},
     "trust_client_headers": {"true": True, "false": False},
     "dynamic_metadata": {"bbr": "bbr", "com.example.bbr_2-x": "com.example.bbr_2-x"},
@@ -261,6 +277,7 @@ USABLE = {
     "access_log_rate": {"0": 0, "1": 1, "1000000": 1_000_000},
 }
 
+KNOWN_OPTIONS = "sha256, early, whole, log or max-bytes=N (1 to 4096)"
 NOT_A_PORT = "is not a port (1 to 65535)"
 NOT_A_SIZE = "is not a size in bytes (a whole number, or one with KiB, MiB or GiB)"
 NOT_A_HEADER = "is not a header name, or several with commas between"
@@ -399,6 +416,30 @@ UNUSABLE = {
     "genai_metrics": dict.fromkeys(("", "otlp"), "is neither true nor false"),
     "drain_delay_seconds": {"-1": NOT_SECONDS},
     "alias_rewrite": dict.fromkeys(("", "on", "Header"), "is not one of off, header, body"),
+    "body_field": {
+        **dict.fromkeys(
+            ("", "user", "=x", "user=x,", "a.b.c=x", ".a=x", "a.=x", "us er=x", "é=x", "a" * 65 + "=x"),
+            "is not FIELD=HEADER, as in user=x-user or metadata.session_id=x-session:sha256",
+        ),
+        **dict.fromkeys(("model=x", "Model=x", "model.x=x"), "has the field model, which --model-header is for"),
+        **dict.fromkeys(("user=", "user=:path"), "names no header behind =; pseudo-headers such as :path can't be set"),
+        **dict.fromkeys(("user=x y", "user=é", "user=x=y"), NOT_A_HEADER),
+        "user=Host": "names host, which every request needs",
+        "user=content-length": "names content-length, which every request needs",
+        "user=TE": "sets te, which a client's body must not do",
+        "user=X-Gateway-Model-Name": "sets x-gateway-model-name, which a client's body must not do",
+        "user=x-gateway-destination-endpoint": "sets x-gateway-destination-endpoint, which a client's body must not do",
+        "user=x-prefiller-host-port": "sets x-prefiller-host-port, which a client's body must not do",
+        "user=x-envoy-retry-on": "sets x-envoy-retry-on; gateways keep the x-envoy- headers to themselves",
+        **{
+            f"user=x:{word}": f"has the option {word!r}, which is not {KNOWN_OPTIONS}"
+            for word in ("md5", "", "max-bytes", "max-bytes=0", "max-bytes=4097", "log=1")
+        },
+        "a=x,b=X": "sets the header x twice",
+        ",".join(f"f{number}=x-{number}" for number in range(9)): "has 9 fields; at most 8 are allowed",
+        "user=x,User=y": "has two spellings of User, which some servers take for one",
+        "metadata=x,metadata.user=y": "has metadata both as a field and as an object with fields",
+    },
     "alias_sticky_header": dict.fromkeys(("", "a,b", ":path", "x" * 128), "is not a header name"),
     "client_steering": dict.fromkeys(("", "some", "NONE"), "is not one of none, priority, all"),
     "compat": dict.fromkeys(("", "go", "GIE"), "is not one of none, gie, ipp"),
@@ -481,6 +522,7 @@ def test_only_lists_are_repeatable():
         "query_model_path",
         "path_template",
         "tls_client_san",
+        "body_field",
     }
 
 
@@ -585,6 +627,11 @@ CONTRADICTIONS = [
         {"model_header": "X-M", "strip_header": "x-m"},
         "--strip-header: x-m is a routing header, which has rules of its own",
         id="a routing header to strip",
+    ),
+    pytest.param(
+        {"model_header": "X-M", "body_field": "user=x-m"},
+        "--body-field: x-m is a routing header, which has rules of its own",
+        id="a routing header for a field",
     ),
     pytest.param(
         {"model_header": "X-M", "discover_routes": "true", "kubernetes": "true"},

@@ -73,7 +73,7 @@ def test_routes_are_built_once() -> None:
     made = Replies()
     assert made.route(("a", "b", None)) is made.route(("a", "b", None))
     assert made.route(("a", "b", None)) != made.route(("a", "c", None))
-    assert made.route_body(("a", "b", None)) is made.route_body(("a", "b", None))
+    assert made.decided_body(("a", "b", None), "routed") is made.decided_body(("a", "b", None), "routed")
 
 
 def test_route_cache_is_bounded() -> None:
@@ -89,7 +89,7 @@ def test_long_names_are_not_kept() -> None:
     made = Replies()
     long = "x" * 257
     assert made.route((long, "b", None)) is not made.route((long, "b", None))
-    assert made.route_body((long, "b", None)) is not made.route_body((long, "b", None))
+    assert made.decided_body((long, "b", None), "routed") is not made.decided_body((long, "b", None), "routed")
     assert made.route((long, "b", None)) == made.route((long, "b", None))
 
 
@@ -104,7 +104,7 @@ def test_header_names_can_be_chosen() -> None:
 
 def test_headers_that_are_not_set_are_stripped_all_the_same() -> None:
     made = Replies(Ours(model_headers=()))
-    mutation = parse(made.route_body(("m", "b", None))).request_body.response.header_mutation
+    mutation = parse(made.decided_body(("m", "b", None), "routed")).request_body.response.header_mutation
     assert set_headers(mutation) == {BASE_MODEL_HEADER: b"b"}
     assert list(mutation.remove_headers) == [MODEL_HEADER, DESTINATION_HEADER]
 
@@ -124,7 +124,7 @@ class TestStripping:
         assert list(stripped.header_mutation.remove_headers)[2:] == ["x-tenant", "x-gateway-destination-endpoint"]
         for routed in (
             parse(made.route(("m", "b", None))).request_headers,
-            parse(made.route_body(("m", "b", None))).request_body,
+            parse(made.decided_body(("m", "b", None), "routed")).request_body,
         ):
             removed = routed.response.header_mutation.remove_headers
             assert list(removed) == ["x-tenant", "x-gateway-destination-endpoint"]
@@ -163,7 +163,7 @@ class TestDynamicMetadata:
     def test_routed(self) -> None:
         expected = {"outcome": "routed", "requested_model": "m", "base_model": "b"}
         assert metadata(self.MADE.route(("m", "b", None))) == expected
-        assert metadata(self.MADE.route_body(("m", "b", None))) == expected
+        assert metadata(self.MADE.decided_body(("m", "b", None), "routed")) == expected
 
     def test_passed(self) -> None:
         assert metadata(self.MADE.stripped("no-body")) == {"outcome": "no-body"}

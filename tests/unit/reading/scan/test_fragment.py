@@ -4,7 +4,7 @@ import msgspec
 import orjson
 import pytest
 
-from bbr.reading.scan import fragment
+from bbr.reading.scan import fragment, grammar
 from bbr.reading.scan.fragment import Fragment
 from bbr.reading.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES
 
@@ -12,7 +12,9 @@ IN_ARRAY, IN_OBJECT = b"[1,", b'{"":'
 
 
 def read(text: bytes, stack: bytes, begun: bytes, most: int = 1 << 20, *, until_model: bool = True) -> Fragment:
-    return fragment.read(text, fragment.unescaped(text), most, bytearray(stack), begun, until_model=until_model)
+    return fragment.read(
+        text, fragment.unescaped(text), most, bytearray(stack), begun, until=grammar.MODEL if until_model else None
+    )
 
 
 # A text with a bar where its fragment ends, the stack before it, what its place is like, and the stack behind it.
