@@ -1,8 +1,8 @@
 """The picture of what went where, as SVG: names, base models and pools, joined by ribbons as wide as their rates.
 
-Labels are HTML in the picture, so that they wrap, can be selected and are links. Places along the width are
-percentages, and the ribbons between the columns are stretched, so that one picture fits every screen: the style sheet
-moves the columns.
+Labels are HTML in the picture, so that they wrap, can be selected and are links. Each column is an SVG of its own in a
+grid, whose widths the style sheet sets, and the ribbons between columns are stretched. So one picture fits every
+screen. One SVG for all of it would need `x` and `width` of foreignObject from the style sheet, which WebKit ignores.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,13 +39,17 @@ class _Node:
     right_used: float = 0.0
 
 
+# From, to, requests per second, colour.
+_Link = tuple[_Node, _Node, float, str]
+
+
 @dataclass
 class _Picture:
     names: list[_Node] = field(default_factory=list)
     bases: dict[str | None, _Node] = field(default_factory=dict)
     pools: dict[str, _Node] = field(default_factory=dict)
-    links: list[tuple[_Node, _Node, float, str]] = field(default_factory=list)
-    onward: list[tuple[_Node, _Node, float, str]] = field(default_factory=list)
+    links: list[_Link] = field(default_factory=list)
+    onward: list[_Link] = field(default_factory=list)
 
 
 def flow(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -58,16 +62,26 @@ def flow(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     columns = [picture.names, [*picture.bases.values()], [*picture.pools.values()]]
     height = max(_stacked(column, every) for column in columns)
     sort = "three" if picture.pools else "two"
-    yield f'<svg class="flow {sort}" width="100%" height="{height:.0f}" role="group" aria-labelledby="flow">'
-    for name, links in (("first", picture.links), ("second", picture.onward)):
+    yield f'<div class="flow {sort}" role="group" aria-labelledby="flow">'
+    nothing: list[_Link] = []
+    ribbons = (picture.links, picture.onward, nothing)
+    kinds = (("names", "first"), ("bases", "second"), ("pools", ""))
+    for (kind, after), column, links in zip(kinds, columns, ribbons, strict=True):
+        if column:
+            yield _svg(
+                f"{kind} bars", height, "".join(_bar(node, boxed=kind == "bases") for node in column), hidden=True
+            )
+            yield _svg(f"{kind} labels", height, "".join(_label(node, every) for node in column))
         if links:
-            yield f'<foreignObject class="{name}" y="0" height="{height:.0f}"><svg viewBox="0 0 100 {height:.0f}"'
-            yield f' width="100%" height="{height:.0f}" preserveAspectRatio="none" aria-hidden="true">'
-            yield f"{''.join(_ribbons(links, every))}</svg></foreignObject>"
-    for name, column in zip(("names", "bases", "pools"), columns, strict=True):
-        for node in column:
-            yield _label(name, node, every)
-    yield "</svg>"
+            yield _svg(after, height, "".join(_ribbons(links, every)), hidden=True)
+    yield "</div>"
+
+
+def _svg(kind: str, height: float, inside: str, *, hidden: bool = False) -> str:
+    """Return a column of the picture; one of ribbons is stretched to its place's width."""
+    stretched = f' viewBox="0 0 100 {height:.0f}" preserveAspectRatio="none"' if kind in ("first", "second") else ""
+    unread = ' aria-hidden="true"' if hidden else ""
+    return f'<svg class="{kind}" width="100%" height="{height:.0f}"{stretched}{unread}>{inside}</svg>'
 
 
 def _arranged(rows: Sequence[Mapping[str, Any]]) -> _Picture:
@@ -114,7 +128,7 @@ def _stacked(column: Sequence[_Node], every: float) -> float:
     return max(top - _GAP, 0.0)
 
 
-def _ribbons(links: Sequence[tuple[_Node, _Node, float, str]], every: float) -> Iterator[str]:
+def _ribbons(links: Sequence[_Link], every: float) -> Iterator[str]:
     for left, right, rate, colour in links:
         wide = rate / every * _RIBBONS
         thick = max(wide, _THIN)
@@ -127,7 +141,13 @@ def _ribbons(links: Sequence[tuple[_Node, _Node, float, str]], every: float) -> 
         )
 
 
-def _label(column: str, node: _Node, every: float) -> str:
+def _bar(node: _Node, *, boxed: bool) -> str:
+    place = f'y="{node.top:.1f}" height="{node.height:.1f}"'
+    box = f'<rect class="box {node.colour}" {place} width="100%"/>' if boxed and node.search is not None else ""
+    return f'{box}<rect class="{node.colour}" {place} width="4"/>'
+
+
+def _label(node: _Node, every: float) -> str:
     shown = escape(cut(visible(node.text), _SHOWN))
     text = f"<bdi>{shown}</bdi>"
     if node.search is not None:
@@ -135,12 +155,8 @@ def _label(column: str, node: _Node, every: float) -> str:
         text = f'<a href="?{query}#where" title="{escape(visible(node.text))}">{text}</a>'
     rate, share = FORMS["rate"](node.per_second), FORMS["share"](node.per_second / every)
     top = node.top + node.height / 2 - _LABEL / 2
-    box = ""
-    if column == "bases" and node.search is not None:
-        box = f'<rect class="box {node.colour}" y="{node.top:.1f}" height="{node.height:.1f}"/>'
     return (
-        f'{box}<rect class="{column} {node.colour}" y="{node.top:.1f}" height="{node.height:.1f}" width="4"/>'
-        f'<foreignObject class="{column}" y="{top:.1f}" height="{_LABEL}">'
+        f'<foreignObject x="0" y="{top:.1f}" width="100%" height="{_LABEL}">'
         f'<div class="label"><div class="what">{text}</div><div class="rate"><bdi>{rate}/s · {share}</bdi></div></div>'
         "</foreignObject>"
     )

@@ -28,8 +28,13 @@ def texts(root):
     return ["".join(each.itertext()) for name in names for each in name.iter("bdi")]
 
 
+def part(root, kind):
+    return next((each for each in root if each.get("class") == kind), ())
+
+
 def heights(root, column):
-    return [float(rect.get("height")) for rect in root.iter("rect") if rect.get("class").split()[0] == column]
+    """Return the heights of a column's bars, without the boxes behind base models."""
+    return [float(rect.get("height")) for rect in part(root, f"{column} bars") if rect.get("width") == "4"]
 
 
 def test_nothing():
@@ -76,14 +81,19 @@ def test_labels_lead_to_the_search_of_their_names():
 
 def test_labels_do_not_overlap():
     root = drawn(*(row(f"m{number}", "qwen", 0.0 if number else 100.0) for number in range(12)))
-    places = [
-        (float(each.get("y")), float(each.get("height")))
-        for each in root.iter("foreignObject")
-        if each.get("class") == "names"
-    ]
+    places = [(float(each.get("y")), float(each.get("height"))) for each in part(root, "names labels")]
     assert len(places) == 12
     assert all(top + height <= following for (top, height), (following, _) in itertools.pairwise(places))
-    assert float(root.get("height")) >= sum(places[-1])
+    assert float(part(root, "names labels").get("height")) >= sum(places[-1])
+
+
+def test_no_place_along_the_width_is_left_to_the_style_sheet():
+    """WebKit takes `x` and `width` of a foreignObject from its attributes alone."""
+    root = drawn(row("qwen", "qwen", 30.0, ["big"]))
+    assert {(each.get("x"), each.get("width")) for each in root.iter("foreignObject")} == {("0", "100%")}
+    assert [each.get("class") for each in root if each.get("aria-hidden")] == [
+        *("names bars", "first", "bases bars", "second", "pools bars"),
+    ]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
