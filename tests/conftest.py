@@ -11,6 +11,7 @@ from hypothesis import settings
 from bbr.built import COMPILED
 from tests.support.examples import TIMES
 from tests.support.measuring import measure
+from tests.support.together import Together
 
 # Machines are noisy: how long an example takes is not what a property says. print_blob: how to repeat a failure.
 # The gate must not depend on luck: in CI examples are the same every time, on a developer's machine they are new ones.
@@ -43,6 +44,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         marker = item.get_closest_marker("interpreted")
         if marker is not None:
             item.add_marker(pytest.mark.skip(reason=f"of the interpreted build alone: it {marker.args[0]}"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """See tests.support.together."""
+    return Together(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(tryfirst=True)

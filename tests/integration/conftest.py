@@ -11,7 +11,12 @@ from bench.harness import envoy
 from bench.harness.background import Background
 from bench.harness.in_process_router import PHI, QWEN, Router
 from bench.harness.recording import Upstreams
+from deploy.local.stack import Stack
 from tests.support.reference import choose_transports
+from tests.support.stack import running
+
+# Of a request, in the stack that clients share.
+MAX_BODY_BYTES = 1 << 20
 
 
 @dataclass
@@ -31,6 +36,14 @@ class Setup:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run tests that have a router or a transport over our own, or over both."""
     choose_transports(metafunc, "router", "transport")
+
+
+@pytest.fixture(scope="session", params=["FULL_DUPLEX_STREAMED", "BUFFERED"])
+def limited_stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Give the local stack in each body mode, for the clients that share it (TOGETHER in tests/conftest.py)."""
+    limit = f"--max-body-bytes={MAX_BODY_BYTES}"
+    with running(tmp_path_factory.mktemp("stack"), body_mode=request.param, router_args=[limit]) as stack:
+        yield stack
 
 
 @pytest.fixture(scope="module")

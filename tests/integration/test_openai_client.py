@@ -11,8 +11,8 @@ import pytest
 
 from deploy.local.stack import Stack
 from deploy.local.topology import POOLS
+from tests.integration.conftest import MAX_BODY_BYTES
 from tests.support.late import late
-from tests.support.stack import running
 from tests.support.tools import needs_envoy
 
 openai = late("openai")
@@ -20,18 +20,14 @@ openai = late("openai")
 pytestmark = needs_envoy
 
 QWEN, PHI = (pool.base_model for pool in POOLS)
-MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED"]
-MAX_BODY_BYTES = 1 << 20
 ASKED: list[Any] = [{"role": "user", "content": "Who are you?"}]
 ROUTES = [(QWEN, "qwen-pool"), ("sql-lora", "qwen-pool"), (PHI, "phi-pool"), ("travel-lora", "phi-pool")]
 SPOOFED = {"x-gateway-base-model-name": PHI, "X-Gateway-Model-Name": PHI}
 
 
-@pytest.fixture(scope="module", params=MODES)
-def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    limit = f"--max-body-bytes={MAX_BODY_BYTES}"
-    with running(tmp_path_factory.mktemp("stack"), body_mode=request.param, router_args=[limit]) as stack:
-        yield stack
+@pytest.fixture(scope="module")
+def stack(limited_stack: Stack) -> Stack:
+    return limited_stack
 
 
 def options(stack: Stack, headers: dict[str, str] | None = None) -> dict[str, Any]:
