@@ -17,8 +17,8 @@ from bench.harness.grpc_client import PROCESS
 from bench.harness.processes import serving
 from tests.support.collector import Collector
 
-# Each kind in each mode some sixty times, by grpcio twelve times: what is compared is the same code.
-REQUESTS = {"uv": 1_000, "grpcio": 200}
+# Each kind in each mode some twenty times, by grpcio ten times: what is compared is the same code.
+REQUESTS = {"uv": 320, "grpcio": 160}
 MODELS = "models: [{name: qwen, adapters: [sql-lora]}, {name: phi}]\naliases: {best: phi}\n"
 
 
