@@ -5,7 +5,7 @@ Imported only when somebody asks for metrics, because prometheus_client takes 60
 
 import itertools
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from prometheus_client import GCCollector, ProcessCollector
@@ -127,30 +127,24 @@ def _requests(vitals: Vitals) -> Iterator[Metric]:
             for outcome, number in counts.outcomes.items():
                 requests.add_metric((str(outcome), base_model), number)
         yield requests
-    aliases = CounterMetricFamily(
+    yield _pairs(
         "bbr_alias_requests",
         "Requests for an alias, by the model that it stood for. Pairs beyond the first 1,000 have empty labels",
-        labels=("alias", "model"),
+        ("alias", "model"),
+        metrics.aliases,
     )
-    for (alias, model), number in metrics.aliases.items():
-        aliases.add_metric((alias, model), number)
-    yield aliases
-    scopes = CounterMetricFamily(
+    yield _pairs(
         "bbr_scope_requests",
         "Requests in a scope of the model table, by what came of them",
-        labels=("scope", "outcome"),
+        ("scope", "outcome"),
+        metrics.scopes,
     )
-    for (scope, outcome), number in metrics.scopes.items():
-        scopes.add_metric((scope, outcome), number)
-    yield scopes
-    reasons = CounterMetricFamily(
+    yield _pairs(
         "bbr_request_reasons",
         "Requests whose outcome has a reason: that of the bbr:<reason> in a gateway's access log",
-        labels=("outcome", "reason"),
+        ("outcome", "reason"),
+        metrics.reasons,
     )
-    for (outcome, reason), number in metrics.reasons.items():
-        reasons.add_metric((outcome, reason), number)
-    yield reasons
     yield _histogram(
         "bbr_request_duration_seconds",
         "Time from a request's first message to its decision, with the wait for its body",
@@ -429,3 +423,10 @@ def _gauge(name: str, what: str, value: float) -> Metric:
 
 def _counter(name: str, what: str, value: float) -> Metric:
     return CounterMetricFamily(name, what, value=value)
+
+
+def _pairs(name: str, what: str, labels: tuple[str, str], counts: Mapping[tuple[str, str], int]) -> Metric:
+    found = CounterMetricFamily(name, what, labels=labels)
+    for pair, number in counts.items():
+        found.add_metric(pair, number)
+    return found

@@ -71,14 +71,21 @@ def flowing(
             named[entry.base_model] += requests
         if number % _NAMES_A_STEP == 0:
             yield
-    found: list[tuple[str, str, int, str | None]] = []
+    found: list[Row] = []
     for base_model, _ in shown:
-        rows = [(_DIRECT if base_model else _NONE, base_model, direct[base_model])]
-        rows += [(kind, name, -minus) for minus, kind, name, base in first.kept if base == base_model]
-        rows.append((_OTHERS, "", named[base_model] - sum(requests for *_, requests in rows[1:])))
-        found += [(*row, base_model) for row in rows if row[2] > 0]
-    found += [(_REST, "", requests, None)] if (requests := sum(each for _, each in busy[BASE_MODELS:])) else []
-    return [_row(*row, pools, seconds) for row in found]
+        rows = _of_one(base_model, direct[base_model], named[base_model], first)
+        found += [_row(*row, base_model, pools, seconds) for row in rows if row[2] > 0]
+    rest = sum(requests for _, requests in busy[BASE_MODELS:])
+    return [*found, _row(_REST, "", rest, None, pools, seconds)] if rest else found
+
+
+def _of_one(
+    base_model: str, direct: int, named: int, first: First[tuple[int, str, str, str]]
+) -> list[tuple[str, str, int]]:
+    """Return kind, name and requests of a base model's rows: its own, the busiest names', and all others' as one."""
+    rows = [(_DIRECT if base_model else _NONE, base_model, direct)]
+    rows += [(kind, name, -minus) for minus, kind, name, base in first.kept if base == base_model]
+    return [*rows, (_OTHERS, "", named - sum(requests for *_, requests in rows[1:]))]
 
 
 def _row(kind: str, name: str, requests: int, base_model: str | None, pools: Pools, seconds: float) -> Row:

@@ -109,16 +109,8 @@ class StatusFacts:
         names = yield from self._names(query, after)
         requests, models, flow = yield from self._models()
         vitals, window, now = self._vitals, self._window, clock()
-        why = vitals.why_not_ready()
         found = {
-            "version": __version__,
-            "build": built.HOW,
-            "transport": vitals.settings.transport,
-            "replica": self._replica,
-            "time": round(time.time(), 3),
-            "uptime_seconds": round(now - vitals.began, 3),
-            "ready": not why,
-            "why_not_ready": encodable(why),
+            **self._process(now),
             "table": _table(vitals),
             "sources": _sources(vitals),
             "window_seconds": round(window.seconds(now), 3),
@@ -130,21 +122,27 @@ class StatusFacts:
             "reasons": _reasons(vitals),
             "aliases": _aliases(vitals),
             "body_fields": _body_fields(vitals),
-            "unknown_models": _first(
-                {"name": each.name, "times": each.times, "seconds_ago": round(max(now - each.last, 0.0), 3)}
-                for each in vitals.metrics.unknown.since(now)
-            ),
+            "unknown_models": _unknown(vitals, now),
             **_wrong(vitals),
-            "buffered": {
-                "held_bytes": vitals.ledger.held_bytes,
-                "limit_bytes": vitals.ledger.max_bytes,
-                "peak_bytes": vitals.ledger.peak_bytes,
-                "refusals": vitals.ledger.refused,
-            },
+            "buffered": _buffered(vitals),
             "connections": _connections(vitals),
             "names": names,
         }
         return {**found, "problems": _first(problems(found, vitals))}
+
+    def _process(self, now: float) -> Row:
+        vitals = self._vitals
+        why = vitals.why_not_ready()
+        return {
+            "version": __version__,
+            "build": built.HOW,
+            "transport": vitals.settings.transport,
+            "replica": self._replica,
+            "time": round(time.time(), 3),
+            "uptime_seconds": round(now - vitals.began, 3),
+            "ready": not why,
+            "why_not_ready": encodable(why),
+        }
 
     def _names(self, query: str, after: str) -> Steps[Row]:
         table, pools = self._vitals.sources.table, self._vitals.sources.pools
@@ -368,6 +366,23 @@ def _body_fields(vitals: Vitals) -> Row:
         }
         for index, field in enumerate(counts.config.fields)
     )
+
+
+def _unknown(vitals: Vitals, now: float) -> Row:
+    return _first(
+        {"name": each.name, "times": each.times, "seconds_ago": round(max(now - each.last, 0.0), 3)}
+        for each in vitals.metrics.unknown.since(now)
+    )
+
+
+def _buffered(vitals: Vitals) -> Row:
+    ledger = vitals.ledger
+    return {
+        "held_bytes": ledger.held_bytes,
+        "limit_bytes": ledger.max_bytes,
+        "peak_bytes": ledger.peak_bytes,
+        "refusals": ledger.refused,
+    }
 
 
 def _wrong(vitals: Vitals) -> Row:
