@@ -1,5 +1,6 @@
 """Through a real Envoy: fields of the body go into headers, by which routes go, and a client's own never do."""
 
+import copy
 import gzip
 import hashlib
 import json
@@ -73,6 +74,25 @@ def setup(gateway: envoy.Gateway, router: Router, upstreams: Upstreams) -> Setup
     router.verdicts()
     upstreams.forget()
     return Setup(gateway, router, upstreams)
+
+
+def hashing(mode: str, port: int, upstreams: Upstreams) -> dict[str, object]:
+    """Return a configuration in which a request with a session goes to one of all servers, by the session's hash."""
+    config = envoy.configuration([envoy.router_filter(mode)], port, upstreams.ports)
+    resources = config["static_resources"]
+    (pool,) = (each for each in resources["clusters"] if each["name"] == PHI)
+    ring = copy.deepcopy(pool) | {"name": "ring", "lb_policy": "RING_HASH"}
+    servers = [each for each in resources["clusters"] if each["name"] in upstreams.ports]
+    found = [endpoint for each in servers for endpoint in each["load_assignment"]["endpoints"][0]["lb_endpoints"]]
+    ring["load_assignment"] = {"cluster_name": "ring", "endpoints": [{"lb_endpoints": found}]}
+    resources["clusters"].append(ring)
+    (host,) = resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]["route_config"][
+        "virtual_hosts"
+    ]
+    with_session = {"prefix": "/", "headers": [{"name": "x-session", "present_match": True}]}
+    route = {"cluster": "ring", "hash_policy": [{"header": {"header_name": "x-session"}}]}
+    host["routes"].insert(0, {"match": with_session, "route": route})
+    return config
 
 
 def sent(setup: Setup, body: bytes, *headers: tuple[str, str]) -> Received:
@@ -189,6 +209,22 @@ def test_a_long_body_goes_on_once_all_is_known(router: Router, upstreams: Upstre
             assert told(got) == {"x-user": "bob", "x-tier": "auto"}
             client.send(stream, b'"}', end_stream=True)
             assert client.wait(stream).status == 200
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_all_requests_of_a_session_go_to_one_server(router: Router, upstreams: Upstreams, mode: str) -> None:
+    sessions = [f"session {number}" for number in range(30)]
+    with envoy.gateway(hashing(mode, router.port, upstreams)) as gateway:
+        router.verdicts()
+        setup = Setup(gateway, router, upstreams)
+        servers: dict[str, set[str]] = {session: set() for session in sessions}
+        for turn in range(3):
+            for session in sessions:
+                upstreams.forget()
+                body = chat(metadata={"session_id": session}, turn=turn)
+                servers[session].add(sent(setup, body, ("x-session", "forged")).pool)
+    assert {len(each) for each in servers.values()} == {1}
+    assert set().union(*servers.values()) == set(upstreams.ports)
 
 
 def test_the_go_routers_convention(background: Background, upstreams: Upstreams) -> None:
