@@ -76,7 +76,8 @@ def test_what_the_servers_have_and_nobody_has_declared_is_routed(router, gateway
     router.until_named(setting.SPARE)
     for table in router.page("/debug/models"):
         (found,) = [each for each in table.json()["models"] if each["name"] == setting.SPARE]
-        assert "the servers of InferencePool models/qwen-pool" in str(found)
+        pool = {"kind": "the servers of InferencePool", "namespace": setting.NAMESPACE, "name": "qwen-pool"}
+        assert found["declared_by"] == pool | {"line": None}
     for _ in range(4):
         answer = ask(gateway, Chat(setting.SPARE))
         assert (answer.status_code, answered_model(answer)) == (200, setting.SPARE)
