@@ -98,9 +98,10 @@ def test_a_catch_all_that_cannot_work_is_refused(tmp_path, provider, catch_all, 
         rendered(tmp_path, provider, catchAll=catch_all)
 
 
-def test_envoy_gateway_sends_no_request_to_a_replica_that_is_not_ready(tmp_path):
+def test_envoy_gateway_sends_no_request_to_a_replica_that_is_not_ready_unless_none_is(tmp_path):
+    """With 0 it fails them all for a minute if the first replicas begin to listen after the first health checks."""
     (policy,) = one(rendered(tmp_path, "envoy-gateway"), "EnvoyExtensionPolicy")["spec"]["extProc"]
-    assert policy["backendSettings"]["healthCheck"]["panicThreshold"] == 0
+    assert policy["backendSettings"]["healthCheck"]["panicThreshold"] == 1
 
 
 def test_kgateway_is_told_of_breakers_health_and_deadline_for_the_router_s_service(tmp_path):
