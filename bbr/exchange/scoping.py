@@ -11,7 +11,7 @@ from bbr.models.registry import Registry
 from bbr.pb.ext_proc_pb2 import HeaderMap, ProcessingRequest
 from bbr.reading.head import find_fields
 
-# HTTP/1 gateways other than Envoy may leave the host where HTTP/1 has it.
+# HTTP/1 gateways other than Envoy may leave the host where HTTP/1 has it. With both, some servers go by the other one.
 _HOST_FIELDS: Final = (":authority", "host")
 
 
@@ -28,11 +28,11 @@ def by_headers(registry: Registry, where: Asker | None, headers: HeaderMap | Non
     """
     if where is not None:
         return registry.within(_only(where.named(headers)))
-    hosts: list[bytes] = []
-    for name in _HOST_FIELDS:
-        if headers is not None and not hosts:
-            hosts = find_fields(headers, name)
-    return registry.within(registry.hosts.scope_of(hosts[0]) if len(hosts) == 1 else "")
+    told = [] if headers is None else [find_fields(headers, name) for name in _HOST_FIELDS]
+    if any(len(fields) > 1 for fields in told):
+        return registry.within("")
+    scopes = {registry.hosts.scope_of(field) for fields in told for field in fields}
+    return registry.within(_only(frozenset(scopes)))
 
 
 def by_message(registry: Registry, where: Asker, message: ProcessingRequest) -> Registry:

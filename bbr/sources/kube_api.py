@@ -7,6 +7,7 @@ are made here and not by its client: its watch begins anew by itself without a p
 than a newline for the end of a line, so that U+0085 in an object breaks it.
 """
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -20,6 +21,7 @@ import msgspec
 import yaml
 
 from bbr.models.registry import finish
+from bbr.pieces import add_piece
 from bbr.sources.objects import SourceError
 from bbr.system import files
 from bbr.yaml_tree import YamlError, tree
@@ -38,6 +40,9 @@ _MAX_ERROR_BYTES: Final = 64 << 10
 
 # A kubeconfig, and each file that it names: certificates, keys, a token.
 MAX_KUBECONFIG_BYTES: Final = 1 << 20
+
+# Pieces (chunks) of an answer that are taken in one turn of the event loop: a millisecond's.
+_STEP_PIECES: Final = 50
 
 _CONNECT_SECONDS: Final = 10.0
 _MAX_REASON: Final = 300  # characters of an error's text that are shown
@@ -164,7 +169,7 @@ class KubeApi:
     async def lines(self, path: str, parameters: Mapping[str, str]) -> AsyncIterator[AsyncIterator[list[bytes]]]:
         """See Api."""
         async with self._answer(path, parameters) as response:
-            yield split_lines(response.aiter_bytes())
+            yield split_lines(_pieces(response))
 
     @contextlib.asynccontextmanager
     async def _answer(
@@ -186,14 +191,30 @@ class KubeApi:
             raise KubernetesError(_short(f"{type(error).__name__}: {error}")) from None
 
 
+async def _pieces(response: "httpx2.Response") -> AsyncIterator[bytes]:
+    """Give an answer's body as it comes; of many small chunks that come together, only some in a turn of the loop.
+
+    Raises:
+        KubernetesError: it is encoded, which was not asked for: to decode it could take long.
+    """
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise KubernetesError("the answer is encoded, which was not asked for", response.status_code)
+    number = 0
+    async for chunk in response.aiter_raw():
+        yield chunk
+        number += 1
+        if number % _STEP_PIECES == 0:
+            await asyncio.sleep(0)
+
+
 async def _body(response: "httpx2.Response", max_bytes: int) -> list[bytes]:
-    parts = []
+    parts: list[bytes] = []
     size = 0
-    async for chunk in response.aiter_bytes():
+    async for chunk in _pieces(response):
         size += len(chunk)
         if size > max_bytes:
             raise TooLongError(f"the answer is longer than {files.size_of(max_bytes)}", response.status_code)
-        parts.append(chunk)
+        add_piece(parts, chunk)
     return parts
 
 
@@ -209,12 +230,12 @@ async def split_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]
         *ends, rest = chunk.split(b"\n")
         for end in ends:
             if end:
-                parts.append(end)
+                add_piece(parts, end)
             if parts:
                 yield parts
             parts, size = [], 0
         if rest:
-            parts.append(rest)
+            add_piece(parts, rest)
             size += len(rest)
         if size > MAX_LINE_BYTES:
             raise KubernetesError(f"a line of the answer is longer than {files.size_of(MAX_LINE_BYTES)}")

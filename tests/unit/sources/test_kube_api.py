@@ -1,4 +1,6 @@
+import asyncio
 import builtins
+import gzip
 import json
 import os
 import ssl
@@ -46,6 +48,78 @@ async def test_a_line_has_a_limit(monkeypatch):
     assert await lines_of(chunk, chunk, b"\nb\n") == [chunk * 2, b"b"]
     with pytest.raises(KubernetesError, match="longer than 1 MiB"):
         await lines_of(chunk, chunk, b"a")
+
+
+@in_loop
+async def test_a_line_in_tiny_chunks_is_held_in_few_pieces():
+    async def give():
+        for _ in range(20_000):
+            yield b"ab"
+        yield b"\n"
+
+    assert [(len(line), sum(map(len, line))) async for line in split_lines(give())] == [(10, 40_000)]
+
+
+async def answering(answer, work):
+    """Return what becomes of `work` with an API server that says always the same."""
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        return await work(server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+
+
+def kubeconfig(tmp_path, port):
+    good = json.dumps(GOOD).replace("127.0.0.1:1", f"127.0.0.1:{port}")
+    return config(tmp_path, good)
+
+
+@in_loop
+async def test_an_encoded_answer_is_not_decoded(tmp_path):
+    async def work(port):
+        async with KubeApi(kubeconfig(tmp_path, port)) as api:
+            with pytest.raises(KubernetesError, match="the answer is encoded, which was not asked for") as caught:
+                await api.get(CONFIG_MAPS, {})
+            assert caught.value.status == 200
+            with pytest.raises(KubernetesError, match="the answer is encoded"):
+                async with api.lines(CONFIG_MAPS, {}) as lines:
+                    await anext(lines)
+
+    bomb = gzip.compress(bytes(1 << 20))
+    await answering(b"HTTP/1.1 200 OK\r\nContent-Encoding: GZIP\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb, work)
+
+
+@in_loop
+async def test_chunks_of_an_octet_leave_turns_to_others(tmp_path):
+    """65 KB of the wire, which httpx2 reads at once, are 10,000 chunks: half a second of the event loop in one go."""
+
+    async def work(port):
+        async with KubeApi(kubeconfig(tmp_path, port)) as api:
+            turns = 0
+
+            async def count():
+                nonlocal turns
+                while True:
+                    await asyncio.sleep(0)
+                    turns += 1
+
+            counting = asyncio.create_task(count())
+            body = await api.get(CONFIG_MAPS, {})
+            counting.cancel()
+            assert b"".join(body) == b"x" * 10_000
+            assert len(body) < 10
+            assert turns >= 10_000 // 50
+
+    await answering(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n", work
+    )
 
 
 def test_a_status_as_an_error():
