@@ -56,8 +56,9 @@ HEADER_BYTES_PER_CALL: Final = 4 << 10
 MAX_BLANKS: Final = 64
 
 # RFC 2046, section 5.1.1.
-_BOUNDARY: Final = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+_BOUNDARY: Final = re.compile(rb"(?! )[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*+)")
+_NAMES_BOUNDARY: Final = re.compile(rb"boundary[ \t]*+=", re.IGNORECASE)
 _HOLDS_NAME: Final = re.compile(rb"(?<![0-9A-Za-z_-])name[ \t]*+(?:\*[0-9*]*+)?+[ \t]*+=", re.IGNORECASE)
 _ASCII_SUPERSETS: Final = (b"iso-8859-1", b"windows-1252", b"latin1", b"iso-8859-15")
 _CRLF: Final = b"\r\n"
@@ -84,8 +85,13 @@ def boundary(content_types: Sequence[bytes]) -> bytes:
         raise refusal.multipart_boundary("it has a parameter `boundary*`")
     if b"boundary" not in found:
         raise refusal.multipart_boundary("it has no parameter `boundary`")
+    # aiohttp drops a blank at the beginning as well.
     if not _BOUNDARY.fullmatch(found[b"boundary"]):
-        raise refusal.multipart_boundary("its boundary is not 1 to 70 of the characters that RFC 2046 allows")
+        rule = "1 to 70 of the characters that RFC 2046 allows, without a blank at its beginning or end"
+        raise refusal.multipart_boundary(f"its boundary is not {rule}")
+    # aiohttp ends parameters at semicolons within quotes; formidable takes what follows `boundary=` anywhere.
+    if len(_NAMES_BOUNDARY.findall(content_types[0])) > 1:
+        raise refusal.multipart_boundary("it has `boundary=` more than once")
     return found[b"boundary"]
 
 

@@ -380,6 +380,20 @@ MULTIPART_PIECES: Final = (
 RIGHT_TYPES: Final = {
     "json": JSON, "form": FORM, "multipart": MULTIPART + b"; boundary=XyZ"
 }  # fmt: skip
+# A boundary that some parsers may take for XyZ, or find elsewhere in the field; and what the parts then begin with.
+BOUNDARIES: Final = (
+    *((b'" XyZ"', b" XyZ"), (b'"XyZ "', b"XyZ "), (b'"X\\yZ"', b"X\\yZ"), (b"'XyZ'", b"'XyZ'"), (b"XyZ--", b"XyZ--")),
+    *((b'"XyZ;"', b"XyZ;"), (b'"XyZ,"', b"XyZ,"), (b"=XyZ", b"=XyZ"), (b"-XyZ", b"-XyZ"), (b'"Xy Z"', b"Xy Z")),
+    *((b"other; x=boundary=XyZ", b"other"), (b"XyZ; boundary=other", b"other"), (b"XyZ*", b"XyZ*")),
+)
+BEFORE_BOUNDARY: Final = (
+    b"",
+    b"",
+    b'x="; boundary=XyZ"; ',
+    b"xboundary=XyZ; ",
+    b"x=boundary=XyZ; ",
+    b"boundary*=utf-8''XyZ; ",
+)
 PARAMETERS: Final = (
     *(
         b"; charset=utf-8",
@@ -415,6 +429,8 @@ PARAMETERS: Final = (
         b'; boundary="XyZ"',
         b"; boundary*=utf-8''XyZ",
         b"; BOUNDARY=XyZ",
+        b'; x="; boundary=other"',
+        b"; xboundary=other",
         b"; x=json",
         b"; x=urlencoded",
         b" x",
@@ -499,11 +515,26 @@ def encoded(dice: Dice, body: bytes) -> tuple[bytes | None, bytes]:
             return dice.choice((b"gzip", b"deflate", b"br", b"x")), body
 
 
+def in_another_boundary(dice: Dice) -> tuple[bytes, bytes]:
+    """Return a Content-Type and a body, of which a part that holds a multipart body is what some parsers begin with."""
+    written, real = dice.choice(BOUNDARIES)
+    kept, hidden = (dice.choice((b"A", b"B")) for _ in range(2))
+    inner = b'--XyZ\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n--XyZ--' % hidden
+    parts = [part(dice, b"x", inner), part(dice, b"model", kept)]
+    dice.shuffle(parts)
+    outer = b"".join(each.replace(b"--XyZ\r\n", b"--%b\r\n" % real, 1) for each in parts) + b"--%b--\r\n" % real
+    return MULTIPART + b"; " + dice.choice(BEFORE_BOUNDARY) + b"boundary=" + written, outer
+
+
 def requests(seed: int, count: int) -> Iterator[Request]:
     """Give so many requests."""
     dice = Dice(seed)
     for _ in range(count):
         kind = dice.choice(("json", "json", "form", "form", "multipart", "multipart"))
+        if kind == "multipart" and dice.often(0.1):
+            content_type, body = in_another_boundary(dice)
+            yield Request((content_type,), None, PLAIN_PATH, body)
+            continue
         coding, body = encoded(dice, BODIES[kind](dice))
         path = NAMING_PATH if dice.often(0.1) else PLAIN_PATH
         yield Request(content_types(dice, kind), coding, path, body)

@@ -24,6 +24,26 @@ READ_IN_TWO_WAYS = {
     ),
     "a charset of JSON": (JSON + b"; charset=utf-7", b'{"model":"A","+AG0-odel":"B"}', "aiohttp json()", "B"),
     "Latin-1": (FORM, b"model=\xc3\xa9", "starlette form()", "\u00c3\u00a9"),
+    "a boundary that begins with a blank": (
+        MULTIPART + b'; boundary=" XyZ"',
+        b"-- XyZ"
+        + PART[5:] % (b"x", PART % (b"model", b"B") + b"--XyZ--")
+        + b"-- XyZ"
+        + PART[5:] % (b"model", b"A")
+        + b"-- XyZ--\r\n",
+        "aiohttp post()",
+        "B",
+    ),
+    "a boundary within quotes": (
+        MULTIPART + b'; x="; boundary=XyZ"; boundary=Y',
+        b"--Y"
+        + PART[5:] % (b"x", PART % (b"model", b"B") + b"--XyZ--")
+        + b"--Y"
+        + PART[5:] % (b"model", b"A")
+        + b"--Y--\r\n",
+        "aiohttp post()",
+        "B",
+    ),
     "a slash before a name": (TYPE, PART % (b"/model", b"B") + b"--XyZ--", "aiohttp post()", "B"),
     "a part's own charset": (
         TYPE,

@@ -48,6 +48,7 @@ class TestBoundary:
                 b"----WebKitFormBoundary7MA4YWxkTrZu0gW",
             ),
             (b"multipart/form-data; boundary=" + b"x" * 70, b"x" * 70),
+            (b'multipart/form-data; x="; a=b"; boundary=XyZ', B),
         ],
     )
     def test_read(self, content_type: bytes, expected: bytes) -> None:
@@ -66,7 +67,10 @@ class TestBoundary:
             ([b"multipart/form-data; boundary*0=a"], "`boundary\\*`"),
             ([b'multipart/form-data; boundary=""'], "1 to 70"),
             ([b'multipart/form-data; boundary="a "'], "1 to 70"),
+            ([b'multipart/form-data; boundary=" a"'], "1 to 70"),
             ([b'multipart/form-data; boundary="a\\b"'], "1 to 70"),
+            ([b'multipart/form-data; x="; boundary=a"; boundary=b'], "`boundary=` more than once"),
+            ([b"multipart/form-data; x-Boundary=a; boundary=b"], "`boundary=` more than once"),
             ([b"multipart/form-data; boundary=a$b"], "1 to 70"),
             ([b"multipart/form-data; boundary=a/b"], "not name=value"),
             ([b'multipart/form-data; boundary="caf\xc3\xa9"'], "1 to 70"),
