@@ -28,7 +28,7 @@ AT_ONCE = --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder --max
 PROCESSES := $(addprefix tests/integration/test_,allocator.py command_line.py loading.py server.py)
 # What `make cover` measures: together they reach all that must be reached, by examples that are always the same (CI).
 COVERING := tests/unit tests/conformance tests/parity $(PROCESSES)
-MEASURED := CI=1 BBR_COVERED="$(COVERING)"
+MEASURED := CI=1 COVERED_TESTS="$(COVERING)"
 QUICK_SUITES := tests/unit tests/conformance tests/property
 # What the gate runs on the compiled build: all but what tries benchmarks, texts and what is deployed. Of the tests with
 # an Envoy it leaves out those of parts that are not compiled (the doctor, the page in a browser, the sources), and those

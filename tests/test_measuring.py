@@ -1,51 +1,62 @@
+import json
 import os
+import subprocess
+import sys
 
 import coverage
 import pytest
 
 from tests.support import measuring
+
+# What a process told coverage of itself: measured or not, and what its children find, before each file.
+PROGRAM = """
+import json, os, sys, coverage
 from tests.support.measuring import ROOT, measure
 
-
-class Measured:
-    """Coverage, as far as it is begun and stopped."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    def start(self) -> None:
-        self.calls.append("start")
-
-    def stop(self) -> None:
-        self.calls.append("stop")
+own = coverage.Coverage(data_file=None)
+own.start()
+told = []
+for file in sys.argv[1:]:
+    measure(ROOT / "tests" / file)
+    told.append((coverage.Coverage.current() is own, "COVERAGE_PROCESS_CONFIG" in os.environ))
+own.stop()
+print(json.dumps(told))
+"""
+FILES = ("unit/a.py", "integration/test_admin.py", "lab/b.py", "integration/test_server.py", "unit/c/d.py", "lab/e.py")
 
 
-@pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
-    found = Measured()
-    monkeypatch.setattr(coverage.Coverage, "current", lambda: found)
-    monkeypatch.setattr(measuring, "_left_out", {})
-    monkeypatch.setenv("COVERAGE_PROCESS_CONFIG", "it")
-    return found
+def told(**variables: str) -> object:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "COVERED_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *FILES],
+        env=environment | variables,
+        cwd=measuring.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    return json.loads(done.stdout)
 
 
-def test_what_is_named_is_measured_and_its_children(measured: Measured, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(measuring.COVERED, "tests/unit tests/integration/test_server.py")
-    told = []
-    for file in ("unit/a.py", "integration/test_admin.py", "lab/b.py", "integration/test_server.py", "unit/c/d.py"):
-        measure(ROOT / "tests" / file)
-        told.append((len(measured.calls), os.environ.get("COVERAGE_PROCESS_CONFIG")))
-    assert told == [(0, "it"), (1, None), (1, None), (2, "it"), (2, "it")]
-    assert measured.calls == ["stop", "start"]
+def test_what_is_named_is_measured_and_its_children() -> None:
+    found = told(**{measuring.COVERED: "tests/unit tests/integration/test_server.py"})
+    yes, no = [True, True], [False, False]
+    assert found == [yes, no, no, yes, yes, no]
 
 
-def test_without_names_all_is_measured(measured: Measured, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(measuring.COVERED, raising=False)
-    measure(ROOT / "tests/lab/b.py")
-    assert measured.calls == []
+def test_without_names_all_is_measured() -> None:
+    assert told() == [[True, True]] * len(FILES)
 
 
 def test_without_coverage_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coverage.Coverage, "current", lambda: None)
+    monkeypatch.setattr(measuring, "_stopped", [])
     monkeypatch.setenv(measuring.COVERED, "tests/unit")
-    measure(ROOT / "tests/lab/b.py")
+    measuring.measure(measuring.ROOT / "tests/lab/b.py")
+    assert measuring._stopped == []
+
+
+def test_no_command_of_the_routers_knows_the_variable() -> None:
+    # What begins so is taken for a setting's, and a command warns of one that it does not know.
+    assert not measuring.COVERED.startswith("BBR_")

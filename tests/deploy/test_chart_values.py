@@ -227,14 +227,14 @@ def with_adapters(adapters):
     return json.dumps({"models": [{"baseModel": "base", "adapters": adapters, "pool": {"selector": {"a": "b"}}}]})
 
 
-def test_a_table_that_no_config_map_holds_fails_when_it_is_rendered(render):
+def test_a_table_that_no_config_map_holds_fails_when_it_is_rendered(render_once):
     # "- NAME\n" of 200 bytes each: 5242 of them, and "base", are 1,048,404 bytes; one more is too many.
     names = [f"{number:06d}".ljust(197, "x") for number in range(5243)]
-    found = render(with_adapters(names[:-1]))
+    found = render_once(with_adapters(names[:-1]))
     (held,) = (each["data"] for each in found if each["metadata"]["name"] == "base-allowlist")
     assert MIB - 300 < sum(map(len, held.values())) <= MIB
     with pytest.raises(helm.HelmError) as refused:
-        render(with_adapters(names))
+        render_once(with_adapters(names))
     told = str(refused.value)
     assert "models: the adapters of base: 1048603 bytes, and a ConfigMap holds 1 MiB (1048576) at most" in told
     assert "put the rest into ConfigMaps beside the release" in told
@@ -258,9 +258,9 @@ def test_the_rest_of_a_table_may_stand_in_another_config_map():
         ({"bbr": {"customConfig": {"plugins": [], "more": "x" * MIB}}}, "bbr.customConfig"),
     ],
 )
-def test_other_texts_that_no_config_map_holds_are_refused(render, values, what):
+def test_other_texts_that_no_config_map_holds_are_refused(render_once, values, what):
     with pytest.raises(helm.HelmError, match=rf"{what}: \d+ bytes, and a ConfigMap holds 1 MiB \(1048576\) at most: "):
-        render(json.dumps(values))
+        render_once(json.dumps(values))
 
 
 def table(found):
