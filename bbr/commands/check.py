@@ -48,11 +48,12 @@ def check(settings: Settings) -> tuple[str, int]:
     sources = Router(dataclasses.replace(settings, kubernetes=False)).sources
     if settings.models is not None and file.is_bare_directory(settings.models):
         what = f"the directory has no file that ends in {', '.join(file.SUFFIXES)}"
-        return printable(f"--models: {settings.models}: {what}.") + "\n", EXIT_FAILED
+        return printable(f"{settings.models}: {what}.") + "\n", EXIT_FAILED
     try:
         sources.load()
     except SourceError as error:
-        return printable(f"{error}.") + "\n", EXIT_FAILED
+        # The file is an argument here, and no option.
+        return printable(f"{error}.".removeprefix("--models: ")) + "\n", EXIT_FAILED
     wrong = description.wrong(sources.table)
     lines = [printable(f"{sources}."), *wrong, *description.odd(sources.table)]
     return "\n".join(lines) + "\n", EXIT_FAILED if wrong else EXIT_OK

@@ -38,7 +38,7 @@ def test_check_in_a_process(tmp_path):
     models.write_text("models:\n- nam: x\n", encoding="utf-8")
     done = run(PYTHON_M, "check", str(models))
     sentence = "line 2: an entry of models can't hold nam; known: adapters, allow, name"
-    assert (done.returncode, done.stdout, done.stderr) == (1, f"--models: {models}: {sentence}.\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (1, f"{models}: {sentence}.\n", "")
     done = run(PYTHON_M, "check", "--grpc-port=1", str(models))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "bbr check: --grpc-port=1 is not a flag of `bbr check`; see `bbr check --help`.\n"

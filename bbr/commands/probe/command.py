@@ -74,7 +74,9 @@ def run(arguments: Arguments) -> int:
 def _options(arguments: Arguments, model: str | None) -> ProbeOptions:
     address, health_address = _address("--addr", arguments["addr"]), _address("--health-addr", arguments["health_addr"])
     if not address and (not health_address or arguments["tls"] or model):
-        raise ConfigError("--addr is missing; --health-addr alone is enough for health, which is plaintext")
+        raise ConfigError(
+            "--addr is missing: the address of the ext_proc port. --health-addr alone asks for health, in plaintext"
+        )
     return ProbeOptions(
         address=address,
         tls=_tls(arguments),

@@ -15,11 +15,11 @@ def test_check_of_a_valid_file(models):
 
 def test_check_of_a_broken_file(models):
     write(models, "models: x")
-    assert commands.check(of(models)) == (f"--models: {models}: line 1: models must be a list.\n", 1)
+    assert commands.check(of(models)) == (f"{models}: line 1: models must be a list.\n", 1)
 
 
 def test_check_of_a_file_that_is_not_there(tmp_path):
-    assert commands.check(of(tmp_path / "x")) == (f"--models: {tmp_path / 'x'}: No such file or directory.\n", 1)
+    assert commands.check(of(tmp_path / "x")) == (f"{tmp_path / 'x'}: No such file or directory.\n", 1)
 
 
 def test_check_of_a_file_with_an_alias_of_nothing(models):
@@ -51,7 +51,7 @@ def test_what_nobody_could_see_in_a_name_is_spelled_out(tmp_path):
         0,
     )
     write(path, "models: x")
-    sentence = f"--models: {tmp_path}/od\\u200bd\\n.yaml: line 1: models must be a list.\n"
+    sentence = f"{tmp_path}/od\\u200bd\\n.yaml: line 1: models must be a list.\n"
     assert commands.check(Settings(models=path)) == (sentence, 1)
 
 
@@ -65,6 +65,6 @@ def test_check_of_a_directory_without_a_model_file(tmp_path):
     (tmp_path / ".hidden.yaml").touch()
     (tmp_path / "folder.yaml").mkdir()
     sentence = "the directory has no file that ends in .yaml, .yml, .json"
-    assert commands.check(of(tmp_path)) == (f"--models: {tmp_path}: {sentence}.\n", 1)
+    assert commands.check(of(tmp_path)) == (f"{tmp_path}: {sentence}.\n", 1)
     write(tmp_path / "models.yml", "models: [{name: phi}]")
     assert commands.check(of(tmp_path)) == (f"1 base model and 0 adapters from {tmp_path}.\n", 0)

@@ -48,7 +48,7 @@ def test_each_model_is_asked_for_and_one_that_fails_fails_all(monkeypatch, capsy
 
 PROBE_MISUSES = {
     "several reports": (["--addr=a:1", "--json", "--model=a", "--model=b"], "--json takes one --model"),
-    "no address": ([], "bbr probe: --addr is missing; --health-addr alone is enough for health"),
+    "no address": ([], "bbr probe: --addr is missing: the address of the ext_proc port"),
     "TLS for health": (["--health-addr=a:1", "--tls"], "--addr is missing"),
     "a model of health": (["--health-addr=a:1", "--model=m"], "--addr is missing"),
     "no port": (["--addr=bbr"], "--addr: 'bbr' is not HOST:PORT.\n"),
