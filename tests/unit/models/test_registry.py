@@ -438,7 +438,7 @@ class TestPatterns:
         (conflict,) = conflicts
         assert str(conflict) == (
             "*b can't be an alias of phi (file models.yaml): the pattern a* (file models.yaml) is as long, and some "
-            "names fit both"
+            "names match both"
         )
         assert registry.find("ab").pattern == "a*"
         assert registry.find("*b") is None

@@ -281,7 +281,7 @@ REFUSED = {
         "models: [{name: a, adapters: ['x*']}]\naliases:\n  '*y': a\n",
         (
             "line 3: *y can't be an alias of a: the pattern x* (file models.yaml, line 1) is as long, and some names "
-            "fit both"
+            "match both"
         ),
     ),
     "one pattern for two": (
