@@ -6,7 +6,8 @@ Envoy, a peer that reaches a port of the router itself, or what writes hostile o
 and an Envoy of its own. A row holds if
 
 - no request of the client and no probe has failed,
-- the p99 of the requests, over all rounds, has risen by MOST_ADDED_MS at most,
+- the p99 of the requests, over all rounds, has risen by MOST_ADDED_MS at most (not in the rows A.0, whose requests are
+  harmless: they show what as many at once cost Envoy, and the client beside it),
 - the router has used no more processor time for one dose of the attack than the row allows, nor has the process that
   parses for it. Wall times on a busy machine say little; these bounds are some four times what a core of 2026 takes,
 - the router's memory has stayed below `--max-buffered-bytes` and BASE_MIB more, and
@@ -46,7 +47,7 @@ from bench.harness.steady_load import Report, Request, Steady
 from bench.trials import soak_requests
 from bench.trials.hostile_clients import Target
 from bench.trials.hostile_peers import AUTHORITY, MODELS
-from bench.trials.hostile_rows import ROWS, Row, chosen
+from bench.trials.hostile_rows import CONTROL, ROWS, Row, chosen
 from bench.trials.sources import children_seconds
 
 MOST_ADDED_MS: Final = 20.0
@@ -164,7 +165,8 @@ class Figures(NamedTuple):
         missed = not self.outcomes and bool(row.answers)
         checks = {
             f"{self.failures.total()} failures: {_most(self.failures)}": self.failures.total() > 0,
-            f"p99 + {self.added_ms:.1f} ms, at most {most_added_ms:g}": self.added_ms > most_added_ms,
+            f"p99 + {self.added_ms:.1f} ms, at most {most_added_ms:g}": row.issue != CONTROL
+            and self.added_ms > most_added_ms,
             f"{self.router_ms:.0f} ms in the router, at most {row.router_ms:g}": self.router_ms > slack * row.router_ms,
             f"{self.parser_ms:.0f} ms in the parser, at most {row.parser_ms:g}": self.parser_ms > slack * row.parser_ms,
             f"{self.memory_mib:.0f} MiB, at most {row.memory_mib}": self.memory_mib > row.memory_mib,

@@ -195,6 +195,17 @@ def include_path(_folder: Path) -> Run:
     return _volleys([(http1.head("GET", "/models/x" * 6_200, []), b"")])
 
 
+def plain_paths(_folder: Path) -> Run:
+    """A.0: 64 requests at once with nothing odd in them: what the gateway, the client and the attacker make of it."""
+    return _volleys([(http1.head("GET", f"/v1/models/x{number}", []), b"") for number in range(64)])
+
+
+def plain_bodies(_folder: Path) -> Run:
+    """A.0: 64 bodies of 256 KiB of a prompt, whose last octets come together."""
+    request = http1.post(COMPLETIONS, _filled(b'{"model":"qwen","prompt":"', b"x", b'"}'))
+    return _volleys([(request[:-10], request[-10:])] * 64)
+
+
 def odd_paths(_folder: Path) -> Run:
     """A.2: 64 paths of 1 KiB at once that can be read in many ways, against 32 templates and 64 patterns."""
     units = ("/models/%41;/..//.", "/%25252541/a1/", "/x3/a//x28/amodels", "/a/./b;c/%2e%2e/")
