@@ -103,9 +103,9 @@ def read_piece(message: bytes) -> tuple[bytes | memoryview, bool] | None:
     if last and message.startswith(last):
         if not message.endswith(_BODY_END):
             return None
-        return (message if size < VIEWED_BYTES else memoryview(message))[len(last) : -2], True
+        return (message[len(last) : -2] if size < VIEWED_BYTES else memoryview(message)[len(last) : -2]), True
     if piece and message.startswith(piece):
-        return (message if size < VIEWED_BYTES else memoryview(message))[len(piece) :], False
+        return (message[len(piece) :] if size < VIEWED_BYTES else memoryview(message)[len(piece) :]), False
     return None
 
 

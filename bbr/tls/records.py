@@ -66,7 +66,9 @@ class RecordReader:
                 return self._rest()
             if have > needed:
                 self._position = start + needed
-                return (octets if needed < VIEWED_BYTES else memoryview(octets))[start : self._position]
+                if needed < VIEWED_BYTES:
+                    return octets[start : self._position]
+                return memoryview(octets)[start : self._position]
         if have:
             self._parts = [self._rest()]
             self._held_bytes = have

@@ -98,6 +98,8 @@ def test_messages_in_views_of_reads(size: int, read: int) -> None:
 
 def test_parts_in_views_are_copied_if_nobody_takes_note_of_them() -> None:
     reader = MessageReader(10_000)
+    (whole,) = reader.feed(memoryview(frame([b"y" * 9_000])))
+    assert (type(whole), whole) == (bytes, b"y" * 9_000)
     octets = memoryview(bytearray(frame([b"x" * 9_000])))
     assert list(reader.feed(octets[:5_000])) == []
     assert [type(part) for part in reader._parts] == [bytes]
