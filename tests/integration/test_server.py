@@ -11,6 +11,7 @@ import signal
 import socket
 import ssl
 import time
+import urllib.request
 
 import grpc
 import pytest
@@ -79,6 +80,17 @@ class Stream:
     def finish(self):
         self._requests.put(None)
         return self._call.code()
+
+
+def begun(process):
+    """Wait until the router has the only call: to a client it is one before its channel is connected."""
+    url = f"http://127.0.0.1:{process.admin_port}/metrics"
+
+    def found():
+        with urllib.request.urlopen(url, timeout=DEADLINE_SECONDS) as answer:
+            return b"\nbbr_streams 1.0\n" in answer.read()
+
+    until(found)
 
 
 def ask(port, model, root_pem=None):
@@ -499,11 +511,12 @@ def test_sighup_reads_certificate_and_table_anew_and_connections_live_on(transpo
     certificate, key, authority = issued
     flags = (f"--transport={transport}", f"--models={models}", f"--tls-cert={certificate}", f"--tls-key={key}")
     with (
-        serving("--secure-serving", *flags) as process,
+        serving("--secure-serving", *flags, admin=True) as process,
         channel_to(process.port, authority.root_pem) as channel,
     ):
         stream = Stream(channel)
         stream.send(HEADERS)
+        begun(process)
         before = ssl.get_server_certificate(("127.0.0.1", process.port))
         chain_pem, key_pem = authority.issue("localhost")
         certificate.write_bytes(chain_pem)
