@@ -40,7 +40,7 @@ CORE_SUITES := tests/unit tests/conformance tests/parity tests/property tests/fu
   $(filter-out $(NOT_COMPILED),$(sort $(wildcard tests/integration/test_*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo release-check image image-test screenshots accuracy spoofing differential wire clients bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down wheel compiled test test-compiled cover covered quick check format protos reference lock clean
+.PHONY: help setup demo release-check image image-test screenshots accuracy spoofing differential wire clients bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down wheel compiled test test-compiled test-python cover covered quick check format protos reference lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -179,6 +179,9 @@ test-compiled: $(COMPILED)/.ready $(HELM)  ## run all tests on the compiled buil
 test: $(READY) $(if $(ARGS),,$(HELM) clients)  ## run all tests, WORKERS (4) at once (ARGS="tests/unit -k NAME": these, one at a time; COVER=1: measure coverage)
 	$(if $(COVER),@$(BIN)/coverage erase)
 	$(if $(COVER),$(MEASURED) )$(BIN)/$(if $(COVER),coverage run -m pytest,python -m pytest) $(or $(ARGS),$(AT_ONCE))
+
+test-python:  ## run the core's tests and try the wheel on Python VERSION (3.13), of this machine or from Debian in a chroot
+	@$(PYTHON) tests/pythons.py $(or $(VERSION),3.13) $(if $(COMPILE),--compile) $(if $(CASES),--cases=$(CASES)) $(ARGS)
 
 cover: $(READY)  ## run the tests that start no gateway with coverage, and hold it to its gates
 	@$(BIN)/coverage erase

@@ -38,8 +38,31 @@ def pytest_collection() -> Generator[None, Any, Any]:
         gc.freeze()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --cases, for whoever wants to see each test once on another Python or machine."""
+    parser.addoption("--cases", type=int, metavar="N", help="run at most N cases of each parametrised test")
+
+
+def sampled(items: list[pytest.Item], cases: int) -> list[pytest.Item]:
+    """Return at most so many cases of each test, evenly spread over all that it has."""
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        groups.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept = {
+        id(group[index * len(group) // min(cases, len(group))])
+        for group in groups.values()
+        for index in range(min(cases, len(group)))
+    }
+    return [item for item in items if id(item) in kept]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out, on the compiled build, the tests that put something of their own in place of what it has bound."""
+    if cases := config.getoption("--cases"):
+        kept = sampled(items, cases)
+        left = set(kept)
+        config.hook.pytest_deselected(items=[item for item in items if item not in left])
+        items[:] = kept
     for item in items if COMPILED else ():
         marker = item.get_closest_marker("interpreted")
         if marker is not None:

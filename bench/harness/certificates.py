@@ -32,6 +32,13 @@ def certificates_of(settings: Settings, **options: Any) -> Certificates:
 _NUMBERS = itertools.count(1)
 YEAR = datetime.timedelta(days=365)
 
+# The use of an authority's key: to sign.
+_NO_OTHER_USE = dict.fromkeys(
+    ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"),
+    False,
+)
+_SIGNS = x509.KeyUsage(digital_signature=True, key_cert_sign=True, crl_sign=True, **_NO_OTHER_USE)
+
 
 def client_context(root_pem: bytes, *alpn: str, shows: "Issued | None" = None) -> ssl.SSLContext:
     """Return a client's context that trusts one root, offers protocols, and shows a certificate if it is given one."""
@@ -113,6 +120,12 @@ def _signed(
     if names:
         alternatives = x509.SubjectAlternativeName([_general(name) for name in names])
         builder = builder.add_extension(alternatives, critical=False)
+    # A client of Python 3.13 or later is strict (VERIFY_X509_STRICT): it wants these, as RFC 5280 does.
+    holder = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer._key.public_key())
+    builder = builder.add_extension(holder, critical=False).add_extension(signer, critical=False)
+    if ca:
+        builder = builder.add_extension(_SIGNS, critical=True)
     if server_only:
         builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     return builder.sign(issuer._key, hashes.SHA256())
