@@ -98,6 +98,14 @@ def test_pools_are_bounded_and_found_in_short_steps(monkeypatch):
     assert len(finish(pooling(kept))) == 3
 
 
+def test_of_unknown_values_no_more_are_kept_than_can_be_sorted_at_once(monkeypatch):
+    monkeypatch.setattr(routes, "MAX_UNKNOWN", 3)
+    claims = {f"ns/{number}": [Wanted(MODEL, f"{number}-{each}") for each in range(10)] for number in range(9)}
+    found = compare(REGISTRY, {**claims, "ns/last": [Wanted(BASE, "qwen")]})
+    assert found.unknown == tuple(Unknown("ns/0", MODEL, f"0-{each}") for each in range(3))
+    assert found.unrouted == ("phi",)
+
+
 def test_models_of_scopes_need_routes_too():
     declared = [
         Declaration(Origin(), (BaseModel("qwen"),)),
