@@ -311,12 +311,12 @@ class Tokens:
             self._inner = self.step
         self._inner, self.step = self.step, Tokens._kept
         fields = self._fields
-        if fields is not None:
-            ended = len(self.stack) == 1 and self._inner is Tokens._after_value
-            if not fields.keep(piece[position:end]) or ended:
-                self.step = self._inner
-            if ended:
-                fields.close(self.offset + end)
+        ended = len(self.stack) == 1 and self._inner is Tokens._after_value
+        kept = fields is not None and fields.keep(piece[position:end])
+        if ended and fields is not None:
+            fields.close(self.offset + end)
+        if ended or not kept:
+            self.step = self._inner
         return end
 
 

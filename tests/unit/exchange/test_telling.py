@@ -142,6 +142,14 @@ def test_other_types(mode: BodyMode, content_type: str, body: bytes, found: dict
 
 
 @MODES
+def test_a_decoded_form_has_no_fields(mode: BodyMode) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded", "content-encoding": "gzip"}
+    answer = decided(exchange(forward_decoded=True), gzip.compress(b"model=qwen&user=bob"), mode, form)
+    assert headers(answer) == ({}, TARGETS)
+    assert set_headers(told(answer).header_mutation)["X-Gateway-Model-Name"] == b"qwen"
+
+
+@MODES
 def test_a_body_of_two_types(mode: BodyMode) -> None:
     fields = {"content-type": "application/json, multipart/form-data; boundary=b"}
     answer = decided(exchange(), BODY, mode, fields)

@@ -60,6 +60,7 @@ def refused(body: bytes, fields: BodyFields = FIELDS) -> Refusal:
         (b'{"user":"","metadata":{}}', [None, None, None]),
         (b'{"metadata":{"session_id":"s","x":["session_id",{"tenant":"no"}],"tenant":"t"}}', [None, "s", "t"]),
         (b'{"metadata":{"session_id":"s\\u0020t","tenant":null}}', [None, "s t", None]),
+        (b'{"metadata":{"s\\u0065ssion_id":"s","model":7,"tenant":"t"}}', [None, "s", "t"]),
         (b'{"session_id":"no","x":{"user":"no","metadata":{"tenant":"no"}}}', [None, None, None]),
         (b'{"username":"no","use":"no","metadata.session_id":"no"}', [None, None, None]),
         (b'{"x":"\\"user\\":\\"no\\"","y":"user","user":"yes"}', ["yes", None, None]),
@@ -189,3 +190,14 @@ def test_members_that_are_to_be_scanned_are_not_taken() -> None:
     assert not FieldValues(FIELDS).take_members(raw('{"User":"a"}'))
     assert not FieldValues(FIELDS).take_members(raw('{"user":[]}'))
     assert not FieldValues(FIELDS).take_members(raw('{"metadata":{"tenant":[]}}'))
+    assert not FieldValues(FIELDS).awaited
+
+
+@pytest.mark.parametrize("user", ['"bob"', "[]", '"a","user":"b"'])
+def test_a_body_whose_members_are_found_by_their_quotes(user: str) -> None:
+    body = b'{"messages":"%b","user":%b,"model":"m"}' % (b"x" * (40 << 10), user.encode())
+    if user == '"bob"':
+        assert values(body) == ["bob", None, None]
+        assert values(body.replace(b',"model":"m"', b"")) == ["bob", None, None]
+    else:
+        assert refused(body).reason in ("field-type", "field-duplicate")

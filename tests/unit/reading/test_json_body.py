@@ -13,6 +13,8 @@ from bbr.reading.json_body import (
     SHORT_BYTES,
     UNSETTLED,
     find_model,
+    is_written,
+    object_members,
 )
 from bbr.reading.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES, MAX_TRAILING_BLANKS
 from bbr.refusal import Refusal
@@ -225,3 +227,13 @@ def test_many_brackets_that_are_not_deep_are_settled() -> None:
 def test_a_value_that_no_name_needs_is_left_to_the_scanner() -> None:
     assert find_model(b'{"model":"%b"}' % (b"x" * 40_000)) is UNSETTLED
     assert find_model(b'{"model":"%b"}' % (b"x" * 30_000)) == "x" * 30_000
+
+
+def test_the_members_of_an_object() -> None:
+    members = object_members(b'{"a":[1],"b":2}')
+    assert members is not None
+    assert {key: bytes(value) for key, value in members.items()} == {"a": b"[1]", "b": b"2"}
+    assert is_written(b'{"a":[1],"b":2}', members)
+    twice = b'{"a":[1],"b":2,"b":2}'
+    assert not is_written(twice, members)
+    assert object_members(b'{"a":%b%b}' % (b"[" * 20_000, b"]" * 20_000)) is None
