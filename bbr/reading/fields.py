@@ -14,7 +14,7 @@ import orjson
 from bbr import refusal
 from bbr.reading.json_body import Raw, is_written, object_members
 from bbr.reading.name import LONGEST_MODEL_BYTES, MAX_MODEL_BYTES, why_illegal
-from bbr.reading.scan.grammar import Keys
+from bbr.reading.scan.grammar import MODEL, Keys
 from bbr.reading.scan.scanner import Scanner
 from bbr.refusal import Refusal
 
@@ -74,6 +74,7 @@ class BodyFields:
     Attributes:
         fields, early_bytes: see above.
         keys: of the members to look for, and `model`.
+        other_keys: `model` alone, or None where that is a key as others are.
         roots: the names of those members.
         folded: the same, without regard to letter case.
         is_folded: whether a name is one of these.
@@ -99,6 +100,7 @@ class BodyFields:
         self.roots = frozenset(names)
         self.folded = {name.casefold(): name for name in names}
         self.keys = Keys((*others, *self.of_root))
+        self.other_keys = MODEL if others else None
         self.is_folded = self.folded.__contains__
         self.absent: list[bytes | None] = [None] * len(names)
         self.plain = {
@@ -236,6 +238,11 @@ class ScannedValues(FieldValues):
     def keys(self) -> Keys:
         """The keys that are looked for."""
         return self.config.keys
+
+    @property
+    def other_keys(self) -> Keys | None:
+        """Those that are looked for when its own no longer are."""
+        return self.config.other_keys
 
     def root_of(self, name: str) -> str | None:
         """See BodyFields."""

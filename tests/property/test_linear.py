@@ -23,6 +23,7 @@ from bbr.pb.ext_proc_pb2 import HeaderValue
 from bbr.reading import content_type, encodings, multipart, parameters, spelling
 from bbr.reading.base import Reading
 from bbr.reading.coerced import CoercedReading
+from bbr.reading.fields import BodyField, BodyFields
 from bbr.reading.head import Dialect, Head, read_head
 from bbr.reading.kinds import open_reading
 from bbr.reading.name import BodyKind
@@ -63,14 +64,18 @@ class Kind(NamedTuple):
     kind: BodyKind
     content_types: list[bytes]
     encodings: tuple[bytes, ...] = ()
+    fields: BodyFields | None = None
 
     def open(self, whole_bytes: int = 0) -> Reading:
         head = Head(self.kind, Dialect.OPENAI, b"", b"", self.content_types, self.encodings)
-        return open_reading(head, max_model_bytes=256, whole_bytes=whole_bytes, max_decoded_bytes=1 << 22)
+        limits = {"max_model_bytes": 256, "whole_bytes": whole_bytes, "max_decoded_bytes": 1 << 22}
+        return open_reading(head, **limits, fields=self.fields)
 
 
+FIELDS = BodyFields([BodyField("user", "x"), BodyField("k.s", "y"), BodyField("k.m", "z", hashed=True)], 256 << 10)
 KINDS = {
     "JSON": Kind(BodyKind.JSON, []),
+    "JSON with fields": Kind(BodyKind.JSON, [], (), FIELDS),
     "a form": Kind(BodyKind.FORM, [FORM]),
     "multipart": Kind(BodyKind.MULTIPART, [MULTIPART]),
     "several": Kind(BodyKind.UNSURE, [FORM + b", application/json, " + MULTIPART]),
@@ -147,6 +152,7 @@ def quietly(read: Callable[[bytes], object], octets: bytes) -> Callable[[], obje
 
 
 TOKENS = [
+    *(b'"user":', b'"k":{', b'"s":1,'),
     *(
         b";",
         b",",
@@ -241,6 +247,12 @@ HOSTILE = {
     "brackets": ("a body: JSON", b'{"a":', b"[", b""),
     "escapes": ("a body: JSON", b'{"a":"', b"\\u006d", b'"}'),
     "keys": ("a body: JSON", b"{", b'"m\\u006f":1,', b'"model":"a"}'),
+    "keys of fields": ("a body: JSON with fields", b"{", b'"user":1,', b'"model":"a"}'),
+    "keys of fields in other letters": ("a body: JSON with fields", b"{", b'"us\\u0045r":1,', b'"model":"a"}'),
+    "models beside fields": ("a body: JSON with fields", b"{", b'"model":1,', b'"user":"a"}'),
+    "keys of fields below": ("a body: JSON with fields", b'{"x":[', b'{"user":1,"k":2},', b'0],"user":"a"}'),
+    "brackets in an object with fields": ("a body: JSON with fields", b'{"k":{"x":[', b"[],", b"0]}}"),
+    "keys in an object with fields": ("a body: JSON with fields", b'{"k":{', b'"s":1,', b'"m":"a"}}'),
     "keys of a short document": ("a whole document", b"{", b'"mode\\u006c\\u0000":1,', b'"x":1}'),
     "dashes": ("a body: multipart", b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n', b"\r\n--", b""),
     "names": ("a body: multipart of another kind", b"", b"name ", b""),

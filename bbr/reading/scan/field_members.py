@@ -24,6 +24,10 @@ class Values(Protocol):
         """The keys that are looked for, and `model` if that is too."""
 
     @property
+    def other_keys(self) -> Keys | None:
+        """The keys that are looked for when its own no longer are; None for none."""
+
+    @property
     def refusal(self) -> Refusal | None:
         """The first that a value calls for."""
 
@@ -51,17 +55,24 @@ class FieldMembers:
 
     Attributes:
         keys: that are looked for; those of `values`.
+        other_keys: that are looked for when those no longer are.
     """
 
-    __slots__ = ("_kept", "_most", "_offset", "_root", "_values", "keys")
+    __slots__ = ("_kept", "_most", "_offset", "_root", "_values", "keys", "other_keys")
 
     def __init__(self, values: Values) -> None:
         self.keys = values.keys
+        self.other_keys = values.other_keys
         self._values = values
         self._root = ""  # whose value comes
         self._offset = 0
         self._kept = bytearray()
         self._most = 0
+
+    @property
+    def refused(self) -> bool:
+        """Whether one of them calls for a refusal."""
+        return self._values.refusal is not None
 
     def add_key(self, key: bytes, offset: int) -> int:
         """Take note of a key, in quotes or up to a NUL in it, and tell whose value follows it: see FIELD."""

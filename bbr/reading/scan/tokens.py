@@ -13,7 +13,7 @@ from bbr.reading.scan import fragment, grammar, scalars
 from bbr.reading.scan.fault import Fault
 from bbr.reading.scan.field_members import FIELD, MODEL, FieldMembers
 from bbr.reading.scan.fragment import Fragment
-from bbr.reading.scan.grammar import MAX_DEPTH, MAX_TRAILING_BLANKS
+from bbr.reading.scan.grammar import MAX_DEPTH, MAX_TRAILING_BLANKS, Keys
 from bbr.reading.scan.member import ModelMember
 
 _ARRAY: Final = ord("[")
@@ -68,7 +68,7 @@ class Tokens:
         self.closing: int | None = None
         self._member = member
         self._fields = fields
-        self._keys = grammar.MODEL if fields is None else fields.keys
+        self._keys: Keys | None = grammar.MODEL if fields is None else fields.keys  # that are looked for in the root
         self._inner: Step = Tokens._value  # the step inside of the value that is kept
         self._after_text: Step = Tokens._after_value  # the step behind the string that is being scanned
         self._blanks = 0  # how many follow the document
@@ -91,11 +91,12 @@ class Tokens:
         if begun is None:
             return None
         in_root = self.step is Tokens._key and len(stack) == 1
-        if in_root and self._keys.key.match(piece, grammar.BLANKS.match(piece, position).end()):
+        keys = self._keys
+        if in_root and keys is not None and keys.key.match(piece, grammar.BLANKS.match(piece, position).end()):
             return None
-        looking = stack[0] == _OBJECT and (self._member.keys < 2 or self._fields is not None)
+        looking = stack[0] == _OBJECT and self._member.keys < 2
         text, plain = piece[position:], self.plain[position:]
-        taken = fragment.read(text, plain, most, stack, begun, self._keys if looking else None)
+        taken = fragment.read(text, plain, most, stack, begun, keys if looking else None)
         if taken.size:
             self.stack = stack = taken.stack
             if taken.last == _COMMA:
@@ -197,8 +198,8 @@ class Tokens:
 
     def _key(self, piece: bytes, position: int) -> int:
         """Scan a key with its colon, or a part of it."""
-        in_root = len(self.stack) == 1
-        found = (self._keys.other_and_colon if in_root else grammar.KEY_AND_COLON).match(piece, position)
+        keys = self._keys if len(self.stack) == 1 else None
+        found = (grammar.KEY_AND_COLON if keys is None else keys.other_and_colon).match(piece, position)
         if found:
             self.step = Tokens._value
             return found.end()
@@ -209,11 +210,11 @@ class Tokens:
             raise Fault(start, "trailing comma is not allowed")
         if piece[start] != _QUOTE:
             raise Fault(start, "unexpected character, expected a string key")
-        if in_root:
-            wanted = self._keys.key.match(piece, start)
+        if keys is not None:
+            wanted = keys.key.match(piece, start)
             if wanted:
                 return self._wanted_key(wanted[0], start)
-            if len(piece) - start < self._keys.longest and piece.find(b'"', start + 1) < 0 and not self.final:
+            if len(piece) - start < keys.longest and piece.find(b'"', start + 1) < 0 and not self.final:
                 return start
         return self._open_string(start, Tokens._colon)
 
@@ -266,6 +267,7 @@ class Tokens:
         has_value = whose == FIELD
         if whose == MODEL:
             has_value = self._member.add_key(key, offset)
+        self._stop_if_refused()
         if not key.endswith(b'"'):  # up to a NUL
             return self._open_string(start + len(key) - 1, Tokens._colon)
         self.step = (Tokens._field_colon if whose == FIELD else Tokens._model_colon) if has_value else Tokens._colon
@@ -299,6 +301,7 @@ class Tokens:
         if start < len(piece) and fields is not None:
             self._inner = Tokens._value
             self.step = Tokens._kept if fields.open(piece[start], self.offset + start) else Tokens._value
+            self._stop_if_refused()
         return start
 
     def _kept(self, piece: bytes, position: int) -> int:
@@ -317,7 +320,18 @@ class Tokens:
             fields.close(self.offset + end)
         if ended or not kept:
             self.step = self._inner
+            self._stop_if_refused()
         return end
+
+    def _stop_if_refused(self) -> None:
+        """Look for the fields no longer if the document is refused for one, or for a second model.
+
+        It would take long: a fragment ends before each key that is looked for.
+        """
+        fields = self._fields
+        if fields is not None and (fields.refused or self._member.keys > 1):
+            self._keys = fields.other_keys
+            self._fields = None
 
 
 Step = Callable[[Tokens, bytes, int], int]
