@@ -166,6 +166,20 @@ EVENTS = {
 }
 
 
+FIELDS = {
+    "texts": b'\x03{"user":"bob","k":{"s":"a","m-1":"b"},"model":"m"}',
+    "scalars": b'\x01{"user":-1.5E+2,"k":{"s":true,"x":[{"s":1}],"m-1":null}}',
+    "twice": b'\x04{"user":"a","us\\u0065r":"b"}',
+    "twice-below": b'\x02{"k":{"s":1,"\\u0073":2}}',
+    "spellings": b'\x05{"U\\u017fer":1,"\xe2\x84\xaa":{},"k\\u0000":2,"model":7}',
+    "types": b'\x06{"k":[{"s":1}],"user":{"user":1}}',
+    "long": b'\x07{"user":"' + b"\\u0061" * 25 + b'"}',
+    "illegal": b'\x02{"user":" a\\n","k":{"s":"\\u200b"}}',
+    "cut-off": b'\x03{"k":{"s":"a","m-1"',
+    "blanks": b'\x02 { "k" : { "s" : "a" } , "user" : 1 } ',
+}
+
+
 MESSAGES = {
     "opening": request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED),
     "opening-last": request_headers([("content-length", "7"), ("x_gateway_model_name", "a")], end_of_stream=True),
@@ -180,7 +194,7 @@ def main() -> None:
     dice = random.Random(9113)
     everything = {"octets": SCRIPTS, "frames": PROGRAMS, "blocks": block_programs(), "scanner": documents()}
     everything |= {"multipart": MULTIPARTS, "form": FORMS, "encodings": encoded(), "uri": PATHS}
-    everything |= {"documents": YAMLS, "answers": EVENTS, "wire": MESSAGES}
+    everything |= {"documents": YAMLS, "answers": EVENTS, "wire": MESSAGES, "fields": FIELDS}
     for target, seeds in everything.items():
         directory = CORPUS / target
         directory.mkdir(parents=True, exist_ok=True)

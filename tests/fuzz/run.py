@@ -11,7 +11,7 @@ from pathlib import Path
 CORPUS = Path(__file__).parent / "corpus"
 TARGETS = (
     *("octets", "frames", "blocks", "scanner", "multipart", "form", "encodings", "uri", "documents", "answers"),
-    "wire",
+    *("wire", "fields"),
 )
 
 
