@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from bbr.built import COMPILED
 from tests.support.examples import TIMES
-from tests.support.measuring import measure
+from tests.support.measuring import leave_out, measure
 from tests.support.together import Together
 
 # Machines are noisy: how long an example takes is not what a property says. print_blob: how to repeat a failure.
@@ -73,6 +73,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """See tests.support.together."""
     return Together(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """See tests.support.measuring: the process that only hands out tests is not measured."""
+    if getattr(session.config.option, "numprocesses", None):
+        leave_out()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,13 +11,13 @@ from tests.support import measuring
 # What a process told coverage of itself: measured or not, and what its children find, before each file.
 PROGRAM = """
 import json, os, sys, coverage
-from tests.support.measuring import ROOT, measure
+from tests.support.measuring import ROOT, leave_out, measure
 
 own = coverage.Coverage(data_file=None)
 own.start()
 told = []
 for file in sys.argv[1:]:
-    measure(ROOT / "tests" / file)
+    measure(ROOT / "tests" / file) if file != "-" else leave_out()
     told.append((coverage.Coverage.current() is own, "COVERAGE_PROCESS_CONFIG" in os.environ))
 own.stop()
 print(json.dumps(told))
@@ -25,10 +25,10 @@ print(json.dumps(told))
 FILES = ("unit/a.py", "integration/test_admin.py", "lab/b.py", "integration/test_server.py", "unit/c/d.py", "lab/e.py")
 
 
-def told(**variables: str) -> object:
+def told(*files: str, **variables: str) -> object:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "COVERED_"))}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *FILES],
+        [sys.executable, "-c", PROGRAM, *files],
         env=environment | variables,
         cwd=measuring.ROOT,
         capture_output=True,
@@ -40,13 +40,13 @@ def told(**variables: str) -> object:
 
 
 def test_what_is_named_is_measured_and_its_children() -> None:
-    found = told(**{measuring.COVERED: "tests/unit tests/integration/test_server.py"})
+    found = told(*FILES, **{measuring.COVERED: "tests/unit tests/integration/test_server.py"})
     yes, no = [True, True], [False, False]
     assert found == [yes, no, no, yes, yes, no]
 
 
 def test_without_names_all_is_measured() -> None:
-    assert told() == [[True, True]] * len(FILES)
+    assert told(*FILES) == [[True, True]] * len(FILES)
 
 
 def test_without_coverage_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +55,10 @@ def test_without_coverage_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv(measuring.COVERED, "tests/unit")
     measuring.measure(measuring.ROOT / "tests/lab/b.py")
     assert measuring._stopped == []
+
+
+def test_who_hands_out_tests_is_not_measured_and_its_workers_are() -> None:
+    assert told("unit/a.py", "-") == [[True, True], [False, True]]
 
 
 def test_no_command_of_the_routers_knows_the_variable() -> None:
