@@ -205,7 +205,7 @@ def test_who_may_use_which_model_by_the_subject_of_a_token(lab, gateway, control
 
 # Others that can refuse a request -> the kind of policy, what it says, and the status.
 OTHERS = {
-    "CSRF": ("SecurityPolicy", {"csrf": {"additionalOrigins": [{"type": "Exact", "value": "app.example"}]}}, 403),
+    "CSRF": ("SecurityPolicy", {"csrf": {"additionalOrigins": ["https://app.example"]}}, 403),
     "fault": ("BackendTrafficPolicy", {"faultInjection": {"abort": {"httpStatus": 418, "percentage": 100}}}, 418),
 }
 
