@@ -77,7 +77,22 @@ def allows(answer):
 
 
 def doctor(lab, controller):
-    """Return what the doctor says of the data plane as it is; it ends with 1 if it finds something."""
+    """Return what the doctor says of the data plane, once Envoy has found the routers healthy.
+
+    Envoy asks hosts that had no request only once a minute, and it may know the first routers before they listen.
+    """
+    told = []
+
+    def healthy():
+        told.append(_doctor(lab, controller))
+        return "endpoints-unhealthy" not in told[-1]
+
+    lab.wait("healthy routers", healthy, seconds=120)
+    return told[-1]
+
+
+def _doctor(lab, controller):
+    """Return what the doctor says; it ends with 1 if it finds something."""
     url = f"--envoy-admin=http://127.0.0.1:{controller.admin_port}"
     words = sys.executable, "-m", "bbr", "doctor", url, f"--secure-serving={json.dumps(controller.secure)}"
     uid = controller.pods(lab)[0]["metadata"]["uid"]
