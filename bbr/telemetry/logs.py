@@ -274,9 +274,8 @@ def _thread_failed(failed: threading.ExceptHookArgs) -> None:
 
 
 def _unraisable(failed: Any) -> None:
-    # Which object it was about is left out: its words may be anybody's.
-    what = failed.err_msg or "an error could not be raised"
-    log.error("%s", what, exc_info=failed.exc_value, extra={"private": True})
+    # Which object it was about is left out: its words may be anybody's. From Python 3.14 on `err_msg` has them too.
+    log.error("an error could not be raised", exc_info=failed.exc_value, extra={"private": True})
 
 
 def _loop_failed(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
