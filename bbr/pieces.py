@@ -12,6 +12,8 @@ PIECE_BYTES: Final = 48
 # of what it is joined to. In the mean none is shorter then; a drip of single octets would take fifty times its size.
 TINY_PIECE_BYTES: Final = 512
 JOINED_BYTES: Final = 4 << 10
+# From so many octets on, a part of what was read is taken as a view, which copies nothing. Of less a copy costs less.
+VIEWED_BYTES: Final = 4 << 10
 
 
 def add_piece(pieces: MutableSequence[bytes] | MutableSequence[bytes | memoryview], octets: bytes) -> None:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from bbr.pb.ext_proc_pb2 import HeaderMap, HttpBody, HttpHeaders, ProcessingRequest
+from bbr.pieces import VIEWED_BYTES
 
 _REQUESTS: Final = ProcessingRequest.DESCRIPTOR.fields_by_name
 
@@ -33,9 +34,6 @@ _MOST_CONFIG_BYTES: Final = 32
 _CACHED_CONFIGS: Final = 64
 # Sizes of messages with a body. Envoy's have few, mostly 16,384 bytes by HTTP/2. A client can choose others.
 _CACHED_SIZES: Final = 1024
-
-# From how many octets on a view is made faster than a copy.
-VIEWED_BYTES: Final = 4 << 10
 
 # Of a header section. Envoy's own limit is 100; sections of more fields are protobuf's.
 _MOST_FIELDS: Final = 128

@@ -7,10 +7,7 @@ from bbr.http2 import faults, frames
 from bbr.http2.faults import ConnectionFault
 from bbr.http2.frames import FrameType
 from bbr.http2.held import Held
-from bbr.pieces import add_piece
-
-# DATA of so many octets comes as a view of the read, which copies nothing. Less is copied faster than looked at so.
-VIEWED_BYTES: Final = 4 << 10
+from bbr.pieces import VIEWED_BYTES, add_piece
 
 Frame = tuple[int, int, int, bytes | memoryview]
 

@@ -2,17 +2,13 @@
 
 from typing import Final
 
+from bbr.pieces import PIECE_BYTES, VIEWED_BYTES
+
 HEADER_BYTES: Final = 5
 # change_cipher_spec, alert, handshake, application_data
 _CONTENT_TYPES: Final = range(20, 24)
 # Of a TLS 1.2 record, the longest there is: 2^14 and 2,048 octets.
 _MAX_FRAGMENT_BYTES: Final = (1 << 14) + 2048
-
-# A record of so many octets is given as a view of the read, which copies nothing.
-VIEWED_BYTES: Final = 4 << 10
-
-# What a part takes beside its octets, as an object and in its list.
-_PART_BYTES: Final = 48
 
 
 class RecordReader:
@@ -30,7 +26,7 @@ class RecordReader:
     @property
     def held_bytes(self) -> int:
         """What is held, in memory."""
-        parts = self._held_bytes + _PART_BYTES * len(self._parts) if self._parts else 0
+        parts = self._held_bytes + PIECE_BYTES * len(self._parts) if self._parts else 0
         return parts + len(self._octets)
 
     def feed(self, octets: bytes) -> None:

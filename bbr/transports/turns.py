@@ -9,7 +9,6 @@ from typing import Final, Protocol
 # most, for which other requests wait.
 WORK_SECONDS: Final = 0.0005
 
-
 # While a connection reads a lot at a time, its exchanges work on bodies in one of so many turns.
 IN_FLOOD: Final = 8
 

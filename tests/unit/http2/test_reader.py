@@ -2,7 +2,8 @@ import pytest
 
 from bbr.http2.faults import ConnectionFault
 from bbr.http2.held import Held
-from bbr.http2.reader import VIEWED_BYTES, FrameReader
+from bbr.http2.reader import FrameReader
+from bbr.pieces import VIEWED_BYTES
 from bench.harness.h2_frames import CONTINUATION, DATA, PING, PING_FRAME, PREFACE, data, frame, settings
 
 SENT = PREFACE + settings((1, 0)) + data(1, b"abc") + frame(0xFA, 3, 5, b"skipped") + PING_FRAME + frame(0xFB) + data(3)
