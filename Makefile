@@ -40,10 +40,10 @@ CORE_SUITES := tests/unit tests/conformance tests/parity tests/property tests/fu
   $(filter-out $(NOT_COMPILED),$(sort $(wildcard tests/integration/test_*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo release-check image image-test screenshots accuracy spoofing differential wire clients bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down wheel compiled test test-compiled test-python cover covered quick check format protos reference lock clean
+.PHONY: help setup demo release-prepare release-check image image-test screenshots accuracy spoofing differential wire clients bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down wheel compiled test test-compiled test-python cover covered quick check format protos reference lock clean
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## install the locked dependencies and bbr itself into .venv
 
@@ -56,6 +56,10 @@ FORCE:
 
 demo:  ## run the local Envoy stack and a tour of requests (ONCE=1: exit after the tour; FREE_PORTS=1: any free ports)
 	@$(PYTHON) deploy/environment.py demo $(GIVEN) -- -m deploy.local.demo $(if $(ONCE),--once) $(if $(FREE_PORTS),--free-ports)
+
+release-prepare: $(READY) $(HELM)  ## write VERSION into code, chart, guides and manifests, and begin its part of CHANGELOG.md (DATE=YYYY-MM-DD)
+	@$(BIN)/python -m deploy.release.prepare $(or $(VERSION),"") $(if $(DATE),--date $(DATE))
+	@$(BIN)/python -m deploy.render.manifests
 
 # With the environment of tests beside its own: the sdist runs some of its tests.
 release-check: $(READY) $(HELM)  ## build, try and compare what a release publishes, without a network service (COMPILE=1: the compiled wheel too)

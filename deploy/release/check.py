@@ -1,4 +1,4 @@
-"""`make release-check`: everything of a release that needs no network service and no container engine.
+"""`make release-check`: all of a release that needs no network service and no container engine.
 
 Builds sdist, wheel and chart twice, and compares; lets twine look at them; installs the wheel and asks it for its
 version; runs tests out of the sdist; writes the bill of materials of what the wheel brings with it. All of it lands in
@@ -28,7 +28,7 @@ SHORT_TESTS: Final = ("tests/unit/test_cli.py", "tests/unit/reading/test_json_bo
 
 
 class ReleaseError(Exception):
-    """The release is not fit; the message says why."""
+    """The release cannot be published; the message says why."""
 
 
 def run(command: Sequence[object], cwd: Path = ROOT, **variables: str) -> str:
@@ -41,7 +41,7 @@ def run(command: Sequence[object], cwd: Path = ROOT, **variables: str) -> str:
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("BBR_", "PYTHONPATH"))}
     done = subprocess.run(words, cwd=cwd, env=kept | variables, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ReleaseError(f"`{' '.join(words)}` has ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        raise ReleaseError(f"`{' '.join(words)}` ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
@@ -62,7 +62,7 @@ def digests(place: Path) -> dict[str, str]:
 
 
 def compare(one: Mapping[str, str], other: Mapping[str, str]) -> None:
-    """Hold two builds against each other.
+    """Compare two builds.
 
     Raises:
         ReleaseError: they differ.
@@ -76,11 +76,11 @@ def package_chart(place: Path) -> str:
     """Package the chart twice and return the file's name. Helm writes the time into it, so contents are compared.
 
     Raises:
-        ReleaseError: Helm is not there, or has packaged two different charts.
+        ReleaseError: Helm is not installed, or has packaged two different charts.
     """
     helm = shutil.which("helm", path=f"{ROOT / '.cache/kube/bin'}:{os.environ.get('PATH', '')}")
     if helm is None:
-        raise ReleaseError("helm is not there: run `make helm`")
+        raise ReleaseError("helm is not installed: run `make helm`")
     found = []
     for number in ("chart-1", "chart-2"):
         run([helm, "package", "deploy/chart", "--destination", place / number])
@@ -132,10 +132,7 @@ def steps(*, compiled: bool) -> Iterator[str]:
     shutil.rmtree(PLACE, ignore_errors=True)
     PLACE.mkdir(parents=True)
     name = version()
-    has = [each for each in (name, "Unreleased") if _has_notes(each)]
-    if not has:
-        raise ReleaseError(f'CHANGELOG.md has nothing under "## {name}" or "## Unreleased"')
-    yield f'version {name} in bbr and in the chart; CHANGELOG.md has "{has[0]}"'
+    yield f"version {name} in bbr and in the chart; {changelog(name)}"
     epoch = run(["git", "log", "-1", "--format=%ct"]).strip() if (ROOT / ".git").exists() else "0"
     for each in ("dist", "again"):
         build(PLACE / each, epoch, compiled=compiled)
@@ -143,7 +140,7 @@ def steps(*, compiled: bool) -> Iterator[str]:
     compare(built, digests(PLACE / "again"))
     yield f"built twice with the same bytes: {', '.join(built)}"
     run([sys.executable, "-m", "twine", "check", "--strict", *sorted((PLACE / "dist").iterdir())])
-    yield "twine has nothing to say against them"
+    yield "twine accepts them"
     python = install(PLACE / "environment", next((PLACE / "dist").glob("*-none-any.whl")))
     said = run([python.parent / "bbr", "version"], cwd=Path("/")).strip()
     if not said.startswith(f"bbr {name} (interpreted)"):
@@ -164,21 +161,28 @@ def test_sdist(sdist: Path) -> str:
     return f"the sdist's own tests: {summary}"
 
 
-def _has_notes(name: str) -> bool:
+def changelog(name: str, root: Path = ROOT) -> str:
+    """Return what CHANGELOG.md has for a version.
+
+    Raises:
+        VersionError: it has neither a section for the version nor anything under "Unreleased".
+    """
     try:
-        return bool(notes(name))
+        notes(name, root)
     except VersionError:
-        return False
+        notes("Unreleased", root)
+        return f'CHANGELOG.md has only "Unreleased" yet: `make release-prepare VERSION={name}` comes before the tag'
+    return f'CHANGELOG.md has "{name}"'
 
 
 def main() -> int:
-    """Check the release; return 0 if it is fit."""
+    """Check the release; return 0 if it can be published."""
     compiled = os.environ.get("COMPILE") == "1"
     try:
         for sentence in steps(compiled=compiled):
             print(f"ok  {sentence}", flush=True)
     except (ReleaseError, VersionError) as error:
-        print(f"The release is not fit: {error}.", file=sys.stderr)
+        print(f"The release cannot be published: {error}.", file=sys.stderr)
         return 1
     without = "" if compiled else "the compiled wheel (COMPILE=1 builds it), "
     print(f"Not checked here: {without}arm64 and musl, the image (`make image-test`), and all that publishes.")

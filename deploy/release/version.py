@@ -1,7 +1,8 @@
-"""The version that a release has: python -m deploy.release.version [--tag vX.Y.Z] [--notes]
+"""The version of a release: python -m deploy.release.version [--tag vX.Y.Z] [--notes]
 
-It stands in bbr/__init__.py. The chart has to have the same one, and with --tag so has the tag, and CHANGELOG.md a
-section of that name. Prints the version, or with --notes that section. It needs the standard library alone.
+bbr/__init__.py has it. The chart must have the same version. With --tag the tag must be equal to it, and CHANGELOG.md
+must have a section of that name. Prints the version, or with --notes that section (without --tag: "Unreleased"). It
+needs the standard library alone.
 """
 
 import argparse
@@ -44,7 +45,8 @@ def notes(name: str, root: Path = ROOT) -> str:
     sections = dict(re.findall(r"^## (\S+)[^\n]*\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
     found = sections.get(name, "").strip()
     if not found:
-        raise VersionError(f'CHANGELOG.md has nothing under "## {name}"')
+        remedy = "" if name == "Unreleased" else f" (`make release-prepare VERSION={name}` makes this section)"
+        raise VersionError(f'CHANGELOG.md has nothing under "## {name}"{remedy}')
     return found + "\n"
 
 

@@ -205,7 +205,7 @@ def test_flags_keep_their_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("case", "image"),
     [
-        ("bare", "bbr:0.1.0"),
+        ("bare", f"bbr:{bbr.__version__}"),
         ("go-v1.4", "registry.example.com/llm/bbr:main"),
         ("go-main", "registry.example.com/llm/bbr:main"),
     ],

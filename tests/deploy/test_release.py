@@ -12,7 +12,7 @@ import yaml
 
 from bbr import __version__
 from deploy.environment import KINDS
-from deploy.release import check
+from deploy.release import check, prepare
 from deploy.release import version as versions
 from hatch_build import CustomMetadataHook
 
@@ -27,6 +27,10 @@ def tree(tmp_path):
     (tmp_path / "deploy/chart").mkdir(parents=True)
     (tmp_path / "bbr/__init__.py").write_text('"""x"""\n\n__version__ = "1.2.3"\n')
     (tmp_path / "deploy/chart/Chart.yaml").write_text('name: bbr\nversion: 1.2.3\nappVersion: "1.2.3"\n')
+    (tmp_path / "docs/reference").mkdir(parents=True)
+    (tmp_path / "README.md").write_text("docker push x/bbr:1.2.3\n")
+    (tmp_path / "docs/reference/a.md").write_text("prints `bbr 1.2.3 (x)`; measured with bbr 1.2.3, compiled; v1.2.3\n")
+    (tmp_path / "docs/b.md").write_text("The package is not on PyPI yet.\n")
     (tmp_path / "CHANGELOG.md").write_text(
         "# Changelog\n\n## Unreleased\n\n## 1.2.3 (2026-12-01)\n\n### A\n\n- one\n\n## 1.2.2\n\n- old\n"
     )
@@ -56,6 +60,108 @@ def test_the_notes_of_a_release(tree):
             versions.notes(name, tree)
 
 
+def test_a_tag_without_its_notes_is_told_how_to_get_them(tree):
+    with pytest.raises(versions.VersionError, match=r"`make release-prepare VERSION=2\.0\.0` makes this section"):
+        versions.notes("2.0.0", tree)
+
+
+def contents(root):
+    return {path.relative_to(root).as_posix(): path.read_text() for path in root.rglob("*") if path.is_file()}
+
+
+def unreleased(tree, *lines):
+    file = tree / "CHANGELOG.md"
+    file.write_text(file.read_text().replace("## Unreleased\n", "\n".join(["## Unreleased", "", *lines, ""])))
+
+
+def test_a_release_is_prepared_from_unreleased_to_a_tag(tree):
+    unreleased(tree, "- new")
+    changed = prepare.prepare("1.3.0", "2026-12-24", tree)
+    assert set(changed) == {
+        "bbr/__init__.py",
+        "deploy/chart/Chart.yaml",
+        "CHANGELOG.md",
+        "README.md",
+        "docs/reference/a.md",
+    }
+    assert versions.version(tree) == "1.3.0"
+    assert versions.notes("1.3.0", tree) == "- new\n"
+    assert versions.notes("1.2.3", tree) == "### A\n\n- one\n"
+    assert "# Changelog\n\n## Unreleased\n\n## 1.3.0 (2026-12-24)\n\n- new\n" in (tree / "CHANGELOG.md").read_text()
+    assert (tree / "README.md").read_text() == "docker push x/bbr:1.3.0\n"
+    text = "prints `bbr 1.3.0 (x)`; measured with bbr 1.2.3, compiled; v1.2.3\n"
+    assert (tree / "docs/reference/a.md").read_text() == text
+    # What comes next goes under "Unreleased" again, and the next release takes that alone.
+    unreleased(tree, "- later")
+    prepare.prepare("1.3.1", "2026-12-31", tree)
+    assert versions.notes("1.3.1", tree) == "- later\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "why"),
+    [
+        ("1.2", ["- new"], "'1.2' is not a version such as 1.2.3"),
+        ("1.3.0-rc1", ["- new"], "'1.3.0-rc1' is not a version"),
+        ("v1.3.0", ["- new"], "'v1.3.0' is not a version"),
+        ("", ["- new"], "'' is not a version"),
+        ("1.2.2", ["- new"], "bbr is 1.2.3 already, which is later than 1.2.2"),
+        ("1.2.3", ["- new"], 'has a section "## 1.2.3" already'),
+        ("1.3.0", [], 'nothing under "## Unreleased"'),
+    ],
+)
+def test_a_release_that_cannot_be_changes_nothing(tree, name, lines, why):
+    unreleased(tree, *lines)
+    before = contents(tree)
+    with pytest.raises(versions.VersionError, match=re.escape(why)):
+        prepare.prepare(name, "2026-12-24", tree)
+    assert contents(tree) == before
+
+
+def test_sentences_that_a_release_makes_wrong_are_listed(tree):
+    assert list(prepare.not_yet(tree)) == ["docs/b.md:1: not on PyPI yet"]
+
+
+def test_the_project_can_be_prepared(tmp_path, monkeypatch, capsys):
+    """The present tree, as far as the version is written in it: code, chart and texts, but not what is rendered."""
+    for path in [
+        ROOT / "bbr/__init__.py",
+        ROOT / "deploy/chart/Chart.yaml",
+        ROOT / "CHANGELOG.md",
+        *prepare.pages(ROOT),
+    ]:
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    name = "99.0.0"
+    changed = prepare.prepare(name, "2026-12-24", tmp_path)
+    assert "docs/gke.md" in changed
+    assert versions.version(tmp_path) == name
+    assert check.changelog(name, tmp_path) == f'CHANGELOG.md has "{name}"'
+    assert "Nothing has been released" not in (tmp_path / "CHANGELOG.md").read_text()
+    # The images that the guides build are the chart's own: their tags are its version.
+    tags = [tag for page in prepare.pages(tmp_path) for tag in re.findall(r"\bbbr:(\d[\w.-]*)", page.read_text())]
+    assert set(tags) == {name}
+    assert len(tags) >= 6
+    monkeypatch.setattr(prepare, "prepare", lambda *_: ["a", "b"])
+    assert prepare.main([name, "--date", "2026-12-24"]) == 0
+    assert capsys.readouterr().out.startswith(f"Wrote {name} into a, b.\n")
+
+
+def test_a_release_that_cannot_be_is_one_sentence(capsys):
+    assert prepare.main(["0.0.0"]) == 1
+    assert capsys.readouterr().err == (
+        f"The release cannot be prepared: bbr is {__version__} already, which is later than 0.0.0.\n"
+    )
+
+
+def test_a_check_before_the_changelog_has_its_section_says_what_comes_next(tree):
+    assert check.changelog("1.2.3", tree) == 'CHANGELOG.md has "1.2.3"'
+    with pytest.raises(versions.VersionError, match=r'nothing under "## Unreleased"'):
+        check.changelog("1.3.0", tree)
+    unreleased(tree, "- new")
+    assert "`make release-prepare VERSION=1.3.0` comes before the tag" in check.changelog("1.3.0", tree)
+
+
 def test_a_tag_has_to_be_the_version(capsys):
     assert versions.main([]) == 0
     assert capsys.readouterr().out == f"{__version__}\n"
@@ -70,7 +176,7 @@ def test_builds_that_differ_are_told():
 
 
 def test_a_command_that_fails_is_told_with_its_output():
-    with pytest.raises(check.ReleaseError, match=r"has ended with 3:\nout"):
+    with pytest.raises(check.ReleaseError, match=r"ended with status 3:\nout"):
         check.run(["sh", "-c", "echo out; exit 3"])
 
 
