@@ -59,6 +59,10 @@ class Refusal(Exception):  # noqa: N818 (an answer, not an error of ours)
             unnamed=self.unnamed,
         )
 
+    def about(self, what: str) -> str:
+        """Return the message for an operator who has declared the name: about `what`, and without its full stop."""
+        return self.message.removesuffix(".").replace("`model`", what)
+
 
 def model_not_found(model: str) -> Refusal:
     """Refuse a model that the table does not hold: 404, as OpenAI and vLLM answer it."""

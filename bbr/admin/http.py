@@ -24,7 +24,7 @@ import h11
 
 from bbr.refusal import MAX_ECHO_CHARACTERS
 from bbr.system import descriptors
-from bbr.system.supervisor import Body, Supervised, Supervisor
+from bbr.system.supervisor import Body, Supervised, Supervisor, stop_all
 from bbr.transports.serving import target
 
 log = logging.getLogger(__name__)
@@ -153,8 +153,7 @@ class AdminServer:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        for running in self._running:
-            await running.stop()
+        await stop_all(self._running)
 
     def take_in(self, connection: "_Connection") -> None:
         """Let a connection wait for a request; one too many goes: who holds all of them shuts out no health check."""

@@ -412,9 +412,8 @@ def model_name(text: str) -> str:
     """Return a model's name."""
     try:
         return check_model(text, LONGEST_MODEL_BYTES)
-    except Refusal as refused:  # its sentence is meant for a client
-        why = refused.message.removesuffix(".").replace("`model`", "it")
-        raise ValueError(f"is not a model's name: {why}") from None
+    except Refusal as refused:
+        raise ValueError(f"is not a model's name: {refused.about('it')}") from None
 
 
 @written("NAMESPACE")

@@ -525,7 +525,7 @@ class _Manner:
 
 
 def _awaited(mode: int, *, unread: bool = False, buffering: bool = False) -> _Manner:
-    # Apart from what is told, since a gateway that does tell its mode has no reason to begin with a body.
+    # WorkerProcess from what is told, since a gateway that does tell its mode has no reason to begin with a body.
     assumed = _Manner(Awaited(mode), phases.ASSUMED, unread=unread, buffering=buffering)
     return _Manner(Awaited(mode), phases.AWAITED, unread=unread, buffering=buffering, assumed=assumed)
 

@@ -8,7 +8,7 @@ from bbr.models.patterns import STAR
 from bbr.models.registry import Declaration, Steps
 
 # Of one object; a list of a thousand regular expressions is one mistake.
-MAX_TOLD: Final = 20
+MAX_WARNINGS: Final = 20
 
 _STEP_NAMES: Final = 500
 
@@ -16,13 +16,13 @@ _STEP_NAMES: Final = 500
 _ODD: Final = re.compile(r"\A(?:re|regexp?|glob):|\A~|[?\[\]|^$\\{}]|\.\*")
 
 
-def told(declaration: Declaration) -> Steps[list[str]]:
-    """Return a sentence for each name of a declaration that looks like a pattern and is none, MAX_TOLD at most."""
+def warnings(declaration: Declaration) -> Steps[list[str]]:
+    """Return a sentence for each name of a declaration that looks like a pattern and is none, MAX_WARNINGS at most."""
     found: list[str] = []
     for number, (name, what, may_star) in enumerate(_names(declaration), 1):
         if why := _why(name, may_star=may_star):
             found.append(f"{what} {name} ({declaration.origin}) {why}")
-            if len(found) == MAX_TOLD:
+            if len(found) == MAX_WARNINGS:
                 break
         if number % _STEP_NAMES == 0:
             yield

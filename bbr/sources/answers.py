@@ -13,7 +13,7 @@ import msgspec
 
 from bbr.sources.kube_api import KubernetesError, KubeStatus
 from bbr.sources.scopes import SCOPE_LABEL
-from bbr.system.apart import Apart
+from bbr.system.worker_process import WorkerProcess
 
 # A longer answer goes to the other process. So much takes 0.3 ms at the most.
 LONG_BYTES: Final = 65_536
@@ -113,12 +113,12 @@ class Answers(Generic[T]):
 
     Args:
         kind: the objects' type, as msgspec decodes it; whatever it does not have is not read.
-        apart: the other process.
+        worker: the other process.
     """
 
-    def __init__(self, kind: type[T], apart: Apart) -> None:
+    def __init__(self, kind: type[T], worker: WorkerProcess) -> None:
         self._kind = kind
-        self._apart = apart
+        self._worker = worker
 
     async def page(self, pieces: Sequence[bytes]) -> Page[T]:
         """Return a page of a list.
@@ -128,7 +128,7 @@ class Answers(Generic[T]):
         """
         if sum(map(len, pieces)) <= LONG_BYTES:
             return _read(partial(_page, self._kind), b"".join(pieces))
-        metadata, *objects = await self._read_apart(partial(page_frames, self._kind), pieces)
+        metadata, *objects = await self._read_in_worker(partial(page_frames, self._kind), pieces)
         found = [msgspec.msgpack.decode(each, type=self._kind) for each in objects]
         return Page(msgspec.msgpack.decode(metadata, type=PageMetadata), found)
 
@@ -140,16 +140,16 @@ class Answers(Generic[T]):
         """
         if sum(map(len, pieces)) <= LONG_BYTES:
             return _read(partial(_event, self._kind), b"".join(pieces))
-        kind, metadata, *found = await self._read_apart(partial(event_frames, self._kind), pieces)
+        kind, metadata, *found = await self._read_in_worker(partial(event_frames, self._kind), pieces)
         return Event(
             msgspec.msgpack.decode(kind, type=str),
             msgspec.msgpack.decode(metadata, type=Metadata),
             msgspec.msgpack.decode(found[0], type=self._kind) if found else None,
         )
 
-    async def _read_apart(self, job: Callable[[bytes], Iterable[bytes]], pieces: Sequence[bytes]) -> list[bytes]:
+    async def _read_in_worker(self, job: Callable[[bytes], Iterable[bytes]], pieces: Sequence[bytes]) -> list[bytes]:
         frames: list[bytes] = []
-        await self._apart.run(job, pieces, frames.append)
+        await self._worker.run(job, pieces, frames.append)
         failure = msgspec.msgpack.decode(frames[0], type=_Failure | None)
         if failure:
             raise KubernetesError(failure.message, failure.code)

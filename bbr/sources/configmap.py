@@ -35,9 +35,9 @@ A ConfigMap that breaks a rule is refused whole, and the sentence says which ent
 """
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -49,6 +49,8 @@ from bbr.sources import grants, scopes
 from bbr.sources.aliases import read
 from bbr.sources.objects import SourceError
 from bbr.yaml_tree import MAX_NODES, Node, Scalar, Sequence, YamlError, tree
+
+T = TypeVar("T")
 
 KIND: Final = "ConfigMap"
 
@@ -106,63 +108,74 @@ def parse(
             raise SourceError(f"data.{HOSTS} are those of a scope, which the label {scopes.SCOPE_LABEL} has to name")
     else:
         scopes.name_of(scope, f"the label {scopes.SCOPE_LABEL}")
-        hosts = yield from _hosts(data.get(HOSTS, ""))
-    aliases = yield from _aliases(data.get(ALIASES, ""), max_model_bytes)
-    where = (scope or "", hosts)
-    if BASE_MODEL not in data and (aliases or hosts):
-        if data.get(ADAPTERS, "").strip():
-            raise SourceError(f"data.{BASE_MODEL} is missing, of which data.{ADAPTERS} are adapters")
-        granted = yield from _grants(data.get(ALLOW, ""), {alias.name for alias in aliases}, max_model_bytes)
-        return (Declaration(origin, (), aliases, granted, *where),)
+        hosts = yield from _entries(data, HOSTS, _hosts)
+    name_of = partial(_name, max_model_bytes)
+    aliases = yield from _entries(data, ALIASES, partial(_aliases, name_of))
+    models = yield from _models(data, max_model_bytes, optional=bool(aliases or hosts))
+    own = {alias.name for alias in aliases}.union(*((model.name, *model.adapters) for model in models))
+    granted = yield from _entries(data, ALLOW, partial(_grants, name_of, own))
+    return (Declaration(origin, models, aliases, granted, scope or "", hosts),)
+
+
+def _models(data: Mapping[str, str], max_model_bytes: int, *, optional: bool) -> Steps[tuple[BaseModel, ...]]:
+    """Return the base model with its adapters; none if it is missing and `optional`."""
+    where = f"data.{BASE_MODEL}"
     if BASE_MODEL not in data:
-        raise SourceError(f"data.{BASE_MODEL} is missing")
+        if not optional:
+            raise SourceError(f"{where} is missing")
+        if data.get(ADAPTERS, "").strip():
+            raise SourceError(f"{where} is missing, of which data.{ADAPTERS} are adapters")
+        return ()
     base_model = data[BASE_MODEL].strip()
     if not base_model:
-        raise SourceError(f"data.{BASE_MODEL} is blank")
-    _check(base_model, f"data.{BASE_MODEL}", f"data.{BASE_MODEL}", max_model_bytes)
-    adapters = yield from _adapters(data.get(ADAPTERS, ""), max_model_bytes)
-    own = {base_model, *adapters, *(alias.name for alias in aliases)}
-    granted = yield from _grants(data.get(ALLOW, ""), own, max_model_bytes)
-    return (Declaration(origin, (BaseModel(base_model, adapters),), aliases, granted, *where),)
+        raise SourceError(f"{where} is blank")
+    _check(base_model, where, where, max_model_bytes)
+    adapters = yield from _entries(data, ADAPTERS, partial(_adapters, max_model_bytes), MAX_ADAPTERS + 1)
+    return (BaseModel(base_model, adapters),)
 
 
-def _hosts(text: str) -> Steps[tuple[str, ...]]:
-    where = f"data.{HOSTS}"
-    root = yield from _tree(text, where, MAX_NODES)
-    if root is None:
-        return ()
+def _entries(
+    data: Mapping[str, str], key: str, read: Callable[[Node], Iterable[T]], max_nodes: int = MAX_NODES
+) -> Steps[tuple[T, ...]]:
+    """Return the entries of one of `data`'s texts, blank ones left out; none if there is nothing in it.
+
+    Args:
+        data: see `parse`.
+        key: of the text.
+        read: gives the entries of the text's root.
+        max_nodes: of the text, the root included.
+
+    Raises:
+        SourceError: a rule is broken; the message begins with the key.
+    """
+    found: list[T] = []
     try:
-        return tuple(host for _, host in scopes.hosts(root))
-    except SourceError as error:
-        raise SourceError(f"{where}: {error}") from None
-
-
-def _tree(text: str, where: str, max_nodes: int) -> Steps[Node | None]:
-    """Read a text of `data`; None if there is nothing in it."""
-    try:
-        root = yield from tree(text, max_nodes)
-    except YamlError as error:
-        raise SourceError(f"{where}: {error}") from None
-    blank = isinstance(root, Scalar) and (root.null or not root.text.strip())
-    return None if blank else root
-
-
-def _grants(text: str, own: set[str], max_model_bytes: int) -> Steps[tuple[Grant, ...]]:
-    where = f"data.{ALLOW}"
-    root = yield from _tree(text, where, MAX_NODES)
-    if root is None:
-        return ()
-    found = []
-    try:
-        for number, (line, grant) in enumerate(grants.read(root, partial(_name, max_model_bytes)), 1):
-            if grant.name not in own:
-                raise SourceError(f"line {line}: {grant.name} is no model, adapter or alias of this object")
-            found.append(grant)
+        root = yield from tree(data.get(key, ""), max_nodes)
+        if root is None or (isinstance(root, Scalar) and (root.null or not root.text.strip())):
+            return ()
+        for number, entry in enumerate(read(root), 1):
+            if entry:
+                found.append(entry)
             if number % _STEP_NAMES == 0:
                 yield
-    except SourceError as error:
-        raise SourceError(f"{where}: {error}") from None
+    except (SourceError, YamlError) as error:
+        raise SourceError(f"data.{key}: {error}") from None
     return tuple(found)
+
+
+def _hosts(root: Node) -> Iterator[str]:
+    return (host for _, host in scopes.hosts(root))
+
+
+def _aliases(name_of: Callable[[Node, str], str], root: Node) -> Iterator[Alias]:
+    return (alias for _, alias in read(root, name_of))
+
+
+def _grants(name_of: Callable[[Node, str], str], own: set[str], root: Node) -> Iterator[Grant]:
+    for line, grant in grants.read(root, name_of):
+        if grant.name not in own:
+            raise SourceError(f"line {line}: {grant.name} is no model, adapter or alias of this object")
+        yield grant
 
 
 def _name(max_model_bytes: int, node: Node, what: str) -> str:
@@ -171,47 +184,24 @@ def _name(max_model_bytes: int, node: Node, what: str) -> str:
     return _check(node.text.strip(), f"line {node.line}", what, max_model_bytes)
 
 
-def _aliases(text: str, max_model_bytes: int) -> Steps[tuple[Alias, ...]]:
-    where = f"data.{ALIASES}"
-    root = yield from _tree(text, where, MAX_NODES)
-    if root is None:
-        return ()
-    found = []
-    try:
-        for number, (_, alias) in enumerate(read(root, partial(_name, max_model_bytes)), 1):
-            found.append(alias)
-            if number % _STEP_NAMES == 0:
-                yield
-    except SourceError as error:
-        raise SourceError(f"{where}: {error}") from None
-    return tuple(found)
-
-
-def _adapters(text: str, max_model_bytes: int) -> Steps[tuple[str, ...]]:
-    where = f"data.{ADAPTERS}"
-    root = yield from _tree(text, where, MAX_ADAPTERS + 1)  # with the list itself
-    if root is None:
-        return ()
+def _adapters(max_model_bytes: int, root: Node) -> Iterator[str]:
+    """Give the adapters of a list; "" for an entry that is blank, or null."""
     if not isinstance(root, Sequence):
-        raise SourceError(f"{where}: line {root.line}: must be a YAML list of names")
-    names = []
-    for number, item in enumerate(root.items, 1):
+        raise SourceError(f"line {root.line}: must be a YAML list of names")
+    for item in root.items:
         if not isinstance(item, Scalar):
-            raise SourceError(f"{where}: line {item.line}: an adapter must be a name, not a list or a mapping")
+            raise SourceError(f"line {item.line}: an adapter must be a name, not a list or a mapping")
         name = "" if item.null else item.text.strip()
         if name:
-            _check(name, f"{where}: line {item.line}", "the adapter", max_model_bytes)
+            _check(name, f"line {item.line}", "the adapter", max_model_bytes)
             if why := patterns.fault(name):
-                raise SourceError(f"{where}: line {item.line}: the adapter {name} {why}")
-            names.append(name)
-        if number % _STEP_NAMES == 0:
-            yield
-    return tuple(names)
+                raise SourceError(f"line {item.line}: the adapter {name} {why}")
+        yield name
 
 
 def _check(name: str, where: str, what: str, max_model_bytes: int) -> str:
     try:
         return check_model(name, max_model_bytes)
-    except Refusal as refused:  # its sentence is meant for a client that sent the name as `model`
-        why = refused.message.removesuffix(".").replace("`model`", what)
+    except Refusal as refused:
+        why = refused.about(what)
         raise SourceError(why if where == what else f"{where}: {why}") from None

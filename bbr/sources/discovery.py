@@ -30,8 +30,8 @@ from bbr.sources.reflector import Pace, Reflector
 from bbr.sources.servers import Address, Servers
 from bbr.sources.settling import Contest, Names, settling
 from bbr.sources.table import DISCOVERED, Table
-from bbr.system.apart import Apart, ApartError
-from bbr.system.supervisor import Body, Supervised, Supervisor
+from bbr.system.supervisor import Body, Supervised, Supervisor, stop_all
+from bbr.system.worker_process import WorkerError, WorkerProcess
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Discovery:
     Args:
         table: published to as source `model servers`.
         connect: makes a connection to the API server.
-        apart: reads what is long of answers.
+        worker: reads what is long of answers.
         asking: asks model servers.
         namespace: where to look; None for all namespaces.
         max_model_bytes: a longer name is refused.
@@ -76,7 +76,7 @@ class Discovery:
         self,
         table: Table,
         connect: Callable[[], Api],
-        apart: Apart,
+        worker: WorkerProcess,
         asking: Asking,
         *,
         namespace: str | None = None,
@@ -91,13 +91,13 @@ class Discovery:
         self._changed = asyncio.Event()
         self._pools = [pools.KeptPools(self._changed.set), pools.KeptPools(self._changed.set)]
         self._routes = pools.KeptRoutes(self._changed.set)
-        follow = partial(_reflector, connect, apart, pace, jitter)
+        follow = partial(_reflector, connect, worker, pace, jitter)
         self.reflectors = _reflectors(follow, namespace, self._pools, self._routes)
         self._follower = partial(
             Follower,
             follow=follow,
             asking=asking,
-            apart=apart,
+            worker=worker,
             new_servers=partial(Servers, interval=interval, max_model_bytes=max_model_bytes, jitter=jitter),
             changed=self._changed.set,
             count=self._count,
@@ -178,12 +178,12 @@ class Discovery:
         self.adapters = len(settled.holders)
         self._table.replace(DISCOVERED, [_object(pool, settled.granted[pool]) for pool in followers])
         self._published = True
-        self._tell()
+        self._log_new_troubles()
 
     def _count(self, result: str) -> None:
         self.polls[result] += 1
 
-    # What people are told.
+    # What people see.
 
     @property
     def failing(self) -> str:
@@ -224,8 +224,7 @@ class Discovery:
             for sentence in follower.troubles():
                 yield f"{pool.reference}: {sentence}"
 
-    def _tell(self) -> None:
-        """Log what was not wrong before."""
+    def _log_new_troubles(self) -> None:
         found = list(self._troubles())
         fresh = [sentence for sentence in found if sentence not in self._known]
         for sentence in fresh[:_LOGGED_AT_ONCE]:
@@ -245,7 +244,7 @@ class Follower:
             there are now have been asked.
         follow: makes a reflector.
         asking: asks model servers.
-        apart: reads long answers.
+        worker: reads long answers.
         new_servers: makes what keeps their answers, of the base models.
         changed: called when something may be different.
         count: called with the result of each question.
@@ -265,7 +264,7 @@ class Follower:
         *,
         follow: Callable[..., Reflector[Any, Any]],
         asking: Asking,
-        apart: Apart,
+        worker: WorkerProcess,
         new_servers: Callable[[frozenset[str]], Servers],
         changed: Callable[[], None],
         count: Callable[[str], None],
@@ -277,12 +276,12 @@ class Follower:
         self._pool = pool
         self._before = before
         self._asking = asking
-        self._apart = apart
+        self._worker = worker
         self._changed = changed
         self._count = count
         self._clock = clock
         self._woken = asyncio.Event()
-        self._told: tuple[int, bool, str] | None = None
+        self._notified: tuple[int, bool, str] | None = None  # what was known at the last call of `changed`
         self._pods = KeptPods(self._woken.set)
         path = f"/api/v1/namespaces/{pool.namespace}/pods"
         self._reflector = follow(f"pods of {pool.reference}", path, Pod, self._pods, selector=pool.selector)
@@ -297,10 +296,7 @@ class Follower:
 
     async def stop(self) -> None:
         """Follow it no longer."""
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            await task.stop()
+        await stop_all(self._tasks)
         self._tasks.clear()
 
     def rebase(self, base_models: frozenset[str]) -> None:
@@ -338,7 +334,7 @@ class Follower:
                 await self._ask(self.servers.due(self._clock()))
                 self.asked = self.asked or self.servers.asked
             self.looked_at = self._clock()
-            self._tell()
+            self._notify()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.servers.pause(self._clock())):
                     await self._woken.wait()
@@ -351,29 +347,29 @@ class Follower:
         async def work() -> None:
             while waiting:
                 await self._ask_one(waiting.popleft())
-                self._tell()
+                self._notify()
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(_AT_ONCE, len(waiting))):
                 group.create_task(work())
 
-    def _tell(self) -> None:
-        """Have what is known published, if it is news."""
+    def _notify(self) -> None:
+        """Call `changed` if something is different."""
         known = (self.servers.changes, self.asked, self._reflector.failing)
-        if known != self._told:
-            self._told = known
+        if known != self._notified:
+            self._notified = known
             self._changed()
 
     async def _ask_one(self, address: Address) -> None:
         try:
-            found = await served.read(await self._asking.models(*address), self._apart)
+            found = await served.read(await self._asking.models(*address), self._worker)
         except ServerError as error:
             self.servers.failed(address, str(error), self._clock())
             self._count(error.result)
         except served.UnusableError as error:
             self.servers.failed(address, str(error), self._clock())
             self._count("unusable")
-        except ApartError as error:
+        except WorkerError as error:
             self.servers.failed(address, f"its answer can't be read just now: {error}", self._clock())
             self._count("internal")
         else:
@@ -383,7 +379,7 @@ class Follower:
 
 def _reflector(
     connect: Callable[[], Api],
-    apart: Apart,
+    worker: WorkerProcess,
     pace: Pace | None,
     jitter: Callable[[], float],
     what: str,
@@ -393,7 +389,7 @@ def _reflector(
     *,
     selector: str = "",
 ) -> Reflector[Any, Any]:
-    return Reflector(what, path, selector, kind, sink, connect, apart, pace=pace, optional=True, jitter=jitter)
+    return Reflector(what, path, selector, kind, sink, connect, worker, pace=pace, optional=True, jitter=jitter)
 
 
 def _reflectors(

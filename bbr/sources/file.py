@@ -347,9 +347,8 @@ class _Reader:
             raise SourceError(f"line {node.line}: {what} is empty")
         try:
             return check_model(text, self._max_model_bytes)
-        except Refusal as refused:  # its sentence is meant for a client that sent the name as `model`
-            why = refused.message.removesuffix(".").replace("`model`", what)
-            raise SourceError(f"line {node.line}: {why}") from None
+        except Refusal as refused:
+            raise SourceError(f"line {node.line}: {refused.about(what)}") from None
 
 
 def _mapping(node: Node, what: str, known: set[str]) -> dict[str, Node]:

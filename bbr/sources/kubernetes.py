@@ -22,8 +22,8 @@ from bbr.sources.objects import SourceObject
 from bbr.sources.reflector import Pace, Reflector
 from bbr.sources.routes import HTTPRoute, RouteCheck, Wanted
 from bbr.sources.table import KUBERNETES, Table
-from bbr.system.apart import Apart
 from bbr.system.supervisor import Body
+from bbr.system.worker_process import WorkerProcess
 
 # Objects published in one step, 0.2 ms.
 _STEP_OBJECTS: Final = 50
@@ -171,7 +171,7 @@ class KubernetesSource:
     Args:
         table: published to as source `kubernetes`.
         connect: makes a connection to the API server.
-        apart: reads what is long of the server's answers.
+        worker: reads what is long of the server's answers.
         namespace: where to look; None for all namespaces.
         max_model_bytes: a longer name is an error of its ConfigMap: no request could ever name it.
         discover_routes: compare the table with the cluster's HTTPRoutes.
@@ -187,7 +187,7 @@ class KubernetesSource:
         self,
         table: Table,
         connect: Callable[[], Api],
-        apart: Apart,
+        worker: WorkerProcess,
         *,
         namespace: str | None = None,
         max_model_bytes: int = LONGEST_MODEL_BYTES,
@@ -205,7 +205,7 @@ class KubernetesSource:
                 ConfigMap,
                 view,
                 connect,
-                apart,
+                worker,
                 pace=pace,
                 jitter=jitter,
             )
@@ -215,7 +215,7 @@ class KubernetesSource:
         if self.routes:
             path = f"/apis/gateway.networking.k8s.io/v1/{within}httproutes"
             self.reflectors.append(
-                Reflector("HTTPRoutes", path, "", HTTPRoute, self.routes, connect, apart, pace=pace, jitter=jitter)
+                Reflector("HTTPRoutes", path, "", HTTPRoute, self.routes, connect, worker, pace=pace, jitter=jitter)
             )
 
     @property

@@ -7,7 +7,7 @@ from typing import Final, Self
 import msgspec
 
 from bbr.sources.answers import Metadata
-from bbr.sources.pools import Kept
+from bbr.sources.kept import Kept
 from bbr.sources.servers import Address
 
 # Of one pool. Each port of a pod is one.

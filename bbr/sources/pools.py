@@ -6,14 +6,15 @@ model. A route by X-Gateway-Model-Name says nothing here: it would have to name 
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, Generic, NamedTuple, Self, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple, Self
 
 import msgspec
 
 from bbr.headers import BASE_MODEL_HEADER
-from bbr.models.registry import Origin, Steps
+from bbr.models.registry import Origin
 from bbr.sources.answers import Metadata
+from bbr.sources.kept import Kept
 
 GROUP: Final = "inference.networking.k8s.io"
 OLD_GROUP: Final = "inference.networking.x-k8s.io"
@@ -30,8 +31,6 @@ _MAX_PORTS: Final = 8
 
 _LABEL: Final = re.compile(r"(?:[a-z0-9.-]{1,253}/)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _VALUE: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
-
-K = TypeVar("K")
 
 
 class Pool(NamedTuple):
@@ -210,39 +209,6 @@ def _serves(route: ServingRoute) -> Iterator[Serves]:
             pool = Reference(backend.group, backend.namespace or route.metadata.namespace, backend.name)
             for header in itertools.chain.from_iterable(match.headers or () for match in reduced.matches or ()):
                 yield Serves(pool, header.value)
-
-
-class Kept(Generic[K]):
-    """What is known of one collection; a reflector's sink.
-
-    Args:
-        changed: called after each change.
-
-    Attributes:
-        objects: by namespace/name; None before the first list.
-    """
-
-    def __init__(self, changed: Callable[[], None]) -> None:
-        self.objects: dict[str, K] | None = None
-        self._changed = changed
-
-    def replace(self, kept: dict[str, K]) -> Steps[None]:
-        """Take all objects that there are."""
-        yield
-        self.objects = kept
-        self._changed()
-
-    def put(self, key: str, kept: K) -> None:
-        """Take an object that is new or has changed."""
-        assert self.objects is not None  # noqa: S101 (a watch begins after a list)
-        self.objects[key] = kept
-        self._changed()
-
-    def remove(self, key: str) -> None:
-        """Let an object go."""
-        assert self.objects is not None  # noqa: S101 (a watch begins after a list)
-        if self.objects.pop(key, None) is not None:
-            self._changed()
 
 
 class KeptPools(Kept[Pool | None]):

@@ -19,8 +19,8 @@ from bbr.models.registry import Steps
 from bbr.sources.answers import BOOKMARK, Answers, Event, Object, T
 from bbr.sources.kube_api import Api, KubernetesError, TooLongError
 from bbr.sources.objects import SourceError
-from bbr.system.apart import Apart, ApartError
 from bbr.system.watch import in_thread
+from bbr.system.worker_process import WorkerError, WorkerProcess
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Reflector(Generic[T, K]):
         kind: the objects' type, as msgspec decodes it.
         sink: told of all that is found.
         connect: makes a connection; called in a thread, again after each failure, so that credentials are read anew.
-        apart: reads what is long of the server's answers.
+        worker: reads what is long of the server's answers.
         pace: see Pace.
         optional: whether the server may not know the collection at all (404: a CRD that is not installed). It is
             empty then, and looked for again after the longest pause.
@@ -113,7 +113,7 @@ class Reflector(Generic[T, K]):
         kind: type[T],
         sink: Sink[T, K],
         connect: Callable[[], Api],
-        apart: Apart,
+        worker: WorkerProcess,
         *,
         pace: Pace | None = None,
         optional: bool = False,
@@ -123,7 +123,7 @@ class Reflector(Generic[T, K]):
         self.what = what
         self.path = path
         self._parameters = {"labelSelector": selector} if selector else {}
-        self._answers = Answers(kind, apart)
+        self._answers = Answers(kind, worker)
         self._sink = sink
         self._connect = connect
         self._optional = optional
@@ -255,7 +255,7 @@ class Reflector(Generic[T, K]):
         ours = None
         if isinstance(error, TimeoutError):
             why = "the API server did not answer in time"
-        elif isinstance(error, KubernetesError | SourceError | ApartError):
+        elif isinstance(error, KubernetesError | SourceError | WorkerError):
             why = str(error)
         else:
             why, ours = f"an internal error: {type(error).__name__}", error

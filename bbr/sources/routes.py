@@ -16,6 +16,7 @@ import msgspec
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
 from bbr.models.registry import Kind, Registry, Steps, finish
 from bbr.sources.answers import Metadata
+from bbr.sources.kept import Kept
 from bbr.sources.table import Table
 
 log = logging.getLogger(__name__)
@@ -195,10 +196,10 @@ def comparing(registry: Registry, routes: Mapping[str, Iterable[Wanted]]) -> Ste
             yield
     unrouted: list[str] = []
     base_models = (name for layer in registry.layers() for name in layer.base_models)
-    told: set[str] = set()
+    seen: set[str] = set()
     for number, name in enumerate(() if patterns else base_models, 1):
-        if name not in named and name not in told:
-            told.add(name)
+        if name not in named and name not in seen:
+            seen.add(name)
             unrouted.append(name)
         if number % _STEP_NAMES == 0:
             yield
@@ -211,7 +212,7 @@ def _is_known(registry: Registry, wanted: Wanted) -> bool:
     return entry is not None and entry.kind in kinds  # no header ever names an alias
 
 
-class RouteCheck:
+class RouteCheck(Kept[frozenset[Wanted]]):
     """Compares the table with the routes whenever one of them has changed; a reflector's sink.
 
     Args:
@@ -224,10 +225,10 @@ class RouteCheck:
     """
 
     def __init__(self, table: Table, *, settle_seconds: float = SETTLE_SECONDS) -> None:
+        self._due = asyncio.Event()  # table or routes have changed since a comparison began
+        super().__init__(self._due.set)
         self._table = table
         self._settle_seconds = settle_seconds
-        self._wanted: dict[str, frozenset[Wanted]] | None = None
-        self._changed = asyncio.Event()
         self.mismatches: Mismatches | None = None
         self.pools: Mapping[str, tuple[str, ...]] = {}
 
@@ -235,55 +236,37 @@ class RouteCheck:
         """Return what a route wants."""
         return wanted(found)
 
-    def replace(self, kept: dict[str, frozenset[Wanted]]) -> Steps[None]:
-        """Take all routes that there are."""
-        yield
-        self._wanted = kept
-        self._changed.set()
-
-    def put(self, key: str, kept: frozenset[Wanted]) -> None:
-        """Take a route that is new or has changed."""
-        assert self._wanted is not None  # noqa: S101 (a watch begins after a list)
-        self._wanted[key] = kept
-        self._changed.set()
-
-    def remove(self, key: str) -> None:
-        """Let a route go."""
-        assert self._wanted is not None  # noqa: S101 (a watch begins after a list)
-        self._wanted.pop(key, None)
-        self._changed.set()
-
     async def run(self) -> None:
         """Compare after each change, until cancelled."""
         while True:
-            await self._changed.wait()
+            await self._due.wait()
             await asyncio.sleep(self._settle_seconds)
-            self._changed.clear()
+            self._due.clear()
             try:
                 for _ in self.checking():
                     await asyncio.sleep(0)
             except BaseException:
-                self._changed.set()  # for whoever starts this again
+                self._due.set()  # for whoever starts this again
                 raise
 
     async def follow_table(self) -> None:
         """Let each change of the table be followed by a comparison, until cancelled."""
         while True:
-            self._changed.set()  # and whatever has changed before this was started, perhaps again
+            self._due.set()  # and whatever has changed before this was started, perhaps again
             await self._table.swapped()
 
     def checking(self) -> Steps[None]:
         """Compare now, and log what is new; nothing before both table and routes are complete."""
-        if self._wanted is None or not self._table.synced:
+        if self.objects is None or not self._table.synced:
             return
-        found = yield from comparing(self._table.registry, self._wanted)
-        yield from self._tell(found)
+        found = yield from comparing(self._table.registry, self.objects)
+        yield from self._log_new(found)
         if found == Mismatches() != self.mismatches:
             log.info("every base model has an HTTPRoute, and every model that a route names exists")
         self.mismatches = found
-        self.pools = yield from pooling(self._wanted)
+        self.pools = yield from pooling(self.objects)
 
-    def _tell(self, found: Mismatches) -> Steps[None]:
+    def _log_new(self, found: Mismatches) -> Steps[None]:
         """Log what did not fit before."""
         before = self.mismatches or Mismatches()
         known = {*before.unrouted, *before.unknown}

@@ -16,14 +16,14 @@ import msgspec
 from bbr.models.patterns import is_pattern
 from bbr.reading.name import check_model
 from bbr.refusal import Refusal
-from bbr.system.apart import Apart
+from bbr.system.worker_process import WorkerProcess
 from bbr.text import printable
 
 # Of one server. A longer list is no list of adapters that fit into a server, and is refused whole.
 MAX_MODELS: Final = 1_000
 
 # Of a server, sentences about names that can't be used.
-MAX_TOLD: Final = 10
+MAX_REFUSED: Final = 10
 
 # A longer answer is read by another process. So much takes 0.3 ms.
 LONG_BYTES: Final = 65_536
@@ -53,7 +53,7 @@ class Claims(NamedTuple):
 
     Attributes:
         adapters: by base model of its pool.
-        refused: sentences about adapters that it lists and can't be used, the first MAX_TOLD.
+        refused: sentences about adapters that it lists and can't be used, the first MAX_REFUSED.
     """
 
     adapters: dict[str, frozenset[str]]
@@ -75,17 +75,17 @@ class _List(msgspec.Struct):
     data: list[_Model]
 
 
-async def read(pieces: list[bytes], apart: Apart) -> Served:
+async def read(pieces: list[bytes], worker: WorkerProcess) -> Served:
     """Return what an answer lists.
 
     Raises:
         UnusableError: it is not a list of models, or lists too many.
-        ApartError: the other process can't work just now.
+        WorkerError: the other process can't work just now.
     """
     if sum(map(len, pieces)) <= LONG_BYTES:
         return served(b"".join(pieces))
     frames: list[bytes] = []
-    await apart.run(frames_of, pieces, frames.append)
+    await worker.run(frames_of, pieces, frames.append)
     why, roots, adapters = (msgspec.msgpack.decode(frame) for frame in frames)
     if why:
         raise UnusableError(why)
@@ -141,7 +141,7 @@ def claims(found: Served, base_models: Iterable[str], max_model_bytes: int) -> C
             refused.append(f"{_shown(name)}: it is an adapter of {_shown(parent)}, which the pool does not serve")
         else:
             adapters.setdefault(base, set()).add(name)
-    return Claims({base: frozenset(names) for base, names in adapters.items()}, tuple(refused[:MAX_TOLD]))
+    return Claims({base: frozenset(names) for base, names in adapters.items()}, tuple(refused[:MAX_REFUSED]))
 
 
 def _unusable(name: str, check: Callable[[str], object]) -> str:
@@ -149,8 +149,8 @@ def _unusable(name: str, check: Callable[[str], object]) -> str:
         return "it holds a *, which stands for other characters"
     try:
         check(name)
-    except Refusal as refused:  # its sentence is meant for a client that sent the name as `model`
-        return refused.message.removesuffix(".").replace("`model`", "it")
+    except Refusal as refused:
+        return refused.about("it")
     return ""
 
 

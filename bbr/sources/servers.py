@@ -31,7 +31,7 @@ MAX_LISTED: Final = 8_000
 _MAX_GONE: Final = 256
 
 # Servers of which one is asked this often before it counts as failing: a pod that begins or ends fails once or twice.
-FAILURES_TOLD: Final = 3
+FAILING_AFTER: Final = 3
 
 # A server that fails is asked after 2, 4 and then 8 intervals, and at least each minute.
 _LONGEST_FACTOR: Final = 8
@@ -211,7 +211,7 @@ class Servers:
         return {
             str(address): each.why
             for address, each in self._servers.items()
-            if not each.gone and each.failures >= FAILURES_TOLD
+            if not each.gone and each.failures >= FAILING_AFTER
         }
 
     @property

@@ -9,8 +9,8 @@ from bbr.config.settings import Settings
 from bbr.models.registry import Kind
 from bbr.sources.objects import SourceError
 from bbr.sources.table import DISCOVERED, FILE, KUBERNETES, Table
-from bbr.system.apart import Apart
-from bbr.system.supervisor import Body, Supervised, Supervisor
+from bbr.system.supervisor import Body, Supervised, Supervisor, stop_all
+from bbr.system.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
     from bbr.sources.discovery import Discovery
@@ -42,8 +42,8 @@ class Sources:
             KUBERNETES: settings.kubernetes,
             DISCOVERED: settings.discover_adapters,
         }
-        self._apart = Apart()
-        self.table = Table((name for name, wanted in names.items() if wanted), apart=self._apart)
+        self._worker = WorkerProcess()
+        self.table = Table((name for name, wanted in names.items() if wanted), worker=self._worker)
         # Loaded only where they are needed: they take a tenth of the time that a router without a table starts in.
         if settings.models:
             from bbr.sources import file
@@ -56,7 +56,7 @@ class Sources:
             self.kubernetes = kubernetes.KubernetesSource(
                 self.table,
                 partial(KubeApi, settings.kubeconfig),
-                self._apart,
+                self._worker,
                 namespace=settings.namespace,
                 max_model_bytes=settings.max_model_length,
                 discover_routes=settings.discover_routes,
@@ -74,7 +74,7 @@ class Sources:
         return discovery.Discovery(
             self.table,
             partial(KubeApi, settings.kubeconfig),
-            self._apart,
+            self._worker,
             model_servers.ModelServers(settings.discover_token_file, tls if settings.discover_https else None),
             namespace=settings.namespace,
             max_model_bytes=settings.max_model_length,
@@ -83,7 +83,7 @@ class Sources:
         )
 
     def load(self) -> None:
-        """Read the files, once, so that a router with a wrong file does not start; and what tells of the API server.
+        """Read the files once, so that a router with a wrong file does not start, and check the kubeconfig.
 
         Raises:
             SourceError: a file can't be used; the message names the flag, the file, the line and the rule.
@@ -146,8 +146,8 @@ class Sources:
         if self.discovery:
             bodies |= self.discovery.bodies(supervisor)
         if bodies:
-            assert self.table.aside is not None  # noqa: S101 (the table was given another process)
-            bodies |= {"model table": self.table.run, "long documents": self.table.aside.run}
+            assert self.table.long_documents is not None  # noqa: S101 (the table was given another process)
+            bodies |= {"model table": self.table.run, "long documents": self.table.long_documents.run}
         self._tasks = [supervisor.start(name, body) for name, body in bodies.items()]
 
     def failing(self) -> dict[str, str]:
@@ -167,9 +167,9 @@ class Sources:
         return found
 
     def ages(self) -> dict[str, float]:
-        """Return how old what is known of each source may be, in seconds; what is known stays in use however old it is.
+        """Return how many seconds ago each source was last seen; what is known stays in use, however old it is.
 
-        That of the model table is for how long a change that a source has told waits to be put to use.
+        The age of the model table is the time that a change of a source has waited to be put to use.
         """
         found = {"model files": self._file.age_seconds} if self._file else {}
         found |= {each.what: each.age_seconds for each in self.reflectors}
@@ -194,12 +194,9 @@ class Sources:
 
     async def stop(self) -> None:
         """Follow them no longer; the table stays as it is."""
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            await task.stop()
+        await stop_all(self._tasks)
         self._tasks.clear()
-        self._apart.close()
+        self._worker.close()
 
     @property
     def mismatches(self) -> "Mismatches | None":

@@ -27,9 +27,9 @@ from typing import Final
 
 from bbr.models import literal
 from bbr.models.registry import Conflict, Declaration, Registry, Steps, finish, merging
-from bbr.sources.aside import Aside
+from bbr.sources.long_documents import LongDocuments
 from bbr.sources.objects import Key, SourceError, SourceObject
-from bbr.system.apart import Apart
+from bbr.system.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Table:
 
     Args:
         sources: the names of the sources that will publish. Without any, every model is its own base model.
-        apart: parses long documents while `run` and `aside.run` do; without it they are parsed as all others are.
+        worker: parses long documents while `run` and `long_documents.run` do; None: they are parsed as all others.
         clock: seconds that only go forward.
 
     Attributes:
@@ -79,18 +79,18 @@ class Table:
         failures_total: how often an object turned out to be broken.
         conflicts_total: how many conflicts came up, each counted again only after it had gone.
         changed_at: the clock's time of the last swap; of the table's making before the first.
-        aside: the long documents that wait for another process; None without one.
+        long_documents: those that wait for another process; None without one.
     """
 
     def __init__(
         self,
         sources: Iterable[str] = (),
         *,
-        apart: Apart | None = None,
+        worker: WorkerProcess | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
-        self.aside = Aside(apart, self._take_parsed, self._take_failed, clock) if apart else None
+        self.long_documents = LongDocuments(worker, self._take_parsed, self._take_failed, clock) if worker else None
         self._kept: dict[str, dict[str, _Kept]] = {source: {} for source in sources}
         self._waiting: dict[Key, SourceObject] = {}
         self._parsed: dict[Key, SourceObject] = {}  # by another process; each is older than what waits under its key
@@ -139,8 +139,8 @@ class Table:
         """Publish that an object is gone, and all that it declared."""
         for several in (self._waiting, self._parsed, self._batch, self._failed):
             several.pop((source, key), None)
-        if self.aside:
-            self.aside.discard((source, key))
+        if self.long_documents:
+            self.long_documents.discard((source, key))
         self._kept[source].pop(key, None)
         self.broken.pop((source, key), None)
         self._note()
@@ -160,7 +160,11 @@ class Table:
     @property
     def lag_seconds(self) -> float:
         """For how long a change has been waiting to be put to use; 0 if all that was published is in the registry."""
-        several = (self._applying_since, self._changed_since, self.aside.since if self.aside else None)
+        several = (
+            self._applying_since,
+            self._changed_since,
+            self.long_documents.since if self.long_documents else None,
+        )
         since = min((each for each in several if each is not None), default=None)
         return 0.0 if since is None else self._clock() - since
 
@@ -200,15 +204,15 @@ class Table:
 
         Conflicts are logged, and nothing else: the caller looks at `broken`.
         """
-        finish(self._applying(tell=False))
+        finish(self._applying(at_once=True))
 
     def _under_way(self) -> Iterator[Iterable[Key]]:
         """Give the keys of what is published and not in the registry; some may be there more than once."""
         yield from (self._waiting, self._parsed, self._batch, self._failed)
-        if self.aside:
-            yield self.aside.keys
+        if self.long_documents:
+            yield self.long_documents.keys
 
-    # What `aside` calls.
+    # What `long_documents` calls.
 
     def _take_parsed(self, key: Key, each: SourceObject) -> None:
         self._parsed[key] = each
@@ -225,8 +229,8 @@ class Table:
             self._changed_since = self._clock()
         self._changed.set()
 
-    def _applying(self, *, tell: bool = True) -> Steps[None]:
-        """Parse what waits, merge, and swap the new snapshot in.
+    def _applying(self, *, at_once: bool = False) -> Steps[None]:
+        """Parse what waits, merge, and swap the new snapshot in; `at_once` uses no other process and logs no object.
 
         What is published meanwhile waits for the next time, so that sources that never rest can't put this one off.
         """
@@ -234,14 +238,14 @@ class Table:
         self._applying_since = self._applying_since or self._changed_since
         self._changed_since = None
         published = set(self._listed)
-        self._begin_batch(self.aside if tell else None)
+        self._begin_batch(None if at_once else self.long_documents)
         while self._batch:
             key = next(reversed(self._batch))
             each = self._batch[key]
             why = yield from self._parse(key, each)
             if self._batch.get(key) is each:
                 del self._batch[key]
-            if why and tell:
+            if why and not at_once:
                 log.warning("%s %s: %s; its last good content, if it had any, stays in use", *key, why)
         listed = self._merged | {source for source in published if not self._awaits_first(source)}
         declarations: list[Declaration] = []
@@ -256,7 +260,7 @@ class Table:
         self.reloads_total += 1
         self.changed_at = self._clock()
         self._applying_since, self._merged = None, listed
-        if tell:
+        if not at_once:
             log.info(
                 "the model table is in use: %d base models, %d names in all%s",
                 sum(len(layer.base_models) for layer in registry.layers()),
@@ -269,22 +273,22 @@ class Table:
             retired.pop()
             yield
 
-    def _begin_batch(self, aside: Aside | None) -> None:
-        """Take up what waits; long documents go aside."""
+    def _begin_batch(self, long_documents: LongDocuments | None) -> None:
+        """Take up what waits; long documents go to the other process."""
         batch = self._batch | self._parsed  # what is left of a batch that an error has ended comes first
         for key, each in self._waiting.items():
-            if aside and each.long and not self._keeps(key, each):
-                aside.put(key, each)
+            if long_documents and each.long and not self._keeps(key, each):
+                long_documents.put(key, each)
             else:
-                if aside:
-                    aside.discard(key)
+                if long_documents:
+                    long_documents.discard(key)
                 batch[key] = each
         # The first that came is the last: to ask for a dict's first again and again is slow.
         self._batch, self._parsed, self._waiting = dict(reversed(batch.items())), {}, {}
 
     def _awaits_first(self, source: str) -> bool:
         """Return whether a source has a long object that is not in the registry, nor could ever be parsed."""
-        long = (*self._parsed, *(self.aside.keys if self.aside else ()))
+        long = (*self._parsed, *(self.long_documents.keys if self.long_documents else ()))
         return any(owner == source and key not in self._kept[source] for owner, key in long)
 
     def _keeps(self, key: Key, each: SourceObject) -> bool:
@@ -329,9 +333,9 @@ class Table:
         """Log which names look like patterns and are taken literally, each once."""
         found: list[str] = []
         for declaration in declarations:
-            found += yield from literal.told(declaration)
+            found += yield from literal.warnings(declaration)
             yield
-            if len(found) >= literal.MAX_TOLD:
+            if len(found) >= literal.MAX_WARNINGS:
                 break
         for sentence in found:
             if sentence not in kept.literal:

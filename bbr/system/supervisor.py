@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -102,7 +102,7 @@ class Supervised:
             self._task.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        """Start anew what has ended although it was not stopped: telling of a failure failed as well."""
+        """Start anew what has ended although it was not stopped: to log a failure has failed as well."""
         if not self._stopped:
             asyncio.get_running_loop().call_later(LONGEST_DELAY_SECONDS, self._run)
             error = None if task.cancelled() else task.exception()
@@ -143,3 +143,12 @@ class Supervised:
     def _log(self, error: BaseException | None, pause: float) -> None:
         words = "%s: failed, and is started again in %.1f s"
         log.error(words, self._name, pause, exc_info=error, extra={"private": self._private})
+
+
+async def stop_all(tasks: Iterable[Supervised]) -> None:
+    """End tasks together, and return once all have ended."""
+    several = list(tasks)
+    for task in several:
+        task.cancel()
+    for task in several:
+        await task.stop()

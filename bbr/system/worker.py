@@ -1,4 +1,4 @@
-"""The other process of bbr.system.apart: takes pieces of work from its stdin, one after the other.
+"""The other process of bbr.system.worker_process: takes pieces of work from its stdin, one after the other.
 
     request   two lengths of 8 bytes, then so many bytes each: the pickled job, and what it works on
     answer    frames: a length of 4 bytes, a kind of 1 byte, then so many bytes

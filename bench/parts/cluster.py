@@ -25,7 +25,7 @@ from bbr.sources.kube_api import KubeApi
 from bbr.sources.kubernetes import KUBERNETES, KubernetesSource
 from bbr.sources.reflector import Pace
 from bbr.sources.table import Table
-from bbr.system.apart import Apart
+from bbr.system.worker_process import WorkerProcess
 from bench.harness.fake_kubernetes import BBR, FakeKubernetes, Watch
 from bench.harness.figures import Row, Target, Variant, compare, heading, save
 from bench.parts.table import ADAPTERS, CHANGES, OBJECTS, Turns, data
@@ -59,7 +59,7 @@ async def follow(directory: Path) -> dict[str, float]:
     """Return the figures of one round; commands for the server go to standard output, its figures to the last line."""
     pace = Pace(first_delay_seconds=0.01)
     table = Table([KUBERNETES])
-    source = KubernetesSource(table, lambda: KubeApi(directory / "kubeconfig"), Apart(), pace=pace)
+    source = KubernetesSource(table, lambda: KubeApi(directory / "kubeconfig"), WorkerProcess(), pace=pace)
     KubeApi(directory / "kubeconfig")  # as `bbr serve` does before it serves: this imports lightkube
     turns = Turns()
     await asyncio.sleep(0)

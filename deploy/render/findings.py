@@ -18,7 +18,7 @@ from bbr.sources.kubernetes import KubernetesSource
 from bbr.sources.model_servers import ModelServers
 from bbr.sources.objects import SourceError
 from bbr.sources.table import Table
-from bbr.system.apart import Apart
+from bbr.system.worker_process import WorkerProcess
 
 Document = dict[str, Any]
 
@@ -364,13 +364,15 @@ def _needed(deployment: Document) -> Iterator[tuple[str, str, str, bool]]:
     source = KubernetesSource(
         Table(),
         _unused,
-        Apart(),
+        WorkerProcess(),
         namespace="n" if one_namespace else None,
         discover_routes=flags.get("discover-routes") == "true",
     )
     paths = [reflector.path for reflector in source.reflectors]
     if flags.get("discover-adapters") == "true":
-        paths += [reflector.path for reflector in Discovery(Table(), _unused, Apart(), ModelServers()).reflectors]
+        paths += [
+            reflector.path for reflector in Discovery(Table(), _unused, WorkerProcess(), ModelServers()).reflectors
+        ]
         paths.append("/api/v1/pods")
     for path in paths:
         group, resource = _resource(path)

@@ -14,7 +14,7 @@ from bbr.sources.configmap import LABELS
 from bbr.sources.kube_api import KubeApi
 from bbr.sources.kubernetes import ConfigMap
 from bbr.sources.reflector import Pace, Reflector
-from bbr.system.apart import Apart
+from bbr.system.worker_process import WorkerProcess
 from deploy.lab import setting
 from tests.lab.router import IN_NAMESPACE, config_map
 
@@ -75,7 +75,7 @@ def restart_with_changes(lab):
 
 async def forgotten(lab, known):
     HeldBack.may, HeldBack.waits = asyncio.Event(), asyncio.Event()
-    apart = Apart()
+    worker = WorkerProcess()
     reflector = Reflector(
         "ConfigMaps",
         COLLECTION,
@@ -83,7 +83,7 @@ async def forgotten(lab, known):
         ConfigMap,
         known,
         partial(HeldBack, lab.files.kubeconfig),
-        apart,
+        worker,
         pace=Pace(request_seconds=DEADLINE_SECONDS),
     )
     task = asyncio.create_task(reflector.run())
@@ -97,7 +97,7 @@ async def forgotten(lab, known):
     finally:
         task.cancel()
         await asyncio.wait([task])
-        apart.close()
+        worker.close()
     return reflector
 
 

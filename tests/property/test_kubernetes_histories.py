@@ -21,7 +21,7 @@ from bbr.sources.kube_api import KubeApi
 from bbr.sources.kubernetes import KUBERNETES, KubernetesSource
 from bbr.sources.reflector import Pace
 from bbr.sources.table import Table
-from bbr.system.apart import Apart
+from bbr.system.worker_process import WorkerProcess
 from bench.harness.fake_kubernetes import BBR, IPP, FakeKubernetes, Fault, Watch
 from tests.support.loops import DEADLINE_SECONDS
 
@@ -83,7 +83,7 @@ class Histories(RuleBasedStateMachine):
         await self.server.start()
         path = self.server.kubeconfig(directory)
         self.table = Table([KUBERNETES])
-        self.source = KubernetesSource(self.table, lambda: KubeApi(path), Apart(), pace=PACE)
+        self.source = KubernetesSource(self.table, lambda: KubeApi(path), WorkerProcess(), pace=PACE)
         self.following = [asyncio.create_task(run()) for run in self.source.bodies().values()]
 
     @invariant()

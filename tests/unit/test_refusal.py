@@ -99,6 +99,13 @@ def test_place_is_added_to_the_sentence() -> None:
     assert not refusal.model_empty("URL path").unnamed
 
 
+def test_an_operator_reads_where_the_name_stands() -> None:
+    too_long = refusal.model_too_long(9, 8)
+    assert too_long.about("the alias") == "the alias is 9 bytes long in UTF-8; at most 8 are allowed"
+    illegal = refusal.model_illegal("it has a control character")
+    assert illegal.about("it") == "it cannot be used as a model name: it has a control character"
+
+
 def test_a_length_that_nobody_counted_is_not_told() -> None:
     assert (
         refusal.model_too_long(None, 256).message

@@ -1,13 +1,13 @@
 import pytest
 
-from bbr.models.literal import MAX_TOLD, told
+from bbr.models.literal import MAX_WARNINGS, warnings
 from bbr.models.registry import Alias, BaseModel, Declaration, Origin, finish
 
 ORIGIN = Origin("file", "models.yaml", line=3)
 
 
 def sentences(*models: BaseModel, aliases: tuple[Alias, ...] = ()) -> list[str]:
-    return finish(told(Declaration(ORIGIN, models, aliases)))
+    return finish(warnings(Declaration(ORIGIN, models, aliases)))
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,6 @@ def test_stars() -> None:
 
 def test_a_long_list_is_told_in_part_and_in_steps() -> None:
     many = BaseModel("a", tuple(f"re:{number}" for number in range(1000)))
-    assert len(sentences(many)) == MAX_TOLD
-    steps = told(Declaration(ORIGIN, (BaseModel("a", tuple(map(str, range(1100)))),)))
+    assert len(sentences(many)) == MAX_WARNINGS
+    steps = warnings(Declaration(ORIGIN, (BaseModel("a", tuple(map(str, range(1100)))),)))
     assert len([*steps]) == 2

@@ -7,7 +7,7 @@ from bbr.sources.answers import LONG_BYTES, Answers, Metadata
 from bbr.sources.kube_api import KubernetesError
 from bbr.sources.kubernetes import ConfigMap
 from bbr.sources.routes import MAX_HEADERS, HTTPRoute, wanted
-from bbr.system.apart import Apart
+from bbr.system.worker_process import WorkerProcess
 from tests.support.loops import in_loop
 
 METADATA = {
@@ -32,11 +32,11 @@ def in_pieces(document):
 
 
 async def read(method, document, kind=ConfigMap):
-    apart = Apart()
+    worker = WorkerProcess()
     try:
-        return await getattr(Answers(kind, apart), method)(in_pieces(document))
+        return await getattr(Answers(kind, worker), method)(in_pieces(document))
     finally:
-        apart.close()
+        worker.close()
 
 
 def event(type_, content):
@@ -124,20 +124,20 @@ async def test_a_page_that_can_not_be_used(other):
 @in_loop
 async def test_what_is_nested_without_end_is_an_error_of_the_server(length):
     octets = b'{"type":"ADDED","object":' + b"[" * length
-    apart = Apart()
+    worker = WorkerProcess()
     with pytest.raises(KubernetesError, match=r"^what the API server sent can't be read: "):
-        await Answers(ConfigMap, apart).event([octets])
-    apart.close()
+        await Answers(ConfigMap, worker).event([octets])
+    worker.close()
 
 
 @pytest.mark.parametrize("length", [10, LONG_BYTES], ids=["short", "long"])
 @in_loop
 async def test_what_is_no_utf_8_is_an_error_of_the_server(length):
     octets = b'{"type":"ADDED\xff","object":{"x":"' + b"x" * length + b'"}}'
-    apart = Apart()
+    worker = WorkerProcess()
     with pytest.raises(KubernetesError, match=r"^what the API server sent can't be read: 'utf-8' codec"):
-        await Answers(ConfigMap, apart).event([octets])
-    apart.close()
+        await Answers(ConfigMap, worker).event([octets])
+    worker.close()
 
 
 @in_loop

@@ -15,8 +15,8 @@ from bbr.sources.model_servers import ServerError
 from bbr.sources.reflector import Pace
 from bbr.sources.servers import KEEP_SECONDS
 from bbr.sources.table import DISCOVERED, Table
-from bbr.system.apart import Apart
 from bbr.system.supervisor import Supervisor
+from bbr.system.worker_process import WorkerProcess
 from bench.harness.fake_kubernetes import HTTP_ROUTES, OLD_POOLS, PODS, POOLS, FakeKubernetes, Fault
 from tests.support.loops import in_loop
 from tests.support.model_tables import base_model_of
@@ -99,8 +99,8 @@ class Clock:
 async def discovering(tmp_path, cluster, servers, *, clock=None, **options):
     """Follow a cluster, and give the table and the Discovery. Servers are asked as fast as they answer."""
     config = cluster.kubeconfig(tmp_path)
-    apart = Apart()
-    table = Table([KUBERNETES, DISCOVERED], apart=apart)
+    worker = WorkerProcess()
+    table = Table([KUBERNETES, DISCOVERED], worker=worker)
     options = {"interval": 0.01, "pace": PACE, "first_seconds": 1000.0, "jitter": lambda: 0.0} | options
     if clock:
         options["clock"] = clock
@@ -108,10 +108,10 @@ async def discovering(tmp_path, cluster, servers, *, clock=None, **options):
     def connect():
         return KubeApi(config)
 
-    source = KubernetesSource(table, connect, apart, pace=PACE)
-    found = Discovery(table, connect, apart, servers, **options)
+    source = KubernetesSource(table, connect, worker, pace=PACE)
+    found = Discovery(table, connect, worker, servers, **options)
     supervisor = Supervisor()
-    bodies = {**source.bodies(), **found.bodies(supervisor), "table": table.run, "aside": table.aside.run}
+    bodies = {**source.bodies(), **found.bodies(supervisor), "table": table.run, "aside": table.long_documents.run}
     tasks = [supervisor.start(name, body) for name, body in bodies.items()]
     try:
         yield table, found
@@ -120,7 +120,7 @@ async def discovering(tmp_path, cluster, servers, *, clock=None, **options):
             task.cancel()
         for task in tasks:
             await task.stop()
-        apart.close()
+        worker.close()
     assert {name: each.restarts for name, each in supervisor.failures.items() if each.restarts} == {}
 
 
@@ -388,12 +388,12 @@ async def test_answers_that_cannot_be_read_just_now_are_asked_for_again(tmp_path
     servers = Pretended()
     servers.answers = {"10.0.0.1": ("qwen", "a")}
     read = module.served.read
-    failures = [module.ApartError("no process")] * 3
+    failures = [module.WorkerError("no process")] * 3
 
-    async def broken(pieces, apart):
+    async def broken(pieces, worker):
         if failures:
             raise failures.pop()
-        return await read(pieces, apart)
+        return await read(pieces, worker)
 
     monkeypatch.setattr(module.served, "read", broken)
     async with Cluster() as cluster:

@@ -8,7 +8,7 @@ from bbr.models.registry import Alias, BaseModel, Declaration, Origin, finish, m
 from bbr.sources import configmap, documents, file
 from bbr.sources.documents import LONG_BYTES, Received, declared, source_object
 from bbr.sources.objects import SourceError
-from bbr.system.apart import Apart
+from bbr.system.worker_process import WorkerProcess
 from tests.support.loops import in_loop
 
 AT = Origin("file", "models.yaml")
@@ -68,7 +68,7 @@ def test_documents_beyond_a_length_are_for_the_other_process(length):
 
 @in_loop
 async def test_the_other_process_parses_files_and_config_maps():
-    apart = Apart()
+    worker = WorkerProcess()
     data = {"baseModel": "qwen", "adapters": "".join(f"- x{number}\n" for number in range(5000))}
     config_map = partial(configmap.parse_bytes, AT, 256, None)
     for parse, octets in ((PARSE_FILE, FILES["many adapters"]), (config_map, msgspec.msgpack.encode(data))):
@@ -76,6 +76,6 @@ async def test_the_other_process_parses_files_and_config_maps():
         assert each.long.pieces == (octets,)
         assert pickle.loads(pickle.dumps(each.long.job)).func is documents.declared  # noqa: S301
         found = each.long.received()
-        await apart.run(each.long.job, each.long.pieces, found.take)
+        await worker.run(each.long.job, each.long.pieces, found.take)
         assert table(finish(found.parse())) == table(finish(each.parse()))
-    apart.close()
+    worker.close()

@@ -13,7 +13,7 @@ from bbr.sources.reflector import Pace
 from bbr.sources.routes import Mismatches
 from bbr.sources.scopes import SCOPE_LABEL
 from bbr.sources.table import Table
-from bbr.system.apart import Apart
+from bbr.system.worker_process import WorkerProcess
 from bench.harness.fake_kubernetes import BBR, HTTP_ROUTES, IPP, FakeKubernetes, Fault, Watch
 from tests.support.loops import in_loop
 from tests.support.model_tables import base_model_of
@@ -188,8 +188,8 @@ async def following(tmp_path, monkeypatch, server, **options):
     monkeypatch.setattr(table_module, "COALESCE_SECONDS", 0.0)
     table = Table([KUBERNETES])
     path = server.kubeconfig(tmp_path)
-    apart = Apart()
-    source = KubernetesSource(table, lambda: KubeApi(path), apart, pace=PACE, jitter=lambda: 0.0, **options)
+    worker = WorkerProcess()
+    source = KubernetesSource(table, lambda: KubeApi(path), worker, pace=PACE, jitter=lambda: 0.0, **options)
     tasks = [asyncio.create_task(run()) for run in (table.run, *source.bodies().values())]
     try:
         yield table, source
@@ -197,7 +197,7 @@ async def following(tmp_path, monkeypatch, server, **options):
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        apart.close()
+        worker.close()
 
 
 def bases(table):

@@ -9,7 +9,7 @@ from bbr.sources import kube_api, reflector
 from bbr.sources.kube_api import KubeApi
 from bbr.sources.kubernetes import ConfigMap
 from bbr.sources.reflector import Pace, Reflector
-from bbr.system.apart import Apart
+from bbr.system.worker_process import WorkerProcess
 from bench.harness.fake_kubernetes import BBR, CONFIG_MAPS, IPP, FakeKubernetes, Fault, Watch
 from tests.support.loops import in_loop
 from tests.support.stack import until
@@ -53,10 +53,10 @@ class Following:
         self.server.put("other", labels=())
         await self.server.start()
         path = self.server.kubeconfig(self._directory)
-        self.apart = Apart()
+        self.worker = WorkerProcess()
         connect = partial(KubeApi, path)
         self.reflector = Reflector(
-            "things", CONFIG_MAPS, f"{BBR}=true", ConfigMap, self.known, connect, self.apart, **self._options
+            "things", CONFIG_MAPS, f"{BBR}=true", ConfigMap, self.known, connect, self.worker, **self._options
         )
         self._task = asyncio.create_task(self.reflector.run())
         return self
@@ -65,7 +65,7 @@ class Following:
         self._task.cancel()
         await asyncio.wait([self._task])
         assert self._task.cancelled()
-        self.apart.close()
+        self.worker.close()
         await self.server.stop()
 
     async def watching(self):
@@ -327,7 +327,7 @@ def pauses(errors, pace, jitter=0.0, step=1.0):
     """Return how long each of a row of failures is waited for."""
     now = 0.0
     reflector = Reflector(
-        "", "", "", ConfigMap, Known(), KubeApi, Apart(), pace=pace, jitter=lambda: jitter, clock=lambda: now
+        "", "", "", ConfigMap, Known(), KubeApi, WorkerProcess(), pace=pace, jitter=lambda: jitter, clock=lambda: now
     )
     found = []
     for error in errors:

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from bbr.sources import served
-from bbr.sources.served import LONG_BYTES, MAX_MODELS, MAX_TOLD, Served, UnusableError, claims
-from bbr.system.apart import Apart
+from bbr.sources.served import LONG_BYTES, MAX_MODELS, MAX_REFUSED, Served, UnusableError, claims
+from bbr.system.worker_process import WorkerProcess
 from tests.support.loops import in_loop
 
 
@@ -93,7 +93,7 @@ def test_an_empty_name_and_long_ones_are_told_in_short():
     names = {"": "qwen", **{"x" * 300 + str(number): "qwen" for number in range(50)}}
     found = claims(Served({"qwen": ""}, names), ["qwen"], 256)
     assert found.adapters == {}
-    assert len(found.refused) == MAX_TOLD
+    assert len(found.refused) == MAX_REFUSED
     assert all(len(each) < 200 for each in found.refused)
 
 
@@ -108,13 +108,13 @@ def test_models_without_a_root_are_not_one_model():
 
 @in_loop
 async def test_long_answers_are_read_by_another_process():
-    apart = Apart()
+    worker = WorkerProcess()
     try:
         octets = answer(model("qwen"), *(model(f"lora-{number}", "qwen") for number in range(900)))
         assert len(octets) > LONG_BYTES
-        assert await served.read([octets[:1000], octets[1000:]], apart) == served.served(octets)
+        assert await served.read([octets[:1000], octets[1000:]], worker) == served.served(octets)
         with pytest.raises(UnusableError, match="not a list of models"):
-            await served.read([b"x" * (LONG_BYTES + 1)], apart)
-        assert await served.read([SIM[:5], SIM[5:]], apart) == served.served(SIM)
+            await served.read([b"x" * (LONG_BYTES + 1)], worker)
+        assert await served.read([SIM[:5], SIM[5:]], worker) == served.served(SIM)
     finally:
-        apart.close()
+        worker.close()

@@ -2,7 +2,7 @@ import pytest
 
 from bbr.models.registry import finish
 from bbr.sources.served import Served
-from bbr.sources.servers import FAILURES_TOLD, KEEP_SECONDS, MAX_ASKED, MAX_LISTED, MAX_NAMES, Address, Servers
+from bbr.sources.servers import FAILING_AFTER, KEEP_SECONDS, MAX_ASKED, MAX_LISTED, MAX_NAMES, Address, Servers
 
 ONE, TWO = Address("10.0.0.1", 80), Address("fd00::1", 80)
 
@@ -57,7 +57,7 @@ def test_a_server_that_fails_is_asked_less_often_and_told_in_the_end():
     now = 0.0
     for number in range(1, 6):
         of.failed(ONE, "no answer", now)
-        assert of.failing == ({"10.0.0.1:80": "no answer"} if number >= FAILURES_TOLD else {})
+        assert of.failing == ({"10.0.0.1:80": "no answer"} if number >= FAILING_AFTER else {})
         pauses.append(of.pause(now))
         now += pauses[-1]
     assert pauses == [20.0, 40.0, 60.0, 60.0, 60.0]

@@ -7,7 +7,7 @@ from bbr.models.registry import BaseModel, Declaration, Grant, Origin, finish
 from bbr.sources import table as module
 from bbr.sources.objects import LongDocument, SourceError, SourceObject, refusing
 from bbr.sources.table import Table
-from bbr.system.apart import LimitError
+from bbr.system.worker_process import LimitError
 from tests.support.loops import in_loop
 from tests.support.model_tables import base_model_of
 from tests.support.stack import until
@@ -253,7 +253,7 @@ async def test_an_error_while_changes_are_applied_loses_none(at_once, monkeypatc
     assert followed.lag_seconds == 0
 
 
-class Apart:
+class WorkerProcess:
     """The other process: it gives what the test has put there, when the test says so."""
 
     def __init__(self):
@@ -287,12 +287,12 @@ def long_object(key, *models, version=1, broken="", job=None):
 
 class RunningBoth:
     def __init__(self):
-        self.apart = Apart()
-        self.followed = table(apart=self.apart)
+        self.worker = WorkerProcess()
+        self.followed = table(worker=self.worker)
 
     async def __aenter__(self):
-        self._tasks = [asyncio.create_task(run()) for run in (self.followed.run, self.followed.aside.run)]
-        return self.followed, self.apart
+        self._tasks = [asyncio.create_task(run()) for run in (self.followed.run, self.followed.long_documents.run)]
+        return self.followed, self.worker
 
     async def __aexit__(self, *_):
         for task in self._tasks:
@@ -302,32 +302,32 @@ class RunningBoth:
 
 @in_loop
 async def test_a_long_document_holds_up_no_other_object(at_once):
-    async with RunningBoth() as (followed, apart):
+    async with RunningBoth() as (followed, worker):
         followed.replace("one", [long_object("a", ("qwen", ("x",))), source_object("b", ("phi",))])
         await until(lambda: bases(followed) == ["phi"])
         followed.put("one", source_object("c", ("gemma",)))
         await until(lambda: bases(followed) == ["gemma", "phi"])
         assert followed.lag_seconds > 0
-        apart.may.release()
+        worker.may.release()
         await until(lambda: base_model_of(followed.registry, "x") == "qwen")
         await until(lambda: followed.lag_seconds == 0)
         followed.put("one", long_object("a", ("qwen", ("x",))))  # the version that is known
         followed.put("one", source_object("c", ("llama",), version=2))
         await until(lambda: bases(followed) == ["llama", "phi", "qwen"])
-        assert len(apart.jobs) == 1
+        assert len(worker.jobs) == 1
 
 
 @in_loop
 async def test_the_first_table_is_whole_with_its_long_documents(at_once):
-    async with RunningBoth() as (followed, apart):
+    async with RunningBoth() as (followed, worker):
         followed.replace("one", [long_object("a", ("qwen",)), long_object("b", broken="line 3: no")])
         followed.replace("two", [source_object("c", ("phi",))])
         await until(lambda: bases(followed) == ["phi"])
         assert not followed.synced
-        apart.may.release()
+        worker.may.release()
         await until(lambda: bases(followed) == ["phi", "qwen"])
         assert not followed.registry.complete
-        apart.may.release()
+        worker.may.release()
         await followed.wait_synced()
         assert followed.registry.complete
         assert followed.broken == {("one", "b"): "line 3: no"}
@@ -339,13 +339,13 @@ async def test_the_first_table_is_whole_with_its_long_documents(at_once):
 
 @in_loop
 async def test_whoever_changes_a_long_document_all_the_time_keeps_nobody_from_being_ready(at_once):
-    async with RunningBoth() as (followed, apart):
+    async with RunningBoth() as (followed, worker):
         followed.replace("one", [long_object("a", ("v0",))])
         followed.replace("two", [])
         for version in range(1, 4):
-            await until(lambda: len(apart.jobs) == version)  # noqa: B023
+            await until(lambda: len(worker.jobs) == version)  # noqa: B023
             followed.put("one", long_object("a", (f"v{version}",), version=version + 1))
-            apart.may.release()
+            worker.may.release()
             await followed.wait_synced()
             await until(lambda: bases(followed) == [f"v{version - 1}"])  # noqa: B023
 
@@ -353,18 +353,18 @@ async def test_whoever_changes_a_long_document_all_the_time_keeps_nobody_from_be
 @pytest.mark.parametrize("gone", ["removed", "listed without it", "short now"])
 @in_loop
 async def test_a_long_document_that_has_gone_while_it_was_parsed_is_gone(at_once, gone):
-    async with RunningBoth() as (followed, apart):
+    async with RunningBoth() as (followed, worker):
         followed.replace("one", [long_object("a", ("old",)), source_object("b", ("phi",))])
-        await until(lambda: apart.jobs)
+        await until(lambda: worker.jobs)
         if gone == "removed":
             followed.remove("one", "a")
         elif gone == "listed without it":
             followed.replace("one", [source_object("b", ("phi",))])
         else:
             followed.put("one", source_object("a", ("new",), version=2))
-        await until(lambda: not followed.aside.keys)
-        apart.may.release()
-        apart.may.release()
+        await until(lambda: not followed.long_documents.keys)
+        worker.may.release()
+        worker.may.release()
         followed.put("one", long_object("c", ("gemma",)))
         await until(lambda: "gemma" in bases(followed))
         assert bases(followed) == sorted(["gemma", "phi", *(["new"] if gone == "short now" else [])])
@@ -373,30 +373,30 @@ async def test_a_long_document_that_has_gone_while_it_was_parsed_is_gone(at_once
 @in_loop
 async def test_a_long_document_whose_work_failed_is_tried_again(at_once, monkeypatch):
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
-    async with RunningBoth() as (followed, apart):
+    async with RunningBoth() as (followed, worker):
         for _ in range(3):
-            apart.may.release()
+            worker.may.release()
         followed.replace("one", [long_object("a", job=OSError(11, "no process"))])
         followed.replace("two", [])
-        await until(lambda: len(apart.jobs) >= 2)
+        await until(lambda: len(worker.jobs) >= 2)
         sentence = "the router can't parse it just now, and will try again; its log has the details"
         assert followed.broken == {("one", "a"): sentence}
         await followed.wait_synced()
         followed.put("one", long_object("a", ("qwen",), version=2))
         for _ in range(3):
-            apart.may.release()
+            worker.may.release()
         await until(lambda: bases(followed) == ["qwen"])
         await until(lambda: not followed.broken)
 
 
 @in_loop
 async def test_a_long_document_that_takes_too_much_is_broken_until_it_changes(at_once):
-    async with RunningBoth() as (followed, apart):
-        apart.may.release()
+    async with RunningBoth() as (followed, worker):
+        worker.may.release()
         followed.replace("one", [long_object("a", job=LimitError("it takes more than 5 s of processor time"))])
         await until(lambda: followed.broken)
         assert followed.broken == {("one", "a"): "it takes more than 5 s of processor time"}
-        apart.may.release()
+        worker.may.release()
         followed.put("one", long_object("a", ("qwen",), version=2))
         await until(lambda: bases(followed) == ["qwen"])
 

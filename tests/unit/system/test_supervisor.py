@@ -4,7 +4,7 @@ import logging
 import pytest
 
 from bbr.system import supervisor as module
-from bbr.system.supervisor import Failures, Supervisor
+from bbr.system.supervisor import Failures, Supervisor, stop_all
 from tests.support.loops import in_loop
 from tests.support.stack import until
 
@@ -42,6 +42,26 @@ async def test_a_task_runs_until_it_is_stopped():
     await task.stop()
     assert (body.begun, body.cancelled) == (1, 1)
     assert supervisor.failures == {"a task": Failures(0, "")}
+
+
+@in_loop
+async def test_tasks_are_stopped_together():
+    supervisor, waits = Supervisor(), asyncio.Event()
+
+    async def first():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await waits.wait()
+
+    body, began = Body(), Body()
+    tasks = [supervisor.start("first", first), supervisor.start("second", body), supervisor.start("third", began)]
+    await until(lambda: body.begun and began.begun)
+    stopping = asyncio.create_task(stop_all(iter(tasks)))
+    await until(lambda: body.cancelled and began.cancelled)
+    assert not stopping.done()  # the first has not ended
+    waits.set()
+    await stopping
 
 
 FAILURES = {

@@ -11,7 +11,7 @@ import pytest
 
 from bbr.system import worker
 from bbr.system.worker import END, FAILED, FRAME_HEAD, ITEM, NO_MEMORY, REQUEST_HEAD
-from tests.support import apart_jobs as jobs
+from tests.support import worker_jobs as jobs
 
 
 def request(job, octets=b""):

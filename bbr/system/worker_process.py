@@ -37,15 +37,15 @@ _REAP_SECONDS: Final = 0.01
 _PIECE_BYTES: Final = 1 << 16
 
 
-class ApartError(Exception):
+class WorkerError(Exception):
     """The work was not done; the message says why. It may be worth another try."""
 
 
-class LimitError(ApartError):
+class LimitError(WorkerError):
     """The work takes more processor time or memory than it may have; it will the next time."""
 
 
-class Apart:
+class WorkerProcess:
     """Another process that works while there is work. Everything belongs to the event loop's thread."""
 
     def __init__(
@@ -81,7 +81,7 @@ class Apart:
             take: called with each frame.
 
         Raises:
-            ApartError: the work was not done; frames that came before are of no use.
+            WorkerError: the work was not done; frames that came before are of no use.
             OSError: no process is to be had just now.
             RuntimeError: the same, for want of a thread.
         """
@@ -100,7 +100,7 @@ class Apart:
                     await process.send(job, pieces)
                     await self._receive(process, take)
             except TimeoutError:
-                raise ApartError(f"it takes more than {self._wall_seconds:g} s") from None
+                raise WorkerError(f"it takes more than {self._wall_seconds:g} s") from None
             except (EOFError, ConnectionError):
                 assert process is not None  # noqa: S101 (it has just ended)
                 raise self._error(await process.status()) from None
@@ -128,15 +128,15 @@ class Apart:
             if kind == worker.NO_MEMORY:
                 raise LimitError(f"it takes more than {size_of(self._memory_bytes)} of memory")
             if kind == worker.FAILED:
-                raise ApartError(f"it fails ({frame.decode()})")
+                raise WorkerError(f"it fails ({frame.decode()})")
             take(frame)
             await asyncio.sleep(0)
 
-    def _error(self, status: int) -> ApartError:
+    def _error(self, status: int) -> WorkerError:
         if status == -signal.SIGPROF:
             return LimitError(f"it takes more than {self._cpu_seconds:g} s of processor time")
         how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        return ApartError(f"the process that reads it ended by {how}")
+        return WorkerError(f"the process that reads it ended by {how}")
 
 
 class _Process:

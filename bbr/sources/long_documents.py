@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable, KeysView
 
 from bbr.sources.objects import Key, SourceObject, refusing
-from bbr.system.apart import Apart, ApartError, LimitError
+from bbr.system.worker_process import LimitError, WorkerError, WorkerProcess
 
 log = logging.getLogger(__name__)
 
 
-class Aside:
+class LongDocuments:
     """Lets the other process parse one document after the other; of each object the newest that waits.
 
     Args:
-        apart: the other process.
+        worker: the other process.
         parsed: called with an object that can now be parsed in a moment: its `parse` gives what was found.
         failed: called with an object that could not be parsed for no fault of its own.
         clock: seconds that only go forward.
@@ -23,12 +23,12 @@ class Aside:
 
     def __init__(
         self,
-        apart: Apart,
+        worker: WorkerProcess,
         parsed: Callable[[Key, SourceObject], None],
         failed: Callable[[Key, SourceObject], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._apart = apart
+        self._worker = worker
         self._parsed = parsed
         self._failed = failed
         self._clock = clock
@@ -75,10 +75,10 @@ class Aside:
         received = each.long.received()
         parse = received.parse
         try:
-            await self._apart.run(each.long.job, each.long.pieces, received.take)
+            await self._worker.run(each.long.job, each.long.pieces, received.take)
         except LimitError as error:
             parse = refusing(str(error))
-        except (ApartError, OSError, RuntimeError) as error:
+        except (WorkerError, OSError, RuntimeError) as error:
             log.warning("%s %s: can't be parsed at the moment: %s", *key, error)
             if self._is_wanted(key):
                 self._failed(key, each)

@@ -3,9 +3,9 @@ import asyncio
 import pytest
 
 from bbr.models.registry import finish
-from bbr.sources.aside import Aside
+from bbr.sources.long_documents import LongDocuments
 from bbr.sources.objects import LongDocument, SourceError, SourceObject, refusing
-from bbr.system.apart import ApartError, LimitError
+from bbr.system.worker_process import LimitError, WorkerError
 from tests.support.loops import in_loop
 from tests.support.stack import until
 
@@ -47,12 +47,12 @@ class Scripted:
 
 
 class Running:
-    """An Aside that works, and what it has told."""
+    """An LongDocuments that works, and what it has told."""
 
     async def __aenter__(self):
-        self.apart, self.parsed, self.failed, self.now = Scripted(), [], [], 0.0
-        self.aside = Aside(
-            self.apart,
+        self.worker, self.parsed, self.failed, self.now = Scripted(), [], [], 0.0
+        self.long_documents = LongDocuments(
+            self.worker,
             lambda key, each: self.parsed.append((key, each)),
             lambda key, each: self.failed.append((key, each)),
             lambda: self.now,
@@ -61,14 +61,14 @@ class Running:
         return self
 
     def start(self):
-        self.task = asyncio.create_task(self.aside.run())
+        self.task = asyncio.create_task(self.long_documents.run())
 
     async def __aexit__(self, *_):
         self.task.cancel()
         await asyncio.wait([self.task])
 
     async def works_on(self, *frames):
-        await until(lambda: self.apart.begun and self.apart.begun[-1] == frames)
+        await until(lambda: self.worker.begun and self.worker.begun[-1] == frames)
 
     def versions(self):
         return [(key, each.version) for key, each in self.parsed]
@@ -77,23 +77,23 @@ class Running:
 @in_loop
 async def test_one_after_the_other_is_parsed():
     async with Running() as it:
-        it.aside.put(A, long(A, 1, b"x", b"y"))
+        it.long_documents.put(A, long(A, 1, b"x", b"y"))
         it.now = 7.0
-        it.aside.put(B, long(B, 1, b"z"))
+        it.long_documents.put(B, long(B, 1, b"z"))
         await it.works_on(b"x", b"y")
-        assert (set(it.aside.keys), it.aside.since) == ({A, B}, 0.0)
-        it.apart.may.release()
+        assert (set(it.long_documents.keys), it.long_documents.since) == ({A, B}, 0.0)
+        it.worker.may.release()
         await it.works_on(b"z")
-        assert (set(it.aside.keys), it.aside.since) == ({B}, 7.0)
-        it.apart.may.release()
+        assert (set(it.long_documents.keys), it.long_documents.since) == ({B}, 7.0)
+        it.worker.may.release()
         await until(lambda: len(it.parsed) == 2)
-        assert (set(it.aside.keys), it.aside.since) == (set(), None)
+        assert (set(it.long_documents.keys), it.long_documents.since) == (set(), None)
         assert [(key, finish(each.parse()), each.long) for key, each in it.parsed] == [
             (A, (b"x", b"y"), None),
             (B, (b"z",), None),
         ]
-        it.aside.put(A, long(A, 2))
-        it.apart.may.release()
+        it.long_documents.put(A, long(A, 2))
+        it.worker.may.release()
         await until(lambda: len(it.parsed) == 3)
 
 
@@ -101,15 +101,15 @@ async def test_one_after_the_other_is_parsed():
 async def test_of_what_waits_the_newest_is_parsed_and_what_is_at_work_is_not_lost():
     """Whoever changes an object again and again must not keep it from ever being used."""
     async with Running() as it:
-        it.aside.put(A, long(A, 1, b"1"))
+        it.long_documents.put(A, long(A, 1, b"1"))
         await it.works_on(b"1")
         for version in (2, 3):
-            it.aside.put(A, long(A, version, b"%d" % version))
-        it.apart.may.release()
+            it.long_documents.put(A, long(A, version, b"%d" % version))
+        it.worker.may.release()
         await it.works_on(b"3")
         assert it.versions() == [(A, 1)]
-        assert set(it.aside.keys) == {A}
-        it.apart.may.release()
+        assert set(it.long_documents.keys) == {A}
+        it.worker.may.release()
         await until(lambda: len(it.parsed) == 2)
         assert it.versions() == [(A, 1), (A, 3)]
 
@@ -118,16 +118,16 @@ async def test_of_what_waits_the_newest_is_parsed_and_what_is_at_work_is_not_los
 async def test_what_has_gone_is_forgotten_wherever_it_is():
     async with Running() as it:
         for key in (A, B):
-            it.aside.put(key, long(key, 1, key[1].encode()))
+            it.long_documents.put(key, long(key, 1, key[1].encode()))
         await it.works_on(b"a")
         for key in (A, B):
-            it.aside.discard(key)
-        assert set(it.aside.keys) == set()
-        it.aside.put(A, long(A, 2, b"new"))
-        it.apart.may.release()
+            it.long_documents.discard(key)
+        assert set(it.long_documents.keys) == set()
+        it.long_documents.put(A, long(A, 2, b"new"))
+        it.worker.may.release()
         await it.works_on(b"new")
         assert it.parsed == []
-        it.apart.may.release()
+        it.worker.may.release()
         await until(lambda: it.parsed)
         assert it.versions() == [(A, 2)]
 
@@ -135,8 +135,8 @@ async def test_what_has_gone_is_forgotten_wherever_it_is():
 @in_loop
 async def test_what_takes_too_much_is_refused():
     async with Running() as it:
-        it.apart.may.release()
-        it.aside.put(A, long(A, 1, b"x", error=LimitError("it takes more than 5 s of processor time")))
+        it.worker.may.release()
+        it.long_documents.put(A, long(A, 1, b"x", error=LimitError("it takes more than 5 s of processor time")))
         await until(lambda: it.parsed)
         ((_, each),) = it.parsed
         with pytest.raises(SourceError, match=r"^it takes more than 5 s of processor time$"):
@@ -144,29 +144,29 @@ async def test_what_takes_too_much_is_refused():
 
 
 @pytest.mark.parametrize(
-    "error", [ApartError("it died"), OSError(11, "no process"), RuntimeError("no thread")], ids=str
+    "error", [WorkerError("it died"), OSError(11, "no process"), RuntimeError("no thread")], ids=str
 )
 @in_loop
 async def test_what_fails_for_no_fault_of_its_own_is_told_as_it_was(caplog, error):
     async with Running() as it:
-        it.apart.may.release()
+        it.worker.may.release()
         each = long(A, 1, error=error)
-        it.aside.put(A, each)
+        it.long_documents.put(A, each)
         await until(lambda: it.failed)
         assert it.failed == [(A, each)]
         assert it.parsed == []
-        assert set(it.aside.keys) == set()
+        assert set(it.long_documents.keys) == set()
         assert caplog.messages == [f"one a: can't be parsed at the moment: {error}"]
 
 
 @in_loop
 async def test_what_fails_after_it_has_gone_is_nobodys():
     async with Running() as it:
-        it.aside.put(A, long(A, 1, b"1", error=ApartError("it died")))
+        it.long_documents.put(A, long(A, 1, b"1", error=WorkerError("it died")))
         await it.works_on(b"1")
-        it.aside.discard(A)
-        it.aside.put(B, long(B, 1, b"2"))
-        it.apart.may.release()
+        it.long_documents.discard(A)
+        it.long_documents.put(B, long(B, 1, b"2"))
+        it.worker.may.release()
         await it.works_on(b"2")
         assert it.failed == []
 
@@ -174,16 +174,16 @@ async def test_what_fails_after_it_has_gone_is_nobodys():
 @in_loop
 async def test_an_error_of_ours_loses_nothing():
     async with Running() as it:
-        it.apart.may.release()
-        it.aside.put(A, long(A, 1, b"1", error=MemoryError()))
+        it.worker.may.release()
+        it.long_documents.put(A, long(A, 1, b"1", error=MemoryError()))
         await asyncio.wait([it.task])
         assert type(it.task.exception()) is MemoryError
-        assert set(it.aside.keys) == {A}
+        assert set(it.long_documents.keys) == {A}
         it.start()
-        await until(lambda: len(it.apart.begun) == 2)
-        it.aside.discard(A)
-        it.apart.may.release()
+        await until(lambda: len(it.worker.begun) == 2)
+        it.long_documents.discard(A)
+        it.worker.may.release()
         await asyncio.wait([it.task])
         it.start()
-        it.aside.put(B, long(B, 1, b"2"))
+        it.long_documents.put(B, long(B, 1, b"2"))
         await it.works_on(b"2")

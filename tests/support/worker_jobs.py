@@ -1,4 +1,4 @@
-"""Work for another process (bbr.system.apart): of every kind that there may be."""
+"""Work for another process (bbr.system.worker_process): of every kind that there may be."""
 
 import gc
 import json
