@@ -111,6 +111,7 @@ def test_kgateway_is_told_of_breakers_health_and_deadline_for_the_router_s_servi
     assert spec["circuitBreakers"]["maxRequests"] == 100000
     assert spec["healthCheck"]["grpc"] == {}
     assert spec["outlierDetection"]["consecutive5xx"] == 3
+    assert spec["loadBalancer"] == {"roundRobin": {}, "updateMergeWindow": "0s", "healthyPanicThreshold": 1}
 
 
 def test_the_router_s_place_among_kgateway_s_filters(tmp_path):

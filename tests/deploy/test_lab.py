@@ -232,6 +232,19 @@ def test_missing_rights_of_root_are_told(monkeypatch, tmp_path):
         cluster.check_system()
 
 
+def test_a_call_is_repeated_if_the_api_server_was_too_slow_for_it_and_not_if_it_was_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(cluster.network, "inside", list)
+    there, calls = cluster.Cluster({}, print), tmp_path / "calls"
+    calls.touch()
+    once = 'echo call >>"$1"; test $(wc -l <"$1") -gt 1 || { echo "$2" >&2; exit 1; }; echo answer'
+    script = "sh", "-c", once, "sh", str(calls)
+    assert there.call(*script, "Get https://10.100.0.1:6443: net/http: TLS handshake timeout") == "answer\n"
+    calls.write_text("")
+    with pytest.raises(cluster.LabError, match="connection refused"):
+        there.call(*script, "dial tcp 10.100.0.1:6443: connect: connection refused")
+    assert calls.read_text() == "call\n"
+
+
 def test_the_gateway_has_a_route_and_a_picker_for_each_model():
     config = gateway.configuration(setting.NAMESPACE, setting.pickers())
     manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]

@@ -17,7 +17,10 @@ import yaml
 
 from bbr.commands.doctor.finding import Severity
 from bench.harness import envoy, http1
-from bench.harness.in_process_router import PHI, QWEN, TABLE
+from bench.harness.background import Background
+from bench.harness.in_process_router import PHI, QWEN, TABLE, Router
+from bench.harness.ports import REFUSING_PORT
+from bench.harness.recording import Upstreams
 from deploy.local import stack as local
 from deploy.local.stack import Stack
 from deploy.render import helm
@@ -197,3 +200,50 @@ def test_without_the_catch_all_the_router_is_never_called(plain_stack: Stack, ed
     with another_envoy(plain_stack, without_catch_all(edit)) as gateway:
         assert gateway.ask(QWEN) == (404, "")
         assert "catch-all-missing" in gateway.findings()
+
+
+def without_retries(config: Config, live: int) -> None:
+    """Give the router's filter and its cluster what kgateway makes of the chart's policy, and a replica that is dead.
+
+    Active health checks are left out, since Envoy asks a cluster that had no request only once a minute. What outlier
+    detection has found is forgotten after a second, for more than one round of it.
+    """
+    policy = spec("kgateway", "BackendConfigPolicy")
+    outliers, balancing = policy["outlierDetection"], policy["loadBalancer"]
+    del doctor.bbr(config)["grpc_service"]["retry_policy"]["retry_on"]
+    cluster = doctor.cluster(config)
+    cluster["outlier_detection"] = {
+        "consecutive_5xx": outliers["consecutive5xx"],
+        "max_ejection_percent": outliers["maxEjectionPercent"],
+        "interval": "0.1s",
+        "base_ejection_time": "1s",
+    }
+    cluster["common_lb_config"] = {
+        "update_merge_window": balancing["updateMergeWindow"],
+        "healthy_panic_threshold": {"value": balancing["healthyPanicThreshold"]},
+    }
+    cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
+        {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}
+        for port in (live, REFUSING_PORT)
+    ]
+
+
+def test_on_kgateway_a_dead_router_costs_a_few_requests_each_time_that_it_is_tried(
+    request: pytest.FixtureRequest, background: Background
+) -> None:
+    """Three until it is left out, and what is on its way. Envoy's default would hold that change back for a second."""
+    pools, router = Upstreams(background), Router(background)
+    request.addfinalizer(router.stop)
+    request.addfinalizer(pools.stop)
+    pools.start("default", QWEN, PHI)
+    config = envoy.configuration([envoy.router_filter()], router.port, pools.ports)
+    without_retries(config, router.port)
+    body = json.dumps({"model": QWEN}).encode()
+    failed = left_out = 0
+    with envoy.gateway(config) as running_envoy:
+        while left_out < 3:
+            reply = http1.request(running_envoy.port, "POST", PATH, [JSON], body)
+            assert reply.status in (200, 500)
+            failed += reply.status == 500
+            (left_out,) = running_envoy.stats("cluster.bbr.outlier_detection.ejections_enforced_total").values()
+    assert 3 * left_out <= failed <= 5 * left_out
