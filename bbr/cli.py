@@ -5,14 +5,14 @@ import ast
 import importlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol, cast
 
 from bbr import __version__, built
 from bbr.commands.exits import EXIT_USAGE, CommandError
-from bbr.config import go_flags, meant
-from bbr.config.arguments import Arguments, HelpFormatter, unknown_argument
+from bbr.config import go_flags, mistyped
+from bbr.config.arguments import Arguments, HelpFormatter, commands_of, unknown_argument
 from bbr.config.settings import ConfigError
 from bbr.text import printable
 
@@ -70,7 +70,7 @@ class _Parser(argparse.ArgumentParser):
         """Exit with one sentence; the usage of all options would bury it."""
         if message.startswith("argument COMMAND: invalid choice: "):
             word = ast.literal_eval(message.split(": ", 2)[2].split(" (choose from", 1)[0])
-            message = f"{word!r} is not a command{meant.suggestion(word, COMMANDS)}"
+            message = f"{word!r} is not a command{mistyped.suggestion(word, COMMANDS)}"
         self.exit(EXIT_USAGE, printable(f"{self.prog}: {message}. See `{self.prog} --help`.") + "\n")
 
 
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, arguments: Arguments) -> int:
-    """Run a command. Whatever becomes of it: variables that nothing reads are told, unless its log has told them."""
+    """Run a command, and write on stderr which variables nothing reads, unless the command has logged it."""
     try:
         return _module(name).run(arguments)
     finally:
@@ -114,14 +114,9 @@ def parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
     return found
 
 
-def _commands(grammar: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
-    (found,) = [each for each in grammar._actions if isinstance(each, argparse._SubParsersAction)]
-    return found.choices
-
-
 def _flags(grammar: argparse.ArgumentParser, name: str) -> list[str]:
     """Return the flags of a command."""
-    return [flag for action in _commands(grammar)[name]._actions for flag in action.option_strings]
+    return [flag for action in commands_of(grammar).choices[name]._actions for flag in action.option_strings]
 
 
 def _module(name: str) -> Command:

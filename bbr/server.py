@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from bbr import __version__, built
 from bbr.admin import endpoints
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FAULT = Outcome.FAULT
+_FAULT: Final = Outcome.FAULT
 
 # How long health checks may still be asked after the last request has been answered.
-_HEALTH_STOP_SECONDS = 1.0
+_HEALTH_STOP_SECONDS: Final = 1.0
 
 
 class StartError(Exception):
@@ -110,15 +110,15 @@ class Server:
         )
         checks = new_server(serving, max_body_bytes=0, limits=health_limits)  # a check is some octets
         vitals = Vitals(
-            settings,
-            self.metrics,
-            self.sources,
-            serving,
-            self._policy.ledger,
-            main,
-            self.certificates,
-            self._genai,
-            supervisor,
+            settings=settings,
+            metrics=self.metrics,
+            sources=self.sources,
+            serving=serving,
+            ledger=self._policy.ledger,
+            main=main,
+            certificates=self.certificates,
+            genai=self._genai,
+            supervisor=supervisor,
             body_fields=self._fields,
         )
         return Ports(main, checks, _admin(vitals))
@@ -161,7 +161,7 @@ class Server:
             self._tracing.close()
 
     async def _until_stopped(self, stop: asyncio.Future[str], serving: Serving) -> str:
-        """Return why to stop; meanwhile, tell when the model table is complete."""
+        """Return why to stop; begin to answer SERVING once the model table is complete."""
         if not serving.now:
             syncing = asyncio.create_task(self.sources.wait_synced())
             stop.add_done_callback(lambda _: syncing.cancel())
@@ -175,7 +175,7 @@ class Server:
                 raise StartError(str(error)) from None
             serving.start()
             log.info("the model table is complete: %s", self.sources)
-        self._tell_idle_rules()
+        self._warn_of_idle_settings()
         return await stop
 
     async def _let_gateways_notice(self, main: "Transport") -> None:
@@ -200,7 +200,7 @@ class Server:
         if settings.compat is not Compat.NONE:
             log.warning("--compat=%s: a client's own routing headers are kept: %s", settings.compat.value, picks)
 
-    def _tell_idle_rules(self) -> None:
+    def _warn_of_idle_settings(self) -> None:
         """Warn of settings that others, or the model table as it is, leave without effect."""
         settings, registry = self._settings, self.sources.table.registry
         if settings.default_model and not registry.identity and not registry.anywhere(settings.default_model):

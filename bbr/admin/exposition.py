@@ -6,7 +6,7 @@ Imported only when somebody asks for metrics, because prometheus_client takes 60
 import itertools
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from prometheus_client import GCCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -29,6 +29,9 @@ from bbr.transports.serving import TransportCounts
 
 if TYPE_CHECKING:
     from bbr.sources.discovery import Discovery
+
+# The values of a sample's labels.
+L = TypeVar("L", bound=tuple[str, ...])
 
 # Samples that are written in one go: about a millisecond's, for which a request may have to wait.
 _SAMPLES_AT_ONCE: Final = 100
@@ -118,28 +121,29 @@ def _requests(vitals: Vitals) -> Iterator[Metric]:
     metrics = vitals.metrics
     models = iter(list(metrics.models.items()))
     while some := list(itertools.islice(models, _MODELS_AT_ONCE)):
-        requests = CounterMetricFamily(
+        yield _counters(
             "bbr_requests",
             "Requests by their outcome. base_model is empty unless the model table has it",
-            labels=("outcome", "base_model"),
+            ("outcome", "base_model"),
+            {
+                (str(outcome), base_model): number
+                for base_model, counts in some
+                for outcome, number in counts.outcomes.items()
+            },
         )
-        for base_model, counts in some:
-            for outcome, number in counts.outcomes.items():
-                requests.add_metric((str(outcome), base_model), number)
-        yield requests
-    yield _pairs(
+    yield _counters(
         "bbr_alias_requests",
         "Requests for an alias, by the model that it stood for. Pairs beyond the first 1,000 have empty labels",
         ("alias", "model"),
         metrics.aliases,
     )
-    yield _pairs(
+    yield _counters(
         "bbr_scope_requests",
         "Requests in a scope of the model table, by what came of them",
         ("scope", "outcome"),
         metrics.scopes,
     )
-    yield _pairs(
+    yield _counters(
         "bbr_request_reasons",
         "Requests whose outcome has a reason: that of the bbr:<reason> in a gateway's access log",
         ("outcome", "reason"),
@@ -172,15 +176,16 @@ def _bodies(vitals: Vitals) -> Iterator[Metric]:
 
 
 def _fields(counts: FieldCounts) -> Metric:
-    family = CounterMetricFamily(
+    fields = counts.config.fields
+    return _counters(
         "bbr_body_fields",
         "Requests whose body was read, by what became of a field of --body-field: found, absent, late or refused",
-        labels=("field", "header", "result"),
+        ("field", "header", "result"),
+        {
+            (fields[index].name, fields[index].header, result): number
+            for (index, result), number in counts.requests.items()
+        },
     )
-    for (index, result), number in counts.requests.items():
-        field = counts.config.fields[index]
-        family.add_metric((field.name, field.header, result), number)
-    return family
 
 
 def _genai(counts: GenAi) -> Iterator[Metric]:
@@ -191,15 +196,13 @@ def _genai(counts: GenAi) -> Iterator[Metric]:
     )
     requests = iter(list(counts.requests.items()))
     while some := list(itertools.islice(requests, _SAMPLES_AT_ONCE)):
-        family = CounterMetricFamily(
+        yield _counters(
             "bbr_gen_ai_requests",
             "Requests by OpenTelemetry's attributes for generative AI. Models are empty unless the model table holds "
             "them; error_type is why the router refused a request",
-            labels=labels,
+            labels,
+            {tuple(each): number for each, number in some},
         )
-        for each, number in some:
-            family.add_metric(each, number)
-        yield family
     histograms = iter(list(counts.first_token.items()))
     while found := list(itertools.islice(histograms, _HISTOGRAMS_AT_ONCE)):
         times = HistogramMetricFamily(
@@ -222,18 +225,14 @@ def _transport(counts: TransportCounts) -> Iterator[Metric]:
         "Connections closed at once, over --max-connections",
         counts.turned_away_total or 0,
     )
-    failures = CounterMetricFamily(
-        "bbr_connection_failures", "Connections that ended because of a fault of the peer", labels=("layer", "reason")
+    yield _counters(
+        "bbr_connection_failures",
+        "Connections that ended because of a fault of the peer",
+        ("layer", "reason"),
+        counts.failures,
     )
-    for (layer, reason), number in counts.failures.items():
-        failures.add_metric((layer, reason), number)
-    yield failures
-    resets = CounterMetricFamily(
-        "bbr_stream_resets", "Streams that the router has reset, by the reason", labels=("reason",)
-    )
-    for reason, number in counts.resets.items():
-        resets.add_metric((reason,), number)
-    yield resets
+    resets = {(reason,): number for reason, number in counts.resets.items()}
+    yield _counters("bbr_stream_resets", "Streams that the router has reset, by the reason", ("reason",), resets)
 
 
 def _table(vitals: Vitals) -> Iterator[Metric]:
@@ -257,42 +256,39 @@ def _table(vitals: Vitals) -> Iterator[Metric]:
         yield from _discovery(vitals.sources.discovery)
     mismatches = vitals.sources.mismatches
     if mismatches is not None:
-        unfit = GaugeMetricFamily(
+        yield _gauges(
             "bbr_route_mismatches",
             "Base models and HTTPRoutes that do not match, with --discover-routes",
-            labels=("kind",),
+            ("kind",),
+            {
+                ("unrouted-base-model",): len(mismatches.unrouted),
+                ("unknown-model-in-route",): len(mismatches.unknown),
+            },
         )
-        unfit.add_metric(("unrouted-base-model",), len(mismatches.unrouted))
-        unfit.add_metric(("unknown-model-in-route",), len(mismatches.unknown))
-        yield unfit
 
 
 def _sources(vitals: Vitals) -> Iterator[Metric]:
-    ages = GaugeMetricFamily(
+    label = ("source",)
+    yield _gauges(
         "bbr_source_age_seconds",
         "Seconds since a source last proved that nothing was missed. What is known stays in use, however old it is",
-        labels=("source",),
+        label,
+        {(source,): age for source, age in vitals.ages().items()},
     )
-    for source, age in vitals.ages().items():
-        ages.add_metric((source,), age)
-    yield ages
-    failing = GaugeMetricFamily(
-        "bbr_source_failing", "Whether the router fails to follow a source of the model table", labels=("source",)
+    yield _gauges(
+        "bbr_source_failing",
+        "Whether the router fails to follow a source of the model table",
+        label,
+        {(source,): int(bool(why)) for source, why in vitals.sources.failing().items()},
     )
-    for source, why in vitals.sources.failing().items():
-        failing.add_metric((source,), int(bool(why)))
-    yield failing
-    if not vitals.sources.reflectors:
+    reflectors = vitals.sources.reflectors
+    if not reflectors:
         return
-    lists = CounterMetricFamily("bbr_source_lists", "Complete lists of a Kubernetes collection", labels=("source",))
-    failures = CounterMetricFamily(
-        "bbr_source_failures", "How often a Kubernetes collection could not be listed or watched", labels=("source",)
-    )
-    for each in vitals.sources.reflectors:
-        lists.add_metric((each.what,), each.lists_total)
-        failures.add_metric((each.what,), each.failures_total)
-    yield lists
-    yield failures
+    lists = {(each.what,): each.lists_total for each in reflectors}
+    yield _counters("bbr_source_lists", "Complete lists of a Kubernetes collection", label, lists)
+    failures = {(each.what,): each.failures_total for each in reflectors}
+    what = "How often a Kubernetes collection could not be listed or watched"
+    yield _counters("bbr_source_failures", what, label, failures)
 
 
 def _discovery(discovery: "Discovery") -> Iterator[Metric]:
@@ -300,39 +296,22 @@ def _discovery(discovery: "Discovery") -> Iterator[Metric]:
     yield _gauge(
         "bbr_discovery_adapters", "Adapters that model servers list, and that the router routes", discovery.adapters
     )
-    for name, what, label, found in (
-        ("bbr_discovery_servers", "Model servers that are asked", "state", discovery.servers()),
-        (
-            "bbr_discovery_refused",
-            "Adapters that model servers list, and that the router ignores",
-            "reason",
-            discovery.refused(),
-        ),
-    ):
-        family = GaugeMetricFamily(name, what, labels=(label,))
-        for value, number in found.items():
-            family.add_metric((value,), number)
-        yield family
-    polls = CounterMetricFamily(
-        "bbr_discovery_polls", "Questions to model servers, by their result", labels=("result",)
-    )
-    for result, number in discovery.polls.items():
-        polls.add_metric((result,), number)
-    yield polls
+    servers = {(state,): number for state, number in discovery.servers().items()}
+    yield _gauges("bbr_discovery_servers", "Model servers that are asked", ("state",), servers)
+    refused = {(reason,): number for reason, number in discovery.refused().items()}
+    what = "Adapters that model servers list, and that the router ignores"
+    yield _gauges("bbr_discovery_refused", what, ("reason",), refused)
+    polls = {(result,): number for result, number in discovery.polls.items()}
+    yield _counters("bbr_discovery_polls", "Questions to model servers, by their result", ("result",), polls)
 
 
 def _tasks(vitals: Vitals) -> Iterator[Metric]:
-    restarts = CounterMetricFamily(
-        "bbr_task_restarts", "Failures of a long-running task, after each of which it was restarted", labels=("task",)
-    )
-    failing = GaugeMetricFamily(
-        "bbr_task_failing", "Whether a long-running task has failed in the last minute", labels=("task",)
-    )
-    for name, task in vitals.supervisor.failures.items():
-        restarts.add_metric((name,), task.restarts)
-        failing.add_metric((name,), int(bool(task.failing)))
-    yield restarts
-    yield failing
+    tasks = vitals.supervisor.failures
+    restarts = {(name,): task.restarts for name, task in tasks.items()}
+    what = "Failures of a long-running task, after each of which it was restarted"
+    yield _counters("bbr_task_restarts", what, ("task",), restarts)
+    failing = {(name,): int(bool(task.failing)) for name, task in tasks.items()}
+    yield _gauges("bbr_task_failing", "Whether a long-running task has failed in the last minute", ("task",), failing)
 
 
 def _process(vitals: Vitals) -> Iterator[Metric]:
@@ -344,11 +323,8 @@ def _process(vitals: Vitals) -> Iterator[Metric]:
             "When the certificate of the ext_proc port expires",
             vitals.certificates.credentials.not_after.timestamp(),
         )
-    build = GaugeMetricFamily(
-        "bbr_build_info", "What this process is", labels=("version", "transport", "python", "build")
-    )
-    build.add_metric((__version__, vitals.settings.transport, platform.python_version(), built.HOW), 1)
-    yield build
+    build = (__version__, vitals.settings.transport, platform.python_version(), built.HOW)
+    yield _gauges("bbr_build_info", "What this process is", ("version", "transport", "python", "build"), {build: 1})
 
 
 def _upstream_names(vitals: Vitals) -> Iterator[Metric]:
@@ -365,9 +341,7 @@ def _upstream_names(vitals: Vitals) -> Iterator[Metric]:
 
 
 def _upstream(metrics: Metrics, prefix: str, no_model: int) -> Iterator[Metric]:
-    info = GaugeMetricFamily(f"{prefix}_info", "As the Go routers have it", labels=("commit", "build_ref"))
-    info.add_metric(("", __version__), 1)
-    yield info
+    yield _gauges(f"{prefix}_info", "As the Go routers have it", ("commit", "build_ref"), {("", __version__): 1})
     success = no_model + metrics.outcome_total(Outcome.ROUTED)
     yield _counter(f"{prefix}_success", "Bodies that were read without an error", success)
     # With --compat such a request is routed.
@@ -376,9 +350,7 @@ def _upstream(metrics: Metrics, prefix: str, no_model: int) -> Iterator[Metric]:
         (f"{prefix}_body_field_not_found", "Bodies without the field", no_model),
         (f"{prefix}_body_field_empty", "Bodies in which the field is empty", empty),
     ):
-        family = CounterMetricFamily(name, what, labels=("field",))
-        family.add_metric(("model",), number)
-        yield family
+        yield _counters(name, what, ("field",), {("model",): number})
     duration = HistogramMetricFamily(
         f"{prefix}_plugin_duration_seconds",
         "bbr_request_busy_seconds, as the Go routers have it",
@@ -425,8 +397,15 @@ def _counter(name: str, what: str, value: float) -> Metric:
     return CounterMetricFamily(name, what, value=value)
 
 
-def _pairs(name: str, what: str, labels: tuple[str, str], counts: Mapping[tuple[str, str], int]) -> Metric:
+def _gauges(name: str, what: str, labels: tuple[str, ...], values: Mapping[L, float]) -> Metric:
+    found = GaugeMetricFamily(name, what, labels=labels)
+    for each, value in values.items():
+        found.add_metric(each, value)
+    return found
+
+
+def _counters(name: str, what: str, labels: tuple[str, ...], values: Mapping[L, float]) -> Metric:
     found = CounterMetricFamily(name, what, labels=labels)
-    for pair, number in counts.items():
-        found.add_metric(pair, number)
+    for each, value in values.items():
+        found.add_metric(each, value)
     return found

@@ -12,7 +12,8 @@ from bbr.admin.reasons import Reason
 from bbr.admin.vitals import Vitals
 from bbr.text import encodable
 
-# A base model's share of errors is told of if at least so many requests of the last minute failed.
+# A base model's share of errors is a problem if at least so many requests of the last minute failed. And so many base
+# models are shown.
 _ERRORS: Final = 3
 _MODELS: Final = 5
 
@@ -111,13 +112,13 @@ def _of_requests(found: Mapping[str, Any]) -> Iterator[Row]:
     if (severity := level(every["error_share"])) in ("warn", "bad"):
         share = FORMS["share"](every["error_share"])
         yield _row("errors", severity, f"{share} of the requests of the last minute failed.", "reasons")
-    told = 0
+    shown = 0
     for row in found["models"]["rows"]:
         severity = level(row["error_share"])
-        if row["base_model"] and severity in ("warn", "bad") and row["recent_errors"] >= _ERRORS and told < _MODELS:
+        if row["base_model"] and severity in ("warn", "bad") and row["recent_errors"] >= _ERRORS and shown < _MODELS:
             share = FORMS["share"](row["error_share"])
             yield _row("errors", severity, f"{row['base_model']}: {share} of its requests failed.", "models")
-            told += 1
+            shown += 1
     if number := found["unknown_models"]["total"]:
         what = _several(number, "unknown model was", "unknown models were")
         yield _row("unknown-models", "warn", f"{what} asked for in the last hour.", "unknown")

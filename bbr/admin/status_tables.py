@@ -133,8 +133,8 @@ def _requests(row: Row, found: Found) -> str:
 def _errors(row: Row, _: Found) -> str:
     # What has no base model is mostly what was rejected: to mark it would be to cry wolf.
     judged = bool(row["base_model"])
-    told = share(row["error_share"]) if judged else f'<span class="share">{cell("share", row["error_share"])}</span>'
-    return drawing.errors(row["history"], judged=judged) + told
+    shown = share(row["error_share"]) if judged else f'<span class="share">{cell("share", row["error_share"])}</span>'
+    return drawing.errors(row["history"], judged=judged) + shown
 
 
 def _durations(row: Row, _: Found) -> str:

@@ -29,9 +29,9 @@ class Counting(Protocol):
         """Return what it has counted so far."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Vitals:
-    """The parts of a process that have something to tell, all of them alive.
+    """The parts of a running process that an operator can look at; they go on changing.
 
     Attributes:
         main: the ext_proc port.

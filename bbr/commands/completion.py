@@ -11,7 +11,7 @@ from typing import Final
 
 from bbr.commands import output
 from bbr.commands.exits import EXIT_OK
-from bbr.config.arguments import Arguments
+from bbr.config.arguments import Arguments, commands_of
 
 ARGUMENTS: Final = "bash|zsh|fish"
 DESCRIPTION: Final = """\
@@ -87,7 +87,7 @@ def script(shell: str, grammar: argparse.ArgumentParser) -> str:
 
 def words(grammar: argparse.ArgumentParser) -> list[Word]:
     """Return the commands of a parser."""
-    (commands,) = [each for each in grammar._actions if isinstance(each, argparse._SubParsersAction)]
+    commands = commands_of(grammar)
     helps = {each.dest: each.help or "" for each in commands._get_subactions()}
     return [_word(name, helps[name], each) for name, each in commands.choices.items()]
 

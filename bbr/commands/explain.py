@@ -87,8 +87,8 @@ class SampleRequest(NamedTuple):
     scope: str = ""
 
 
-class _Told(NamedTuple):
-    """What a gateway tells of a request beside it, and where."""
+class _Given(NamedTuple):
+    """Names that a gateway gives with a request, and where it puts them."""
 
     where: Asker
     names: Sequence[str]
@@ -184,27 +184,27 @@ def explain(settings: Settings, request: SampleRequest, *, as_json: bool = False
     """
     router = Router(settings)
     asker, scope = router.policy.asker, router.policy.scope
-    told = []
+    given = []
     if asker is not None and request.askers:
-        told.append(_Told(asker, request.askers))
+        given.append(_Given(asker, request.askers))
     elif request.askers:
         raise ConfigError("--asked-by needs --asker, which says where a gateway tells who asks")
     if scope is not None and request.scope:
-        told.append(_Told(scope, (request.scope,)))
+        given.append(_Given(scope, (request.scope,)))
     elif request.scope:
         raise ConfigError("--in-scope needs --scope, which says where a gateway tells the scope; --host tells the host")
     router.sources.load()  # as serve does it: a broken file is an error
     router.sources.read_all()
-    effect = _effect(router.exchange(), request, told)
+    effect = _effect(router.exchange(), request, given)
     if as_json:
         return dumps(_facts(effect), option=orjson.OPT_INDENT_2).decode() + "\n"
     return "".join(f"{line}\n" for line in _lines(effect))
 
 
-def _effect(exchange: Exchange, request: SampleRequest, told: Sequence[_Told]) -> Effect:
+def _effect(exchange: Exchange, request: SampleRequest, given: Sequence[_Given]) -> Effect:
     effect = Effect(exchange.verdict)
     removed: dict[str, None] = {}
-    for message in _messages(request, told):
+    for message in _messages(request, given):
         for answer in map(ProcessingResponse.FromString, _answers(exchange, message)):
             if answer.HasField("immediate_response"):
                 effect.answer = answer.immediate_response
@@ -229,15 +229,15 @@ def _common(answer: ProcessingResponse) -> CommonResponse:
     return kind.response
 
 
-def _messages(request: SampleRequest, told: Sequence[_Told]) -> Iterator[bytes]:
+def _messages(request: SampleRequest, given: Sequence[_Given]) -> Iterator[bytes]:
     """Give the request as a gateway sends it that does not tell its body mode, which --assume-body-mode then does."""
     fields = [(":method", request.method), (":path", request.path), (":scheme", "https"), (":authority", request.host)]
     fields += [(name.lower(), value) for name, value in request.headers]
-    fields += [(where.header, ",".join(names)) for where, names in told if where.header]
+    fields += [(where.header, ",".join(names)) for where, names in given if where.header]
     values = (HeaderValue(key=key, raw_value=value.encode()).SerializeToString() for key, value in fields)
     headers = HttpHeaders(headers=HeaderMap(headers=values), end_of_stream=request.body is None)
     first = ProcessingRequest(request_headers=headers)
-    for where, names in told:
+    for where, names in given:
         where.tell(first, names)
     yield first.SerializeToString()
     if request.body is not None:

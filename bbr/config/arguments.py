@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from bbr.config import go_flags, meant, removed
+from bbr.config import go_flags, mistyped, removed
 from bbr.config import settings as config
 from bbr.config.options import Group, Option
 
@@ -76,6 +76,12 @@ def _declared(name: str, option: Option) -> dict[str, Any]:
     }
 
 
+def commands_of(grammar: argparse.ArgumentParser) -> "argparse._SubParsersAction[argparse.ArgumentParser]":
+    """Return what a parser of command lines knows of its commands."""
+    (found,) = [each for each in grammar._actions if isinstance(each, argparse._SubParsersAction)]
+    return found
+
+
 class Arguments:
     """The arguments of a command line, parsed.
 
@@ -108,7 +114,7 @@ class Arguments:
         Raises:
             ConfigError: one of them is unusable.
         """
-        self.unread = meant.unread_variables(os.environ)
+        self.unread = mistyped.unread_variables(os.environ)
         given = {
             name: ",".join(text) if isinstance(text, list) else text
             for name, text in self._values.items()
@@ -123,6 +129,6 @@ def unknown_argument(command: str, word: str, known: Iterable[str] = ()) -> conf
     Args:
         known: the command's flags.
     """
-    like = meant.suggestion(word.partition("=")[0], known)
+    like = mistyped.suggestion(word.partition("=")[0], known)
     sentence = removed.of_flag(word) or f"{word} is not a flag of `bbr {command}`{like}; see `bbr {command} --help`"
     return config.ConfigError(sentence)

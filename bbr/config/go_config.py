@@ -4,9 +4,9 @@ A PayloadProcessorConfig lists plugins, and profiles that refer to them by name.
 if the one profile, or preProcessing, refers to it. Of the types this router has three; a file that lists another one is
 refused, whether or not something refers to it: what is missing may be what guards a header.
 
-As theirs, this is strict: no field may be unknown or stand twice. Nothing else is read differently, but that a plain
-number or truth is text here (theirs refuses it where text is wanted), that two profiles and a profile picker that is
-none are refused at the start (theirs fails with each request then), and that merge keys (<<) are unknown fields.
+Like theirs, this reader is strict: no field may be unknown or occur twice. It differs in three ways only. A plain
+number or boolean is text here; theirs refuses it where it wants text. Two profiles, and a profile picker that is none,
+are refused at the start; theirs fails with each request. Merge keys (<<) are unknown fields.
 """
 
 import itertools

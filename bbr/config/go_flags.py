@@ -36,12 +36,12 @@ _POD_VARIABLE: Final = "KUBERNETES_SERVICE_HOST"
 
 _OTHER_LOG_FLAGS: Final = "has no effect: --log-level and --log-format say what is logged, and how"
 
-# Truths that mean nothing here, with what there is to say if they are true.
+# Boolean flags without a meaning here -> what to log if they are true.
 IDLE_SWITCHES: Final[Mapping[str, str]] = {
     "enable-pprof": "has no effect: there is no pprof in a Python process",
     "zap-devel": _OTHER_LOG_FLAGS,
 }
-# Other flags that mean nothing here.
+# Other flags without a meaning here.
 IDLE_VALUES: Final[Mapping[str, str]] = dict.fromkeys(
     ("zap-encoder", "zap-log-level", "zap-stacktrace-level", "zap-time-encoding"), _OTHER_LOG_FLAGS
 )
@@ -70,7 +70,7 @@ class CommandLine:
     Attributes:
         arguments: for our parser, the command first.
         settings: texts of settings that no flag of ours has given.
-        notes: what there is to tell of the flags, in their order.
+        notes: what to log about the flags, in their order.
     """
 
     arguments: list[str]
@@ -197,7 +197,7 @@ class _Translation:
         elif name in (CONFIG_FILE, CONFIG_TEXT):
             self._configs[name] = self._value(name, value)
         elif name == STREAMING:
-            streaming = _parsed(name, self._truth(name, value), options.boolean)
+            streaming = _parsed(name, self._boolean(name, value), options.boolean)
             self.streaming = "full-duplex" if streaming else "buffered"
         elif name == VERBOSITY:
             self._verbosity = _parsed(name, self._value(name, value), _count)
@@ -217,20 +217,20 @@ class _Translation:
 
     def _setting(self, name: str, value: str | None) -> None:
         if self._lenient:
-            value = self._truth(name, value) if config.OPTIONS[_SETTINGS[name]].switch else self._value(name, value)
+            value = self._boolean(name, value) if config.OPTIONS[_SETTINGS[name]].switch else self._value(name, value)
         text = value if value is not None or not self._rest or self._rest[0].startswith("-") else self._rest[0]
         self.given[_SETTINGS[name]] = text
         self._out.append(f"--{name}" if value is None else f"--{name}={value}")
 
     def _idle_switch(self, name: str, value: str | None) -> None:
-        if _parsed(name, self._truth(name, value), options.boolean):
+        if _parsed(name, self._boolean(name, value), options.boolean):
             self._note(name, IDLE_SWITCHES[name])
 
-    def _truth(self, name: str, value: str | None) -> str:
-        """Return a truth's text. In pflag it is true without a `=`, whatever stands behind it."""
+    def _boolean(self, name: str, value: str | None) -> str:
+        """Return the text of a boolean flag. In pflag one without a `=` is true, whatever word follows it."""
         if value is not None:
             return value
-        if self._rest and _is_truth(self._rest[0]):
+        if self._rest and _is_boolean(self._rest[0]):
             word = self._rest.popleft()
             if not self._lenient:
                 return word
@@ -283,7 +283,7 @@ def _count(text: str) -> int:
     return max(0, int(text))
 
 
-def _is_truth(word: str) -> bool:
+def _is_boolean(word: str) -> bool:
     try:
         options.boolean(word)
     except ValueError:
@@ -297,20 +297,22 @@ def _defaults(translation: _Translation, environment: Mapping[str, str]) -> tupl
     def text(name: str) -> str:
         return translation.given.get(name) or environment.get(config.variable_of(name)) or ""
 
-    flags, told = [], ["started without a command, as the Go routers are: this is `bbr serve`"]
+    flags, sentences = [], ["started without a command, as the Go routers are: this is `bbr serve`"]
     cluster = text("kubernetes") in options.TRUE
     if not text("models") and not text("kubernetes"):
         if environment.get(_POD_VARIABLE) or text("kubeconfig"):
             cluster = True
             flags.append("--kubernetes=true")
-            told.append("without --models the model table comes from the cluster's ConfigMaps (--kubernetes)")
+            sentences.append("without --models the model table comes from the cluster's ConfigMaps (--kubernetes)")
         else:
-            told.append("this is not a pod, so no ConfigMaps are read (--kubernetes)")
+            sentences.append("this is not a pod, so no ConfigMaps are read (--kubernetes)")
     if cluster and not text("metrics_endpoint_auth"):
         flags.append("--metrics-endpoint-auth=true")
-        told.append("/metrics needs a token that the cluster allows (--metrics-endpoint-auth)")
+        sentences.append("/metrics needs a token that the cluster allows (--metrics-endpoint-auth)")
     mode_said = translation.streaming or translation.configured or text("assume_body_mode")
     if not mode_said and text("compat") != Compat.IPP.value:
         flags.append("--assume-body-mode=buffered")
-        told.append("without --streaming, the body mode of a gateway that does not tell it is assumed to be buffered")
-    return flags, Note(logging.INFO, "; ".join(told))
+        sentences.append(
+            "without --streaming, the body mode of a gateway that does not tell it is assumed to be buffered"
+        )
+    return flags, Note(logging.INFO, "; ".join(sentences))

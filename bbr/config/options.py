@@ -32,7 +32,10 @@ _BYTE_UNITS: Final = {
     "Mi": 1 << 20,
     "Gi": 1 << 30,
 }
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,127}")
+# Of a token, RFC 9110, section 5.6.2, in small letters.
+_NAME_CHARACTER: Final = r"[!#$%&'*+.^_`|~0-9a-z-]"
+_HEADER_NAME: Final = re.compile(rf"{_NAME_CHARACTER}{{1,127}}")
+_LONG_HEADER_NAME: Final = re.compile(rf"{_NAME_CHARACTER}{{1,256}}")
 _ATTRIBUTE: Final = re.compile(r"(?=.{1,128}\Z)[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _MAX_METADATA_CHARACTERS: Final = 512
 TRUE: Final = ("true", "1", "t", "T", "TRUE", "True")
@@ -112,7 +115,7 @@ def written(metavar: str) -> Callable[[Parse], Parse]:
 
 @written("BOOL")
 def boolean(text: str) -> bool:
-    """Return a truth as Go's flag package writes it."""
+    """Return a boolean as Go's flag package writes it."""
     if text in TRUE:
         return True
     if text in _FALSE:
@@ -120,12 +123,17 @@ def boolean(text: str) -> bool:
     raise ValueError("is neither true nor false")
 
 
+def _whole(text: str, most: int, otherwise: str) -> int:
+    """Return a whole number from 1 to `most`, with no more digits than that has; raise a ValueError for others."""
+    if text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most:
+        return int(text)
+    raise ValueError(otherwise)
+
+
 @written("PORT")
 def port(text: str) -> int:
     """Return a TCP port."""
-    if text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= 65535:
-        return int(text)
-    raise ValueError("is not a port (1 to 65535)")
+    return _whole(text, 65535, "is not a port (1 to 65535)")
 
 
 @written("PORT")
@@ -190,9 +198,7 @@ def busy_poll(text: str) -> float:
 @written("NUMBER")
 def count(text: str) -> int:
     """Return a number from 1 to a million."""
-    if text.isascii() and text.isdigit() and len(text) < 8 and 1 <= int(text) <= 1_000_000:
-        return int(text)
-    raise ValueError("is not a number from 1 to 1000000")
+    return _whole(text, 1_000_000, "is not a number from 1 to 1000000")
 
 
 @written("LINES")
@@ -217,9 +223,7 @@ def logged_share(text: str) -> float | None:
 @written("BYTES")
 def model_length(text: str) -> int:
     """Return a length in bytes, up to the longest name that the router can carry."""
-    if text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= LONGEST_MODEL_BYTES:
-        return int(text)
-    raise ValueError(f"is not a length from 1 to {LONGEST_MODEL_BYTES} bytes")
+    return _whole(text, LONGEST_MODEL_BYTES, f"is not a length from 1 to {LONGEST_MODEL_BYTES} bytes")
 
 
 @written("NAME")
@@ -239,7 +243,7 @@ _NEEDED_HEADERS: Final = ("host", "content-length", "transfer-encoding", "conten
 
 def _check_header_name(name: str) -> None:
     """Raise for what is no name in small letters of a header that a router may touch."""
-    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]{1,256}", name):
+    if not _LONG_HEADER_NAME.fullmatch(name):
         raise ValueError("is not a header name, or several with commas between")
     if name in _NEEDED_HEADERS:
         raise ValueError(f"names {name}, which every request needs")

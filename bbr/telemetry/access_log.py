@@ -54,10 +54,10 @@ class AccessLog:
         self._later = later
         self._errors = Allowance(rate, 1.0) if rate else None
         self._others = Allowance(rate, 1.0) if rate else None
-        self._telling = False
+        self._report_due = False  # `close` will be called soon
 
     def ended(self, exchange: Exchange) -> None:
-        """Write the record of an exchange that is over, or not."""
+        """Write the record of an exchange that is over, if it is wanted."""
         outcome = exchange.verdict.outcome
         if outcome is _REFUSED or outcome is _FAULT:
             self._write(exchange, self._errors)
@@ -65,17 +65,17 @@ class AccessLog:
             self._write(exchange, self._others)
 
     def close(self) -> None:
-        """Tell how many records were left out since this was last told."""
-        self._telling = False
+        """Log how many records were left out since the last such line."""
+        self._report_due = False
         for what, allowance in (("refused", self._errors), ("other", self._others)):
-            if allowance is not None and (left_out := allowance.told()):
+            if allowance is not None and (left_out := allowance.take_left_out()):
                 words = "%d records of %s requests were left out: more than --access-log-rate in a second"
                 log.warning(words, left_out, what, extra={"left_out": left_out})
 
     def _write(self, exchange: Exchange, allowance: Allowance | None) -> None:
         if allowance is not None and not allowance.take(observed.clock()):
-            if not self._telling:
-                self._telling = True
+            if not self._report_due:
+                self._report_due = True
                 self._later(1.0, self.close)
             return
         outcome = exchange.verdict.outcome
@@ -84,7 +84,7 @@ class AccessLog:
 
 
 def record(exchange: Exchange, max_model: int) -> dict[str, Any]:
-    """Return the fields of a request's record; those that nothing is known of are left out."""
+    """Return the fields of a request's record; unknown ones are left out."""
     verdict = exchange.verdict
     fields: dict[str, Any] = {"outcome": verdict.outcome.value}
     if verdict.reason:
@@ -95,8 +95,8 @@ def record(exchange: Exchange, max_model: int) -> dict[str, Any]:
         fields["model"] = verdict.model[:max_model]
     if verdict.base_model is not None:
         fields["base_model"] = verdict.base_model
-    if verdict.fields is not None and (told := field_counts.logged(exchange)):
-        fields["fields"] = told
+    if verdict.fields is not None and (logged := field_counts.logged(exchange)):
+        fields["fields"] = logged
     fields["method"] = exchange.request_field(":method")[:_MAX_METHOD]
     fields["path"] = shown_path(exchange.request_field(":path"))
     fields["body_bytes"] = verdict.body_bytes
@@ -122,6 +122,6 @@ def trace_id(traceparent: str) -> str:
 
 
 def shown_path(path: str) -> str:
-    """Return as much of a path as is nobody's secret, and no more than _MAX_PATH characters."""
+    """Return the part of a path that can hold no secret, at most _MAX_PATH characters of it."""
     # Of an absolute form, which gateways take apart, not even the beginning: it could hold a password.
     return _PATH_END.split(path, maxsplit=1)[0][:_MAX_PATH] if path.startswith("/") else ""

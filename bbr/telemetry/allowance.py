@@ -1,4 +1,4 @@
-"""Log lines that a peer can cause as often as it likes."""
+"""Bounds on log lines that a peer can cause as often as it likes."""
 
 import logging
 from typing import Final
@@ -12,7 +12,7 @@ class Allowance:
     Pure: time is an argument, in seconds of any one clock.
 
     Attributes:
-        left_out: how many were too many since `told` was last called.
+        left_out: how many were too many since `take_left_out` was last called.
     """
 
     __slots__ = ("_lines", "_open", "_seconds", "_until", "left_out")
@@ -35,14 +35,14 @@ class Allowance:
         self._open -= 1
         return True
 
-    def told(self) -> int:
-        """Return how many were left out, and begin to count anew."""
+    def take_left_out(self) -> int:
+        """Return how many lines were left out, and count from 0 again."""
         found, self.left_out = self.left_out, 0
         return found
 
 
 class RareLog:
-    """Write at most one line every ten seconds, and say in it how many were left out.
+    """Writes at most one line every ten seconds, and says in it how many were left out.
 
     Attributes:
         total: how often there was something to say.
@@ -58,7 +58,7 @@ class RareLog:
         """Write a line, or count it; `now` is in seconds of a monotonic clock."""
         self.total += 1
         if self._allowance.take(now):
-            self._log.log(self._level, message + "%s", *arguments, more(self._allowance.told()))
+            self._log.log(self._level, message + "%s", *arguments, more(self._allowance.take_left_out()))
 
 
 def more(left_out: int) -> str:

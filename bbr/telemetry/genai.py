@@ -9,9 +9,8 @@ from typing import Final, NamedTuple
 
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.verdict import Outcome
-from bbr.models.routing import Rule
 from bbr.telemetry.access_log import shown_path
-from bbr.telemetry.metrics import Histogram
+from bbr.telemetry.metrics import Histogram, name_in_table
 
 # Series of each metric. Requests beyond them are counted without a model.
 MAX_SERIES: Final = 2_000
@@ -102,7 +101,7 @@ class GenAi:
     """Counts requests by the conventions. No client can make it grow beyond MAX_SERIES.
 
     Attributes:
-        requests: how many there were of each.
+        requests: labels -> requests.
         first_token: seconds from a request's first message to the first piece of its response's body, of requests
             whose response the gateway showed; without errors.
     """
@@ -118,11 +117,10 @@ class GenAi:
         if verdict.outcome is Outcome.PENDING:
             return
         operation, provider = api(exchange.request_field(":path"))
-        model = routed = base_model = ""
+        model, routed, base_model = name_in_table(verdict), "", ""
         route = verdict.route
-        # By the other rules a model is whatever the client has written.
-        if route is not None and route.rule.__class__ is not Rule:
-            model, routed, base_model = route.pattern or verdict.model or "", route.model, route.base_model
+        if route is not None and model:
+            routed, base_model = route.model, route.base_model
             if route.pattern and routed == verdict.model:
                 routed = route.pattern
         error = verdict.reason if verdict.outcome in _REFUSED else ""

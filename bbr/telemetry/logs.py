@@ -92,10 +92,10 @@ class Lines(logging.Handler):
     """Writes each record as one line, in one call.
 
     Of lines from the same place in the code at most MAX_SAME_LINES are written in SAME_LINES_SECONDS; the next one, or
-    `close`, tells how many were left out. Requests bound themselves, and "debug" lines are for who wants them all.
+    `close`, says how many were left out. Requests bound themselves, and "debug" lines are for who wants them all.
 
     A stream that is closed, full, broken or not read takes lines away, and nothing else; the next line that can be
-    written tells how many.
+    written says how many.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Lines(logging.Handler):
                     allowance = self._places[place] = Allowance(MAX_SAME_LINES, SAME_LINES_SECONDS)
                 if not allowance.take(self._clock()):
                     return
-                left_out = allowance.told()
+                left_out = allowance.take_left_out()
             lost = f" ({self._unwritten} lines before it could not be written)" if self._unwritten else ""
             line = self._form(record, more(left_out) + lost)
             self._write(line.encode("utf-8", "backslashreplace") + b"\n")
@@ -136,18 +136,19 @@ class Lines(logging.Handler):
         if isinstance(error, OSError):
             self._unwritten += 1
         else:
-            self._tell(
+            self._write_own(
                 f"a line could not be written: {type(error).__name__} at {_place(record.pathname, record.lineno)}"
             )
 
     def close(self) -> None:
-        """Tell what was left out and not told of; the stream stays open."""
+        """Say how many lines were left out since the last ones; the stream stays open."""
         for (path, line), allowance in self._places.items():
-            if left_out := allowance.told():
-                self._tell(f"{left_out} lines of {_place(path, line)} were left out since the last one")
+            if left_out := allowance.take_left_out():
+                self._write_own(f"{left_out} lines of {_place(path, line)} were left out since the last one")
         super().close()
 
-    def _tell(self, sentence: str) -> None:
+    def _write_own(self, sentence: str) -> None:
+        """Write a warning of this handler's, which no bound applies to."""
         made = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": sentence}
         with contextlib.suppress(Exception):
             self._write(self._form(logging.makeLogRecord(made), "").encode() + b"\n")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final, TypeVar
 
 from bbr.exchange.exchange import Exchange
+from bbr.exchange.verdict import Verdict
 from bbr.models.registry import Kind
 from bbr.models.routing import Route, Rule
 from bbr.telemetry.recent import RecentNames
@@ -247,11 +248,7 @@ class Metrics:
         return self.models.get(route.base_model) or self._new(route.base_model)
 
     def _count_response(self, exchange: Exchange, took: float) -> None:
-        verdict = exchange.verdict
-        route, model = verdict.route, ""
-        # What is no name of the table's, and none of its patterns, is whatever the client has written.
-        if route is not None and route.rule.__class__ is not Rule:
-            model = route.pattern or verdict.model or ""
+        model = name_in_table(exchange.verdict)
         if model not in self.responses and len(self.responses) >= self._max_base_models:
             model = ""
         self.responses.setdefault(model, Histogram(RESPONSE_BOUNDS)).add(took)
@@ -273,6 +270,17 @@ class Metrics:
     def outcome_total(self, outcome: str) -> int:
         """Return how many requests ended so, whatever their model."""
         return sum(counts.outcomes.get(outcome, 0) for counts in self.models.values())
+
+
+def name_in_table(verdict: Verdict) -> str:
+    """Return the name, or the pattern, of the model table that a request was routed by.
+
+    "" if it was not routed by one: then its model is whatever the client has written, and no label of a metric.
+    """
+    route = verdict.route
+    if route is None or route.rule.__class__ is Rule:
+        return ""
+    return route.pattern or verdict.model or ""
 
 
 def _count_one(counts: dict[K, int], key: K, most: int, rest: K) -> None:

@@ -1,4 +1,4 @@
-"""What telemetry gives to an exchange: a clock, and a way to tell its trace."""
+"""What telemetry needs of an exchange: a clock for it, and the trace that it belongs to."""
 
 import time
 from collections.abc import Callable

@@ -67,7 +67,7 @@ class TracingError(Exception):
 
 
 class Tracing:
-    """Makes the spans, and sees to it that they are sent."""
+    """Makes the spans, and has them sent."""
 
     def __init__(self, provider: TracerProvider, exporters: Mapping[str, SpanExporter]) -> None:
         """Begin to trace.
@@ -164,7 +164,7 @@ def open_tracing() -> Tracing | None:
 
 
 def attributes(exchange: Exchange) -> dict[str, str | int | float | bool]:
-    """Return what a span tells of its request: by OpenTelemetry's semantic conventions, or else as `bbr.*`."""
+    """Return the attributes of a request's span: by OpenTelemetry's semantic conventions, or else as `bbr.*`."""
     verdict = exchange.verdict
     found: dict[str, str | int | float | bool] = {
         **genai.attributes(exchange),
@@ -208,8 +208,8 @@ def _nanoseconds(seconds: float) -> int:
 
 def _resource() -> Resource:
     ours = {"service.name": SERVICE_NAME, "service.version": __version__}
-    told = OTELResourceDetector().detect().attributes
-    return Resource.create({name: value for name, value in ours.items() if name not in told})
+    given = OTELResourceDetector().detect().attributes  # by the environment
+    return Resource.create({name: value for name, value in ours.items() if name not in given})
 
 
 def _exporter_names() -> list[str]:

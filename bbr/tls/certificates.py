@@ -81,14 +81,14 @@ class Certificates:
             _Files("file", (client_ca,), partial(tls.load_authorities, client_ca)) if client_ca else None
         )
         self.credentials = self._current()
-        self._told_age = ("", "")  # the certificate and what was said of it
+        self._warned = ("", "")  # the certificate of the last warning, and its words
         self._looked = time.monotonic()
         self._task: Supervised | None = None
 
     def start(self, use: Callable[[Credentials], None], supervisor: Supervisor | None = None) -> None:
-        """Tell of the certificate in use, and follow the files; `use` is called with each new one."""
-        self._tell()
-        self._tell_age()
+        """Log the certificate in use, and follow the files; `use` is called with each new one."""
+        self._log_certificate()
+        self._warn_of_age()
         supervisor = supervisor or Supervisor()
         self._task = supervisor.start("certificates", partial(self._follow, use))
 
@@ -115,10 +115,10 @@ class Certificates:
                 use(current)
                 self.credentials = current
             if recovered or current.fingerprint != before.fingerprint:
-                self._tell()
+                self._log_certificate()
             if current.clients != before.clients:
                 log.info("--tls-client-ca: %s: has changed and is in use", self._client_ca)
-            self._tell_age()
+            self._warn_of_age()
             self._looked = time.monotonic()
 
     def _look(self, *, asked: bool) -> bool:
@@ -133,7 +133,7 @@ class Certificates:
         clients = tls.Clients(self._authorities.content, self._client_names)
         return dataclasses.replace(self._pair.content, clients=clients)
 
-    def _tell(self) -> None:
+    def _log_certificate(self) -> None:
         credentials = self.credentials
         if credentials.self_signed:
             log.info("the certificate is self-signed, made at this start: SHA-256 %s", credentials.fingerprint)
@@ -145,7 +145,7 @@ class Certificates:
             credentials.fingerprint,
         )
 
-    def _tell_age(self) -> None:
+    def _warn_of_age(self) -> None:
         """Warn, once of each certificate, that it will soon expire, and that it has."""
         credentials = self.credentials
         left = credentials.not_after - self._clock()
@@ -155,8 +155,8 @@ class Certificates:
         what = "has expired: no gateway that verifies it will connect"
         if left > datetime.timedelta(0):
             what = f"expires on {_written(credentials.not_after)} and has not been renewed"
-        if self._told_age != (credentials.fingerprint, what):
-            self._told_age = (credentials.fingerprint, what)
+        if self._warned != (credentials.fingerprint, what):
+            self._warned = (credentials.fingerprint, what)
             log.warning("%s: %s", "self-signed" if credentials.self_signed else f"--tls-cert: {self._cert}", what)
 
 
@@ -178,7 +178,7 @@ class _Files(Generic[T]):
     def look(self, *, asked: bool) -> bool:
         """Read anew what has changed or could not be used; True if it could not and now can.
 
-        A fault is told once, and again if it was `asked` for.
+        A fault is logged once, and again if the look was `asked` for.
         """
         seen = self._metadata()
         if not asked and not self._fault and seen == self._seen:
@@ -187,7 +187,7 @@ class _Files(Generic[T]):
             self.content = self._read()
         except CredentialsError as error:
             self._seen = seen
-            if seen != self._metadata():  # they were being changed under our hands; the next look will tell
+            if seen != self._metadata():  # they are just being changed: the next look will decide
                 return False
             fault = str(error)
             if asked or fault != self._fault:

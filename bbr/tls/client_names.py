@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-# What the log tells of one certificate: a gateway's has a name or two.
-_TOLD_NAMES: Final = 8
-_TOLD_CHARACTERS: Final = 200
+# What the log shows of one certificate: a gateway's has a name or two.
+_SHOWN_NAMES: Final = 8
+_SHOWN_CHARACTERS: Final = 200
 
 _DNS: Final = "DNS"
 _URI: Final = "URI"
@@ -64,7 +64,7 @@ class _Rules:
         self._names = frozenset(text for text in dns if not text.startswith("*."))
 
     def allow(self, name: SubjectName) -> bool:
-        """Tell whether a certificate's name is one of those meant."""
+        """Tell whether a rule allows a certificate's name."""
         text = name.text
         if name.kind == _URI:
             # Longer than what is before the star: so it begins with that even without its last character.
@@ -89,13 +89,13 @@ def refusal(names: Iterable[SubjectName], allowed: tuple[AllowedName, ...]) -> s
         return ""
     if not names:
         return "the client's certificate has no subject alternative name, and --tls-client-san requires one"
-    return f"--tls-client-san allows none of the names in the client's certificate: {_told(names)}"
+    return f"--tls-client-san allows none of the names in the client's certificate: {_shown(names)}"
 
 
-def _told(names: tuple[SubjectName, ...]) -> str:
-    told = [f"{name.kind}:{ascii(name.text[:_TOLD_CHARACTERS])[1:-1]}" for name in names[:_TOLD_NAMES]]
-    more = len(names) - len(told)
-    return ", ".join(told) + (f" and {more} more" if more else "")
+def _shown(names: tuple[SubjectName, ...]) -> str:
+    shown = [f"{name.kind}:{ascii(name.text[:_SHOWN_CHARACTERS])[1:-1]}" for name in names[:_SHOWN_NAMES]]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _is_uri(text: str) -> bool:

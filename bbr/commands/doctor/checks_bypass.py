@@ -12,13 +12,13 @@ Pure: a gateway in, findings out.
 from collections.abc import Iterator
 from typing import Final
 
-from bbr.commands.doctor.checks_routes import named, off, said
+from bbr.commands.doctor.checks_routes import named, settings_on, why_off
 from bbr.commands.doctor.finding import Finding, finding
 from bbr.commands.doctor.gateway import Filter, Gateway, Manager, Route
 from bbr.commands.doctor.node import Evidence
 
-# Filters that decide who gets in and how often -> what of their own configuration is a rule for every route. A filter
-# without one does nothing on a route that says nothing.
+# Filters that decide who gets in and how often -> the fields of their own configuration that are rules for every route.
+# Without one, such a filter does nothing on a route without a setting for it.
 _GATES: Final = {
     "ApiKeyAuth": ("credentials",),
     "BasicAuth": ("users",),
@@ -89,7 +89,7 @@ def _lacks(found: Filter, route: Route, entry: Route | None, *, before: bool) ->
         return False
     if found.is_silenced(route) is not None:
         return True
-    return bool(entry and said(found, entry)) and not said(found, route) and not _has_rules(found)
+    return bool(entry and settings_on(found, entry)) and not settings_on(found, route) and not _has_rules(found)
 
 
 def _has_rules(found: Filter) -> bool:
@@ -97,7 +97,7 @@ def _has_rules(found: Filter) -> bool:
 
 
 def _in_force(found: Filter, entry: Route | None) -> list[Evidence]:
-    settings = said(found, entry) if entry else []
+    settings = settings_on(found, entry) if entry else []
     if entry and settings:
         return [settings[-1].evidence(entry.label)]
     return [found.node.get("disabled").evidence("on for every route that does not turn it off")]
@@ -105,5 +105,5 @@ def _in_force(found: Filter, entry: Route | None) -> list[Evidence]:
 
 def _lacking(found: Filter, route: Route) -> list[Evidence]:
     if not found.is_on(route) or found.is_silenced(route) is not None:
-        return off(found, route)
+        return why_off(found, route)
     return [route.node.get("typed_per_filter_config", found.name).evidence(f"{route.label}: the filter has no rule")]

@@ -9,8 +9,8 @@ from bbr.commands.doctor.node import Evidence, Node
 from bbr.models.registry import Registry
 from bbr.sources.routes import Wanted, compare
 
-# Of each kind, so many are told; a table that is not the gateway's would fill the screen.
-_TOLD: Final = 20
+# Findings of each kind; a table that is not the gateway's would fill the screen.
+_SHOWN: Final = 20
 
 
 def check(gateway: Gateway, registry: Registry) -> Iterator[Finding]:
@@ -29,12 +29,12 @@ def check(gateway: Gateway, registry: Registry) -> Iterator[Finding]:
     if not places:
         return  # no route looks at the headers, which is said elsewhere
     mismatches = compare(registry, {"": places})
-    for unknown in mismatches.unknown[:_TOLD]:
+    for unknown in mismatches.unknown[:_SHOWN]:
         claim = Wanted(unknown.header, unknown.value)
         sentence = f"The route matches {claim.header}: {claim.value}, which no model of the table has."
         fix = f"models:\n- name: {claim.value}   # in the table, or the right name in the route"
         yield finding("route-unknown-model", where[claim], sentence, [places[claim].evidence()], fix)
-    for name in mismatches.unrouted[:_TOLD]:
+    for name in mismatches.unrouted[:_SHOWN]:
         origin = registry.anywhere(name)
         evidence = Evidence("table", name, str(origin.origin) if origin else None)
         sentence = f"No route matches {name}: its requests take the default route."

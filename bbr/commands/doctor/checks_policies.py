@@ -10,7 +10,7 @@ Pure: a gateway in, findings out.
 from collections.abc import Iterator
 from typing import Any, Final
 
-from bbr.commands.doctor.checks_routes import named, off, said
+from bbr.commands.doctor.checks_routes import named, settings_on, why_off
 from bbr.commands.doctor.finding import Finding, finding
 from bbr.commands.doctor.gateway import ROUTING_HEADERS, Filter, Gateway, Manager, Route
 from bbr.commands.doctor.node import Evidence, Node
@@ -53,7 +53,7 @@ def _may_hold_policy(manager: Manager, found: Filter) -> bool:
     if found is manager.router or found.config.type in _NO_POLICY:
         return False
     if any(found in each.switches for each in manager.chain):
-        return False  # it turns others off, which is told of those
+        return False  # it turns others off, which is a finding of theirs
     return found.config.type != "ExternalProcessor" or not manager.is_picker(found)
 
 
@@ -68,7 +68,7 @@ def _skipped(manager: Manager, found: Filter, *, before: bool) -> Iterator[Findi
             f"The policy of {found.name} on {named(out)} is not in force. The filter is off on the route that requests "
             "have at first, and Envoy decides once, before the router answers, which filters a request meets. A test "
             "with the routing header set by hand meets the policy, so it proves nothing.",
-            [*_setting(found, out[0]), *off(found, manager.entry(out[0]))],
+            [*_setting(found, out[0]), *why_off(found, manager.entry(out[0]))],
             _FIX,
         )
     if other:
@@ -85,7 +85,7 @@ def _skipped(manager: Manager, found: Filter, *, before: bool) -> Iterator[Findi
 
 
 def _too_early(manager: Manager, found: Filter) -> Iterator[Finding]:
-    """A rule about a routing header before the router: it sees what a client has sent."""
+    """Find a rule about a routing header before the router: it sees what a client has sent."""
     if rule := next(filter(_asks_for_model, found.config.walk()), None):
         header = rule.get("name") or rule.get("header_name")
         yield finding(
@@ -116,21 +116,21 @@ def _differs(found: Filter, route: Route, entry: Route | None) -> bool:
 
 
 def _policy(found: Filter, route: Route | None) -> list[Any]:
-    """Return all that is said on a route, by values."""
+    """Return the values of all settings on a route."""
     if route is None:
         return []
-    return [setting.value for setting in said(found, route)]
+    return [setting.value for setting in settings_on(found, route)]
 
 
 def _setting(found: Filter, route: Route) -> list[Evidence]:
-    """Return where a route says something to a filter, or where it does not."""
-    if settings := said(found, route):
+    """Return where a route has a setting of a filter, or where it would have one."""
+    if settings := settings_on(found, route):
         return [settings[-1].evidence(route.label)]
     return [route.node.get("typed_per_filter_config", found.name).evidence(f"{route.label}: as the filter is")]
 
 
 def _preflights(manager: Manager, cors: Filter) -> Iterator[Finding]:
-    """A preflight names no model, so it stays on the route that it has at first; the filter skips direct responses."""
+    """Find preflights without an answer: they stay on their first route, and the filter skips direct responses."""
     wanting, evidence = [], []
     for route in manager.model_routes:
         entry = manager.entry(route)

@@ -1,6 +1,6 @@
 """Whether a request passes the router on its way to a route, and its picker after it.
 
-Pure: a gateway in, findings out. What is said of per-route settings was tried on Envoy 1.40.
+Pure: a gateway in, findings out. How per-route settings work was tried on Envoy 1.40.
 """
 
 from collections.abc import Iterator, Sequence
@@ -107,7 +107,7 @@ def _entries(manager: Manager, router: Filter) -> Iterator[Finding]:
 
 
 def _broken(manager: Manager) -> Iterator[Finding]:
-    """Gateways answer by themselves on a route whose backend they can't use."""
+    """Find model routes that the gateway answers itself, since it can't use their backend."""
     broken = [
         route for route in manager.model_routes if (route.node.get("direct_response", "status").number or 0) >= 500
     ]
@@ -143,7 +143,7 @@ def _without_router(manager: Manager, router: Filter, bare: list[Route], spoofab
             "catch-all-without-router",
             manager.label,
             f"Requests have the route {named(bare)} at first, and there the router's filter is off: they stay there.",
-            off(router, bare[0]),
+            why_off(router, bare[0]),
             f"{_on(router)}   # on that route, or on its virtual host",
         )
     if spoofable:
@@ -152,7 +152,7 @@ def _without_router(manager: Manager, router: Filter, bare: list[Route], spoofab
             manager.label,
             f"The router's filter is off on {named(spoofable)}: a client that sends the header itself gets there with "
             "any body, past the router.",
-            off(router, spoofable[0]),
+            why_off(router, spoofable[0]),
             f"{_on(router)}   # on every route, or on their virtual host",
         )
 
@@ -185,17 +185,17 @@ def _pickers(manager: Manager, router: Filter) -> Iterator[Finding]:
                 manager.label,
                 f"{picker.name} is on for {named(skipped)}, but off on the route that requests have at first. "
                 "Envoy decides that once, so it is never called after the router's answer.",
-                off(picker, manager.entry(skipped[0])),
+                why_off(picker, manager.entry(skipped[0])),
                 f"http_filters: [{{name: {picker.name}, disabled: false, ...}}]   # on at the top; where not wanted:\n"
                 f"typed_per_filter_config: {{{picker.name}: {{'@type': {_PER_ROUTE}, disabled: true}}}}",
             )
 
 
-def off(found: Filter, route: Route | None) -> list[Evidence]:
+def why_off(found: Filter, route: Route | None) -> list[Evidence]:
     """Return why a filter is off on a route."""
     if switch := found.switched_off(route):
-        told = [switch.node, *(route.settings(switch.name) if route else ())]
-        return [told[-1].evidence(f"{switch.name} turns {found.name} off")]
+        settings = [switch.node, *(route.settings(switch.name) if route else ())]
+        return [settings[-1].evidence(f"{switch.name} turns {found.name} off")]
     settings = route.settings(found.name) if route else []
     silenced = found.is_silenced(route)
     if found.is_on(route) and silenced is not None:
@@ -206,8 +206,8 @@ def off(found: Filter, route: Route | None) -> list[Evidence]:
     return evidence
 
 
-def said(found: Filter, route: Route) -> list[Node]:
-    """Return what is said to a filter on a route, from the least specific place to the most, limits last."""
+def settings_on(found: Filter, route: Route) -> list[Node]:
+    """Return the settings of a filter on a route, from the least specific place to the most, limits last."""
     limits = (route.host.get("rate_limits"), route.node.get("route", "rate_limits"))
     return route.settings(found.name) + [each for each in limits if each and found.config.type in _RATE_LIMITS]
 

@@ -76,7 +76,7 @@ def check(gateway: Gateway) -> Iterator[Finding]:
 
 
 def _prefix(manager: Manager) -> str:
-    own = manager.router.config.get("stat_prefix").text if manager.router else ""
+    own = _own(manager)
     return f"http.{manager.node.get('stat_prefix').text}.ext_proc.{f'{own}.' if own else ''}"
 
 

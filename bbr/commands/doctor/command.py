@@ -56,10 +56,16 @@ def run(arguments: Arguments) -> int:
     """
     settings = arguments.settings()
     output.answer_only()
-    asked = {"url": arguments["envoy_admin"], "saved": arguments["from"], "router": arguments["filter"]}
+    as_json = arguments["json"]
     try:
-        text, status = diagnose(settings, **asked, as_json=arguments["json"])
+        text, status = diagnose(
+            settings,
+            url=arguments["envoy_admin"],
+            saved=arguments["from"],
+            router=arguments["filter"],
+            as_json=as_json,
+        )
     except (AdminError, SourceError) as error:
         raise CommandError(EXIT_USAGE, error) from None
-    output.write(text, as_json=arguments["json"])
+    output.write(text, as_json=as_json)
     return status

@@ -39,6 +39,6 @@ def diagnose(
     findings = examine(
         gateway, registry, max_body_bytes=settings.max_body_bytes, secure_serving=settings.secure_serving
     )
-    told = report.as_json(gateway, findings) if as_json else report.as_text(gateway, findings)
+    text = report.as_json(gateway, findings) if as_json else report.as_text(gateway, findings)
     bad = any(each.severity is not Severity.INFO for each in findings)
-    return told, EXIT_FAILED if bad else EXIT_OK
+    return text, EXIT_FAILED if bad else EXIT_OK

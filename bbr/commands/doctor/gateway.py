@@ -302,43 +302,52 @@ def read(
     Args:
         router: the name of the filter that is the router's, or "".
     """
-    dump = Node("config_dump", config_dump)
-    by_type: dict[str, Node] = {each.type: each for each in dump.each("configs")}
-    absent = Node("config_dump", None)
-    tables = {
-        each.get("name").text: each for each in _resources(by_type.get("RoutesConfigDump", absent), "route_config")
-    }
-    discovered = {
-        found.get("name").text: found.get("typed_config")
-        for found in _resources(by_type.get("EcdsConfigDump", absent), "ecds_filter")
-    }
-    managers = [
-        _manager(node, listener, tables, discovered, router)
-        for listener in _resources(by_type.get("ListenersConfigDump", absent), "listener")
-        for node in _managers_of(listener)
-    ]
-    status = {each.get("name").text: each for each in Node("clusters", clusters).each("cluster_statuses")}
-    none = Node("clusters", None)
-    found = {
-        name: Cluster(node, status.get(name, none))
-        for node in _resources(by_type.get("ClustersConfigDump", absent), "cluster")
-        if (name := node.get("name").text)
-    }
+    dumps = {each.type: each for each in Node("config_dump", config_dump).each("configs")}
     numbers = {
         each.get("name").text: value
         for each in Node("stats", stats).each("stats")
         if (value := each.get("value").number) is not None
     }
     version = Node("server_info", server_info).get("version").text
-    errors = [each for one in by_type.values() for each in _errors(one)]
-    return Gateway(managers, found, numbers, errors, version.split("/")[1] if version.count("/") > 1 else version)
+    return Gateway(
+        managers=_managers(dumps, router),
+        clusters=_clusters(dumps, clusters),
+        stats=numbers,
+        errors=[each for dump in dumps.values() for each in _errors(dump)],
+        version=version.split("/")[1] if version.count("/") > 1 else version,
+    )
+
+
+def _managers(dumps: Mapping[str, Node], router: str) -> list[Manager]:
+    tables = {each.get("name").text: each for each in _resources(dumps, "RoutesConfigDump", "route_config")}
+    discovered = {
+        found.get("name").text: found.get("typed_config")
+        for found in _resources(dumps, "EcdsConfigDump", "ecds_filter")
+    }
+    return [
+        _manager(node, listener, tables, discovered, router)
+        for listener in _resources(dumps, "ListenersConfigDump", "listener")
+        for node in _managers_of(listener)
+    ]
+
+
+def _clusters(dumps: Mapping[str, Node], statuses: object) -> dict[str, Cluster]:
+    status = {each.get("name").text: each for each in Node("clusters", statuses).each("cluster_statuses")}
+    unknown = Node("clusters", None)
+    return {
+        name: Cluster(node, status.get(name, unknown))
+        for node in _resources(dumps, "ClustersConfigDump", "cluster")
+        if (name := node.get("name").text)
+    }
 
 
 _STATIC: Final = ("static_listeners", "static_route_configs", "static_clusters")
 _DYNAMIC: Final = ("dynamic_route_configs", "dynamic_active_clusters", "dynamic_warming_clusters", "ecds_filters")
 
 
-def _resources(dump: Node, key: str) -> Iterator[Node]:
+def _resources(dumps: Mapping[str, Node], type_: str, key: str) -> Iterator[Node]:
+    """Give the resources of the dump of a type; `key` is where an entry has its resource."""
+    dump = dumps.get(type_, Node("config_dump", None))
     for kind in (*_STATIC, *_DYNAMIC):
         for each in dump.each(kind):
             if found := each.get(key):

@@ -117,26 +117,26 @@ def probe(options: ProbeOptions) -> Report:
     report = Report(options)
     deadline = Deadline(options.timeout_seconds)
     if options.health_address is not None:
-        _at(report, options.health_address, lambda: _health_elsewhere(report, deadline))
-    if (address := options.address) is not None:
-        _at(report, address, lambda: _all_else(report, address, deadline))
+        _at(report, options.health_address, lambda address: _probe_health(report, address, deadline))
+    if options.address is not None:
+        _at(report, options.address, lambda address: _probe_ext_proc(report, address, deadline))
     return report
 
 
-def _at(report: Report, address: Address, ask: Callable[[], None]) -> None:
+def _at(report: Report, address: Address, ask: Callable[[Address], None]) -> None:
+    """Ask at an address; what goes wrong is a problem of the report."""
     try:
-        ask()
+        ask(address)
     except ProbeError as error:
         report.problems.append(f"{address}: {error}")
 
 
-def _health_elsewhere(report: Report, deadline: Deadline) -> None:
-    assert report.options.health_address is not None  # noqa: S101 (the caller's condition)
-    with Client(Wire(report.options.health_address, None, deadline)) as client:
+def _probe_health(report: Report, address: Address, deadline: Deadline) -> None:
+    with Client(Wire(address, None, deadline)) as client:
         _ask_health(report, client)
 
 
-def _all_else(report: Report, address: Address, deadline: Deadline) -> None:
+def _probe_ext_proc(report: Report, address: Address, deadline: Deadline) -> None:
     options = report.options
     client, report.connect_milliseconds = _timed(lambda: _connected(report, address, deadline))
     with client:

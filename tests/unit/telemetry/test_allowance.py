@@ -22,6 +22,6 @@ def test_one_line_in_ten_seconds_says_how_many_were_left_out(caplog):
 def test_an_allowance_counts_what_is_more_until_it_is_told():
     allowance = Allowance(2, 10.0)
     assert [allowance.take(now) for now in (5.0, 6.0, 7.0, 14.9, 15.0)] == [True, True, False, False, True]
-    assert (allowance.left_out, allowance.told(), allowance.told()) == (2, 2, 0)
+    assert (allowance.left_out, allowance.take_left_out(), allowance.take_left_out()) == (2, 2, 0)
     assert [allowance.take(16.0), allowance.take(17.0)] == [True, False]
-    assert allowance.told() == 1
+    assert allowance.take_left_out() == 1

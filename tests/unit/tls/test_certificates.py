@@ -66,14 +66,14 @@ class Followed:
         self.used = []
         self._news = asyncio.Event()
         self._looks = 0
-        look = self.certificates._tell_age
+        look = self.certificates._warn_of_age
 
         def looked():
             look()
             self._looks += 1
             self._news.set()
 
-        self.certificates._tell_age = looked
+        self.certificates._warn_of_age = looked
 
     async def until(self, condition):
         """Await something that a look at the files must bring about."""

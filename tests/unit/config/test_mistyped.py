@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from bbr.config.meant import suggestion, unread_variables
+from bbr.config.mistyped import suggestion, unread_variables
 
 
 @pytest.mark.parametrize(
