@@ -4,13 +4,12 @@ The first message of a client costs it nothing, and us a signature: 0.4 ms with 
 that come at once would take half a second of the event loop, in which nobody else is served.
 """
 
-import asyncio
 import ipaddress
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
-from bbr.transports.turns import WORK_SECONDS
+from bbr.transports.turns import WORK_SECONDS, Moments
 
 # Whoever has an IPv6 address has all of its /64.
 _IPV6_PREFIX_BYTES: Final = 8
@@ -57,11 +56,9 @@ class Greetings(Generic[T]):
     def __init__(
         self, clock: Callable[[], float], again: Callable[[T], None], work_seconds: float = WORK_SECONDS
     ) -> None:
-        self._clock = clock
+        self._moments = Moments(clock, work_seconds, self._work_on_one, self._rest)
         self._again = again
-        self._work_seconds = work_seconds
         self._waiting: OrderedDict[str, tuple[deque[T], deque[T]]] = OrderedDict()
-        self._runs = False
 
     def schedule(self, greeter: T) -> None:
         """Let a connection have its turn; one that waits for it already keeps its place."""
@@ -70,25 +67,12 @@ class Greetings(Generic[T]):
         greeter.scheduled = True
         replied, others = self._waiting.setdefault(network(greeter.address), (deque(), deque()))
         (replied if greeter.has_replied else others).append(greeter)
-        if not self._runs:
-            self._runs = True
-            asyncio.get_running_loop().call_soon(self._work)
+        self._moments.wake()
 
-    def _work(self) -> None:
-        now = self._clock()
-        until = now + self._work_seconds
-        try:
-            while self._waiting:
-                self._work_on_one(now)
-                now = self._clock()
-                if now >= until:
-                    break
-        finally:  # an error that ends one handshake must not end those of all
-            self._runs = bool(self._waiting)
-            if self._runs:
-                asyncio.get_running_loop().call_soon(self._work)
+    def _rest(self) -> bool:
+        return bool(self._waiting)
 
-    def _work_on_one(self, now: float) -> None:
+    def _work_on_one(self, now: float) -> bool:
         address, queues = self._waiting.popitem(last=False)
         replied, others = queues
         greeter = (replied or others).popleft()
@@ -98,6 +82,7 @@ class Greetings(Generic[T]):
         greeter.worked_at = now
         if greeter.work():
             self._again(greeter)
+        return bool(self._waiting)
 
 
 def network(address: str) -> str:

@@ -48,6 +48,49 @@ class Worker(Protocol):
         """Do a bit; True if there is more."""
 
 
+class Moments:
+    """Does steps of work for a moment in each turn of the event loop, while some wait; whatever else has come is next.
+
+    Args:
+        clock: in seconds.
+        work_seconds: how long a moment is; the step that exceeds it is the last.
+        step: does one step, begun at the time that it is given; returns whether the moment has another one.
+        rest: called at the end of a moment; returns whether there are steps for the next turn of the event loop.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        work_seconds: float,
+        step: Callable[[float], bool],
+        rest: Callable[[], bool],
+    ) -> None:
+        self._clock = clock
+        self._work_seconds = work_seconds
+        self._step = step
+        self._rest = rest
+        self._awake = False  # a moment runs, or will in the next turn: there are never two in one
+
+    def wake(self) -> None:
+        """Have a moment in the next turn of the event loop; nothing new during a moment, which looks by itself."""
+        if not self._awake:
+            self._awake = True
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def _run(self) -> None:
+        now = self._clock()
+        until = now + self._work_seconds
+        try:
+            while self._step(now):
+                now = self._clock()
+                if now >= until:
+                    break
+        finally:  # an error that ends one step must not end all others
+            self._awake = self._rest()
+            if self._awake:
+                asyncio.get_running_loop().call_soon(self._run)
+
+
 class Turns:
     """Lets workers work, one after another, for a moment in each turn of the event loop.
 
@@ -60,8 +103,7 @@ class Turns:
     """
 
     def __init__(self, clock: Callable[[], float], work_seconds: float = WORK_SECONDS) -> None:
-        self._clock = clock
-        self._work_seconds = work_seconds
+        self._moments = Moments(clock, work_seconds, self._work_on_one, self._rest)
         self._busy: list[tuple[float, int, Worker]] = []  # a heap
         self._put_off: list[Worker] = []
         self._number = 0  # of all that were put there, so that workers are not compared
@@ -71,31 +113,20 @@ class Turns:
         if not worker.scheduled:
             worker.scheduled = True
             self._add(worker)
-            if len(self._busy) == 1:
-                asyncio.get_running_loop().call_soon(self._work)
+            self._moments.wake()
 
     def _add(self, worker: Worker) -> None:
         self._number += 1
         heappush(self._busy, (worker.worked_at, self._number, worker))
 
-    def _work(self) -> None:
-        """Let them work for a moment; then whatever else has come gets its turn."""
-        now = self._clock()
-        until = now + self._work_seconds
-        try:
-            while self._busy:
-                self._work_on_one(now)
-                now = self._clock()
-                if now >= until:
-                    break
-        finally:  # an error that ends one worker's turn must not end those of all
-            put_off, self._put_off = self._put_off, []
-            for worker in put_off:
-                self._add(worker)
-            if self._busy:
-                asyncio.get_running_loop().call_soon(self._work)
+    def _rest(self) -> bool:
+        """Take back who was put off; return whether anybody waits."""
+        put_off, self._put_off = self._put_off, []
+        for worker in put_off:
+            self._add(worker)
+        return bool(self._busy)
 
-    def _work_on_one(self, now: float) -> None:
+    def _work_on_one(self, now: float) -> bool:
         _, _, worker = heappop(self._busy)
         worker.worked_at = now
         more = False
@@ -108,3 +139,4 @@ class Turns:
                 self._add(worker)
             else:
                 worker.scheduled = False
+        return bool(self._busy)

@@ -1,6 +1,6 @@
 import asyncio
 
-from bbr.transports.turns import Turns
+from bbr.transports.turns import Moments, Turns
 
 
 class Clock:
@@ -124,5 +124,48 @@ def test_a_worker_that_fails_loses_its_turn_and_the_others_keep_theirs():
         assert done == ["good", "good"]
         assert [type(each) for each in told] == [MemoryError]
         assert not broken.scheduled
+
+    asyncio.run(run())
+
+
+def test_a_worker_that_schedules_others_gets_them_no_second_moment_in_a_turn():
+    clock, done = Clock(), []
+    turns = Turns(clock, work_seconds=1.0)
+
+    class First(Worker):
+        def work(self) -> bool:
+            for each in others:
+                turns.schedule(each)
+            return super().work()
+
+    async def run():
+        turns.schedule(First("first", 1, clock, done, seconds=1.0))
+        lengths = []
+        for _ in range(4):
+            await asyncio.sleep(0)
+            lengths.append(len(done))
+        assert lengths == [1, 3, 5, 5]
+
+    others = [Worker("a", 2, clock, done, seconds=0.6), Worker("b", 2, clock, done, seconds=0.6)]
+    asyncio.run(run())
+
+
+def test_nothing_is_called_once_all_is_done():
+    clock, steps = Clock(), []
+
+    def step(now: float) -> bool:
+        steps.append(now)
+        return False
+
+    async def run():
+        moments = Moments(clock, 1.0, step, lambda: False)
+        moments.wake()
+        moments.wake()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert len(steps) == 1
+        moments.wake()
+        await asyncio.sleep(0)
+        assert len(steps) == 2
 
     asyncio.run(run())
