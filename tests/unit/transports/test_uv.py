@@ -11,6 +11,7 @@ import pytest
 
 from bbr.exchange.policy import BodyMode
 from bbr.transports import uv
+from bbr.transports.greetings import Greetings
 from bbr.transports.uv_socket import Pace
 from bench.harness import messages
 from bench.harness.certificates import Authority, client_context, credentials
@@ -452,22 +453,37 @@ def client_hello() -> bytes:
     return outgoing.read()
 
 
+class Gathered(Greetings):
+    """Takes so many first messages before it looks at one, and then one step in a turn of the event loop."""
+
+    def __init__(self, server, count):
+        super().__init__(server.clock, server.schedule, work_seconds=0.0)
+        self._count = count
+        self._gathered = {}  # in order
+        self.complete = asyncio.Event()
+
+    def schedule(self, greeter):
+        if self.complete.is_set():
+            super().schedule(greeter)
+            return
+        self._gathered[greeter] = None
+        if len(self._gathered) == self._count:
+            self.complete.set()
+            for each in self._gathered:
+                super().schedule(each)
+
+
 @in_loop
 async def test_a_new_peer_does_not_wait_for_another_ones_half_open_handshakes():
     hello = client_hello()
     async with Uv(tls=True) as server:
-        greetings = server.server._greetings
-        greetings._runs = True  # so that all messages have come before the first is looked at
+        server.server._greetings = gathered = Gathered(server.server, 300)
         with contextlib.ExitStack() as stack:
             halves = []
             for _ in range(300):
                 halves.append(stack.enter_context(socket.create_connection(("127.0.0.1", server.port))))
                 halves[-1].sendall(hello)
-            async with asyncio.timeout(60):
-                while len(greetings._waiting.get("127.0.0.1", ([], []))[1]) < 300:  # noqa: ASYNC110 (nothing tells of it)
-                    await asyncio.sleep(0.001)
-            greetings._work_seconds = 0.0  # one step in a turn of the event loop
-            greetings._work()
+            await gathered.complete.wait()
             trust = client_context(CREDENTIALS.chain_pem, "h2")
             reader, writer = await asyncio.open_connection(
                 "127.0.0.1", server.port, ssl=trust, server_hostname="localhost", local_addr=("127.0.0.2", 0)
