@@ -35,8 +35,9 @@ def run(program: str, *arguments: str) -> str:
     path = shutil.which(program)
     if path is None:
         raise HelmError(f"{program} is not installed; `make helm` puts it into .cache/kube/bin")
-    # Neither may find a cluster, a plugin or a repository of whoever runs this.
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "KUBECONFIG": os.devnull}
+    # Neither may find a cluster, a plugin or a repository of whoever runs this. They end before
+    # collecting garbage pays: without it a rendering takes a fifth less of a processor.
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "KUBECONFIG": os.devnull, "GOGC": "off"}
     done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False, timeout=120, env=environment)
     if done.returncode:
         raise HelmError(f"{program} {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
