@@ -5,8 +5,9 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import IO, Final, Protocol
 
 import aiohttp
 import grpc
@@ -24,6 +25,20 @@ _SERVING: Final = b"\x08\x01"
 Probe = Callable[[], Awaitable[bool]]
 
 
+class Running(Protocol):
+    """A process, as asyncio.subprocess has it."""
+
+    @property
+    def pid(self) -> int: ...
+    async def wait(self) -> int: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+# Starts a process with these files for its standard output and standard error.
+Launch = Callable[[IO[bytes], IO[bytes]], Awaitable[Running]]
+
+
 class StackError(Exception):
     """The stack can't run; the message says which part, why, and what to do."""
 
@@ -37,19 +52,21 @@ class Part:
 
     Args:
         name: how messages call it.
-        command: absolute program path and arguments; it runs in the repository's root.
+        command: absolute program path and arguments, which run in the repository's root; or what starts the process.
         probe: tells whether the part is ready; never raises.
         log: file for its standard error, and for its standard output too if there is no `output`.
         output: file for its standard output.
     """
 
-    def __init__(self, name: str, command: Sequence[str], probe: Probe, log: Path, output: Path | None = None) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str] | Launch, probe: Probe, log: Path, output: Path | None = None
+    ) -> None:
         self.name = name
         self.log = log
-        self._command = command
+        self._launch: Launch = command if callable(command) else partial(_run, command)
         self._probe = probe
         self._output = output
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Running | None = None
         self._exited: asyncio.Task[int] | None = None
 
     @property
@@ -68,17 +85,8 @@ class Part:
 
     async def start(self) -> None:
         """Start the process; its readiness is another matter."""
-        guard = [sys.executable, "-I", "-S", str(GUARD), str(os.getpid())]
         with self.log.open("ab") as log, (self._output or self.log).open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                *guard,
-                *self._command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=log,
-                cwd=ROOT,
-                start_new_session=True,
-            )
+            self._process = await self._launch(output, log)
         self._exited = asyncio.create_task(self._process.wait(), name=f"{self.name} exited")
 
     async def ready(self, timeout_seconds: float) -> None:
@@ -130,6 +138,18 @@ class Part:
     async def _probe_until_ready(self) -> None:
         while not await self._probe():  # noqa: ASYNC110 - another process sets no asyncio.Event
             await asyncio.sleep(PROBE_SECONDS)
+
+
+async def _run(command: Sequence[str], output: IO[bytes], error: IO[bytes]) -> Running:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", str(GUARD), str(os.getpid())),
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output,
+        stderr=error,
+        cwd=ROOT,
+        start_new_session=True,
+    )
 
 
 def http_probe(port: int, path: str) -> Probe:

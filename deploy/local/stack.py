@@ -8,11 +8,13 @@ import asyncio
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from deploy.local.gateway import BodyMode, find_envoy, render
 from deploy.local.part import Part, PortInUseError, Probe, StackError, grpc_probe, http_probe
+from deploy.local.preloaded import ENDPOINT_PICKER, MODEL_SERVER, Preloaded
 from deploy.local.topology import DEFAULT_PORTS, MODELS, POOLS, Pool, in_use, load_adapters
 
 READY_SECONDS: Final = 120.0
@@ -57,6 +59,7 @@ class Stack:
     def __init__(self, options: StackOptions) -> None:
         self._options = options
         self.parts: dict[str, Part] = {}
+        self._preloaded = Preloaded()
 
     @property
     def ports(self) -> Mapping[str, int]:
@@ -156,6 +159,7 @@ class Stack:
         if gateway:
             await gateway.stop()
         await asyncio.gather(*(part.stop() for part in self.parts.values()))
+        await self._preloaded.stop()
 
     def _check_ports(self) -> None:
         taken = [f"{port} (for {name})" for name, port in self._options.ports.items() if in_use(port)]
@@ -184,7 +188,8 @@ class Stack:
             "--serve-models-list": "true",
         }
         command = [*self._options.router_command, *(f"{flag}={value}" for flag, value in flags.items())]
-        return self._part("router", [*command, *self._options.router_args], grpc_probe(ports["router-health"]))
+        command += self._options.router_args
+        return Part("router", command, grpc_probe(ports["router-health"]), self._log("router"))
 
     def _gateway(self, envoy: Path) -> Part:
         config = self._options.log_dir / "envoy.yaml"
@@ -203,20 +208,19 @@ class Stack:
     def _picker(self, pool: Pool) -> Part:
         ports = self._options.ports
         endpoints = [f"127.0.0.1:{ports[pod]}" for pod in pool.pods]
-        command = [sys.executable, "-m", "deploy.local.endpoint_picker"]
-        command += ["--port", str(ports[pool.picker]), "--endpoint", *endpoints]
-        return self._part(pool.picker, command, grpc_probe(ports[pool.picker]))
+        arguments = ["--port", str(ports[pool.picker]), "--endpoint", *endpoints]
+        return self._stand_in(pool.picker, ENDPOINT_PICKER, arguments, grpc_probe(ports[pool.picker]))
 
     def _pod(self, pool: Pool, pod: str, adapters: Sequence[str]) -> Part:
         port = self._options.ports[pod]
-        command = [sys.executable, "-m", "deploy.local.model_server", "--port", str(port)]
-        command += ["--pod", pod, "--pool", pool.name, "--model", pool.base_model, "--adapter", *adapters]
-        command += ["--delay-seconds", str(self._options.delay_seconds)]
-        command += ["--event-seconds", str(self._options.event_seconds)]
-        return self._part(pod, command, http_probe(port, "/health"))
+        arguments = ["--port", str(port)]
+        arguments += ["--pod", pod, "--pool", pool.name, "--model", pool.base_model, "--adapter", *adapters]
+        arguments += ["--delay-seconds", str(self._options.delay_seconds)]
+        arguments += ["--event-seconds", str(self._options.event_seconds)]
+        return self._stand_in(pod, MODEL_SERVER, arguments, http_probe(port, "/health"))
 
-    def _part(self, name: str, command: Sequence[str], probe: Probe) -> Part:
-        return Part(name, command, probe, self._log(name))
+    def _stand_in(self, name: str, module: str, arguments: Sequence[str], probe: Probe) -> Part:
+        return Part(name, partial(self._preloaded.start, module, arguments), probe, self._log(name))
 
     def _log(self, name: str) -> Path:
         return self._options.log_dir / f"{name}.log"
