@@ -23,6 +23,7 @@ class Refusal(Exception):  # noqa: N818 (an answer, not an error of ours)
         code: OpenAI's error code, or None.
         headers: fields of the response, besides those that every error has.
         unnamed: for a `model` that many servers take for none; an operator may have it routed as that.
+        offset: where in the body, if the message says so; see `at`.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Refusal(Exception):  # noqa: N818 (an answer, not an error of ours)
         code: str | None = None,
         headers: tuple[tuple[str, bytes], ...] = (),
         unnamed: bool = False,
+        offset: int | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -45,6 +47,7 @@ class Refusal(Exception):  # noqa: N818 (an answer, not an error of ours)
         self.code = code
         self.headers = headers
         self.unnamed = unnamed
+        self.offset = offset
 
     def at(self, offset: int) -> Self:
         """Return the same refusal, its message saying where in the body: `offset` counts bytes from its start."""
@@ -57,6 +60,7 @@ class Refusal(Exception):  # noqa: N818 (an answer, not an error of ours)
             code=self.code,
             headers=self.headers,
             unnamed=self.unnamed,
+            offset=offset,
         )
 
     def about(self, what: str) -> str:

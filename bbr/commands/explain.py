@@ -238,7 +238,7 @@ def _messages(request: SampleRequest, given: Sequence[_Given]) -> Iterator[bytes
     headers = HttpHeaders(headers=HeaderMap(headers=values), end_of_stream=request.body is None)
     first = ProcessingRequest(request_headers=headers)
     for where, names in given:
-        where.tell(first, names)
+        where.put_into(first, names)
     yield first.SerializeToString()
     if request.body is not None:
         yield ProcessingRequest(request_body=HttpBody(body=request.body, end_of_stream=True)).SerializeToString()

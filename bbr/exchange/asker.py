@@ -19,7 +19,7 @@ MAX_BYTES: Final = 4 << 10
 
 
 class Asker(NamedTuple):
-    """Where a gateway tells who asks; one of the three.
+    """Where a gateway names the client; one of the three.
 
     Attributes:
         header: the name of a field, in small letters, whose value is one name, or several with commas; "" for none.
@@ -41,8 +41,8 @@ class Asker(NamedTuple):
             return NOBODY
         return _names(values[0].decode("utf-8", "replace").split(","))
 
-    def told(self, message: ProcessingRequest) -> frozenset[str] | None:
-        """Return the names that a stream's first message tells beside its headers; None if they stand in a header.
+    def in_context(self, message: ProcessingRequest) -> frozenset[str] | None:
+        """Return the names in the metadata or attributes of a stream's first message; None if they stand in a header.
 
         Raises:
             DecodeError: the message's metadata or attributes are none.
@@ -53,8 +53,8 @@ class Asker(NamedTuple):
             return _names(_texts(_attribute(message, self.attribute)))
         return None
 
-    def tell(self, message: ProcessingRequest, names: Sequence[str]) -> None:
-        """Put names into a stream's first message as a gateway does, if they do not stand in a header."""
+    def put_into(self, message: ProcessingRequest, names: Sequence[str]) -> None:
+        """Put names into the metadata or attributes of a stream's first message, as a gateway does."""
         listed = Value()
         for name in names:
             listed.list_value.values.add().string_value = name

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from bbr import refusal
-from bbr.exchange import telling
+from bbr.exchange import field_answers
 from bbr.exchange.body import Body
 from bbr.exchange.decoded_body import DecodedBody
 from bbr.exchange.long_body import LongBody
@@ -145,7 +145,7 @@ def _answer(request: Request, body: Body, owed: str) -> bytes:
     if request.policy.fields is not None and owed == Owed.BODY:
         found = body.fields
         finish(request, body)
-        return telling.decided_body(request, found, routing)
+        return field_answers.decided_body(request, found, routing)
     finish(request, body)
     if owed == Owed.TRAILERS:
         return request.replies.request_trailers
@@ -171,7 +171,7 @@ def _answer_replaced(request: Request, body: Body, routing: Routing | None) -> b
         if request.policy.fields is not None:
             found = body.fields
             finish(request, body)
-            return telling.replaced_body(request, found, routing, replaced)
+            return field_answers.replaced_body(request, found, routing, replaced)
         finish(request, body)
         return request.replies.replaced_body(routing, request.verdict.outcome, replaced)
     finally:

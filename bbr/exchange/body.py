@@ -63,12 +63,12 @@ class Body:
         "_entered",
         "_kept",
         "_look_at",
+        "_model",
         "_pieces",
         "_policy",
         "_progress",
         "_reserved_bytes",
         "_times",
-        "_told",
         "began",
         "by_trailers",
         "found",
@@ -90,7 +90,7 @@ class Body:
         self._kept = kept
         self._times = times
         self._pieces: list[bytes | memoryview] = []  # of a short body
-        self._told: str | Unsettled | None = UNSETTLED  # what is known of its model
+        self._model: str | Unsettled | None = UNSETTLED  # of a short body, once it is read
         # And of its other fields, if those matter.
         self.found: FieldValues | None
         self._reserved_bytes = 0
@@ -150,14 +150,14 @@ class Body:
     def end(self) -> LongBody | None:
         """Take note that all of it has come, and return what is yet to read it; None if `model` can be asked.
 
-        One of up to AT_ONCE_BYTES need not be told to: `model` reads it.
+        It may be left out for one of up to AT_ONCE_BYTES: `model` reads that.
         """
         if self.long is not None or self.given_up or self.size <= AT_ONCE_BYTES:
             return self.long
         late = self.size > IN_TURN_BYTES
         if not late:
-            self._told = self._tell()
-            if self._told is not UNSETTLED:
+            self._model = self._model_at_once()
+            if self._model is not UNSETTLED:
                 return None
         self.whole = True
         return self.read_by(self._document(self.size if late else 0))
@@ -242,15 +242,15 @@ class Body:
             raise refusal.no_room()
         if self.long is not None:
             return self.long.result()
-        told = self._told
-        if told is UNSETTLED:
-            told = self._tell()
-        if told is not UNSETTLED:
-            return told
+        model = self._model
+        if model is UNSETTLED:
+            model = self._model_at_once()
+        if model is not UNSETTLED:
+            return model
         document = self._document()
-        model = read_through(document, self._joined())
+        name = read_through(document, self._joined())
         self.found = document.fields
-        return model
+        return name
 
     @property
     def fields(self) -> FieldValues | None:
@@ -261,12 +261,12 @@ class Body:
         """Return what reads it a bit at a time, or in one piece if it has no more than so many bytes."""
         return self._policy.replies.convention.open_document(self._policy.max_model_bytes, whole_bytes)
 
-    def _tell(self) -> str | Unsettled | None:
+    def _model_at_once(self) -> str | Unsettled | None:
         policy = self._policy
         if policy.fields is not None:
             self.found = FieldValues(policy.fields)
-            return policy.replies.convention.tell_model(self._joined(), policy.max_model_bytes, self.found)
-        return policy.replies.convention.tell_model(self._joined(), policy.max_model_bytes)
+            return policy.replies.convention.model_at_once(self._joined(), policy.max_model_bytes, self.found)
+        return policy.replies.convention.model_at_once(self._joined(), policy.max_model_bytes)
 
     def _joined(self) -> bytes:
         """Return all of a short body. It is joined once and kept so: `take` gives these same bytes back."""

@@ -5,7 +5,7 @@ It is chosen once for a server. `Ours` is bbr's own convention. bbr.exchange.go_
 
 import abc
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import orjson
@@ -48,9 +48,9 @@ class Convention(abc.ABC):
     """What differs from router to router. bbr.exchange.replies encodes the messages, and keeps them.
 
     Attributes:
-        tells_length: the header answer of FULL_DUPLEX_STREAMED tells the body's length, so it waits for the body's end.
+        sends_length: the header answer of FULL_DUPLEX_STREAMED has a Content-Length, so it waits for the body's end.
         guarded: the names of headers that are removed or set, which a client may say in no spelling.
-        rewrites: a picker is told to rewrite the body of a request for a model by another name.
+        rewrites: headers ask a picker to replace the model in the body, if that is another name of it.
         fields: of the body whose values go into headers; None for none.
         header_tails: what answers to headers have for those.
         body_tails: what answers to bodies have for those.
@@ -58,12 +58,17 @@ class Convention(abc.ABC):
 
     # Off by default, because a wait for the end gives up the early start. Behind Envoy that is 22 instead of 418 ms
     # for 5 MB with an image.
-    tells_length = False
+    sends_length = False
     guarded: GuardedNames = NO_NAMES
     rewrites = False
-    fields: BodyFields | None = None
-    header_tails: FieldTails
-    body_tails: FieldTails
+
+    def __init__(self, fields: BodyFields | None, setting: Callable[[str, bytes], HeaderValueOption]) -> None:
+        """Take the fields, and what makes an option that sets a header."""
+        written = [field.header for field in fields.fields] if fields else []
+        self.fields = fields
+        self.header_tails = FieldTails(written, setting, in_body=False)
+        self.body_tails = FieldTails(written, setting, in_body=True)
+        self._of_fields = tuple(name.lower() for name in written)
 
     @abc.abstractmethod
     def removing_also(self, names: Sequence[str]) -> "Convention":
@@ -74,7 +79,7 @@ class Convention(abc.ABC):
         """Return the same convention, which leaves the headers of its fields alone: something else removes them."""
 
     @abc.abstractmethod
-    def tell_model(
+    def model_at_once(
         self, octets: bytes, max_model_bytes: int, fields: FieldValues | None = None
     ) -> str | Unsettled | None:
         """Return the model that a whole JSON body names, or None; UNSETTLED if `open_document` is to read it.
@@ -82,7 +87,7 @@ class Convention(abc.ABC):
         Args:
             octets: the body.
             max_model_bytes: a longer name is refused.
-            fields: are told what the body says in them.
+            fields: get what the body says in them.
         """
 
     @abc.abstractmethod
@@ -117,7 +122,7 @@ class Convention(abc.ABC):
         Args:
             model: what it is routed as.
             base_model: the base model that serves that.
-            size: of the body, for who tells it; None if it has not ended, or by trailers.
+            size: of the body, for a Content-Length; None if it has not ended, or by trailers.
             rewrite: the body names the model by another name.
         """
 
@@ -162,11 +167,7 @@ class Ours(Convention):
         rewrite_headers: Sequence[str] = (),
         fields: BodyFields | None = None,
     ) -> None:
-        self.fields = fields
-        self._of_fields = headers_of(fields)
-        written = [field.header for field in fields.fields] if fields else []
-        self.header_tails = FieldTails(written, overwriting, in_body=False)
-        self.body_tails = FieldTails(written, overwriting, in_body=True)
+        super().__init__(fields, overwriting)
         self._rewrite_headers = tuple(rewrite_headers)
         self.rewrites = bool(rewrite_headers)
         self._model_headers = tuple(model_headers)
@@ -200,11 +201,11 @@ class Ours(Convention):
         other._stripped = tuple(name for name in self._stripped if name not in self._of_fields)
         return other
 
-    def tell_model(
+    def model_at_once(
         self, octets: bytes, max_model_bytes: int, fields: FieldValues | None = None
     ) -> str | Unsettled | None:
         """See Convention: one string, or none."""
-        return model_name.tell_model(octets, max_model_bytes, fields)
+        return model_name.model_at_once(octets, max_model_bytes, fields)
 
     def open_document(self, max_model_bytes: int, whole_bytes: int) -> Reading:
         """See Convention."""
@@ -224,7 +225,7 @@ class Ours(Convention):
         self, model: str | None, base_model: str | None, size: int | None, *, rewrite: bool = False
     ) -> HeadersResponse:
         """See Convention."""
-        # The size is not told. Envoy sends what comes back to it in chunks, and drops the Content-Length itself.
+        # Without the size: Envoy sends what comes back to it in chunks, and drops the Content-Length itself.
         return HeadersResponse(response=self._common(model, base_model, rewrite=rewrite))
 
     def body(self, model: str | None, base_model: str | None, *, rewrite: bool = False) -> BodyResponse:
@@ -257,11 +258,6 @@ class Ours(Convention):
             removed = [name for name in removed if name not in self._rewrite_headers]
         mutation = HeaderMutation(set_headers=_overwrite(headers), remove_headers=removed)
         return CommonResponse(header_mutation=mutation, clear_route_cache=True)
-
-
-def headers_of(fields: BodyFields | None) -> tuple[str, ...]:
-    """Return the headers that fields of the body go into, in small letters."""
-    return () if fields is None else tuple(field.header.lower() for field in fields.fields)
 
 
 def immediate(status: int, body: bytes, details: str, headers: Sequence[tuple[str, bytes]] = ()) -> ImmediateResponse:

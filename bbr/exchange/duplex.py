@@ -6,7 +6,7 @@ Envoy holds the headers until they are answered. It takes what comes back as the
 from collections.abc import Sequence
 
 from bbr import refusal
-from bbr.exchange import naming, replies, telling
+from bbr.exchange import field_answers, naming, replies
 from bbr.exchange.body import AT_ONCE_BYTES, Body
 from bbr.exchange.decoded_body import DecodedBody
 from bbr.exchange.long_body import LongBody
@@ -105,8 +105,8 @@ def _close(request: Request, long: LongBody) -> None:
     request.phase = FLUSHING if request.answered else DECIDING
 
 
-def _told_size(body: Body) -> int | None:
-    """Return the length of what goes on, for who tells it; None if it is not known, or is not to be told."""
+def _sent_size(body: Body) -> int | None:
+    """Return the length of what goes on, for a Content-Length; None if it is not known, or ended by trailers."""
     return None if body.by_trailers else body.forwarded_bytes
 
 
@@ -118,7 +118,7 @@ def _answer(request: Request, body: Body) -> list[bytes]:
     if request.policy.fields is None:
         headers = request.replies.decided(routing, request.verdict.outcome, None if body.by_trailers else len(octets))
     else:
-        headers = telling.decided(request, body.found, routing, None if body.by_trailers else len(octets))
+        headers = field_answers.decided(request, body.found, routing, None if body.by_trailers else len(octets))
     return [headers, *replies.request_body(octets, end_of_stream=not body.by_trailers)]
 
 
@@ -140,9 +140,9 @@ def _read_on(request: Request, body: Body, long: LongBody) -> bytes | None:
         if request.answered:
             return None
         if policy.fields is not None:
-            return telling.decided(request, long.fields, routing, _told_size(body))
-        return request.replies.decided(routing, request.verdict.outcome, _told_size(body))
-    if body.whole or policy.on_invalid_json is not InvalidJson.REJECT or policy.replies.convention.tells_length:
+            return field_answers.decided(request, long.fields, routing, _sent_size(body))
+        return request.replies.decided(routing, request.verdict.outcome, _sent_size(body))
+    if body.whole or policy.on_invalid_json is not InvalidJson.REJECT or policy.replies.convention.sends_length:
         return _over_limit(request, body, long)  # until its end any document may turn out to be none, and of any length
     known = long.model
     # Refused before the end: the client need not send the rest.
@@ -161,7 +161,7 @@ def _read_on(request: Request, body: Body, long: LongBody) -> bytes | None:
     request.verdict.early = True
     routing = request.routed(name)
     rewrite(request, long)
-    return request.replies.route(routing) if found is None else telling.route(request, found, routing)
+    return request.replies.route(routing) if found is None else field_answers.route(request, found, routing)
 
 
 def _over_limit(request: Request, body: Body, long: LongBody) -> bytes | None:
@@ -182,7 +182,7 @@ def _pass_in_spite_of(request: Request, body: Body, long: LongBody, refused: Ref
     if outcome is None or (outcome is Outcome.OVER_LIMIT and isinstance(long, DecodedBody)):
         raise refused
     stripped = _let_pass(request, long, outcome)
-    return request.replies.decided(None, outcome, _told_size(body)) if body.whole else stripped
+    return request.replies.decided(None, outcome, _sent_size(body)) if body.whole else stripped
 
 
 def _let_pass(request: Request, long: LongBody, outcome: Outcome) -> bytes:

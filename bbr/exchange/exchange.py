@@ -114,7 +114,7 @@ class Exchange:
         self.body_mode: int | None = None
         self._ended = ended
         self._request = Request(policy, registry, self.verdict)
-        self._manner = _UNTOLD
+        self._manner = _NO_MODE_YET
         # The first message brings this, and the body the first that tells of one.
         self._response_mode: int
         self._body: Body
@@ -275,7 +275,7 @@ class Exchange:
                 config = decoded.protocol_config
                 modes = config.request_body_mode, config.response_body_mode
             self._begin(modes)
-            request.note_told(decoded)
+            request.note_context(decoded)
         else:
             decoded = ProcessingRequest.FromString(message)
         # The gateway waits for no answer here.
@@ -489,7 +489,7 @@ class _Manner:
         unread: a body is never read.
         buffering: the gateway waits for the end even of an upgrade's body, which has none. An override of the mode
             frees such requests.
-        assumed: the same, for a gateway that has not told it; None if it makes no difference.
+        assumed: the same, for a gateway that has not named its mode; None if it makes no difference.
 
     Attributes:
         acts: see _ACTS, bound to the table once: a message then costs two look-ups and no branches.
@@ -525,7 +525,7 @@ class _Manner:
 
 
 def _awaited(mode: int, *, unread: bool = False, buffering: bool = False) -> _Manner:
-    # WorkerProcess from what is told, since a gateway that does tell its mode has no reason to begin with a body.
+    # An assumed mode has a table of its own: a gateway that names its mode has no reason to begin with a body.
     assumed = _Manner(Awaited(mode), phases.ASSUMED, unread=unread, buffering=buffering)
     return _Manner(Awaited(mode), phases.AWAITED, unread=unread, buffering=buffering, assumed=assumed)
 
@@ -543,4 +543,4 @@ _BY_MODE: Final[Mapping[int, _Manner]] = {
 # it.
 _OTHER_MODE: Final = _Manner(Awaited(BodyMode.NONE), phases.AWAITED, known=False)
 # Before the first message.
-_UNTOLD: Final = _Manner(Awaited(BodyMode.NONE), {})
+_NO_MODE_YET: Final = _Manner(Awaited(BodyMode.NONE), {})

@@ -30,15 +30,15 @@ class FieldTails:
         in_body: for answers to a body; else for those to headers.
     """
 
-    __slots__ = ("_begun", "_headers", "_removed", "_setting", "_told")
+    __slots__ = ("_begun", "_encoded", "_headers", "_removed", "_setting")
 
     def __init__(
         self, headers: Sequence[str], setting: Callable[[str, bytes], HeaderValueOption], *, in_body: bool
     ) -> None:
         self._headers = headers
         self._setting = setting
-        self._told = _in_body if in_body else _in_headers
-        self._removed = [self._told(HeaderMutation(remove_headers=[name.lower()])) for name in headers]
+        self._encoded = _in_body if in_body else _in_headers
+        self._removed = [self._encoded(HeaderMutation(remove_headers=[name.lower()])) for name in headers]
         self._begun: list[dict[int, tuple[bytes, bytes]]] = [{} for _ in headers]
 
     def behind(self, answer: bytes, values: Sequence[bytes | None]) -> bytes:
@@ -55,7 +55,7 @@ class FieldTails:
     def _begin(self, index: int, value: bytes) -> tuple[bytes, bytes]:
         """Return what stands before and behind a value of such a length."""
         size, begun = len(value), self._begun[index]
-        whole = self._told(HeaderMutation(set_headers=[self._setting(self._headers[index], value)]))
+        whole = self._encoded(HeaderMutation(set_headers=[self._setting(self._headers[index], value)]))
         at = whole.rindex(value)
         if len(begun) >= _CACHED:
             begun.clear()

@@ -11,8 +11,7 @@ import copy
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from bbr.exchange.convention import Convention, headers_of
-from bbr.exchange.field_tails import FieldTails
+from bbr.exchange.convention import Convention
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
 from bbr.models import routing
 from bbr.models.registry import Registry
@@ -31,7 +30,7 @@ from bbr.pb.ext_proc_pb2 import (
 from bbr.reading.base import Reading
 from bbr.reading.coerced import CoercedReading
 from bbr.reading.fields import BodyFields, FieldValues
-from bbr.reading.go_model import tell_model
+from bbr.reading.go_model import model_at_once
 from bbr.reading.head import Dialect
 from bbr.reading.header_names import GuardedNames
 from bbr.reading.json_body import Unsettled
@@ -66,7 +65,7 @@ class GoRouter(Convention):
     """
 
     # Their tests pin the Content-Length in this answer. It costs the early start of long bodies.
-    tells_length = True
+    sends_length = True
 
     def __init__(
         self,
@@ -77,11 +76,7 @@ class GoRouter(Convention):
         strip_prefixes: Iterable[str] = (),
         fields: BodyFields | None = None,
     ) -> None:
-        self.fields = fields
-        self._of_fields = headers_of(fields)
-        written = [field.header for field in fields.fields] if fields else []
-        self.header_tails = FieldTails(written, _set, in_body=False)
-        self.body_tails = FieldTails(written, _set, in_body=True)
+        super().__init__(fields, _set)
         self._model_headers = tuple(model_headers)
         self._base_model_headers = tuple(base_model_headers)
         self._strip_headers = tuple(dict.fromkeys((*strip_headers, *self._of_fields)))
@@ -103,11 +98,11 @@ class GoRouter(Convention):
         other._strip_headers = tuple(name for name in self._strip_headers if name not in self._of_fields)
         return other
 
-    def tell_model(
+    def model_at_once(
         self, octets: bytes, max_model_bytes: int, fields: FieldValues | None = None
     ) -> str | Unsettled | None:
         """See Convention: of any type."""
-        return tell_model(octets, max_model_bytes, fields)
+        return model_at_once(octets, max_model_bytes, fields)
 
     def open_document(self, max_model_bytes: int, whole_bytes: int) -> Reading:
         """See Convention: all of it is kept, to find a value of another type again. Never read in one piece."""

@@ -103,9 +103,9 @@ class Policy:
         rules: what becomes of models that are unknown or missing.
         paths: which paths' bodies are read; None: all.
         models_list: the answers to GET /v1/models; None: such requests pass.
-        asker: how a gateway tells who asks; None: nobody knows.
-        scope: how a gateway tells the scope whose model table counts; None: by the host.
-        told_beside: one of these is told beside the headers.
+        asker: where a gateway names the client; None: nobody knows who asks.
+        scope: where a gateway names the scope whose model table counts; None: by the host.
+        uses_context: asker or scope stands in metadata or attributes, not in a header.
         fields: of the body whose values go into headers, those of the convention; None for none.
     """
 
@@ -135,7 +135,7 @@ class Policy:
     models_list: ModelsList | None = None
     asker: Asker | None = None
     scope: Asker | None = None
-    told_beside: bool = field(default=False, init=False)
+    uses_context: bool = field(default=False, init=False)
     fields: BodyFields | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -144,5 +144,5 @@ class Policy:
         # The dataclass is frozen, so a plain assignment would raise.
         object.__setattr__(self, "stream_threshold_bytes", threshold)
         beside = any(where is not None and not where.header for where in (self.asker, self.scope))
-        object.__setattr__(self, "told_beside", beside)
+        object.__setattr__(self, "uses_context", beside)
         object.__setattr__(self, "fields", self.replies.convention.fields)

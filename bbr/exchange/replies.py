@@ -61,19 +61,19 @@ class Replies:
 
     Args:
         convention: what they say.
-        metadata_namespace: also tell model, base model and outcome as dynamic metadata under this name; "" is off.
+        metadata_namespace: also give model, base model and outcome as dynamic metadata under this name; "" is off.
 
     Attributes:
         convention: see above.
         request_trailers: answers the message of this name.
-        tells_requested: answers differ by the requested model, if it is another than `model`.
+        depends_on_requested: answers differ by the requested model, if it is another than `model`.
         wanted: the fields of a request's header section that matter.
         header_tails, body_tails: the convention's.
     """
 
     def __init__(self, convention: Convention | None = None, *, metadata_namespace: str = "") -> None:
         self.convention = convention or Ours()
-        self.tells_requested = bool(metadata_namespace) or self.convention.rewrites
+        self.depends_on_requested = bool(metadata_namespace) or self.convention.rewrites
         self.wanted = _wanted(self.convention.guarded)
         self._metadata_namespace = metadata_namespace
         self._changes_body = False
@@ -104,14 +104,14 @@ class Replies:
 
     @cached_property
     def beside_fields(self) -> "Replies":
-        """The same answers, which leave the headers of the body's fields alone; see bbr.exchange.telling."""
+        """The same answers, which leave the headers of the body's fields alone; see bbr.exchange.field_answers."""
         other = Replies(self.convention.beside_fields(), metadata_namespace=self._metadata_namespace)
         other._changes_body = self._changes_body
         return other
 
     def decided(self, routing: Routing | None, outcome: str, size: int | None) -> bytes:
         """Answer request_headers of a body that has been read; `size` is its length, None if it ended by trailers."""
-        if self.convention.tells_length:
+        if self.convention.sends_length:
             # Not cached: the size makes nearly every answer a new one.
             model, base_model, requested = routing or (None, None, None)
             answer = ProcessingResponse(
@@ -201,7 +201,7 @@ class Replies:
     def _encode(
         self, answer: ProcessingResponse, outcome: str, model: str | None = None, base_model: str | None = None
     ) -> bytes:
-        # An answer without an outcome only strips early; the answer that decides tells the metadata.
+        # An answer without an outcome only strips early; the answer that decides has the metadata.
         if self._metadata_namespace and outcome:
             fields = answer.dynamic_metadata.fields[self._metadata_namespace].struct_value.fields
             facts = {"outcome": outcome, "requested_model": model, "base_model": base_model}

@@ -131,16 +131,16 @@ class Request:
         # Kept before it is read, so that a log of what fails below can still look for fields.
         # Decoded, each field takes 32 octets and more, though it may be two octets on the wire.
         self._headers = headers.SerializeToString() if count > _KEPT_DECODED else headers
-        told = read_head(fields, self.replies.convention.guarded)
-        self._note(told[0])
-        return told
+        head = read_head(fields, self.replies.convention.guarded)
+        self._note(head[0])
+        return head
 
     def read_opening(self, opening: Opening) -> tuple[Head, int]:
         """Do as `read_headers` with a section of which the fields that matter have been found."""
         self._headers = opening.section
-        told = head_of(opening.wanted, self.replies.convention.guarded)
-        self._note(told[0])
-        return told
+        head = head_of(opening.wanted, self.replies.convention.guarded)
+        self._note(head[0])
+        return head
 
     def _note(self, head: Head) -> None:
         # A server that reads `X_Name` as `X-Name` would obey the client. Such requests are rare, so only they get
@@ -232,7 +232,7 @@ class Request:
         if route is None:
             self.verdict.outcome = Outcome.NO_MODEL
             return None
-        return self._told(route)
+        return self._routing_by(route)
 
     def agreed(self, name: str | None) -> str | None:
         """Return the model of a request by its URL's, and its body's as far as that is known.
@@ -252,7 +252,7 @@ class Request:
         self.verdict.model = name
         if not name:
             self.verdict.reason = EMPTY_MODEL
-        return self._told(self.replies.convention.route(self.registry, self.policy.rules, name))
+        return self._routing_by(self.replies.convention.route(self.registry, self.policy.rules, name))
 
     def excuse(self, refused: Refusal) -> Outcome | None:
         """Return as what a body may pass, stripped, that is to be refused; None if it may not."""
@@ -261,12 +261,12 @@ class Request:
             self.verdict.reason = refused.reason
         return outcome
 
-    def note_told(self, message: ProcessingRequest) -> None:
-        """Take note of what the gateway tells beside the headers: who asks, and the scope."""
+    def note_context(self, message: ProcessingRequest) -> None:
+        """Take who asks, and the scope, from what the gateway has put into metadata and attributes."""
         policy = self.policy
-        if policy.told_beside:
+        if policy.uses_context:
             if policy.asker is not None:
-                self._askers = policy.asker.told(message)
+                self._askers = policy.asker.in_context(message)
             if policy.scope is not None:
                 self._enter(scoping.by_message(self.registry, policy.scope, message))
 
@@ -285,7 +285,12 @@ class Request:
             self._askers = NOBODY if self.policy.asker is None else self.policy.asker.named(self._decoded())
         return self._askers
 
-    def _told(self, route: Route) -> Routing:
+    def _routing_by(self, route: Route) -> Routing:
+        """Return how to route by a route, and note it in the verdict.
+
+        Raises:
+            Refusal: 403; whoever asks may not use the model.
+        """
         verdict = self.verdict
         if self.registry.grants:
             access.check(self.registry, verdict.model, route, self.askers)
@@ -303,7 +308,7 @@ class Request:
             # A server that takes the model from the URL could read two names: what stands in a URL stays everywhere.
             if self.policy.rewrites_body and self.url_model is None:
                 self.rewrite_to = model
-            if self.replies.tells_requested:
+            if self.replies.depends_on_requested:
                 return model, base_model, named
         return model, base_model, None
 

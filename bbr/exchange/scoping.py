@@ -28,20 +28,20 @@ def by_headers(registry: Registry, where: Asker | None, headers: HeaderMap | Non
     """
     if where is not None:
         return registry.within(_only(where.named(headers)))
-    told = [] if headers is None else [find_fields(headers, name) for name in _HOST_FIELDS]
-    if any(len(fields) > 1 for fields in told):
+    found = [] if headers is None else [find_fields(headers, name) for name in _HOST_FIELDS]
+    if any(len(fields) > 1 for fields in found):
         return registry.within("")
-    scopes = {registry.hosts.scope_of(field) for fields in told for field in fields}
+    scopes = {registry.hosts.scope_of(field) for fields in found for field in fields}
     return registry.within(_only(frozenset(scopes)))
 
 
 def by_message(registry: Registry, where: Asker, message: ProcessingRequest) -> Registry:
-    """Return the table for a request by what a stream's first message says beside its headers; the same if nothing.
+    """Return the table for a request by a stream's first message; the same if the scope stands in a header.
 
     Raises:
         DecodeError: the message's metadata or attributes are none.
     """
-    names = where.told(message)
+    names = where.in_context(message)
     return registry if names is None else registry.within(_only(names))
 
 

@@ -20,7 +20,7 @@ class DocumentReading:
 
     Args:
         max_model_bytes: a longer name is refused.
-        whole_bytes: a document of up to this is read at its end, by `model.tell_model`; in a longer one the model is
+        whole_bytes: a document of up to this is read at its end, by `model.model_at_once`; in a longer one the model is
             known as soon as it has come.
         fields: that are read as well; None for none.
     """
@@ -39,7 +39,7 @@ class DocumentReading:
         self._closed = False
         self.is_list: bool = False
         self._begun = False
-        self._to_its_end = False  # nothing is told of it before
+        self._to_its_end = False  # nothing is known of it before
         # That of the scanner, if it is needed.
         self._scanned = ScannedValues(fields) if fields is not None else None
         self.fields: FieldValues | None = self._scanned
@@ -98,7 +98,7 @@ class DocumentReading:
             try:
                 scanner.finish()
             except Refusal as refused:
-                # The document itself is sound then: the scanner tells of its model last.
+                # The document itself is sound then: the scanner refuses its model last.
                 if refused is not scanner.model or not refused.unnamed:
                     raise
             self.pending = False
@@ -107,15 +107,15 @@ class DocumentReading:
 
     def _read_whole(self, octets: bytes) -> None:
         fields = FieldValues(self._scanned.config) if self._scanned is not None else None
-        told = model.tell_model(octets, self._max_model_bytes, fields)
+        found = model.model_at_once(octets, self._max_model_bytes, fields)
         self._pieces.clear()
-        if told is UNSETTLED:
+        if found is UNSETTLED:
             # Read in bits, but as one that is read whole: it goes on when all of it is known, or not at all.
             self._to_its_end = True
             self._scanner = Scanner(self._max_model_bytes, self._scanned)
             self._pieces.append(octets)
         else:
-            self.model = told
+            self.model = found
             self.fields = fields
             self._unread_bytes = 0
             self.pending = False

@@ -70,6 +70,7 @@ class BodyFields:
     Args:
         fields: at least one, at most MAX_FIELDS.
         early_bytes: those that are `early` are looked for in so many bytes from the body's start.
+        inside: the fields are those of one object in the root, by the part of their names behind the dot.
 
     Attributes:
         fields, early_bytes: see above.
@@ -83,35 +84,28 @@ class BodyFields:
         plain: number and longest text, in quotes, of a member that is one field, and whether that is hashed.
     """
 
-    def __init__(self, fields: Sequence[BodyField], early_bytes: int) -> None:
+    def __init__(self, fields: Sequence[BodyField], early_bytes: int, *, inside: bool = False) -> None:
         self.fields = tuple(fields)
         self.early_bytes = early_bytes
-        self._set(tuple(field.name.partition(".")[0] for field in fields), ("model",))
-        self._inner = {
-            root: _Inner([fields[index] for index in self.of_root[root]])
-            for root in self.roots
-            if "." in fields[self.of_root[root][0]].name
-        }
-
-    def _set(self, names: Sequence[str], others: tuple[str, ...]) -> None:
+        names = [field.name.partition(".")[2 if inside else 0] for field in fields]
         self.of_root = {
             name: tuple(index for index, other in enumerate(names) if other == name) for name in dict.fromkeys(names)
         }
         self.roots = frozenset(names)
         self.folded = {name.casefold(): name for name in names}
-        self.keys = Keys((*others, *self.of_root))
-        self.other_keys = MODEL if others else None
+        self.keys = Keys(tuple(self.of_root) if inside else ("model", *self.of_root))
+        self.other_keys = None if inside else MODEL
         self.is_folded = self.folded.__contains__
         self.absent: list[bytes | None] = [None] * len(names)
+        objects = frozenset(field.name.partition(".")[0] for field in fields if "." in field.name and not inside)
         self.plain = {
-            names[index]: (index, field.max_bytes + 2, field.hashed)
-            for index, field in enumerate(self.fields)
-            if names.count(names[index]) == 1 and not self._is_within(field, others)
+            name: (index, field.max_bytes + 2, field.hashed)
+            for index, (name, field) in enumerate(zip(names, fields, strict=True))
+            if names.count(name) == 1 and name not in objects
         }
-
-    @staticmethod
-    def _is_within(field: BodyField, others: tuple[str, ...]) -> bool:
-        return bool(others) and "." in field.name
+        self._inner = {
+            root: BodyFields([fields[index] for index in self.of_root[root]], 0, inside=True) for root in objects
+        }
 
     def root_of(self, name: str) -> str | None:
         """Return the member that a key is for some parsers at least, or None."""
@@ -120,16 +114,6 @@ class BodyFields:
     def inner(self, root: str) -> "BodyFields | None":
         """Return the fields that stand in a member that is an object; None for a member that is a field itself."""
         return self._inner.get(root)
-
-
-class _Inner(BodyFields):
-    """The fields of an object in the root."""
-
-    def __init__(self, fields: Sequence[BodyField]) -> None:
-        self.fields = tuple(fields)
-        self.early_bytes = 0
-        self._set(tuple(field.name.partition(".")[2] for field in fields), ())
-        self._inner = {}
 
 
 class FieldValues:
@@ -307,7 +291,7 @@ class ScannedValues(FieldValues):
         return root if config.inner(root) is not None else config.fields[config.of_root[root][0]].name
 
     def _refuse(self, refused: Refusal, offset: int) -> None:
-        self.refuse(refused if " (At byte " in refused.message else refused.at(self._base + offset))
+        self.refuse(refused if refused.offset is not None else refused.at(self._base + offset))
 
     def refuse(self, refused: Refusal) -> None:
         """Take note of a refusal that one of the fields calls for."""

@@ -26,7 +26,7 @@ _LARGE: Final = 6
 _SMALL: Final = -4
 
 
-def tell_model(body: bytes, max_model_bytes: int, fields: Fields | None = None) -> str | Unsettled | None:
+def model_at_once(body: bytes, max_model_bytes: int, fields: Fields | None = None) -> str | Unsettled | None:
     """Return the text of the `model` field of a complete JSON body, if that takes less than a millisecond.
 
     Args:

@@ -42,7 +42,7 @@ def is_json_list(octets: bytes) -> bool:
     return octets.lstrip(_JSON_BLANKS).startswith(b"[")
 
 
-def tell_model(
+def model_at_once(
     body: bytes, max_model_bytes: int = MAX_MODEL_BYTES, fields: Fields | None = None
 ) -> str | Unsettled | None:
     """Return the `model` field of a complete JSON body, if that takes less than a millisecond.

@@ -1,9 +1,9 @@
 """What scanning a body in pieces costs, against the parsers on the whole. Run: python -m bench.micro.scanner [WORD ...]
 
 For bodies of several kinds, those with a WORD in their name: MB/s of the scanner, in pieces as Envoy sends them of
-HTTP/2, and of tell_model (orjson and msgspec), CPU time, medians of alternating rounds; the longest call of `scan` with
-the usual budget, in pieces as Envoy sends them of HTTP/1.1 at most, in the best of the rounds, in ms of CPU time; peak
-of the memory that Python allocates, in KiB. `python -m bench.micro.scanner octets`: 1 MiB in pieces of one octet.
+HTTP/2, and of model_at_once (orjson and msgspec), CPU time, medians of alternating rounds; the longest call of `scan`
+with the usual budget, in pieces as Envoy sends them of HTTP/1.1 at most, in the best of the rounds, in ms of CPU time;
+peak of the memory that Python allocates, in KiB. `python -m bench.micro.scanner octets`: 1 MiB in pieces of one octet.
 `... mebibytes`: memory while 64 MiB are scanned. `python -m bench.micro.scanner_worst` looks for slower bodies.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Iterable
 
 import orjson
 
-from bbr.reading.name import tell_model
+from bbr.reading.name import model_at_once
 from bbr.reading.scan.scanner import Scanner
 from bbr.refusal import Refusal
 
@@ -122,7 +122,7 @@ def pieces(body: bytes, size: int) -> Iterable[bytes]:
 def parse(body: bytes) -> None:
     """Let the parsers read a body, which may be too deep for them."""
     with contextlib.suppress(Refusal):
-        tell_model(body)
+        model_at_once(body)
 
 
 def compare(words: list[str]) -> None:

@@ -265,7 +265,7 @@ def alone(octets: Wire, policy: Policy, registry: Registry) -> dict[str, Callabl
         "exchange, alone": exchange,
         "  decode the messages": lambda: [ProcessingRequest.FromString(message) for message in sent],
         "  read the head": lambda: read_head(head),
-        "  read the model": lambda: model.tell_model(whole, 256),
+        "  read the model": lambda: model.model_at_once(whole, 256),
         "  replies": lambda: (
             replies.route((workload.MODEL, workload.MODEL, None)),
             request_body(whole, end_of_stream=True),

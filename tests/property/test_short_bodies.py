@@ -99,7 +99,7 @@ def test_these_documents_are_read_in_both_ways() -> None:
     bodies = [b'{"model":"a"}', b'{"p":[%b0],"model":"a"}' % (b"{}," * 6_000), b'{"model":"a","x":nul}']
     assert [find_model(body) is UNSETTLED for body in bodies] == [False, True, True]
     with sliced():
-        assert name.tell_model(bodies[0], 256) is UNSETTLED
+        assert name.model_at_once(bodies[0], 256) is UNSETTLED
 
 
 def filled(unit: bytes, begin: bytes = b'{"x":[', end: bytes = b'0],"model":"a"}', size: int = 256 * KIB) -> bytes:

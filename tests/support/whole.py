@@ -14,7 +14,7 @@ from bbr.reading import spelling
 from bbr.reading.base import read_through
 from bbr.reading.document import DocumentReading
 from bbr.reading.json_body import ABSENT, UNSETTLED
-from bbr.reading.name import MAX_MODEL_BYTES, check_model, tell_model
+from bbr.reading.name import MAX_MODEL_BYTES, check_model, model_at_once
 from bbr.refusal import Refusal
 
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]]', re.DOTALL)
@@ -24,7 +24,7 @@ _NOT_FINITE = re.compile(rb"-?Infinity|-?NaN")
 
 def read_model(body: bytes, max_model_bytes: int = MAX_MODEL_BYTES) -> str | None:
     """Return the model that the router reads from a whole body, or None; raises the refusal."""
-    told = tell_model(body, max_model_bytes)
+    told = model_at_once(body, max_model_bytes)
     return read_through(DocumentReading(max_model_bytes, 0), body) if told is UNSETTLED else told
 
 

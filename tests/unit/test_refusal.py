@@ -94,7 +94,7 @@ def test_echoed_names_are_cut() -> None:
 def test_place_is_added_to_the_sentence() -> None:
     refused = refusal.model_empty().at(17)
     assert refused.message.endswith("(At byte 17 of the body.)")
-    assert (refused.status, refused.reason, refused.param) == (400, "model-empty", "model")
+    assert (refused.status, refused.reason, refused.param, refused.offset) == (400, "model-empty", "model", 17)
     assert refused.unnamed
     assert not refusal.model_empty("URL path").unnamed
 

@@ -17,7 +17,7 @@ FIELD: Final = 2
 
 
 class Values(Protocol):
-    """Is told of each value; see bbr.reading.fields."""
+    """Takes each value; see bbr.reading.fields."""
 
     @property
     def keys(self) -> Keys:
@@ -51,7 +51,7 @@ class FieldMembers:
     """What is known of them while a document is scanned.
 
     Args:
-        values: is told of each value.
+        values: takes each value.
 
     Attributes:
         keys: that are looked for; those of `values`.

@@ -58,7 +58,7 @@ class Scanner:
 
     Args:
         max_model_bytes: a longer name is refused.
-        fields: are told of other members; None: they do not matter.
+        fields: take other members; None: they do not matter.
 
     Attributes:
         unspent: what the last call of `scan` has left of its budget; none if less than nothing.
@@ -83,10 +83,10 @@ class Scanner:
         some parsers only. A second `model` key makes a refusal of a value, and a fault of the document, which `scan`
         and `finish` raise, goes before both. So does a refusal that another member calls for, unless `model` does.
         """
-        told = self._member.told
-        if self._fields is None or (isinstance(told, Refusal) and not told.unnamed):
-            return told
-        return self._fields.refusal or told
+        known = self._member.known
+        if self._fields is None or (isinstance(known, Refusal) and not known.unnamed):
+            return known
+        return self._fields.refusal or known
 
     @property
     def closing(self) -> int | None:
@@ -158,8 +158,8 @@ class Scanner:
         except Refusal as refused:
             self._refused = refused
             raise
-        told = self.model
-        return told if isinstance(told, str) else None
+        model = self.model
+        return model if isinstance(model, str) else None
 
     def _end(self) -> None:
         tokens = self._tokens
@@ -172,9 +172,9 @@ class Scanner:
             # orjson's place for blanks alone
             blank = not tokens.begun and tokens.offset == size
             raise refusal.invalid_json("invalid-json", "unexpected end of data", 0 if blank else size)
-        told = self.model
-        if isinstance(told, Refusal):
-            raise told
+        model = self.model
+        if isinstance(model, Refusal):
+            raise model
 
     def _take(self, piece: bytes, held: int, budget: int) -> tuple[int, bool, int]:
         """Scan a slice, which begins with what was held; return how far, if more octets are needed, and the cost.

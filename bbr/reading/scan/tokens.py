@@ -31,8 +31,8 @@ class Tokens:
     """Where a document stands between two tokens.
 
     Args:
-        member: is told of the root's `model`.
-        fields: is told of other members of the root; None: they do not matter.
+        member: takes the root's `model`.
+        fields: take other members of the root; None: they do not matter.
 
     Attributes:
         step: what must come next.

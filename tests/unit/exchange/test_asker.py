@@ -43,7 +43,7 @@ def headers(*fields):
 def test_names_in_a_header(values, names):
     section = headers((b"host", b"a"), *((b"x-team", value) for value in values))
     assert Asker(header="x-team").named(section) == names
-    assert Asker(header="x-team").told(ProcessingRequest()) is None
+    assert Asker(header="x-team").in_context(ProcessingRequest()) is None
 
 
 def test_a_field_that_can_t_be_decoded_names_nobody():
@@ -55,13 +55,13 @@ def test_a_field_that_can_t_be_decoded_names_nobody():
 @pytest.mark.parametrize("asker", [Asker(metadata=JWT), Asker(attribute="connection.uri_san_peer_certificate")])
 def test_what_is_told_beside_the_headers_comes_back(asker):
     message = ProcessingRequest()
-    assert asker.told(message) == frozenset()
-    asker.tell(message, ["team-a", "team-b"])
-    assert asker.told(ProcessingRequest.FromString(message.SerializeToString())) == {"team-a", "team-b"}
-    assert Asker(metadata=("other", "sub")).told(message) == frozenset()
-    assert Asker(metadata=(*JWT, "x")).told(message) == frozenset()
-    assert Asker(metadata=(JWT[0], "x", "sub")).told(message) == frozenset()
-    assert Asker(attribute="request.path").told(message) == frozenset()
+    assert asker.in_context(message) == frozenset()
+    asker.put_into(message, ["team-a", "team-b"])
+    assert asker.in_context(ProcessingRequest.FromString(message.SerializeToString())) == {"team-a", "team-b"}
+    assert Asker(metadata=("other", "sub")).in_context(message) == frozenset()
+    assert Asker(metadata=(*JWT, "x")).in_context(message) == frozenset()
+    assert Asker(metadata=(JWT[0], "x", "sub")).in_context(message) == frozenset()
+    assert Asker(attribute="request.path").in_context(message) == frozenset()
 
 
 def test_a_text_in_metadata_is_one_name_with_its_commas():
@@ -69,8 +69,8 @@ def test_a_text_in_metadata_is_one_name_with_its_commas():
     noted.filter_metadata["auth"].fields["owner"].string_value = "CN=a,O=b"
     noted.filter_metadata["auth"].fields["number"].list_value.values.add()
     message = ProcessingRequest(metadata_context=noted.SerializeToString())
-    assert Asker(metadata=("auth", "owner")).told(message) == {"CN=a,O=b"}
-    assert Asker(metadata=("auth", "number")).told(message) == frozenset()
+    assert Asker(metadata=("auth", "owner")).in_context(message) == {"CN=a,O=b"}
+    assert Asker(metadata=("auth", "number")).in_context(message) == frozenset()
 
 
 def test_too_much_is_nobody():
@@ -79,24 +79,25 @@ def test_too_much_is_nobody():
     for number in range(MAX_NAMES + 1):
         values.add().string_value = str(number)
     assert (
-        Asker(metadata=("auth", "groups")).told(ProcessingRequest(metadata_context=noted.SerializeToString())) == set()
+        Asker(metadata=("auth", "groups")).in_context(ProcessingRequest(metadata_context=noted.SerializeToString()))
+        == set()
     )
     noted.filter_metadata["auth"].fields["owner"].string_value = "a"
     noted.filter_metadata["other"].fields["x"].string_value = "x" * MAX_BYTES * MAX_NAMES
     long = ProcessingRequest(metadata_context=noted.SerializeToString())
-    assert Asker(metadata=("auth", "owner")).told(long) == set()
+    assert Asker(metadata=("auth", "owner")).in_context(long) == set()
 
 
 def test_what_a_gateway_tells_must_be_what_it_is():
     with pytest.raises(DecodeError):
-        Asker(metadata=JWT).told(ProcessingRequest(metadata_context=b"\xff"))
+        Asker(metadata=JWT).in_context(ProcessingRequest(metadata_context=b"\xff"))
 
 
 def test_an_attribute_is_found_below_any_filter_s_name():
     message = ProcessingRequest()
     message.attributes["a"].fields["x"].string_value = "a"
     message.attributes["b"].fields["y"].string_value = "b"
-    assert Asker(attribute="y").told(message) == {"b"}
+    assert Asker(attribute="y").in_context(message) == {"b"}
 
 
 # Exchanges of a table that says who may use what.
@@ -123,7 +124,7 @@ def exchange(asker=HEADER, **policy):
 def told(asker, names, mode=FDS):
     """Return the first message of a gateway that tells who asks beside the headers."""
     message = ProcessingRequest.FromString(request_headers(mode=mode))
-    asker.tell(message, names)
+    asker.put_into(message, names)
     return message.SerializeToString()
 
 

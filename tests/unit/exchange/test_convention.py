@@ -22,8 +22,8 @@ def test_a_convention_says_everything() -> None:
 
 def test_a_model_is_one_string() -> None:
     ours = Ours()
-    assert ours.tell_model(b'{"model":"x"}', 256) == "x"
-    assert ours.tell_model(b'{"model":7}', 256) is UNSETTLED
+    assert ours.model_at_once(b'{"model":"x"}', 256) == "x"
+    assert ours.model_at_once(b'{"model":7}', 256) is UNSETTLED
     assert type(ours.open_document(256, 0)) is DocumentReading
     for whole_bytes in (0, 11):
         with pytest.raises(Refusal, match="number"):
@@ -49,7 +49,7 @@ def test_a_route_is_the_same_at_the_headers_and_at_the_body() -> None:
     common = ours.headers("m", "b", None).response
     assert set_headers(common.header_mutation) == {MODEL_HEADER: b"m", BASE_MODEL_HEADER: b"b"}
     assert common == ours.headers("m", "b", 7).response == ours.body("m", "b").response
-    assert not ours.tells_length
+    assert not ours.sends_length
 
 
 def test_errors_are_those_of_the_clients_api() -> None:

@@ -100,7 +100,7 @@ def test_without_headers_and_with_broken_ones():
 def test_what_is_told_beside_the_headers(where):
     for names, scope in ((["a"], "a"), (["a", "b"], ""), (["x"], ""), ([], "")):
         message = ProcessingRequest()
-        where.tell(message, names)
+        where.put_into(message, names)
         assert by_message(TABLE, where, message).scope == scope
     assert by_message(TABLE, HEADER, ProcessingRequest()) is TABLE
 
@@ -113,7 +113,7 @@ def ask(model, host="", *, mode=FDS, told="", **policy):
     first = request_headers(fields, mode=mode)
     if told and given.scope is not None:
         message = ProcessingRequest.FromString(first)
-        given.scope.tell(message, [told])
+        given.scope.put_into(message, [told])
         first = message.SerializeToString()
     answers = converse(
         talk, first, request_body(json.dumps({"model": model} if model else {}).encode(), end_of_stream=True)
@@ -151,8 +151,8 @@ def test_who_asks_and_the_scope_may_both_be_told_beside_the_headers():
     given = Policy(Replies(), asker=Asker(metadata=("auth", "team")), scope=METADATA)
     for team, status in (("one", None), ("two", 403)):
         message = ProcessingRequest.FromString(request_headers(JSON_POST, mode=FDS))
-        given.asker.tell(message, [team])
-        given.scope.tell(message, ["a"])
+        given.asker.put_into(message, [team])
+        given.scope.put_into(message, ["a"])
         talk = Exchange(given, TABLE)
         answer = converse(talk, message.SerializeToString(), request_body(b'{"model":"a-only"}', end_of_stream=True))[0]
         if status is None:

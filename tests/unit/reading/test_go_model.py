@@ -4,7 +4,7 @@ import pytest
 from bbr.reading import go_model
 from bbr.reading.base import read_through
 from bbr.reading.coerced import CoercedReading
-from bbr.reading.go_model import tell_model, text_of
+from bbr.reading.go_model import model_at_once, text_of
 from bbr.reading.json_body import UNSETTLED
 from bbr.refusal import Refusal
 
@@ -58,7 +58,7 @@ def test_value(value: str, printed: str) -> None:
 def test_minus_nought_is_one_in_a_body(value: str, printed: str) -> None:
     body = b'{"model":%s}' % value.encode()
     assert read_through(CoercedReading(256), body) == printed
-    assert tell_model(body, 256) in (printed, UNSETTLED)
+    assert model_at_once(body, 256) in (printed, UNSETTLED)
 
 
 def test_what_no_json_value_is() -> None:
@@ -85,7 +85,7 @@ UNUSABLE = {
 @pytest.mark.parametrize(("model", "reason"), UNUSABLE.values(), ids=UNUSABLE)
 def test_what_can_not_stand_in_a_header_is_refused(model, reason):
     body = b'{"model": %s}' % model
-    assert tell_model(body, 9) is UNSETTLED
+    assert model_at_once(body, 9) is UNSETTLED
     with pytest.raises(Refusal) as caught:
         read_through(CoercedReading(9), body)
     assert caught.value.reason == reason
@@ -94,7 +94,7 @@ def test_what_can_not_stand_in_a_header_is_refused(model, reason):
 
 @pytest.mark.parametrize("body", [b'{"model":"a","model":"b"}', b'{"model":{"a":1}}', b'{"model":[]}', b"{"])
 def test_what_takes_a_closer_look_is_left_to_a_reading(body):
-    assert tell_model(body, 256) is UNSETTLED
+    assert model_at_once(body, 256) is UNSETTLED
 
 
 @pytest.mark.interpreted("replaces a function")
@@ -109,9 +109,9 @@ def test_what_is_nested_too_deep_is_refused(monkeypatch):
 
 @pytest.mark.parametrize(("model", "name"), [(b'" a "', " a "), (b"1e6", "1e+06"), (b"true", "true"), (b'""', "")])
 def test_models_that_are_no_containers_are_told_at_once(model, name):
-    assert tell_model(b'{"model":%b}' % model, 256) == name
+    assert model_at_once(b'{"model":%b}' % model, 256) == name
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"null"])
 def test_no_model(body):
-    assert tell_model(body, 256) is None
+    assert model_at_once(body, 256) is None

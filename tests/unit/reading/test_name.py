@@ -1,7 +1,7 @@
 import pytest
 
 from bbr.reading.json_body import UNSETTLED
-from bbr.reading.name import MAX_MODEL_BYTES, check_model, is_json_list, tell_model
+from bbr.reading.name import MAX_MODEL_BYTES, check_model, is_json_list, model_at_once
 from bbr.refusal import Refusal
 from tests.support.whole import judge, read_model
 
@@ -25,7 +25,7 @@ from tests.support.whole import judge, read_model
     ],
 )
 def test_model_of_a_body(body: bytes, model: str | None) -> None:
-    assert tell_model(body) == judge(body) == model
+    assert model_at_once(body) == judge(body) == model
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_model_of_a_body(body: bytes, model: str | None) -> None:
     ],
 )
 def test_refused_models_name_their_place(body: bytes, reason: str, offset: int) -> None:
-    assert tell_model(body) is UNSETTLED
+    assert model_at_once(body) is UNSETTLED
     for read in (read_model, judge):
         with pytest.raises(Refusal, match=f"At byte {offset} of the body") as caught:
             read(body)

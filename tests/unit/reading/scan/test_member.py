@@ -15,17 +15,17 @@ def give(member: ModelMember, *parts: bytes) -> None:
 
 
 def told(member: ModelMember) -> tuple[str, str]:
-    assert isinstance(member.told, Refusal)
-    return member.told.reason, member.told.message
+    assert isinstance(member.known, Refusal)
+    return member.known.reason, member.known.message
 
 
 @pytest.mark.parametrize("key", [b'"model"', b'"\\u006dode\\u006C"'])
 def test_the_first_key_in_its_exact_letters_has_the_value(key: bytes) -> None:
     member = ModelMember(256)
     assert member.add_key(key, 1)
-    assert (member.keys, member.told) == (1, None)
+    assert (member.keys, member.known) == (1, None)
     give(member, b"a\\u0", b"0e9")
-    assert (member.told, member.text) == ("aé", None)
+    assert (member.known, member.text) == ("aé", None)
 
 
 @pytest.mark.parametrize("key", [b'"Model"', b'"\\u004dodel"', b'"model\\u0000'])

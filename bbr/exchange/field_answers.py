@@ -1,4 +1,4 @@
-"""Answers that tell what the body says in its fields (--body-field) beside its model. Sans-IO.
+"""Answers that also set the headers of the body's fields (--body-field). Sans-IO.
 
 Nothing comes here if a server reads no fields.
 """
@@ -20,14 +20,14 @@ def decided(request: Request, found: FieldValues | None, routing: Routing | None
     outcome = verdict.outcome
     if found is None or (routing is None and outcome is not _NO_MODEL):
         return request.replies.decided(routing, outcome, size)
-    verdict.fields = found  # as `_telling`, without a call
+    verdict.fields = found  # as `_with_fields`, without a call
     replies = request.replies = request.replies.beside_fields
     return replies.header_tails.behind(replies.decided(routing, outcome, size), found.values)
 
 
 def route(request: Request, found: FieldValues, routing: Routing) -> bytes:
     """Answer headers as Replies.route does, before the body's end, and set the headers of what has been found."""
-    replies = _telling(request, found)
+    replies = _with_fields(request, found)
     return replies.header_tails.behind(replies.route(routing), found.values)
 
 
@@ -36,7 +36,7 @@ def decided_body(request: Request, found: FieldValues | None, routing: Routing |
     outcome = request.verdict.outcome
     if found is None or (routing is None and outcome is not _NO_MODEL):
         return request.replies.decided_body(routing, outcome)
-    replies = _telling(request, found)
+    replies = _with_fields(request, found)
     return replies.body_tails.behind(replies.decided_body(routing, outcome), found.values)
 
 
@@ -45,12 +45,12 @@ def replaced_body(request: Request, found: FieldValues | None, routing: Routing 
     outcome = request.verdict.outcome
     if found is None or (routing is None and outcome is not _NO_MODEL):
         return request.replies.replaced_body(routing, outcome, body)
-    replies = _telling(request, found)
+    replies = _with_fields(request, found)
     return replies.body_tails.behind(replies.replaced_body(routing, outcome, body), found.values)
 
 
-def _telling(request: Request, found: FieldValues) -> Replies:
-    """Take note of what goes into headers, and return answers that leave those alone."""
+def _with_fields(request: Request, found: FieldValues) -> Replies:
+    """Note in the verdict what goes into headers, and return answers that leave these headers alone."""
     request.verdict.fields = found
     replies = request.replies = request.replies.beside_fields
     return replies
