@@ -220,7 +220,10 @@ class Stack:
         return self._stand_in(pod, MODEL_SERVER, arguments, http_probe(port, "/health"))
 
     def _stand_in(self, name: str, module: str, arguments: Sequence[str], probe: Probe) -> Part:
-        return Part(name, partial(self._preloaded.start, module, arguments), probe, self._log(name))
+        # Messages that keep their bounds and carry descriptors are Linux's; macOS has no such sockets.
+        forked = partial(self._preloaded.start, module, arguments)
+        command = forked if sys.platform == "linux" else [sys.executable, "-m", module, *arguments]
+        return Part(name, command, probe, self._log(name))
 
     def _log(self, name: str) -> Path:
         return self._options.log_dir / f"{name}.log"
