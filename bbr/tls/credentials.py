@@ -34,6 +34,11 @@ _CLOCK_SKEW: Final = datetime.timedelta(hours=1)
 # OpenSSL's own choice.
 _TLS12_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
+# SSL_OP_NO_RX_CERTIFICATE_COMPRESSION of OpenSSL 3.2 and later; Python's ssl does not name it, earlier ones ignore it.
+# A client that compresses its chain (RFC 8879) could have OpenSSL look at 100 KiB of certificates for the 20 KiB that a
+# handshake may take (`bbr.tls.session.MAX_GREETING_BYTES`).
+_NO_RX_CERTIFICATE_COMPRESSION: Final = 1 << 33
+
 # All authorities that a system trusts take 250 KB. A larger file is some other file.
 MAX_PEM_BYTES: Final = 1 << 20
 
@@ -190,7 +195,7 @@ def server_context(credentials: Credentials) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_TLS12_CIPHERS)
     context.set_alpn_protocols([ALPN])
-    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.options |= ssl.OP_NO_RENEGOTIATION | _NO_RX_CERTIFICATE_COMPRESSION
     with _as_file(credentials.chain_pem + credentials.key_pem) as path:
         # Without a password function an encrypted key would be asked for at the terminal.
         context.load_cert_chain(path, password=lambda: b"")

@@ -23,8 +23,15 @@ _GROWTH: Final = 5
 # OpenSSL gives back one record at a time, at most 16 KiB.
 _RECORD_BYTES: Final = 16_384
 
-# Where OpenSSL's own word would not tell an operator whose it is.
-_REASONS: Final = {"PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client showed no certificate"}
+# What an operator can do something about, where OpenSSL's own words do not say which side is at fault.
+_REASONS: Final = {
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client showed no certificate",
+    "WRONG_VERSION_NUMBER": "the client does not speak TLS here (wrong version number)",
+    "HTTP_REQUEST": "the client does not speak TLS here (http request)",
+    "TLSV1_ALERT_UNKNOWN_CA": "the client does not trust the router's certificate (unknown ca)",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the client rejected the router's certificate (bad certificate)",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the client rejected the router's certificate (certificate unknown)",
+}
 
 
 # What records that carry next to nothing may cost a connection: so many at once, and so many a second. An honest peer

@@ -98,6 +98,12 @@ def test_tls_1_1_is_refused():
     assert context.options & ssl.OP_NO_RENEGOTIATION
 
 
+def test_certificates_that_a_client_compresses_are_not_accepted():
+    context = tls.server_context(tls.self_signed(["localhost"], NOW))
+    # SSL_OP_NO_RX_CERTIFICATE_COMPRESSION; test_session.py tries it on OpenSSL 3.2 and later.
+    assert context.options & 1 << 33
+
+
 KEYS = {
     "EC P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "EC P-384": lambda: ec.generate_private_key(ec.SECP384R1()),

@@ -23,6 +23,7 @@ from tests.support.steps import is_within
 
 CREDENTIALS = self_signed(["localhost"], datetime.datetime.now(datetime.UTC))
 CONTEXT = server_context(CREDENTIALS)
+PLAINTEXT = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 class Client:
@@ -127,8 +128,10 @@ def test_client_that_does_not_offer_h2_is_refused(offered):
 @pytest.mark.parametrize(
     ("sent", "reason"),
     [
-        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "wrong version number", id="plaintext HTTP/2"),
-        pytest.param(b"GET / HTTP/1.1\r\n\r\n", "http request", id="plaintext HTTP/1.1"),
+        pytest.param(PLAINTEXT, "the client does not speak TLS here (wrong version number)", id="plaintext HTTP/2"),
+        pytest.param(
+            b"GET / HTTP/1.1\r\n\r\n", "the client does not speak TLS here (http request)", id="plaintext HTTP/1.1"
+        ),
         pytest.param(bytes(64), "", id="octets"),
         pytest.param(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", "", id="a broken ClientHello"),
     ],
@@ -138,7 +141,8 @@ def test_what_is_no_tls_is_an_error_with_its_reason(sent, reason):
     with pytest.raises(TlsError) as caught:
         session.receive(sent)
     assert reason in str(caught.value)
-    assert str(caught.value) == str(caught.value).lower() != ""
+    assert str(caught.value)
+    assert "_" not in str(caught.value)
     assert session.close()[:1] in (b"", b"\x15")  # nothing, or an alert
 
 
@@ -146,7 +150,7 @@ def test_client_that_does_not_trust_us_is_an_error_that_says_so():
     client = Client(context=ssl.create_default_context())
     with pytest.raises(ssl.SSLCertVerificationError):
         client.shake_hands()
-    with pytest.raises(TlsError, match="unknown ca"):
+    with pytest.raises(TlsError, match=r"^the client does not trust the router.s certificate \(unknown ca\)$"):
         client.deliver()
 
 
@@ -236,6 +240,7 @@ def far_below(authority: Authority, levels: int) -> Authority:
 
 @versions
 def test_what_a_client_says_in_its_handshake_is_bounded(version):
+    """Without an option, OpenSSL 3.2 and later accept the same chain compressed, in fewer bytes than the limit."""
     client = asking_client("h2", shows=far_below(AUTHORITY, 3).issue("gateway.example"), version=version)
     client.shake_hands()
     client.session.check_peer()
