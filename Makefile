@@ -19,6 +19,9 @@ DOCS := .cache/docs
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(DOCS)/env/bin/mkdocs
 # With a safe path nothing is imported from where a process runs, so the compiled bbr comes before the checkout's.
 WITH_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED):$(CURDIR)
+# Another CPython 3.11 for the benchmarks, in an environment of its own: docs/design/compiling.md tells why.
+BENCH_ENV := $(if $(PYTHON_BENCH),.cache/bench-env$(subst /,-,$(PYTHON_BENCH)))
+BENCH_BIN := $(if $(PYTHON_BENCH),$(BENCH_ENV)/bin,$(BIN))
 
 # The tests of one file stay together: they share what they start. More workers than processors, since many tests wait.
 # Files go in order, so that the longest ones, which start gateways, do not come last.
@@ -89,9 +92,16 @@ clients: $(READY)  ## get openai for Node, by which tests send requests (needs N
 spoofing: $(READY)  ## attack the router through Envoy with N (20000) requests that try to route themselves
 	@$(BIN)/python -m bench.trials.spoofing --requests $(or $(N),20000)
 
-bench: $(COMPILED)/.ready  ## measure all that docs/performance.md publishes, in 20 minutes, and write it anew (QUICK=1: 2 minutes, writes nothing)
-	$(WITH_COMPILED) $(BIN)/python -m bench.published.suite $(if $(QUICK),--quick)
+bench: $(COMPILED)/.ready $(if $(PYTHON_BENCH),$(BENCH_ENV)/.ready)  ## measure all that docs/performance.md publishes, in 20 minutes, and write it anew (QUICK=1: 2 minutes, writes nothing; PYTHON_BENCH=/usr/bin/python3.11: on that Python)
+	$(WITH_COMPILED) $(BENCH_BIN)/python -m bench.published.suite $(if $(QUICK),--quick)
 	$(if $(QUICK),,$(BIN)/python -m bench.render.report --write)
+
+ifdef PYTHON_BENCH
+$(BENCH_ENV)/.ready: requirements-dev.lock | $(READY)
+	$(BIN)/uv venv --quiet --clear --no-project --python $(PYTHON_BENCH) $(BENCH_ENV)
+	$(BIN)/uv pip install --quiet --python $(BENCH_ENV)/bin/python --require-hashes --requirement requirements-dev.lock
+	@touch $@
+endif
 
 bench-guard: $(COMPILED)/.ready  ## compare what uv costs against grpcio with the committed figures, and name what got worse by 15%
 	@$(WITH_COMPILED) $(BIN)/python -m bench.published.guard

@@ -33,7 +33,7 @@ ROOMS = {
     "models": set(),
     "rpc": {"http2"},
     "tls": {"system"},
-    "reading": set(),
+    "reading": {"built"},
     "exchange": {"built", "models", "reading", "rpc"},
     "config": {"exchange", "models", "reading", "system", "tls"},
     "sources": {"config", "models", "reading", "system"},
