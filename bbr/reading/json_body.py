@@ -188,9 +188,9 @@ def _placed_model(body: bytes, members: dict[str, tuple[int, int]], fields: Fiel
 
 
 def _value(octets: bytes) -> object:
-    """Return what a value means that is known to be valid."""
+    """Return what a value means that is known to be valid, and to end where it ends."""
     # A name without escapes means what it says; to ask a parser takes longer.
-    if octets[0] == _QUOTE and octets[-1] == _QUOTE and _BACKSLASH not in octets:
+    if octets[0] == _QUOTE and _BACKSLASH not in octets:
         return octets[1:-1].decode()
     return _loads(octets)
 
