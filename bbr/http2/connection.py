@@ -71,7 +71,7 @@ class Connection:
         self._reader = FrameReader(self.held)
         self._frames: Iterator[Frame] = iter(())
         self._unread_bytes = 0  # of the reads whose frames were not all looked at
-        self._greeted = False  # the peer's SETTINGS have come
+        self._settings_received = False  # the SETTINGS that end the peer's preface
         self._events: list[Event] = []  # what befell streams when nothing was received
 
     # Receiving.
@@ -110,7 +110,7 @@ class Connection:
             receiver = self._receiver
             for frame_type, flags, stream_id, payload in self._frames:
                 # Most frames are DATA, within what alone may come.
-                if frame_type == _DATA and self._greeted and receiver.block is None:
+                if frame_type == _DATA and self._settings_received and receiver.block is None:
                     yield receiver.data(flags, stream_id, payload)
                 else:
                     # Long DATA that may not come now is a view.
@@ -129,7 +129,7 @@ class Connection:
 
     def _frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> Event | None:
         receiver = self._receiver
-        if receiver.block is not None or not self._greeted:
+        if receiver.block is not None or not self._settings_received:
             self._check_order(frame_type, flags)
         # The most frequent types come first: a call is HEADERS, DATA, and in Envoy's case RST_STREAM. DATA comes here
         # only to be refused.
@@ -151,12 +151,12 @@ class Connection:
 
     def _check_order(self, frame_type: int, flags: int) -> None:
         """Hold a frame against what alone may come now: SETTINGS first, CONTINUATION inside of a field block."""
-        if not self._greeted:
+        if not self._settings_received:
             # The preface ends with a SETTINGS frame, which may be empty (section 3.4). An ACK does not do: it confirms
             # our settings and says nothing of the client's.
             if frame_type != FrameType.SETTINGS or flags & Flag.ACK:
                 raise ConnectionFault(faults.NO_SETTINGS_FIRST)
-            self._greeted = True
+            self._settings_received = True
         elif frame_type != FrameType.CONTINUATION:
             # Even a frame of an unknown type may not interrupt a field block (sections 4.3 and 5.5).
             raise ConnectionFault(faults.CONTINUATION_EXPECTED)
@@ -172,7 +172,7 @@ class Connection:
         if not self.closed:
             fault = self._liveness.overdue(
                 now,
-                greeted=self._reader.preface_received,
+                preface_received=self._reader.preface_received,
                 acknowledged=not self._control.unacknowledged,
                 # A field block can stay open while every frame of it is complete, so it comes before the reader's
                 # frame.

@@ -47,12 +47,12 @@ class Liveness:
         self._heard_at = now
         self._asked_at = None
 
-    def overdue(self, now: float, *, greeted: bool, acknowledged: bool, unfinished: object) -> Fault | None:
+    def overdue(self, now: float, *, preface_received: bool, acknowledged: bool, unfinished: object) -> Fault | None:
         """Return what the peer owes for too long; None if there is nothing.
 
         Args:
             now: in seconds.
-            greeted: its preface has come.
+            preface_received: its preface has come.
             acknowledged: our SETTINGS have been acknowledged.
             unfinished: what stands for a frame, or a field block of several frames, that has begun and not ended.
         """
@@ -61,7 +61,7 @@ class Liveness:
         # An octet of it now and then is no sign of life.
         # Slowloris: each octet would restart a wait that is counted from the last one.
         standing = self._unfinished.seconds(unfinished, now)
-        if not greeted and waited > settings.preface_seconds:
+        if not preface_received and waited > settings.preface_seconds:
             return faults.PREFACE_TIMEOUT
         # Until the ACK our header table size is not in force, and every block takes the slow decoder (section 6.5.3).
         if not acknowledged and waited > settings.settings_seconds:

@@ -44,7 +44,7 @@ KEY_UPDATE_TOKENS: Final = 16.0
 
 # What a client may say in its handshake. Nine certificates with RSA keys of 4,096 bits fit in. OpenSSL would take 100
 # KiB, and 20 ms, for a chain that it then does not trust.
-MAX_GREETING_BYTES: Final = 20 << 10
+MAX_HANDSHAKE_BYTES: Final = 20 << 10
 
 
 class TlsError(Exception):
@@ -93,7 +93,7 @@ class TlsSession:
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._early = b""
-        self._greeting_bytes = 0
+        self._handshake_bytes = 0
         self._largest_read = self._largest_write = 0
 
     def check_peer(self) -> None:
@@ -133,14 +133,14 @@ class TlsSession:
         self.more = False
         found = []
         while not self.ended and (record := self._records.take()) is not None:
-            greeting = not self.ready
-            if greeting:
-                self._greeting_bytes += len(record) - HEADER_BYTES
-                if self._greeting_bytes > MAX_GREETING_BYTES:
-                    raise TlsError(f"a handshake of more than {MAX_GREETING_BYTES >> 10} KiB")
+            handshaking = not self.ready
+            if handshaking:
+                self._handshake_bytes += len(record) - HEADER_BYTES
+                if self._handshake_bytes > MAX_HANDSHAKE_BYTES:
+                    raise TlsError(f"a handshake of more than {MAX_HANDSHAKE_BYTES >> 10} KiB")
             plain = self._open(record)
             found.append(plain)
-            self._pay(len(record) if greeting else len(plain), now)
+            self._pay(len(record) if handshaking else len(plain), now)
             if self._clock() >= until:
                 self.more = not self.ended
                 break

@@ -100,7 +100,7 @@ class GrpcioServer:
         self._certificates.use(credentials)
 
     async def unused(self) -> None:
-        """Return never: grpc.aio tells nothing of its connections."""
+        """Return never: grpc.aio does not show its connections."""
         await asyncio.get_running_loop().create_future()
 
     async def stop(self, drain_seconds: float) -> None:
@@ -108,7 +108,7 @@ class GrpcioServer:
         await self._server.stop(drain_seconds)
 
     def counts(self) -> TransportCounts:
-        """Return no counts: grpcio tells nothing of its connections."""
+        """Return no counts: grpcio does not show its connections."""
         return TransportCounts()
 
     def _let_in(self, call: _Call) -> _Call:
@@ -171,13 +171,13 @@ class GrpcioServer:
 
     async def watch(self, _request: bytes, context: Any) -> None:
         """Health.Watch: the state now, and again when it changes, until it has changed for good."""
-        told = None
-        while not self._serving.stopping or told is not False:
-            if told is self._serving.now:
+        sent = None
+        while not self._serving.stopping or sent is not False:
+            if sent is self._serving.now:
                 await self._serving.changed()
             else:  # it may change while the message is being written
-                told = self._serving.now
-                await context.write(health.check(serving=told))
+                sent = self._serving.now
+                await context.write(health.check(serving=sent))
         # A stream left open would make the drain last as long as it may.
         context.set_code(_CODES[StatusCode.UNAVAILABLE])
         context.set_details("this replica is shutting down")

@@ -74,22 +74,22 @@ class Watch(Answer):
     def __init__(self, serving: Serving) -> None:
         super().__init__(b"")
         self._serving = serving
-        self._told: bool | None = None
+        self._sent: bool | None = None
 
     def receive(self, message: bytes) -> Sequence[bytes]:
         """Answer, and stay while there is more to come."""
         if self._serving.stopping:
             self.end = SHUTTING_DOWN
         self.patience_seconds = None  # from now on it waits for us
-        self._told = self._serving.now
-        return (health.check(serving=self._told),)
+        self._sent = self._serving.now
+        return (health.check(serving=self._sent),)
 
     def changed(self) -> Sequence[bytes]:
         """Return what is to be sent after the state has changed; nothing before the first answer."""
-        if self._told in (None, self._serving.now):
+        if self._sent in (None, self._serving.now):
             return ()
-        self._told = self._serving.now
-        return (health.check(serving=self._told),)
+        self._sent = self._serving.now
+        return (health.check(serving=self._sent),)
 
     def finish(self) -> Status | None:
         """Go on: the client has no more to say."""

@@ -32,7 +32,7 @@ class Roster:
     Attributes:
         connections: those that are open.
         total: all that were ever let in.
-        turned_away: tells of those that were closed for the limit, old ones and new ones, and counts them.
+        turned_away: logs those that were closed for the limit, old ones and new ones, and counts them.
     """
 
     def __init__(self, limits: ConnectionLimits, jitter: Callable[[], float] = random.random) -> None:
@@ -51,7 +51,7 @@ class Roster:
         limits = self._limits
         over = len(self.connections) - len(self._leaving) + 1 - limits.max_connections
         if over > limits.spare_connections and not self.make_room(1, now):
-            self.tell(now)
+            self.log_closed(now)
             return False
         self.connections.add(connection)
         self.total += 1
@@ -103,7 +103,7 @@ class Roster:
             if connection is None:
                 return False
             self._leaving.add(connection)
-            self.tell(now, limit)
+            self.log_closed(now, limit)
             connection.give_way()
         return True
 
@@ -125,7 +125,7 @@ class Roster:
             return False
         return self._limits.busy_give_way or connection.idleness[0] < UvConnection.BUSY
 
-    def tell(self, now: float, limit: str = "") -> None:
-        """Count a connection that was closed for a limit, and tell of it."""
+    def log_closed(self, now: float, limit: str = "") -> None:
+        """Count a connection that was closed for a limit, and log it."""
         limit = limit or f"--max-connections={self._limits.max_connections}"
         self.turned_away.write(now, "a connection over %s was closed", limit)

@@ -79,21 +79,21 @@ class Serving:
         self._changed = asyncio.Event()
 
     def start(self) -> None:
-        """Answer SERVING from now on, unless `stop` was called before, and tell the watchers."""
+        """Answer SERVING from now on, unless `stop` was called before, and notify the watchers."""
         if not self.now and not self.stopping:
             self.now = True
-            self._tell()
+            self._notify()
 
     def stop(self) -> None:
-        """Answer NOT_SERVING from now on, and tell the watchers."""
+        """Answer NOT_SERVING from now on, and notify the watchers."""
         if not self.stopping:
             self.now, self.stopping = False, True
-            self._tell()
+            self._notify()
 
     async def changed(self) -> None:
         """Return at the next call of `start` or `stop` that changes something."""
         await self._changed.wait()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()

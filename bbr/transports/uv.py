@@ -21,7 +21,7 @@ from bbr.system.supervisor import Supervised, Supervisor
 from bbr.telemetry.allowance import RareLog
 from bbr.tls.session import TlsSession
 from bbr.transports.busy_poll import BusyPoll
-from bbr.transports.greetings import Greetings
+from bbr.transports.handshakes import Handshakes
 from bbr.transports.health_calls import Answer, Check, Watch
 from bbr.transports.room import Ledger, Room, Unbounded
 from bbr.transports.roster import Roster
@@ -102,7 +102,7 @@ class UvServer:
         self.grace_seconds = limits.grace_seconds
         self.roster = Roster(limits, jitter)
         self._turns = Turns(clock)
-        self._greetings: Greetings[UvConnection] = Greetings(clock, self.schedule)
+        self._handshakes: Handshakes[UvConnection] = Handshakes(clock, self.schedule)
         self._serving = serving
         self._tick_seconds = min(max(tick_seconds, _MIN_TICK_SECONDS), _MAX_TICK_SECONDS)
         self._services = self._offer(_methods(serving, new_exchange), max_message_bytes(max_body_bytes))
@@ -133,7 +133,7 @@ class UvServer:
             raise OSError(f"can't listen on {target(address, port)}") from error
         self._running = [
             self._supervisor.start(_TICKS, self._ticks, private=True),
-            self._supervisor.start("health watchers", self._tell_watchers, private=True),
+            self._supervisor.start("health watchers", self._notify_watchers, private=True),
         ]
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -199,9 +199,9 @@ class UvServer:
         if self._refuse_at is not None and (connection.may_refuse or now >= self._refuse_at):
             connection.drain(refuse=True)
 
-    async def _tell_watchers(self) -> None:
+    async def _notify_watchers(self) -> None:
         while True:  # what has changed before this was started is told too
-            self.roster.each(lambda connection: connection.tell_watchers(last=self._serving.stopping))
+            self.roster.each(lambda connection: connection.notify_watchers(last=self._serving.stopping))
             await self._serving.changed()
 
     async def _ticks(self) -> None:
@@ -247,7 +247,7 @@ class UvServer:
         while (lacking := connection.account.settle(first, 0)) and self.roster.make_room(1, now, _MEMORY):
             pass
         if lacking:
-            self.roster.tell(now, _MEMORY)
+            self.roster.log_closed(now, _MEMORY)
         return not lacking
 
     def find_room(self, connection: UvConnection, now: float) -> bool:
@@ -260,8 +260,8 @@ class UvServer:
 
     def schedule(self, connection: UvConnection) -> None:
         """Let a connection work, in turn with others."""
-        if connection.greeting:
-            self._greetings.schedule(connection)
+        if connection.handshaking:
+            self._handshakes.schedule(connection)
         else:
             self._turns.schedule(connection)
 

@@ -87,7 +87,7 @@ class UvConnection(Accounted):
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet the peer, or turn it away."""
+        """Take the connection in and send our preface, or close it for want of room."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self._socket = Socket(self._transport, self._pace)
         now = self._heard_at = self.worked_at = self._clock()
@@ -117,7 +117,7 @@ class UvConnection(Accounted):
             self._turn_ends = now + self._owner.moment_seconds
         self._reads_on = len(data) >= FULL_READ_BYTES
         try:
-            if self._socket.greeting:
+            if self._socket.handshaking:
                 self._socket.hold(data)
                 self._behind = True
             else:
@@ -166,13 +166,13 @@ class UvConnection(Accounted):
 
     @property
     def may_refuse(self) -> bool:
-        """Whether new calls can be refused at no loss: the peer has read that there are none, or is greeting yet."""
-        return (self._rpc.goaway_read or self._socket.greeting) and self._stage < Stage.DRAINING
+        """Whether new calls can be refused at no loss: the peer has read our GOAWAY, or is in its TLS handshake."""
+        return (self._rpc.goaway_read or self._socket.handshaking) and self._stage < Stage.DRAINING
 
     @property
-    def greeting(self) -> bool:
-        """Whether its TLS handshake goes on: then `work` receives, and nothing else does."""
-        return self._socket.greeting
+    def handshaking(self) -> bool:
+        """Whether its TLS handshake is not over: then `work` receives, and nothing else does."""
+        return self._socket.handshaking
 
     @property
     def has_replied(self) -> bool:
@@ -254,8 +254,8 @@ class UvConnection(Accounted):
             except Exception:
                 self._fail()
 
-    def tell_watchers(self, *, last: bool) -> None:
-        """Tell the health watches of a change; the last one ends them: an open call would prolong the drain."""
+    def notify_watchers(self, *, last: bool) -> None:
+        """Send health watches a change; the last one ends them: an open call would prolong the drain."""
         for call in list(self._rpc.calls.values()):
             if isinstance(call.handler, Watch):
                 for message in call.handler.changed():
@@ -293,10 +293,10 @@ class UvConnection(Accounted):
         if self._rpc.more:  # first what has been decrypted
             tls.hold(data)
             return b""
-        greeted = tls.ready
+        was_ready = tls.ready
         try:
             data = tls.receive(data, now, self._turn_ends)
-            if tls.ready and not greeted:
+            if tls.ready and not was_ready:
                 self._held.octets += TLS_BYTES - HANDSHAKE_BYTES
                 tls.check_peer()
         except TlsError as error:

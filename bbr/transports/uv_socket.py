@@ -44,7 +44,7 @@ class Socket:
     Attributes:
         transport: of the event loop.
         tls: None for plaintext.
-        reading: as the transport was told last.
+        reading: whether the transport reads, as it was asked last.
         stalled_since: when the peer ceased to read, or we ended; None while neither is so.
     """
 
@@ -57,7 +57,7 @@ class Socket:
         self._written_bytes = 0
         self._dropped_bytes = 0
         self._close_at: float | None = None
-        # So that it is told at once that the peer does not read, and nothing waits that is not counted.
+        # So that `pause_writing` comes as soon as the peer does not read, and nothing waits that is not counted.
         transport.set_write_buffer_limits(high=0)
 
     @property
@@ -71,8 +71,8 @@ class Socket:
         return self.tls is not None and self.tls.more
 
     @property
-    def greeting(self) -> bool:
-        """Whether a TLS handshake goes on."""
+    def handshaking(self) -> bool:
+        """Whether a TLS handshake has begun and is not over."""
         return self.tls is not None and not self.tls.ready
 
     @property

@@ -31,14 +31,14 @@ def test_a_wait_is_for_one_thing():
 
 
 def overdue(liveness: Liveness, now: float, **changes: object) -> Fault | None:
-    told = {"greeted": True, "acknowledged": True, "unfinished": None} | changes
+    told = {"preface_received": True, "acknowledged": True, "unfinished": None} | changes
     return liveness.overdue(now, **told)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("lacks", "seconds", "fault"),
     [
-        ({"greeted": False}, 5.0, faults.PREFACE_TIMEOUT),
+        ({"preface_received": False}, 5.0, faults.PREFACE_TIMEOUT),
         ({"acknowledged": False}, 7.0, faults.SETTINGS_TIMEOUT),
         ({"unfinished": "a frame"}, 20.0, faults.FRAME_TIMEOUT),
     ],
@@ -52,7 +52,7 @@ def test_what_does_not_come(lacks, seconds, fault):
 
 
 def test_of_two_things_the_first_is_named():
-    assert overdue(Liveness(LIMITS, 0.0), 9.0, greeted=False, acknowledged=False) is faults.PREFACE_TIMEOUT
+    assert overdue(Liveness(LIMITS, 0.0), 9.0, preface_received=False, acknowledged=False) is faults.PREFACE_TIMEOUT
 
 
 def test_a_silent_peer_is_asked_once_and_has_its_time_to_answer():

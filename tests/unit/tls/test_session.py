@@ -11,7 +11,7 @@ from bbr.tls.credentials import Clients, self_signed, server_context
 from bbr.tls.session import (
     EMPTY_RECORDS,
     KEY_UPDATE_TOKENS,
-    MAX_GREETING_BYTES,
+    MAX_HANDSHAKE_BYTES,
     SMALL_RECORD_BYTES,
     TlsError,
     TlsSession,
@@ -246,7 +246,7 @@ def test_what_a_client_says_in_its_handshake_is_bounded(version):
     client.session.check_peer()
     for authority in (Authority(), AUTHORITY):  # a chain is not looked at, whether it is trusted or not
         client = asking_client("h2", shows=far_below(authority, 60).issue("gateway.example"), version=version)
-        with pytest.raises(TlsError, match=f"^a handshake of more than {MAX_GREETING_BYTES >> 10} KiB$"):
+        with pytest.raises(TlsError, match=f"^a handshake of more than {MAX_HANDSHAKE_BYTES >> 10} KiB$"):
             client.shake_hands()
 
 

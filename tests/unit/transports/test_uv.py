@@ -11,7 +11,7 @@ import pytest
 
 from bbr.exchange.policy import BodyMode
 from bbr.transports import uv
-from bbr.transports.greetings import Greetings
+from bbr.transports.handshakes import Handshakes
 from bbr.transports.uv_socket import Pace
 from bench.harness import messages
 from bench.harness.certificates import Authority, client_context, credentials
@@ -395,8 +395,8 @@ async def test_watchers_are_told_after_telling_them_has_failed(monkeypatch):
         client.send(call, framed(b""))
         client.flush()
         await client.messages(call, 1)
-        tell = failing_at_first(uv.UvConnection.tell_watchers, MemoryError(), MemoryError())
-        monkeypatch.setattr(uv.UvConnection, "tell_watchers", tell)
+        tell = failing_at_first(uv.UvConnection.notify_watchers, MemoryError(), MemoryError())
+        monkeypatch.setattr(uv.UvConnection, "notify_watchers", tell)
         server.server._serving.stop()
         stream = await client.ended(call)
         assert len(stream.messages) == 2
@@ -410,7 +410,7 @@ class Working:
     def __init__(self, work):
         self.work = work
         self.scheduled = False
-        self.put_off = self.greeting = False
+        self.put_off = self.handshaking = False
         self.worked_at = 0.0
         self.turns = 0
 
@@ -453,7 +453,7 @@ def client_hello() -> bytes:
     return outgoing.read()
 
 
-class Gathered(Greetings):
+class Gathered(Handshakes):
     """Takes so many first messages before it looks at one, and then one step in a turn of the event loop."""
 
     def __init__(self, server, count):
@@ -462,11 +462,11 @@ class Gathered(Greetings):
         self._gathered = {}  # in order
         self.complete = asyncio.Event()
 
-    def schedule(self, greeter):
+    def schedule(self, connection):
         if self.complete.is_set():
-            super().schedule(greeter)
+            super().schedule(connection)
             return
-        self._gathered[greeter] = None
+        self._gathered[connection] = None
         if len(self._gathered) == self._count:
             self.complete.set()
             for each in self._gathered:
@@ -477,7 +477,7 @@ class Gathered(Greetings):
 async def test_a_new_peer_does_not_wait_for_another_ones_half_open_handshakes():
     hello = client_hello()
     async with Uv(tls=True) as server:
-        server.server._greetings = gathered = Gathered(server.server, 300)
+        server.server._handshakes = gathered = Gathered(server.server, 300)
         with contextlib.ExitStack() as stack:
             halves = []
             for _ in range(300):

@@ -489,10 +489,10 @@ def test_watchers_are_told_and_ended():
     connection.data_received(headers(1, block(fields(path=OTHER.decode()))) + data(1, framed(b"")) + call(3, b"quiet"))
     assert kinds(transport) == [HEADERS, DATA]
     serving.now = False
-    connection.tell_watchers(last=False)
+    connection.notify_watchers(last=False)
     assert kinds(transport) == [DATA]
     serving.stopping = True
-    connection.tell_watchers(last=True)
+    connection.notify_watchers(last=True)
     assert [(each.kind, each.stream_id) for each in transport.frames()] == [(HEADERS, 1), (RST_STREAM, 1)]
 
 
@@ -528,7 +528,7 @@ class TestTls:
         return owner, connection, transport, hands.records()
 
     def shake(self, connection: UvConnection, hands: Handshake) -> None:
-        assert connection.greeting
+        assert connection.handshaking
         connection.data_received(hands.outgoing.read())
         while connection.work():
             pass
@@ -549,7 +549,7 @@ class TestTls:
         hands.incoming.write(transport.written)
         assert hands.step()
         self.shake(connection, hands)
-        assert not connection.greeting
+        assert not connection.handshaking
 
     def test_the_address_of_a_peer_that_may_be_gone(self):
         connection, transport = MockOwner().connect()

@@ -44,7 +44,7 @@ def test_nothing_is_no_write(socket, transport):
 
 
 def test_plaintext_has_no_handshake_and_no_end_of_its_own(socket):
-    assert (socket.more, socket.greeting, socket.ended, socket.held_bytes) == (False, False, False, 0)
+    assert (socket.more, socket.handshaking, socket.ended, socket.held_bytes) == (False, False, False, 0)
 
 
 def test_what_the_peer_does_not_take_is_held_while_it_is_known(socket, transport):
@@ -58,7 +58,7 @@ def test_what_the_peer_does_not_take_is_held_while_it_is_known(socket, transport
 
 def test_with_tls_octets_wait_for_the_handshake_and_what_was_not_decrypted_is_held(socket, transport):
     socket.tls = TlsSession(CONTEXT)
-    assert socket.greeting
+    assert socket.handshaking
     socket.write(b"settings")
     assert transport.written == b""
     socket.tls.hold(b"\x16\x03\x01\x00\x05abcde")

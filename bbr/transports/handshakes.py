@@ -15,7 +15,7 @@ from bbr.transports.turns import WORK_SECONDS, Moments
 _IPV6_PREFIX_BYTES: Final = 8
 
 
-class Greeter(Protocol):
+class Handshaking(Protocol):
     """A connection in its handshake.
 
     Attributes:
@@ -38,10 +38,10 @@ class Greeter(Protocol):
         """Do a bit; True if there is more."""
 
 
-T = TypeVar("T", bound=Greeter)
+T = TypeVar("T", bound=Handshaking)
 
 
-class Greetings(Generic[T]):
+class Handshakes(Generic[T]):
     """Lets connections shake hands, for a moment in each turn of the event loop.
 
     Addresses take turns, one handshake's step each. Of one address, those go first whose peer has replied, and then
@@ -60,13 +60,13 @@ class Greetings(Generic[T]):
         self._again = again
         self._waiting: OrderedDict[str, tuple[deque[T], deque[T]]] = OrderedDict()
 
-    def schedule(self, greeter: T) -> None:
+    def schedule(self, connection: T) -> None:
         """Let a connection have its turn; one that waits for it already keeps its place."""
-        if greeter.scheduled:
+        if connection.scheduled:
             return
-        greeter.scheduled = True
-        replied, others = self._waiting.setdefault(network(greeter.address), (deque(), deque()))
-        (replied if greeter.has_replied else others).append(greeter)
+        connection.scheduled = True
+        replied, others = self._waiting.setdefault(network(connection.address), (deque(), deque()))
+        (replied if connection.has_replied else others).append(connection)
         self._moments.wake()
 
     def _rest(self) -> bool:
@@ -75,13 +75,13 @@ class Greetings(Generic[T]):
     def _work_on_one(self, now: float) -> bool:
         address, queues = self._waiting.popitem(last=False)
         replied, others = queues
-        greeter = (replied or others).popleft()
+        connection = (replied or others).popleft()
         if replied or others:
             self._waiting[address] = queues  # behind the other addresses
-        greeter.scheduled = False
-        greeter.worked_at = now
-        if greeter.work():
-            self._again(greeter)
+        connection.scheduled = False
+        connection.worked_at = now
+        if connection.work():
+            self._again(connection)
         return bool(self._waiting)
 
 

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from bbr.transports.greetings import Greetings, network
+from bbr.transports.handshakes import Handshakes, network
 
 
 class Clock:
@@ -13,7 +13,7 @@ class Clock:
         return self.now
 
 
-class Greeter:
+class Handshaking:
     """Shakes hands in so many steps, each of which takes 0.4 ms."""
 
     def __init__(self, name: str, address: str, clock: Clock, done: list[str], *, steps: int = 1) -> None:
@@ -34,26 +34,26 @@ class Greeter:
 
 
 class Stage:
-    """Greetings whose clock the connections move, and what they have done."""
+    """Handshakes whose clock the connections move, and what they have done."""
 
     def __init__(self, work_seconds: float = 0.0005) -> None:
         self.clock = Clock()
         self.done: list[str] = []
-        self.greetings = Greetings(self.clock, lambda greeter: self.greetings.schedule(greeter), work_seconds)
+        self.handshakes = Handshakes(self.clock, lambda connection: self.handshakes.schedule(connection), work_seconds)
 
-    def greeter(self, name: str, address: str = "192.0.2.1", *, steps: int = 1) -> Greeter:
-        return Greeter(name, address, self.clock, self.done, steps=steps)
+    def connection(self, name: str, address: str = "192.0.2.1", *, steps: int = 1) -> Handshaking:
+        return Handshaking(name, address, self.clock, self.done, steps=steps)
 
 
 def test_a_newcomer_does_not_wait_for_all_half_open_handshakes_of_another():
     async def run():
         stage = Stage()
         for number in range(1500):
-            stage.greetings.schedule(stage.greeter(f"flood {number}"))
+            stage.handshakes.schedule(stage.connection(f"flood {number}"))
         await asyncio.sleep(0)
         assert stage.done == ["flood 0", "flood 1"]
-        newcomer = stage.greeter("new", "192.0.2.2", steps=2)
-        stage.greetings.schedule(newcomer)
+        newcomer = stage.connection("new", "192.0.2.2", steps=2)
+        stage.handshakes.schedule(newcomer)
         for _ in range(4):
             await asyncio.sleep(0)
         assert [place for place, name in enumerate(stage.done) if name == "new"] == [3, 5]
@@ -65,7 +65,7 @@ def test_the_event_loop_goes_on_between_two_moments():
     async def run():
         stage = Stage()
         for number in range(6):
-            stage.greetings.schedule(stage.greeter(str(number), f"192.0.2.{number}"))
+            stage.handshakes.schedule(stage.connection(str(number), f"192.0.2.{number}"))
         lengths = []
         for _ in range(4):
             await asyncio.sleep(0)
@@ -78,16 +78,16 @@ def test_the_event_loop_goes_on_between_two_moments():
 def test_of_one_address_who_has_replied_goes_first_and_else_who_came_first():
     async def run():
         stage = Stage(1.0)
-        greeters = [stage.greeter(name) for name in "abcd"]
-        for each in greeters[2:]:
+        connections = [stage.connection(name) for name in "abcd"]
+        for each in connections[2:]:
             each.has_replied = True
-        for each in greeters:
-            stage.greetings.schedule(each)
-            stage.greetings.schedule(each)  # it keeps its place
+        for each in connections:
+            stage.handshakes.schedule(each)
+            stage.handshakes.schedule(each)  # it keeps its place
         await asyncio.sleep(0)
         assert stage.done == ["c", "d", "a", "b"]
-        assert not any(each.scheduled for each in greeters)
-        stage.greetings.schedule(greeters[0])
+        assert not any(each.scheduled for each in connections)
+        stage.handshakes.schedule(connections[0])
         await asyncio.sleep(0)
         assert stage.done[4:] == ["a"]
 
@@ -95,7 +95,7 @@ def test_of_one_address_who_has_replied_goes_first_and_else_who_came_first():
 
 
 def test_a_handshake_that_fails_ends_no_other():
-    class Broken(Greeter):
+    class Broken(Handshaking):
         def work(self) -> bool:
             raise MemoryError
 
@@ -103,8 +103,8 @@ def test_a_handshake_that_fails_ends_no_other():
         stage, told = Stage(1.0), []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
         broken = Broken("broken", "192.0.2.2", stage.clock, stage.done)
-        for each in (broken, stage.greeter("good")):
-            stage.greetings.schedule(each)
+        for each in (broken, stage.connection("good")):
+            stage.handshakes.schedule(each)
         for _ in range(2):
             await asyncio.sleep(0)
         assert stage.done == ["good"]
