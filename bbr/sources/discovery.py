@@ -1,11 +1,8 @@
-"""Adapters that model servers have loaded, learnt by asking them: each pool of the cluster is followed by itself.
+"""Adapters that model servers have loaded, learnt by asking them.
 
-InferencePools and HTTPRoutes say which pool serves which base model (`pools`), a watch for each pool says which pods it
-has (`pods`), each of its servers is asked in turn (`model_servers`, `servers`), and what all of them claim is settled
-(`settling`) and published, one object of the table for each pool. What objects declare comes before all of it
-(`bbr.models.registry`).
-
-A pool's servers share a few connections. So slow ones delay their own pool, and no other.
+InferencePools and HTTPRoutes say which pool serves which base model (`pools`). Each pool is followed by itself
+(`pool_follower`). What the servers of all pools claim is settled (`settling`) and published, one object of the table
+for each pool. What objects declare comes before all of it (`bbr.models.registry`).
 """
 
 import asyncio
@@ -13,36 +10,29 @@ import contextlib
 import logging
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
 from bbr.models.registry import BaseModel, Declaration, Origin, Steps
 from bbr.reading.name import LONGEST_MODEL_BYTES
-from bbr.sources import pools, served
+from bbr.sources import pools
 from bbr.sources.kube_api import Api
-from bbr.sources.model_servers import RESULTS, Asking, ServerError
+from bbr.sources.model_servers import RESULTS, Asking
 from bbr.sources.objects import SourceObject
-from bbr.sources.pods import KeptPods, Pod
+from bbr.sources.pool_follower import COLLECT_SECONDS, PoolFollower
 from bbr.sources.pools import Pool, Reference
 from bbr.sources.reflector import Pace, Reflector
-from bbr.sources.servers import Address, Servers
+from bbr.sources.servers import Servers
 from bbr.sources.settling import Contest, Names, settling
 from bbr.sources.table import DISCOVERED, Table
-from bbr.system.supervisor import Body, Supervised, Supervisor, stop_all
-from bbr.system.worker_process import WorkerError, WorkerProcess
+from bbr.system.supervisor import Body, Supervisor
+from bbr.system.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS: Final = 10.0
 FIRST_SECONDS: Final = 10.0
-
-# Servers of one pool that are asked at once.
-_AT_ONCE: Final = 4
-
-# Changes that come together are taken together.
-_COLLECT_SECONDS: Final = 0.05
 
 # Sentences that are shown together; and logged one by one, of those that come up at once.
 _SHOWN: Final = 3
@@ -94,7 +84,7 @@ class Discovery:
         follow = partial(_reflector, connect, worker, pace, jitter)
         self.reflectors = _reflectors(follow, namespace, self._pools, self._routes)
         self._follower = partial(
-            Follower,
+            PoolFollower,
             follow=follow,
             asking=asking,
             worker=worker,
@@ -103,7 +93,7 @@ class Discovery:
             count=self._count,
             clock=clock,
         )
-        self._followers: dict[Pool, Follower] = {}
+        self._followers: dict[Pool, PoolFollower] = {}
         self._claimed: dict[Reference, Names] = {}
         self._holders: dict[str, str] = {}
         self._known: set[str] = set()
@@ -131,7 +121,7 @@ class Discovery:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._pause()):
                         await self._changed.wait()
-                await asyncio.sleep(_COLLECT_SECONDS)
+                await asyncio.sleep(COLLECT_SECONDS)
         finally:
             for follower in self._followers.values():
                 await follower.stop()
@@ -232,149 +222,6 @@ class Discovery:
         if len(fresh) > _LOGGED_AT_ONCE:
             log.warning("adapters of model servers: %d more like these", len(fresh) - _LOGGED_AT_ONCE)
         self._known = set(found)
-
-
-class Follower:
-    """Follows one pool: its pods, and what their servers say.
-
-    Args:
-        pool: the pool.
-        base_models: those that it serves.
-        before: what its servers claimed when it was last followed, with other labels, say. It counts until those that
-            there are now have been asked.
-        follow: makes a reflector.
-        asking: asks model servers.
-        worker: reads long answers.
-        new_servers: makes what keeps their answers, of the base models.
-        changed: called when something may be different.
-        count: called with the result of each question.
-        clock: seconds that only go forward.
-
-    Attributes:
-        servers: what they have said.
-        asked: whether all of them that there were have been asked once.
-        looked_at: when they were last looked at, and those asked whose turn it was.
-    """
-
-    def __init__(
-        self,
-        pool: Pool,
-        base_models: frozenset[str],
-        before: Names,
-        *,
-        follow: Callable[..., Reflector[Any, Any]],
-        asking: Asking,
-        worker: WorkerProcess,
-        new_servers: Callable[[frozenset[str]], Servers],
-        changed: Callable[[], None],
-        count: Callable[[str], None],
-        clock: Callable[[], float],
-    ) -> None:
-        self.servers = new_servers(base_models)
-        self.asked = False
-        self.looked_at = clock()
-        self._pool = pool
-        self._before = before
-        self._asking = asking
-        self._worker = worker
-        self._changed = changed
-        self._count = count
-        self._clock = clock
-        self._woken = asyncio.Event()
-        self._notified: tuple[int, bool, str] | None = None  # what was known at the last call of `changed`
-        self._pods = KeptPods(self._woken.set)
-        path = f"/api/v1/namespaces/{pool.namespace}/pods"
-        self._reflector = follow(f"pods of {pool.reference}", path, Pod, self._pods, selector=pool.selector)
-        self._tasks: list[Supervised] = []
-
-    def start(self, supervisor: Supervisor) -> None:
-        """Follow it from now on."""
-        self._tasks = [
-            supervisor.start("pods of InferencePools", self._reflector.run),
-            supervisor.start("servers of InferencePools", self.run),
-        ]
-
-    async def stop(self) -> None:
-        """Follow it no longer."""
-        await stop_all(self._tasks)
-        self._tasks.clear()
-
-    def rebase(self, base_models: frozenset[str]) -> None:
-        """Take other base models for those of the pool."""
-        if base_models != self.servers.base_models:
-            self.servers.rebase(base_models, self._clock())
-            self._woken.set()
-
-    def claimed(self) -> Steps[Names]:
-        """Return what its servers claim, a step at a time."""
-        found: Names = yield from self.servers.claimed(self._clock())
-        if self.asked or not self._before:
-            return found
-        return {
-            base: found.get(base, frozenset()) | self._before.get(base, frozenset())
-            for base in self.servers.base_models
-        }
-
-    def troubles(self) -> Iterable[str]:
-        """Give sentences about what is wrong."""
-        if self._reflector.failing:
-            yield f"its pods can't be followed ({self._reflector.failing})"
-        for address, why in self.servers.failing.items():
-            yield f"{address}: {why}; what it said last counts for a while"
-        yield from self.servers.refused
-        if self.servers.left_out:
-            yield f"its servers list {self.servers.left_out} adapters more than a pool may have"
-
-    async def run(self) -> None:
-        """Ask its servers in their turn, until cancelled."""
-        while True:
-            self._woken.clear()
-            if self._pods.objects is not None:
-                self.servers.present(self._pods.addresses(self._pool.ports), self._clock())
-                await self._ask(self.servers.due(self._clock()))
-                self.asked = self.asked or self.servers.asked
-            self.looked_at = self._clock()
-            self._notify()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.servers.pause(self._clock())):
-                    await self._woken.wait()
-            await asyncio.sleep(_COLLECT_SECONDS)
-
-    async def _ask(self, addresses: Iterable[Address]) -> None:
-        """Ask some servers, a few at a time."""
-        waiting = deque(addresses)
-
-        async def work() -> None:
-            while waiting:
-                await self._ask_one(waiting.popleft())
-                self._notify()
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(_AT_ONCE, len(waiting))):
-                group.create_task(work())
-
-    def _notify(self) -> None:
-        """Call `changed` if something is different."""
-        known = (self.servers.changes, self.asked, self._reflector.failing)
-        if known != self._notified:
-            self._notified = known
-            self._changed()
-
-    async def _ask_one(self, address: Address) -> None:
-        try:
-            found = await served.read(await self._asking.models(*address), self._worker)
-        except ServerError as error:
-            self.servers.failed(address, str(error), self._clock())
-            self._count(error.result)
-        except served.UnusableError as error:
-            self.servers.failed(address, str(error), self._clock())
-            self._count("unusable")
-        except WorkerError as error:
-            self.servers.failed(address, f"its answer can't be read just now: {error}", self._clock())
-            self._count("internal")
-        else:
-            why = self.servers.answered(address, found, self._clock())
-            self._count("unusable" if why else "ok")
 
 
 def _reflector(

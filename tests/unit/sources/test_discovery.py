@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bbr.sources import discovery as module
+from bbr.sources import served
 from bbr.sources.discovery import Discovery
 from bbr.sources.kube_api import KubeApi
 from bbr.sources.kubernetes import KUBERNETES, KubernetesSource
@@ -16,7 +16,7 @@ from bbr.sources.reflector import Pace
 from bbr.sources.servers import KEEP_SECONDS
 from bbr.sources.table import DISCOVERED, Table
 from bbr.system.supervisor import Supervisor
-from bbr.system.worker_process import WorkerProcess
+from bbr.system.worker_process import WorkerError, WorkerProcess
 from bench.harness.fake_kubernetes import HTTP_ROUTES, OLD_POOLS, PODS, POOLS, FakeKubernetes, Fault
 from tests.support.loops import in_loop
 from tests.support.model_tables import base_model_of
@@ -387,15 +387,15 @@ async def test_many_troubles_are_told_in_short(tmp_path, caplog):
 async def test_answers_that_cannot_be_read_just_now_are_asked_for_again(tmp_path, monkeypatch):
     servers = Pretended()
     servers.answers = {"10.0.0.1": ("qwen", "a")}
-    read = module.served.read
-    failures = [module.WorkerError("no process")] * 3
+    read = served.read
+    failures = [WorkerError("no process")] * 3
 
     async def broken(pieces, worker):
         if failures:
             raise failures.pop()
         return await read(pieces, worker)
 
-    monkeypatch.setattr(module.served, "read", broken)
+    monkeypatch.setattr(served, "read", broken)
     async with Cluster() as cluster:
         cluster.pool("qwen", "10.0.0.1")
         async with discovering(tmp_path, cluster, servers, first_seconds=0.0) as (table, found):
