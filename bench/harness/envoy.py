@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.harness.processes import ending
+
 # How long Envoy may take for anything: on a machine that does much else.
 DEADLINE_SECONDS = 90.0
 TYPES = "type.googleapis.com/envoy.extensions"
@@ -77,16 +79,13 @@ def gateway(config: dict[str, Any]) -> Iterator[Gateway]:
         command = [str(path), "-c", str(folder / "envoy.json"), "--concurrency", "1", "--log-level", "warning"]
         command += ["--use-dynamic-base-id", "--admin-address-path", str(folder / "admin")]
         command += ["--file-flush-interval-msec", "10"]
-        with (folder / "log").open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
-            try:
-                admin = _await_ready(process, folder)
-                yield Gateway(_listener_port(admin), admin, log, process.pid)
-            finally:
-                process.terminate()
-                try:
-                    process.wait(DEADLINE_SECONDS)
-                except subprocess.TimeoutExpired:
-                    process.kill()
+        with (
+            (folder / "log").open("wb") as output,
+            subprocess.Popen(command, stdout=output, stderr=output) as process,
+            ending(process, DEADLINE_SECONDS),
+        ):
+            admin = _await_ready(process, folder)
+            yield Gateway(_listener_port(admin), admin, log, process.pid)
 
 
 def _await_ready(process: subprocess.Popen[bytes], folder: Path) -> int:

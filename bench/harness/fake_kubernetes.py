@@ -92,7 +92,7 @@ class Watch:
         self.ended = asyncio.Event()
         self._writer = writer
 
-    def tell(self, change: _Change) -> None:
+    def send_change(self, change: _Change) -> None:
         """Send an event, if the change is one for this watch."""
         was, is_ = self.request.selects(change.before), self.request.selects(change.after)
         if change.path != self.request.path or not (was or is_):
@@ -254,7 +254,7 @@ class FakeKubernetes:
         change = _Change(path, self.version, before, after)
         self._changes.append(change)
         for watch in self.watches:
-            watch.tell(change)
+            watch.send_change(change)
 
     # What happens to watches.
 
@@ -388,7 +388,7 @@ class FakeKubernetes:
             return True
         for change in self._changes:
             if change.version > since:
-                watch.tell(change)
+                watch.send_change(change)
         self.watches.append(watch)
         # Whichever comes first: the watch's end, or that of the connection.
         ends = [asyncio.create_task(watch.ended.wait()), asyncio.create_task(reader.read(1))]

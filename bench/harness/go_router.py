@@ -46,6 +46,7 @@ from bench.harness.fake_kubernetes import BBR, CONFIG_MAPS, FakeKubernetes
 from bench.harness.figures import COMMAND_VARIABLE
 from bench.harness.peer import Peer
 from bench.harness.ports import free_ports
+from bench.harness.processes import ending
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -257,24 +258,19 @@ def started(
     command = [*prefix, str(program.binary)]
     command += flags(ports, streaming=streaming, verbosity=verbosity, program=program, tls=tls)
     environment = ENVIRONMENT | {"KUBECONFIG": str(kube_config)}
-    with subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as running:
-        try:
-            deadline = time.monotonic() + _START_SECONDS
-            while not ready(ports[0]):
-                if running.poll() is not None:
-                    raise GoRouterError(f"the Go router has ended with status {running.returncode}")
-                if time.monotonic() > deadline:
-                    raise GoRouterError(f"the Go router sets no model's headers after {_START_SECONDS:g} s")
-                time.sleep(0.1)
-            yield running.pid, ports
-        finally:
-            running.terminate()
-            try:
-                running.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                running.kill()
+    nothing = subprocess.DEVNULL
+    with (
+        subprocess.Popen(command, env=environment, stdin=nothing, stdout=nothing, stderr=nothing) as running,
+        ending(running, _END_SECONDS),
+    ):
+        deadline = time.monotonic() + _START_SECONDS
+        while not ready(ports[0]):
+            if running.poll() is not None:
+                raise GoRouterError(f"the Go router has ended with status {running.returncode}")
+            if time.monotonic() > deadline:
+                raise GoRouterError(f"the Go router sets no model's headers after {_START_SECONDS:g} s")
+            time.sleep(0.1)
+        yield running.pid, ports
 
 
 def answers(port: int, *, streaming: bool, tls: bool = False) -> bool:

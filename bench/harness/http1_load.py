@@ -89,7 +89,7 @@ class _Connection:
             raise WrongReplyError(f"a connection broke while a request was sent: {error}") from error
         return True
 
-    def ended(self, told: bytes) -> bool:
+    def ended(self, expected: bytes) -> bool:
         """Read, and return whether the reply has ended as it must."""
         try:
             received = self._socket.recv(_READ_BYTES)
@@ -103,8 +103,8 @@ class _Connection:
         (reply,) = found
         if reply.status != _OK:
             raise WrongReplyError(f"answered by {reply.status} {reply.body[:500]!r}")
-        if reply.body != told:
-            raise WrongReplyError(f"answered by {reply.body[:100]!r} instead of {told!r}, with {reply.headers}")
+        if reply.body != expected:
+            raise WrongReplyError(f"answered by {reply.body[:100]!r} instead of {expected!r}, with {reply.headers}")
         return True
 
 
@@ -137,7 +137,7 @@ class Client:
         for each in self._connections.values():
             each.close()
 
-    def closed(self, octets: bytes, told: bytes, seconds: float) -> Run:
+    def closed(self, octets: bytes, expected: bytes, seconds: float) -> Run:
         """Keep a request under way on each connection for so long, then await the last replies.
 
         Each connection's first request begins on a gateway that has nothing to do, or less than it will have: its
@@ -145,7 +145,7 @@ class Client:
 
         Args:
             octets: of a request.
-            told: the right reply's body.
+            expected: the right reply's body.
             seconds: within which requests are begun; one on each connection at least.
 
         Raises:
@@ -160,7 +160,7 @@ class Client:
         for each in self._connections.values():
             each.begin(sent, clock())
         while under_way:
-            for each in self._answered(told):
+            for each in self._answered(expected):
                 now = clock()
                 if each.number in new:
                     new.remove(each.number)
@@ -176,7 +176,7 @@ class Client:
         run.took = run.took or first
         return run
 
-    def open(self, octets: bytes, told: bytes, rate: float, seconds: float) -> Run:
+    def open(self, octets: bytes, expected: bytes, rate: float, seconds: float) -> Run:
         """Send requests at a fixed rate for so long, then await the last replies; see `closed`.
 
         A request that finds every connection taken is sent on the next that is free.
@@ -193,14 +193,14 @@ class Client:
                 idle.pop().begin(sent, then)
                 now = clock()
             waits_for_time = idle and len(run.late) < len(due)
-            for each in self._answered(told, max(0.0, due[len(run.late)] - now) if waits_for_time else None):
+            for each in self._answered(expected, max(0.0, due[len(run.late)] - now) if waits_for_time else None):
                 run.took.append(clock() - each.begun)
                 idle.append(each)
         run.seconds = max(clock() - begun, len(due) / rate)
         run.answered = len(due)
         return run
 
-    def _answered(self, told: bytes, seconds: float | None = None) -> Iterator[_Connection]:
+    def _answered(self, expected: bytes, seconds: float | None = None) -> Iterator[_Connection]:
         """Await events, for `seconds` or else until the gateway counts as silent; give those whose reply has ended."""
         if seconds is not None:
             # An epoll object waits for whole milliseconds, select for the time as it is (descriptors below 1,024).
@@ -212,7 +212,7 @@ class Client:
             each = self._connections[number]
             if event & select.EPOLLOUT:
                 each.go_on()
-            if event & _READABLE and each.ended(told):
+            if event & _READABLE and each.ended(expected):
                 yield each
 
 

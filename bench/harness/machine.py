@@ -203,17 +203,17 @@ def h2load(port: int, data: Path, requests: int, connections: int, streams: int,
     return loaded(done.stdout, requests)
 
 
-def loaded(told: str, requests: int) -> Loaded:
+def loaded(output: str, requests: int) -> Loaded:
     """Read what h2load has printed of so many requests.
 
     Raises:
         AssertionError: not all of them have succeeded; with what was printed.
     """
-    succeeded = re.search(r"(\d+) succeeded", told)
-    rate = re.search(r"([\d.]+) req/s", told)
-    data = re.search(r"\((\d+)\) data", told)
-    assert succeeded is not None, told
-    assert rate is not None, told
-    assert data is not None, told
-    assert int(succeeded[1]) == requests, told
+    succeeded = re.search(r"(\d+) succeeded", output)
+    rate = re.search(r"([\d.]+) req/s", output)
+    data = re.search(r"\((\d+)\) data", output)
+    assert succeeded is not None, output
+    assert rate is not None, output
+    assert data is not None, output
+    assert int(succeeded[1]) == requests, output
     return Loaded(float(rate[1]), int(data[1]))

@@ -29,6 +29,19 @@ INTERPRETED: Final = "uv, interpreted"
 INTERPRET: Final = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
 
+@contextlib.contextmanager
+def ending(process: "subprocess.Popen[bytes]", seconds: float = DEADLINE_SECONDS) -> Iterator[None]:
+    """End a process behind the block: by SIGTERM, and by SIGKILL if it has not ended so many seconds later."""
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
 class Bbr:
     """A running `bbr serve` on two loopback ports; its stderr is read as it comes.
 

@@ -58,21 +58,24 @@ def answer(pool: str, served: Mapping[str, str], headers: Mapping[str, str], bod
     """Return a pool's reply on the wire; `served` has every name that it knows, and the one that it answers by."""
     status, kind = "200 OK", "application/json"
     if pool == DEFAULT:
-        told = b"{}"
+        content = b"{}"
     else:
         try:
             name, stream = read(headers, body)
         except (ValueError, KeyError, AttributeError, zlib.error, brotli.error, zstd.ZstdError):
             name, stream = "", False  # it should never have come here, and its pool must be told all the same
         if name not in served:
-            status, told = "404 Not Found", orjson.dumps({"error": {"message": f"The model `{name}` does not exist."}})
+            status, content = (
+                "404 Not Found",
+                orjson.dumps({"error": {"message": f"The model `{name}` does not exist."}}),
+            )
         elif stream:
             kind = "text/event-stream"
-            told = b"data: %b\n\n" % orjson.dumps({"model": served[name]}) * 2 + b"data: [DONE]\n\n"
+            content = b"data: %b\n\n" % orjson.dumps({"model": served[name]}) * 2 + b"data: [DONE]\n\n"
         else:
-            told = orjson.dumps({"model": served[name]})
+            content = orjson.dumps({"model": served[name]})
     return reply(
-        told,
+        content,
         status,
         content_type=kind,
         x_pool=pool,

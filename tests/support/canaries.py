@@ -69,7 +69,24 @@ def _broken(before, after=""):
 
 def planted() -> Iterator[list[bytes]]:
     """Give streams of requests, each with canaries wherever a client can write and no log may look."""
-    bodies = [
+    for mode in (DUPLEX, BUFFERED):
+        for trailers in (False, True):
+            yield from (_stream(body, mode=mode, trailers=trailers) for body in _json_bodies())
+            yield from (_stream(body, mode=mode, trailers=trailers, content_type=FORM) for body in _multipart_bodies())
+        yield from _encoded(mode)
+        yield from _of_other_types(mode)
+    yield _stream(_prompt("qwen", 40_000), cut=30)
+    yield [messages.request_headers(_fields(), mode=DUPLEX), messages.request_headers(_fields())]
+    yield [messages.request_headers(_fields(), mode=DUPLEX), messages.request_body(_prompt()[:-5])]
+    yield [messages.request_headers({**_fields(), ":path": f"https://user:{canary()}@host/v1"}, mode=DUPLEX)]
+    yield [messages.request_headers({**_fields(), ":path": f"/model/a%2f..%2f{'x' * 300}?{canary()}"}, mode=DUPLEX)]
+    yield [messages.request_headers(_fields(), mode=99), messages.request_body(_prompt(), end_of_stream=True)]
+    yield [canary().encode(), b"\xff" + canary().encode()]
+    yield [*_stream(_prompt()), messages.response_headers({"set-cookie": canary()}), canary().encode()]
+
+
+def _json_bodies() -> list[bytes]:
+    return [
         _prompt(),
         _prompt("unknown"),
         _prompt("qwen", 40_000),
@@ -86,36 +103,33 @@ def planted() -> Iterator[list[bytes]]:
         _broken('{"', '": "\\ud800"}'),
         _broken('{"a": ' * 2000),
     ]
-    parts = [
+
+
+def _multipart_bodies() -> list[bytes]:
+    return [
         _multipart((b'name="model"', b"qwen"), (b'name="prompt"', canary().encode())),
         _multipart((b'name="%s"' % canary().encode(), canary().encode())),
         _multipart((b'name="model"; filename="%s"' % canary().encode(), b"qwen")),
         _broken("--xyz\r\n", "\r\n\r\n"),
     ]
-    for mode in (DUPLEX, BUFFERED):
-        for trailers in (False, True):
-            yield from (_stream(body, mode=mode, trailers=trailers) for body in bodies)
-            yield from (_stream(body, mode=mode, trailers=trailers, content_type=FORM) for body in parts)
-        zeros = b'{"prompt": "' + canary().encode() + b"\0" * (1 << 24)
-        plain = _prompt()
-        for coding, code in (("gzip", gzip.compress), ("br", brotli.compress), ("zstd", zstd.compress)):
-            yield _stream(code(plain), mode=mode, content_encoding=coding)
-            yield _stream(code(zeros), mode=mode, content_encoding=coding)
-            yield _stream(code(plain)[:-3], mode=mode, content_encoding=coding)
-            yield _stream(plain, mode=mode, content_encoding=coding)
-        yield _stream(zlib.compress(plain), mode=mode, content_encoding=f"deflate, {canary()}")
-        urlencoded = "application/x-www-form-urlencoded"
-        yield _stream(_broken("model=qwen&prompt="), mode=mode, content_type=urlencoded)
-        yield _stream(_broken("model=qwen&model="), mode=mode, content_type=urlencoded)
-        yield _stream(_prompt(), mode=mode, content_type=f"text/{canary()}")
-        yield _stream(_prompt(), mode=mode, content_type=f"application/json; charset={canary()}")
-        yield _stream(_prompt(), mode=mode, content_type=f"multipart/form-data; boundary={canary()} x")
-        yield _stream(_prompt(), mode=mode, content_type=f"multipart/form-data; bound={canary()}")
-    yield _stream(_prompt("qwen", 40_000), cut=30)
-    yield [messages.request_headers(_fields(), mode=DUPLEX), messages.request_headers(_fields())]
-    yield [messages.request_headers(_fields(), mode=DUPLEX), messages.request_body(_prompt()[:-5])]
-    yield [messages.request_headers({**_fields(), ":path": f"https://user:{canary()}@host/v1"}, mode=DUPLEX)]
-    yield [messages.request_headers({**_fields(), ":path": f"/model/a%2f..%2f{'x' * 300}?{canary()}"}, mode=DUPLEX)]
-    yield [messages.request_headers(_fields(), mode=99), messages.request_body(_prompt(), end_of_stream=True)]
-    yield [canary().encode(), b"\xff" + canary().encode()]
-    yield [*_stream(_prompt()), messages.response_headers({"set-cookie": canary()}), canary().encode()]
+
+
+def _encoded(mode) -> Iterator[list[bytes]]:
+    zeros = b'{"prompt": "' + canary().encode() + b"\0" * (1 << 24)
+    plain = _prompt()
+    for coding, code in (("gzip", gzip.compress), ("br", brotli.compress), ("zstd", zstd.compress)):
+        yield _stream(code(plain), mode=mode, content_encoding=coding)
+        yield _stream(code(zeros), mode=mode, content_encoding=coding)
+        yield _stream(code(plain)[:-3], mode=mode, content_encoding=coding)
+        yield _stream(plain, mode=mode, content_encoding=coding)
+    yield _stream(zlib.compress(plain), mode=mode, content_encoding=f"deflate, {canary()}")
+
+
+def _of_other_types(mode) -> Iterator[list[bytes]]:
+    urlencoded = "application/x-www-form-urlencoded"
+    yield _stream(_broken("model=qwen&prompt="), mode=mode, content_type=urlencoded)
+    yield _stream(_broken("model=qwen&model="), mode=mode, content_type=urlencoded)
+    yield _stream(_prompt(), mode=mode, content_type=f"text/{canary()}")
+    yield _stream(_prompt(), mode=mode, content_type=f"application/json; charset={canary()}")
+    yield _stream(_prompt(), mode=mode, content_type=f"multipart/form-data; boundary={canary()} x")
+    yield _stream(_prompt(), mode=mode, content_type=f"multipart/form-data; bound={canary()}")

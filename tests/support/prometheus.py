@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.ports import free_port
-from bench.harness.processes import DEADLINE_SECONDS
+from bench.harness.processes import DEADLINE_SECONDS, ending
 
 CONFIGURATION = """\
 global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}
@@ -59,7 +59,11 @@ def prometheus(scratch: Path, targets: list[int], rules: Path) -> Iterator[Prome
     file.write_text(CONFIGURATION.format(rules=rules, targets=where), "utf-8")
     command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={scratch / 'data'}"]
     command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
-    with (scratch / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+    with (
+        (scratch / "log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+        ending(process),
+    ):
         running = Prometheus(port)
 
         def answers() -> bool:
@@ -68,9 +72,5 @@ def prometheus(scratch: Path, targets: list[int], rules: Path) -> Iterator[Prome
                 return bool(running.query("up"))
             return False
 
-        try:
-            running.await_("the first scrape", answers)
-            yield running
-        finally:
-            process.terminate()
-            process.wait(DEADLINE_SECONDS)
+        running.await_("the first scrape", answers)
+        yield running
