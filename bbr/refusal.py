@@ -289,7 +289,7 @@ def alias_not_replaced(model: str) -> Refusal:
 
 
 def headers_stray(limit: int) -> Refusal:
-    """Refuse a request with more fields that have to be removed than a gateway can be told of: 431."""
+    """Refuse a request with more fields that have to be removed than one answer can remove: 431."""
     message = (
         f"The request has more than {limit} header fields that only the gateway may set, other spellings included."
     )

@@ -334,7 +334,7 @@ class Transport(Protocol):
         """Show these from the next TLS connection on."""
 
     async def unused(self) -> None:
-        """Return when no client is connected; perhaps never, if the transport can't tell."""
+        """Return when no client is connected; perhaps never, if the transport does not know."""
 
     async def stop(self, drain_seconds: float) -> None:
         """Drain, then stop."""

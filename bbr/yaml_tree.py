@@ -10,7 +10,7 @@ What costs more than its length is refused before it is read:
 - More than MAX_NODES parts, where an alias counts as all that it stands for. An alias within what it stands for would
   count without end.
 
-All else takes libyaml a time that grows with the length, but not a time that can be told from outside: one event may
+All else takes libyaml a time that grows with the length, but not a time that is known beforehand: one event may
 be the whole text. So texts beyond a few kilobytes are read in another process while requests are served.
 """
 
@@ -44,7 +44,7 @@ class YamlError(Exception):
 
 
 class Scalar(NamedTuple):
-    """A text; `null` tells whether it is none: nothing at all, or the word null without quotes."""
+    """A text; `null` says that it is none: nothing at all, or the word null without quotes."""
 
     line: int
     text: str

@@ -217,7 +217,7 @@ def _genai(counts: GenAi) -> Iterator[Metric]:
 
 def _transport(counts: TransportCounts) -> Iterator[Metric]:
     if counts.connections is None:
-        return  # grpcio does not tell
+        return  # grpcio does not count them
     yield _gauge("bbr_connections", "Connections to the ext_proc port that are open now", counts.connections)
     yield _counter("bbr_connections_opened", "Connections to the ext_proc port so far", counts.connections_total or 0)
     yield _counter(

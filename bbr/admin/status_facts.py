@@ -27,7 +27,7 @@
     conflicts, route_mismatches     what: a sentence. route_mismatches.compared: whether --discover-routes has compared
     broken                          object, why
     buffered                        held_bytes, limit_bytes, peak_bytes, refusals
-    connections                     streams now; open, accepted, turned_away: null with grpcio, which does not tell
+    connections                     streams now; open, accepted, turned_away: null with grpcio, which has no counts
     names                           name, kind, base_model, declared_by, per_second (of the last minute, by this name;
                                     of a base model by any); query, after, and next: the `after` of the next page, or
                                     null
@@ -310,7 +310,7 @@ def _table(vitals: Vitals) -> Row:
     table = vitals.sources.table
     if table.registry.identity or not table.synced:
         summary = encodable(str(vitals.sources))
-    else:  # to tell adapters from aliases would take a look at every name
+    else:  # to count adapters and aliases apart would take a look at every name
         summary = f"base models: {len(table.registry.base_models):,}; names in all: {table.registry.size:,}"
         if table.registry.scopes:
             summary += f"; scopes: {len(table.registry.scopes):,}"

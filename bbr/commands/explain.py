@@ -73,7 +73,7 @@ class SampleRequest(NamedTuple):
         path: with its query.
         headers: names in any letter case, and values.
         body: the body, or None for a request without one.
-        askers: names of whoever asks, as the gateway tells them.
+        askers: names of whoever asks, as the gateway gives them.
         host: that it asks for.
         scope: that the gateway names; "" for none.
     """
@@ -180,7 +180,7 @@ def explain(settings: Settings, request: SampleRequest, *, as_json: bool = False
 
     Raises:
         SourceError: the model table can't be read.
-        ConfigError: the request says who asks, or its scope, and no setting says where a gateway tells it.
+        ConfigError: the request says who asks, or its scope, and no setting says where a gateway puts it.
     """
     router = Router(settings)
     asker, scope = router.policy.asker, router.policy.scope
@@ -230,7 +230,7 @@ def _common(answer: ProcessingResponse) -> CommonResponse:
 
 
 def _messages(request: SampleRequest, given: Sequence[_Given]) -> Iterator[bytes]:
-    """Give the request as a gateway sends it that does not tell its body mode, which --assume-body-mode then does."""
+    """Give the request as a gateway sends it that does not name its body mode, which --assume-body-mode then does."""
     fields = [(":method", request.method), (":path", request.path), (":scheme", "https"), (":authority", request.host)]
     fields += [(name.lower(), value) for name, value in request.headers]
     fields += [(where.header, ",".join(names)) for where, names in given if where.header]
@@ -249,7 +249,7 @@ def _lines(effect: Effect) -> Iterator[str]:
     if verdict.scope:
         yield f"In scope {verdict.scope}."
     if effect.answer is not None:
-        # With --compat the gateway is told no details.
+        # With --compat the answer has no details.
         details = effect.answer.details or f"bbr:{verdict.reason}"
         yield f"The router answers itself: {effect.answer.status.code}, {details}."
         yield effect.answer.body.decode()

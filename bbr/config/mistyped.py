@@ -35,7 +35,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 def unread_variables(environment: Mapping[str, str]) -> list[str]:
     """Return a sentence, without its full stop, for each variable that begins with BBR_ and that nothing reads.
 
-    Kubernetes' service links are none. The values are not told: they may be secrets.
+    Kubernetes' service links are none. Their values are left out: they may be secrets.
     """
     known = [config.variable_of(name) for name in config.OPTIONS]
     read = {*known, *_OTHERS, *map(config.variable_of, removed.REPLACEMENTS)}

@@ -347,7 +347,7 @@ def header_name(text: str) -> str:
 
 @written("WHERE")
 def asker(text: str) -> Asker:
-    """Return where a gateway tells who asks."""
+    """Return where a gateway names the client."""
     kind, _, name = text.partition(":")
     if kind == "header" and _HEADER_NAME.fullmatch(name.lower()):
         return Asker(header=name.lower())
@@ -364,7 +364,7 @@ def asker(text: str) -> Asker:
 
 @written("WHERE")
 def scope(text: str) -> Asker | None:
-    """Return where a gateway tells the scope; None for the host."""
+    """Return where a gateway names the scope; None if the host decides."""
     if text == "host":
         return None
     try:

@@ -43,7 +43,7 @@ class Awaited(Side):
         return (request.replies.stripped(),)
 
     def forward_decoded(self, request: Request) -> None:
-        """See Side: the gateway holds the body, so the answer to that tells what takes its place."""
+        """See Side: the gateway holds the body, so the answer to that has what takes its place."""
 
     def read(self, request: Request, body: Body, octets: bytes | memoryview, ended: bool) -> Sequence[bytes]:
         """See Side: a short body is answered at once, a long one when `work` has read it."""
@@ -153,7 +153,7 @@ def _answer(request: Request, body: Body, owed: str) -> bytes:
 
 
 def _answer_replaced(request: Request, body: Body, routing: Routing | None) -> bytes | None:
-    """Return the answer to a body in whose place another one goes on; None if it goes on as it came.
+    """Return the answer to a body in whose place another one is forwarded; None if it is forwarded as it came.
 
     Raises:
         Refusal: 503; there is no room to put it together. 400; see rewrite.
@@ -179,7 +179,7 @@ def _answer_replaced(request: Request, body: Body, routing: Routing | None) -> b
 
 
 def _replaced(request: Request, body: Body) -> bytes | None:
-    """Return what goes on in the place of a body that has been read; None if it goes on as it came."""
+    """Return what is forwarded in the place of a body that has been read; None if it is forwarded as it came."""
     long = body.long
     if long is None:
         return rewritten(request, body.take()) if request.rewrite_to is not None else None

@@ -115,11 +115,11 @@ class Body:
 
     @property
     def forwarded_bytes(self) -> int | None:
-        """How many octets of it go on upstream; None while that is not known."""
+        """How many octets of it are forwarded upstream; None while that is not known."""
         long = self.long
         if long is None:
             return self.size
-        if not long.closed or long.reading:  # it may go on before its end, if nothing depends on what follows
+        if not long.closed or long.reading:  # it may be forwarded before its end, if nothing depends on what follows
             return None
         return (long.size if isinstance(long, DecodedBody) else self.size) + long.longer_bytes
 

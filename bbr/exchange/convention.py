@@ -111,7 +111,7 @@ class Convention(abc.ABC):
 
     @abc.abstractmethod
     def unread_headers(self) -> HeadersResponse:
-        """Return the answer to the headers of a request that goes on unread, or of which the body is awaited."""
+        """Return the answer to the headers of a request that is forwarded unread, or of which the body is awaited."""
 
     @abc.abstractmethod
     def headers(
@@ -262,7 +262,7 @@ class Ours(Convention):
 
 def immediate(status: int, body: bytes, details: str, headers: Sequence[tuple[str, bytes]] = ()) -> ImmediateResponse:
     """Return an answer of the router's own, in JSON, with `details` for the gateway's log."""
-    # Envoy shows `details` in its access log, as RESPONSE_CODE_DETAILS. There it tells our error from the model
+    # Envoy shows `details` in its access log, as RESPONSE_CODE_DETAILS. There it marks our error as none of the model
     # server's.
     return ImmediateResponse(
         status=HttpStatus(code=status),

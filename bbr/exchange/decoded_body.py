@@ -1,6 +1,6 @@
-"""A body with a Content-Encoding that goes on decoded, while it is read (--forward-decoded). Pure.
+"""A body with a Content-Encoding that is forwarded decoded, while it is read (--forward-decoded). Pure.
 
-Decoded bytes are held until they may go on. Of the encoded bytes, only those that are not decoded yet are held.
+Decoded bytes are held until they may be forwarded. Of the encoded bytes, only those that are not decoded yet are held.
 """
 
 from bbr.exchange.long_body import LongBody
@@ -16,7 +16,7 @@ class DecodedBody(LongBody):
 
     Attributes:
         size: of what was decoded so far.
-        released: all of it may go on, and the rest is only decoded.
+        released: all of it may be forwarded, and the rest is only decoded.
     """
 
     __slots__ = ("_decoding", "released", "size")

@@ -34,7 +34,7 @@ class Duplex(Side):
         return NOTHING
 
     def forward_decoded(self, request: Request) -> None:
-        """See Side: each answer to the headers tells that the body goes on decoded."""
+        """See Side: each answer to the headers has to fit a body that is forwarded decoded."""
         request.replies = request.replies.changing_body
         request.verdict.decoded = True
 
@@ -106,7 +106,7 @@ def _close(request: Request, long: LongBody) -> None:
 
 
 def _sent_size(body: Body) -> int | None:
-    """Return the length of what goes on, for a Content-Length; None if it is not known, or ended by trailers."""
+    """Return the length of what is forwarded, for a Content-Length; None if it is not known, or ended by trailers."""
     return None if body.by_trailers else body.forwarded_bytes
 
 
@@ -165,7 +165,7 @@ def _read_on(request: Request, body: Body, long: LongBody) -> bytes | None:
 
 
 def _over_limit(request: Request, body: Body, long: LongBody) -> bytes | None:
-    """Let a body go on without routing headers that is too large and has named no model so far."""
+    """Let a body pass without routing headers that is too large and has named no model so far."""
     # While bytes wait to be read, the model may stand in them.
     if request.answered or long.reading or body.size <= request.policy.max_body_bytes:
         return None
@@ -192,7 +192,7 @@ def _let_pass(request: Request, long: LongBody, outcome: Outcome) -> bytes:
 
 
 def _give_back(request: Request, body: Body, long: LongBody) -> list[bytes]:
-    """Return what may go on of a body that is held; with its last octets, the request's end."""
+    """Return what may be forwarded of a body that is held; with its last octets, the request's end."""
     answers: list[bytes] = []
     chunks = long.take()
     over = long.read and long.closed and long.empty

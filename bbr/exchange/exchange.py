@@ -15,7 +15,7 @@ bbr.exchange.awaited) and the convention (bbr.exchange.convention: how models ar
 
 A request that is not read (an upgrade, gRPC, another content type) or has no body is stripped at its headers, or routed
 if its URL names a model; its body goes back piece by piece. "Strip" removes the routing headers that a client may have
-sent. docs/design/exchange.md tells which behaviour of Envoy makes each answer what it is.
+sent. docs/design/exchange.md says which behaviour of Envoy makes each answer what it is.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -71,7 +71,7 @@ class Exchange:
     Args:
         policy: what all exchanges of a server have in common.
         registry: the model table as it is now.
-        clock: tells the time, for `times`.
+        clock: gives the time, for `times`.
         call: the fields of the call itself, for whoever looks at the exchange afterwards.
         ended: called with the exchange once its stream is over, however it ended.
 
@@ -115,7 +115,7 @@ class Exchange:
         self._ended = ended
         self._request = Request(policy, registry, self.verdict)
         self._manner = _NO_MODE_YET
-        # The first message brings this, and the body the first that tells of one.
+        # Set by the first message; the body by the first that announces one.
         self._response_mode: int
         self._body: Body
 
@@ -457,7 +457,7 @@ _ACTS: Final[Mapping[str, Callable[[Exchange, ProcessingRequest], Sequence[bytes
     Act.DROP: _drop,
     # Always empty. The router changes nothing of a response, but a gateway that shows it waits.
     Act.ANSWER: lambda _, message: (replies.response_event(message),),
-    # The body's turn is before the response's. An event of the response that comes first tells that no body will.
+    # The body's turn is before the response's. An event of the response that comes first means that no body will.
     Act.NO_BODY: _no_body,
     # Responses have a body mode of their own. An empty answer is a 500 in full duplex, and due in the others.
     Act.RESPONSE: _respond,

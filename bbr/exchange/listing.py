@@ -27,7 +27,7 @@ def answer(request: Request, models_list: ModelsList, head: Head) -> bytes | Non
     askers = request.askers if registry.grants else NOBODY
     found = models_list.answer(registry, name, askers, anthropic=request.dialect is Dialect.ANTHROPIC)
     if found is None:
-        # The request passes. The reason tells the operator why the router did not answer it.
+        # The request passes. The reason says why the router did not answer it.
         request.verdict.reason = "models-list-too-long"
         return None
     request.verdict.status = 200

@@ -1,4 +1,4 @@
-"""A body that is read piece by piece, and held until it may go on upstream.
+"""A body that is read piece by piece, and held until it may be forwarded upstream.
 
 Pure. Small JSON bodies, which is most of them, never become one: see bbr.exchange.exchange.
 """
@@ -29,7 +29,7 @@ class LongBody:
     Attributes:
         closed: no more octets will come.
         longer_bytes: than what came, or was decoded: its model was replaced.
-        read: it has been read to its end, or is not to be read any further: all of it may go on.
+        read: it has been read to its end, or is not to be read any further: all of it may be forwarded.
     """
 
     __slots__ = (
@@ -49,7 +49,7 @@ class LongBody:
     def __init__(self, reading: Reading, *, kept: bool) -> None:
         self.closed = False
         self.read = False
-        self._free = False  # all that is held may go on
+        self._free = False  # all that is held may be forwarded
         self._reading = reading
         # The one that takes views.
         self._document = reading if isinstance(reading, DocumentReading) else None
@@ -153,7 +153,7 @@ class LongBody:
     def replace_model(self, model: str) -> bool:
         """Put another model into the place of the one that it names, before anything of it has gone on.
 
-        False if it can't be: it is no JSON, or goes on encoded.
+        False if it can't be: it is no JSON, or is forwarded encoded.
         """
         replaced = replace_in(self._pieces, self._reading, model)
         if replaced is None:
@@ -164,7 +164,7 @@ class LongBody:
         return True
 
     def open(self) -> None:
-        """Read no further, and let all of it go on."""
+        """Read no further, and let all of it be forwarded."""
         self.read = self._free = True
 
     @property
@@ -173,9 +173,9 @@ class LongBody:
         return bool(self._pieces) and (self._free or self._passable(self._pieces[0]) > 0)
 
     def take(self) -> Sequence[bytes | memoryview]:
-        """Return what may go on now, in chunks of at most MAX_BODY_CHUNK_BYTES, and hold it no more.
+        """Return what may be forwarded now, in chunks of at most MAX_BODY_CHUNK_BYTES, and hold it no more.
 
-        A few chunks at a time. Pieces go on whole, but for those that are longer than a chunk.
+        A few chunks at a time. Pieces are forwarded whole, but for those that are longer than a chunk.
         """
         chunks: list[bytes | memoryview] = []
         # An empty chunk ends it: what is left has not been read, or must not complete a body that could still be
@@ -206,9 +206,9 @@ class LongBody:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _passable(self, piece: bytes | memoryview) -> int:
-        """Return how much of the first piece may go on now: all of it, a chunk of a long one, or nothing."""
+        """Return how much of the first piece may be forwarded now: all of it, a chunk of a long one, or nothing."""
         size = len(piece)
-        # Until the end is read, what goes on never completes a body. So no server acts on one that is refused later.
+        # Until the end is read, what is forwarded completes no body. So no server acts on one that is refused later.
         free = size if self._free else self._reading.passable_bytes + self.longer_bytes - self._passed_bytes
         # Whole or not at all: to cut at every byte that has been read would make a message of each bit of work.
         if size <= MAX_BODY_CHUNK_BYTES:

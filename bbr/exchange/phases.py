@@ -30,7 +30,7 @@ READING: Final = "reading"  # the body is read for its model, and there is more 
 DECIDING: Final = "deciding"  # the body has ended, and is still being read; its answer is owed
 STREAMING: Final = "streaming"  # the headers are answered, and the body follows as far as it has been read
 FLUSHING: Final = "flushing"  # the same, and the body has ended
-PASSING: Final = "passing"  # decided; the body goes on as it comes
+PASSING: Final = "passing"  # decided; the body is forwarded as it comes
 DONE: Final = "done"  # the request has ended, and is answered
 
 
@@ -40,13 +40,13 @@ class Act:
     OPEN: Final = "open"  # the headers are read: they say whether the body will be
     BEGIN: Final = "begin"  # a body is read whose headers were not shown
     READ: Final = "read"  # a piece of a body that is read
-    PASS: Final = "pass"  # noqa: S105 (no password); a piece of a body that goes on unread
+    PASS: Final = "pass"  # noqa: S105 (no password); a piece of a body that is forwarded unread
     ECHO: Final = "echo"  # a piece that goes back as it came, whatever it is
     END: Final = "end"  # trailers end a body that is read
     FINISH: Final = "finish"  # trailers end a request of which nothing else is owed
     DROP: Final = "drop"  # Envoy may repeat the end of a body over 1 MB (envoyproxy/envoy#46237): counted and forgotten
     ANSWER: Final = "answer"  # an event of the response that wants an empty answer
-    NO_BODY: Final = "no-body"  # the same, and it tells that no body will come: one would have come before it
+    NO_BODY: Final = "no-body"  # the same, and it means that no body will come: one would have come before it
     RESPONSE: Final = "response"  # a piece of the response's body
     UNSEEN: Final = "unseen"  # refused: the headers were not shown, so the client's own have chosen the route
     HEADERS_TWICE: Final = "headers-twice"  # a fault
@@ -86,7 +86,7 @@ DUPLEX: Final[PhaseTable] = {
 }
 
 # The modes that await an answer to each message. Of a body, no more comes before its last piece is answered; an event
-# of the response that comes first tells that there is no body, which HEADERS and trailers alone don't.
+# of the response that comes first means that there is no body, which HEADERS and trailers alone don't.
 AWAITED: Final[PhaseTable] = {
     START: (Act.OPEN, Act.UNSEEN, Act.UNSEEN, Act.ANSWER, Act.RESPONSE, Act.ANSWER, Act.UNKNOWN),
     READING: (Act.HEADERS_TWICE, Act.READ, Act.END, Act.NO_BODY, Act.RESPONSE, Act.ANSWER, Act.UNKNOWN),
@@ -100,7 +100,7 @@ AWAITED: Final[PhaseTable] = {
     DONE: (Act.HEADERS_TWICE, Act.BODY_TWICE, Act.FINISH, Act.ANSWER, Act.RESPONSE, Act.ANSWER, Act.UNKNOWN),
 }
 
-# The same for a gateway that tells no mode. Those, and the Go routers' test scripts, may begin with the body.
+# The same for a gateway that names no mode. Those, and the Go routers' test scripts, may begin with the body.
 ASSUMED: Final[PhaseTable] = {
     **AWAITED,
     START: (Act.OPEN, Act.BEGIN, Act.FINISH, Act.ANSWER, Act.RESPONSE, Act.ANSWER, Act.UNKNOWN),

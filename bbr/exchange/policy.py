@@ -43,7 +43,7 @@ class AliasRewrite(enum.Enum):
     """How a server behind the router gets the model that an alias, or a model that is routed as another, stands for."""
 
     OFF = "off"
-    HEADER = "header"  # an endpoint picker is told to put it into the body
+    HEADER = "header"  # headers ask an endpoint picker to put it into the body
     BODY = "body"  # the router replaces the one string in the body
 
 
@@ -66,14 +66,14 @@ class InvalidJson(enum.Enum):
     """What becomes of a body that is no strict JSON. Model servers take some of it: NaN, lone surrogates, a BOM."""
 
     REJECT = "reject"  # 400
-    PASS_STRIPPED = "pass-stripped"  # noqa: S105 (no password); it goes on without routing headers
+    PASS_STRIPPED = "pass-stripped"  # noqa: S105 (no password); it is forwarded without routing headers
 
 
 class OverLimit(enum.Enum):
     """What becomes of a body that is larger than the limit, and has named no model up to there."""
 
     REJECT = "reject"  # 413
-    PASS = "pass"  # noqa: S105 (no password); it goes on without routing headers
+    PASS = "pass"  # noqa: S105 (no password); it is forwarded without routing headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +86,10 @@ class Policy:
         assume_body_mode: for a gateway that sends no protocol_config; governs response bodies too.
         max_body_bytes: a larger body is refused, if it is of the kind that is read. Of an encoded body it is the limit
             before and after decoding.
-        stream_threshold_bytes: at most max_body_bytes. A longer JSON body is read piece by piece, and goes on upstream
-            in FULL_DUPLEX_STREAMED as soon as its model is known.
+        stream_threshold_bytes: at most max_body_bytes. A longer JSON body is read piece by piece, and in
+            FULL_DUPLEX_STREAMED it is forwarded upstream as soon as its model is known.
         over_limit: see OverLimit.
-        forward_decoded: a body that is read goes on without its Content-Encoding.
+        forward_decoded: a body that is read is forwarded without its Content-Encoding.
         rewrites_body: the model in a body is replaced by the one that it is routed as.
         max_model_bytes: a longer model name is refused.
         on_invalid_json: see InvalidJson.

@@ -38,8 +38,8 @@ _CACHED_NAME_CHARACTERS: Final = 256
 # Answers that only say "go on": the protocol wants one for each event of the response, and for trailers.
 RESPONSE_HEADERS: Final = ProcessingResponse(response_headers=HeadersResponse()).SerializeToString()
 RESPONSE_BODY: Final = ProcessingResponse(response_body=BodyResponse()).SerializeToString()
-# What holds no more for a body that goes on otherwise than it came: lengths and digests are those of what came. Only
-# what is decoded goes on so if it had a Content-Encoding.
+# What holds no more for a body that is forwarded changed: lengths and digests are those of what came. Only
+# what is decoded is forwarded so if it had a Content-Encoding.
 CHANGED_HEADERS: Final = (
     "content-encoding",
     "content-length",
@@ -99,7 +99,7 @@ class Replies:
 
     @cached_property
     def changing_body(self) -> "Replies":
-        """The same answers for a body that goes on otherwise than it came: decoded, or with another model."""
+        """The same answers for a body that is forwarded changed: decoded, or with another model."""
         return self if self._changes_body else self.stripping_also(CHANGED_HEADERS, changes_body=True)
 
     @cached_property

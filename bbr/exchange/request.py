@@ -97,7 +97,7 @@ class Request:
         self.registry = registry
         self._headers: HeaderMap | bytes | None = None
         self._askers: frozenset[str] | None = None
-        # Some refusals come before the headers have told the API, or without any headers.
+        # Some refusals come before the headers, which show the API.
         self.dialect = _OPENAI
 
     @property
@@ -202,10 +202,10 @@ class Request:
         self.url_model, self.url_longer = naming.in_url(self.policy, path)
 
     def resolve(self, body: Body) -> Routing | None:
-        """Return how to route a request whose body has been read, or None if it goes on without routing headers.
+        """Return how to route a request whose body has been read, or None if it is forwarded without routing headers.
 
         Raises:
-            Refusal: it is not to go on.
+            Refusal: it is not to be forwarded.
         """
         try:
             name = naming.model_of(self.policy, body)

@@ -20,11 +20,11 @@ def by_headers(registry: Registry, where: Asker | None, headers: HeaderMap | Non
 
     Args:
         registry: everyone's table.
-        where: the gateway names the scope; None: the host tells it.
+        where: the gateway names the scope; None: the host decides.
         headers: the section, if it has come.
 
     Raises:
-        DecodeError: a field that tells the host is no HeaderValue.
+        DecodeError: a field with the host is no HeaderValue.
     """
     if where is not None:
         return registry.within(_only(where.named(headers)))

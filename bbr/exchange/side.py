@@ -39,7 +39,7 @@ class Side(abc.ABC):
 
     @abc.abstractmethod
     def forward_decoded(self, request: Request) -> None:
-        """Take note that the body is to go on decoded."""
+        """Take note that the body is to be forwarded decoded."""
 
     @abc.abstractmethod
     def read(self, request: Request, body: Body, octets: bytes | memoryview, ended: bool) -> Sequence[bytes]:
@@ -55,7 +55,7 @@ class Side(abc.ABC):
 
     @abc.abstractmethod
     def pass_on(self, request: Request, octets: bytes | memoryview, ended: bool) -> Sequence[bytes]:
-        """Take a piece of a body that goes on unread."""
+        """Take a piece of a body that is forwarded unread."""
 
 
 def finish(request: Request, body: Body) -> None:

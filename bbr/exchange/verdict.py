@@ -40,8 +40,8 @@ class Verdict:
         route: how and why, if it was routed.
         body_bytes: request body received so far.
         early: the request was routed before its body had ended.
-        decoded: its body goes on without the Content-Encoding with which it came, unless the request is refused.
-        rewritten: its body goes on with the model that an alias stands for.
+        decoded: its body is forwarded without the Content-Encoding with which it came, unless the request is refused.
+        rewritten: its body is forwarded with the model that an alias stands for.
         status: the HTTP status of an answer of the router's own; 0 without one.
         fields: what the body says in fields whose values went into headers, or the refusal that one of them called for;
             None if it was not asked.

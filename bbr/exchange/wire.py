@@ -48,7 +48,7 @@ class Opening:
         section: the header section, an encoded HeaderMap of at most 128 fields.
         wanted: those fields that were asked for, as encoded HeaderValues, in order.
         end_of_stream: no body follows.
-        modes: the body modes of requests and of responses; None if the gateway tells none.
+        modes: the body modes of requests and of responses; None if the gateway names none.
     """
 
     __slots__ = ("end_of_stream", "modes", "section", "wanted")

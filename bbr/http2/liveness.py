@@ -12,7 +12,7 @@ from bbr.http2.streams import Stream
 
 
 class Wait:
-    """How long something has been waited for, as far as looks now and then can tell."""
+    """How long something has been waited for, as exactly as looks now and then can measure it."""
 
     __slots__ = ("_since", "_what")
 

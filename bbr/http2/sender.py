@@ -239,7 +239,7 @@ class Sender:
     def is_stuck(self, stream: Stream) -> bool:
         """Tell whether so much waits on a stream, or on all together, that more of it should be held back.
 
-        If so, `take_unstuck` will tell when it may be asked again.
+        If so, `take_unstuck` returns the stream when this may be asked again.
         """
         # Half the bound, so that handlers pause well before a stream has to be reset.
         self._crowded = self._is_crowded()

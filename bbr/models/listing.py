@@ -22,7 +22,7 @@ _METHODS: Final = frozenset((b"GET", b"HEAD"))
 _MAX_PATH_BYTES: Final = 4 << 10
 _OWNER: Final = "bbr"
 
-# No entry of a list in either format is shorter: this tells at once that a large table is too large.
+# No entry of a list in either format is shorter: so a large table is known at once to be too large.
 _SHORTEST_ENTRY_BYTES: Final = 75
 
 # Lists that are kept: 4 MB at most.
@@ -67,7 +67,7 @@ class ModelsList:
     def answer(
         self, registry: Registry, name: str, askers: frozenset[str] = NOBODY, *, anthropic: bool = False
     ) -> bytes | None:
-        """Return the JSON that tells of `name`, or of all models if it is empty; None if that is too long.
+        """Return the JSON that describes `name`, or all models if it is empty; None if that is too long.
 
         Args:
             registry: the table.

@@ -1,4 +1,4 @@
-"""Names that look like patterns but are literal, so that the operator can be told. Pure."""
+"""Names that look like patterns but are literal, of which the operator is warned. Pure."""
 
 import re
 from collections.abc import Iterator

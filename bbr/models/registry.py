@@ -1,4 +1,4 @@
-"""The model table: an immutable snapshot that tells what a requested model stands for.
+"""The model table: an immutable snapshot that maps requested models to what they stand for.
 
 Pure: no I/O, no logging, no clock. Sources say what their objects declare; `merging` makes a Registry of all of it, a
 slice at a time; whoever publishes it does so by one assignment, and readers never lock.

@@ -21,7 +21,7 @@ class UnknownModel(enum.Enum):
 class MissingModel(enum.Enum):
     """What becomes of a request whose body was read and names no model."""
 
-    PASS = "pass"  # noqa: S105 (no password); it goes on without routing headers
+    PASS = "pass"  # noqa: S105 (no password); it is forwarded without routing headers
     REJECT = "reject"  # 400
     DEFAULT = "default"  # it is routed as one for the default model
 
@@ -100,7 +100,7 @@ def route(registry: Registry, rules: Rules, requested: str) -> Route:
 
 
 def route_unnamed(registry: Registry, rules: Rules) -> Route | None:
-    """Route a request whose body was read and names no model; None if it goes on without routing headers.
+    """Route a request whose body was read and names no model; None if it is forwarded without routing headers.
 
     Raises:
         Refusal: 400, if the rules say so; 500 if they name a default model that the table does not hold; 503, if the

@@ -1,4 +1,4 @@
-"""A body with a Content-Encoding that goes on decoded: what its Reading has made of it is handed over."""
+"""A body with a Content-Encoding that is forwarded decoded: what its Reading has made of it is handed over."""
 
 from collections.abc import Sequence
 

@@ -110,7 +110,7 @@ class DocumentReading:
         found = model.model_at_once(octets, self._max_model_bytes, fields)
         self._pieces.clear()
         if found is UNSETTLED:
-            # Read in bits, but as one that is read whole: it goes on when all of it is known, or not at all.
+            # Read in bits, but as one that is read whole: it is forwarded when all of it is known, or not at all.
             self._to_its_end = True
             self._scanner = Scanner(self._max_model_bytes, self._scanned)
             self._pieces.append(octets)

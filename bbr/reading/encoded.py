@@ -1,4 +1,4 @@
-"""A body with a Content-Encoding: decoded for reading, a step at a time; what goes on are the octets that came."""
+"""A body with a Content-Encoding: decoded for reading, a step at a time; what is forwarded are the octets that came."""
 
 from collections import deque
 from collections.abc import Sequence

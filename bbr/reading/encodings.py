@@ -1,4 +1,4 @@
-"""Content-Encoding, decoded for reading only: the octets that came are what goes on.
+"""Content-Encoding, decoded for reading only: the octets that came are forwarded.
 
 Pure. A `Decoder` is fed the encoded octets as they come and gives the decoded ones in pieces, one small step of work at
 a time, so that whoever drives it can do something else in between. A body that grows too far is refused while it grows:
@@ -26,7 +26,7 @@ import brotli
 from bbr import refusal
 from bbr.reading.zstd import zstd
 
-# What a 415 tells the client to choose from (RFC 9110, section 15.5.16).
+# What a 415 offers the client (RFC 9110, section 15.5.16).
 ACCEPT_ENCODING: Final = "gzip, deflate, br, zstd"
 
 # More are refused. Nobody is known to send more than one; CVE-2022-32206 is what happens without a limit.

@@ -53,7 +53,7 @@ class BodyField(NamedTuple):
         hashed: the header gets the value's SHA-256, in hexadecimal digits.
         max_bytes: a longer value is refused.
         early: it is looked for at the beginning of a long body only; see BodyFields.
-        logged: the access log tells what the header gets.
+        logged: the access log has what the header gets.
     """
 
     name: str

@@ -2,7 +2,7 @@
 
 Pure. CGI and what came of it (WSGI, PHP, Rack, FastCGI) hand header fields on as variables in which letter case is gone
 and `-` is `_`: HTTP_X_GATEWAY_MODEL_NAME. Some make `_` of any other character that is no letter or digit. So
-`X_Gateway.Model-Name` is the same name there. A gateway can't be told patterns, only names: so the names that a request
+`X_Gateway.Model-Name` is the same name there. An answer can remove names, not patterns: so the names that a request
 has are compared. The same goes for prefixes of names.
 """
 

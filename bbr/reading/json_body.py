@@ -237,7 +237,7 @@ def _count(octet: bytes, body: bytes, start: int, most: int) -> int:
 def _as_written(body: bytes, members: dict[str, msgspec.Raw]) -> bool:
     """Tell whether a valid document is these members in this order, and blanks; False: it must be looked into.
 
-    Parsers keep one of several members of one name, and tell nobody. Octets that the members kept do not account for
+    Parsers silently keep one of several members of one name. Octets that the members kept do not account for
     are blanks, escapes in keys, or such a loss. Going along the members costs a fraction of walking all tokens.
     """
     position = body.index(b"{") + 1

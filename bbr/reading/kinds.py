@@ -35,7 +35,7 @@ def open_reading(
         max_model_bytes: a longer model name is refused.
         whole_bytes: JSON of up to this is read in one piece, at its end.
         max_decoded_bytes: an encoded body that decodes to more is refused.
-        forward_decoded: it goes on decoded, unless it is only looked at.
+        forward_decoded: it is forwarded decoded, unless it is only looked at.
         fields: that are read as well, of JSON; None for none.
 
     Raises:
@@ -55,7 +55,7 @@ def open_reading(
     # Of several gzip members or zstd frames aiohttp reads the first, Go all. No part of a JSON object is one itself.
     members = Limits().max_members if head.kind is BodyKind.JSON else 1
     limits = Limits(max_decoded_bytes=max_decoded_bytes, max_members=members)
-    # What is only looked at may be of any size, and goes on as it came.
+    # What is only looked at may be of any size, and is forwarded as it came.
     encoded = DecodingReading if forward_decoded and head.kind is not BodyKind.OTHER else EncodedReading
     return encoded(codings, limits, reading, opener.watch())
 

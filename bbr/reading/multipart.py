@@ -198,7 +198,7 @@ class MultipartReader:
         if self._state is not _State.END and (self._base or self._buffer):
             raise refusal.multipart_cut_off()
 
-    # Each step reads what it can, and tells whether the next one may go on.
+    # Each step reads what it can, and returns whether the next one can follow.
 
     def _start(self) -> bool:
         while self._base + self._at < MAX_BLANKS and self._buffer.startswith(_CRLF, self._at):
@@ -272,10 +272,10 @@ class MultipartReader:
         try:
             self.model = model.check_model(name, self._max_model_bytes)
         except Refusal as refused:
-            told = refused.at(self._base + begin)
-            if not told.unnamed:
-                raise told from None
-            self.model = told
+            located = refused.at(self._base + begin)
+            if not located.unnamed:
+                raise located from None
+            self.model = located
         return True
 
     def _close_part(self, found: int) -> None:

@@ -52,7 +52,7 @@ def replace_in(pieces: deque[bytes | memoryview], reading: Reading, model: str) 
         model: the other one.
 
     Returns:
-        None if the body is no JSON document, or goes on as octets that are none.
+        None if the body is no JSON document, or is forwarded as octets that are none.
     """
     offset = _offset(reading)
     if offset is None:

@@ -186,11 +186,11 @@ class _Shape:
     def models(self, path: PathSegments) -> set[bytes]:
         """Return the names that a path gives, in its own letters: none, one, or several.
 
-        A name may be empty. If a path gives more than two, two of them are told.
+        A name may be empty. If a path gives more than two, two of them are returned.
         """
         if not (path.originals and path.has(self._head.rarest) and path.has(self._tail.rarest)):
             return set()
-        # With an open end nothing tells where a name of several segments would stop, so it has one.
+        # With an open end nothing shows where a name of several segments would stop, so it has one.
         return self._of_one_segment(path) if self._open_end else self._between(path)
 
     def _between(self, path: PathSegments) -> set[bytes]:
@@ -202,7 +202,7 @@ class _Shape:
         if end < 0:
             return set()
         head, before = len(self._head), len(self._before)
-        # From one place to begin at on, another one gives another name. So the first and the last tell all.
+        # From one place to begin at on, another one gives another name. So the first and the last are enough.
         starts = self._starts(path)
         found = set()
         for ordered in (starts, starts[::-1]):
@@ -275,7 +275,7 @@ class Template:
     def models(self, path: PathSegments) -> set[bytes]:
         """Return the names that a path gives by this template, as they stand in it: none, one, or several.
 
-        A name may be empty. If a path gives more than two names, two of them are told.
+        A name may be empty. If a path gives more than two names, two of them are returned.
 
         Raises:
             Refusal: 400; the path's allowance is spent.
@@ -297,7 +297,7 @@ def parse_templates(text: str) -> tuple[Template, ...]:
 
     A template is a path. `{model}` stands once, for one or more characters, slashes among them, with a literal before
     and behind it if need be; `*` for any characters within a segment; `**`, as the first or last segment, for any
-    number of segments. With `**` at the end `{model}` has no slash, since nothing tells where the name ends. `:*`
+    number of segments. With `**` at the end `{model}` has no slash, since nothing shows where the name ends. `:*`
     behind it is a verb, which begins at the last colon. Examples: `/openai/deployments/{model}/chat/completions` (Azure
     OpenAI), `/**/models/{model}:*` (Gemini, Vertex AI), `/model/{model}/invoke` (Bedrock). A vendor's name (VENDORS)
     stands for all paths of its clients.

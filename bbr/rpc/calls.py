@@ -16,7 +16,7 @@ from bbr.rpc.status import Status
 _TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNIT_SECONDS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
-# HTTP status 200 whatever the call's status is: gRPC tells its own in the trailers.
+# HTTP status 200 whatever the call's status is: gRPC has its own in the trailers.
 _OK: Final = (b":status", b"200")
 # A client needs no more than this: the suffix (+proto) is optional.
 _CONTENT_TYPE: Final = (b"content-type", b"application/grpc")
@@ -84,7 +84,7 @@ class Call:
         deadline: when grpc-timeout is over; None without one.
         begun: its first message has come.
         headers_sent: response HEADERS are out, so the end is trailers.
-        half_closed: the client has no more to say, and the handler is to be told once it has no more work.
+        half_closed: the client has no more to say, and `finish` waits until the handler has no more work.
     """
 
     __slots__ = ("begun", "deadline", "half_closed", "handler", "headers_sent", "heard", "reader", "stream_id")
@@ -131,7 +131,7 @@ def trailers(status: Status, *, alone: bool) -> bytes:
     # Trailers-Only is one HEADERS frame, so it must hold what the response's HEADERS would have.
     fields = [_OK, _CONTENT_TYPE] if alone else []
     fields.append((b"grpc-status", str(int(status.code)).encode()))
-    # grpc-message is optional, and an empty one tells nothing.
+    # grpc-message is optional, and an empty one says nothing.
     if status.message:
         fields.append((b"grpc-message", percent_encode(status.message)))
     # The compression document asks for it with UNIMPLEMENTED: the client learns what to send instead.

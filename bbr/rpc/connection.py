@@ -29,8 +29,8 @@ _SHORT_SECTION_BYTES: Final = 640
 _DECODED_TIMES: Final = 2
 _SECTION_TIMES: Final = 6
 
-# Of a message that is longer and not complete its handler is told.
-# The handler may refuse it by its size, before the rest has crossed the wire and taken memory.
+# A handler is asked to `expect` a longer message that is not complete.
+# It may refuse it by its size, before the rest has crossed the wire and taken memory.
 _LONG_MESSAGE_BYTES: Final = 64 << 10
 
 

@@ -73,7 +73,7 @@ _STEP_NAMES: Final = 200
 
 
 def origin(namespace: str, name: str, created: datetime.datetime | None) -> Origin:
-    """Return the Origin of a ConfigMap; one that does not tell when it was created comes before those that do."""
+    """Return the Origin of a ConfigMap; one without a time of creation comes before those with one."""
     return Origin(KIND, name, namespace, created.timestamp() if created else 0.0)
 
 

@@ -51,7 +51,7 @@ def shares(shares: Iterable[Share]) -> list[dict[str, Any]]:
 
 
 def wrong(table: Table) -> list[str]:
-    """Return lines that tell which claims are ignored and which objects can't be used; none if all is well."""
+    """Return lines about claims that are ignored and objects that can't be used; none if all is well."""
     lines = []
     if table.conflicts:
         lines += ["", "Ignored:", *(printable(f"  {conflict}") for conflict in table.conflicts)]
@@ -62,7 +62,7 @@ def wrong(table: Table) -> list[str]:
 
 
 def odd(table: Table) -> list[str]:
-    """Return lines that tell of what is no fault and hardly meant: literal names, and lists for no model."""
+    """Return lines about what is no fault, and most likely a mistake: literal names, and lists for no model."""
     lines = []
     if table.literal:
         lines += ["", "Taken literally:", *(printable(f"  {sentence}") for sentence in table.literal)]

@@ -124,13 +124,13 @@ class Api(Protocol):
 
 
 class KubeApi:
-    """The API server that this process has been told of. Each instance reads the credentials anew.
+    """The API server that the kubeconfig or the pod names. Each instance reads the credentials anew.
 
     Args:
         kubeconfig: a file; None takes what there is: the service account of a pod, KUBECONFIG, ~/.kube/config.
 
     Raises:
-        SourceError: lightkube is not installed, or nothing tells where the server is and how to be let in.
+        SourceError: lightkube is not installed, or neither a kubeconfig nor a service account can be used.
     """
 
     def __init__(self, kubeconfig: Path | None = None) -> None:

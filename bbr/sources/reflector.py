@@ -1,7 +1,7 @@
 """Follows one collection of a Kubernetes API server: lists it, then watches it, for as long as the process lives.
 
-A list replaces all that was known, which alone covers what was missed: no server tells later of an object that was
-deleted while nobody watched. From the list's version on a watch tells each change. The server ends a watch after some
+A list replaces all that was known, which alone covers what was missed: no server reports later that an object was
+deleted while nobody watched. From the list's version on a watch reports each change. The server ends a watch after some
 minutes; the next one goes on from the last version seen. Whatever else ends it (410 as an event or as a status, since
 the server has forgotten the version; an error; a broken connection or line; silence) is followed by a pause and a new
 list. Until that is complete, what is known stays: a server that is away takes no object from anyone.
@@ -45,7 +45,7 @@ class Sink(Protocol[T_contra, K]):
         """Return what is to be kept of an object. Called as the pages of a list come, so that none is a long turn."""
 
     def replace(self, kept: dict[str, K]) -> Steps[None]:
-        """Take all objects that there are, a step at a time; others may tell of theirs in between."""
+        """Take all objects that there are, a step at a time; other sinks may publish in between."""
 
     def put(self, key: str, kept: K) -> None:
         """Take an object that is new or has changed."""
@@ -63,7 +63,7 @@ class Pace:
         watch_seconds: after how long the server is asked to end a watch, or up to twice as long, so that not all come
             back together.
         watch_grace_seconds: how much later than asked for it may do so.
-        short_watch_seconds: a watch that ended sooner and told nothing is a failure.
+        short_watch_seconds: a watch that ended sooner and reported nothing is a failure.
         first_delay_seconds: the pause after a failure; each further one takes twice as long. All are shortened by up to
             a half, at random.
         longest_delay_seconds: the longest pause; a server that asks for more gets this.
@@ -87,7 +87,7 @@ class Reflector(Generic[T, K]):
         path: its path on the server.
         selector: a label selector, or "".
         kind: the objects' type, as msgspec decodes it.
-        sink: told of all that is found.
+        sink: takes all that is found.
         connect: makes a connection; called in a thread, again after each failure, so that credentials are read anew.
         worker: reads what is long of the server's answers.
         pace: see Pace.

@@ -53,7 +53,7 @@ def check(path: str | Path, max_bytes: int) -> None:
     """Check a file that something else will read, without opening it.
 
     Raises:
-        FileError: as `read` does, but for what opening the file would tell.
+        FileError: as `read` does, but for what only opening the file would show.
     """
     try:
         found = os.stat(path)

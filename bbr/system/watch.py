@@ -47,17 +47,17 @@ async def in_thread(call: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
-    def tell(say: Callable[[Any], None], value: Any) -> None:
+    def settle(by: Callable[[Any], None], value: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(lambda: None if done.done() else say(value))
+            loop.call_soon_threadsafe(lambda: None if done.done() else by(value))
 
     def run() -> None:
         try:
             found = call()
         except BaseException as error:
-            tell(done.set_exception, error)
+            settle(done.set_exception, error)
         else:
-            tell(done.set_result, found)
+            settle(done.set_result, found)
 
     threading.Thread(target=run, name="reading files", daemon=True).start()
     return await done

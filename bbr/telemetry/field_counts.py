@@ -56,7 +56,7 @@ def _results(found: FieldValues) -> Mapping[int, str]:
 
 
 def logged(exchange: Exchange) -> dict[str, str]:
-    """Return what the headers of a request got that the access log may tell, by the headers' names."""
+    """Return what the headers of a request got that the access log may show, by the headers' names."""
     found = exchange.verdict.fields
     if found is None or exchange.verdict.outcome is Outcome.REFUSED:
         return {}

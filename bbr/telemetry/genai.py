@@ -26,7 +26,7 @@ FIRST_TOKEN_BOUNDS: Final[tuple[float, ...]] = (
 
 
 class Api(NamedTuple):
-    """What a request's path tells of it.
+    """What a request's path says of it.
 
     Attributes:
         operation: for gen_ai.operation.name.

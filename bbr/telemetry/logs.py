@@ -4,7 +4,7 @@
 holds, it is one line, and each character that a terminal would obey or nobody could see is spelled out. What goes wrong
 outside of any request (warnings, uncaught errors) comes in the same form.
 
-Errors tell where they came about. Their own words are left out wherever they may quote what a client sent.
+Errors are logged with their stacks. Their own words are left out wherever they may quote what a client sent.
 """
 
 import asyncio

@@ -36,7 +36,7 @@ _TLS12_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 # SSL_OP_NO_RX_CERTIFICATE_COMPRESSION of OpenSSL 3.2 and later; Python's ssl does not name it, earlier ones ignore it.
 # A client that compresses its chain (RFC 8879) could have OpenSSL look at 100 KiB of certificates for the 20 KiB that a
-# handshake may take (`bbr.tls.session.MAX_GREETING_BYTES`).
+# handshake may take (`bbr.tls.session.MAX_HANDSHAKE_BYTES`).
 _NO_RX_CERTIFICATE_COMPRESSION: Final = 1 << 33
 
 # All authorities that a system trusts take 250 KB. A larger file is some other file.

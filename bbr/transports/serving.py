@@ -39,7 +39,7 @@ class ConnectionLimits:
 
 @dataclass(slots=True)
 class TransportCounts:
-    """What a port has counted. None is what its transport can't tell.
+    """What a port has counted. None is what its transport does not count.
 
     Attributes:
         connections: open now.

@@ -189,7 +189,7 @@ class UvServer:
         self.roster.each(lambda connection: connection.drain(refuse=False))
         self._refuse_at = self.clock() + self.pace.goaway_gap_seconds
         self._tick_seconds = min(self._tick_seconds, _DRAIN_TICK_SECONDS)
-        # The one that runs sleeps for as long as it was told to before.
+        # The one that runs sleeps for as long as before.
         self._running.append(self._supervisor.start(_TICKS, self._ticks, private=True))
         self._tick()
         await self.roster.empty()
@@ -200,7 +200,7 @@ class UvServer:
             connection.drain(refuse=True)
 
     async def _notify_watchers(self) -> None:
-        while True:  # what has changed before this was started is told too
+        while True:  # also what has changed before this was started
             self.roster.each(lambda connection: connection.notify_watchers(last=self._serving.stopping))
             await self._serving.changed()
 

@@ -103,7 +103,7 @@ class Accounted:
     def _let_go(self) -> None:
         """Hold nothing more, after the last octet is written.
 
-        The event loop tells of the end only after it has looked at all other sockets, which may be a thousand.
+        The event loop reports the end only after it has looked at all other sockets, which may be a thousand.
         """
         self._stage = max(self._stage, Stage.CLOSING)
         self._rpc.fail(ErrorCode.NO_ERROR, NO_ROOM, self._heard_at)

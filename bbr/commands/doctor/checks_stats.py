@@ -57,7 +57,7 @@ _OVERFLOWS: Final = (
 
 
 def check(gateway: Gateway) -> Iterator[Finding]:
-    """Yield what the counters of each router's filter and cluster tell."""
+    """Yield what the counters of each router's filter and cluster show."""
     seen = set()
     for manager in gateway.managers:
         if manager.router is None:

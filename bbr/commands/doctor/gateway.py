@@ -55,7 +55,7 @@ class Route:
     def covers(self, other: "Route") -> bool:
         """Tell whether every request that this path and these headers of `other` match, routing headers aside, matches.
 
-        Says no where it can't tell.
+        Returns False where that is not certain.
         """
         if self.host.path != other.host.path or self.wants:
             return False
@@ -67,7 +67,7 @@ class Route:
         return _covers_path(mine, others) and all(each.value in headers for each in mine.each("headers"))
 
     def settings(self, name: str) -> list[Node]:
-        """Return what `name`'s filter is told here, from the least specific place to the most."""
+        """Return the settings of `name`'s filter here, from the least specific place to the most."""
         places = (self.table, self.host, self.node)
         return [found for place in places if (found := place.get("typed_per_filter_config", name))]
 
@@ -150,7 +150,7 @@ class Filter:
         return self.config.get(*keys)
 
     def per_route(self, route: Route | None) -> list[Node]:
-        """Return what it is told on `route`, from the least specific place to the most, without FilterConfigs."""
+        """Return its settings on `route`, from the least specific place to the most, without FilterConfigs."""
         settings = route.settings(self.name) if route else []
         inner = [each.get("config") if each.type == "FilterConfig" else each for each in settings]
         return [each for each in inner if each]
@@ -185,7 +185,7 @@ class Manager:
 
     @cached_property
     def router(self) -> Filter | None:
-        """The filter that calls bbr, as far as one can tell."""
+        """The filter that calls bbr, or the one that most likely does; None if there is none."""
         if self.wanted:
             return next((each for each in self.filters if each.name == self.wanted), None)
         named = [each for each in self.filters if _ROUTER_NAMES.search(f"{each.name} {each.cluster.text}")]

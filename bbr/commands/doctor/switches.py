@@ -47,7 +47,7 @@ def _found(value: Any, path: tuple[str, ...]) -> Any:
 
 
 def _conditions(config: Node) -> Iterator[_Off]:
-    """Yield when a filter does not act; nothing where that can't be told."""
+    """Yield when a filter does not act; nothing where that is not known."""
     if config.type == "ExtensionWithMatcher":
         matcher = config.get("xds_matcher")
         listed = list(matcher.each("matcher_list", "matchers"))

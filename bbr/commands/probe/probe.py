@@ -167,7 +167,7 @@ def _ask_health(report: Report, client: Client) -> None:
     try:
         answer, report.health_milliseconds = _timed(lambda: _check(client))
     except CallEndedError as error:
-        # The Go routers offer health on a port of its own only; the exchange tells more than it would anyway.
+        # The Go routers offer health on a port of its own only; the exchange shows more than it would anyway.
         report.health = "not offered" if error.code == _UNIMPLEMENTED else "failed"
         if error.code != _UNIMPLEMENTED or options.health_address is not None:
             report.problems.append(f"{address}: the health check failed: {error}")

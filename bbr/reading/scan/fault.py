@@ -1,4 +1,4 @@
-"""What is wrong with a document, where, and what the client is told of it.
+"""What is wrong with a document, where, and what its refusal says of it.
 
 Pure.
 """

@@ -75,7 +75,7 @@ class FieldMembers:
         return self._values.refusal is not None
 
     def add_key(self, key: bytes, offset: int) -> int:
-        """Take note of a key, in quotes or up to a NUL in it, and tell whose value follows it: see FIELD."""
+        """Take note of a key, in quotes or up to a NUL in it, and return whose value follows it: see FIELD."""
         name = orjson.loads(key if key.endswith(b'"') else key + b'"')
         root = self._values.root_of(name)
         if root is None:

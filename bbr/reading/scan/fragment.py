@@ -1,7 +1,7 @@
 """Judging many tokens of a document at once, from one place between two of them to another.
 
 Pure. A *fragment* begins and ends between tokens, so it may close containers that it has not opened, and open some that
-it does not close. With the brackets that it lacks put before and behind it, it is a whole document, and msgspec tells
+it does not close. With the brackets that it lacks put before and behind it, it is a whole document, and msgspec says
 whether that is JSON: it passes over a value without making one, ten times as fast as regular expressions, and as
 strictly as orjson but for two things. It takes any octets for UTF-8, so they must have been checked; and numbers of any
 size, so where one could be infinite, orjson is asked as well. What is left to find are the brackets: which stay open
@@ -64,7 +64,7 @@ class Fragment(NamedTuple):
     Attributes:
         size: how many octets.
         stack: the brackets that are open behind them.
-        last: the last of them: a bracket or a comma, which tells what must follow.
+        last: the last of them: a bracket or a comma, which decides what must follow.
         more: how many to try next; 0 if that is in vain.
         cost: what it took at the worst, in ns.
     """

@@ -10,7 +10,7 @@ a slice, the root's own brackets, its `model`, and whatever is wrong, go through
 
 Where they differ, on purpose:
 
-- A scanner refuses at the first fault, before it has seen the rest. The judge tells of invalid UTF-8 first, wherever it
+- A scanner refuses at the first fault, before it has seen the rest. The judge reports invalid UTF-8 first, wherever it
   stands, and of a string's missing end before a half of a pair right there. All are a 400 that means: no JSON.
 - Nesting ends at MAX_DEPTH. The judge goes a little deeper; how far depends on Python's stack, or is 1024 levels if the
   body has no `model` key.
@@ -19,8 +19,8 @@ Where they differ, on purpose:
 - MAX_TRAILING_BLANKS may follow the document, for the judge any number. What stands behind the document is held back
   until the body has ended, so it must not be long.
 - The message about a `model` that is far too long does not say how long it is.
-- Byte offsets: of a comma before a closing bracket the bracket's is told, of nesting too deep that of the bracket, of a
-  body that ends amid a pair of escapes its end. The wording of some `invalid-json` is ours.
+- Byte offsets: for a comma before a closing bracket the bracket's is given, for nesting too deep that of the bracket,
+  for a body that ends amid a pair of escapes its end. The wording of some `invalid-json` is ours.
 """
 
 from typing import Final
