@@ -39,6 +39,13 @@ KEYS = {
         "secretRef": {"name": "keys"},
     }
 }
+LOGIN = {
+    "backendRef": {"name": neighbours.AUTHORIZER, "port": neighbours.AUTHORIZER_HTTP},
+    "authorizationEndpoint": f"{Issuer.NAME}/authorize",
+    "tokenEndpoint": f"{Issuer.NAME}/token",
+    "credentials": {"clientID": "client", "clientSecretRef": {"name": "login"}},
+}
+ABOUT_QWEN = f"request.headers['x-gateway-base-model-name'] == '{setting.QWEN}'"
 DENY = {"rbac": {"action": "Deny", "policy": {"matchExpressions": ["true"]}}}
 BASIC = {"basicAuth": {"users": ["team-a:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="]}}  # "secret"
 ISSUER = Issuer()
@@ -80,6 +87,9 @@ EXTENSIONS = [
         },
     ),
     extension("limits", rateLimit=LIMITS),
+    # Nobody is logged in, since there is no provider here: it sends browsers to the login.
+    secret("login", **{"client-secret": "secret"}),
+    extension("login", oauth2=LOGIN),
 ]
 
 
@@ -105,6 +115,7 @@ KINDS = {
 # The others of those that can refuse a request -> what the policy says, and the status.
 OTHERS = {
     "RBAC": (DENY, 403),
+    "OAuth2": ({"oauth2": {"extensionRef": {"name": "login"}}}, 302),
     "local limit": (limit(1), 429),
     "global limit": (global_limit("route"), 429),
     "CSRF": ({"csrf": {"percentageEnabled": 100}}, 403),
@@ -178,6 +189,17 @@ def test_a_route_without_the_gateway_s_authentication_is_open_to_clients_that_se
             assert "ERROR" not in doctor(lab, controller)
 
 
+def no_qwen(target):
+    return policy(target, rbac={"action": "Deny", "policy": {"matchExpressions": [ABOUT_QWEN]}})
+
+
+def test_a_rule_of_the_gateway_about_the_model_sees_the_header_as_clients_send_it(lab, gateway, controller):
+    with applied(lab, no_qwen(GATEWAY)):
+        settles(lab, gateway, 403, PHI, **SPOOFED)
+        assert [status(gateway, QWEN) for _ in range(5)] == [200] * 5
+        assert "policy-skipped" in doctor(lab, controller)
+
+
 def test_cors_on_a_model_s_route_is_of_no_use_to_a_browser(lab, gateway, controller):
     """Its preflight request names no model. What works is shown by test_cors.py."""
     cors = {"allowOrigins": ["https://app.example"], "allowMethods": ["POST"], "allowHeaders": ["content-type"]}
@@ -204,6 +226,12 @@ class TestRouterFirst:
             settles(lab, gateway, 403, QWEN)
             assert status(gateway, QWEN, **{"x-gateway-base-model-name": setting.PHI}) == 403
             assert outcome(ask(gateway, Chat(PHI), **SPOOFED), PHI) == "right"
+
+    def test_a_rule_of_the_gateway_about_the_model_is_enforced(self, lab, gateway, controller):
+        with applied(lab, no_qwen(GATEWAY)):
+            settles(lab, gateway, 403, QWEN)
+            assert outcome(ask(gateway, Chat(PHI), **SPOOFED), PHI) == "right"
+            assert "ERROR" not in doctor(lab, controller)
 
     @pytest.mark.parametrize("kind", [kind for kind in ON_ROUTES if kind != "RBAC"])
     def test_any_other_policy_on_a_model_s_route_is_still_not_enforced(self, lab, gateway, controller, kind):

@@ -7,8 +7,9 @@ filter is on for all routes and stands after the router. tests/integration/test_
 Pure: a gateway in, findings out.
 """
 
+import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bbr.commands.doctor.checks_routes import named, settings_on, why_off
 from bbr.commands.doctor.finding import Finding, finding
@@ -24,7 +25,14 @@ _FIX: Final = """\
 
 _BEFORE_FIX: Final = """\
 # the router's filter before this one. Istio: an AuthorizationPolicy with the action CUSTOM stands even before the check
-# of tokens, so that the chart's provider.istio.envoyFilter has to be INSERT_FIRST, as it is by default"""
+# of tokens, so that the chart's provider.istio.envoyFilter has to be INSERT_FIRST, as it is by default. kgateway:
+# the chart's provider.kgateway.filterStage: {stage: Fault, predicate: Before}"""
+
+# CEL that reads a header's value, as text, and how its index operators are called where it is parsed.
+_CEL_TEXT: Final = re.compile(
+    rf"""request\.headers\s*\[\s*\??\s*["']({"|".join(map(re.escape, ROUTING_HEADERS))})["']""", re.IGNORECASE
+)
+_CEL_INDEX: Final = ("_[_]", "_[?_]")
 
 # How a rule says what a header has to be; that it is there at all may well be asked of a client's own.
 _VALUES: Final = ("string_match", "exact_match", "prefix_match", "suffix_match", "contains_match", "safe_regex_match")
@@ -84,24 +92,49 @@ def _skipped(manager: Manager, found: Filter, *, before: bool) -> Iterator[Findi
         )
 
 
+class _Asked(NamedTuple):
+    """A rule that asks for a routing header's value: the header's name, and where it is named."""
+
+    header: str
+    place: Node
+
+
 def _too_early(manager: Manager, found: Filter) -> Iterator[Finding]:
     """Find a rule about a routing header before the router: it sees what a client has sent."""
-    if rule := next(filter(_asks_for_model, found.config.walk()), None):
-        header = rule.get("name") or rule.get("header_name")
+    entries = [entry for route in manager.model_routes if found.is_on(entry := manager.entry(route)) and entry]
+    settings = [found.config, *(setting for entry in entries for setting in settings_on(found, entry))]
+    if asked := next((rule for setting in settings for each in setting.walk() if (rule := _asked(each))), None):
         yield finding(
             "policy-skipped",
             manager.label,
-            f"The policy of {found.name} asks for {header.text}, and the filter stands before the router. "
+            f"The policy of {found.name} asks for {asked.header}, and the filter stands before the router. "
             "It sees that header as clients send it, or leave it out.",
-            [header.evidence()],
+            [asked.place.evidence()],
             _BEFORE_FIX,
         )
 
 
-def _asks_for_model(rule: Node) -> bool:
-    if rule.get("header_name").text.lower() in ROUTING_HEADERS:
-        return rule.type == "HttpRequestHeaderMatchInput"
-    return rule.get("name").text.lower() in ROUTING_HEADERS and any(rule.get(key) for key in _VALUES)
+def _asked(rule: Node) -> _Asked | None:
+    header, name = rule.get("header_name"), rule.get("name")
+    # A matcher's input, or what a limit counts by.
+    if rule.type == "HttpRequestHeaderMatchInput" or rule.get("descriptor_key"):
+        return _Asked(header.text, header) if header.text.lower() in ROUTING_HEADERS else None
+    if name.text.lower() in ROUTING_HEADERS and any(rule.get(key) for key in _VALUES):
+        return _Asked(name.text, name)
+    return _asked_by_cel(rule)
+
+
+def _asked_by_cel(rule: Node) -> _Asked | None:
+    """The place is the message that has a text, since other values in it may be credentials."""
+    if found := _CEL_TEXT.search(rule.get("cel_expr_string").text or rule.get("text").text):
+        return _Asked(found[1], rule)
+    call = rule.get("call_expr")
+    if call.get("function").text in _CEL_INDEX:
+        for each in call.each("args"):
+            key = each.get("const_expr", "string_value")
+            if key.text.lower() in ROUTING_HEADERS:
+                return _Asked(key.text, key)
+    return None
 
 
 def _differs(found: Filter, route: Route, entry: Route | None) -> bool:

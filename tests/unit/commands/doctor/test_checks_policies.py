@@ -1,6 +1,7 @@
 """Each kind of filter is tried in a real Envoy by tests/integration/test_policies.py."""
 
 import copy
+import re
 
 import pytest
 
@@ -181,12 +182,55 @@ def test_what_turns_other_filters_off_is_no_policy_itself():
 
 HEADER = {"name": "X-Gateway-Base-Model-Name", "string_match": {"exact": "qwen"}}
 INPUT = {"@type": "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput"}
+
+
+def index(header, function="_[_]"):
+    """Return `request.headers[header]` as CEL's parser has it."""
+    headers = {"select_expr": {"operand": {"ident_expr": {"name": "request"}}, "field": "headers"}}
+    return {"call_expr": {"function": function, "args": [headers, {"const_expr": {"string_value": header}}]}}
+
+
+def cel(**expression):
+    """Return a matcher of RBAC by CEL, as kgateway writes it."""
+    typed = {"@type": "type.googleapis.com/xds.type.matcher.v3.CelMatcher", "expr_match": expression}
+    predicate = {"single_predicate": {"custom_match": {"typed_config": typed}}}
+    return {"matcher": {"matcher_list": {"matchers": [{"predicate": predicate}]}}}
+
+
+def equals(header):
+    value = {"const_expr": {"string_value": "qwen"}}
+    return {"expr": {"call_expr": {"function": "_==_", "args": [index(header), value]}}}
+
+
+TEXT = """request.headers['X-Gateway-Model-Name'] == 'qwen' && request.headers["x-key"] == "hush" """
+LIMIT_BY_MODEL = {"request_headers": {"header_name": "x-gateway-model-name", "descriptor_key": "model"}}
+LIMIT_BY_CEL = {
+    "extension": {
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.rate_limit_descriptors.expr.v3.Descriptor",
+            "text": TEXT,
+        }
+    }
+}
 MODEL_RULES = {
     "rules": {"rules": {"policies": {"p": {"permissions": [{"or_rules": {"rules": [{"header": HEADER}]}}]}}}},
     "shadow rules": {"shadow_rules": {"policies": {"p": {"principals": [{"header": HEADER}]}}}},
     "matcher": {
         "matcher": {"matcher_tree": {"input": {"typed_config": INPUT | {"header_name": "x-gateway-model-name"}}}}
     },
+    "CEL, parsed": cel(cel_expr_parsed=equals("x-gateway-base-model-name")),
+    "CEL, checked": cel(cel_expr_checked=equals("X-Gateway-Base-Model-Name")),
+    "CEL, an optional index": cel(cel_expr_parsed={"expr": index("x-gateway-model-name", "_[?_]")}),
+    "CEL, as text": cel(cel_expr_string=TEXT),
+    "a condition": {"rules": {"policies": {"p": {"condition": equals("x-gateway-model-name")["expr"]}}}},
+    "a limit by model": {"rate_limits": [{"actions": [LIMIT_BY_MODEL]}]},
+    "a limit by CEL": {"rate_limits": [{"actions": [LIMIT_BY_CEL]}]},
+}
+NO_MODEL_RULES = {
+    "presence": cel(cel_expr_parsed={"expr": index("x-gateway-model-name", "@in")}),
+    "presence, as text": cel(cel_expr_string="'x-gateway-model-name' in request.headers"),
+    "another header": cel(cel_expr_parsed=equals("x-user")),
+    "no arguments": cel(cel_expr_parsed={"expr": {"call_expr": {"function": "_[_]"}}}),
 }
 
 
@@ -199,7 +243,29 @@ def test_a_rule_about_the_model_that_stands_before_the_router(rules):
         assert [each.id for each in told] == ["policy-skipped"] * before
         if before:
             assert "It sees that header as clients send it" in told[0].sentence
-            assert str(told[0].evidence[0].value).lower() in ("x-gateway-base-model-name", "x-gateway-model-name")
+            assert re.search(r"(?i)asks for x-gateway-(base-)?model-name, ", told[0].sentence)
+            shown = str(told[0].evidence[0].value).lower()
+            assert shown in ("x-gateway-base-model-name", "x-gateway-model-name", "{...}")
+
+
+@pytest.mark.parametrize("place", [host, catch_all])
+@pytest.mark.parametrize("rules", MODEL_RULES.values(), ids=MODEL_RULES)
+def test_one_that_is_said_where_requests_are_at_first(place, rules):
+    """As kgateway and Envoy Gateway write a policy for the Gateway: the filter itself says nothing."""
+    for before in (True, False):
+        config = gateway(before=before, disabled=True)
+        said(config, [place(config)], POLICY | {"rbac": rules})
+        told = [each for each in found(config) if "asks for" in each.sentence]
+        assert len(told) == before
+        config = gateway(before=before, disabled=True)
+        said(config, models(config), POLICY | {"rbac": rules})
+        assert ["asks for" in each.sentence for each in found(config)] == [False]
+
+
+@pytest.mark.parametrize("rules", NO_MODEL_RULES.values(), ids=NO_MODEL_RULES)
+def test_cel_about_something_else_or_about_the_header_being_there(rules):
+    config = gateway()
+    assert found(said(config, [host(config)], POLICY | {"rbac": rules})) == []
 
 
 @pytest.mark.parametrize(
