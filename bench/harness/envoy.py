@@ -236,10 +236,12 @@ def _cluster(name: str, port: int, *, http2: bool = False) -> dict[str, Any]:
         "circuit_breakers": {"thresholds": [{"max_requests": 65536, "max_pending_requests": 65536}]},
     }
     if http2:
+        # Longer than any test: a busy machine must not look like a router that hangs.
+        keepalive = {"interval": "120s", "timeout": "120s"}
         cluster["typed_extension_protocol_options"] = {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": f"{TYPES}.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {"http2_protocol_options": {}},
+                "explicit_http_config": {"http2_protocol_options": {"connection_keepalive": keepalive}},
             }
         }
     return cluster

@@ -104,6 +104,18 @@ def test_envoy_gateway_sends_no_request_to_a_replica_that_is_not_ready_unless_no
     assert policy["backendSettings"]["healthCheck"]["panicThreshold"] == 1
 
 
+def test_connections_to_a_router_that_hangs_are_closed(tmp_path):
+    keepalive = {"interval": "5s", "timeout": "5s"}
+    spec = one(rendered(tmp_path, "kgateway"), "BackendConfigPolicy")["spec"]
+    assert spec["http2ProtocolOptions"] == {"connectionKeepalive": keepalive}
+    (policy,) = one(rendered(tmp_path, "envoy-gateway"), "EnvoyExtensionPolicy")["spec"]["extProc"]
+    assert policy["backendSettings"]["http2"] == {"connectionKeepalive": keepalive}
+    patches = one(rendered(tmp_path, "istio"), "EnvoyFilter")["spec"]["configPatches"]
+    (cluster,) = [each["patch"]["value"] for each in patches if each["applyTo"] == "CLUSTER"]
+    (options,) = cluster["typed_extension_protocol_options"].values()
+    assert options["explicit_http_config"]["http2_protocol_options"] == {"connection_keepalive": keepalive}
+
+
 def test_kgateway_is_told_of_breakers_health_and_deadline_for_the_router_s_service(tmp_path):
     spec = one(rendered(tmp_path, "kgateway"), "BackendConfigPolicy")["spec"]
     assert spec["targetRefs"] == [{"group": "", "kind": "Service", "name": "body-based-router"}]

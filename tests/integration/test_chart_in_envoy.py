@@ -4,8 +4,10 @@ Istio takes the filter as it is written. Envoy Gateway and kgateway make one of 
 by route or by virtual host; what is made of them here is a reading of their documentation.
 """
 
+import copy
 import functools
 import json
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -202,6 +204,38 @@ def test_without_the_catch_all_the_router_is_never_called(plain_stack: Stack, ed
         assert "catch-all-missing" in gateway.findings()
 
 
+def test_requests_leave_a_router_that_hangs(request: pytest.FixtureRequest, background: Background) -> None:
+    """Nobody accepts on its port: connections are made, and no answer comes. Without a keepalive nothing would end.
+
+    The times are shorter than the chart's; the field is the one that it sets for Istio.
+    """
+    pools, router = Upstreams(background), Router(background)
+    request.addfinalizer(router.stop)
+    request.addfinalizer(pools.stop)
+    pools.start("default", QWEN, PHI)
+    _, of_cluster = (each["patch"]["value"] for each in spec("istio", "EnvoyFilter")["configPatches"])
+    config = envoy.configuration([envoy.router_filter()], router.port, pools.ports)
+    doctor.cluster(config).update(copy.deepcopy(of_cluster))
+    options = doctor.cluster(config)["typed_extension_protocol_options"][doctor.HTTP_OPTIONS]
+    keepalive = options["explicit_http_config"]["http2_protocol_options"]["connection_keepalive"]
+    assert keepalive == {"interval": "5s", "timeout": "5s"}
+    keepalive.update(interval="0.2s", timeout="2s")
+    body = json.dumps({"model": QWEN}).encode()
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        endpoints(config, router.port, hanging.getsockname()[1])
+        with envoy.gateway(config) as running_envoy:
+            for _ in range(2):
+                assert http1.request(running_envoy.port, "POST", PATH, [JSON], body).status == 200
+            assert running_envoy.stats("cluster.bbr.http2.keepalive_timeout")["cluster.bbr.http2.keepalive_timeout"] > 0
+
+
+def endpoints(config: Config, *ports: int) -> None:
+    """Let the router's cluster have these."""
+    doctor.cluster(config)["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
+        {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}} for port in ports
+    ]
+
+
 def without_retries(config: Config, live: int) -> None:
     """Give the router's filter and its cluster what kgateway makes of the chart's policy, and a replica that is dead.
 
@@ -222,10 +256,7 @@ def without_retries(config: Config, live: int) -> None:
         "update_merge_window": balancing["updateMergeWindow"],
         "healthy_panic_threshold": {"value": balancing["healthyPanicThreshold"]},
     }
-    cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
-        {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}
-        for port in (live, REFUSING_PORT)
-    ]
+    endpoints(config, live, REFUSING_PORT)
 
 
 def test_on_kgateway_a_dead_router_costs_a_few_requests_each_time_that_it_is_tried(

@@ -169,6 +169,12 @@ BROKEN: list[tuple[str, Edit]] = [
     ("no-retry-policy", lambda config: bbr(config)["grpc_service"].pop("retry_policy")),
     ("retries-capped", lambda config: cluster(config)["circuit_breakers"]["thresholds"][0].pop("max_retries")),
     ("no-stream-deadline", no_deadline),
+    (
+        "no-keepalive",
+        lambda config: cluster(config)["typed_extension_protocol_options"][HTTP_OPTIONS]["explicit_http_config"].update(
+            http2_protocol_options={}
+        ),
+    ),
     ("buffer-filter-below-body-limit", buffer_filter),
     (
         "circuit-breaker-default",

@@ -24,6 +24,12 @@ def crash(lab, pod):
         os.kill(int(process), signal.SIGKILL)
 
 
+def hang(lab, pod):
+    """Stop a pod's processes: its connections stay, and nothing comes out of them. A liveness probe ends it at last."""
+    for process in lab.call("ip", "netns", "pids", network.of_pod(pod["metadata"]["uid"])).split():
+        os.kill(int(process), signal.SIGSTOP)
+
+
 @pytest.mark.core
 def test_a_rolling_restart_costs_no_request(lab, gateway, router):
     old = {pod["metadata"]["uid"] for pod in router.pods()}
@@ -38,7 +44,7 @@ def test_a_rolling_restart_costs_no_request(lab, gateway, router):
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("end", [kill, crash])
+@pytest.mark.parametrize("end", [kill, crash, hang])
 def test_a_router_that_dies_costs_no_short_request(lab, gateway, controller, router, end):
     """Envoy asks another one anew: the filter's retry policy. kgateway has none, and loses those that are under way."""
     dead = router.pods()[0]

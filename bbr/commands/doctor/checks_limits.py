@@ -44,6 +44,8 @@ def check(gateway: Gateway, max_body_bytes: int) -> Iterator[Finding]:
         yield from _buffer_filter(manager, max_body_bytes)
         yield from _time(manager, router, cluster)
         yield from _retries(manager, router, cluster)
+        if cluster:
+            yield from _keepalive(cluster)
 
 
 def check_cluster(cluster: Cluster) -> Iterator[Finding]:
@@ -137,6 +139,26 @@ def _time(manager: Manager, router: Filter, cluster: Cluster | None) -> Iterator
             [idle.evidence("off"), bounds[-2].evidence() if cluster else bounds[0].evidence()],
             "# in the router's cluster, HttpProtocolOptions; with a retry policy it counts once for each try:\n"
             "common_http_protocol_options: {max_stream_duration: 120s}",
+        )
+
+
+def _keepalive(cluster: Cluster) -> Iterator[Finding]:
+    options = [
+        cluster.http_options.get("explicit_http_config", "http2_protocol_options"),
+        cluster.http_options.get("auto_config", "http2_protocol_options"),
+        cluster.http_options.get("use_downstream_protocol_config", "http2_protocol_options"),
+        cluster.node.get("http2_protocol_options"),
+    ]
+    found = [each.get("connection_keepalive") for each in options if each]
+    if found and not any(each.get("interval").seconds for each in found):
+        place = found[0].get("interval") if found[0] else found[0]
+        yield finding(
+            "no-keepalive",
+            f"cluster {cluster.name}",
+            "If a router hangs, or its node is gone, its connections stay open. Requests that are sent over them wait "
+            "until something else ends them, such as max_stream_duration.",
+            [place.evidence()],
+            "explicit_http_config: {http2_protocol_options: {connection_keepalive: {interval: 5s, timeout: 5s}}}",
         )
 
 

@@ -105,6 +105,7 @@ RULES: Final = {
     "no-retry-policy": Rule(_WARNING, "requests are lost when a router restarts"),
     "retries-capped": Rule(_WARNING, "the cluster allows few retries at a time, so the retry policy does not help"),
     "no-stream-deadline": Rule(_WARNING, "nothing bounds a request that hangs in the router"),
+    "no-keepalive": Rule(_WARNING, "nothing notices a router that hangs, or whose node is gone"),
     "message-timeout-short": Rule(
         _WARNING, "in BUFFERED, an answer after message_timeout is a 504; the default is 0.2 s"
     ),

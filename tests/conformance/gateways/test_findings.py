@@ -19,14 +19,14 @@ CORS = {"@type": f"{HTTP}.cors.v3.CorsPolicy", "allow_origin_string_match": [{"e
 
 ALONE, BESIDE, ISTIO, KGATEWAY = "envoy-gateway-alone", "envoy-gateway-with-ai-gateway", "istio", "kgateway"
 KEYS = "envoy-gateway-with-keys"
-# What each has as it is.
+# What each has as it is. The chart asked for no keepalive when they were taken.
 AS_IT_IS = {
-    ALONE: {"model-route-broken", "cluster-plaintext"},
-    BESIDE: {"circuit-breaker-default", "cluster-plaintext"},
-    ISTIO: {"no-catch-all"},
+    ALONE: {"model-route-broken", "cluster-plaintext", "no-keepalive"},
+    BESIDE: {"circuit-breaker-default", "cluster-plaintext", "no-keepalive"},
+    ISTIO: {"no-catch-all", "no-keepalive"},
     # Its Qwen route has an authorization by a SecurityPolicy of its own, which took the place of the Gateway's keys.
-    KEYS: {"policy-bypassed", "cluster-plaintext"},
-    KGATEWAY: {"no-retry-policy", "cluster-plaintext"},
+    KEYS: {"policy-bypassed", "cluster-plaintext", "no-keepalive"},
+    KGATEWAY: {"no-retry-policy", "cluster-plaintext", "no-keepalive"},
 }
 
 

@@ -63,6 +63,22 @@ def gone(config):
     never_idle(config)
 
 
+def http2(config):
+    return options(config)["explicit_http_config"]["http2_protocol_options"]
+
+
+def without_keepalive(config):
+    del http2(config)["connection_keepalive"]
+
+
+def without_http_options(config):
+    del cluster(config)["typed_extension_protocol_options"]
+
+
+def keepalive_by_auto_config(config):
+    options(config)["auto_config"] = options(config).pop("explicit_http_config")
+
+
 @pytest.mark.parametrize(
     ("ids", "edit"),
     [
@@ -72,6 +88,10 @@ def gone(config):
         ("", lambda config: bbr(config).update(grpc_service={"google_grpc": {}})),
         ("retries-capped", lambda config: thresholds(config).pop("max_retries")),
         ("", budget),
+        ("no-keepalive", without_keepalive),
+        ("no-keepalive", lambda config: http2(config).update(connection_keepalive={"timeout": "5s"})),
+        ("", without_http_options),  # which is another mistake
+        ("", keepalive_by_auto_config),
         ("", never_idle),
         ("no-stream-deadline", never_over),
         ("no-stream-deadline", gone),
