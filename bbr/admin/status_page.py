@@ -19,7 +19,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from html import escape
-from importlib import resources
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -32,7 +32,7 @@ from bbr.models.registry import Steps
 
 
 def _file(name: str) -> str:
-    return resources.files("bbr.admin").joinpath(name).read_text("utf-8")
+    return Path(__file__).with_name(name).read_text("utf-8")
 
 
 def _source(text: str) -> str:
