@@ -14,6 +14,7 @@ import msgspec
 from bbr.headers import BASE_MODEL_HEADER
 from bbr.models.registry import Origin
 from bbr.sources.answers import Metadata
+from bbr.sources.http_routes import EXACT, Header, Match, Route, RouteSpec, Rule
 from bbr.sources.kept import Kept
 
 GROUP: Final = "inference.networking.k8s.io"
@@ -146,53 +147,23 @@ def _pool(group: str, metadata: Metadata, labels: Mapping[str, str], ports: Iter
     return Pool(group, metadata.namespace, metadata.name, created, selector, several)
 
 
-class _Header(msgspec.Struct):
-    name: str
-    value: str
-    type: str = "Exact"
-
-
-class _Match(msgspec.Struct):
-    headers: list[_Header] | None = None
-
-
-class _Backend(msgspec.Struct):
-    name: str = ""
-    kind: str = "Service"
-    group: str = ""
-    namespace: str | None = None
-    weight: int | None = None
-
-
-class _Rule(msgspec.Struct, rename="camel"):
-    matches: list[_Match] | None = None
-    backend_refs: list[_Backend] | None = None
-
-
-class _RouteSpec(msgspec.Struct):
-    rules: list[_Rule] | None = None
-
-
-class ServingRoute(msgspec.Struct):
-    """What is read of an HTTPRoute."""
-
-    metadata: Metadata
-    spec: _RouteSpec | None = None
+class ServingRoute(Route):
+    """An HTTPRoute that may have InferencePools behind it."""
 
     def reduced(self) -> Self:
         """Return no more of it than `serves` looks at."""
-        rules = [_reduced(rule) for rule in (self.spec.rules if self.spec else None) or ()]
-        return type(self)(self.metadata, _RouteSpec([rule for rule in rules if rule.backend_refs]))
+        rules = map(_reduced, self.rules)
+        return type(self)(self.metadata, RouteSpec([rule for rule in rules if rule.backend_refs]))
 
 
-def _reduced(rule: _Rule) -> _Rule:
-    headers = [header for match in rule.matches or () for header in match.headers or () if _names_base(header)]
+def _reduced(rule: Rule) -> Rule:
+    headers = [header for header in rule.headers() if _names_base(header)]
     backends = [each for each in rule.backend_refs or () if each.kind == KIND]
-    return _Rule([_Match(headers[:MAX_SERVES])], backends[:MAX_SERVES] if headers else [])
+    return Rule([Match(headers[:MAX_SERVES])], backends[:MAX_SERVES] if headers else [])
 
 
-def _names_base(header: _Header) -> bool:
-    return header.type == "Exact" and header.name.lower() == BASE_MODEL_HEADER.lower()
+def _names_base(header: Header) -> bool:
+    return header.type == EXACT and header.name.lower() == BASE_MODEL_HEADER.lower()
 
 
 def serves(route: ServingRoute) -> frozenset[Serves]:
@@ -201,13 +172,12 @@ def serves(route: ServingRoute) -> frozenset[Serves]:
 
 
 def _serves(route: ServingRoute) -> Iterator[Serves]:
-    for rule in (route.spec.rules if route.spec else None) or ():
-        reduced = _reduced(rule)
-        for backend in reduced.backend_refs or ():
+    for rule in map(_reduced, route.rules):
+        for backend in rule.backend_refs or ():
             if backend.group not in (GROUP, OLD_GROUP) or backend.weight == 0:
                 continue
             pool = Reference(backend.group, backend.namespace or route.metadata.namespace, backend.name)
-            for header in itertools.chain.from_iterable(match.headers or () for match in reduced.matches or ()):
+            for header in rule.headers():
                 yield Serves(pool, header.value)
 
 

@@ -11,11 +11,9 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, Self
 
-import msgspec
-
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
 from bbr.models.registry import Kind, Registry, Steps, finish
-from bbr.sources.answers import Metadata
+from bbr.sources.http_routes import EXACT, REGULAR_EXPRESSION, Backend, Header, Match, Route, RouteSpec, Rule
 from bbr.sources.kept import Kept
 from bbr.sources.table import Table
 
@@ -42,43 +40,15 @@ MAX_HEADERS: Final = 2048
 # 300,000 took 1.3 s in one go.
 MAX_UNKNOWN: Final = 1_000
 
-_EXACT: Final = "Exact"
-_PATTERN: Final = "RegularExpression"
 _HEADERS: Final = {name.lower(): name for name in (BASE_MODEL_HEADER, MODEL_HEADER)}
 
 
-class _Header(msgspec.Struct):
-    name: str
-    value: str
-    type: str = _EXACT
-
-
-class _Match(msgspec.Struct):
-    headers: list[_Header] | None = None
-
-
-class _Backend(msgspec.Struct):
-    name: str = ""
-
-
-class _Rule(msgspec.Struct, rename="camel"):
-    matches: list[_Match] | None = None
-    backend_refs: list[_Backend] | None = None
-
-
-class _Spec(msgspec.Struct):
-    rules: list[_Rule] | None = None
-
-
-class HTTPRoute(msgspec.Struct):
-    """What is read of an HTTPRoute (gateway.networking.k8s.io/v1)."""
-
-    metadata: Metadata
-    spec: _Spec | None = None
+class HTTPRoute(Route):
+    """An HTTPRoute that is compared with the table."""
 
     def reduced(self) -> Self:
         """Return no more of it than `wanted` looks at."""
-        return type(self)(self.metadata, _Spec([_rule(each) for each in wanted(self)]))
+        return type(self)(self.metadata, RouteSpec([_rule(each) for each in wanted(self)]))
 
 
 class Wanted(NamedTuple):
@@ -130,24 +100,22 @@ class Mismatches(NamedTuple):
 
 def wanted(route: HTTPRoute) -> frozenset[Wanted]:
     """Return what a route's matches ask of the routing headers, the first MAX_HEADERS of them."""
-    rules = (route.spec.rules if route.spec else None) or ()
     asked = (
-        Wanted(_HEADERS[header.name.lower()], header.value, header.type == _EXACT, _backends(rule))
-        for rule in rules
-        for match in rule.matches or ()
-        for header in match.headers or ()
+        Wanted(_HEADERS[header.name.lower()], header.value, header.type == EXACT, _backends(rule))
+        for rule in route.rules
+        for header in rule.headers()
         if header.name.lower() in _HEADERS
     )
     return frozenset(itertools.islice(asked, MAX_HEADERS))
 
 
-def _backends(rule: _Rule) -> tuple[str, ...]:
+def _backends(rule: Rule) -> tuple[str, ...]:
     return tuple(each.name for each in (rule.backend_refs or ())[:MAX_BACKENDS])
 
 
-def _rule(each: Wanted) -> _Rule:
-    header = _Header(each.header, each.value, _EXACT if each.exact else _PATTERN)
-    return _Rule([_Match([header])], [_Backend(name) for name in each.backends])
+def _rule(each: Wanted) -> Rule:
+    header = Header(each.header, each.value, EXACT if each.exact else REGULAR_EXPRESSION)
+    return Rule([Match([header])], [Backend(name) for name in each.backends])
 
 
 def pooling(routes: Mapping[str, Iterable[Wanted]]) -> Steps[Mapping[str, tuple[str, ...]]]:
