@@ -27,6 +27,7 @@ from typing import Final
 
 from bbr.models import literal
 from bbr.models.registry import Conflict, Declaration, Registry, Steps, finish, merging
+from bbr.sources.conflict_log import ConflictLog
 from bbr.sources.long_documents import LongDocuments
 from bbr.sources.objects import Key, SourceError, SourceObject
 from bbr.system.worker_process import WorkerProcess
@@ -42,10 +43,6 @@ COALESCE_SECONDS: Final = 0.05
 
 # When an object is parsed again that an internal error, or want of memory, kept from being parsed.
 RETRY_SECONDS: Final = 30.0
-
-# Of conflicts that come up at once, so many are logged one by one; and so many are looked at in one step.
-_LOGGED_AT_ONCE: Final = 20
-_CONFLICTS_A_STEP: Final = 200
 
 # Objects gathered in one step.
 _STEP_OBJECTS: Final = 1000
@@ -73,11 +70,9 @@ class Table:
 
     Attributes:
         registry: the snapshot in use. Take it anew for each request.
-        conflicts: the claims that lost in it.
         broken: (source, key) -> why, of each object whose present content can't be used.
         reloads_total: how often a new snapshot was swapped in.
         failures_total: how often an object turned out to be broken.
-        conflicts_total: how many conflicts came up, each counted again only after it had gone.
         changed_at: the clock's time of the last swap; of the table's making before the first.
         long_documents: those that wait for another process; None without one.
     """
@@ -102,12 +97,10 @@ class Table:
         self._applying_since: float | None = None  # the same for the snapshot that is under way
         self._changed = asyncio.Event()
         self._swapped = asyncio.Event()
-        self._known_conflicts: set[Conflict] = set()
-        self._known_idle: list[str] = []
+        self._conflicts = ConflictLog()
         self.registry = Registry(identity=not self._kept, complete=not self._kept)
-        self.conflicts: tuple[Conflict, ...] = ()
         self.broken: dict[Key, str] = {}
-        self.reloads_total = self.failures_total = self.conflicts_total = 0
+        self.reloads_total = self.failures_total = 0
         self.changed_at = clock()
 
     # What sources call.
@@ -146,6 +139,16 @@ class Table:
         self._note()
 
     # What the composition root and its friends call.
+
+    @property
+    def conflicts(self) -> tuple[Conflict, ...]:
+        """The claims that lost in the registry."""
+        return self._conflicts.conflicts
+
+    @property
+    def conflicts_total(self) -> int:
+        """How many conflicts came up, each counted again only after it had gone."""
+        return self._conflicts.total
 
     @property
     def literal(self) -> list[str]:
@@ -239,23 +242,12 @@ class Table:
         self._changed_since = None
         published = set(self._listed)
         self._begin_batch(None if at_once else self.long_documents)
-        while self._batch:
-            key = next(reversed(self._batch))
-            each = self._batch[key]
-            why = yield from self._parse(key, each)
-            if self._batch.get(key) is each:
-                del self._batch[key]
-            if why and not at_once:
-                log.warning("%s %s: %s; its last good content, if it had any, stays in use", *key, why)
+        yield from self._parse_batch(at_once=at_once)
         listed = self._merged | {source for source in published if not self._awaits_first(source)}
-        declarations: list[Declaration] = []
-        for number, kept in enumerate([kept for source in self._kept.values() for kept in source.values()], 1):
-            declarations += kept.declarations
-            if number % _STEP_OBJECTS == 0:
-                yield
+        declarations = yield from self._declarations()
         registry, conflicts = yield from merging(declarations, complete=listed == self._kept.keys())
-        yield from self._report(conflicts)
-        self._known_idle = _reported_idle(registry, self._known_idle)
+        yield from self._conflicts.take(conflicts)
+        self._conflicts.take_idle(registry)
         retired, self.registry = self.registry.parts(), registry
         self.reloads_total += 1
         self.changed_at = self._clock()
@@ -285,6 +277,25 @@ class Table:
                 batch[key] = each
         # The first that came is the last: to ask for a dict's first again and again is slow.
         self._batch, self._parsed, self._waiting = dict(reversed(batch.items())), {}, {}
+
+    def _parse_batch(self, *, at_once: bool) -> Steps[None]:
+        while self._batch:
+            key = next(reversed(self._batch))
+            each = self._batch[key]
+            why = yield from self._parse(key, each)
+            if self._batch.get(key) is each:
+                del self._batch[key]
+            if why and not at_once:
+                log.warning("%s %s: %s; its last good content, if it had any, stays in use", *key, why)
+
+    def _declarations(self) -> Steps[list[Declaration]]:
+        """Return all that objects declare, a step at a time."""
+        found: list[Declaration] = []
+        for number, kept in enumerate([kept for source in self._kept.values() for kept in source.values()], 1):
+            found += kept.declarations
+            if number % _STEP_OBJECTS == 0:
+                yield
+        return found
 
     def _awaits_first(self, source: str) -> bool:
         """Return whether a source has a long object that is not in the registry, nor could ever be parsed."""
@@ -349,33 +360,3 @@ class Table:
         self.broken[key] = why
         self.failures_total += 1
         return why
-
-    def _report(self, conflicts: list[Conflict]) -> Steps[None]:
-        """Log each conflict once, and count it."""
-        known: set[Conflict] = set()
-        fresh = 0
-        for number, conflict in enumerate(conflicts, 1):
-            known.add(conflict)
-            if conflict not in self._known_conflicts:
-                fresh += 1
-                if fresh <= _LOGGED_AT_ONCE:
-                    log.warning("%s", conflict)
-            if number % _CONFLICTS_A_STEP == 0:
-                yield
-        if fresh > _LOGGED_AT_ONCE:
-            log.warning("%d more conflicts; `bbr models` lists them", fresh - _LOGGED_AT_ONCE)
-        self._known_conflicts = known
-        self.conflicts = tuple(conflicts)
-        self.conflicts_total += fresh
-
-
-def _reported_idle(registry: Registry, known: list[str]) -> list[str]:
-    """Return which lists are for names that nothing declares, and log them if they are others than those known.
-
-    A typing error there leaves a model open.
-    """
-    idle = registry.idle_grants()
-    if idle and idle != known:
-        more = f" and {len(idle) - _LOGGED_AT_ONCE} more" if len(idle) > _LOGGED_AT_ONCE else ""
-        log.warning("allow: the model table does not hold %s%s", ", ".join(idle[:_LOGGED_AT_ONCE]), more)
-    return idle

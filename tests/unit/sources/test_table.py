@@ -5,6 +5,7 @@ import pytest
 
 from bbr.models.registry import BaseModel, Declaration, Grant, Origin, finish
 from bbr.sources import table as module
+from bbr.sources.conflict_log import ConflictLog
 from bbr.sources.objects import LongDocument, SourceError, SourceObject, refusing
 from bbr.sources.table import Table
 from bbr.system.worker_process import LimitError
@@ -230,7 +231,7 @@ async def test_an_error_while_changes_are_applied_loses_none(at_once, monkeypatc
     owner, name = {
         "parsed": (followed, "_parse"),
         "merged": (module, "merging"),
-        "reported": (followed, "_report"),
+        "reported": (ConflictLog, "take"),
     }[when]
     real = getattr(owner, name)
 

@@ -1,0 +1,56 @@
+"""Logs what contradicts itself in the model table: each conflict once, and lists for models that there are not."""
+
+import logging
+from typing import Final
+
+from bbr.models.registry import Conflict, Registry, Steps
+
+log = logging.getLogger("bbr.sources.table")
+
+# Of conflicts that come up at once, so many are logged one by one; and so many are looked at in one step.
+LOGGED_AT_ONCE: Final = 20
+_CONFLICTS_A_STEP: Final = 200
+
+
+class ConflictLog:
+    """What is known of the contradictions of one table, from snapshot to snapshot.
+
+    Attributes:
+        conflicts: the claims that lost in the last snapshot.
+        total: how many conflicts came up, each counted again only after it had gone.
+    """
+
+    def __init__(self) -> None:
+        self.conflicts: tuple[Conflict, ...] = ()
+        self.total = 0
+        self._known: set[Conflict] = set()
+        self._idle: list[str] = []
+
+    def take(self, conflicts: list[Conflict]) -> Steps[None]:
+        """Take the conflicts of a new snapshot, a step at a time; log and count those that are new."""
+        known: set[Conflict] = set()
+        fresh = 0
+        for number, conflict in enumerate(conflicts, 1):
+            known.add(conflict)
+            if conflict not in self._known:
+                fresh += 1
+                if fresh <= LOGGED_AT_ONCE:
+                    log.warning("%s", conflict)
+            if number % _CONFLICTS_A_STEP == 0:
+                yield
+        if fresh > LOGGED_AT_ONCE:
+            log.warning("%d more conflicts; `bbr models` lists them", fresh - LOGGED_AT_ONCE)
+        self._known = known
+        self.conflicts = tuple(conflicts)
+        self.total += fresh
+
+    def take_idle(self, registry: Registry) -> None:
+        """Log the names in `allow` that the table does not hold, if they are others than before.
+
+        A typing error there leaves a model open.
+        """
+        idle = registry.idle_grants()
+        if idle and idle != self._idle:
+            more = f" and {len(idle) - LOGGED_AT_ONCE} more" if len(idle) > LOGGED_AT_ONCE else ""
+            log.warning("allow: the model table does not hold %s%s", ", ".join(idle[:LOGGED_AT_ONCE]), more)
+        self._idle = idle
