@@ -5,12 +5,8 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import IO, Final, Protocol
-
-import aiohttp
-import grpc
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 GUARD: Final = Path(__file__).with_name("guard.py")
@@ -35,8 +31,8 @@ class Running(Protocol):
     def kill(self) -> None: ...
 
 
-# Starts a process with these files for its standard output and standard error.
-Launch = Callable[[IO[bytes], IO[bytes]], Awaitable[Running]]
+# Starts a command, with these files for its standard output and standard error.
+Run = Callable[[Sequence[str], IO[bytes], IO[bytes]], Awaitable[Running]]
 
 
 class StackError(Exception):
@@ -52,18 +48,26 @@ class Part:
 
     Args:
         name: how messages call it.
-        command: absolute program path and arguments, which run in the repository's root; or what starts the process.
+        command: absolute program path and arguments; it runs in the repository's root.
         probe: tells whether the part is ready; never raises.
         log: file for its standard error, and for its standard output too if there is no `output`.
         output: file for its standard output.
+        run: starts the command; None: as a child of this process, which ends with it.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str] | Launch, probe: Probe, log: Path, output: Path | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        probe: Probe,
+        log: Path,
+        output: Path | None = None,
+        run: Run | None = None,
     ) -> None:
         self.name = name
         self.log = log
-        self._launch: Launch = command if callable(command) else partial(_run, command)
+        self._command = command
+        self._run = run or _run
         self._probe = probe
         self._output = output
         self._process: Running | None = None
@@ -86,7 +90,7 @@ class Part:
     async def start(self) -> None:
         """Start the process; its readiness is another matter."""
         with self.log.open("ab") as log, (self._output or self.log).open("ab") as output:
-            self._process = await self._launch(output, log)
+            self._process = await self._run(self._command, output, log)
         self._exited = asyncio.create_task(self._process.wait(), name=f"{self.name} exited")
 
     async def ready(self, timeout_seconds: float) -> None:
@@ -154,6 +158,7 @@ async def _run(command: Sequence[str], output: IO[bytes], error: IO[bytes]) -> R
 
 def http_probe(port: int, path: str) -> Probe:
     """Return a probe: does `path` on the loopback port answer 200?"""
+    import aiohttp  # here: a health check by the other protocol does not wait for it
 
     async def probe() -> bool:
         timeout = aiohttp.ClientTimeout(total=1)
@@ -171,6 +176,7 @@ def http_probe(port: int, path: str) -> Probe:
 
 def grpc_probe(port: int) -> Probe:
     """Return a probe: does grpc.health.v1 on the loopback port say SERVING?"""
+    import grpc
 
     async def probe() -> bool:
         # With the pool that channels share, a refused connection would make the next probe wait for a second.

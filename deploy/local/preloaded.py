@@ -46,15 +46,21 @@ class Preloaded:
         self._process: asyncio.subprocess.Process | None = None
         self._children: dict[int, Child] = {}
 
-    async def start(self, module: str, arguments: Sequence[str], output: IO[bytes], error: IO[bytes]) -> "Child":
-        """Start a child: `python -m module arguments`, in the repository's root and a session of its own.
+    async def run(self, command: Sequence[str], output: IO[bytes], error: IO[bytes]) -> "Child":
+        """Start a child in the repository's root and a session of its own.
+
+        Args:
+            command: a Python, "-m", one of the modules, and arguments.
+            output: its standard output.
+            error: its standard error.
 
         Raises:
             StackError: the process has ended, and said why on its standard error.
         """
         ours = self._socket or await self._begin()
         child = Child(len(self._children), self._signal)
-        message = {"start": child.number, "module": module, "arguments": list(arguments)}
+        _, _, module, *arguments = command
+        message = {"start": child.number, "module": module, "arguments": arguments}
         try:
             socket.send_fds(ours, [json.dumps(message).encode()], [output.fileno(), error.fileno()])
             self._children[child.number] = child
@@ -230,13 +236,13 @@ def main() -> None:
 
 def _exit_after(work: Callable[[], Any]) -> None:
     """Run what a child is to do and end it, without the third of a second that taking down all modules takes."""
-    code: object = 0
+    code = 0
     try:
         work()
     except SystemExit as error:
+        if not isinstance(error.code, int):
+            raise
         code = error.code
-    if not isinstance(code, int):
-        sys.exit(code)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -8,7 +8,6 @@ import asyncio
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -220,10 +219,10 @@ class Stack:
         return self._stand_in(pod, MODEL_SERVER, arguments, http_probe(port, "/health"))
 
     def _stand_in(self, name: str, module: str, arguments: Sequence[str], probe: Probe) -> Part:
+        command = [sys.executable, "-m", module, *arguments]
         # Messages that keep their bounds and carry descriptors are Linux's; macOS has no such sockets.
-        forked = partial(self._preloaded.start, module, arguments)
-        command = forked if sys.platform == "linux" else [sys.executable, "-m", module, *arguments]
-        return Part(name, command, probe, self._log(name))
+        run = self._preloaded.run if sys.platform == "linux" else None
+        return Part(name, command, probe, self._log(name), run=run)
 
     def _log(self, name: str) -> Path:
         return self._options.log_dir / f"{name}.log"

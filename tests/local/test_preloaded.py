@@ -30,11 +30,8 @@ def with_one(test: Callable[[Preloaded], Awaitable[None]]) -> None:
 
 def a_pod(preloaded: Preloaded, log: Path, *arguments: str) -> Part:
     (port,) = free_ports(["pod"]).values()
-
-    async def launch(output, error):
-        return await preloaded.start(MODEL_SERVER, ["--pod=p", f"--port={port}", *POD, *arguments], output, error)
-
-    part = Part("pod", launch, http_probe(port, "/health"), log)
+    command = [sys.executable, "-m", MODEL_SERVER, "--pod=p", f"--port={port}", *POD, *arguments]
+    part = Part("pod", command, http_probe(port, "/health"), log, run=preloaded.run)
     part.port = port
     return part
 
@@ -83,7 +80,8 @@ def test_one_that_does_not_heed_sigterm_can_be_killed(tmp_path):
 def test_each_kind_of_stand_in_can_be_started(tmp_path):
     async def test(preloaded):
         with (tmp_path / "log").open("wb") as log:
-            child = await preloaded.start(ENDPOINT_PICKER, ["--port=0", "--endpoint", "nowhere"], log, log)
+            command = [sys.executable, "-m", ENDPOINT_PICKER, "--port=0", "--endpoint", "nowhere"]
+            child = await preloaded.run(command, log, log)
             assert await child.wait() == 2
         assert "nowhere" in (tmp_path / "log").read_text()
 
@@ -129,13 +127,13 @@ def test_if_it_can_not_start_the_stack_is_told(tmp_path, monkeypatch):
 
 def test_a_stack_that_is_killed_leaves_nobody():
     (port,) = free_ports(["pod"]).values()
-    arguments = ["--pod=p", f"--port={port}", *POD]
+    command = [sys.executable, "-m", MODEL_SERVER, "--pod=p", f"--port={port}", *POD]
     program = (
         "import asyncio, sys\n"
         "from deploy.local.preloaded import Preloaded\n"
         "async def run():\n"
         "    preloaded = Preloaded()\n"
-        f"    await preloaded.start({MODEL_SERVER!r}, {arguments!r}, sys.stderr, sys.stderr)\n"
+        f"    await preloaded.run({command!r}, sys.stderr, sys.stderr)\n"
         "    await asyncio.Event().wait()\n"
         "asyncio.run(run())\n"
     )
