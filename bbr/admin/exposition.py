@@ -139,7 +139,7 @@ def _requests(vitals: Vitals) -> Iterator[Metric]:
     )
     yield _counters(
         "bbr_scope_requests",
-        "Requests in a scope of the model table, by what came of them",
+        "Requests in a scope of the model table, by their outcome",
         ("scope", "outcome"),
         metrics.scopes,
     )
@@ -179,7 +179,7 @@ def _fields(counts: FieldCounts) -> Metric:
     fields = counts.config.fields
     return _counters(
         "bbr_body_fields",
-        "Requests whose body was read, by what became of a field of --body-field: found, absent, late or refused",
+        "Requests whose body was read, by what happened to a field of --body-field: found, absent, late or refused",
         ("field", "header", "result"),
         {
             (fields[index].name, fields[index].header, result): number

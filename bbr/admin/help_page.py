@@ -14,7 +14,7 @@ from bbr.admin.reasons import REASONS, Reason
 _PAGES: Final = (
     ("docs/troubleshooting.md", "symptoms, their causes and remedies"),
     ("docs/reference/answers.md", "every answer of the router, with its status"),
-    ("docs/reference/observing.md", "what this port tells"),
+    ("docs/reference/observing.md", "what this port serves"),
 )
 
 

@@ -52,7 +52,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     "model-spelling": Reason("A key is spelled so that only some servers read it as `model`.", _CLIENT),
     "field-duplicate": Reason("A field of --body-field occurs twice in the body.", _CLIENT),
     "field-spelling": Reason("A key is spelled so that only some servers read it as a field of --body-field.", _CLIENT),
-    "field-type": Reason("A field of --body-field is an array or an object, or stands in what is none.", _CLIENT),
+    "field-type": Reason("A field of --body-field is an array or an object, or is not within an object.", _CLIENT),
     "field-too-long": Reason("A field of --body-field is longer than its max-bytes.", _LIMIT),
     "field-illegal": Reason(
         "A field of --body-field has control characters, invisible characters, or blanks at an end.",

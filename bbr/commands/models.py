@@ -78,7 +78,7 @@ def models(settings: Settings, *, as_json: bool = False) -> tuple[str, int]:
     for layer in layers:
         if layer.scope:
             hosts = ", ".join(table.registry.hosts.of(layer.scope)) or "no host"
-            lines += [printable(f"Scope {layer.scope} ({hosts}), which hides what has the same name above:"), ""]
+            lines += [printable(f"Scope {layer.scope} ({hosts}), whose names hide equal names above:"), ""]
         if layer.own_size:
             lines += [*_columns([row if granted else row[:-1] for row in _rows(layer)]), ""]
     lines += [printable(f"{sources}."), *description.wrong(table), *description.odd(table)]

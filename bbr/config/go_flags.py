@@ -123,7 +123,7 @@ class _Translation:
             self._read(self._rest.popleft())
 
     def line(self, defaults: tuple[list[str], Note] | None = None) -> CommandLine:
-        """Return the whole command line; `defaults` are flags besides, and what there is to say of them."""
+        """Return the whole command line; `defaults` are further flags, and the notes about them."""
         settings = self._plugged() | self._streamed() | self._verbose()
         flags, note = defaults or ([], None)
         notes = [note] if note else []

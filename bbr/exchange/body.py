@@ -166,7 +166,7 @@ class Body:
         """Reserve what is held now, and see whether there is work.
 
         Args:
-            streaming: it is on its way upstream, and let finish as long as there is any room.
+            streaming: it is on its way upstream, and may finish as long as there is any room.
 
         Raises:
             Refusal: 503; there is no room. 408; it comes too slowly.

@@ -48,7 +48,7 @@ class AliasRewrite(enum.Enum):
 
 
 class UrlModel(enum.Enum):
-    """What becomes of a request whose URL and body name different models."""
+    """What happens to a request whose URL and body name different models."""
 
     AGREES = "agrees"  # 400
     WINS = "wins"  # it is routed by its URL: servers must go by that, as Azure OpenAI does
@@ -63,14 +63,14 @@ class ClientSteering(enum.Enum):
 
 
 class InvalidJson(enum.Enum):
-    """What becomes of a body that is no strict JSON. Model servers take some of it: NaN, lone surrogates, a BOM."""
+    """What happens to a body that is not strict JSON. Model servers accept some of it: NaN, lone surrogates, a BOM."""
 
     REJECT = "reject"  # 400
     PASS_STRIPPED = "pass-stripped"  # noqa: S105 (no password); it is forwarded without routing headers
 
 
 class OverLimit(enum.Enum):
-    """What becomes of a body that is larger than the limit, and has named no model up to there."""
+    """What happens to a body that is larger than the limit, and has named no model up to there."""
 
     REJECT = "reject"  # 413
     PASS = "pass"  # noqa: S105 (no password); it is forwarded without routing headers
@@ -100,7 +100,7 @@ class Policy:
         query_model_paths: URL paths on which `?model=` names the model.
         path_templates: URL paths that name the model themselves.
         url_wins: a body that names another model than the URL is routed by the URL.
-        rules: what becomes of models that are unknown or missing.
+        rules: what happens to requests for unknown models, and to those without a model.
         paths: which paths' bodies are read; None: all.
         models_list: the answers to GET /v1/models; None: such requests pass.
         asker: where a gateway names the client; None: nobody knows who asks.

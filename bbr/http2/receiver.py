@@ -86,7 +86,7 @@ class Receiver:
         self._window = ReceiveWindow(settings.connection_window_bytes)
 
     def data(self, flags: int, stream_id: int, payload: bytes | memoryview) -> Event | None:
-        """DATA (section 6.1). Its padding is flow-controlled too, whatever becomes of it."""
+        """DATA (section 6.1). Its padding is flow-controlled too, even if the frame is dropped."""
         # Flow control counts the pad length and the padding with the data (section 6.1).
         size = len(payload)
         data = unpad(payload) if flags & _PADDED else payload

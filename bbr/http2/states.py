@@ -1,4 +1,4 @@
-"""The states of a stream, and what becomes of each frame in each of them (RFC 9113, section 5.1).
+"""The states of a stream, and what happens to each frame in each of them (RFC 9113, section 5.1).
 
 A server that accepts no push sees these of the specification's seven. The two reserved states belong to push. A stream
 is half-closed (local) only until the output is taken, and OPEN until then: a whole answer before its request's end is
@@ -36,7 +36,7 @@ class State:
 
 
 class Rule:
-    """What becomes of a frame.
+    """What happens to a frame.
 
     Attributes:
         fault: what is wrong with it; None if nothing is.

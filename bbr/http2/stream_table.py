@@ -35,7 +35,7 @@ class StreamTable:
         self._opened = 0
         self.unsettled: list[Stream] = []
         # Streams that we have reset lately: frames of theirs may still be under way. Twice as many as can be open at
-        # once, so that a peer that resets and opens as fast as it may is never taken for one that uses closed streams.
+        # once, so a peer that resets and opens as fast as it may is never mistaken for one that uses closed streams.
         self._reset_ids: OrderedDict[int, None] = OrderedDict()
 
     def state(self, stream_id: int) -> str:
@@ -52,7 +52,7 @@ class StreamTable:
         return State.CLOSED if self.highest_id == 2 * self._opened - 1 else State.SKIPPED
 
     def note(self, stream_id: int) -> None:
-        """Note that the peer uses a new id: its stream leaves IDLE, whatever becomes of it."""
+        """Note that the peer uses a new id: its stream leaves IDLE, even if it is rejected."""
         # GOAWAY names this id, and the peer may retry anything above it (section 6.8).
         self.highest_id = stream_id
         self._opened += 1
@@ -66,7 +66,7 @@ class StreamTable:
         return stream
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
-        """End a stream with RST_STREAM, be it open or one that its HEADERS would have opened."""
+        """End a stream with RST_STREAM: an open one, or one that its HEADERS would have opened."""
         # RST_STREAM is subject to no flow control (section 6.9), so it may overtake DATA that waits.
         self._sender.reset(stream_id, code)
         # The peer may have sent frames before it reads our reset; section 5.1 has us ignore them.

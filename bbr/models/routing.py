@@ -10,16 +10,16 @@ from bbr.models.registry import Kind, Origin, Registry, Share
 
 
 class UnknownModel(enum.Enum):
-    """What becomes of a request for a model that the table does not hold."""
+    """What happens to a request for a model that the table does not hold."""
 
     REJECT = "reject"  # 404
-    PASSTHROUGH = "passthrough"  # it is taken for a base model
+    PASSTHROUGH = "passthrough"  # the name counts as a base model
     EMPTY = "empty"  # the base model's header is set, and empty, as the Go routers do it
     DEFAULT = "default"  # it is routed as one for the default model
 
 
 class MissingModel(enum.Enum):
-    """What becomes of a request whose body was read and names no model."""
+    """What happens to a request whose body was read and names no model."""
 
     PASS = "pass"  # noqa: S105 (no password); it is forwarded without routing headers
     REJECT = "reject"  # 400

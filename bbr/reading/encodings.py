@@ -227,7 +227,7 @@ class _Layer:
         if member is None:
             member = self._member = self._begin(octets[0])
         elif member.full and not member.unread:
-            octets = b""  # what there is comes first
+            octets = b""  # output that waits comes first
         try:
             piece = member.decode(octets)
         except _BROKEN:

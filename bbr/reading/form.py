@@ -56,7 +56,7 @@ class Keys:
 
     Attributes:
         carry: octets that can't be judged before more have come.
-        count: how many there were so far.
+        count: the number so far.
         judged: how many keys had to be looked at, which is what takes time.
     """
 

@@ -97,7 +97,7 @@ class _Opener:
         return MultipartReading(multipart.boundary(self.head.content_types), self.max_model_bytes)
 
     def _object(self) -> Reading:
-        """Return what reads a JSON object that could be taken for something else."""
+        """Return what reads a JSON object that a server could also read as something else."""
         reading = self._form() if BodyKind.FORM in self._kinds else self._document()
         return Together((reading, WatchReading(DashWatch()))) if BodyKind.MULTIPART in self._kinds else reading
 

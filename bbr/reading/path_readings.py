@@ -41,7 +41,7 @@ _DOT_SEGMENTS: Final = _SAME_SEGMENTS | {one + other for one in _SAME_SEGMENTS f
 def readings(path: bytes) -> frozenset[tuple[bytes, bool]] | None:
     """Return a path as gateways and servers may see it, each with whether escapes are decoded in it.
 
-    Every choice of: escapes decoded, once or several times, what follows a # cut off, backslashes taken for slashes,
+    Every choice of: escapes decoded, once or several times, what follows a # cut off, backslashes read as slashes,
     path parameters cut off, slashes merged, dot segments resolved; in this order. Letter case is as it was.
 
     Returns:

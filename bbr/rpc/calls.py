@@ -57,7 +57,7 @@ class Handler(Protocol):
         """Take note that a long message of `size` octets has begun; return answers, if that calls for any."""
 
     def give_up(self) -> Sequence[bytes]:
-        """Return the answers for what there is no room for: the process can't hold what the call has sent, or will."""
+        """Return the answers for a call without room: the process can't hold what the call has sent, or will send."""
 
     def expire(self) -> Sequence[bytes]:
         """Return the answers for a message that did not come in time."""

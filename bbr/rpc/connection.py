@@ -94,7 +94,7 @@ class RpcConnection:
     def receive(self, octets: bytes, now: float, until: float = math.inf) -> None:
         """Take octets from the peer at `now`. Never raises; see `Services.failed`.
 
-        A turn may have its time: after `until`, by `Services.clock`, nothing new is begun, be it a frame or a message.
+        A turn may have its time: after `until`, by `Services.clock`, no new frame or message is begun.
         While there is `more`, call it again, without octets.
         """
         try:

@@ -67,7 +67,7 @@ def odd(table: Table) -> list[str]:
     if table.literal:
         lines += ["", "Taken literally:", *(printable(f"  {sentence}") for sentence in table.literal)]
     if idle := table.registry.idle_grants():
-        lines += ["", "In allow, and in no model, adapter or alias:", *(printable(f"  {name}") for name in idle)]
+        lines += ["", "Names in allow that no model, adapter or alias has:", *(printable(f"  {name}") for name in idle)]
     return lines
 
 

@@ -73,7 +73,7 @@ class ConfigMaps:
     Args:
         table: published to as source `kubernetes`.
         max_model_bytes: a longer name is an error of its ConfigMap.
-        views: how many there are.
+        views: their number.
     """
 
     def __init__(self, table: Table, views: int, max_model_bytes: int = LONGEST_MODEL_BYTES) -> None:

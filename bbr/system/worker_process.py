@@ -82,7 +82,7 @@ class WorkerProcess:
 
         Raises:
             WorkerError: the work was not done; frames that came before are of no use.
-            OSError: no process is to be had just now.
+            OSError: no process can be started just now.
             RuntimeError: the same, for want of a thread.
         """
         async with self._turn:

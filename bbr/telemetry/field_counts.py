@@ -1,4 +1,4 @@
-"""What became of the body's fields whose values go into headers (--body-field), counted.
+"""Counts what happened to the body's fields whose values go into headers (--body-field).
 
 Nothing comes here if a server reads no fields. No client can make the counts grow: their keys are an operator's fields.
 """
@@ -41,7 +41,7 @@ class FieldCounts:
 
 
 def _results(found: FieldValues) -> Mapping[int, str]:
-    """Return what became of each field; of a request that is refused for one, of that alone."""
+    """Return what happened to each field; if the request was refused for a field, only that one."""
     if found.refusal is not None:
         at_fault = found.refusal.param or ""
         return {

@@ -153,7 +153,7 @@ class Metrics:
         early: requests that were routed before their body had ended.
         decoded: requests whose body went on decoded.
         late_bodies: messages of a body that came after its end.
-        unknown: the models asked for lately that the table does not hold, whatever became of the requests.
+        unknown: the models asked for lately that the table does not hold, whether the requests were rejected or not.
         responses: requested model, "" if the table does not hold it -> seconds from the first message to the first
             piece of the response's body, of requests whose response the gateway showed.
         scopes: (scope, outcome) -> requests in a scope of the model table; those beyond `max_scope_pairs` as one,

@@ -94,7 +94,7 @@ class Room:
     def _find_room(self, octets: int, account: "Account", least: int) -> bool:
         """Let the account give way that has the most bulk, and more than `least`; False if that is none but the asker.
 
-        That takes 1 ms among 8,000, which is as many as there can be in 512 MiB.
+        That takes 1 ms for 8,000, the most that fit into 512 MiB.
         """
         heaviest = max(self._bulky, key=lambda each: each.bulk_bytes, default=None)
         if heaviest is None or heaviest is account or heaviest.bulk_bytes <= least:

@@ -58,7 +58,7 @@ class Accounted:
 
     @abstractmethod
     def _flush(self) -> None:
-        """Write what there is to say; close if it was the last."""
+        """Write the waiting output; close if it was the last."""
 
     def _settle_if_moved(self) -> None:
         """Account for what is held if it is far from what was; for reads that leave nothing that waits for a turn."""

@@ -190,7 +190,7 @@ class Manager:
             return next((each for each in self.filters if each.name == self.wanted), None)
         named = [each for each in self.filters if _ROUTER_NAMES.search(f"{each.name} {each.cluster.text}")]
         others = [each for each in self.filters if not self.is_picker(each)]
-        # One of several that call pickers, but are not named so, may be it; one alone is a picker.
+        # Of several filters that may call pickers, one may be the router's. A single one is a picker's.
         unclear = [each for each in self.filters if not _PICKER_NAMES.search(each.name)]
         return next(iter([*named, *others, *(unclear if len(self.filters) > 1 else ())]), None)
 

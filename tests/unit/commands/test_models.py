@@ -182,7 +182,7 @@ def test_models_tells_who_may_use_what(tmp_path):
 
 def test_models_tells_of_lists_for_names_that_nothing_declares(tmp_path):
     path = write(tmp_path / "models.yaml", "models: [{name: qwen}]\nallow: {qwne: [a]}")
-    assert commands.models(of(path))[0].endswith("\n\nIn allow, and in no model, adapter or alias:\n  qwne\n")
+    assert commands.models(of(path))[0].endswith("\n\nNames in allow that no model, adapter or alias has:\n  qwne\n")
 
 
 SCOPES = """\
@@ -202,13 +202,13 @@ def test_models_of_scopes(tmp_path):
         f"qwen  base model  qwen        file {path}, line 1\n"
         f"sql   adapter     qwen        file {path}, line 1\n"
         "\n"
-        "Scope a (*.a.example, a.example), which hides what has the same name above:\n"
+        "Scope a (*.a.example, a.example), whose names hide equal names above:\n"
         "\n"
         "NAME  KIND        BASE MODEL  DECLARED BY                ALLOWED\n"
         f"phi   base model  phi         file {path}, line 3\n"
         f"sql   adapter     phi         file {path}, line 3  team-a\n"
         "\n"
-        "Scope b (no host), which hides what has the same name above:\n"
+        "Scope b (no host), whose names hide equal names above:\n"
         "\n"
         f"2 base models, 2 adapters and 2 scopes from {path}.\n"
     ).replace("DECLARED BY                ALLOWED", f"{'DECLARED BY'.ljust(len(f'file {path}, line 3'))}  ALLOWED")
