@@ -1,6 +1,6 @@
 # Every target sets up what it needs by itself: a virtual environment in .venv with the locked versions.
 PYTHON ?= python3
-# Whether the user has named a Python: then an environment of another one is built anew.
+# Whether the user has named a Python: then an environment of another one is built again.
 GIVEN := $(if $(filter file,$(origin PYTHON)),,--given)
 # pip refuses to install outside of a virtual environment.
 export PIP_REQUIRE_VIRTUALENV := 1
@@ -74,25 +74,25 @@ image:  ## build the router's image as IMAGE (bbr), with docker or buildah
 image-test: $(READY)  ## build the image twice and run it, without an engine (needs root, buildah, debootstrap; else skipped)
 	@$(BIN)/python -m tests.image.check
 
-screenshots: $(READY)  ## take the pictures of the status page in docs/ anew, in 6 minutes (needs chromium)
+screenshots: $(READY)  ## take the pictures of the status page in docs/ again, in 6 minutes (needs chromium)
 	@$(BIN)/python -m tests.dashboards.status_pictures
 
 accuracy: $(READY)  ## send N (50000) mixed requests through Envoy, half in each mode, and verify each reply
 	@$(BIN)/python -m bench.trials.accuracy --requests $(or $(N),50000)
 
-differential: $(READY)  ## ask parsers in five languages (Node, Go, Rust and C++ where they are) about N (100000) requests
+differential: $(READY)  ## ask parsers in five languages (Node, Go, Rust and C++ if installed) about N (100000) requests
 	@$(BIN)/python -m tests.differential.differ --count $(or $(N),100000) --seed $(or $(SEED),1)
 
-wire: $(READY)  ## hold the reader of ext_proc messages against protobuf with N (1000000) messages
+wire: $(READY)  ## compare our reader of ext_proc messages with protobuf, on N (1000000) messages
 	@$(BIN)/python -m tests.differential.messages --count $(or $(N),1000000) --seed $(or $(SEED),1)
 
-clients: $(READY)  ## get openai for Node, by which tests send requests (needs Node and npm; without, they are skipped)
+clients: $(READY)  ## install openai for Node, with which tests send requests (needs Node and npm; tests without it are skipped)
 	@$(BIN)/python -m tests.differential.children
 
-spoofing: $(READY)  ## attack the router through Envoy with N (20000) requests that try to route themselves
+spoofing: $(READY)  ## attack the router through Envoy with N (20000) requests that try to choose their own route
 	@$(BIN)/python -m bench.trials.spoofing --requests $(or $(N),20000)
 
-bench: $(COMPILED)/.ready $(if $(PYTHON_BENCH),$(BENCH_ENV)/.ready)  ## measure all that docs/performance.md publishes, in 20 minutes, and write it anew (QUICK=1: 2 minutes, writes nothing; PYTHON_BENCH=/usr/bin/python3.11: on that Python)
+bench: $(COMPILED)/.ready $(if $(PYTHON_BENCH),$(BENCH_ENV)/.ready)  ## measure all that docs/performance.md publishes, in 20 minutes, and write that page (QUICK=1: 2 minutes, writes nothing; PYTHON_BENCH=/usr/bin/python3.11: on that Python)
 	$(WITH_COMPILED) $(BENCH_BIN)/python -m bench.published.suite $(if $(QUICK),--quick)
 	$(if $(QUICK),,$(BIN)/python -m bench.render.report --write)
 
@@ -103,7 +103,7 @@ $(BENCH_ENV)/.ready: requirements-dev.lock | $(READY)
 	@touch $@
 endif
 
-bench-guard: $(COMPILED)/.ready  ## compare what uv costs against grpcio with the committed figures, and name what got worse by 15%
+bench-guard: $(COMPILED)/.ready  ## compare the cost of uv relative to grpcio with the committed figures, and name what became worse by 15%
 	@$(WITH_COMPILED) $(BIN)/python -m bench.published.guard
 
 bench-parts: $(READY)  ## measure long bodies, the table, start, scrapes and the cluster's source; figures in .cache/bench (ROUNDS=5)
@@ -115,10 +115,10 @@ bench-parts: $(READY)  ## measure long bodies, the table, start, scrapes and the
 	$(BIN)/python -m bench.parts.scrape --rounds $(or $(ROUNDS),5) --json .cache/bench/scrape.json
 	$(BIN)/python -m bench.parts.cluster --rounds $(or $(ROUNDS),5) --json .cache/bench/cluster.json
 
-soak: $(READY)  ## SECONDS (900) of all kinds of requests, faults and disconnects at 70% of capacity: nothing lost or left
+soak: $(READY)  ## SECONDS (900) of all kinds of requests, faults and disconnects at 70% of capacity: nothing fails, nothing leaks
 	@$(BIN)/python -m bench.trials.soak --seconds $(or $(SECONDS),900)
 
-exchanges: $(READY)  ## N (1000000) exchanges on one connection, twice: nothing lost, memory flat
+exchanges: $(READY)  ## N (1000000) exchanges on one connection, twice: nothing is lost, memory does not grow
 	@$(BIN)/python -m bench.trials.exchanges --exchanges $(or $(N),1000000)
 
 hostile: $(READY)  ## attack a router behind Envoy in every known way: nobody else fails or waits, in 5 minutes (ROWS="A.1 C")
@@ -127,19 +127,19 @@ hostile: $(READY)  ## attack a router behind Envoy in every known way: nobody el
 rolling: $(READY)  ## restart, kill and change two routers under load behind Envoy, SECONDS (60) each: nothing is lost
 	@$(BIN)/python -m bench.trials.rolling --seconds $(or $(SECONDS),60)
 
-rogue: $(READY)  ## what the router holds for peers that make it hold all it can, against its bound of resident memory
+rogue: $(READY)  ## measure the memory of a router whose peers make it hold as much as they can, and compare it with the bound
 	@$(BIN)/python -m bench.trials.rogue
 
-abuse: $(READY)  ## what each attack costs, against its ceiling: on HTTP/2, by bad connections and objects, and all of hostile
+abuse: $(READY)  ## measure what each attack costs and compare it with its limit: on HTTP/2, by bad connections and objects, and all of hostile
 	@$(BIN)/python -m bench.trials.abuse
 	@$(BIN)/python -m bench.trials.hostile
 	@$(BIN)/python -m bench.trials.bad_connections --rounds $(or $(ROUNDS),3)
 	@$(BIN)/python -m bench.trials.sources --rounds $(or $(ROUNDS),3)
 
-mutants: $(READY)  ## take N (40) conditions out of bbr/http2 and bbr/rpc and list those that no test misses
+mutants: $(READY)  ## remove N (40) conditions from bbr/http2 and bbr/rpc, and list those whose removal no test notices
 	@$(BIN)/python -m tests.mutants --count $(or $(N),40)
 
-dashboard: $(READY)  ## write the Grafana dashboard anew, and draw its panels from a run of two minutes (docs/dashboard.png)
+dashboard: $(READY)  ## write the Grafana dashboard again, and draw its panels from a run of two minutes (docs/dashboard.png)
 	@$(BIN)/python -m deploy.dashboards.build
 	@$(BIN)/python -m deploy.render.copies
 	@$(BIN)/python -m tests.dashboards.picture
@@ -147,17 +147,17 @@ dashboard: $(READY)  ## write the Grafana dashboard anew, and draw its panels fr
 histories: $(READY)  ## N (10000) random steps of ConfigMaps and of an API server that fails: the table follows
 	@BBR_HISTORY_STEPS=$(or $(N),10000) $(BIN)/python -m pytest --quiet -s tests/property/test_kubernetes_histories.py
 
-helm: $(HELM)  ## get Helm 3, Helm 4 and kubectl, which the chart and its tests need, into .cache/kube
+helm: $(HELM)  ## install Helm 3, Helm 4 and kubectl in .cache/kube; the chart and its tests need them
 
 $(HELM): deploy/render/tools.py | $(READY)
 	@$(BIN)/python -m deploy.render.tools
 	@touch $@
 
-manifests: $(READY) $(HELM)  ## render deploy/manifests from the chart, and copy into the chart what it has from outside
+manifests: $(READY) $(HELM)  ## render deploy/manifests from the chart, and copy dashboard and alerts into the chart
 	@$(BIN)/python -m deploy.render.copies
 	@$(BIN)/python -m deploy.render.manifests
 
-validate: $(READY) $(HELM)  ## render the chart and the manifests for every gateway, and hold them against schemas and each other
+validate: $(READY) $(HELM)  ## render the chart and the manifests for every gateway, and check them against schemas and each other
 	@$(BIN)/python -m deploy.render.validate
 
 lab: $(READY) $(HELM)  ## run the chart with real neighbours, GATEWAY's controller in front (Linux, root; Go to build them once)
@@ -169,7 +169,7 @@ lab-test: $(READY) $(HELM)  ## run tests/lab against a lab of their own, with GA
 lab-core: $(READY) $(HELM)  ## run the shorter ones of tests/lab, if nothing has to be built for them
 	@$(BIN)/python -m deploy.lab.lab core $(ARGS)
 
-lab-down: $(READY)  ## end this checkout's labs, and remove what one that was killed has left behind
+lab-down: $(READY)  ## end this checkout's labs, and remove what killed ones have left behind
 	@$(BIN)/python -m deploy.lab.lab down
 
 wheel: $(READY)  ## build both wheels into dist/, of Python alone and compiled (gcc), and try each in an environment of its own
@@ -197,16 +197,16 @@ test: $(READY) $(if $(ARGS),,$(HELM) clients)  ## run all tests, WORKERS (4) at 
 test-python:  ## run the core's tests and try the wheel on Python VERSION (3.13), of this machine or from Debian in a chroot
 	@$(PYTHON) tests/pythons.py $(or $(VERSION),3.13) $(if $(COMPILE),--compile) $(if $(CASES),--cases=$(CASES)) $(ARGS)
 
-cover: $(READY)  ## run the tests that start no gateway with coverage, and hold it to its gates
+cover: $(READY)  ## run the tests that start no gateway, and fail if they cover too few branches
 	@$(BIN)/coverage erase
 	$(MEASURED) $(BIN)/coverage run -m pytest --quiet $(AT_ONCE) $(COVERING)
 	@$(MAKE) --no-print-directory covered
 
-covered: $(READY)  ## hold what `make test COVER=1` has measured to the gates of coverage
+covered: $(READY)  ## fail if the tests of `make test COVER=1` covered too few branches
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/python tests/coverage_gate.py
 
-quick: $(READY)  ## run the tests of what was touched since BASE (main) (ALL=1: unit, conformance, property)
+quick: $(READY)  ## run the tests of what differs from BASE (main) (ALL=1: unit, conformance, property)
 	@$(if $(ALL),$(BIN)/python -m pytest --quiet $(AT_ONCE) $(QUICK_SUITES),$(BIN)/python -m tests.quick --base $(or $(BASE),main))
 
 check: $(READY)  ## lint, types, import rules, generated code and lock files up to date
@@ -227,7 +227,7 @@ format: $(READY)  ## format the code and apply the linter's safe fixes
 protos: $(READY)  ## regenerate bbr/pb from protos/
 	$(BIN)/python protos/generate.py
 
-reference: $(READY)  ## write docs/reference anew: flags.md from the declared options, the Go routers' differences from their list
+reference: $(READY)  ## write docs/reference again: flags.md from the declared options, the Go routers' differences from their list
 	$(BIN)/python -m docs.reference.build
 	$(BIN)/python -m tests.conformance.go.differences
 
@@ -235,7 +235,7 @@ docs: $(DOCS)/.ready  ## build the documentation's site into .cache/docs/html, s
 	@$(MKDOCS) build --strict --quiet
 	@echo "The site: $(DOCS)/html/index.html"
 
-docs-serve: $(DOCS)/.ready  ## serve the documentation's site on loopback, anew at each change (PORT=8000)
+docs-serve: $(DOCS)/.ready  ## serve the documentation's site on loopback, and rebuild it at each change (PORT=8000)
 	@$(MKDOCS) serve --dev-addr 127.0.0.1:$(or $(PORT),8000)
 
 $(DOCS)/.ready: requirements-docs.lock
@@ -252,7 +252,7 @@ go-parity: $(READY)  ## build both Go routers (needs Go; a few minutes), ask the
 LOCKING = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
   --python-version 3.11
 
-lock: $(READY)  ## resolve the dependencies anew into requirements*.lock
+lock: $(READY)  ## resolve the dependencies again into requirements*.lock
 	$(LOCKING) --extra kubernetes --extra otel pyproject.toml --output-file requirements.lock
 	$(LOCKING) --extra kubernetes --extra otel --group dev --constraint requirements.lock pyproject.toml \
 	  --output-file requirements-dev.lock

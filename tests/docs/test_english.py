@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     [
-        *(ROOT / name for name in ("README.md", "DESIGN.md", "CHANGELOG.md", "deploy/chart/templates/NOTES.txt")),
+        *(ROOT / f"{name}.md" for name in ("README", "DESIGN", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
+        *(ROOT / name for name in ("Makefile", "deploy/chart/templates/NOTES.txt", "deploy/chart/values.yaml")),
         *(ROOT / "docs").rglob("*.md"),
         *(ROOT / "deploy/dashboards").glob("*.yaml"),
     ]
@@ -39,7 +40,12 @@ PHRASES = {
     r"\boctets?\b": "bytes",
     r"\bTo see:": "What you should see:",
     r"'s say\b|, say[,.)]": "such as, for example",
-    r"\bbecomes of\b": "happens to",
+    r"\b(?:becomes|became) of\b": "happens to",
+    r"\bh[eo]ld(?:s|ing)? [^.|]{0,50}\bagainst\b": "compare with, check",
+    r"\btold of\b": "gets, is reported",
+    r"\bwhat there is\b": "what exists",
+    r"\banew\b": "again",
+    r"\bbe it\b": "whether it is",
     r"\b(?:is|are) taken for\b": "the router assumes that ... is",
     r"\bheld (?:to|against) (?:it|that|what|them)\b": "compared with, checked",
     r"\bthat begin so\b": "that begin with ...",
