@@ -1,9 +1,10 @@
 """Which files of tests run in the same worker of pytest-xdist: those that share what they start, a session's fixture.
 
-A local stack takes four seconds of processor time to start. All other files go to whichever worker is free.
+A local stack takes more than a second of processor time to start. All other files go to whichever worker is free.
 """
 
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, SupportsIndex
 
 from xdist.scheduler import LoadFileScheduling
 
@@ -14,10 +15,45 @@ TOGETHER: Final = {
 }
 
 
+class Numbered(list[str]):
+    """A list of texts that knows where each stands."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        super().__init__(texts)
+        self._places: dict[str, int] = {}
+        for place, text in enumerate(self):
+            self._places.setdefault(text, place)
+
+    def index(self, value: str, start: SupportsIndex = 0, stop: SupportsIndex = 0) -> int:
+        """Return where a text stands first."""
+        return self._places[value]
+
+
 class Together(LoadFileScheduling):
-    """As `--dist loadfile`, but for the files of TOGETHER."""
+    """As `--dist loadfile`, but for the files of TOGETHER, and without looking through all tests for each of them."""
+
+    def __init__(self, config: Any, log: Any = None) -> None:
+        super().__init__(config, log)
+        self._done: set[str] = set()
 
     def _split_scope(self, nodeid: str) -> str:
         """Return what the test is scheduled as a part of."""
         file: str = super()._split_scope(nodeid)
         return TOGETHER.get(file, file)
+
+    def _pending_of(self, workload: dict[str, dict[str, bool]]) -> int:
+        """Return how many tests are left. It is asked for each test, and no test of a file that is done comes again."""
+        pending = 0
+        for scope, tests in workload.items():
+            if scope not in self._done:
+                left = list(tests.values()).count(False)
+                pending += left
+                if not left:
+                    self._done.add(scope)
+        return pending
+
+    def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
+        """Keep what a worker has collected."""
+        super().add_node_collection(node, collection)
+        if node in self.registered_collections:
+            self.registered_collections[node] = Numbered(collection)
