@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from deploy.lab import controllers, setting
 from deploy.lab import lab as stand
-from tests.lab.traffic import CHAT, Chat, ask
+from tests.lab.traffic import CHAT, Chat, ask, outcome
 
 QWEN, PHI = "sql-lora", "phi-lora"
 ROUTE = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "qwen-model-route"}
@@ -74,6 +74,26 @@ def preflight(gateway, **headers):
 
 def allows(answer):
     return answer.headers.get("access-control-allow-origin") == "https://app.example"
+
+
+def assert_skipped(lab, gateway, controller, refused):
+    """Hold that only clients that send the routing header meet a policy of Qwen's route, and that the doctor says so.
+
+    With the routing header a request has the route from the start: such a test proves nothing.
+    """
+    settles(lab, gateway, refused, QWEN, **SPOOFED)
+    assert [status(gateway, QWEN) for _ in range(5)] == [200] * 5
+    assert "policy-skipped" in doctor(lab, controller)
+
+
+def assert_enforced(lab, gateway, controller, refused, let_in=None):
+    """Hold that a policy refuses requests for any model, however they begin, but those with the headers `let_in`."""
+    settles(lab, gateway, refused, QWEN)
+    settles(lab, gateway, refused, QWEN, **SPOOFED)
+    settles(lab, gateway, refused, PHI)
+    for model in (QWEN, PHI) if let_in else ():
+        assert outcome(ask(gateway, Chat(model), **let_in), model) == "right"
+    assert "ERROR" not in doctor(lab, controller)
 
 
 def doctor(lab, controller):

@@ -11,6 +11,8 @@ from tests.lab.router import DEPLOYMENT, IN_NAMESPACE
 from tests.lab.traffic import Load
 
 pytestmark = pytest.mark.gateways
+# How often Envoy may try a router that is gone before it is back: at its end, then after 10 s and 20 s more.
+TRIES = 3
 
 
 def kill(lab, pod):
@@ -46,7 +48,10 @@ def test_a_rolling_restart_costs_no_request(lab, gateway, router):
 @pytest.mark.core
 @pytest.mark.parametrize("end", [kill, crash, hang])
 def test_a_router_that_dies_costs_no_short_request(lab, gateway, controller, router, end):
-    """Envoy asks another one anew: the filter's retry policy. kgateway has none, and loses those that are under way."""
+    """Envoy asks another one anew: the filter's retry policy.
+
+    kgateway has none. It loses what the router is reading, and three more each time that Envoy tries the router again.
+    """
     dead = router.pods()[0]
     with Load(gateway) as load:
         load.until_sent(50)
@@ -58,7 +63,7 @@ def test_a_router_that_dies_costs_no_short_request(lab, gateway, controller, rou
     print(f"{end.__name__}: {load.sent} requests, {load.failed} failed: {dict(load.outcomes)}")
     if controller is not None and controller.provider == "kgateway":
         assert all(each == "right" or each.startswith(("500", "503", "504")) for each in load.outcomes), load.outcomes
-        assert load.failed < load.sent / 2, load.outcomes
+        assert load.failed <= TRIES * (load.clients + 3), load.outcomes
     else:
         assert load.outcomes == {"right": load.sent}
 

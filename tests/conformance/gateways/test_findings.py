@@ -122,6 +122,36 @@ def keys_without_routing_headers(dump: Dump) -> None:
     dump.manager["early_header_mutation_extensions"] = [mutation]
 
 
+LOGIN = {"name": "envoy.filters.http.oauth2/models/login", "typed_config": {"@type": f"{HTTP}.oauth2.v3.OAuth2"}}
+MODULE = {"dynamic_module_config": {"name": "rust_module"}, "filter_name": "http-acl"}
+ACL = {
+    "name": "dynamic_modules/http-acl",
+    "typed_config": {
+        "@type": f"{HTTP}.dynamic_modules.v3.DynamicModuleFilter",
+        **MODULE,
+        "filter_config": {
+            "@type": "type.googleapis.com/google.protobuf.StringValue",
+            "value": '{"defaultAction":"allow"}',
+        },
+    },
+}
+ACL_RULES = {
+    "@type": f"{HTTP}.dynamic_modules.v3.DynamicModuleFilterPerRoute",
+    **MODULE,
+    "filter_config": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": '{"defaultAction":"deny"}'},
+}
+
+
+def on_some(found: dict[str, Any], setting: dict[str, Any], *, models: bool) -> Callable[[Dump], None]:
+    """Return what puts a filter before the router, off, and on by the models' routes or by the catch-all."""
+
+    def edit(dump: Dump) -> None:
+        dump.put(found | {"disabled": True}, before=True)
+        say(dump.models if models else dump.others, found["name"], setting)
+
+    return edit
+
+
 def turned_off(way: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Dump], None]:
     """Return what puts a policy on every route, and turns it off on the models' by another filter, as kgateway does."""
 
@@ -217,6 +247,18 @@ TABLE: dict[str, tuple[Callable[[Dump], None], dict[str, set[str]], dict[str, se
     "a policy on the catch-all too": (
         policy(before=True, off=True, catch_all=True),
         {"policy-skipped": {ISTIO}},  # it has none
+        {},
+    ),
+    "OAuth2 on the models' routes, as kgateway writes it": (
+        on_some(LOGIN, ON, models=True),
+        {"policy-skipped": ALL},
+        {},
+    ),
+    "OAuth2 on the catch-all alone": (on_some(LOGIN, ON, models=False), {"policy-bypassed": WITH_CATCH_ALL}, {}),
+    "kgateway's ACL on the models' routes": (on_some(ACL, ACL_RULES, models=True), {"policy-skipped": ALL}, {}),
+    "kgateway's ACL on the catch-all alone": (
+        on_some(ACL, ACL_RULES, models=False),
+        {"policy-bypassed": WITH_CATCH_ALL},
         {},
     ),
     "keys on the catch-all alone": (keys(models=False), {"policy-bypassed": WITH_CATCH_ALL}, {}),
