@@ -13,14 +13,12 @@ from typing import Any, ClassVar, Final
 
 import yaml
 
-from deploy.lab import setting
+from deploy.lab import releases, setting
 from deploy.lab.cluster import Cluster
 from deploy.lab.parts import Part
-from deploy.render import tools
 
 GATEWAY: Final = "inference-gateway"
 LISTENER: Final = "http"
-WAIT: Final = ("--wait", "--timeout=180s")
 
 
 class Controller(ABC):
@@ -83,12 +81,6 @@ class Controller(ABC):
         found = there.get("pods", f"--namespace={namespace}", f"--selector={selector}")["items"]
         return [pod for pod in found if _ready(pod) and not pod["metadata"].get("deletionTimestamp")]
 
-    def admin(self, there: Cluster, path: str) -> str:
-        """Return what a data plane's admin port answers, which nobody outside its pod reaches."""
-        pod = self.pods(there)[0]
-        url = f"http://127.0.0.1:{self.admin_port}{path}"
-        return there.call_in_pod(pod["metadata"]["uid"], "curl", "--silent", "--show-error", "--fail", url)
-
 
 def programmed(there: Cluster) -> bool:
     """Tell whether the lab's Gateway is, and has an address."""
@@ -144,9 +136,7 @@ def chart(there: Cluster, source: Path, version: str, replaced: Mapping[str, str
 
 def helm(there: Cluster, name: str, folder: Path, namespace: str, values: Mapping[str, Any]) -> None:
     """Install a controller's chart, and wait for it to be ready."""
-    (file := there.folder / f"values-{name}.yaml").write_text(yaml.safe_dump(dict(values)), "utf-8")
-    words = ("upgrade", "--install", name, str(folder), f"--values={file}", f"--namespace={namespace}", *WAIT)
-    there.call(str(tools.BIN / "helm"), *words, "--create-namespace")
+    releases.upgrade(there, "helm", name, folder, values, namespace, "--create-namespace")
 
 
 def _ready(pod: Mapping[str, Any]) -> bool:

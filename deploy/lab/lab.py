@@ -7,22 +7,20 @@ Linux, root and, for the first build, Go.
 """
 
 import argparse
-import json
 import os
 import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import yaml
 
-from deploy.lab import cluster, controllers, gateway, network, parts, setting
+from deploy.lab import cluster, controllers, definitions, gateway, network, parts, releases, setting
 from deploy.lab.cluster import Cluster, LabError
 from deploy.lab.controllers import Controller
 from deploy.lab.envoy_gateway import EnvoyGateway
@@ -31,8 +29,7 @@ from deploy.lab.kgateway import Kgateway
 from deploy.lab.lock import end_holder
 from deploy.local.gateway import find_envoy
 from deploy.local.part import StackError
-from deploy.render import schemas, tools
-from deploy.render.helm import CHART
+from deploy.render import tools
 
 # Set to 1 for the tests that the lab runs.
 VARIABLE: Final = "BBR_LAB"
@@ -45,6 +42,8 @@ CORE: Final = (
     "tests/lab/test_steering.py",
     "tests/lab/test_aliases.py",
     "tests/lab/test_config_maps.py",
+    "tests/lab/test_scopes.py::test_one_name_is_another_model_for_each_tenant",
+    "tests/lab/test_discovery.py::test_what_the_servers_have_and_nobody_has_declared_is_routed",
     "tests/lab/test_release.py::test_helm_test_asks_the_router_for_each_model",
 )
 # What gateways ask about requests, by their policies: image -> program.
@@ -53,10 +52,6 @@ ASKED: Final = {
     "envoyproxy/ratelimit:": parts.RATE_LIMIT,
     "lab/redis:": parts.REDIS,
 }
-# How Helm is told to return only once all is ready.
-WAIT: Final = ("--wait", "--timeout=180s")
-# Gateways' CRDs are some 60,000 lines.
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DOWN_SECONDS: Final = 90.0
 _START_SECONDS: Final = 900
 
@@ -118,7 +113,7 @@ def lab() -> Iterator[Cluster]:
         raise LabError(str(error)) from error
     tools.programs()
     with Cluster(runs, tell) as there:
-        definitions(there, () if chosen is None else chosen.definitions())
+        definitions.install(there, () if chosen is None else chosen.definitions())
         there.apply(yaml.safe_dump(setting.namespace()))
         there.apply(yaml.safe_dump_all(setting.servers()))
         if chosen is None:
@@ -153,60 +148,13 @@ def answers(there: Cluster) -> bool:
     return there.tries(sys.executable, "-c", _ASK, url, *setting.MODELS)
 
 
-def definitions(there: Cluster, more: Iterable[Path] = ()) -> None:
-    """Install CRDs: those of the repository, of the picker's own module, and more; the last of a name counts."""
-    files = [*sorted(schemas.DIRECTORY.glob("*/*.yaml")), *sorted(parts.PICKER.data.glob("*.yaml")), *more]
-    documents: dict[str, Any] = {}
-    for file in files:
-        # Envoy Gateway's are a chart's: the CRD stands between two lines of a template.
-        lines = [line for line in file.read_text("utf-8").splitlines() if not line.startswith("{{")]
-        for document in yaml.load_all("\n".join(lines), Loader=_LOADER):
-            if document and document.get("kind") == "CustomResourceDefinition":
-                documents[document["metadata"]["name"]] = document
-    there.apply("\n".join(map(json.dumps, documents.values())))
-    names = [f"crd/{name}" for name in documents]
-    there.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
-    # They are served some moments later: to clients that ask for each group, and to those that ask for all at once.
-    kinds: dict[str, set[str]] = {}
-    for spec in (document["spec"] for document in documents.values()):
-        for version in spec["versions"]:
-            if version["served"]:
-                kinds.setdefault(f"{spec['group']}/{version['name']}", set()).add(spec["names"]["plural"])
-    for group, wanted_kinds in kinds.items():
-        there.wait(group, partial(_served, there, group, wanted_kinds))
-    there.wait("the kinds of the CRDs", lambda: documents.keys() <= set(_kinds(there)))
-
-
-def _kinds(there: Cluster) -> list[str]:
-    return there.kubectl("api-resources", "--cached=false", "--output=name").split()
-
-
-def _served(there: Cluster, group: str, wanted: set[str]) -> bool:
-    """Tell whether the API server names these kinds of a group's version to clients that ask what there is."""
-    listed = json.loads(there.kubectl("get", "--raw", f"/apis/{group}"))["resources"]
-    return wanted <= {resource["name"] for resource in listed}
-
-
 def install(there: Cluster, helm: str = "helm", provider: str = "none", more: Mapping[str, Any] | None = None) -> None:
     """Install the chart with the setting's values and more of them, and wait for all that it made to be ready."""
     # What kubectl has kept of the API from before the CRDs; Helm would read it.
     shutil.rmtree(there.folder / ".kube", ignore_errors=True)
     began = time.monotonic()
-    release(there, helm, setting.RELEASE, setting.values(provider) | dict(more or {}))
+    releases.install(there, helm, setting.RELEASE, setting.values(provider) | dict(more or {}))
     tell(f"chart installed by {helm} --wait in {time.monotonic() - began:.1f} s")
-
-
-def release(
-    there: Cluster, helm: str, name: str, values: Mapping[str, Any], namespace: str = setting.NAMESPACE
-) -> None:
-    """Install a release of the chart, or upgrade it, and wait for all of it to be ready."""
-    (file := there.folder / f"values-{name}.yaml").write_text(yaml.safe_dump(dict(values)), "utf-8")
-    call_helm(there, helm, "upgrade", "--install", name, str(CHART), f"--values={file}", *WAIT, namespace=namespace)
-
-
-def call_helm(there: Cluster, helm: str, *words: str, namespace: str = setting.NAMESPACE) -> str:
-    """Run Helm in a namespace of Kubernetes."""
-    return there.call(str(tools.BIN / helm), *words, f"--namespace={namespace}")
 
 
 def rollout(there: Cluster, deployment: str, seconds: int = 120) -> None:

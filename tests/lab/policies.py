@@ -10,8 +10,7 @@ import yaml
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from deploy.lab import controllers, setting
-from deploy.lab import lab as stand
+from deploy.lab import controllers, releases, setting
 from tests.lab.traffic import CHAT, Chat, ask, outcome
 
 QWEN, PHI = "sql-lora", "phi-lora"
@@ -146,8 +145,8 @@ class Issuer:
 def released(lab, controller, **more):
     """Have the router's chart installed with more values; `controller` is None for the lab's own Envoy."""
     values = setting.values(controller.provider) | controller.values() if controller else setting.values()
-    stand.release(lab, "helm", setting.RELEASE, values | more)
+    releases.install(lab, "helm", setting.RELEASE, values | more)
     try:
         yield
     finally:
-        stand.release(lab, "helm", setting.RELEASE, values)
+        releases.install(lab, "helm", setting.RELEASE, values)

@@ -3,8 +3,7 @@
 import pytest
 import yaml
 
-from deploy.lab import lab as stand
-from deploy.lab import setting
+from deploy.lab import releases, setting
 from deploy.lab.cluster import LabError
 from deploy.render import helm as renderer
 
@@ -39,40 +38,40 @@ def wanted(lab):
 @pytest.mark.parametrize("helm", renderer.HELMS)
 def test_an_autoscaler_that_is_turned_on_keeps_the_replicas(lab, namespace, helm):
     scaling = values(replicas=3, autoscaling={"enabled": True, "maxReplicas": 4})
-    stand.release(lab, helm, RELEASE, values(replicas=3), namespace)
+    releases.install(lab, helm, RELEASE, values(replicas=3), namespace)
     assert wanted(lab) == (3, 1)
-    stand.release(lab, helm, RELEASE, scaling, namespace)
+    releases.install(lab, helm, RELEASE, scaling, namespace)
     assert wanted(lab) == (3, 1)  # not changed, not even for a moment
     scale(lab, 4)
-    stand.release(lab, helm, RELEASE, scaling, namespace)
+    releases.install(lab, helm, RELEASE, scaling, namespace)
     assert wanted(lab) == (4, 2)
-    stand.call_helm(lab, helm, "uninstall", RELEASE, *stand.WAIT, namespace=namespace)
+    releases.call(lab, helm, "uninstall", RELEASE, *releases.WAIT, namespace=namespace)
 
 
 @pytest.mark.parametrize("helm", renderer.HELMS)
 def test_a_new_deployment_has_what_the_autoscaler_wants(lab, namespace, helm):
-    stand.release(lab, helm, RELEASE, values(autoscaling={"enabled": True, "minReplicas": 2}), namespace)
+    releases.install(lab, helm, RELEASE, values(autoscaling={"enabled": True, "minReplicas": 2}), namespace)
     lab.wait("the least replicas", lambda: wanted(lab)[0] == 2, 60)
-    stand.call_helm(lab, helm, "uninstall", RELEASE, *stand.WAIT, namespace=namespace)
+    releases.call(lab, helm, "uninstall", RELEASE, *releases.WAIT, namespace=namespace)
 
 
 def test_helm_3_sets_the_values_number_over_kubectls(lab, namespace):
-    stand.release(lab, "helm", RELEASE, values(replicas=1), namespace)
+    releases.install(lab, "helm", RELEASE, values(replicas=1), namespace)
     scale(lab, 2)
-    stand.release(lab, "helm", RELEASE, values(replicas=1), namespace)
+    releases.install(lab, "helm", RELEASE, values(replicas=1), namespace)
     assert wanted(lab)[0] == 1
 
 
 def test_helm_4_refuses_until_it_is_told_to_force(lab, namespace):
     """As docs/troubleshooting.md has it."""
-    stand.release(lab, "helm4", RELEASE, values(replicas=1), namespace)
+    releases.install(lab, "helm4", RELEASE, values(replicas=1), namespace)
     scale(lab, 2)
     told = 'conflict with "kubectl" with subresource "scale" using apps/v1: .spec.replicas'
     with pytest.raises(LabError, match=told):
-        stand.release(lab, "helm4", RELEASE, values(replicas=1), namespace)
+        releases.install(lab, "helm4", RELEASE, values(replicas=1), namespace)
     assert wanted(lab)[0] == 2
-    words = ("upgrade", RELEASE, str(renderer.CHART), "--reuse-values", "--force-conflicts", *stand.WAIT)
-    stand.call_helm(lab, "helm4", *words, namespace=namespace)
+    words = ("upgrade", RELEASE, str(renderer.CHART), "--reuse-values", "--force-conflicts", *releases.WAIT)
+    releases.call(lab, "helm4", *words, namespace=namespace)
     assert wanted(lab)[0] == 1
-    stand.release(lab, "helm4", RELEASE, values(replicas=2), namespace)  # nobody else has the field any more
+    releases.install(lab, "helm4", RELEASE, values(replicas=2), namespace)  # nobody else has the field any more
     assert wanted(lab)[0] == 2

@@ -14,7 +14,7 @@ import pytest
 
 from bbr.reading.zstd import zstd
 from deploy.lab import lab as stand
-from deploy.lab import setting
+from deploy.lab import releases, setting
 from deploy.lab.cluster import Cluster
 from tests.lab.traffic import CHAT, JSON
 
@@ -96,10 +96,10 @@ def passing(lab: Cluster):
         "schedulingProfiles": [{"name": "default", "plugins": [{"pluginRef": "queue-scorer", "weight": 1}]}],
     }
     values = setting.values()
-    stand.release(lab, "helm", setting.RELEASE, values | {"epp": values["epp"] | {"config": json.dumps(config)}})
+    releases.install(lab, "helm", setting.RELEASE, values | {"epp": values["epp"] | {"config": json.dumps(config)}})
     lab.wait("an answer for each model", lambda: stand.answers(lab))
     yield
-    stand.call_helm(lab, "helm", "rollback", setting.RELEASE, *stand.WAIT)
+    releases.call(lab, "helm", "rollback", setting.RELEASE, *releases.WAIT)
     lab.wait("an answer for each model", lambda: stand.answers(lab))
 
 

@@ -7,7 +7,7 @@ import yaml
 from playwright.sync_api import sync_playwright
 
 from deploy.lab import lab as stand
-from deploy.lab import setting
+from deploy.lab import releases, setting
 from deploy.local import browser
 
 pytestmark = pytest.mark.gateways
@@ -83,7 +83,7 @@ def allowed(lab, controller, origins, gateway):
     values = setting.values(controller.provider) | controller.values()
     cors = {"allowOrigins": [origins[0]], "allowHeaders": ["authorization", "content-type"]}
     catch_all = {"backendRef": {"name": NAME, "port": 80}, "cors": cors}
-    stand.release(lab, "helm", setting.RELEASE, values | {"catchAll": catch_all})
+    releases.install(lab, "helm", setting.RELEASE, values | {"catchAll": catch_all})
     url = f"http://{gateway}"
     with page_of(origins[0]) as page:
         lab.wait(
@@ -92,7 +92,7 @@ def allowed(lab, controller, origins, gateway):
             seconds=60,
         )
     yield url
-    stand.release(lab, "helm", setting.RELEASE, values)
+    releases.install(lab, "helm", setting.RELEASE, values)
 
 
 def test_without_the_option_a_browser_lets_no_page_of_another_origin_see_an_answer(gateway, origins):

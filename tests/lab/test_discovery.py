@@ -8,7 +8,7 @@ import yaml
 
 from bench.harness.certificates import Authority
 from deploy.lab import lab as stand
-from deploy.lab import parts, setting
+from deploy.lab import parts, releases, setting
 from tests.lab import neighbours, servers
 from tests.lab.policies import document, secret
 from tests.lab.router import ACCOUNT, DEPLOYMENT, IN_NAMESPACE, config_map
@@ -34,11 +34,11 @@ def discovering(lab, router):
     values = setting.values()
     bbr = values["bbr"] | {"discoverAdapters": {"enabled": True, "intervalSeconds": 1}}
     without = rules(lab)
-    stand.release(lab, "helm", setting.RELEASE, values | {"bbr": bbr})
+    releases.install(lab, "helm", setting.RELEASE, values | {"bbr": bbr})
     try:
         yield without
     finally:
-        stand.release(lab, "helm", setting.RELEASE, values)
+        releases.install(lab, "helm", setting.RELEASE, values)
         router.until_named(setting.SPARE, there=False)
 
 
@@ -217,12 +217,12 @@ def test_servers_are_asked_over_https_and_believed_only_with_a_certificate(lab, 
     back = {"discoverAdapters": {"enabled": True, "intervalSeconds": 1}}
     with neighbours.running(lab, secure_pool(Authority())):
         try:
-            stand.release(lab, "helm", setting.RELEASE, values | {"bbr": values["bbr"] | unnamed})
+            releases.install(lab, "helm", setting.RELEASE, values | {"bbr": values["bbr"] | unnamed})
             router.until_logged("its certificate is not accepted: IP address mismatch")
-            stand.release(lab, "helm", setting.RELEASE, values | {"bbr": values["bbr"] | named})
+            releases.install(lab, "helm", setting.RELEASE, values | {"bbr": values["bbr"] | named})
             router.until_named(SECURE_ADAPTER)
             # The other pools' servers speak plaintext.
             router.until_logged("no TLS with it")
         finally:
-            stand.release(lab, "helm", setting.RELEASE, values | {"bbr": values["bbr"] | back})
+            releases.install(lab, "helm", setting.RELEASE, values | {"bbr": values["bbr"] | back})
             router.until_named(setting.SPARE)

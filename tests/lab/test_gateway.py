@@ -5,8 +5,7 @@ import re
 import pytest
 import yaml
 
-from deploy.lab import controllers, setting
-from deploy.lab import lab as stand
+from deploy.lab import controllers, releases, setting
 from tests.lab.policies import doctor
 from tests.lab.traffic import Chat, ask, outcome
 
@@ -77,7 +76,7 @@ def test_the_doctor_finds_nothing_wrong_with_the_data_plane(lab, controller):
 def test_envoy_gateway_alone_answers_a_route_to_a_pool_with_a_500(lab, gateway, controller):
     values = setting.values(controller.provider) | controller.values()
     try:
-        stand.release(lab, "helm", setting.RELEASE, values | {"backends": "pools"})
+        releases.install(lab, "helm", setting.RELEASE, values | {"backends": "pools"})
         route = "qwen-model-route"
         lab.wait(
             "a route that is not resolved",
@@ -86,7 +85,7 @@ def test_envoy_gateway_alone_answers_a_route_to_a_pool_with_a_500(lab, gateway, 
         assert listed(lab, "httproutes")[route][f"{controllers.GATEWAY}/Accepted"] == "True Accepted"
         lab.wait("a 500", lambda: ask(gateway, Chat("sql-lora")).status_code == 500, seconds=30)
     finally:
-        stand.release(lab, "helm", setting.RELEASE, values)
+        releases.install(lab, "helm", setting.RELEASE, values)
         for name in ("sql-lora", "phi-lora"):
             lab.wait(f"an answer of {name}", lambda name=name: outcome(ask(gateway, Chat(name)), name) == "right")
 

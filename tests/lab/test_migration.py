@@ -8,8 +8,7 @@ import json
 import pytest
 import yaml
 
-from deploy.lab import lab as stand
-from deploy.lab import setting
+from deploy.lab import releases, setting
 from deploy.lab.cluster import LabError
 from deploy.render import helm as renderer
 from deploy.render import tools
@@ -149,7 +148,7 @@ class Move:
         self.file = lab.folder / "values-moved.yaml"
 
     def call(self, *words):
-        return stand.call_helm(self.lab, self.helm, *words, namespace=NAMESPACE)
+        return releases.call(self.lab, self.helm, *words, namespace=NAMESPACE)
 
     def tries(self, *words):
         return self.lab.tries(str(tools.BIN / self.helm), *words, IN_NAMESPACE)
@@ -161,7 +160,7 @@ class Move:
     def upgrade(self, found, *words):
         self.file.write_text(yaml.safe_dump(found), "utf-8")
         file = f"--values={self.file}"
-        self.call("upgrade", RELEASE, str(renderer.CHART), "--reset-values", file, *words, *stand.WAIT)
+        self.call("upgrade", RELEASE, str(renderer.CHART), "--reset-values", file, *words, *releases.WAIT)
 
     def replace(self, found):
         """Put pools and routes as the chart has them in the place of those that are there."""
@@ -216,7 +215,7 @@ def test_the_way_back(lab, move):
     kept = ("inferencepool/qwen-pool", "httproute/qwen-model-route", "configmap/qwen-allowlist")
     lab.kubectl("annotate", *kept, IN_NAMESPACE, "helm.sh/resource-policy=keep")
     lab.kubectl("apply", "--server-side", "--force-conflicts", IN_NAMESPACE, "--filename=-", text=BY_HAND)
-    move.call("rollback", RELEASE, "1", *stand.WAIT)
+    move.call("rollback", RELEASE, "1", *releases.WAIT)
     assert move.get("deployment/body-based-router", "{..image}") == "lab/bbr:theirs"
     assert move.get("inferencepool/qwen-pool", PICKER) == "shared-epp"
     assert "old-lora" in move.get("configmap/qwen-allowlist", "{.data.adapters}")

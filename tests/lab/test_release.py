@@ -5,8 +5,7 @@ import json
 import pytest
 import yaml
 
-from deploy.lab import lab as stand
-from deploy.lab import setting
+from deploy.lab import releases, setting
 from deploy.lab.cluster import LabError
 from deploy.render import helm as renderer
 from deploy.render import tools
@@ -49,13 +48,13 @@ def values(provider="none", **bbr):
 
 @pytest.mark.parametrize("helm", renderer.HELMS)
 def test_helm_test_asks_the_router_for_each_model(lab, helm):
-    told = stand.call_helm(lab, helm, "test", setting.RELEASE, "--logs")
+    told = releases.call(lab, helm, "test", setting.RELEASE, "--logs")
     assert "Succeeded" in told
     assert "POD LOGS: body-based-router-probe" in told
     # The pod stays, to be looked at, until the next test.
     (probe,) = lab.get("pods", "--selector=app.kubernetes.io/name=bbr-probe", IN_NAMESPACE)["items"]
     assert probe["status"]["phase"] == "Succeeded"
-    manifest = stand.call_helm(lab, helm, "get", "hooks", setting.RELEASE)
+    manifest = releases.call(lab, helm, "get", "hooks", setting.RELEASE)
     assert all(f"--model={model}" in manifest for model in setting.MODELS)
 
 
@@ -63,7 +62,7 @@ def test_helm_test_fails_if_a_model_is_not_in_the_table(lab):
     lab.kubectl("label", "configmap", "phi-allowlist", "inference.networking.k8s.io/bbr-managed-", IN_NAMESPACE)
     try:
         with pytest.raises(LabError, match="failed"):
-            stand.call_helm(lab, "helm", "test", setting.RELEASE)
+            releases.call(lab, "helm", "test", setting.RELEASE)
         told = lab.kubectl("logs", "body-based-router-probe", IN_NAMESPACE)
         assert "it answered 404 (bbr:model-not-found) and routed nothing" in told
     finally:
@@ -77,32 +76,32 @@ def test_a_life_of_a_release(lab, namespace, helm):
     before = objects(lab)
 
     def revision():
-        listed = json.loads(stand.call_helm(lab, helm, "history", RELEASE, "-o", "json", namespace=namespace))
+        listed = json.loads(releases.call(lab, helm, "history", RELEASE, "-o", "json", namespace=namespace))
         return [(each["revision"], each["status"]) for each in listed]
 
     def kinds():
         return {name.partition("/")[0] for name in objects(lab) - before}
 
-    stand.release(lab, helm, RELEASE, values(), namespace)
+    releases.install(lab, helm, RELEASE, values(), namespace)
     assert revision() == [(1, "deployed")]
     assert "inferencepool.inference.networking.k8s.io" in kinds()
-    assert "Succeeded" in stand.call_helm(lab, helm, "test", RELEASE, namespace=namespace)
+    assert "Succeeded" in releases.call(lab, helm, "test", RELEASE, namespace=namespace)
 
-    stand.release(lab, helm, RELEASE, values(replicas=2), namespace)
+    releases.install(lab, helm, RELEASE, values(replicas=2), namespace)
     ready = lab.get("deployment", "body-based-router", f"--namespace={namespace}")["status"]["readyReplicas"]
     assert ready == 2
 
-    stand.release(lab, helm, RELEASE, values("istio"), namespace)
+    releases.install(lab, helm, RELEASE, values("istio"), namespace)
     assert "envoyfilter.networking.istio.io" in kinds()
-    stand.release(lab, helm, RELEASE, values("envoy-gateway"), namespace)
+    releases.install(lab, helm, RELEASE, values("envoy-gateway"), namespace)
     assert "envoyfilter.networking.istio.io" not in kinds()
     assert "envoyextensionpolicy.gateway.envoyproxy.io" in kinds()
 
-    stand.call_helm(lab, helm, "rollback", RELEASE, "1", *stand.WAIT, namespace=namespace)
+    releases.call(lab, helm, "rollback", RELEASE, "1", *releases.WAIT, namespace=namespace)
     assert revision()[-1] == (5, "deployed")
     assert "envoyextensionpolicy.gateway.envoyproxy.io" not in kinds()
 
-    stand.call_helm(lab, helm, "uninstall", RELEASE, *stand.WAIT, namespace=namespace)
+    releases.call(lab, helm, "uninstall", RELEASE, *releases.WAIT, namespace=namespace)
     lab.kubectl("delete", "pod", "body-based-router-probe", f"--namespace={namespace}")  # no Helm removes a hook's
     lab.wait("the end of all pods", lambda: not lab.get("pods", f"--namespace={namespace}")["items"], 60)
     assert objects(lab) - before == set()
