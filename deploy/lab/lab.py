@@ -52,6 +52,14 @@ ASKED: Final = {
     "envoyproxy/ratelimit:": parts.RATE_LIMIT,
     "lab/redis:": parts.REDIS,
 }
+# The simulator for vLLM, without the options that are about its GPU.
+_VLLM: Final = """
+for each; do
+  shift
+  case "$each" in --dtype=*|--gpu-memory-utilization=*) ;; *) set -- "$@" "$each" ;; esac
+done
+exec "$PROGRAM" "$@" --mode=random
+"""
 _DOWN_SECONDS: Final = 90.0
 _START_SECONDS: Final = 900
 
@@ -71,6 +79,7 @@ def images(controller: Controller | None = None) -> dict[str, list[str]]:
         "lab/bbr": [sys.executable, "-m", "bbr"],
         "/epp": [str(parts.PICKER.binary)],
         "lab/llm-d-inference-sim": [str(parts.SIMULATOR.binary)],
+        "vllm/vllm-openai:": ["env", f"PROGRAM={parts.SIMULATOR.binary}", "sh", "-c", _VLLM, "sh"],
         "lab/web:": [sys.executable, "-m", "http.server"],
         "lab/envoy:": [str(find_envoy(sys.executable))],
     }
