@@ -1,8 +1,8 @@
 """Each gateway's guide, as a reader runs it who has copied its commands.
 
-A reader has what the lab lacks: an engine that builds images, which are names here, and what forwards a port. So those
-lines are left out (and the end of the lab's own GatewayClass), and requests go to the Gateway's own address. llm-d's picker can't be had, so Istio's pools get the
-one that can. `deploy.lab.lab.images` has the simulator in place of vLLM.
+A reader has what the lab lacks: an engine that builds images, which are names here, and what forwards a port. Such
+lines are left out, and so is the end of the lab's own GatewayClass. Requests go to the Gateway's own address. llm-d's
+picker can't be had, so Istio's pools get the one that can. `deploy.lab.lab.images` has the simulator in place of vLLM.
 """
 
 import json
