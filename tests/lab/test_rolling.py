@@ -57,7 +57,7 @@ def test_a_router_that_dies_costs_no_short_request(lab, gateway, controller, rou
         load.until_sent(50)
         end(lab, dead)
         load.until_sent(100)
-        lab.wait("the end of its processes", lambda: is_started_anew(router, dead), 60)
+        lab.wait("the end of its processes", lambda: is_started_anew(router, dead))
         stand.rollout(lab, DEPLOYMENT)
         lab.wait("answers without a failure", lambda: is_steady(load), 60)
     print(f"{end.__name__}: {load.sent} requests, {load.failed} failed: {dict(load.outcomes)}")
@@ -69,9 +69,14 @@ def test_a_router_that_dies_costs_no_short_request(lab, gateway, controller, rou
 
 
 def is_started_anew(router, dead):
-    """Tell whether a pod is gone, or its container runs for the second time."""
+    """Tell whether a pod is gone, or its container has been started again."""
     (found,) = [each for each in router.pods() if each["metadata"]["uid"] == dead["metadata"]["uid"]] or [None]
-    return found is None or found["status"]["containerStatuses"][0]["restartCount"] > 0
+    return found is None or restarts(found) > restarts(dead)
+
+
+def restarts(pod):
+    (container,) = pod["status"]["containerStatuses"]
+    return container["restartCount"]
 
 
 def is_steady(load):
