@@ -18,15 +18,17 @@ DENY = {"@type": f"{HTTP}.rbac.v3.RBACPerRoute", "rbac": {"rules": {"action": "D
 CORS = {"@type": f"{HTTP}.cors.v3.CorsPolicy", "allow_origin_string_match": [{"exact": "https://app.example"}]}
 
 ALONE, BESIDE, ISTIO, KGATEWAY = "envoy-gateway-alone", "envoy-gateway-with-ai-gateway", "istio", "kgateway"
-KEYS = "envoy-gateway-with-keys"
-# What each has as it is. The chart asked for no keepalive when they were taken.
+KEYS, POLICIES = "envoy-gateway-with-keys", "kgateway-with-policies"
+# What each has as it is. The chart asked for no keepalive when those of Envoy Gateway and Istio were taken.
 AS_IT_IS = {
     ALONE: {"model-route-broken", "cluster-plaintext", "no-keepalive"},
     BESIDE: {"circuit-breaker-default", "cluster-plaintext", "no-keepalive"},
     ISTIO: {"no-catch-all", "no-keepalive"},
     # Its Qwen route has an authorization by a SecurityPolicy of its own, which took the place of the Gateway's keys.
     KEYS: {"policy-bypassed", "cluster-plaintext", "no-keepalive"},
-    KGATEWAY: {"no-retry-policy", "cluster-plaintext", "no-keepalive"},
+    KGATEWAY: {"no-retry-policy", "cluster-plaintext"},
+    # Its Qwen route turns the Gateway's checks off, its Phi route has a login, the Gateway a rule about the model.
+    POLICIES: {"policy-bypassed", "policy-skipped", "no-retry-policy", "cluster-plaintext"},
 }
 
 
@@ -230,7 +232,7 @@ def unchanged(_dump: Dump) -> None:
     """Leave it as it is."""
 
 
-ALL = {ALONE, BESIDE, ISTIO, KGATEWAY, KEYS}
+ALL = {ALONE, BESIDE, ISTIO, KGATEWAY, KEYS, POLICIES}
 WITH_CATCH_ALL = ALL - {ISTIO}
 # What is done to it -> what is found then that was not before, in which gateways; and what is not found any more.
 TABLE: dict[str, tuple[Callable[[Dump], None], dict[str, set[str]], dict[str, set[str]]]] = {
@@ -266,7 +268,7 @@ TABLE: dict[str, tuple[Callable[[Dump], None], dict[str, set[str]], dict[str, se
     "keys on the catch-all, and no routing headers from outside": (
         keys_without_routing_headers,
         {},
-        {"policy-bypassed": {KEYS}},
+        {"policy-bypassed": {KEYS, POLICIES}},
     ),
     "a policy that looks for metadata, turned off on the models' routes": (
         turned_off(looking),
@@ -292,7 +294,7 @@ TABLE: dict[str, tuple[Callable[[Dump], None], dict[str, set[str]], dict[str, se
     "no catch-all": (
         without_catch_all,
         {"catch-all-missing": WITH_CATCH_ALL, "policy-skipped": {KEYS}},
-        {"policy-bypassed": {KEYS}},
+        {"policy-bypassed": {KEYS, POLICIES}},
     ),
     "the router off on the models' routes": (silenced_on_models, {"spoofable-route": ALL}, {}),
     "the router out on the catch-all": (
@@ -305,7 +307,7 @@ TABLE: dict[str, tuple[Callable[[Dump], None], dict[str, set[str]], dict[str, se
     "observed only": (field("observability_mode", True), {"observability-mode": ALL}, {}),
     "no refusals": (field("disable_immediate_response", True), {"refusals-disabled": ALL}, {}),
     "mutations forbidden": (field("mutation_rules", {"disallow_all": True}), {"mutation-disallowed": ALL}, {}),
-    "retries": (retries, {}, {"no-retry-policy": {KGATEWAY}}),
+    "retries": (retries, {}, {"no-retry-policy": {KGATEWAY, POLICIES}}),
     "no retries": (no_retries, {"no-retry-policy": ALL}, {}),
     "the gateway has no backend": (models_fail, {"model-route-broken": ALL}, {}),
 }
@@ -344,6 +346,19 @@ def test_a_picker_that_echoes_headers_is_nothing_to_warn_of(gateway: str) -> Non
     if pickers:
         dump.ext_proc["stat_prefix"] = "bbr"
         assert found(dump.read(stats)) == AS_IT_IS[gateway]
+
+
+def test_each_of_kgateway_s_policies_is_told_by_itself() -> None:
+    """`disable` of two checks on Qwen's route, OAuth2 on Phi's, and CEL about the model on the Gateway."""
+    told = [each for each in examine(Dump(POLICIES).read(), max_body_bytes=64 << 20) if each.id.startswith("policy-")]
+    qwen, phi = (f"httproute-{name}-model-route" for name in ("qwen", "phi"))
+    assert [(each.id, qwen in each.sentence, phi in each.sentence, each.sentence.split()[3]) for each in told] == [
+        ("policy-skipped", False, True, "envoy.filters.http.oauth2/models/login"),
+        ("policy-skipped", False, False, "envoy.filters.http.rbac"),
+        ("policy-bypassed", True, False, "ext_auth/models/grpc"),
+        ("policy-bypassed", True, False, "jwt/models/tokens"),
+    ]
+    assert "asks for x-gateway-base-model-name" in told[1].sentence
 
 
 def test_the_router_of_kgateway_is_found_within_its_composite_filter() -> None:
