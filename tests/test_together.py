@@ -1,4 +1,5 @@
 import random
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,11 +9,19 @@ from xdist.scheduler import LoadFileScheduling
 from tests.support.together import TOGETHER, Numbered, Together
 
 ROOT = Path(__file__).resolve().parents[1]
-ANTHROPIC, OPENAI = sorted(TOGETHER)
+ANTHROPIC, OPENAI = (f"tests/integration/test_{name}_client.py" for name in ("anthropic", "openai"))
 
 
 def test_the_files_are_there():
     assert [file for file in TOGETHER if not (ROOT / file).exists()] == []
+
+
+def test_who_imports_the_vendors_clients_is_one_of_them():
+    importing = re.compile(r'late\("(openai|anthropic|boto3)"\)|import test_(openai|anthropic)_client')
+    found = {
+        str(file.relative_to(ROOT)) for file in ROOT.glob("tests/*/test_*.py") if importing.search(file.read_text())
+    }
+    assert found == TOGETHER.keys()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session", params=["FULL_DUPLEX_STREAMED", "BUFFERED"])
 def limited_stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Give the local stack in each body mode, for the clients that share it (TOGETHER in tests/conftest.py)."""
+    """Give the local stack in each body mode, for the clients that share it (tests/support/together.py)."""
     limit = f"--max-body-bytes={MAX_BODY_BYTES}"
     with running(tmp_path_factory.mktemp("stack"), body_mode=request.param, router_args=[limit]) as stack:
         yield stack

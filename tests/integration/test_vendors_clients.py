@@ -76,6 +76,7 @@ class Pools:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # the body does not wait until the head is acknowledged, in 40 ms
 
             def do_POST(self) -> None:
                 received.append(Got(pool, self.path, self.read_body()))

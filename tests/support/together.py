@@ -1,6 +1,6 @@
-"""Which files of tests run in the same worker of pytest-xdist: those that share what they start, a session's fixture.
+"""Which files of tests run in the same worker of pytest-xdist: those that share what is slow to begin with.
 
-A local stack takes more than a second of processor time to start. All other files go to whichever worker is free.
+That is what they start, a session's fixture, or what they import. All other files go to whichever worker is free.
 """
 
 from collections.abc import Iterable, Sequence
@@ -8,11 +8,18 @@ from typing import Any, Final, SupportsIndex
 
 from xdist.scheduler import LoadFileScheduling
 
-# A file -> the name of those that go with it.
-TOGETHER: Final = {
-    "tests/integration/test_anthropic_client.py": "clients of the local stack",
-    "tests/integration/test_openai_client.py": "clients of the local stack",
-}
+# A file -> the name of those that go with it. To import the vendors' clients takes a worker five seconds.
+TOGETHER: Final = dict.fromkeys(
+    (
+        "tests/integration/test_anthropic_client.py",
+        "tests/integration/test_bodies.py",
+        "tests/integration/test_event_streams.py",
+        "tests/integration/test_live_models.py",
+        "tests/integration/test_openai_client.py",
+        "tests/integration/test_vendors_clients.py",
+    ),
+    "vendors' clients",
+)
 
 
 class Numbered(list[str]):
