@@ -131,7 +131,7 @@ class Server:
         await _listen(ports.checks, settings.bind_address, settings.grpc_health_port, "--grpc-health-port")
         if settings.metrics_port:
             await _listen(ports.admin, settings.bind_address, settings.metrics_port, "--metrics-port")
-        log.info("%s", self._greeting())
+        log.info("%s", self._startup_line())
         if self.certificates is not None:
             self.certificates.start(ports.main.use, supervisor)
         if self._tracing is not None:
@@ -239,7 +239,7 @@ class Server:
         if verdict.outcome is _FAULT:
             log.warning("a gateway broke the ext_proc protocol (%s); its client got an error", verdict.reason)
 
-    def _greeting(self) -> str:
+    def _startup_line(self) -> str:
         settings = self._settings
         where = settings.bind_address or "every interface"
         how = "over TLS" if self.certificates else "in plaintext"

@@ -146,12 +146,12 @@ class LongBody:
 
     @property
     def whole(self) -> bytes | None:
-        """All of it, if it is kept, has been read to its end without a fault, and nothing of it has gone on."""
+        """All of it, if it is kept, has been read to its end without a fault, and nothing of it has been passed on."""
         faulty = self._refusal is not None or not self.closed or self._reading.pending
         return None if faulty or self._passed_bytes or not self._kept else b"".join(self._pieces)
 
     def replace_model(self, model: str) -> bool:
-        """Put another model into the place of the one that it names, before anything of it has gone on.
+        """Put another model into the place of the one that it names, before anything of it has been passed on.
 
         False if it can't be: it is no JSON, or is forwarded encoded.
         """

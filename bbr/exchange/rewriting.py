@@ -15,7 +15,7 @@ def rewritten(request: Request, octets: bytes) -> bytes:
 
 
 def rewrite(request: Request, body: LongBody) -> None:
-    """Put the model that it is routed as into a long body, if that is to be; before anything of it has gone on.
+    """Put the model that it is routed as into a long body, if that is to be; before anything of it has been passed on.
 
     Raises:
         Refusal: 400; that can't be done in a body of its kind.

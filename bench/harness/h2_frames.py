@@ -108,6 +108,9 @@ def priority(stream_id: int, depends_on: int = 0, weight: int = 15) -> bytes:
 
 
 SETTINGS_ACK = frame(SETTINGS, ACK)
+
+# What a client may send at once: its preface (section 3.4), and that it knows the server's.
+OPENING = PREFACE + settings() + SETTINGS_ACK
 PING_FRAME = frame(PING, 0, 0, b"pingping")
 
 
@@ -150,7 +153,7 @@ class Peer:
     Args:
         limits: the connection's.
         chunk: octets of each read; None for all at once.
-        greet: send the preface, `own` SETTINGS and the acknowledgement of the connection's.
+        preface: send the preface, `own` SETTINGS and the acknowledgement of the connection's.
     """
 
     def __init__(
@@ -158,7 +161,7 @@ class Peer:
         limits: Settings | None = None,
         *,
         chunk: int | None = None,
-        greet: bool = True,
+        preface: bool = True,
         own: tuple[tuple[int, int], ...] = (),
     ) -> None:
         self.limits = limits or Settings()
@@ -170,7 +173,7 @@ class Peer:
         self.credit = _DEFAULT_WINDOW
         self._decoder = hpack.Decoder()
         self.collect()
-        if greet:
+        if preface:
             self.send(PREFACE, settings(*own), SETTINGS_ACK)
 
     def send(self, *octets: bytes) -> list[Frame]:

@@ -95,10 +95,10 @@ class RawClient:
         self._rest = b""
 
     @classmethod
-    async def connect(cls, port: int, *, greet: bool = True, window: int = 2**31 - 1) -> "RawClient":
-        """Connect; and if not told otherwise greet, giving all the credit there is."""
+    async def connect(cls, port: int, *, preface: bool = True, window: int = 2**31 - 1) -> "RawClient":
+        """Connect; and send the preface if not told otherwise, giving all the credit there is."""
         client = cls(*await asyncio.open_connection("127.0.0.1", port))
-        if greet:
+        if preface:
             client.write(PREFACE, settings((4, window)), SETTINGS_ACK, window_update(0, 2**31 - 1 - 65_535))
         return client
 

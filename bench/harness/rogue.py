@@ -45,21 +45,21 @@ Connections = list[socket.socket]
 Peer = Callable[[int], Connections]
 
 
-def connect(port: int, *, window: int = _MOST, reads: bool = True, greet: bool = True) -> socket.socket:
-    """Greet a router; what it says is read by a thread, or never."""
+def connect(port: int, *, window: int = _MOST, reads: bool = True, preface: bool = True) -> socket.socket:
+    """Open a connection to a router; what it says is read by a thread, or never."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=60.0)
     if reads:
         threading.Thread(target=_read, args=(connection,), daemon=True).start()
-    if greet:
-        _send(connection, _greeting(window))
+    if preface:
+        _send(connection, _opening(window))
     return connection
 
 
-def _greeting(window: int) -> bytes:
+def _opening(window: int) -> bytes:
     return PREFACE + settings((INITIAL_WINDOW_SIZE, window)) + SETTINGS_ACK + window_update(0, _MOST - 65_535)
 
 
-_GREETING: Final = _greeting(_MOST)
+_OPENING: Final = _opening(_MOST)
 
 
 def _read(connection: socket.socket) -> None:
@@ -195,7 +195,7 @@ def large_messages(port: int) -> Connections:
 
 
 def idle_connections(port: int) -> Connections:
-    """Greeted and silent ones."""
+    """Opened and silent ones."""
     return [connect(port, reads=False) for _ in range(9000)]
 
 
@@ -291,7 +291,7 @@ def tls_idle_connections(port: int) -> Connections:
     octets = head + framed(messages.request_body(body, end_of_stream=True))
     sent = headers(1, _CALL) + b"".join(data(1, each) for each in cut(octets, _FRAME))
     return _each(
-        [_shake_hands(connect(port, reads=False, greet=False)) for _ in range(1500)], lambda: iter([_GREETING + sent])
+        [_shake_hands(connect(port, reads=False, preface=False)) for _ in range(1500)], lambda: iter([_OPENING + sent])
     )
 
 
@@ -303,10 +303,10 @@ def tls_never_reading(port: int) -> Connections:
         for stream_id in range(1, 41, 2):
             yield headers(stream_id, _CALL) + b"".join(data(stream_id, each) for each in cut(_PASSING + body, _FRAME))
 
-    connections = [_shake_hands(connect(port, reads=False, greet=False)) for _ in range(20)]
+    connections = [_shake_hands(connect(port, reads=False, preface=False)) for _ in range(20)]
     for connection in connections:
         connection.settimeout(1.0)
-        _send(connection, _GREETING)
+        _send(connection, _OPENING)
     return _each(connections, pieces)
 
 

@@ -54,7 +54,7 @@ class Wire:
     """What one connection receives.
 
     Attributes:
-        greeting: all up to and including a first, empty call, which shrinks the field table.
+        opening: all up to and including a first, empty call, which shrinks the field table.
         reads: the exchanges' octets, up to `per_read` exchanges in each, and at most READ_BYTES.
         endings: what comes after the answers of a read; b"" for nothing.
         count: exchanges in all.
@@ -62,7 +62,7 @@ class Wire:
         answers: its answers.
     """
 
-    greeting: bytes
+    opening: bytes
     reads: list[bytes]
     endings: list[bytes]
     count: int
@@ -82,10 +82,10 @@ def wire(size: int, per_read: int, shape: str, *, traced: bool) -> Wire:
         count = max(1, count * 10_000 // size // per_read) * per_read
     made = list(workload.traces(count)) if traced else [{}] * count
     first, blocks = workload.field_blocks(made)
-    greeting = (
+    opening = (
         h2_frames.PREFACE + h2_frames.settings((h2_frames.INITIAL_WINDOW_SIZE, (1 << 31) - 1)) + h2_frames.SETTINGS_ACK
     )
-    greeting += h2_frames.window_update(0, (1 << 31) - 1 - 65_535) + h2_frames.headers(1, first, end=True)
+    opening += h2_frames.window_update(0, (1 << 31) - 1 - 65_535) + h2_frames.headers(1, first, end=True)
     reads, endings = [], []
     sent = workload.exchange(size)
     octets, ending = bytearray(), bytearray()
@@ -109,7 +109,7 @@ def wire(size: int, per_read: int, shape: str, *, traced: bool) -> Wire:
     whole = Exchange(Policy(Replies()), Registry())
     answers = [answer for message in sent for answer in said(whole, message)]
     workload.check(sent, answers)
-    return Wire(greeting, reads, endings, count, sent, answers)
+    return Wire(opening, reads, endings, count, sent, answers)
 
 
 class Canned:
@@ -161,7 +161,7 @@ def settings() -> Settings:
 def run_frames(octets: Wire) -> dict[str, float]:
     """Cut reads into frames."""
     reader = FrameReader()
-    list(reader.feed(octets.greeting))
+    list(reader.feed(octets.opening))
     spent = 0.0
     for read, ending in octets.each():
         begun = time.perf_counter()
@@ -177,7 +177,7 @@ def run_frames(octets: Wire) -> dict[str, float]:
 def run_http2(octets: Wire) -> dict[str, float]:
     """Receive, and answer from a can, as bbr.rpc does; what the answers cost is timed apart."""
     connection = Connection(settings(), 0.0)
-    connection.receive(octets.greeting, 0.0)
+    connection.receive(octets.opening, 0.0)
     connection.take_output()
     data = frame(octets.answers)
     trailers = calls.trailers(OK, alone=False)
@@ -219,7 +219,7 @@ def run_rpc(octets: Wire, new_handler: Callable[[], Handler], name: str) -> dict
     """Run calls."""
     services = Services({PROCESS.encode(): lambda call: new_handler()}, 1 << 30, _raise)
     connection = RpcConnection(settings(), services, 0.0)
-    connection.receive(octets.greeting, 0.0)
+    connection.receive(octets.opening, 0.0)
     connection.take_output()
     receiving = output = 0.0
     clock = time.perf_counter

@@ -21,11 +21,10 @@ from bbr.http2.settings import Settings
 from bench.harness.h2_frames import (
     CONTINUATION,
     INITIAL_WINDOW_SIZE,
+    OPENING,
     PING_FRAME,
     POST_BLOCK,
-    PREFACE,
     REQUEST,
-    SETTINGS_ACK,
     block,
     cut,
     data,
@@ -40,7 +39,6 @@ from bench.harness.h2_frames import (
 
 READ_BYTES = 4 << 10
 INPUT_BYTES = 512 << 10
-GREETING = PREFACE + settings() + SETTINGS_ACK
 OPEN = headers(1, POST_BLOCK)
 
 # Ceilings, some five times what a core of 2026 takes. Frames of 9 to 17 octets cost 1 to 2 us each, streams that are
@@ -54,7 +52,7 @@ MEMORY_BYTES = 4 << 20
 
 
 class Attack(NamedTuple):
-    """Octets after the greeting, and what they may cost.
+    """Octets after the opening, and what they may cost.
 
     Attributes:
         octets: about INPUT_BYTES of them, or one round that is repeated on new connections.
@@ -145,7 +143,7 @@ def run(attack: Attack, reads: list[bytes]) -> Iterator[int]:
 
 def milliseconds(attack: Attack) -> float:
     """Return the CPU of one run for each MiB."""
-    reads = cut(GREETING + attack.octets, READ_BYTES)
+    reads = cut(OPENING + attack.octets, READ_BYTES)
     began = time.process_time()
     octets = sum(run(attack, reads))
     return (time.process_time() - began) * 1000 / octets * 2**20
@@ -153,7 +151,7 @@ def milliseconds(attack: Attack) -> float:
 
 def peak_bytes(attack: Attack) -> int:
     """Return the most memory in use during a run, over what there was before."""
-    reading = run(attack, cut(GREETING + attack.octets, READ_BYTES))
+    reading = run(attack, cut(OPENING + attack.octets, READ_BYTES))
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()

@@ -29,6 +29,7 @@ from bench.harness.h2_frames import (
     CONTINUATION,
     END_STREAM,
     INITIAL_WINDOW_SIZE,
+    OPENING,
     PING_FRAME,
     PREFACE,
     SETTINGS_ACK,
@@ -45,7 +46,6 @@ from bench.harness.rpc_client import fields
 
 MOST_ADDED_MS: Final = 5.0
 RATE: Final = 300.0
-GREETING: Final = PREFACE + settings() + SETTINGS_ACK
 _SHUT: Final = PREFACE + settings((INITIAL_WINDOW_SIZE, 0)) + SETTINGS_ACK
 _FIRST: Final = headers(1, CALL_BLOCK)
 _DRIP_SECONDS: Final = 0.01
@@ -72,20 +72,20 @@ class Attack(NamedTuple):
 
 ATTACKS: Final = {
     "silent before the preface": Attack(b""),
-    "silent after it": Attack(GREETING),
-    "a drip of headers": Attack(GREETING, headers(1, block(fields(path=PROCESS))), drips=True),
-    "half-sent bodies": Attack(GREETING, headers(1, CALL_BLOCK) + data(1, framed(HEAD)), streams=True),
-    "never reads": Attack(GREETING, headers(1, CALL_BLOCK) + data(1, REQUEST, end=True), streams=True, reads=False),
+    "silent after it": Attack(OPENING),
+    "a drip of headers": Attack(OPENING, headers(1, block(fields(path=PROCESS))), drips=True),
+    "half-sent bodies": Attack(OPENING, headers(1, CALL_BLOCK) + data(1, framed(HEAD)), streams=True),
+    "never reads": Attack(OPENING, headers(1, CALL_BLOCK) + data(1, REQUEST, end=True), streams=True, reads=False),
     "no window": Attack(_SHUT, headers(1, CALL_BLOCK) + data(1, REQUEST, end=True), streams=True),
-    "PING": Attack(GREETING, PING_FRAME),
-    "SETTINGS": Attack(GREETING, settings()),
-    "rapid reset": Attack(GREETING, headers(1, CALL_BLOCK) + rst_stream(1, CANCEL), streams=True),
+    "PING": Attack(OPENING, PING_FRAME),
+    "SETTINGS": Attack(OPENING, settings()),
+    "rapid reset": Attack(OPENING, headers(1, CALL_BLOCK) + rst_stream(1, CANCEL), streams=True),
     "reset after a message": Attack(
-        GREETING, headers(1, CALL_BLOCK) + data(1, framed(HEAD)) + rst_stream(1, CANCEL), streams=True
+        OPENING, headers(1, CALL_BLOCK) + data(1, framed(HEAD)) + rst_stream(1, CANCEL), streams=True
     ),
-    "CONTINUATION": Attack(GREETING + headers(1, b"", flags=0), frame(CONTINUATION, 0, 1, b"\x82")),
-    "empty DATA": Attack(GREETING + _FIRST, data(1)),
-    "a drip of credit": Attack(GREETING + _FIRST, window_update(1, 1)),
+    "CONTINUATION": Attack(OPENING + headers(1, b"", flags=0), frame(CONTINUATION, 0, 1, b"\x82")),
+    "empty DATA": Attack(OPENING + _FIRST, data(1)),
+    "a drip of credit": Attack(OPENING + _FIRST, window_update(1, 1)),
     "nonsense": Attack(b"\x16\x03\x01" * 1000),
 }
 

@@ -45,7 +45,7 @@ BOMB_BYTES: Final = 266_000
 MODELS: Final = "models"
 AUTHORITY: Final = "authority.pem"
 
-_GREETING: Final = PREFACE + settings() + SETTINGS_ACK + window_update(0, 1 << 30)
+_OPENING: Final = PREFACE + settings() + SETTINGS_ACK + window_update(0, 1 << 30)
 _LAST: Final = frame(PING, 0, 0, b"the last")
 _PONG: Final = frame(PING, ACK, 0, b"the last")
 _PATIENCE_SECONDS: Final = 20.0
@@ -125,7 +125,7 @@ def _huffman_blocks() -> bytes:
     # To encode takes long: some long values, each time with another field beside them.
     texts = ("".join(rng.choices(string.printable[:94], k=3000)) for _ in range(100))
     values = [block([("a", text)], huffman=True)[1:] for text in texts]
-    found, size = [_GREETING], 0
+    found, size = [_OPENING], 0
     for stream_id in itertools.count(1, 2):
         fresh = block([*REQUEST, ("n", f"{stream_id:08}")], huffman=True)
         found.append(headers(stream_id, fresh + values[stream_id // 2 % len(values)], end=True))
@@ -161,7 +161,7 @@ def _records(make: Callable[[Records], bytes]) -> Run:
         while True:
             with contextlib.closing(_Peer(target.router, context)) as peer:
                 records = peer.records()
-                octets = records.record(APPLICATION_DATA, _GREETING) + make(records)
+                octets = records.record(APPLICATION_DATA, _OPENING) + make(records)
                 yield Counter([peer.flood(octets + records.record(APPLICATION_DATA, _LAST), sealed=True)])
 
     return run

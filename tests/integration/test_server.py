@@ -127,8 +127,8 @@ def test_serves_until_sigterm(models):
         lines = [line for _, of_server, line in told if of_server]
         ports = f"ext_proc on port {process.port} and health on {process.health_port} of 127.0.0.1"
         table = f"2 base models and 2 adapters from {models}"
-        greeting = f"bbr {__version__} ({built.HOW}) serves {ports}, in plaintext, by the uv transport; {table}"
-        assert lines == [greeting, "SIGTERM: draining for at most 25 s", "stopped"]
+        first = f"bbr {__version__} ({built.HOW}) serves {ports}, in plaintext, by the uv transport; {table}"
+        assert lines == [first, "SIGTERM: draining for at most 25 s", "stopped"]
         assert process.stdout() == ""
 
 

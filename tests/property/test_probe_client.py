@@ -13,7 +13,7 @@ SETTINGS = h2_frames.frame(h2_frames.SETTINGS)
 class Script:
     """A wire whose peer says what is written, and then nothing more."""
 
-    scheme, authority, handshake, greeted = "http", "peer", None, False
+    scheme, authority, handshake, speaks_http2 = "http", "peer", None, False
 
     def __init__(self, octets):
         self.rest = octets

@@ -24,7 +24,7 @@ CHUNKS = (1, 9, None)
 
 
 class Case(NamedTuple):
-    """What is sent after the greeting, and its end.
+    """What is sent after the preface, and its end.
 
     Attributes:
         id: of tests/conformance/http2/CASES.md, then words.
@@ -38,7 +38,7 @@ class Case(NamedTuple):
     goaway: int | None = None
     resets: tuple[tuple[int, int], ...] = ()
     limits: Settings | None = None
-    greet: bool = True
+    preface: bool = True
 
 
 def rows(cases: list[Case]) -> list[Any]:
@@ -51,7 +51,7 @@ def rows(cases: list[Case]) -> list[Any]:
 
 def play(case: Case, chunk: int | None) -> Peer:
     """Send a case's frames and hold what comes back against the case."""
-    peer = Peer(case.limits, chunk=chunk, greet=case.greet)
+    peer = Peer(case.limits, chunk=chunk, preface=case.preface)
     peer.send(*case.sent)
     assert [(each.stream_id, each.code) for each in peer.of(RST_STREAM)] == list(case.resets)
     reasons = [each for each in peer.found(StreamReset) if isinstance(each, StreamReset) and each.reason]

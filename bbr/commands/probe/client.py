@@ -135,7 +135,7 @@ class Client:
         try:
             self._h2.initiate_connection()
             self._flush()
-            while not wire.greeted:
+            while not wire.speaks_http2:
                 self.pump()
         except BaseException:
             wire.close()
@@ -201,9 +201,9 @@ class Client:
         """
         head = self._wire.read(_FRAME_HEAD_BYTES)
         length = int.from_bytes(head[:3], "big")
-        if not self._wire.greeted:
-            _check_greeting(head, length)
-            self._wire.greeted = True
+        if not self._wire.speaks_http2:
+            _check_first_frame(head, length)
+            self._wire.speaks_http2 = True
         if length > _MAX_FRAME_BYTES:
             raise ProbeError(f"it broke HTTP/2: a frame of {length} bytes")
         try:
@@ -236,7 +236,7 @@ class Client:
             self._wire.send(octets)
 
 
-def _check_greeting(head: bytes, length: int) -> None:
+def _check_first_frame(head: bytes, length: int) -> None:
     """Refuse a peer whose first frame is no SETTINGS, and say what it seems to speak instead."""
     if head.startswith(_TLS_RECORD):
         raise ProbeError("it speaks TLS here: give --tls")

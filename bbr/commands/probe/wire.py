@@ -112,7 +112,7 @@ class Wire:
         authority: what a request names its server by.
         scheme: of a request's URL.
         handshake: of TLS; None in plaintext.
-        greeted: whether the peer has begun to speak HTTP/2; set by whoever reads. Failures mean other things before.
+        speaks_http2: whether the peer has begun to; set by whoever reads. Failures mean other things before.
     """
 
     def __init__(self, address: Address, tls: Tls | None, deadline: Deadline) -> None:
@@ -131,7 +131,7 @@ class Wire:
         self.authority = str(address) if tls is None or tls.server_name is None else tls.server_name
         self.scheme = "https" if tls else "http"
         self.handshake: Handshake | None = None
-        self.greeted = False
+        self.speaks_http2 = False
         self._socket = self._connect(address)
         try:
             if context is not None:
@@ -202,7 +202,7 @@ class Wire:
         self.handshake = Handshake(tls.version() or "", tls.selected_alpn_protocol(), pairs)
 
     def _closed(self, when: str = "") -> str:
-        if self.greeted:
+        if self.speaks_http2:
             return "it closed the connection"
         if when:
             return f"it closed the connection {when}: it may not speak TLS here"

@@ -24,7 +24,7 @@ class App(asyncio.Protocol):
     """One connection; it answers a request when it has ended."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet the peer with our SETTINGS."""
+        """Send the peer our SETTINGS, which is a server's preface."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._loop = asyncio.get_running_loop()

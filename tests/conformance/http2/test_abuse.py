@@ -296,7 +296,7 @@ def traced(peer: Peer, *sent: bytes) -> int:
 
 
 def test_i6_hpack_bomb():
-    peer = Peer(greet=False)
+    peer = Peer(preface=False)
     peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", settings())
     entry = b"\x40\x01a" + b"\x7f" + bytes([(4000 - 127) & 0x7F | 0x80, (4000 - 127) >> 7]) + b"x" * 4000
     peer.send(headers(1, GET_BLOCK[1:] + entry))

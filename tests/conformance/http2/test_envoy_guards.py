@@ -86,7 +86,7 @@ def test_k1_nothing_but_data_brings_window_updates(chunk):
         peer.open(stream_id)
         peer.send(rst_stream(stream_id, INTERNAL_ERROR))
     peer.send(*[PING_FRAME, settings(*ENVOY), window_update(0, 1)] * 100)
-    assert [each.stream_id for each in peer.of(WINDOW_UPDATE)] == [0]  # the greeting's
+    assert [each.stream_id for each in peer.of(WINDOW_UPDATE)] == [0]  # the preface's
 
 
 def empty_in_a_row(peer: Peer) -> int:

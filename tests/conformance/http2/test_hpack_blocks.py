@@ -194,7 +194,7 @@ def test_f6_vectors_of_the_specification(vector, chunk):
 
 @pytest.mark.parametrize("chunk", CHUNKS)
 def test_f7_a_table_before_the_acknowledgement(chunk):
-    peer = Peer(greet=False, chunk=chunk)
+    peer = Peer(preface=False, chunk=chunk)
     encoder = hpack.Encoder()
     blocks = [encoder.encode([*REQUEST, ("x-id", "7")]) for _ in range(2)]
     assert len(blocks[1]) == len(REQUEST) + 1
@@ -268,7 +268,7 @@ def test_f10_with_a_table_nothing_is_remembered():
 
 
 def test_f10_a_block_from_before_the_acknowledgement_means_something_else_later():
-    peer = Peer(greet=False)
+    peer = Peer(preface=False)
     entry = b"\x82\x86\x84" + ENTRY
     peer.send(PREFACE, settings(), headers(1, entry), headers(3, PLAIN + b"\xbe"), SETTINGS_ACK, headers(5, HEAD))
     assert len(requests(peer)) == 3

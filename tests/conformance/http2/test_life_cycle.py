@@ -42,7 +42,7 @@ from tests.support.h2_cases import CHUNKS
 from tests.support.loops import in_loop
 from tests.support.wrapped import Wrapped
 
-GREETING = PREFACE + settings((4, 2**31 - 1)) + SETTINGS_ACK + window_update(0, 2**30)
+OPENING = PREFACE + settings((4, 2**31 - 1)) + SETTINGS_ACK + window_update(0, 2**30)
 HIGH_WATER = 64 << 10  # asyncio's and uvloop's
 READ_BYTES = 256 << 10  # the most that uvloop hands over at once
 
@@ -98,7 +98,7 @@ async def test_j2_no_data_while_the_peer_does_not_read(chunk):
     async with UvRig(pace=Pace(moment_seconds=60.0)) as server:
         pipe, connection = Pipe(), uv_connection.UvConnection(server.server)
         connection.connection_made(pipe)
-        connection.data_received(GREETING)
+        connection.data_received(OPENING)
         connection.pause_writing()
         assert not pipe.reading
         # What had been read before the pause is still handed over; its answers wait.
@@ -157,12 +157,12 @@ LIVE = headers(1, CALL_BLOCK) + data(1, framed(HEAD))
 CUTS = {
     "in the preface": (PREFACE[:11], 0),
     "after the preface": (PREFACE, 0),
-    "in a frame header": (GREETING + LIVE + PING_FRAME[:5], 1),
-    "in a payload": (GREETING + LIVE + data(1, framed(WHOLE))[:20], 1),
-    "in the second HEADERS": (GREETING + LIVE + headers(3, CALL_BLOCK)[:-1], 1),
-    "before a CONTINUATION": (GREETING + LIVE + headers(3, CALL_BLOCK, flags=0), 1),
-    "between frames": (GREETING + LIVE, 1),
-    "after an answer": (GREETING + LIVE + data(1, framed(WHOLE)), 1),
+    "in a frame header": (OPENING + LIVE + PING_FRAME[:5], 1),
+    "in a payload": (OPENING + LIVE + data(1, framed(WHOLE))[:20], 1),
+    "in the second HEADERS": (OPENING + LIVE + headers(3, CALL_BLOCK)[:-1], 1),
+    "before a CONTINUATION": (OPENING + LIVE + headers(3, CALL_BLOCK, flags=0), 1),
+    "between frames": (OPENING + LIVE, 1),
+    "after an answer": (OPENING + LIVE + data(1, framed(WHOLE)), 1),
     "with nothing at all": (b"", 0),
 }
 
@@ -173,7 +173,7 @@ CUTS = {
 async def test_j3_an_end_of_file_anywhere_leaves_nothing(sent, calls, end, caplog):
     caplog.set_level(logging.WARNING)
     async with UvRig() as server:
-        client = await RawClient.connect(server.port, greet=False)
+        client = await RawClient.connect(server.port, preface=False)
         client.write(sent)
         while server.started < calls or not server.server.roster.connections:  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -202,7 +202,7 @@ async def test_j3_calls_of_a_lost_connection_are_ended_once():
         assert {each.verdict.outcome for each in server.ended} == {Outcome.PENDING}
 
 
-FATAL = [case for case in test_each_frame.CASES if case.goaway is not None and case.limits is None and case.greet]
+FATAL = [case for case in test_each_frame.CASES if case.goaway is not None and case.limits is None and case.preface]
 
 
 @in_loop

@@ -49,14 +49,14 @@ def announced(length: int, kind: int, stream_id: int = 0) -> bytes:
 
 CASES = [
     *[
-        Case(f"A2 magic wrong in octet {place}", (wrong(place), settings()), goaway=PROTOCOL_ERROR, greet=False)
+        Case(f"A2 magic wrong in octet {place}", (wrong(place), settings()), goaway=PROTOCOL_ERROR, preface=False)
         for place in (0, 12, 23)
     ],
-    Case("A2 HTTP/1.1", (b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",), goaway=PROTOCOL_ERROR, greet=False),
-    Case("A2 TLS", (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",), goaway=PROTOCOL_ERROR, greet=False),
-    Case("A3 PING first", (PREFACE, PING_FRAME), goaway=PROTOCOL_ERROR, greet=False),
-    Case("A3 HEADERS first", (PREFACE, OPEN), goaway=PROTOCOL_ERROR, greet=False),
-    Case("A3 ACK first", (PREFACE, SETTINGS_ACK), goaway=PROTOCOL_ERROR, greet=False),
+    Case("A2 HTTP/1.1", (b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",), goaway=PROTOCOL_ERROR, preface=False),
+    Case("A2 TLS", (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",), goaway=PROTOCOL_ERROR, preface=False),
+    Case("A3 PING first", (PREFACE, PING_FRAME), goaway=PROTOCOL_ERROR, preface=False),
+    Case("A3 HEADERS first", (PREFACE, OPEN), goaway=PROTOCOL_ERROR, preface=False),
+    Case("A3 ACK first", (PREFACE, SETTINGS_ACK), goaway=PROTOCOL_ERROR, preface=False),
     Case("A5 ACK that nobody asked for", (SETTINGS_ACK, SETTINGS_ACK)),
     Case("B1 unknown type on stream 0", (frame(0x0B, 0xFF, 0, b"x" * 300),)),
     Case("B1 unknown type on an open stream", (OPEN, frame(0xFF, 0, 1, b"x"), data(1, b"abc"))),
@@ -101,7 +101,7 @@ def test_case(case, chunk):
 
 
 def test_a1_settings_come_first():
-    peer = Peer(greet=False)
+    peer = Peer(preface=False)
     assert peer.frames[0].kind == SETTINGS
     assert peer.frames[0].flags == 0
     assert {each.kind for each in peer.frames[1:]} == {WINDOW_UPDATE}
@@ -109,17 +109,17 @@ def test_a1_settings_come_first():
 
 def test_a1_the_connection_window_is_as_large_as_the_settings_say():
     for size in (65_535, 65_536, 1 << 24):
-        assert Peer(Settings(connection_window_bytes=size), greet=False).credit == size
+        assert Peer(Settings(connection_window_bytes=size), preface=False).credit == size
 
 
 def test_a2_a_wrong_magic_is_refused_before_it_is_complete():
-    peer = Peer(greet=False, chunk=1)
+    peer = Peer(preface=False, chunk=1)
     peer.send(wrong(3)[:4])
     assert_failed(peer, PROTOCOL_ERROR)
 
 
 def test_a4_magic_in_24_reads():
-    peer = Peer(greet=False, chunk=1)
+    peer = Peer(preface=False, chunk=1)
     peer.send(PREFACE)
     assert peer.events == []
     peer.send(settings(), SETTINGS_ACK)
@@ -128,7 +128,7 @@ def test_a4_magic_in_24_reads():
 
 @pytest.mark.parametrize("sent", [b"", PREFACE[:23]], ids=["nothing", "half a magic"])
 def test_a4_silence_ends_at_the_preface_timeout(sent):
-    peer = Peer(greet=False)
+    peer = Peer(preface=False)
     peer.send(sent)
     assert peer.connection.expire(10.0) == []
     peer.events += peer.connection.expire(10.1)
@@ -149,7 +149,7 @@ def test_a5_each_settings_is_acknowledged_once(chunk):
 
 
 def test_a6_settings_that_are_never_acknowledged():
-    peer = Peer(greet=False)
+    peer = Peer(preface=False)
     peer.send(PREFACE, settings())
     assert peer.connection.expire(10.0) == []
     peer.events += peer.connection.expire(10.1)

@@ -48,10 +48,10 @@ def kinds(peer: Peer) -> list[int]:
     return [each.kind for each in peer.collect()]
 
 
-def test_the_greeting_is_the_first_output():
-    peer = Peer(Settings(connection_window_bytes=65_535), greet=False)
+def test_the_preface_is_the_first_output():
+    peer = Peer(Settings(connection_window_bytes=65_535), preface=False)
     assert [each.kind for each in peer.frames] == [SETTINGS]
-    assert [each.kind for each in Peer(greet=False).frames] == [SETTINGS, WINDOW_UPDATE]
+    assert [each.kind for each in Peer(preface=False).frames] == [SETTINGS, WINDOW_UPDATE]
 
 
 def test_a_call(peer):
@@ -186,7 +186,7 @@ def test_timeouts_count_from_the_beginning():
     connection = Connection(limits, 100.0)
     assert connection.expire(105.0) == []
     assert connection.expire(105.1) == [ConnectionFailed(ErrorCode.PROTOCOL_ERROR, "preface-timeout")]
-    peer = Peer(limits, greet=False)
+    peer = Peer(limits, preface=False)
     peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", settings(), OPEN)
     assert peer.connection.expire(9.0) == []
     assert [type(each) for each in peer.connection.expire(9.1)] == [StreamReset, ConnectionFailed]

@@ -14,6 +14,7 @@ from bench.harness.h2_frames import (
     DATA,
     HEADERS,
     INITIAL_WINDOW_SIZE,
+    OPENING,
     PING_FRAME,
     PREFACE,
     RST_STREAM,
@@ -28,7 +29,6 @@ from bench.harness.h2_frames import (
 from bench.harness.rpc_client import fields
 from tests.support.mock_transport import MockOwner, MockTransport
 
-GREETING = PREFACE + settings() + SETTINGS_ACK
 CALL = block(fields())
 
 
@@ -36,9 +36,9 @@ def call(stream_id: int, *messages: bytes, end: bool = False) -> bytes:
     return headers(stream_id, CALL) + data(stream_id, b"".join(map(framed, messages)), end=end)
 
 
-def greeted(owner: MockOwner) -> tuple[UvConnection, MockTransport]:
+def opened(owner: MockOwner) -> tuple[UvConnection, MockTransport]:
     connection, transport = owner.connect()
-    connection.data_received(GREETING)
+    connection.data_received(OPENING)
     transport.frames()
     return connection, transport
 
@@ -55,7 +55,7 @@ class TestRoom:
     def test_it_is_counted_and_given_back(self):
         ledger = Ledger(1 << 20)
         owner = MockOwner(ledger=ledger)
-        connection, _ = greeted(owner)
+        connection, _ = opened(owner)
         idle = ledger.held_bytes
         assert 0 < idle <= 2 * STEP_BYTES
         connection.data_received(part(1, 80_000) + part(3, 60_000))
@@ -69,7 +69,7 @@ class TestRoom:
     @pytest.mark.interpreted("holds a weak reference")
     def test_one_that_is_over_does_not_wait_for_the_garbage_collector(self):
         owner = MockOwner(ledger=Ledger(1 << 20))
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         connection.data_received(part(1, 5000)[:-10])
         over = weakref.ref(connection)
         enabled = gc.isenabled()
@@ -93,7 +93,7 @@ class TestRoom:
 
     def test_the_call_that_holds_the_most_goes_and_the_others_go_on(self):
         owner = MockOwner(ledger=Ledger(6 * STEP_BYTES))
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         connection.data_received(call(1, b"quiet"))
         connection.data_received(part(3, 10_000))
         while not (sent := transport.frames()):
@@ -120,7 +120,7 @@ class TestRoom:
     def test_if_no_call_holds_it_the_connection_goes(self):
         ledger = Ledger(12 * STEP_BYTES)
         owner = MockOwner(ledger=ledger)
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         assert ledger.take(ledger.max_bytes - ledger.held_bytes)
         connection._held.octets += 2 * STEP_BYTES  # what it remembers, say
         connection.data_received(PING_FRAME)
@@ -130,7 +130,7 @@ class TestRoom:
     def test_one_that_holds_little_has_the_room_of_idle_ones(self):
         ledger = Ledger(12 * STEP_BYTES)
         owner = MockOwner(ledger=ledger)
-        connection, _ = greeted(owner)
+        connection, _ = opened(owner)
         assert owner.room.take(ledger.max_bytes - ledger.held_bytes, connection.account)
         owner.idle = 5
         connection._held.octets += 2 * STEP_BYTES
@@ -141,7 +141,7 @@ class TestRoom:
     def test_one_that_does_not_read_is_cut_off_then(self):
         ledger = Ledger(12 * STEP_BYTES)
         owner = MockOwner(ledger=ledger)
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         assert ledger.take(ledger.max_bytes - ledger.held_bytes)
         transport.unsent = 2 * STEP_BYTES
         connection.pause_writing()
@@ -153,8 +153,8 @@ class TestRoom:
     def test_the_heaviest_gives_way_to_another(self):
         ledger = Ledger(32 * STEP_BYTES)
         owner = MockOwner(ledger=ledger)
-        heavy, transport = greeted(owner)
-        light, other = greeted(owner)
+        heavy, transport = opened(owner)
+        light, other = opened(owner)
         for stream_id in range(1, 21, 2):
             heavy.data_received(part(stream_id, 25_000))
         assert transport.frames() == other.frames() == []
@@ -170,8 +170,8 @@ class TestRoom:
     def test_one_that_has_nothing_to_give_is_cut_off(self, closing):
         ledger = Ledger(32 * STEP_BYTES)
         owner = MockOwner(ledger=ledger)
-        heavy, transport = greeted(owner)
-        light, other = greeted(owner)
+        heavy, transport = opened(owner)
+        light, other = opened(owner)
         transport.unsent = 20 * STEP_BYTES
         heavy.pause_writing()
         heavy.data_received(PING_FRAME)
@@ -184,7 +184,7 @@ class TestRoom:
 
     def test_what_the_transport_holds_counts_while_the_peer_does_not_read(self):
         ledger = Ledger(1 << 20)
-        connection, transport = greeted(MockOwner(ledger=ledger))
+        connection, transport = opened(MockOwner(ledger=ledger))
         idle = ledger.held_bytes
         transport.unsent = 200_000
         connection.pause_writing()

@@ -21,6 +21,7 @@ from bench.harness.h2_frames import (
     GOAWAY,
     HEADERS,
     INITIAL_WINDOW_SIZE,
+    OPENING,
     PING,
     PING_FRAME,
     PREFACE,
@@ -39,7 +40,6 @@ from bench.harness.rpc_client import PATH, Simple, Talk, fields
 from bench.harness.tls_records import ALERT, APPLICATION_DATA, Handshake, Records
 from tests.support.mock_transport import MockOwner, MockTransport
 
-GREETING = PREFACE + settings() + SETTINGS_ACK
 CALL = block(fields())
 OTHER = b"/test.Talk/Watch"
 # Frames of no known type, which carry nothing.
@@ -83,9 +83,9 @@ def call(stream_id: int, *messages: bytes, end: bool = False) -> bytes:
     return headers(stream_id, CALL) + data(stream_id, b"".join(map(framed, messages)), end=end)
 
 
-def greeted(owner: MockOwner) -> tuple[UvConnection, MockTransport]:
+def opened(owner: MockOwner) -> tuple[UvConnection, MockTransport]:
     connection, transport = owner.connect()
-    connection.data_received(GREETING)
+    connection.data_received(OPENING)
     transport.frames()
     return connection, transport
 
@@ -94,14 +94,14 @@ def kinds(transport: MockTransport) -> list[int]:
     return [each.kind for each in transport.frames()]
 
 
-def test_a_peer_is_greeted_before_it_says_a_word():
+def test_a_peer_gets_the_preface_before_it_says_a_word():
     _, transport = MockOwner().connect()
     assert kinds(transport) == [SETTINGS, WINDOW_UPDATE]
 
 
 def test_one_write_for_each_read():
     owner = MockOwner()
-    connection, transport = greeted(owner)
+    connection, transport = opened(owner)
     before = transport.writes
     connection.data_received(call(1, b"a", end=True) + call(3, b"b", end=True))
     assert transport.writes == before + 1
@@ -126,7 +126,7 @@ def test_one_that_is_turned_away_is_closed_without_a_word_and_hears_of_nothing()
 
 def test_a_lost_connection_lets_its_calls_go():
     owner = MockOwner()
-    connection, _ = greeted(owner)
+    connection, _ = opened(owner)
     connection.data_received(call(1, b"quiet"))
     assert (connection.calls, connection.busy) == (1, True)
     connection.connection_lost(None)
@@ -138,7 +138,7 @@ class TestTurns:
 
     def test_what_a_turn_has_no_time_for_waits_for_the_next_and_no_more_is_read(self):
         owner = MockOwner(pace=Pace(moment_seconds=1.0))
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         owner.clock.step = 0.3
         connection.data_received(b"".join(call(stream_id, b"a", end=True) for stream_id in range(1, 21, 2)))
         assert 0 < len(owner.ended) < 10
@@ -157,7 +157,7 @@ class TestTurns:
         for share in (1.0, 0.25):
             owner = MockOwner(pace=Pace(moment_seconds=10.0))
             owner.moment_seconds *= share
-            connection, _ = greeted(owner)
+            connection, _ = opened(owner)
             owner.clock.step = 0.3
             connection.data_received(b"".join(call(stream_id, b"a", end=True) for stream_id in range(1, 21, 2)))
             answered.append(len(owner.ended))
@@ -167,7 +167,7 @@ class TestTurns:
 
     def test_reads_that_follow_each_other_at_once_are_one_turn(self):
         owner = MockOwner(pace=Pace(moment_seconds=1.0))
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         for _ in range(3):
             connection.data_received(FULL_READ)
             owner.clock.now += 0.4
@@ -181,7 +181,7 @@ class TestTurns:
 
     def test_a_short_read_is_the_last_of_its_turn(self):
         owner = MockOwner(pace=Pace(moment_seconds=1.0))
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         for _ in range(10):
             connection.data_received(FULL_READ[: FULL_READ_BYTES - 1])
             owner.clock.now += 0.4
@@ -191,7 +191,7 @@ class TestTurns:
 
     def test_a_turn_lets_one_handler_work_a_bit(self):
         owner = MockOwner(Steps)
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         connection.data_received(call(1, b"3"))
         assert owner.scheduled == 1
         assert [connection.work() for _ in range(3)] == [True, True, False]
@@ -200,7 +200,7 @@ class TestTurns:
     def test_in_a_flood_handlers_let_most_turns_pass(self):
         """Else a small request behind 8 MB of bodies waits for 30 ms of work on bodies, beside 10 ms to read them."""
         owner = MockOwner(Steps)
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         connection.data_received(call(1, b"100"))
         worked = []
         for _ in range(2 * IN_FLOOD):
@@ -212,7 +212,7 @@ class TestTurns:
 
     def test_when_nothing_more_comes_they_work_at_once(self):
         owner = MockOwner(Steps)
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         connection.data_received(call(1, b"3"))
         connection.data_received(FULL_READ)
         assert connection.work()
@@ -223,7 +223,7 @@ class TestTurns:
 
     def test_in_a_flood_that_is_behind_they_do_the_same(self):
         owner = MockOwner(Steps, pace=Pace(moment_seconds=0.0))
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         while connection.work():
             pass
         connection.data_received(call(1, b"9") + PING_FRAME * 2 * IN_FLOOD)
@@ -236,7 +236,7 @@ class TestTurns:
 
     def test_a_connection_that_has_failed_has_no_turn(self):
         owner = MockOwner(pace=Pace(moment_seconds=0.0))
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         connection.data_received(data(0) + call(1, b"a"))
         assert not transport.reading
         while connection.work():
@@ -248,7 +248,7 @@ class TestTurns:
 
     def test_neither_has_one_that_is_closing(self):
         owner = MockOwner(Steps)
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         connection.data_received(call(1, b"3"))
         transport.close()
         assert not connection.work()
@@ -257,7 +257,7 @@ class TestTurns:
 class TestBackpressure:
     def test_a_peer_that_does_not_read_is_not_read_either(self):
         owner = MockOwner()
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         connection.pause_writing()
         assert not transport.reading
         # What had been read before is still handed over; its answers wait.
@@ -269,7 +269,7 @@ class TestBackpressure:
 
     def test_what_is_left_of_a_turn_waits_for_the_peer_too(self):
         owner = MockOwner(pace=Pace(moment_seconds=0.0))
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         while connection.work():
             pass
         before = owner.scheduled
@@ -288,7 +288,7 @@ class TestBackpressure:
     def test_one_that_never_reads_is_cut_off(self, caplog):
         caplog.set_level(logging.INFO)
         owner = MockOwner()
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         connection.pause_writing()
         connection.tick(owner.clock.now + 60.0)
         assert transport.calls == ["pause_reading"]
@@ -298,7 +298,7 @@ class TestBackpressure:
 
     def test_a_peers_end_gives_what_waits_as_long_as_any_other(self):
         owner = MockOwner()
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         assert not connection.eof_received()
         transport.close()  # as the event loop does then
         owner.clock.now += 59
@@ -311,7 +311,7 @@ class TestBackpressure:
 
     def test_the_end_of_one_that_is_stalled_is_no_new_beginning(self):
         owner = MockOwner()
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         connection.pause_writing()
         owner.clock.now += 50
         connection.eof_received()
@@ -327,7 +327,7 @@ class TestStages:
 
     def test_a_drain(self):
         owner = MockOwner()
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         connection.data_received(call(1, b"quiet"))
         connection.drain(refuse=False)
         goaway, ping = transport.frames()
@@ -345,7 +345,7 @@ class TestStages:
         assert (transport.calls, self.stage(connection)) == (["write_eof"], Stage.CLOSING)
 
     def test_a_drain_that_refuses_at_once_closes_what_is_idle(self):
-        connection, transport = greeted(MockOwner())
+        connection, transport = opened(MockOwner())
         connection.drain(refuse=True)
         assert transport.calls == ["write_eof"]
         connection.drain(refuse=True)
@@ -354,7 +354,7 @@ class TestStages:
 
     def test_after_the_end_the_peer_is_read_for_a_while_and_closed(self):
         owner = MockOwner(pace=Pace(linger_seconds=1.0, linger_bytes=100))
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         transport.unsent = 1
         connection.data_received(b"\0" * 9)
         assert [each.kind for each in transport.frames()] == [GOAWAY]
@@ -380,21 +380,21 @@ class TestStages:
 
     def test_a_goaway_that_is_never_taken_is_cut_off(self):
         owner = MockOwner()
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         transport.unsent = 1
         connection.data_received(b"\0" * 9)
         connection.tick(owner.clock.now + 60.1)
         assert transport.calls[-1] == "abort"
 
     def test_a_socket_that_can_be_half_closed_no_more_is_closed(self):
-        connection, transport = greeted(MockOwner())
+        connection, transport = opened(MockOwner())
         transport.refuses_eof = True
         connection.data_received(b"\0" * 9)
         assert transport.calls == ["write_eof", "abort"]
 
     def test_one_that_is_too_old(self, caplog):
         owner = MockOwner(keepalive_seconds=1e9)
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         connection.data_received(call(1, b"quiet"))
         now = connection.retire_at = owner.clock.now + 100
         connection.tick(now - 1)
@@ -413,7 +413,7 @@ class TestStages:
 
     def test_one_that_is_too_old_and_has_read_it_is_refused_at_once(self):
         owner = MockOwner()
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         connection.data_received(call(1, b"quiet"))
         now = connection.retire_at = owner.clock.now
         connection.tick(now)
@@ -429,7 +429,7 @@ class TestGivingWay:
         connection, _ = owner.connect()
         assert connection.idleness == (0, 1000.0)
         owner.clock.now = 1001.0
-        connection.data_received(GREETING + call(1, b"quiet"))
+        connection.data_received(OPENING + call(1, b"quiet"))
         assert connection.idleness == (1, 1001.0)
         owner.clock.now = 1002.0
         connection.data_received(data(1, framed(b"a")))
@@ -440,7 +440,7 @@ class TestGivingWay:
         assert connection.idleness == (0, 1002.0)
 
     def test_it_says_so_and_closes(self):
-        connection, transport = greeted(MockOwner())
+        connection, transport = opened(MockOwner())
         connection.data_received(call(1, b"quiet"))
         connection.give_way()
         assert [(each.kind, each.last_id) for each in transport.frames()] == [(GOAWAY, 1)]
@@ -450,7 +450,7 @@ class TestGivingWay:
 
     @pytest.mark.parametrize("why", ["its peer does not read", "it ends already"])
     def test_it_is_cut_off(self, why):
-        connection, transport = greeted(MockOwner())
+        connection, transport = opened(MockOwner())
         if why == "it ends already":
             connection.data_received(bytes(9))
         else:
@@ -466,7 +466,7 @@ class TestFaultsOfOurs:
     @pytest.mark.parametrize("where", ["receive", "work", "tick"])
     def test_the_connection_says_so_and_ends(self, where, caplog):
         owner = MockOwner()
-        connection, transport = greeted(owner)
+        connection, transport = opened(owner)
         connection._rpc = None  # type: ignore[assignment]
         if where == "receive":
             connection.data_received(PING_FRAME)
@@ -485,7 +485,7 @@ def test_watchers_are_told_and_ended():
     serving = Serving.__new__(Serving)
     serving.now, serving.stopping = True, False
     owner = MockOwner(methods={OTHER: lambda call: Watch(serving), PATH.encode(): lambda call: Talk()})
-    connection, transport = greeted(owner)
+    connection, transport = opened(owner)
     connection.data_received(headers(1, block(fields(path=OTHER.decode()))) + data(1, framed(b"")) + call(3, b"quiet"))
     assert kinds(transport) == [HEADERS, DATA]
     serving.now = False
@@ -566,12 +566,12 @@ class TestTls:
         _, connection, _, records = self.shaken()
         begun = connection._held.octets
         assert begun < 50 << 10
-        connection.data_received(records.record(APPLICATION_DATA, GREETING + frame(0x0B, 0, 0, bytes(16_000))))
+        connection.data_received(records.record(APPLICATION_DATA, OPENING + frame(0x0B, 0, 0, bytes(16_000))))
         assert connection._held.octets - begun > 12_000
 
     def test_what_a_turn_has_no_time_for_stays_encrypted_until_the_next(self):
         owner, connection, transport, records = self.shaken(moment_seconds=1.0)
-        connection.data_received(records.record(APPLICATION_DATA, GREETING))
+        connection.data_received(records.record(APPLICATION_DATA, OPENING))
         owner.clock.step = 0.2
         calls = [records.record(APPLICATION_DATA, call(stream_id, b"a", end=True)) for stream_id in range(1, 21, 2)]
         connection.data_received(b"".join(calls))
@@ -593,7 +593,7 @@ class TestTls:
 
     def test_what_came_with_the_peers_end_is_received_first(self):
         owner, connection, transport, records = self.shaken(moment_seconds=1.0)
-        connection.data_received(records.record(APPLICATION_DATA, GREETING))
+        connection.data_received(records.record(APPLICATION_DATA, OPENING))
         owner.clock.step = 0.6
         octets = records.record(APPLICATION_DATA, call(1, b"a", end=True) + call(3, b"b", end=True))
         connection.data_received(octets + records.record(ALERT, b"\x01\x00"))  # close_notify

@@ -171,9 +171,9 @@ def test_as_much_is_read_as_is_wanted_and_the_rest_later():
             wire.read(2)
 
 
-def test_a_failure_after_the_greeting_says_so_shortly():
+def test_a_failure_after_the_preface_says_so_shortly():
     with speaking(b"", ends=True) as port, contextlib.closing(wired(port)) as wire:
-        wire.greeted = True
+        wire.speaks_http2 = True
         with pytest.raises(ProbeError, match=r"^it closed the connection$"):
             wire.read(1)
 
