@@ -175,9 +175,8 @@ def find_fields(headers: HeaderMap, name: str) -> list[bytes]:
     Raises:
         DecodeError: one of the fields is no HeaderValue.
     """
-    key = name.encode()
-    beginning = b"\x0a" + bytes((len(key),)) + key
-    return [_field(field)[1] for field in headers.headers if field.startswith(beginning)]
+    key = _encoded_key(name)
+    return [_field(field)[1] for field in headers.headers if field.startswith(key)]
 
 
 def find_field(headers: HeaderMap, name: str) -> bytes | None:
@@ -186,12 +185,17 @@ def find_field(headers: HeaderMap, name: str) -> bytes | None:
     Raises:
         DecodeError: the field is no HeaderValue.
     """
-    key = name.encode()
-    beginning = b"\x0a" + bytes((len(key),)) + key
+    key = _encoded_key(name)
     for field in headers.headers:
-        if field.startswith(beginning):
+        if field.startswith(key):
             return _field(field)[1]
     return None
+
+
+def _encoded_key(name: str) -> bytes:
+    """Return how the encoding of a field with a name begins, as far as its key goes."""
+    key = name.encode()
+    return b"\x0a" + bytes((len(key),)) + key
 
 
 def _is_anthropic(path: bytes) -> bool:

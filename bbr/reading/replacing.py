@@ -28,7 +28,8 @@ class ReplacedModel:
         self.longer_bytes = longer_bytes
 
 
-_WHOLE: Final = -1
+# A place that has to be looked for in the whole document.
+_UNKNOWN: Final = -1
 
 
 def replace(octets: bytes, model: str) -> bytes:
@@ -57,7 +58,7 @@ def replace_in(pieces: deque[bytes | memoryview], reading: Reading, model: str) 
     offset = _offset(reading)
     if offset is None:
         return None
-    if offset == _WHOLE:
+    if offset == _UNKNOWN:
         whole = b"".join(pieces)
         changed = replace(whole, model)
         return ReplacedModel(deque([changed]), len(changed) - len(whole))
@@ -78,12 +79,12 @@ def replace_in(pieces: deque[bytes | memoryview], reading: Reading, model: str) 
 
 
 def _offset(reading: Reading) -> int | None:
-    """Return where the value of a document's model begins; _WHOLE if it has to be looked for."""
+    """Return where the value of a document's model begins; _UNKNOWN if the reading has not noted it."""
     document = reading.inner if isinstance(reading, DecodingReading) else reading
     if not isinstance(document, DocumentReading):
         return None
     found = document.value_offset
-    return _WHOLE if found is None else found
+    return _UNKNOWN if found is None else found
 
 
 def _end(octets: bytes, start: int) -> int:

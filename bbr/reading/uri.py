@@ -117,11 +117,11 @@ def model_in_path(
     path = path.partition(b"?")[0]
     if len(path) > path_readings.MAX_PATH_BYTES:
         raise refusal.url_too_long("path", path_readings.MAX_PATH_BYTES)
-    look = _look if len(path) > _CACHED_BYTES else _look_again
-    return look(path, tuple(templates), max_model_bytes)
+    find = _find_in_path if len(path) > _CACHED_BYTES else _cached_find_in_path
+    return find(path, tuple(templates), max_model_bytes)
 
 
-def _look(path: bytes, templates: tuple[Template, ...], max_model_bytes: int) -> PathModel | None:
+def _find_in_path(path: bytes, templates: tuple[Template, ...], max_model_bytes: int) -> PathModel | None:
     names, prefixes = _named_in_each_way(path, _longest_first(templates))
     if names == {None}:
         return None
@@ -139,7 +139,7 @@ def _look(path: bytes, templates: tuple[Template, ...], max_model_bytes: int) ->
     return PathModel(text, tuple(prefix + text for prefix in sorted(prefixes)))
 
 
-_look_again = lru_cache(_CACHED)(_look)
+_cached_find_in_path = lru_cache(_CACHED)(_find_in_path)
 
 
 def _named_in_each_way(path: bytes, templates: Sequence[Template]) -> tuple[set[bytes | None], frozenset[str]]:
