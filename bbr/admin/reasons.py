@@ -79,7 +79,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     "byte-order-mark": Reason("The body begins with a byte order mark, which JSON forbids.", _CLIENT),
     "non-finite-number": Reason("The body has NaN, Infinity or a number that is too large.", _CLIENT),
     "lone-surrogate": Reason("The body has half of a surrogate pair.", _CLIENT),
-    "too-deep": Reason("The body is nested more than about 900 levels deep.", _CLIENT),
+    "too-deep": Reason("The body is nested more than 900 levels deep.", _CLIENT),
     # Forms.
     "multipart-boundary": Reason("The Content-Type of a multipart body has no usable boundary.", _CLIENT),
     "multipart-invalid": Reason("The multipart body is broken, or servers read it in different ways.", _CLIENT),

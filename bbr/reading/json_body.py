@@ -89,9 +89,11 @@ COMMAS_FROM: Final = 96 << 10
 _RARE: Final = 32
 _CLOSE_BYTES: Final = 128
 
-# Bodies of up to so much are read whatever they hold. In longer ones the scanner's limits hold as well, so that it
-# makes no difference who reads them.
+# Bodies of up to so much are read whatever they hold, unless they are nested too deep. In longer ones all limits of the
+# scanner hold as well, so that it makes no difference who reads them.
 SHORT_BYTES: Final = 16 << 10
+# A shorter body has no room for brackets that are nested deeper than the scanner allows.
+_DEEP_BYTES: Final = 2 * MAX_DEPTH
 # One octet of so many is looked at, for a number that would fill so many of those.
 _STRIDE: Final = 256
 _NUMBERS: Final = bytes(ord("0" if chr(octet) in "-+.0123456789eE" else " ") for octet in range(256))
@@ -118,9 +120,9 @@ def find_model(body: bytes, fields: Fields | None = None) -> object:
         or if it has a top-level key that is `model` for some parsers only, or several.
     """
     brackets = 0
-    if len(body) > SHORT_BYTES:
+    if len(body) > _DEEP_BYTES:
         brackets = _count(b"[", body, 0, MOST_BRACKETS) + _count(b"{", body, 0, MOST_BRACKETS)
-        if not _is_light(body, brackets):
+        if len(body) > SHORT_BYTES and not _is_light(body, brackets):
             return UNSETTLED
     try:
         document = _loads(body)
@@ -134,7 +136,7 @@ def find_model(body: bytes, fields: Fields | None = None) -> object:
         if placed is not None:
             return _placed_model(body, placed, fields)
         members = _MEMBERS.decode(body)
-    # msgspec goes as deep as Python's own limit, orjson a little deeper.
+    # How deep msgspec goes depends on the version of Python; orjson goes 1,024 levels deep.
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, msgspec.DecodeError, RecursionError):
         return UNSETTLED
     if not _ALIKE.isdisjoint(members):

@@ -305,6 +305,7 @@ MOST_LINES = 8000
 @settings(max_examples=30)
 @given(begin=texts, unit=texts.filter(bool), end=texts, whole_bytes=st.sampled_from([0, 256 << 10]))
 @example(begin=b"", unit=b";\xa6%25", end=b"", whole_bytes=0)  # keys to be judged with and without their eighth bits
+@example(begin=b'[1,"k":{', unit=b'"', end=b"", whole_bytes=0)  # strings with nothing between them
 def test_no_step_is_long(kind: Kind, begin: bytes, unit: bytes, end: bytes, whole_bytes: int) -> None:
     octets = begin + unit * (100_000 // len(unit)) + end
     for coding in kind.encodings:

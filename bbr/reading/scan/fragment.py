@@ -26,6 +26,9 @@ _MOST_LEVELS: Final = 500
 _FEW_LEVELS: Final = 400
 _STEEP_BYTES: Final = 512
 
+# Behind the last bracket or comma of JSON there are a key and its value at most. A text with more strings is not JSON.
+_MOST_STRINGS_BEHIND: Final = 2
+
 # How often pairs of brackets are taken out of a text before it is walked along.
 _REDUCTIONS: Final = 8
 
@@ -141,7 +144,10 @@ def _outside_strings(plain: bytes) -> tuple[bytes, int, int]:
     if len(parts) % 2 == 0:
         size -= len(parts.pop()) + 1  # a string without an end
     last = len(parts) - 1
+    first = last - 2 * _MOST_STRINGS_BEHIND
     while not (part := parts[last].rstrip(_SCALARS_AND_COLONS)) and last:
+        if last <= first:
+            return b"", 0, len(parts) // 2
         size -= len(parts[last]) + len(parts[last - 1]) + 2
         last -= 2
     size -= len(parts[last]) - len(part)
