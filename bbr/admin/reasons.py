@@ -98,7 +98,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     "headers-too-large": Reason("The header fields take more than 128 KiB.", _CLIENT),
     "url-too-long": Reason("The path is longer than 4 KiB, or the query longer than 8 KiB.", _CLIENT),
     "encoding-unknown": Reason("The router does not know the Content-Encoding.", _CLIENT),
-    "encoding-layers": Reason("The body is encoded more than three times.", _CLIENT),
+    "encoding-layers": Reason("The body is encoded more than three times, or a form more than once.", _CLIENT),
     "encoding-corrupt": Reason("The body is not what its Content-Encoding says.", _CLIENT),
     "encoding-cut-off": Reason("The encoded body ends too early.", _CLIENT),
     "encoding-ambiguous": Reason("Servers can also read the body without decoding it.", _CLIENT),

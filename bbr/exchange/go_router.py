@@ -66,6 +66,8 @@ class GoRouter(Convention):
 
     # Their tests pin the Content-Length in this answer. It costs the early start of long bodies.
     sends_length = True
+    # They look at no query.
+    minds_queries = False
 
     def __init__(
         self,

@@ -27,6 +27,25 @@ def in_url(policy: Policy, path: bytes) -> tuple[str | None, tuple[str, ...]]:
     return in_path or in_query, longer
 
 
+def check_query(policy: Policy, path: bytes, name: str) -> None:
+    """Check that a URL's query names no other model than the one that a request is routed as, whatever its path.
+
+    Many servers have one list of parameters for the query and a form in the body, and take the query's first: Java's
+    getParameter, Go's fasthttp and fiber, Werkzeug's `values`.
+
+    Args:
+        policy: of the server.
+        path: of the request, with its query.
+        name: the model.
+
+    Raises:
+        Refusal: 400; it names another one, or not all servers would read the same one. 414; it is too long.
+    """
+    in_query = uri.model_in_query(path, policy.max_model_bytes)
+    if in_query is not None and in_query != name:
+        raise refusal.model_disagrees("URL's query", in_query, "rest of the request", name)
+
+
 def agreed(
     policy: Policy, registry: Registry, url_model: str | None, url_longer: Sequence[str], name: str | None
 ) -> str | None:

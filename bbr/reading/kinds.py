@@ -52,12 +52,17 @@ def open_reading(
     reading = opener.reading()
     if not codings:
         return reading
+    watch = opener.watch()
+    # It looks at the octets that came. A server that undoes one of two codings, as many do that look at one field of
+    # two, would read what stands between them: a comment in a gzip header, for one.
+    if watch is not None and len(codings) > 1:
+        raise refusal.encoding_layers(len(codings), 1, encodings.ACCEPT_ENCODING)
     # Of several gzip members or zstd frames aiohttp reads the first, Go all. No part of a JSON object is one itself.
     members = Limits().max_members if head.kind is BodyKind.JSON else 1
     limits = Limits(max_decoded_bytes=max_decoded_bytes, max_members=members)
     # What is only looked at may be of any size, and is forwarded as it came.
     encoded = DecodingReading if forward_decoded and head.kind is not BodyKind.OTHER else EncodedReading
-    return encoded(codings, limits, reading, opener.watch())
+    return encoded(codings, limits, reading, watch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +88,13 @@ class _Opener:
 
     def watch(self) -> Watch | None:
         """Return what looks at the octets before they are decoded: a server may not decode them."""
+        if self.head.kind is BodyKind.JSON:  # a Decoder sees to that
+            return None
         if self.head.kind is BodyKind.MULTIPART:
             return BoundaryWatch(multipart.boundary(self.head.content_types))
-        return FormWatch(self.max_model_bytes) if self.head.kind is BodyKind.FORM else None
+        if BodyKind.FORM in self._kinds:
+            return FormWatch(self.max_model_bytes)
+        return NameWatch() if BodyKind.MULTIPART in self._kinds else None
 
     def _document(self) -> Reading:
         return DocumentReading(self.max_model_bytes, self.whole_bytes, self.fields)

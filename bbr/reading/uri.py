@@ -18,6 +18,8 @@ from bbr.reading.templates import Allowance, PathSegments, Template
 
 # A longer query is not looked at: a form is read in steps, a query at once.
 MAX_QUERY_BYTES: Final = 8 << 10
+# Keys of a query that must be looked at, of 3 us each. Honest queries have none but `model`.
+MAX_QUERY_KEYS: Final = 50
 
 _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9a-fA-F]{2})")
 _ESCAPED_COLON: Final = re.compile(rb"%3[aA]")
@@ -58,6 +60,10 @@ def model_in_query(path: bytes, max_model_bytes: int = model.MAX_MODEL_BYTES) ->
     at = 0
     while at < len(query):
         at = reader.feed(query, at)
+        if reader.judged > MAX_QUERY_KEYS:
+            raise refusal.form_model(
+                "query of the URL", f"it has more than {MAX_QUERY_KEYS} keys that some servers could read as `model`"
+            )
     name = reader.end()
     if name is not None and b"#" in path:
         raise refusal.form_model("query of the URL", "the URL contains a #, at which it ends for some servers")

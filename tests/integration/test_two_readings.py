@@ -1,7 +1,9 @@
 """Through a real Envoy: requests that would be routed as one model and read as another reach no model server."""
 
-from collections.abc import Callable, Iterator
+import gzip
+from collections.abc import Callable, Iterator, Sequence
 
+import httpx
 import pytest
 
 from bbr.exchange.policy import Policy
@@ -17,6 +19,7 @@ from tests.support.tools import needs_envoy
 pytestmark = needs_envoy
 
 MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED"]
+PROTOCOLS = ["HTTP/1.1", "HTTP/2"]
 CHAT = "/v1/chat/completions"
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=b"
@@ -40,6 +43,21 @@ def router(request: pytest.FixtureRequest, background: Background) -> Iterator[R
 @pytest.fixture(params=MODES)
 def setup(request: pytest.FixtureRequest, gateways: Callable[..., Setup]) -> Setup:
     return gateways(request.param)
+
+
+def within(boundary: bytes, hidden: bytes) -> bytes:
+    """Return a multipart body of one boundary, of which a part holds a body of another, and the next is the model."""
+    part = b"--%b" % boundary + PART[3:]
+    return part % (b"x", hidden) + part % (b"model", b"sql-lora") + b"--%b--\r\n" % boundary
+
+
+def send(setup: Setup, protocol: str, path: str, content_type: str, body: bytes, encodings: Sequence[str] = ()) -> int:
+    """Send a request and return its status."""
+    headers = [("content-type", content_type), *(("content-encoding", each) for each in encodings)]
+    if protocol == "HTTP/1.1":
+        return http1.request(setup.port, "POST", path, headers, body).status
+    with httpx.Client(http1=False, http2=True, trust_env=False) as client:
+        return client.post(f"http://127.0.0.1:{setup.port}{path}", content=body, headers=headers).status_code
 
 
 REFUSED = {
@@ -78,15 +96,95 @@ REFUSED = {
     "a URL beside a list": ("/model/sql-lora/invoke", "application/json", b'["%b"]' % OTHER, "model-in-list"),
     "other letters in a template": ("/Model/sql-lora/invoke", "application/json", NAMED, "path-ambiguous"),
     "an invisible character": (CHAT, "application/json", '{"model":"sql\u200b-lora"}'.encode(), "model-illegal"),
+    "a query beside JSON": (f"{CHAT}?model=b", "application/json", NAMED, "model-disagrees"),
+    "a query beside a form": (f"{CHAT}?x=1&model=b", FORM, b"model=sql-lora", "model-disagrees"),
+    "a query beside parts": (
+        f"{CHAT}?model=b",
+        MULTIPART,
+        PART % (b"model", b"sql-lora") + b"--b--",
+        "model-disagrees",
+    ),
+    "a query in another spelling": (f"{CHAT}?Model=b", FORM, b"model=sql-lora", "form-model"),
+    "a query beside a path": ("/model/sql-lora/invoke?model=b", "application/json", b"{}", "model-disagrees"),
+    "a blank before a boundary": (
+        CHAT,
+        'multipart/form-data; boundary=" b"',
+        within(b" b", PART % (b"model", b"b") + b"--b--"),
+        "multipart-boundary",
+    ),
+    "a blank behind a boundary": (
+        CHAT,
+        'multipart/form-data; boundary="b "',
+        within(b"b ", PART % (b"model", b"b") + b"--b--"),
+        "multipart-boundary",
+    ),
+    "a boundary within quotes": (
+        CHAT,
+        'multipart/form-data; x="; boundary=b"; boundary=Y',
+        within(b"Y", PART % (b"model", b"b") + b"--b--"),
+        "multipart-boundary",
+    ),
+    "a boundary in another charset": (
+        CHAT,
+        "multipart/form-data; boundary=Y; boundary*=utf-8''b",
+        within(b"Y", PART % (b"model", b"b") + b"--b--"),
+        "multipart-boundary",
+    ),
+    "two boundaries": (
+        CHAT,
+        "multipart/form-data; boundary=Y; Boundary=b",
+        within(b"Y", PART % (b"model", b"b") + b"--b--"),
+        "multipart-boundary",
+    ),
+    "a boundary amid a line": (
+        CHAT,
+        MULTIPART,
+        PART % (b"x", b"--b" + PART[3:] % (b"model", b"b")) + PART % (b"model", b"sql-lora") + b"--b--",
+        "multipart-invalid",
+    ),
+    "a boundary behind a bare LF": (
+        CHAT,
+        MULTIPART,
+        PART % (b"x", b"y\n" + PART % (b"model", b"b")) + PART % (b"model", b"sql-lora") + b"--b--",
+        "multipart-invalid",
+    ),
 }
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize(("path", "content_type", "body", "reason"), REFUSED.values(), ids=REFUSED)
-def test_refused(setup: Setup, path: str, content_type: str, body: bytes, reason: str) -> None:
-    reply = http1.request(setup.port, "POST", path, [("content-type", content_type)], body)
-    assert reply.status in (400, 415)
+def test_refused(setup: Setup, protocol: str, path: str, content_type: str, body: bytes, reason: str) -> None:
+    assert send(setup, protocol, path, content_type, body) in (400, 415)
     (verdict,) = setup.router.verdicts()
     assert verdict.reason == reason
+    assert not any(got.complete for got in setup.upstreams.received)
+
+
+def commented(decoded: bytes, comment: bytes) -> bytes:
+    """Return a body in gzip, with something else to read in a comment that decoders skip."""
+    member = gzip.compress(decoded, mtime=0)
+    return member[:3] + b"\x10" + member[4:10] + comment + b"\0" + member[10:]
+
+
+HIDDEN = {
+    "a form": (FORM, commented(b"model=sql-lora", b"&model=b&")),
+    "parts": (
+        MULTIPART,
+        commented(PART % (b"model", b"sql-lora") + b"--b--", b"\r\n" + PART % (b"model", b"b") + b"--b--"),
+    ),
+}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("encodings", [["gzip, gzip"], ["gzip", "gzip"], ["gzip"]], ids=" and ".join)
+@pytest.mark.parametrize(("content_type", "once"), HIDDEN.values(), ids=HIDDEN)
+def test_nothing_hides_between_two_codings(
+    setup: Setup, protocol: str, encodings: list[str], content_type: str, once: bytes
+) -> None:
+    body = once if encodings == ["gzip"] else gzip.compress(once)
+    assert send(setup, protocol, CHAT, content_type, body, encodings) in (400, 415)
+    (verdict,) = setup.router.verdicts()
+    assert verdict.reason == ("encoding-ambiguous" if encodings == ["gzip"] else "encoding-layers")
     assert not any(got.complete for got in setup.upstreams.received)
 
 
@@ -101,13 +199,21 @@ ROUTED = {
     "other letters": ("/V1/Chat/Completions", "application/json", NAMED),
     "escapes of escapes": ("/v1/%2563hat/completions", "application/json", NAMED),
     "a URL beside sound": ("/model/sql-lora/invoke", "audio/wav", b"RIFF" * 1000),
+    "a query that names none": (f"{CHAT}?api-version=1&models=b", "application/json", NAMED),
+    "a query that names the same": (f"{CHAT}?model=sql%2Dlora", FORM, b"model=sql-lora"),
+    "a boundary of odd characters": (
+        CHAT,
+        'multipart/form-data; boundary="--\'(b):/?=,.+_"',
+        within(b"--'(b):/?=,.+_", PART % (b"other", b"b") + b"--b--"),
+    ),
     "a URL beside the same model": ("/model/sql-lora/invoke", "text/plain", NAMED),
 }
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize(("path", "content_type", "body"), ROUTED.values(), ids=ROUTED)
-def test_routed(setup: Setup, path: str, content_type: str, body: bytes) -> None:
-    assert http1.request(setup.port, "POST", path, [("content-type", content_type)], body).status == 200
+def test_routed(setup: Setup, protocol: str, path: str, content_type: str, body: bytes) -> None:
+    assert send(setup, protocol, path, content_type, body) == 200
     (got,) = setup.upstreams.received
     assert (got.pool, got.size, got.complete) == (QWEN, len(body), True)
 

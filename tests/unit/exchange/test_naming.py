@@ -1,7 +1,7 @@
 import pytest
 
 from bbr import refusal
-from bbr.exchange.naming import agreed, check_list, excuse, is_unnamed, model_of
+from bbr.exchange.naming import agreed, check_list, check_query, excuse, is_unnamed, model_of
 from bbr.exchange.policy import InvalidJson, OverLimit, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
@@ -36,6 +36,15 @@ def test_two_models(url_model: str, name: str) -> None:
 
 def test_the_body_counts_where_the_url_names_none() -> None:
     assert agreed(policy(url_wins=True), TABLE, None, (), "b") == "b"
+
+
+def test_a_query_names_the_same_model_or_none() -> None:
+    for query in ("?x=1", "?model=a", "?x=1&m%6fdel=a", "?", ""):
+        check_query(policy(), b"/x" + query.encode(), "a")
+    for query, why in (("model=b", "model-disagrees"), ("Model=a", "form-model"), ("model=", "model-empty")):
+        with pytest.raises(Refusal) as caught:
+            check_query(policy(), b"/x?" + query.encode(), "a")
+        assert caught.value.reason == why
 
 
 def test_lists() -> None:

@@ -49,6 +49,48 @@ class TestUrl:
         assert_routes(answer, "qwen", "qwen")
         assert talk.verdict.outcome is Outcome.ROUTED
 
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED])
+    @pytest.mark.parametrize(
+        ("content_type", "body"),
+        [("application/json", BODY), ("application/x-www-form-urlencoded", b"model=qwen")],
+    )
+    def test_a_query_on_any_path_names_no_other_model(self, mode, content_type: str, body: bytes) -> None:
+        # Java's getParameter, fasthttp's FormValue and Werkzeug's values take the query's before a form's.
+        def sent(query: str) -> list[ProcessingRequest]:
+            fields = at(f"/v1/chat/completions?{query}", content_type=content_type)
+            return [request_headers(fields, mode=mode), request_body(body, end_of_stream=True)]
+
+        for query in ("model=other", "x=1&%6dodel=other"):
+            answers = converse(exchange(**URLS), *sent(query))
+            assert_refused(answers[-1:], 400, "model-disagrees")
+        assert_refused(converse(exchange(**URLS), *sent("Model=other"))[-1:], 400, "form-model")
+        for query in ("api-version=1", "models=other", "model=qwen"):
+            talk = exchange(**URLS)
+            converse(talk, *sent(query))
+            assert (talk.verdict.outcome, talk.verdict.model) == (Outcome.ROUTED, "qwen")
+
+    def test_a_query_does_not_matter_where_nothing_is_routed(self) -> None:
+        for fields, body in (
+            (at("/v1/listen?model=nova", content_type="audio/wav"), b"RIFF"),
+            (at("/x?model=nova"), NO_MODEL_BODY),
+        ):
+            talk = exchange(**URLS)
+            converse(talk, request_headers(fields, mode=FDS), request_body(body, end_of_stream=True))
+            assert talk.verdict.outcome in (Outcome.NOT_READ, Outcome.NO_MODEL)
+
+    def test_nor_does_it_name_another_than_the_path_or_the_default(self) -> None:
+        for path in ("/model/qwen/invoke?model=foo", "/model/qwen/invoke?Model=qwen"):
+            talk = exchange(**URLS)
+            converse(talk, request_headers(at(path), mode=FDS, end_of_stream=True))
+            assert talk.verdict.reason in ("model-disagrees", "form-model")
+        table, _ = Registry.merge([BaseModel("qwen")])
+        rules = Rules(missing_model=MissingModel.DEFAULT, default_model="qwen")
+        for query, outcome in (("model=foo", Outcome.REFUSED), ("model=qwen", Outcome.ROUTED)):
+            talk = exchange(table, rules=rules)
+            sent = request_headers(at(f"/x?{query}"), mode=FDS), request_body(NO_MODEL_BODY, end_of_stream=True)
+            converse(talk, *sent)
+            assert talk.verdict.outcome is outcome
+
     def test_upgrade_is_routed_and_passes(self) -> None:
         talk = exchange(**URLS)
         sent = request_headers(at("/v1/realtime?model=qwen", upgrade="websocket"), mode=FDS), request_body(b"frame")

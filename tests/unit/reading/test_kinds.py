@@ -103,6 +103,34 @@ def test_an_encoded_body_of_several_types_is_refused() -> None:
     assert caught.value.reason == "content-type-ambiguous"
 
 
+def hidden(decoded: bytes, comment: bytes) -> bytes:
+    """Return a gzip member of a body, with something to read in its header: what servers skip that decode it."""
+    member = gzip.compress(decoded, mtime=0)
+    return member[:3] + b"\x10" + member[4:10] + comment + b"\0" + member[10:]
+
+
+def test_between_two_codings_nothing_can_hide() -> None:
+    multipart = b"multipart/form-data; boundary=b"
+    parts = [PART % (b"model", name) + b"--b--" for name in (b"a", b"b")]
+    for kind, content_type, decoded, comment in (
+        (BodyKind.FORM, FORM, b"model=a", b"&model=b&"),
+        (BodyKind.MULTIPART, multipart, parts[0], b"\r\n" + parts[1]),
+        (OTHER, b"x-urlencoded", b"x=y", b"&model=b&"),
+        (OTHER, b"multipart/mixed; boundary=b", b"--b--", parts[1]),
+    ):
+        once = hidden(decoded, comment)
+        assert gzip.decompress(once) == decoded
+        # As it came, some server finds the comment; encoded once more, one does that undoes the last coding alone.
+        watched = open_reading(head(kind, content_type, b"gzip"), **LIMITS)
+        assert reason(watched, once) in ("encoding-ambiguous", "multipart-model")
+        for encodings in ((b"gzip, gzip",), (b"gzip", b"x-gzip")):
+            with pytest.raises(Refusal, match=r"encoded 2 times .* at most 1") as caught:
+                open_reading(head(kind, content_type, *encodings), **LIMITS)
+            assert caught.value.reason == "encoding-layers"
+    twice = gzip.compress(gzip.compress(b'{"model":"a"}'))
+    assert read(open_reading(head(BodyKind.JSON, b"application/json", b"gzip, gzip"), **LIMITS), [twice]) == "a"
+
+
 def test_bodies_of_another_type_are_looked_at() -> None:
     for content_type, body, model in (
         (b"text/plain; charset=utf-16", b'{"model":"a"}', "a"),

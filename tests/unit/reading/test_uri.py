@@ -5,7 +5,7 @@ import pytest
 
 from bbr.reading.path_readings import MAX_ODD_PATH_BYTES, MAX_PATH_BYTES
 from bbr.reading.templates import Template, parse_templates
-from bbr.reading.uri import MAX_QUERY_BYTES, PathModel, model_in_path, model_in_query, model_in_query_of
+from bbr.reading.uri import MAX_QUERY_BYTES, MAX_QUERY_KEYS, PathModel, model_in_path, model_in_query, model_in_query_of
 from bbr.refusal import Refusal
 
 AZURE, GEMINI, BEDROCK = "/openai/deployments/{model}/**", "/**/models/{model}:*", "/model/{model}/invoke"
@@ -46,6 +46,9 @@ def outcome(read: Callable[[], str | None]) -> str:
         (b"/?model[]=a", "form-model"),
         (b"/?model=a#b", "form-model"),
         (b"/#?model=a", "form-model"),
+        (b"/?" + b"m%6fdelx=1&" * MAX_QUERY_KEYS + b"model=a", "form-model"),
+        (b"/?" + b"n%6fdex=1&" * MAX_QUERY_KEYS + b"model=a", "a"),
+        (b"/?" + b"\xedFD5C%=1&" * MAX_QUERY_KEYS * 2, "form-model"),
     ],
 )
 def test_query(path: bytes, model: str | None) -> None:
