@@ -56,6 +56,14 @@ def model_in_query(path: bytes, max_model_bytes: int = model.MAX_MODEL_BYTES) ->
         return None
     if len(query) > MAX_QUERY_BYTES:
         raise refusal.url_too_long("query", MAX_QUERY_BYTES)
+    name = _read_query(query, max_model_bytes)
+    # It may also end in the midst of a key.
+    if b"#" in path and (name is not None or _read_query(query.partition(b"#")[0], max_model_bytes) is not None):
+        raise refusal.form_model("query of the URL", "the URL contains a #, at which it ends for some servers")
+    return name
+
+
+def _read_query(query: bytes, max_model_bytes: int) -> str | None:
     reader = FormReader(max_model_bytes, "query of the URL")
     at = 0
     while at < len(query):
@@ -64,10 +72,7 @@ def model_in_query(path: bytes, max_model_bytes: int = model.MAX_MODEL_BYTES) ->
             raise refusal.form_model(
                 "query of the URL", f"it has more than {MAX_QUERY_KEYS} keys that some servers could read as `model`"
             )
-    name = reader.end()
-    if name is not None and b"#" in path:
-        raise refusal.form_model("query of the URL", "the URL contains a #, at which it ends for some servers")
-    return name
+    return reader.end()
 
 
 def model_in_query_of(path: bytes, paths: frozenset[bytes], max_model_bytes: int = model.MAX_MODEL_BYTES) -> str | None:

@@ -9,12 +9,13 @@ bodies as they come.
 
 import argparse
 import asyncio
+import contextlib
 import gzip
 import itertools
 import sys
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import brotli
@@ -25,6 +26,7 @@ from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
 from bbr.models.registry import Registry
 from bbr.reading.templates import parse_templates
+from bbr.reading.zstd import zstd
 from bench.harness.conversation import said
 from bench.harness.messages import request_body, request_headers
 from tests.differential.children import LANGUAGES, Case, Child, Language, UnavailableError
@@ -105,8 +107,7 @@ def routed_as(request: Request) -> str | None:
 def _routed_as(request: Request, policy: Policy) -> str | None:
     fields: list[tuple[str, str | bytes]] = [(":method", "POST"), (":path", request.path)]
     fields += [("content-type", each) for each in request.content_types]
-    if request.content_encoding is not None:
-        fields.append(("content-encoding", request.content_encoding))
+    fields += [("content-encoding", each) for each in request.content_encodings]
     talk = Exchange(policy, Registry())
     said(talk, request_headers(fields, mode=BodyMode.FULL_DUPLEX_STREAMED))
     said(talk, request_body(request.body, end_of_stream=True))
@@ -123,18 +124,52 @@ def readings(request: Request) -> Iterator[Case]:
         yield content_type, request.path, body
 
 
-def decoded(request: Request) -> Iterable[bytes]:
-    """Give what a body may be decoded to."""
-    body = request.body
-    match request.content_encoding:
-        case b"gzip":
-            first = zlib.decompressobj(16 + zlib.MAX_WBITS)
-            yield first.decompress(body)
-            yield gzip.decompress(body)
-        case b"deflate":
-            yield zlib.decompress(body, zlib.MAX_WBITS if body[0] & 0x0F == 8 else -zlib.MAX_WBITS)
-        case b"br":
-            yield brotli.decompress(body)
+def decoded(request: Request) -> Iterator[bytes]:
+    """Give what a body may be decoded to: all codings undone, or only some, as by a server that looks at one field."""
+    codings = [
+        each.strip(b" \t").lower().removeprefix(b"x-")
+        for field in request.content_encodings
+        for each in field.split(b",")
+    ]
+    bodies = {request.body}
+    for coding in reversed(codings):
+        found = {made for body in bodies for made in undone(coding, body)}
+        yield from found
+        bodies = found or bodies
+    for coding in {*codings[:-1]}:
+        yield from undone(coding, request.body)
+
+
+def undone(coding: bytes, body: bytes) -> Iterator[bytes]:
+    """Give what decoders make of a body: of all of its members, of the first, with what follows or without."""
+    for decode in DECODERS.get(coding, ()):
+        with contextlib.suppress(Exception):  # whoever can't decode it reads no model
+            yield decode(body)
+
+
+def _inflated(bits: int) -> Callable[[bytes], bytes]:
+    return lambda body: zlib.decompressobj(bits).decompress(body)
+
+
+def _first_frame(body: bytes) -> bytes:
+    return zstd.ZstdDecompressor().decompress(body)
+
+
+def _behind_skipped(body: bytes) -> bytes:
+    """Decode as who knows no skippable frames but passes over one at the beginning."""
+    return _first_frame(body[8 + int.from_bytes(body[4:8], "little") :])
+
+
+DECODERS: Final[dict[bytes, tuple[Callable[[bytes], bytes], ...]]] = {
+    b"gzip": (gzip.decompress, _inflated(16 + zlib.MAX_WBITS)),
+    b"deflate": (
+        _inflated(zlib.MAX_WBITS),
+        _inflated(-zlib.MAX_WBITS),
+        lambda body: _inflated(-zlib.MAX_WBITS)(body[2:]),
+    ),
+    b"br": (brotli.decompress, lambda body: brotli.Decompressor().process(body)),
+    b"zstd": (zstd.decompress, _first_frame, _behind_skipped),
+}
 
 
 async def run(seed: int, count: int, languages: Sequence[Language] = LANGUAGES) -> Tally:

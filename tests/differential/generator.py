@@ -11,19 +11,23 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
+import brotli
+
+from bbr.reading.zstd import zstd
+
 
 class Request(NamedTuple):
     """A POST request.
 
     Attributes:
         content_types: its Content-Type fields; none, one or several.
-        content_encoding: its Content-Encoding, or None.
-        path: of its URL.
+        content_encodings: its Content-Encoding fields; none, one or several.
+        path: of its URL, with its query.
         body: its octets.
     """
 
     content_types: tuple[bytes, ...]
-    content_encoding: bytes | None
+    content_encodings: tuple[bytes, ...]
     path: bytes
     body: bytes
 
@@ -39,7 +43,7 @@ BOUNDARY: Final = b"XyZ"
 
 # Names of the field, as some parser might take them for `model`.
 LETTERS: Final = {
-    "m": ("m", "M", "\\u006d", "\\u004D", "\uff4d", "%6d", "%4D", "%256d", "\\m"),
+    "m": ("m", "M", "\\u006d", "\\u004D", "\uff4d", "%6d", "%4D", "%256d", "%u006d", "%c1%ad", "%e0%81%ad", "\\m"),
     "o": ("o", "O", "\\u006f", "%6f", "%6F", "0", "\u043e"),
     "d": ("d", "D", "\\u0064", "%64", "%2564", "\\d"),
     "e": ("e", "E", "\\u0065", "%65", "\u0435", "\u00e9"),
@@ -200,18 +204,41 @@ def json_body(dice: Dice) -> bytes:
     return dice.garbled(body, JSON_PIECES) if dice.often(0.25) else body
 
 
+def _nested(dice: Dice) -> str:
+    """Return a value of so many levels: some parsers have a limit, and what they do then differs."""
+    levels = dice.choice((3, 90, 150, 260, 600))
+    begin, end = dice.choice((("[", "]"), ('{"model":', "}")))
+    return begin * levels + dice.choice(('"B"', "1")) + end * levels
+
+
 EXTRAS: Final[tuple[Callable[[Dice], str], ...]] = (
     lambda dice: f'"messages":[{{"role":"user","content":"{dice.choice(PROMPTS)}"}}]',
     lambda dice: f'"x":"{dice.choice(PROMPTS)}"',
     lambda dice: f'"x":{{"{dice.spelled()}":"B"}}',
     lambda dice: '"__proto__":{"model":"B"}',
     lambda dice: f'"x":[{",".join(["1"] * dice.randrange(4))}]',
-    lambda dice: '"n":' + dice.choice(("1", "-0.5e3", "NaN", "1e999", "01", "9" * 40)),
+    lambda dice: '"n":' + dice.choice(("1", "-0.5e3", "NaN", "1e999", "01", "9" * 40, "9" * 400, "1" * 400 + "e-400")),
+    lambda dice: '"n":' + dice.choice(("0x10", "+1", ".5", "5.", "-Infinity", "1_0", "'B'", "undefined", "-0", "1E+2")),
+    lambda dice: f'"deep":{_nested(dice)}',
+    lambda dice: (
+        dice.choice(("// \n", "/* */", "# \n", "")) + dice.choice(('model:"B"', "'model':'B'", '"model":"B",'))
+    ),
 )
 WRAPPED: Final[tuple[Callable[[bytes], bytes], ...]] = (
     lambda body: b"\xef\xbb\xbf" + body,
     lambda body: b" \r\n" + body + b"\n ",
     lambda body: body + b'{"model":"B"}',
+    lambda body: body + b'\n{"model":"B"}\n',
+    lambda body: b'{"model":"B"}\n' + body,
+    lambda body: b"\x1e" + body + b'\n\x1e{"model":"B"}',
+    lambda body: body[:-1] + b",}",
+    lambda body: body[:-1] + b',,"model":"B"}',
+    lambda body: b'{"model":"B"}' + b" " * 64 + body,
+    lambda body: b"data: " + body,
+    lambda body: b")]}',\n" + body,
+    lambda body: body.decode("utf-8", "replace").encode("utf-16-be"),
+    lambda body: body.decode("utf-8", "replace").encode("utf-32"),
+    lambda body: body.decode("utf-8", "replace").encode("utf-7"),
     lambda body: body + b"\x00",
     lambda body: body.decode("utf-8", "replace").encode("utf-16"),
     lambda body: body.decode("utf-8", "replace").encode("utf-16-le"),
@@ -302,6 +329,38 @@ def part(dice: Dice, name: bytes, value: bytes) -> bytes:
             b'Content-Disposition:\r\n form-data; name="%b"',
             b'Content-Disposition: attachment; name="%b"',
             b'Content-Disposition: form-data; name="%b"\r\nContent-Disposition: form-data; name="x"',
+            b"Content-Disposition: form-data; name=\"%b\"; filename*=utf-8''x",
+            b'Content-Disposition: FORM-DATA; name="%b"',
+            b"Content-Disposition: form-data; name='%b'",
+            b'Content-Disposition: form-data; name = "%b"',
+            b'Content-Disposition: form-data; (x) name="%b"',
+            b'Content-Disposition: form-data; name="%b" (x)',
+            b'Content-Disposition: form-data; name="x\\"; name=\\"%b"',
+            b'Content-Disposition: form-data; name="x\\\\"; name="%b"',
+            b'Content-Disposition: form-data; name="=?utf-8?q?%b?="',
+            b"Content-Disposition: form-data; name*0*=utf-8''mo; name*1=%b",
+            b'Content-Disposition: form-data; name="x"; x="\r\n name="%b"',
+            b'Content-Disposition: form-data; filename="x\ty"; name="%b"',
+            *(
+                b'Content-Disposition: form-data; name="x"' + end + b'Content-Disposition: form-data; name="%b"'
+                for end in (
+                    b"\xc2\x85",
+                    b"\xe2\x80\xa8",
+                    b"\x0b",
+                    b"\x0c",
+                    b"\x1c",
+                    b"\x85",
+                    b"\r",
+                    b"\n",
+                    b"\r\r\n",
+                    b"\0",
+                )
+            ),
+            b'X: y\r\nContent-Disposition: form-data; name="%b"',
+            b'\r\nContent-Disposition: form-data; name="%b"',
+            b'Content-Disposition: inline; form-data; name="%b"',
+            b'Content-Disposition:form-data;name="x";y="\\\\";name="%b"',
+            b'Content-Disposition: form-data; name="x", form-data; name="%b"',
         )
     )
     more = dice.choice(
@@ -315,10 +374,40 @@ def part(dice: Dice, name: bytes, value: bytes) -> bytes:
             b"\r\nContent-Transfer-Encoding: quoted-printable",
             b"\r\nX: y",
             b"\r\nContent-Type: multipart/mixed; boundary=XyZz",
+            b"\r\nContent-Type: multipart/mixed",
+            b"\r\nContent-Type: message/rfc822",
+            b"\r\nContent-Type: text/plain; charset=iso-8859-1",
+            b"\r\nContent-Type: text/plain; charset=windows-1252",
+            b"\r\nContent-Type: text/plain; charset=shift_jis",
+            b'\r\nContent-Type: text/plain; charset="utf-8"; charset=utf-16',
+            b"\r\nContent-Type: application/octet-stream",
+            b"\r\nContent-Transfer-Encoding: 8bit",
+            b"\r\nContent-Transfer-Encoding : base64",
+            b"\r\nContent-Transfer-Encoding: BASE64 ; x",
+            b"\r\nContent-Encoding: gzip",
+            b"\r\nContent-Length: 1",
         )
     )
     return b"--XyZ\r\n" + disposition % name + more + b"\r\n\r\n" + value + b"\r\n"
 
+
+# Values that mean something else once they are decoded, or hold parts themselves; and names that change how others are.
+PART_VALUES: Final = (
+    *(b"QQ==", b"Qg==", b"=42", b"B=\r\n", b"\xff\xfeB\0", b"B\0", b"\x82\xa0", b"\xe9", b"+AEI-"),
+    b'--XyZz\r\nContent-Disposition: form-data; name="model"\r\n\r\nB\r\n--XyZz--',
+    b'--XyZz\r\nContent-Disposition: attachment; name="model"\r\n\r\nB\r\n--XyZz--',
+    b'Content-Disposition: form-data; name="model"\r\n\r\nB',
+)
+OTHER_NAMES: Final = (
+    b"_charset_",
+    b"",
+    b"model\r\n",
+    b'model"; x="',
+    b"mode",
+    b"models",
+    b"x[model]",
+    b"__proto__[model]",
+)
 
 RECORDING: Final = (
     b'--XyZ\r\nContent-Disposition: form-data; name="file"; filename="x.wav"\r\n'
@@ -330,18 +419,37 @@ def multipart_body(dice: Dice) -> bytes:
     """Return a multipart body."""
     parts = [b'--XyZ\r\nContent-Disposition: form-data; name="model"\r\n\r\nA\r\n'] if dice.often(0.8) else []
     for _ in range(dice.choice((0, 1, 1, 1, 2))):
-        parts.append(part(dice, dice.spelled().encode(), dice.choice(VALUES).encode()))
+        value = dice.choice(VALUES).encode() if dice.often(0.8) else dice.choice(PART_VALUES)
+        parts.append(part(dice, dice.spelled().encode() if dice.often(0.9) else dice.choice(OTHER_NAMES), value))
     if dice.often(0.4):
         parts.append(RECORDING)
     dice.shuffle(parts)
     body = b"".join(parts) + dice.choice((b"--XyZ--\r\n", b"--XyZ--\r\n", b"--XyZ--", b"--XyZ", b""))
     if dice.often(0.1):
-        body = dice.choice((b"preamble\r\n", b"\r\n", b"\n", b" ", b'{"model":"B"}\r\n', b"model=B&\r\n")) + body
+        body = dice.choice(PREAMBLES) + body
+    if dice.often(0.1):
+        body += dice.choice(PREAMBLES)
     if dice.often(0.05):
         body = body.replace(b"\r\n", dice.choice((b"\n", b"\r", b"\r\r\n")), dice.choice((1, 3, -1)))
     return dice.garbled(body, MULTIPART_PIECES) if dice.often(0.4) else body
 
 
+PREAMBLES: Final = (
+    *(
+        b"preamble\r\n",
+        b"\r\n",
+        b"\n",
+        b" ",
+        b'{"model":"B"}\r\n',
+        b"model=B&\r\n",
+        b"--XyZ",
+        b"--XyZ\n",
+        b"--XyZ--\r\n",
+    ),
+    *(b"--XyZ-\r\n", b"-XyZ\r\n", b"--XyZ\t\r\n", b"--xyz\r\n", b"\r\n\r\n", b"\xef\xbb\xbf", b"\0"),
+    b'--XyZ \r\nContent-Disposition: form-data; name="model"\r\n\r\nB\r\n',
+    b'\r\n--XyZ\r\nContent-Disposition: form-data; name="model"\r\n\r\nB\r\n--XyZ--\r\n',
+)
 MULTIPART_PIECES: Final = (
     *(
         b"\r\n",
@@ -495,24 +603,92 @@ def content_types(dice: Dice, kind: str) -> tuple[bytes, ...]:
     return (value,)
 
 
-def encoded(dice: Dice, body: bytes) -> tuple[bytes | None, bytes]:
-    """Return a Content-Encoding and a body; none as a rule."""
-    if not dice.often(0.06):
-        return None, body
-    match dice.randrange(6):
+# What stands, for who does not decode it, where a decoder passes over it.
+HIDDEN: Final = {
+    "json": b'{"model":"B"}',
+    "form": b"&model=B&",
+    "multipart": b'\r\n--XyZ\r\nContent-Disposition: form-data; name="model"\r\n\r\nB\r\n--XyZ--\r\n',
+}
+FIELDS: Final[dict[bytes, tuple[bytes, ...]]] = {
+    b"gzip": (b"gzip", b"gzip", b"gzip", b"x-gzip", b"GZip", b"gzip,", b",, gzip", b"identity, gzip", b" gzip "),
+    b"deflate": (b"deflate", b"Deflate", b"deflate,identity"),
+    b"br": (b"br", b"br", b"BR", b"identity ,br"),
+    b"zstd": (b"zstd", b"zstd", b"Zstd"),
+}
+
+
+def gzipped(dice: Dice, body: bytes, hidden: bytes) -> bytes:
+    """Return a body in gzip, in one of the forms that decoders differ in."""
+    member = gzip.compress(body, dice.choice((0, 6)), mtime=0)
+    half = dice.randrange(len(body) + 1)
+    match dice.randrange(9):
         case 0:
-            return b"gzip", gzip.compress(body, mtime=0)
+            return gzip.compress(body[:half], mtime=0) + gzip.compress(body[half:], mtime=0)
         case 1:
-            return b"gzip", gzip.compress(body, 0, mtime=0)
+            return (
+                dice.choice((gzip.compress(b""), b""))
+                + member
+                + dice.choice((gzip.compress(b""), gzip.compress(hidden)))
+            )
         case 2:
-            half = len(body) // 2
-            return b"gzip", gzip.compress(body[:half], mtime=0) + gzip.compress(body[half:], mtime=0)
-        case 3:
-            return b"deflate", zlib.compress(body)
+            return member + dice.choice((b"\0" * 9, b"junk", b"\x1f", b"\x1f\x8b", hidden))
+        case 3:  # a name or a comment, which ends at a NUL
+            return member[:3] + dice.choice((b"\x08", b"\x10")) + member[4:10] + hidden + b"\0" + member[10:]
         case 4:
-            return b"identity", body
-        case _:
-            return dice.choice((b"gzip", b"deflate", b"br", b"x")), body
+            return member[:3] + b"\x04" + member[4:10] + len(hidden).to_bytes(2, "little") + hidden + member[10:]
+    return member
+
+
+def deflated(dice: Dice, body: bytes, hidden: bytes) -> bytes:
+    """Return a body in zlib's format, or raw."""
+    encoder = zlib.compressobj(dice.choice((0, 6)), wbits=dice.choice((15, 15, 9, -15)))
+    return encoder.compress(body) + encoder.flush() + dice.choice((b"", b"", b"", hidden, b"\0"))
+
+
+def zstandard(dice: Dice, body: bytes, hidden: bytes) -> bytes:
+    """Return a body in zstd, perhaps with a frame that is skipped."""
+    skipped = b"\x50\x2a\x4d\x18" + len(hidden).to_bytes(4, "little") + hidden
+    before, behind = (dice.choice((b"", b"", b"", skipped, zstd.compress(b""))) for _ in range(2))
+    return before + zstd.compress(body) + behind
+
+
+def brotlied(dice: Dice, body: bytes, hidden: bytes) -> bytes:
+    """Return a body in br, perhaps with something behind it."""
+    return brotli.compress(body, quality=dice.choice((0, 5))) + dice.choice((b"", b"", b"", hidden, b"\x06"))
+
+
+ENCODERS: Final[dict[bytes, Callable[[Dice, bytes, bytes], bytes]]] = {
+    b"gzip": gzipped, b"deflate": deflated, b"br": brotlied, b"zstd": zstandard
+}  # fmt: skip
+
+
+def encoded(dice: Dice, kind: str, body: bytes) -> tuple[tuple[bytes, ...], bytes]:
+    """Return Content-Encoding fields and a body; none as a rule."""
+    if not dice.often(0.1):
+        return (), body
+    if dice.often(0.15):
+        return (dice.choice((b"identity", b"identity", b"utf-8", b"gzip", b"deflate", b"br", b"x", b"")),), body
+    fields = []
+    for _ in range(dice.choice((1, 1, 1, 1, 2, 2, 3))):
+        coding = dice.choice((b"gzip", b"gzip", *ENCODERS))
+        body = ENCODERS[coding](dice, body, HIDDEN[kind])
+        fields.append(dice.choice(FIELDS[coding]))
+    return (tuple(fields) if dice.often(0.5) else (b", ".join(fields),)), body
+
+
+def queried(dice: Dice, path: bytes) -> bytes:
+    """Return a path with a query, which some servers keep with a form's fields in one list."""
+    pairs = [b"x=1"] if dice.often(0.5) else []
+    for _ in range(dice.choice((1, 1, 2))):
+        pairs.append(
+            dice.choice((b"model=A", b"model=B", b"%6dodel=B", b"model", b"api-version=1", b"Model=B", b"model[]=B"))
+        )
+    return (
+        path
+        + b"?"
+        + dice.choice((b"&", b"&", b";", b"?", b"%26")).join(pairs)
+        + dice.choice((b"", b"", b"#", b"#model=B"))
+    )
 
 
 def in_another_boundary(dice: Dice) -> tuple[bytes, bytes]:
@@ -533,13 +709,16 @@ def requests(seed: int, count: int) -> Iterator[Request]:
         kind = dice.choice(("json", "json", "form", "form", "multipart", "multipart"))
         if kind == "multipart" and dice.often(0.1):
             content_type, body = in_another_boundary(dice)
-            yield Request((content_type,), None, PLAIN_PATH, body)
+            yield Request((content_type,), (), PLAIN_PATH, body)
             continue
-        coding, body = encoded(dice, BODIES[kind](dice))
+        codings, body = encoded(dice, kind, BODIES[kind](dice))
         path = NAMING_PATH if dice.often(0.1) else PLAIN_PATH
-        yield Request(content_types(dice, kind), coding, path, body)
+        if dice.often(0.06):
+            path = queried(dice, path)
+        yield Request(content_types(dice, kind), codings, path, body)
 
 
 def shown(request: Request) -> str:
     """Return a request as one line of JSON, for people."""
-    return json.dumps([[each.decode("latin-1") for each in request.content_types], *map(repr, request[1:])])
+    fields = ([each.decode("latin-1") for each in several] for several in request[:2])
+    return json.dumps([*fields, *map(repr, request[2:])])

@@ -42,6 +42,11 @@ class Case(NamedTuple):
         return (self.content_type or b"").decode("latin-1")
 
     @property
+    def query(self) -> bytes:
+        """Of its URL."""
+        return self.path.partition(b"?")[2].partition(b"#")[0]
+
+    @property
     def is_form(self) -> bool:
         """Whether it is called a form: what reads any text as one is asked only then."""
         return "urlencoded" in self.type.lower()
@@ -65,7 +70,7 @@ def of_object(value: object) -> object:
 
 def starlette(case: Case) -> StarletteRequest:
     headers = [] if case.content_type is None else [(b"content-type", case.content_type)]
-    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": case.query, "headers": headers}
 
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": case.body, "more_body": False}
@@ -108,7 +113,7 @@ def aiohttp_request(case: Case) -> Any:
     payload = streams.StreamReader(mock.Mock(spec=BaseProtocol), limit=1 << 16, loop=asyncio.get_running_loop())
     payload.feed_data(case.body)
     payload.feed_eof()
-    return make_mocked_request("POST", "/", headers=headers, payload=payload)
+    return make_mocked_request("POST", "/?" + case.query.decode("latin-1"), headers=headers, payload=payload)
 
 
 async def aiohttp_post(case: Case) -> object:
@@ -127,6 +132,7 @@ def environ(case: Case) -> dict[str, Any]:
     made = {
         "REQUEST_METHOD": "POST",
         "PATH_INFO": "/",
+        "QUERY_STRING": case.query.decode("latin-1"),
         "SERVER_NAME": "x",
         "SERVER_PORT": "80",
         "wsgi.url_scheme": "http",

@@ -34,6 +34,7 @@ type namedText struct {
 type testCase struct {
 	contentType []byte
 	hasType     bool
+	path        []byte
 	body        []byte
 }
 
@@ -52,6 +53,9 @@ func field(input io.Reader) ([]byte, bool, error) {
 
 func (c testCase) request() *http.Request {
 	request := httptest.NewRequest("POST", "/", bytes.NewReader(c.body))
+	if target, err := url.ParseRequestURI(string(c.path)); err == nil {
+		request.URL = target
+	}
 	if c.hasType {
 		request.Header.Set("Content-Type", string(c.contentType))
 	}
@@ -186,6 +190,31 @@ func fast(c testCase) any {
 	return nil
 }
 
+// As a server reads one list of the query and a form.
+func formValue(c testCase) any {
+	if found := c.request().FormValue("model"); found != "" {
+		return found
+	}
+	return nil
+}
+
+// As fiber reads it: the query first.
+func fastFormValue(c testCase) any {
+	var request fasthttp.Request
+	request.Header.SetMethod("POST")
+	request.SetRequestURIBytes(c.path)
+	if c.hasType {
+		request.Header.SetContentTypeBytes(c.contentType)
+	}
+	request.SetBody(c.body)
+	var context fasthttp.RequestCtx
+	context.Init(&request, nil, nil)
+	if found := context.FormValue("model"); len(found) > 0 {
+		return string(found)
+	}
+	return nil
+}
+
 func gjsonGet(c testCase) any {
 	if !gjson.ValidBytes(c.body) {
 		return nil
@@ -238,6 +267,8 @@ func main() {
 		{"gin GetPostForm", ginPostForm},
 		{"echo Bind", echoBind},
 		{"fasthttp", fast},
+		{"fasthttp FormValue", fastFormValue},
+		{"net/http FormValue", formValue},
 		{"gjson", gjsonGet},
 		{"fastjson", fastjsonGet},
 		{"jsonparser", jsonparserGet},
@@ -263,7 +294,9 @@ func main() {
 		if c.contentType, c.hasType, err = field(input); err != nil {
 			return
 		}
-		field(input) // the path
+		if c.path, _, err = field(input); err != nil {
+			return
+		}
 		if c.body, _, err = field(input); err != nil {
 			return
 		}
