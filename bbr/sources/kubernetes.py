@@ -18,12 +18,16 @@ from bbr.sources import configmap
 from bbr.sources.answers import Metadata
 from bbr.sources.documents import source_object
 from bbr.sources.kube_api import Api
-from bbr.sources.objects import SourceObject
+from bbr.sources.objects import SourceObject, refusing
 from bbr.sources.reflector import Pace, Reflector
 from bbr.sources.routes import HTTPRoute, RouteCheck, Wanted
 from bbr.sources.table import KUBERNETES, Table
 from bbr.system.supervisor import Body
 from bbr.system.worker_process import WorkerProcess
+
+# What is kept of all ConfigMaps together, OBJECT_BYTES of each among it. Whoever may write them could fill the memory.
+MAX_BYTES: Final = 128 << 20
+OBJECT_BYTES: Final = 2 << 10
 
 # Objects published in one step, 0.2 ms.
 _STEP_OBJECTS: Final = 50
@@ -57,11 +61,13 @@ class State(NamedTuple):
         version: of two states of one object the greater is the newer.
         uid: another object of the same name has another one.
         published: what the table gets.
+        size: of what is kept, in bytes.
     """
 
     version: int
     uid: str
     published: SourceObject
+    size: int = 0
 
 
 class ConfigMaps:
@@ -74,6 +80,10 @@ class ConfigMaps:
         table: published to as source `kubernetes`.
         max_model_bytes: a longer name is an error of its ConfigMap.
         views: their number.
+
+    Attributes:
+        views: those.
+        held_bytes: what they keep of ConfigMaps, as they count it.
     """
 
     def __init__(self, table: Table, views: int, max_model_bytes: int = LONGEST_MODEL_BYTES) -> None:
@@ -81,6 +91,7 @@ class ConfigMaps:
         self._table = table
         self._max_model_bytes = max_model_bytes
         self._uids: dict[str, str] = {}  # of what is published
+        self.held_bytes = 0
 
     @property
     def listed(self) -> bool:
@@ -118,7 +129,8 @@ class ConfigMaps:
         parse = partial(configmap.parse_bytes, origin, self._max_model_bytes, scope)
         version = metadata.resource_version
         number = int(version) if version.isascii() and version.isdigit() and len(version) < 20 else 0
-        return State(number, metadata.uid, source_object(metadata.key, digest, origin, parse, data))
+        published = source_object(metadata.key, digest, origin, parse, data)
+        return State(number, metadata.uid, published, OBJECT_BYTES + len(data))
 
     def _newest(self, key: str) -> State | None:
         states = (view.objects[key] for view in self.views if view.objects and key in view.objects)
@@ -135,10 +147,27 @@ class View:
     def __init__(self, owner: ConfigMaps) -> None:
         self.objects: dict[str, State] | None = None
         self._owner = owner
+        self._sizes: dict[str, int] = {}  # of what was read since the last list began, and is there
+
+    def begin(self) -> None:
+        """Count anew: a list begins. What is kept of the one before goes when that one is complete."""
+        self._owner.held_bytes -= sum(self._sizes.values())
+        self._sizes.clear()
 
     def read(self, found: ConfigMap) -> State:
-        """Return what is kept of a ConfigMap."""
-        return self._owner.read(found)
+        """Return what is kept of a ConfigMap: if all together would be too much, nothing but that."""
+        state, key = self._owner.read(found), found.metadata.key
+        self._forget(key)
+        if self._owner.held_bytes + state.size > MAX_BYTES:
+            why = f"all ConfigMaps together may have {MAX_BYTES >> 20} MiB, and with this one they have more"
+            each = state.published
+            return state._replace(published=SourceObject(each.key, ("no room", each.version), refusing(why)), size=0)
+        self._owner.held_bytes += state.size
+        self._sizes[key] = state.size
+        return state
+
+    def _forget(self, key: str) -> None:
+        self._owner.held_bytes -= self._sizes.pop(key, 0)
 
     def replace(self, kept: dict[str, State]) -> Steps[None]:
         """Take all objects that there are."""
@@ -162,6 +191,7 @@ class View:
         """Let an object go."""
         assert self.objects is not None  # noqa: S101 (a watch begins after a list)
         self.objects.pop(key, None)
+        self._forget(key)
         self._owner.publish(key)
 
 
@@ -207,6 +237,7 @@ class KubernetesSource:
                 connect,
                 worker,
                 pace=pace,
+                begin=view.begin,
                 jitter=jitter,
             )
             for label, view in zip(configmap.LABELS, config_maps.views, strict=True)

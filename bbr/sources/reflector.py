@@ -29,8 +29,14 @@ K = TypeVar("K")
 # So few that decoding a page of ordinary objects takes about a millisecond. Of larger objects fewer are asked for.
 PAGE_OBJECTS: Final = 100
 
+# Of a collection. One that has more is not followed, and what is known stays in use. Large clusters have 150,000 pods.
+MAX_OBJECTS: Final = 200_000
+
 # Short events taken in one go, 0.3 ms.
 _STEP_EVENTS: Final = 10
+
+# What an event does to the number of objects.
+_STEPS: Final = {"ADDED": 1, "DELETED": -1}
 
 GONE: Final = 410
 ABSENT: Final = 404
@@ -93,6 +99,7 @@ class Reflector(Generic[T, K]):
         pace: see Pace.
         optional: whether the server may not know the collection at all (404: a CRD that is not installed). It is
             empty then, and looked for again after the longest pause.
+        begin: called when a list begins: what the sink is given to read from then on is all that there is.
         jitter: a number from 0 to 1, at random.
         clock: seconds that only go forward.
 
@@ -117,6 +124,7 @@ class Reflector(Generic[T, K]):
         *,
         pace: Pace | None = None,
         optional: bool = False,
+        begin: Callable[[], None] = lambda: None,
         jitter: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -127,12 +135,14 @@ class Reflector(Generic[T, K]):
         self._sink = sink
         self._connect = connect
         self._optional = optional
+        self._begin = begin
         self._pace = pace or Pace()
         self._jitter = jitter
         self._clock = clock
         self._delay = 0.0
         self._failed_at = -float("inf")
         self.listed = False
+        self._count = 0
         self.version = ""
         self.failing = ""
         self.failures_total = self.lists_total = 0
@@ -173,6 +183,7 @@ class Reflector(Generic[T, K]):
     async def _list(self, api: Api) -> None:
         """Read the whole collection, page by page, and only then hand it on."""
         kept: dict[str, K] = {}
+        self._begin()
         parameters = dict(self._parameters)
         limit, began = PAGE_OBJECTS, self._clock()
         while True:
@@ -188,12 +199,14 @@ class Reflector(Generic[T, K]):
             for found in page.objects:
                 if not found.metadata.deletion_timestamp:
                     kept[found.metadata.key] = self._sink.read(found)
+            self._check_count(len(kept))
             if not page.metadata.continue_:
                 break
             parameters["continue"] = page.metadata.continue_
         for _ in self._sink.replace(kept):
             await asyncio.sleep(0)
         self.version = page.metadata.resource_version
+        self._count = len(kept)
         self.listed = True
         self.lists_total += 1
         self._proved_at = began
@@ -228,7 +241,14 @@ class Reflector(Generic[T, K]):
             raise KubernetesError("the server ended a watch as soon as it had begun")
         self._proved_at = self._clock()
 
+    def _check_count(self, count: int) -> None:
+        if count > MAX_OBJECTS:
+            raise KubernetesError(f"there are more than {MAX_OBJECTS:,} objects, the most that are followed")
+
     def _take(self, event: Event[T]) -> None:
+        # How many there are, or more: one that goes before it is deleted is counted until the next list.
+        self._count += _STEPS.get(event.type, 0)
+        self._check_count(self._count)
         if event.found is not None:
             self._sink.put(event.metadata.key, self._sink.read(event.found))
         elif event.type != BOOKMARK:

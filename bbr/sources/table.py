@@ -47,17 +47,24 @@ RETRY_SECONDS: Final = 30.0
 # Objects gathered in one step.
 _STEP_OBJECTS: Final = 1000
 
+# Names that all objects together may declare. Each takes about 200 bytes, and half as much again while tables merge.
+MAX_NAMES: Final = 1_000_000
+
 # Declarations freed in one step.
 _RETIRED_A_STEP: Final = 200
 
 
 @dataclass(slots=True)
 class _Kept:
-    """What is known of an object: the version parsed last, what the last good one declared, and what is odd in it."""
+    """What is known of an object: the version parsed last, what the last good one declared, and what is odd in it.
+
+    `names` says how many names those declarations have.
+    """
 
     version: Hashable = None
     declarations: tuple[Declaration, ...] = ()
     literal: tuple[str, ...] = ()
+    names: int = 0
 
 
 class Table:
@@ -90,7 +97,8 @@ class Table:
         self._waiting: dict[Key, SourceObject] = {}
         self._parsed: dict[Key, SourceObject] = {}  # by another process; each is older than what waits under its key
         self._batch: dict[Key, SourceObject] = {}
-        self._failed: dict[Key, SourceObject] = {}  # parsing them failed for no fault of theirs
+        self._failed: dict[Key, SourceObject] = {}  # parsing them failed for no fault of theirs, or there was no room
+        self._names = 0  # of all that is kept
         self._listed: set[str] = set()  # sources that have called replace
         self._merged: set[str] = set()  # those whose first objects are in the registry
         self._changed_since: float | None = None  # when the first change came that no snapshot under way will hold
@@ -134,7 +142,8 @@ class Table:
             several.pop((source, key), None)
         if self.long_documents:
             self.long_documents.discard((source, key))
-        self._kept[source].pop(key, None)
+        kept = self._kept[source].pop(key, None)
+        self._names -= kept.names if kept else 0
         self.broken.pop((source, key), None)
         self._note()
 
@@ -312,9 +321,11 @@ class Table:
             return ""
         why = ""
         declarations: tuple[Declaration, ...] = ()
+        names = 0
         failed = False
         try:
             declarations = yield from each.parse()
+            names = yield from _count_names(declarations)
         except SourceError as error:
             why = str(error)
         except Exception:  # ours, or of the moment; it must not keep the others from being served
@@ -325,13 +336,18 @@ class Table:
         if self._batch.get(key) is not each:
             return ""  # removed meanwhile
         kept = self._kept[key[0]].setdefault(key[1], _Kept())
+        if self._names - kept.names + names > MAX_NAMES:
+            why = f"all objects together may declare {MAX_NAMES:,} names; with the {names:,} of this one there are more"
+            failed = True  # it is tried again: others may go
         if failed:
             self._failed[key] = each
         else:
             kept.version = each.version
         if why:
             return self._break(key, why)
-        yield from self._look_for_patterns(kept, declarations)
+        self._names += names - kept.names
+        kept.names = names
+        yield from _look_for_patterns(kept, declarations)
         retired, kept.declarations = [*kept.declarations], declarations
         if self.broken.pop(key, ""):
             log.info("%s %s: can be used again", *key)
@@ -340,19 +356,6 @@ class Table:
             yield
         return ""
 
-    def _look_for_patterns(self, kept: _Kept, declarations: tuple[Declaration, ...]) -> Steps[None]:
-        """Log which names look like patterns and are taken literally, each once."""
-        found: list[str] = []
-        for declaration in declarations:
-            found += yield from literal.warnings(declaration)
-            yield
-            if len(found) >= literal.MAX_WARNINGS:
-                break
-        for sentence in found:
-            if sentence not in kept.literal:
-                log.warning("%s", sentence)
-        kept.literal = tuple(found)
-
     def _break(self, key: Key, why: str) -> str:
         """Note why an object can't be used; return that if it is news, or ""."""
         if self.broken.get(key) == why:
@@ -360,3 +363,32 @@ class Table:
         self.broken[key] = why
         self.failures_total += 1
         return why
+
+
+def _look_for_patterns(kept: _Kept, declarations: tuple[Declaration, ...]) -> Steps[None]:
+    """Log which names look like patterns and are taken literally, each once."""
+    found: list[str] = []
+    for declaration in declarations:
+        found += yield from literal.warnings(declaration)
+        yield
+        if len(found) >= literal.MAX_WARNINGS:
+            break
+    for sentence in found:
+        if sentence not in kept.literal:
+            log.warning("%s", sentence)
+    kept.literal = tuple(found)
+
+
+def _count_names(declarations: tuple[Declaration, ...]) -> Steps[int]:
+    """Return how many names an object declares: what it takes of the table's room."""
+    count = 0
+    for number, each in enumerate(declarations, 1):
+        count += len(each.aliases) + len(each.grants) + len(each.hosts)
+        for models in (each.models, each.discovered):
+            for start in range(0, len(models), _STEP_OBJECTS):
+                some = models[start : start + _STEP_OBJECTS]
+                count += len(some) + sum(len(model.adapters) for model in some)
+                yield
+        if number % _STEP_OBJECTS == 0:
+            yield
+    return count

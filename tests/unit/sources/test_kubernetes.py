@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from bbr.models.registry import finish
+from bbr.sources import kubernetes
 from bbr.sources import table as table_module
 from bbr.sources.kube_api import KubeApi
 from bbr.sources.kubernetes import KUBERNETES, ConfigMap, ConfigMaps, KubernetesSource
@@ -38,6 +39,7 @@ class Hand:
         self._view = view
 
     def replace(self, found):
+        self._view.begin()
         finish(self._view.replace({each.metadata.key: self._view.read(each) for each in found}))
 
     def put(self, found):
@@ -176,6 +178,29 @@ def test_one_that_was_made_anew_inherits_nothing(listed):
     assert listed.bases == ["qwen"]
     listed.one.replace([config_map("a", uid="2", version="5", adapters="[")])
     assert listed.bases == []
+
+
+def test_all_together_may_have_so_many_bytes(listed, monkeypatch):
+    one = listed.maps.views[0].read(config_map("a", base="a", adapters="- " + "x" * 100)).size
+    monkeypatch.setattr(kubernetes, "MAX_BYTES", 2 * one)
+    listed.one.put(config_map("a", base="a", adapters="- " + "x" * 100))
+    listed.two.put(config_map("b", base="b", adapters="- " + "x" * 100))
+    assert (listed.bases, listed.maps.held_bytes) == (["a", "b"], 2 * one)
+    # The next one has no room. One that was there keeps its last good content, and one may shrink.
+    listed.one.put(config_map("c", base="c"))
+    listed.one.put(config_map("a", base="a2", adapters="- " + "x" * 101))
+    assert listed.bases == ["a", "b"]
+    assert {key for _, key in listed.table.broken} == {"ns/a", "ns/c"}
+    assert all("all ConfigMaps together may have" in why for why in listed.table.broken.values())
+    assert listed.maps.held_bytes == one
+    listed.one.put(config_map("a", base="a3", adapters="- " + "x" * 98))
+    assert (listed.bases, listed.maps.held_bytes) == (["a3", "b"], 2 * one - 1)
+    # What goes makes room for what is read again.
+    listed.two.remove(config_map("b"))
+    listed.one.replace([config_map("c", base="c"), config_map("d", base="d")])
+    assert (listed.bases, dict(listed.table.broken)) == (["c", "d"], {})
+    listed.one.replace([])
+    assert (listed.bases, listed.maps.held_bytes) == ([], 0)
 
 
 def test_one_without_data_is_a_bad_one(listed):

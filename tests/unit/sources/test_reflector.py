@@ -22,7 +22,10 @@ class Known:
 
     def __init__(self):
         self.names = set()
-        self.replaced = 0
+        self.replaced = self.begun = 0
+
+    def begin(self):
+        self.begun += 1
 
     def read(self, found):
         return found.metadata.uid
@@ -56,7 +59,15 @@ class Following:
         self.worker = WorkerProcess()
         connect = partial(KubeApi, path)
         self.reflector = Reflector(
-            "things", CONFIG_MAPS, f"{BBR}=true", ConfigMap, self.known, connect, self.worker, **self._options
+            "things",
+            CONFIG_MAPS,
+            f"{BBR}=true",
+            ConfigMap,
+            self.known,
+            connect,
+            self.worker,
+            begin=self.known.begin,
+            **self._options,
         )
         self._task = asyncio.create_task(self.reflector.run())
         return self
@@ -209,7 +220,7 @@ async def test_a_watch_that_breaks_is_followed_by_a_new_list(tmp_path, fault):
         await it.watching()
         it.server.put("c")
         await it.knows("b", "c")
-        assert it.reflector.lists_total >= 2
+        await until(lambda: not it.reflector.failing)
         assert it.reflector.failures_total >= 1
 
 
@@ -366,6 +377,28 @@ async def test_an_object_that_is_too_large_even_alone_is_told(tmp_path, monkeypa
     async with it:
         await until(lambda: it.reflector.failing)
         assert it.reflector.failing == "the answer is longer than 100000 bytes"
+
+
+@in_loop
+async def test_a_collection_of_too_many_objects_is_told_and_what_is_known_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(reflector, "MAX_OBJECTS", 2)
+    async with Following(tmp_path) as it:
+        await it.watching()
+        it.server.put("b")
+        await it.knows("a", "b")
+        it.server.delete("b")
+        await it.knows("a")
+        it.server.put("b")
+        await it.knows("a", "b")
+        it.server.put("c")
+        await until(lambda: "more than 2 objects" in it.reflector.failing)
+        lists, failures = it.reflector.lists_total, it.reflector.failures_total
+        await until(lambda: it.reflector.failures_total > failures)  # the list is too long too
+        assert it.known.begun > it.known.replaced
+        assert (it.known.names, it.reflector.lists_total) == ({"default/a", "default/b"}, lists)
+        it.server.delete("a")
+        await it.knows("b", "c")
+        await until(lambda: not it.reflector.failing)
 
 
 @in_loop

@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from bbr.models.registry import BaseModel, Declaration, Grant, Origin, finish
+from bbr.models.registry import Alias, BaseModel, Declaration, Grant, Origin, finish
 from bbr.sources import table as module
 from bbr.sources.conflict_log import ConflictLog
 from bbr.sources.objects import LongDocument, SourceError, SourceObject, refusing
@@ -594,6 +594,43 @@ def test_a_source_that_never_rests_does_not_put_a_swap_off():
         followed.put("one", source_object("b", (f"m{number}",), version=number))
     assert bases(followed) == ["qwen"]
     assert followed.reloads_total == 1
+
+
+@in_loop
+async def test_all_objects_together_may_declare_so_many_names(at_once, monkeypatch, caplog):
+    monkeypatch.setattr(module, "MAX_NAMES", 6)
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
+    followed = table()
+    async with Running(followed):
+        followed.put("one", source_object("a", ("qwen", ("x", "y"))))
+        followed.put("one", source_object("b", ("phi", ("z",))))
+        await until(lambda: bases(followed) == ["phi", "qwen"])
+        followed.put("one", source_object("b", ("phi", ("z", "1", "2", "3")), version=2))
+        followed.put("one", source_object("c", ("gemma", ("4",))))
+        await until(lambda: len(followed.broken) == 2)
+        # What was there stays; what is new is named, once.
+        assert (bases(followed), followed.failures_total) == (["phi", "qwen"], 2)
+        assert base_model_of(followed.registry, "z") == "phi"
+        assert followed.broken["one", "b"].endswith("may declare 6 names; with the 5 of this one there are more")
+        followed.remove("one", "a")
+        await until(lambda: followed.broken.keys() == {("one", "c")})
+        assert (bases(followed), base_model_of(followed.registry, "3")) == (["phi"], "phi")
+        followed.put("one", source_object("b", ("phi",), version=3))
+        await until(lambda: not followed.broken)
+        assert bases(followed) == ["gemma", "phi"]
+    assert followed.failures_total == 2
+    assert caplog.text.count("one c: all objects together may declare 6 names") == 1
+
+
+def test_all_that_an_object_declares_counts():
+    many = tuple(BaseModel(f"m{number}", ("a",)) for number in range(1500))
+    declaration = Declaration(
+        Origin(), many, (Alias("b", "m1"),), (Grant("m1", frozenset()),), "s", ("h", "i"), (BaseModel("x", ("y", "z")),)
+    )
+    assert finish(module._count_names((declaration,) * 2)) == 2 * (3000 + 1 + 1 + 2 + 3)
+    steps = sum(1 for _ in module._count_names((declaration,) * 2))
+    assert steps == 2 * 3  # a thousand models at a time
+    assert sum(1 for _ in module._count_names((Declaration(Origin()),) * 2500)) == 2
 
 
 def test_what_looks_like_a_pattern_is_logged_once_and_kept(caplog):
