@@ -360,7 +360,11 @@ class MultipartReader:
             raise self._unsure(f"its part's Content-Type cannot be read: {error}") from None
         charset = found.get(b"charset", b"utf-8").lower()
         self._wide = charset in parameters.UTF8
-        if b"charset*" in found or main != b"text/plain" or not (self._wide or charset in _ASCII_SUPERSETS):
+        if (
+            any(name.startswith(b"charset*") for name in found)
+            or main != b"text/plain"
+            or not (self._wide or charset in _ASCII_SUPERSETS)
+        ):
             raise self._unsure("its part's Content-Type is not text/plain in UTF-8")
 
     def _invalid(self, why: str) -> Refusal:

@@ -15,8 +15,11 @@ _PARAMETER: Final = re.compile(
     rb";[ \t]*+(?:(" + _TOKEN + rb')=(?:"((?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t\x20-\x7e\x80-\xff])*+)"|('
     rb"" + _TOKEN + rb"))[ \t]*+)?"
 )
-# Wherever it stands: some servers look for it in the whole field. With a star it is spelled in another charset yet.
-_CHARSET: Final = re.compile(rb"""charset[ \t]*+(\*?+)=[ \t]*+["']?+([^ \t"';,]*+)""", re.IGNORECASE)
+# Wherever it stands: some servers look for it in the whole field. With a star it is spelled in another charset yet, or
+# in pieces (RFC 2231): Python's email joins `charset*0=utf-; charset*1=7`, and aiohttp reads by that.
+_CHARSET: Final = re.compile(rb"charset[ \t]*+(\*[0-9]*+\*?+)?+[ \t]*+=([^;,]*+)", re.IGNORECASE)
+# What stands there must be one name, in a pair of quotes at most: for Python's codecs `""utf-7""` is UTF-7.
+_ONE_NAME: Final = re.compile(rb"""[ \t]*+["']?+([^ \t"']*+)["']?+[ \t]*+""")
 
 # Charsets in which octets mean what they mean in UTF-8.
 UTF8: Final = frozenset((b"utf-8", b"utf8", b"us-ascii", b"ascii"))
@@ -76,11 +79,20 @@ def check_charset(content_type: bytes) -> None:
     Raises:
         Refusal: 415.
     """
-    for star, charset in _CHARSET.findall(content_type):
-        if star or charset.lower() not in _UTF8_OR_NONE:
-            raise refusal.charset_unknown(charset.decode("ascii", "replace"))
+    other = _other_charset(content_type)
+    if other is not None:
+        raise refusal.charset_unknown(other.decode("ascii", "replace"))
 
 
 def is_utf8(content_type: bytes) -> bool:
     """Tell whether a Content-Type names no charset but UTF-8, or its part US-ASCII."""
-    return all(not star and charset.lower() in _UTF8_OR_NONE for star, charset in _CHARSET.findall(content_type))
+    return _other_charset(content_type) is None
+
+
+def _other_charset(content_type: bytes) -> bytes | None:
+    """Return what a Content-Type names as charset that is not UTF-8; None if it names none but that."""
+    for star, value in _CHARSET.findall(content_type):
+        name = _ONE_NAME.fullmatch(value)
+        if star or not name or name[1].lower() not in _UTF8_OR_NONE:
+            return name[1] if name else bytes(value)
+    return None

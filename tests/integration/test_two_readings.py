@@ -73,6 +73,12 @@ REFUSED = {
         b'{"model":"sql-lora","+AG0-odel":"b"}',
         "charset-unknown",
     ),
+    "a charset of JSON in pieces": (
+        CHAT,
+        "application/json; charset*0=utf-; charset*1=7",
+        b'{"model":"sql-lora","+AG0-odel":"b"}',
+        "charset-unknown",
+    ),
     "brackets in JSON by curl": (CHAT, FORM, b'{"model":"sql-lora","x":"&[model]=b&y="}', "form-model"),
     "brackets in a form": (CHAT, FORM, b"model=sql-lora&[model]=b", "form-model"),
     "an eighth bit": (CHAT, FORM, b"x=\xa6model=b&model=sql-lora", "form-model"),

@@ -23,6 +23,20 @@ READ_IN_TWO_WAYS = {
         "B",
     ),
     "a charset of JSON": (JSON + b"; charset=utf-7", b'{"model":"A","+AG0-odel":"B"}', "aiohttp json()", "B"),
+    "a charset in pieces": (
+        JSON + b"; charset*0=utf-; charset*1=7",
+        b'{"model":"A","+AG0-odel":"B"}',
+        "aiohttp json()",
+        "B",
+    ),
+    "a part's charset in pieces": (
+        TYPE,
+        PART.replace(b"\r\n\r\n", b"\r\nContent-Type: text/plain; charset*0=iso-8859; charset*1=-1\r\n\r\n")
+        % (b"model", b"\xc3\xa9")
+        + b"--XyZ--",
+        "werkzeug form",
+        "\u00c3\u00a9",
+    ),
     "Latin-1": (FORM, b"model=\xc3\xa9", "starlette form()", "\u00c3\u00a9"),
     "a boundary that begins with a blank": (
         MULTIPART + b'; boundary=" XyZ"',

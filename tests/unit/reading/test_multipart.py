@@ -212,6 +212,7 @@ def test_no_multipart(body: bytes, why: str, size: int) -> None:
         (b"name=model\r\nContent-Type: application/octet-stream", "not text/plain in UTF-8"),
         (b"name=model\r\nContent-Type: text/plain; charset=utf-16", "not text/plain in UTF-8"),
         (b"name=model\r\nContent-Type: text/plain; charset*=utf-16''", "not text/plain in UTF-8"),
+        (b"name=model\r\nContent-Type: text/plain; charset*0=iso-8859; charset*1=-1", "not text/plain in UTF-8"),
         (b"name=model\r\nContent-Type: text plain", "cannot be read"),
         (b"name=model\r\nContent-Type: text/plain;", "cannot be read"),
     ],

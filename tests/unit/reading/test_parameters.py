@@ -48,7 +48,11 @@ def test_no_value(value: bytes, why: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"a/b", b"a/b; charset=utf-8", b'a/b;CHARSET="UTF8"', b"a/b; charset=", b"a/b;charset=us-ascii"]
+    "value",
+    [
+        *(b"a/b", b"a/b; charset=utf-8", b'a/b;CHARSET="UTF8"', b"a/b; charset=", b"a/b;charset=us-ascii"),
+        *(b'a/b; charset = "utf-8" ;x', b"a/b; charset=utf-8, c/d", b"a/b; charset='utf-8'", b"a/b; charset"),
+    ],
 )
 def test_charsets_that_are_read(value: bytes) -> None:
     check_charset(value)
@@ -62,6 +66,13 @@ def test_charsets_that_are_read(value: bytes) -> None:
         b"a/b; charset=utf-8; charset='utf-7'",
         b"a/b; charset*=utf-8''y",
         b'a/b; x="charset=utf-7"',
+        b"a/b; charset*0=utf-; charset*1=7",
+        b"a/b; charset*0*=utf-8''utf%2D7",
+        b"a/b; Charset *12 = utf-8",
+        b'a/b; charset=""utf-7""',
+        b'a/b; charset="" utf-7',
+        b"a/b; charset=utf-8 utf-7",
+        b"a/b; charset='\"utf-7\"'",
     ],
 )
 def test_charsets_that_are_not(value: bytes) -> None:

@@ -359,7 +359,7 @@ async def test_a_server_that_goes_away_for_a_while_shrinks_nothing(tmp_path, mon
         server.put("a", **data("qwen"))
         server.put("b", labels=[IPP], **data("phi"))
         async with following(tmp_path, monkeypatch, server) as (table, source):
-            await until(lambda: len(server.watches) == 2)
+            await until(lambda: len(server.watches) == 2 and bases(table) == ["phi", "qwen"])
             await server.stop()
             await until(lambda: len(source.failing) == 2)
             assert bases(table) == ["phi", "qwen"]
