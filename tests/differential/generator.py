@@ -380,6 +380,7 @@ def part(dice: Dice, name: bytes, value: bytes) -> bytes:
             b"\r\nContent-Type: text/plain; charset=iso-8859-1",
             b"\r\nContent-Type: text/plain; charset=windows-1252",
             b"\r\nContent-Type: text/plain; charset=shift_jis",
+            b'\r\nContent-Type: text/plain; x=";charset=utf-7;y="',
             b"\r\nContent-Type: text/plain; charset*0=iso-8859; charset*1=-1",
             b'\r\nContent-Type: text/plain; charset="utf-8"; charset=utf-16',
             b"\r\nContent-Type: application/octet-stream",

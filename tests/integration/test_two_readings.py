@@ -89,6 +89,13 @@ REFUSED = {
         PART % (b"model", b"sql-lora") + PART % (b"\xef\xbb\xbfmodel", b"b") + b"--b--",
         "multipart-model",
     ),
+    "a charset within quotes of a part": (
+        CHAT,
+        MULTIPART,
+        PART.replace(b"\r\n\r\n", b'\r\nContent-Type: text/plain; x=";charset=utf-7;y="\r\n\r\n') % (b"model", b"+AEI-")
+        + b"--b--",
+        "multipart-model",
+    ),
     "a mark before a part's value": (
         CHAT,
         MULTIPART,

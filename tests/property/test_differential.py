@@ -29,6 +29,13 @@ READ_IN_TWO_WAYS = {
         "aiohttp json()",
         "B",
     ),
+    "a part's charset within quotes": (
+        TYPE,
+        PART.replace(b"\r\n\r\n", b'\r\nContent-Type: text/plain; x=";charset=utf-7;y="\r\n\r\n') % (b"model", b"+AEI-")
+        + b"--XyZ--",
+        "aiohttp post()",
+        "B",
+    ),
     "a part's charset in pieces": (
         TYPE,
         PART.replace(b"\r\n\r\n", b"\r\nContent-Type: text/plain; charset*0=iso-8859; charset*1=-1\r\n\r\n")
