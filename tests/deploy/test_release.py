@@ -256,6 +256,15 @@ def test_the_workflow_tries_each_python_that_the_classifiers_name():
     assert "3.14" in tried
 
 
+def test_compiled_wheels_are_for_the_pythons_that_the_classifiers_name():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = re.findall(r"Python :: 3\.(\d+)", " ".join(project["classifiers"]))
+    assert (
+        f'CIBW_BUILD: "{" ".join(f"cp3{minor}-*" for minor in named)}"'
+        in (ROOT / ".github/workflows/release.yml").read_text()
+    )
+
+
 def test_what_contributors_read_names_what_is_there():
     for name in ("CONTRIBUTING.md", "SECURITY.md"):
         text = (ROOT / name).read_text()
