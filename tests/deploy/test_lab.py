@@ -1,5 +1,6 @@
 """What of the lab needs neither root nor Go: `make lab-test` shows the rest at work."""
 
+import json
 import os
 import signal
 import struct
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 
-from deploy.lab import balancer, cluster, containers, controllers, gateway, names, parts, setting, volumes
+from deploy.lab import balancer, cluster, containers, controllers, definitions, gateway, names, parts, setting, volumes
 from deploy.lab import lab as stand
 from deploy.lab.lock import HeldError, Lock, end_holder
 from deploy.lab.network import ROOT
@@ -230,6 +231,41 @@ def test_missing_rights_of_root_are_told(monkeypatch, tmp_path):
         (tmp_path / name).chmod(0o755)
     with pytest.raises(cluster.LabError, match=r"the right to make namespaces.*unshare: not permitted"):
         cluster.check_system()
+
+
+def test_the_simulator_takes_vllm_s_place_without_the_options_about_its_gpu():
+    env, _, *words = containers.program(stand.images(), "vllm/vllm-openai:v0.11.1")
+    options = ["--model=google/gemma-2b-it", "--dtype=half", "--port=8000", "--gpu-memory-utilization=0.85"]
+    told = subprocess.run([env, "PROGRAM=echo", *words, *options], check=True, capture_output=True, text=True).stdout
+    assert told == "--model=google/gemma-2b-it --port=8000 --mode=random\n"
+
+
+def test_the_last_crd_of_a_name_is_installed_and_awaited(monkeypatch, tmp_path):
+    """Also out of a template of a chart, whose first and last line are Helm's."""
+
+    def crd(version):
+        spec = {"group": "g", "names": {"plural": "things"}, "versions": [{"name": version, "served": True}]}
+        return {"kind": "CustomResourceDefinition", "metadata": {"name": "things.g"}, "spec": spec}
+
+    class There:
+        applied = ""
+
+        def apply(self, text):
+            self.applied = text
+
+        def kubectl(self, *words):
+            return {"api-resources": "things.g", "get": '{"resources": [{"name": "things"}]}'}.get(words[0], "")
+
+        def wait(self, what, there):
+            assert there(), what
+
+    for name, version in (("old", "v1"), ("new", "v2")):
+        text = f"{{{{- if .Values.crds }}}}\n{json.dumps(crd(version))}\n{{{{- end }}}}\n"
+        (tmp_path / f"{name}.yaml").write_text(text, "utf-8")
+    monkeypatch.setattr(definitions.schemas, "DIRECTORY", tmp_path / "none")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    definitions.install(there := There(), [tmp_path / "old.yaml", tmp_path / "new.yaml"])
+    assert json.loads(there.applied) == crd("v2")
 
 
 def test_a_call_is_repeated_if_the_api_server_was_too_slow_for_it_and_not_if_it_was_refused(monkeypatch, tmp_path):
