@@ -125,6 +125,8 @@ def unclear_names(config: Config) -> None:
     hcm(config)["http_filters"].insert(1, other)
     for each in hcm(config)["http_filters"][:2]:
         each["typed_config"]["grpc_service"]["envoy_grpc"]["cluster_name"] = "epp-qwen"
+    (picker,) = [each for each in config["static_resources"]["clusters"] if each["name"] == "epp-qwen"]
+    picker["typed_extension_protocol_options"] = cluster(config)["typed_extension_protocol_options"]
 
 
 def google(config: Config) -> None:
