@@ -1,9 +1,13 @@
 """Through a real Envoy: one name is another model for each tenant, by host and by a header that the gateway sets."""
 
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import h2.config
+import h2.connection
+import h2.events
 import pytest
 
 from bbr.config import policies
@@ -171,6 +175,41 @@ def test_two_hosts(gateways: Gateways) -> None:
     """Whatever Envoy makes of them, the first does not get what is the second's, nor the other way round."""
     for one, other in (("elsewhere.test", "team-a.example.com"), ("team-a.example.com", "elsewhere.test")):
         assert ask(gateways.any_host, "a-only", one, ("host", other)).status in (400, 404)
+
+
+def ask_over_http2(port: int, model: str, authority: str, host: str) -> tuple[int, str]:
+    """Ask for a model over HTTP/2 with both fields that may tell the host; 0 if the gateway resets the stream."""
+    config = h2.config.H2Configuration(validate_outbound_headers=False, header_encoding="utf-8")
+    client = h2.connection.H2Connection(config)
+    client.initiate_connection()
+    pseudo = [(":method", "POST"), (":scheme", "http"), (":path", "/v1/chat/completions"), (":authority", authority)]
+    client.send_headers(1, [*pseudo, ("host", host), ("content-type", "application/json")])
+    client.send_data(1, json.dumps({"model": model}).encode(), end_stream=True)
+    status, body = 0, b""
+    with socket.create_connection(("127.0.0.1", port), http1.TIMEOUT_SECONDS) as connection:
+        connection.sendall(client.data_to_send())
+        while octets := connection.recv(1 << 16):
+            for event in client.receive_data(octets):
+                if isinstance(event, h2.events.ResponseReceived):
+                    status = int(dict(event.headers)[":status"])
+                elif isinstance(event, h2.events.DataReceived):
+                    body += event.data
+                elif isinstance(event, (h2.events.StreamEnded, h2.events.StreamReset, h2.events.ConnectionTerminated)):
+                    return status, body.decode()
+            connection.sendall(client.data_to_send())
+    return status, body.decode()
+
+
+def test_over_http2_no_host_says_another_scope_than_the_authority(gateways: Gateways) -> None:
+    """Routes go by :authority; whatever becomes of a Host beside it, none gets what is another scope's."""
+    a, b, elsewhere = "team-a.example.com", "team-b.example.com", "elsewhere.test"
+    assert ask_over_http2(gateways.any_host, "gpt", a, a) == (200, QWEN)
+    assert ask_over_http2(gateways.any_host, "gpt", b, b) == (200, PHI)
+    for authority in (b, elsewhere):
+        status, body = ask_over_http2(gateways.any_host, "a-only", authority, a)
+        assert (status in (0, 400, 404), body != QWEN) == (True, True)
+    status, body = ask_over_http2(gateways.any_host, "gpt", a, b)
+    assert body in (QWEN, "") or status in (400, 404)
 
 
 def test_a_target_in_absolute_form_tells_the_host(gateways: Gateways) -> None:
