@@ -20,7 +20,8 @@ _VERSION: Final = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 _INTRODUCTION: Final = " Nothing has been released yet: everything below is in the first release."
 # What texts say as long as nothing is published. They stay true until the workflow has ended, so a person changes them.
 _NOT_YET: Final = re.compile(
-    r"[Nn]o image is published|[Nn]othing is published|not on PyPI yet|[Nn]o tag has\s+been pushed"
+    r"[Nn]o image is published(?!\")|[Nn]othing is published yet|not on PyPI yet"
+    r"|[Nn]o tag has\s+been pushed|Nobody has pushed\s+a tag"
 )
 
 
@@ -101,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if places := list(not_yet()):
         print("These sentences are wrong once this release is published. Correct them after it:")
         print(*(f"  {place}" for place in places), sep="\n")
-    print("Next: `make manifests`, `make release-check`, then commit and tag (docs/releasing.md).")
+    print("Next: `make release-check`, then commit and tag (docs/releasing.md).")
     return 0
 
 
