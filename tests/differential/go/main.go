@@ -74,10 +74,12 @@ func said(value any) any {
 
 func first(values url.Values) any {
 	if found, ok := values["model"]; ok {
-		if len(found) > 1 {
-			return map[string]any{"other": found}
+		for _, other := range found {
+			if other != found[0] {
+				return map[string]any{"other": found}
+			}
 		}
-		return found[0]
+		return found[0] // a query and a form may name the same one
 	}
 	return nil
 }
