@@ -109,7 +109,7 @@ def test_connections_to_a_router_that_hangs_are_closed(tmp_path):
     spec = one(rendered(tmp_path, "kgateway"), "BackendConfigPolicy")["spec"]
     assert spec["http2ProtocolOptions"] == {"connectionKeepalive": keepalive}
     (policy,) = one(rendered(tmp_path, "envoy-gateway"), "EnvoyExtensionPolicy")["spec"]["extProc"]
-    assert policy["backendSettings"]["http2"] == {"connectionKeepalive": keepalive}
+    assert policy["backendSettings"]["http2"] == {"connectionKeepalive": keepalive | {"timeout": "4s"}}
     patches = one(rendered(tmp_path, "istio"), "EnvoyFilter")["spec"]["configPatches"]
     (cluster,) = [each["patch"]["value"] for each in patches if each["applyTo"] == "CLUSTER"]
     (options,) = cluster["typed_extension_protocol_options"].values()
