@@ -7,6 +7,7 @@ import pytest
 
 from deploy.lab import lab as stand
 from deploy.lab import network
+from tests.lab.policies import doctor
 from tests.lab.router import DEPLOYMENT, IN_NAMESPACE
 from tests.lab.traffic import Load
 
@@ -30,6 +31,13 @@ def hang(lab, pod):
     """Stop a pod's processes: its connections stay, and nothing comes out of them. A liveness probe ends it at last."""
     for process in lab.call("ip", "netns", "pids", network.of_pod(pod["metadata"]["uid"])).split():
         os.kill(int(process), signal.SIGSTOP)
+
+
+@pytest.fixture(autouse=True)
+def _healthy(lab, controller):
+    """Wait until Envoy has found routers healthy, a minute at most: before that it sends requests to any."""
+    if controller is not None:
+        doctor(lab, controller)
 
 
 @pytest.mark.core
