@@ -273,6 +273,10 @@ class Walk(RuleBasedStateMachine):
         stream = self.open[number]
         if stream.ending or stream.queued + size > len(PATTERN):
             return
+        # Section 6.9.1 allows an empty DATA that ends a stream at any window. h2 takes none at one that SETTINGS have
+        # brought below 0.
+        if end_stream and stream.credit < 0 and stream.queued + size == stream.sent:
+            return
         self.send_first(number, stream)
         octets = PATTERN[stream.queued : stream.queued + size]
         stream.queued += size
