@@ -220,7 +220,7 @@ class Stack:
 
     def _stand_in(self, name: str, module: str, arguments: Sequence[str], probe: Probe) -> Part:
         command = [sys.executable, "-m", module, *arguments]
-        # Messages that keep their bounds and carry descriptors are Linux's; macOS has no such sockets.
+        # macOS has no sockets for sequenced packets (SOCK_SEQPACKET), which the process that forks reads from.
         run = self._preloaded.run if sys.platform == "linux" else None
         return Part(name, command, probe, self._log(name), run=run)
 

@@ -116,6 +116,21 @@ def test_connections_to_a_router_that_hangs_are_closed(tmp_path):
     assert options["explicit_http_config"]["http2_protocol_options"] == {"connection_keepalive": keepalive}
 
 
+def test_retries_on_envoy_gateway_go_round_robin(tmp_path):
+    """A retry may go to the dead replica again: with two replicas and six attempts one of 64 requests is lost."""
+    (policy,) = one(rendered(tmp_path, "envoy-gateway"), "EnvoyExtensionPolicy")["spec"]["extProc"]
+    assert policy["backendSettings"]["loadBalancer"] == {"type": "RoundRobin"}
+    assert policy["backendSettings"]["retry"]["numRetries"] == 5
+
+
+def test_an_old_router_stays_until_health_checks_have_seen_the_new_one(tmp_path):
+    found = rendered(tmp_path, "envoy-gateway")
+    (policy,) = one(found, "EnvoyExtensionPolicy")["spec"]["extProc"]
+    deployment = one(found, "Deployment", "body-based-router")
+    interval = policy["backendSettings"]["healthCheck"]["active"]["interval"]
+    assert deployment["spec"]["minReadySeconds"] > 2 * int(interval.removesuffix("s"))
+
+
 def test_kgateway_is_told_of_breakers_health_and_deadline_for_the_router_s_service(tmp_path):
     spec = one(rendered(tmp_path, "kgateway"), "BackendConfigPolicy")["spec"]
     assert spec["targetRefs"] == [{"group": "", "kind": "Service", "name": "body-based-router"}]

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from deploy.local.gateway import TEMPLATE
+from deploy.local.preloaded import MODEL_SERVER
 from deploy.local.stack import PortInUseError, Stack, StackError, StackOptions
 from deploy.local.topology import DEFAULT_PORTS, POOLS, free_ports, in_use
 from tests.support.h2_client import H2Client
@@ -45,6 +46,16 @@ def test_free_ports_differ():
     ports = free_ports()
     assert ports.keys() == DEFAULT_PORTS.keys()
     assert len(set(ports.values())) == len(ports)
+
+
+@pytest.mark.parametrize(("platform", "forked"), [("linux", True), ("darwin", False)])
+def test_stand_ins_are_forked_where_sockets_have_sequenced_packets(tmp_path, monkeypatch, platform, forked):
+    given = []
+    monkeypatch.setattr("deploy.local.stack.Part", lambda *_, run=None: given.append(run))
+    monkeypatch.setattr(sys, "platform", platform)
+    stack = Stack(StackOptions(log_dir=tmp_path, ports=free_ports()))
+    stack._stand_in("p", MODEL_SERVER, ["--pod=p"], None)
+    assert given == [stack._preloaded.run if forked else None]
 
 
 class TestWithEnvoy:

@@ -3,14 +3,7 @@ import asyncio
 import pytest
 
 from bbr.transports.handshakes import Handshakes, network
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.mock_transport import Clock
 
 
 class Handshaking:
@@ -37,7 +30,7 @@ class Stage:
     """Handshakes whose clock the connections move, and what they have done."""
 
     def __init__(self, work_seconds: float = 0.0005) -> None:
-        self.clock = Clock()
+        self.clock = Clock(0.0)
         self.done: list[str] = []
         self.handshakes = Handshakes(self.clock, lambda connection: self.handshakes.schedule(connection), work_seconds)
 

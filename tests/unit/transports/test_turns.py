@@ -1,14 +1,7 @@
 import asyncio
 
 from bbr.transports.turns import Moments, Turns
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.mock_transport import Clock
 
 
 class Worker:
@@ -33,7 +26,7 @@ class Worker:
 
 def test_workers_take_turns_until_nothing_is_left():
     async def run():
-        clock, done = Clock(), []
+        clock, done = Clock(0.0), []
         turns = Turns(clock)
         workers = [Worker("a", 3, clock, done), Worker("b", 1, clock, done)]
         for each in workers:
@@ -51,7 +44,7 @@ def test_workers_take_turns_until_nothing_is_left():
 
 def test_who_is_put_off_has_one_turn_in_each_of_the_event_loops():
     async def run():
-        clock, done = Clock(), []
+        clock, done = Clock(0.0), []
         turns = Turns(clock)
         workers = [Worker("a", 3, clock, done), Worker("b", 3, clock, done)]
         workers[0].put_off = True
@@ -72,7 +65,7 @@ def test_who_is_put_off_has_one_turn_in_each_of_the_event_loops():
 
 def test_the_loop_goes_on_between_two_moments():
     async def run():
-        clock, done = Clock(), []
+        clock, done = Clock(0.0), []
         turns = Turns(clock, work_seconds=1.0)
         turns.schedule(Worker("slow", 4, clock, done, seconds=0.6))
         lengths = []
@@ -86,7 +79,7 @@ def test_the_loop_goes_on_between_two_moments():
 
 def test_whose_last_turn_was_longest_ago_goes_first():
     async def run():
-        clock, done = Clock(), []
+        clock, done = Clock(0.0), []
         turns = Turns(clock, work_seconds=10.0)
         workers = []
         for name in "abc":
@@ -113,7 +106,7 @@ def test_a_worker_that_fails_loses_its_turn_and_the_others_keep_theirs():
             raise MemoryError
 
     async def run():
-        clock, done, told = Clock(), [], []
+        clock, done, told = Clock(0.0), [], []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
         turns = Turns(clock)
         broken, good = Broken("broken", 1, clock, done), Worker("good", 2, clock, done)
@@ -129,7 +122,7 @@ def test_a_worker_that_fails_loses_its_turn_and_the_others_keep_theirs():
 
 
 def test_a_worker_that_schedules_others_gets_them_no_second_moment_in_a_turn():
-    clock, done = Clock(), []
+    clock, done = Clock(0.0), []
     turns = Turns(clock, work_seconds=1.0)
 
     class First(Worker):
@@ -151,7 +144,7 @@ def test_a_worker_that_schedules_others_gets_them_no_second_moment_in_a_turn():
 
 
 def test_nothing_is_called_once_all_is_done():
-    clock, steps = Clock(), []
+    clock, steps = Clock(0.0), []
 
     def step(now: float) -> bool:
         steps.append(now)
