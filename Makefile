@@ -92,7 +92,7 @@ clients: $(READY)  ## install openai for Node, with which tests send requests (n
 spoofing: $(READY)  ## attack the router through Envoy with N (20000) requests that try to choose their own route
 	@$(BIN)/python -m bench.trials.spoofing --requests $(or $(N),20000)
 
-bench: $(COMPILED)/.ready $(if $(PYTHON_BENCH),$(BENCH_ENV)/.ready)  ## measure all that docs/performance.md publishes, in 20 minutes, and write that page (QUICK=1: 2 minutes, writes nothing; PYTHON_BENCH=/usr/bin/python3.11: on that Python)
+bench: $(COMPILED)/.ready $(if $(PYTHON_BENCH),$(BENCH_ENV)/.ready)  ## measure all that docs/performance.md publishes, in 20 minutes, and write that page (QUICK=1: 2 minutes, writes nothing; PYTHON_BENCH=/path/to/python3.11: on that Python)
 	$(WITH_COMPILED) $(BENCH_BIN)/python -m bench.published.suite $(if $(QUICK),--quick)
 	$(if $(QUICK),,$(BIN)/python -m bench.render.report --write)
 
@@ -250,7 +250,7 @@ go-parity: $(READY)  ## build both Go routers (needs Go; a few minutes), ask the
 	$(BIN)/python -m pytest --quiet tests/conformance/go tests/integration/test_go_routers.py
 
 LOCKING = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
-  --python-version 3.11
+  --python-version 3.11.5
 
 lock: $(READY)  ## resolve the dependencies again into requirements*.lock
 	$(LOCKING) --extra kubernetes --extra otel pyproject.toml --output-file requirements.lock

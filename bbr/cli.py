@@ -21,6 +21,10 @@ bbr is a body-based router for Envoy: an external processor (ext_proc) that read
 and sets X-Gateway-Model-Name and X-Gateway-Base-Model-Name, so that the gateway's routes send the request to the
 model's pool."""
 
+# Before this version a possessive group takes octets for matched when its last repetition fails halfway
+# (docs/design/compiling.md).
+OLDEST_PYTHON: Final = (3, 11, 5)
+
 
 class Command(Protocol):
     """What the module of a command has.
@@ -78,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     name = go_flags.COMMAND
     try:
+        _check_python(sys.version_info[:3])
         line = go_flags.read(sys.argv[1:] if argv is None else argv, os.environ)
         grammar = parser(line.arguments[:1])
         known, unknown = grammar.parse_known_args(line.arguments)
@@ -88,6 +93,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, CommandError) as error:
         print(printable(f"bbr {name}: {error}."), file=sys.stderr)
         return error.status if isinstance(error, CommandError) else EXIT_USAGE
+
+
+def _check_python(version: tuple[int, int, int]) -> None:
+    """Check that the regular expressions match what they say.
+
+    Raises:
+        CommandError: Python is too old. pip has not installed bbr then: it runs from a checkout, or in a copied tree.
+    """
+    if version < OLDEST_PYTHON:
+        found, needed = ".".join(map(str, version)), ".".join(map(str, OLDEST_PYTHON))
+        raise CommandError(
+            EXIT_USAGE,
+            f"it needs Python {needed} or later; regular expressions of Python {found} have a fault by which valid "
+            "requests would be refused (python/cpython#106052)",
+        )
 
 
 def _run(name: str, arguments: Arguments) -> int:

@@ -14,18 +14,19 @@ import shutil
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-OLDEST = (3, 11)
+OLDEST = (3, 11, 5)  # bbr/cli.py says why
 
 # Before anything that an older Python can't run.
 if sys.version_info < OLDEST:
     READY_PYTHON = os.path.join(ROOT, ".venv", "bin", "python")
     if os.access(READY_PYTHON, os.X_OK) and "--given" not in sys.argv:
         os.execv(READY_PYTHON, [READY_PYTHON, *sys.argv])
-    names = ["python3.%d" % minor for minor in range(19, OLDEST[1] - 1, -1)]
-    there = [name for name in names if shutil.which(name)] or ["python3.11"]
+    # Not the version that this one is of: it would be this one again.
+    names = ["python3.%d" % minor for minor in range(19, OLDEST[1] - 1, -1) if minor != sys.version_info[1]]
+    there = [name for name in names if shutil.which(name)] or ["python3.12"]
     sys.exit(
-        "bbr needs Python 3.11 or later; %s is Python %d.%d. Try: make PYTHON=%s ..."
-        % (sys.executable, sys.version_info[0], sys.version_info[1], there[0])
+        "bbr needs Python 3.11.5 or later; %s is Python %d.%d.%d. Try: make PYTHON=%s ..."
+        % (sys.executable, sys.version_info[0], sys.version_info[1], sys.version_info[2], there[0])
     )
 
 import argparse

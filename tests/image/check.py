@@ -56,7 +56,7 @@ def missing() -> str | None:
 
 def debootstrap(packages: str, tree: Path) -> None:
     """Lay out Debian with the packages."""
-    command = ["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(tree)]
+    command = ["debootstrap", "--variant=minbase", f"--include={packages}", "trixie", str(tree)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"debootstrap failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")

@@ -1,5 +1,7 @@
 import re
 import shlex
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -201,3 +203,24 @@ def test_a_mistyped_variable_is_told_whatever_becomes_of_the_command(capsys, mon
     assert capsys.readouterr().err == f"bbr check: BBR_MAX_MODEL_LENGHT {told}"
     assert cli.main(["check", "--max-model-length=x", str(models)]) == 2
     assert f"bbr check: BBR_MAX_MODEL_LENGHT {told}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("version", [(3, 11, 2), (3, 11, 4)])
+def test_a_python_that_matches_too_much_is_refused(monkeypatch, capsys, version):
+    monkeypatch.setattr("sys.version_info", version)
+    assert cli.main(["version"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "it needs Python 3.11.5 or later; " in err
+    assert f" of Python {'.'.join(map(str, version))} " in err
+
+
+def test_pip_and_make_refuse_the_same_pythons():
+    root = Path(__file__).parents[2]
+    oldest = ".".join(map(str, cli.OLDEST_PYTHON))
+    assert tomllib.loads((root / "pyproject.toml").read_text())["project"]["requires-python"] == f">={oldest}"
+    assert f"OLDEST = {cli.OLDEST_PYTHON}" in (root / "deploy/environment.py").read_text()
+
+
+def test_this_python_lets_no_possessive_group_take_what_does_not_match():
+    assert re.match(rb"(?:ab?c)*+", b"aca").end() == 2
