@@ -49,8 +49,15 @@ class Router:
 
     def pods(self) -> list[dict[str, Any]]:
         """Return its Pod objects, but for those that are being deleted."""
-        found = self.lab.get("pods", "--selector=app=body-based-router", IN_NAMESPACE)["items"]
-        return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
+        return [pod for pod in self._all_pods() if not _is_deleted(pod)]
+
+    def _drains(self) -> bool:
+        """Tell whether a pod that is being deleted is still there."""
+        return any(map(_is_deleted, self._all_pods()))
+
+    def _all_pods(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.lab.get("pods", "--selector=app=body-based-router", IN_NAMESPACE)["items"]
+        return found
 
     def page(self, path: str, token: str | None = None) -> list[httpx.Response]:
         """Return what each pod answers on its admin port."""
@@ -66,11 +73,14 @@ class Router:
         return [{model["name"] for model in table["models"]} for table in tables]
 
     def until_named(self, name: str, *, there: bool = True) -> None:
-        """Wait until each pod's table has a name, or has it no longer."""
+        """Wait until the table of each router that the gateway may ask has a name, or has it no longer.
+
+        A pod that is being deleted answers calls with its old table until it has drained; it has to be gone.
+        """
         self.lab.wait(
             f"{name} {'in' if there else 'out of'} each table",
-            lambda: all((name in names) == there for names in self.names()),
-            seconds=60,
+            lambda: all((name in names) == there for names in self.names()) and not self._drains(),
+            seconds=120,
         )
 
     def failing(self) -> list[bool]:
@@ -92,6 +102,10 @@ class Router:
     def until_logged(self, text: str) -> None:
         """Wait until each pod has logged a text."""
         self.lab.wait(f"{text} in each log", lambda: all(text in log for log in self.logs()), seconds=60)
+
+
+def _is_deleted(pod: dict[str, Any]) -> bool:
+    return "deletionTimestamp" in pod["metadata"]
 
 
 @contextmanager
