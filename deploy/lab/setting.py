@@ -105,6 +105,8 @@ def _server(base: str, name: str, adapters: Sequence[str]) -> dict[str, Any]:
         "env": [
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            # Without a limit it collects no garbage: it grew by 80 KB a request, in long tests to 7 GB.
+            {"name": "GOMEMLIMIT", "value": "300MiB"},
         ],
         "readinessProbe": {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 1},
         "securityContext": RESTRICTED,
