@@ -19,7 +19,8 @@ from deploy.lab.lock import HeldError, Lock
 from deploy.lab.network import ROOT
 from deploy.render import tools
 
-_READY_SECONDS: Final = 180.0
+# Only what fails waits so long: a machine that does much else is slow.
+_READY_SECONDS: Final = 600.0
 _END_SECONDS: Final = 20.0
 _LOOK_SECONDS: Final = 0.2
 _PROGRAMS: Final = {
@@ -212,7 +213,19 @@ class Cluster:
             return "\n".join(text.splitlines()[-lines:])
         return ""
 
-    def call(self, *command: str, seconds: float = 300.0, text: str | None = None) -> str:
+    def until_drained(self, namespace: str) -> None:
+        """Wait until no pod of a namespace is being deleted: one that drains answers with what it knew.
+
+        Raises:
+            LabError: one stays.
+        """
+        self.wait(f"the end of the replaced pods of {namespace}", lambda: not self._drains(namespace))
+
+    def _drains(self, namespace: str) -> bool:
+        pods = self.get("pods", f"--namespace={namespace}")["items"]
+        return any("deletionTimestamp" in pod["metadata"] for pod in pods)
+
+    def call(self, *command: str, seconds: float = 900.0, text: str | None = None) -> str:
         """Run a program in the cluster's namespace, and return what it printed.
 
         Raises:

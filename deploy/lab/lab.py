@@ -61,7 +61,8 @@ done
 exec "$PROGRAM" "$@" --mode=random
 """
 _DOWN_SECONDS: Final = 90.0
-_START_SECONDS: Final = 900
+_START_SECONDS: Final = 1800
+_ROLLOUT_SECONDS: Final = 600
 
 
 def tell(text: str) -> None:
@@ -166,11 +167,11 @@ def install(there: Cluster, helm: str = "helm", provider: str = "none", more: Ma
     tell(f"chart installed by {helm} --wait in {time.monotonic() - began:.1f} s")
 
 
-def rollout(there: Cluster, deployment: str, seconds: int = 120) -> None:
-    """Wait until a Deployment has all its pods ready."""
-    there.kubectl(
-        "rollout", "status", f"deployment/{deployment}", f"--namespace={setting.NAMESPACE}", f"--timeout={seconds}s"
-    )
+def rollout(there: Cluster, deployment: str) -> None:
+    """Wait until a Deployment has all its pods ready, and until the replaced ones are gone."""
+    where = f"--namespace={setting.NAMESPACE}"
+    there.kubectl("rollout", "status", f"deployment/{deployment}", where, f"--timeout={_ROLLOUT_SECONDS}s")
+    there.until_drained(setting.NAMESPACE)
 
 
 def gateway_address(there: Cluster) -> str:

@@ -12,7 +12,7 @@ from deploy.render import tools
 from deploy.render.helm import CHART
 
 # How Helm is told to return only once all is ready.
-WAIT: Final = ("--wait", "--timeout=180s")
+WAIT: Final = ("--wait", "--timeout=600s")
 
 
 def call(there: Cluster, helm: str, *words: str, namespace: str = setting.NAMESPACE) -> str:
@@ -27,13 +27,14 @@ def call(there: Cluster, helm: str, *words: str, namespace: str = setting.NAMESP
 def install(
     there: Cluster, helm: str, name: str, values: Mapping[str, Any], namespace: str = setting.NAMESPACE
 ) -> None:
-    """Install a release of the router's chart, or upgrade it, and wait for all of it to be ready; see `call`."""
+    """Install a release of the router's chart, or upgrade it; see `upgrade`."""
     upgrade(there, helm, name, CHART, values, namespace)
 
 
 def upgrade(
     there: Cluster, helm: str, name: str, chart: Path, values: Mapping[str, Any], namespace: str, *words: str
 ) -> None:
-    """Install a release of a chart, or upgrade it, and wait for all of it to be ready; see `call`."""
+    """Install a release of a chart, or upgrade it; wait until it is ready and replaced pods are gone; see `call`."""
     (file := there.folder / f"values-{name}.yaml").write_text(yaml.safe_dump(dict(values)), "utf-8")
     call(there, helm, "upgrade", "--install", name, str(chart), f"--values={file}", *WAIT, *words, namespace=namespace)
+    there.until_drained(namespace)

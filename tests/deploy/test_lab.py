@@ -281,6 +281,15 @@ def test_a_call_is_repeated_if_the_api_server_was_too_slow_for_it_and_not_if_it_
     assert calls.read_text() == "call\n"
 
 
+def test_a_replaced_pod_is_waited_for(monkeypatch):
+    states = [[{"metadata": {"deletionTimestamp": "2026-11-30T04:00:00Z"}}, {"metadata": {}}], [{"metadata": {}}]]
+    there = cluster.Cluster({}, print)
+    monkeypatch.setattr(there, "get", lambda *words: {"items": states.pop(0)})
+    monkeypatch.setattr(cluster, "_LOOK_SECONDS", 0.0)
+    there.until_drained(setting.NAMESPACE)
+    assert states == []
+
+
 def test_the_gateway_has_a_route_and_a_picker_for_each_model():
     config = gateway.configuration(setting.NAMESPACE, setting.pickers())
     manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]

@@ -1,12 +1,19 @@
+import contextlib
 import os
+import re
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from deploy.lab import lab as stand
 from deploy.lab import network
 from tests.lab.policies import PHI, QWEN, settles
-from tests.lab.router import Router
+from tests.lab.router import IN_NAMESPACE, Router
+
+# What no program of a lab may reach: on a machine without free memory all of them stand still.
+MOST_MEGABYTES = 2000
 
 
 def pytest_configure(config):
@@ -46,6 +53,20 @@ def lab():
     with stand.lab() as there:
         network.enter()
         yield there
+        megabytes, program = max(sizes())
+        print(f"the largest program: {program}, {megabytes} MB")
+        assert megabytes < MOST_MEGABYTES, program
+
+
+def sizes():
+    """Yield the most memory that each program of the lab has had, in MB, and its name."""
+    for namespace in network.namespaces():
+        listed = subprocess.run(["ip", "netns", "pids", namespace], check=True, capture_output=True, text=True).stdout
+        for pid in set(listed.split()) - {str(os.getpid())}:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+                told = Path(f"/proc/{pid}/status").read_text("utf-8")
+                if peak := re.search(r"^VmHWM:\s+(\d+) kB$", told, re.MULTILINE):
+                    yield int(peak[1]) // 1000, told.split()[1]
 
 
 @pytest.fixture(scope="session")
@@ -74,3 +95,12 @@ def clean(lab, gateway):
 def router(lab):
     """The router's pods, and what they show to those who may look."""
     return Router(lab)
+
+
+@pytest.fixture
+def extra(lab, router):
+    """The name of a ConfigMap that is gone afterwards, and that no router remembers."""
+    name = "lab-extra"
+    yield name
+    lab.kubectl("delete", "configmap", name, IN_NAMESPACE, "--ignore-not-found")
+    lab.wait(f"tables without {name}", lambda: all(name not in page.text for page in router.page("/debug/models")))

@@ -43,7 +43,7 @@ def applied(lab, *documents):
         lab.apply(text)
         for each in documents:
             if each["apiVersion"].startswith(WITH_STATUS) and each["kind"].endswith("Policy"):
-                lab.wait(f"{each['kind']} accepted", lambda each=each: is_accepted(lab, each), seconds=60)
+                lab.wait(f"{each['kind']} accepted", lambda each=each: is_accepted(lab, each))
         yield
     finally:
         lab.kubectl("delete", "--wait", "--ignore-not-found", "--filename=-", text=text)
@@ -62,7 +62,7 @@ def status(gateway, model, **headers):
 
 def settles(lab, gateway, wanted, model, **headers):
     """Wait until the gateway answers with a status, as its policies have it: they come behind their conditions."""
-    lab.wait(f"a {wanted} for {model}", lambda: status(gateway, model, **headers) == wanted, seconds=60)
+    lab.wait(f"a {wanted} for {model}", lambda: status(gateway, model, **headers) == wanted)
 
 
 def preflight(gateway, **headers):
@@ -106,7 +106,7 @@ def doctor(lab, controller):
         told.append(_doctor(lab, controller))
         return "endpoints-unhealthy" not in told[-1]
 
-    lab.wait("healthy routers", healthy, seconds=120)
+    lab.wait("healthy routers", healthy)
     return told[-1]
 
 

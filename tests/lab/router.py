@@ -49,15 +49,8 @@ class Router:
 
     def pods(self) -> list[dict[str, Any]]:
         """Return its Pod objects, but for those that are being deleted."""
-        return [pod for pod in self._all_pods() if not _is_deleted(pod)]
-
-    def _drains(self) -> bool:
-        """Tell whether a pod that is being deleted is still there."""
-        return any(map(_is_deleted, self._all_pods()))
-
-    def _all_pods(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.lab.get("pods", "--selector=app=body-based-router", IN_NAMESPACE)["items"]
-        return found
+        found = self.lab.get("pods", "--selector=app=body-based-router", IN_NAMESPACE)["items"]
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def page(self, path: str, token: str | None = None) -> list[httpx.Response]:
         """Return what each pod answers on its admin port."""
@@ -77,10 +70,10 @@ class Router:
 
         A pod that is being deleted answers calls with its old table until it has drained; it has to be gone.
         """
+        self.lab.until_drained(setting.NAMESPACE)
         self.lab.wait(
             f"{name} {'in' if there else 'out of'} each table",
-            lambda: all((name in names) == there for names in self.names()) and not self._drains(),
-            seconds=120,
+            lambda: all((name in names) == there for names in self.names()),
         )
 
     def failing(self) -> list[bool]:
@@ -101,11 +94,7 @@ class Router:
 
     def until_logged(self, text: str) -> None:
         """Wait until each pod has logged a text."""
-        self.lab.wait(f"{text} in each log", lambda: all(text in log for log in self.logs()), seconds=60)
-
-
-def _is_deleted(pod: dict[str, Any]) -> bool:
-    return "deletionTimestamp" in pod["metadata"]
+        self.lab.wait(f"{text} in each log", lambda: all(text in log for log in self.logs()))
 
 
 @contextmanager

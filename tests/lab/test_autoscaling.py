@@ -18,7 +18,7 @@ def namespace(lab):
     lab.apply(yaml.safe_dump(setting.namespace(NAMESPACE)))
     lab.wait("the ServiceAccount", lambda: lab.kubectl_tries("get", "serviceaccount/default", IN_NAMESPACE))
     yield NAMESPACE
-    lab.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
+    lab.kubectl("delete", "namespace", NAMESPACE, "--timeout=600s")
 
 
 def values(**bbr):
@@ -51,7 +51,7 @@ def test_an_autoscaler_that_is_turned_on_keeps_the_replicas(lab, namespace, helm
 @pytest.mark.parametrize("helm", renderer.HELMS)
 def test_a_new_deployment_has_what_the_autoscaler_wants(lab, namespace, helm):
     releases.install(lab, helm, RELEASE, values(autoscaling={"enabled": True, "minReplicas": 2}), namespace)
-    lab.wait("the least replicas", lambda: wanted(lab)[0] == 2, 60)
+    lab.wait("the least replicas", lambda: wanted(lab)[0] == 2)
     releases.call(lab, helm, "uninstall", RELEASE, *releases.WAIT, namespace=namespace)
 
 

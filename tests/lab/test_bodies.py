@@ -72,7 +72,9 @@ REQUESTS = {
 
 
 def answer(gateway, request):
-    return httpx.post(f"http://{gateway}{request['url']}", **{k: v for k, v in request.items() if k != "url"})
+    return httpx.post(
+        f"http://{gateway}{request['url']}", timeout=60, **{k: v for k, v in request.items() if k != "url"}
+    )
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -100,6 +102,7 @@ def passing(lab: Cluster):
     lab.wait("an answer for each model", lambda: stand.answers(lab))
     yield
     releases.call(lab, "helm", "rollback", setting.RELEASE, *releases.WAIT)
+    lab.until_drained(setting.NAMESPACE)
     lab.wait("an answer for each model", lambda: stand.answers(lab))
 
 

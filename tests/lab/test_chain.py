@@ -49,7 +49,7 @@ def test_a_client_s_own_routing_header_moves_nothing(gateway):
 
 
 def test_the_list_of_models_is_the_table_s(gateway):
-    listed = httpx.get(f"http://{gateway}/v1/models").json()["data"]
+    listed = httpx.get(f"http://{gateway}/v1/models", timeout=60).json()["data"]
     assert {model["id"] for model in listed} == {*POOLS, *setting.ALIASES}
 
 

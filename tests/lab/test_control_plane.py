@@ -13,13 +13,6 @@ from tests.lab.traffic import Chat, Load, ask
 ROLE = f"{ACCOUNT}-reader"
 
 
-@pytest.fixture
-def extra(lab):
-    """The name of a ConfigMap that is gone afterwards."""
-    yield "extra"
-    lab.kubectl("delete", "configmap", "extra", IN_NAMESPACE, "--ignore-not-found")
-
-
 def ready(lab):
     lab.wait("the API server", lambda: lab.kubectl_tries("get", "--raw", "/readyz"))
 
@@ -62,7 +55,7 @@ def test_an_expired_token_keeps_the_table_and_a_fresh_one_catches_up(lab, router
     router.until_named(setting.SPARE)
     with own_token(lab, router, seconds=-60):
         restart_api_server(lab)
-        router.until_logged("401")
+        router.until_logged(" 401: ")
         lab.apply(config_map(extra, ["meanwhile"]))
         assert refused_by_the_router(gateway, "meanwhile")
         assert ask(gateway, Chat(setting.SPARE)).status_code == 200
@@ -91,7 +84,7 @@ def test_a_right_that_is_taken_away_keeps_the_table_and_given_back_catches_up(la
     lab.kubectl("delete", "role", ROLE, IN_NAMESPACE)
     try:
         restart_api_server(lab)
-        router.until_logged("403")
+        router.until_logged(" 403: ")
         lab.apply(config_map(extra, ["meanwhile"]))
         assert all({"before"} == names & {"before", "meanwhile"} for names in router.names())
         assert all(age > 0 for age in router.ages())

@@ -89,7 +89,6 @@ def allowed(lab, controller, origins, gateway):
         lab.wait(
             "an answer that the page may see",
             lambda: page.evaluate(ASK, [url, "sql-lora", False])[0] == 200,
-            seconds=60,
         )
     yield url
     releases.install(lab, "helm", setting.RELEASE, values)

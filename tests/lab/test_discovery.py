@@ -110,7 +110,6 @@ def test_the_servers_of_one_model_cannot_take_over_another_s_name(lab, router, g
         lab.wait(
             "the routers say that it is contested",
             lambda: all(f"{setting.SPARE}" in told for told in problems(router)),
-            seconds=60,
         )
         for name in ("sql-lora", setting.SPARE):
             for _ in range(4):
@@ -153,7 +152,6 @@ def test_without_one_of_them_the_router_says_which(lab, router, gateway, verb, r
                 lambda resource=resource: all(
                     f"cannot {verb}" in told and resource in told for told in problems(router)
                 ),
-                seconds=60,
             )
         # What is declared is routed all the same.
         assert ask(gateway, Chat("sql-lora")).status_code == 200

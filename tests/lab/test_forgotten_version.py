@@ -19,7 +19,7 @@ from deploy.lab import setting
 from tests.lab.router import IN_NAMESPACE, config_map
 
 COLLECTION = f"/api/v1/namespaces/{setting.NAMESPACE}/configmaps"
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 600
 
 
 class Known:

@@ -66,6 +66,6 @@ def test_from_an_empty_namespace_to_two_routed_models(lab, followed):
         return httpx.post(url, content=json.dumps(chat), headers=JSON, timeout=60)
 
     for model in models:
-        lab.wait(f"an answer of {model}", lambda model=model: ask(model).status_code == 200, seconds=120)
+        lab.wait(f"an answer of {model}", lambda model=model: ask(model).status_code == 200)
         assert [answered_model(ask(model)) for _ in range(5)] == [model] * 5
     assert "model_not_found" in ask("nobody").text

@@ -154,7 +154,7 @@ class Move:
         return self.lab.tries(str(tools.BIN / self.helm), *words, IN_NAMESPACE)
 
     def before(self):
-        self.call("install", RELEASE, str(self.chart), "--wait", "--timeout=120s")
+        self.call("install", RELEASE, str(self.chart), "--wait", "--timeout=600s")
         self.lab.kubectl("apply", IN_NAMESPACE, "--filename=-", text=BY_HAND)
 
     def upgrade(self, found, *words):
@@ -180,7 +180,7 @@ def move(lab, request):
     there = Move(lab, request.param)
     there.before()
     yield there
-    lab.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
+    lab.kubectl("delete", "namespace", NAMESPACE, "--timeout=600s")
 
 
 def test_each_step_of_the_guide(lab, move):
@@ -202,7 +202,7 @@ def test_each_step_of_the_guide(lab, move):
     move.upgrade(values(), "--take-ownership", *move.force)
     assert move.get("inferencepool/qwen-pool", PICKER) == "qwen-epp"
     lab.kubectl("delete", "service", "shared-epp", IN_NAMESPACE)
-    lab.wait("the test to succeed", lambda: move.tries("test", RELEASE, "--logs"), 60)
+    lab.wait("the test to succeed", lambda: move.tries("test", RELEASE, "--logs"))
     # And later upgrades reach what was taken over.
     move.upgrade(values(seconds=77))
     assert move.get("httproute/qwen-model-route", "{.spec.rules[0].timeouts.request}") == "77s"
@@ -219,7 +219,7 @@ def test_the_way_back(lab, move):
     assert move.get("deployment/body-based-router", "{..image}") == "lab/bbr:theirs"
     assert move.get("inferencepool/qwen-pool", PICKER) == "shared-epp"
     assert "old-lora" in move.get("configmap/qwen-allowlist", "{.data.adapters}")
-    assert not lab.kubectl_tries("get", "deployment/qwen-epp", IN_NAMESPACE)
+    lab.wait("no picker", lambda: not lab.kubectl_tries("get", "deployment/qwen-epp", IN_NAMESPACE))
 
 
 def test_taking_ownership_alone_changes_no_custom_resource(lab, move):

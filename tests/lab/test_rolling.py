@@ -1,5 +1,6 @@
 """Routers that come and go under load."""
 
+import contextlib
 import os
 import signal
 
@@ -16,21 +17,46 @@ pytestmark = pytest.mark.gateways
 TRIES = 3
 
 
+@contextlib.contextmanager
 def kill(lab, pod):
     """End a pod by SIGKILL, at once."""
     lab.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force", IN_NAMESPACE)
+    yield
 
 
+@contextlib.contextmanager
 def crash(lab, pod):
     """End a pod's processes by SIGKILL, as the kernel does that is out of memory."""
-    for process in lab.call("ip", "netns", "pids", network.of_pod(pod["metadata"]["uid"])).split():
-        os.kill(int(process), signal.SIGKILL)
+    with processes(lab, pod) as handles:
+        for handle in handles:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        yield
 
 
+@contextlib.contextmanager
 def hang(lab, pod):
     """Stop a pod's processes: its connections stay, and nothing comes out of them. A liveness probe ends it at last."""
-    for process in lab.call("ip", "netns", "pids", network.of_pod(pod["metadata"]["uid"])).split():
-        os.kill(int(process), signal.SIGSTOP)
+    with processes(lab, pod) as handles:
+        for handle in handles:
+            signal.pidfd_send_signal(handle, signal.SIGSTOP)
+        try:
+            yield
+        finally:  # whatever happens, so that the next test has two routers
+            for handle in handles:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+            stand.rollout(lab, DEPLOYMENT)
+
+
+@contextlib.contextmanager
+def processes(lab, pod):
+    """Have a handle of each process of a pod: a number may be that of another one later."""
+    pids = lab.call("ip", "netns", "pids", network.of_pod(pod["metadata"]["uid"])).split()
+    with contextlib.ExitStack() as stack:
+        handles = [os.pidfd_open(int(pid)) for pid in pids]
+        for handle in handles:
+            stack.callback(os.close, handle)
+        yield handles
 
 
 @pytest.fixture(autouse=True)
@@ -63,11 +89,11 @@ def test_a_router_that_dies_costs_no_short_request(lab, gateway, controller, rou
     dead = router.pods()[0]
     with Load(gateway) as load:
         load.until_sent(50)
-        end(lab, dead)
-        load.until_sent(100)
-        lab.wait("the end of its processes", lambda: is_started_anew(router, dead))
+        with end(lab, dead):
+            load.until_sent(100)
+            lab.wait("the end of its processes", lambda: is_started_anew(router, dead))
         stand.rollout(lab, DEPLOYMENT)
-        lab.wait("answers without a failure", lambda: is_steady(load), 60)
+        lab.wait("answers without a failure", lambda: is_steady(load))
     print(f"{end.__name__}: {load.sent} requests, {load.failed} failed: {dict(load.outcomes)}")
     if controller is not None and controller.provider == "kgateway":
         assert all(each == "right" or each.startswith(("500", "503", "504")) for each in load.outcomes), load.outcomes
@@ -101,11 +127,11 @@ def test_a_picker_that_is_killed_misroutes_nothing_and_comes_back(lab, gateway, 
     with Load(gateway) as load:
         load.until_sent(50)
         (picker,) = lab.get("pods", f"--selector=app={pool}-epp", IN_NAMESPACE)["items"]
-        kill(lab, picker)
-        load.until_sent(50)
+        with kill(lab, picker):
+            load.until_sent(50)
         stand.rollout(lab, f"{pool}-epp")
         before = load.sent
-        lab.wait("an answer of every model", lambda: stand.answers(lab), 60)
+        lab.wait("an answer of every model", lambda: stand.answers(lab))
         load.until_sent(before - load.sent + 50)
     print(f"picker killed: {load.sent} requests, {load.failed} failed: {dict(load.outcomes)}")
     assert load.misrouted == []

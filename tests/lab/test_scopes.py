@@ -26,7 +26,7 @@ def scoped(lab, controller, router):
     servers.load(lab, "phi", SHARED)
     with released(lab, controller, scopes=SCOPES):
         router.until_named(setting.SPARE)
-        lab.wait("both scopes in each table", lambda: all(map(has_scopes, router.page("/debug/models"))), seconds=60)
+        lab.wait("both scopes in each table", lambda: all(map(has_scopes, router.page("/debug/models"))))
         yield
     router.until_named(setting.SPARE, there=False)
     servers.unload(lab, "phi", SHARED)

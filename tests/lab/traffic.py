@@ -103,7 +103,7 @@ class Load:
 
     def until_sent(self, more: int) -> None:
         """Wait for so many more answers."""
-        wanted, until = self.sent + more, time.monotonic() + 60
+        wanted, until = self.sent + more, time.monotonic() + 600
         while self.sent < wanted:
             assert time.monotonic() < until, f"{more} more answers did not come: {self.outcomes}"
             self._end.wait(0.05)
@@ -122,7 +122,7 @@ class Load:
         chats = itertools.cycle(Chat(model, size=600 << (index % 5)) for index, model in enumerate(POOLS))
         for _ in range(number):
             next(chats)
-        with httpx.Client(base_url=f"http://{self.gateway}", headers=JSON, timeout=30) as client:
+        with httpx.Client(base_url=f"http://{self.gateway}", headers=JSON, timeout=60) as client:
             while not self._end.is_set():
                 chat = next(chats)
                 try:
