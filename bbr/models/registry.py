@@ -19,9 +19,9 @@ Which of two claims on one name counts does not depend on the order in which the
 
 import heapq
 from collections import ChainMap
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from bbr.models.entries import (
     Alias,
@@ -61,12 +61,15 @@ T = TypeVar("T")
 # Work that is done a step at a time: each `next` takes less than a millisecond, the return value is the result.
 Steps = Generator[None, None, T]
 
-# Names merged in one step, 0.3 to 0.6 ms; and declarations sorted in one.
+# Names merged in one step, 0.3 to 0.6 ms; and declarations, scopes or lists of hosts sorted in one.
 _STEP_NAMES: Final = 1000
-_STEP_DECLARATIONS: Final = 500
+_STEP_SORTED: Final = 500
 
-# Names of model servers, each of which may be compared with every pattern.
-_STEP_DISCOVERED: Final = 20
+# Names in one step, each of which may be compared with every pattern.
+_STEP_COMPARED: Final = 20
+
+# Names of lists that are for nothing, of which an operator is told.
+MAX_IDLE: Final = 1_000
 
 # Of one table. Each has 64 small dicts, 5 KB.
 MAX_SCOPES: Final = 1_000
@@ -162,12 +165,36 @@ class Registry:
         return next((entry for layer in self.layers() if (entry := layer.find(name))), None)
 
     def idle_grants(self) -> list[str]:
-        """Return the names in `grants` that the table does not hold, in order; then those of each scope."""
-        idle = sorted(name for name in self.grants if self.find(name) is None)
-        for layer in self.scopes.values():
-            own = (name for name in layer.grants if name not in self.grants)
-            idle += sorted(f"{name} (scope {layer.scope})" for name in own if layer.find(name) is None)
+        """Return the names in `grants` that the table does not hold; see `finding_idle_grants`."""
+        return finish(self.finding_idle_grants())
+
+    def finding_idle_grants(self) -> Steps[list[str]]:
+        """Find the names in `grants` that the table does not hold, then those of each scope, a step at a time.
+
+        Each table's names are sorted. After MAX_IDLE names the search ends.
+        """
+        idle: list[str] = []
+        number = 0
+        for layer in (self, *self.scopes.values()):
+            found: list[str] = []
+            # All grants of a scope have everyone's among them: with many scopes and many lists that takes seconds.
+            for name in layer._own_grants:
+                number += 1
+                if number % _STEP_COMPARED == 0:
+                    yield
+                if (layer is self or name not in self.grants) and layer.find(name) is None:
+                    found.append(f"{name} (scope {layer.scope})" if layer.scope else name)
+                    if len(idle) + len(found) == MAX_IDLE:
+                        return idle + sorted(found)
+            idle += sorted(found)
         return idle
+
+    @property
+    def _own_grants(self) -> Mapping[str, frozenset[frozenset[str]]]:
+        """The grants that are declared for it alone."""
+        if isinstance(self.grants, ChainMap):
+            return self.grants.maps[0]
+        return {} if self.shared is not None and self.grants is self.shared.grants else self.grants
 
     @property
     def size(self) -> int:
@@ -231,7 +258,7 @@ def merging(declarations: Iterable[Declaration], *, complete: bool = True) -> St
             conflicts.append(Conflict(scope, None, Entry("the table", Kind.SCOPE, several[0].origin), why))
             if number % _STEP_NAMES == 0:
                 yield
-    hosts, lost = yield from _hosts(each for each in groups.with_hosts if each.scope in scopes)
+    hosts, lost = yield from _hosts([each for each in groups.with_hosts if each.scope in scopes])
     return replace(shared, scopes=scopes, hosts=hosts), conflicts + lost
 
 
@@ -267,18 +294,22 @@ def _by_scope(declared: list[Declaration]) -> Steps[_Groups]:
             groups.listing.append(declaration)
         if number % _STEP_NAMES == 0:
             yield
-    groups.listing.sort(key=_precedence)
-    for scope in sorted(found, key=lambda name: (name != "", first[name], name)):
+    groups.listing.sort(key=_precedence)  # one for each pool
+    scopes = yield from _sorted(list(found), lambda name: (name != "", first[name], name))
+    for number, scope in enumerate(scopes, 1):
         groups.by_scope[scope] = found[scope]
+        if number % _STEP_NAMES == 0:
+            yield
     return groups
 
 
-def _hosts(declarations: Iterable[Declaration]) -> Steps[tuple[Hosts, list[Conflict]]]:
+def _hosts(declarations: list[Declaration]) -> Steps[tuple[Hosts, list[Conflict]]]:
     """Return the hosts of all scopes, and the claims on them that lost."""
     found: dict[str, Declaration] = {}
     lost: list[Conflict] = []
     number = 0
-    for declaration in sorted(declarations, key=_precedence):
+    ordered = yield from _sorted(declarations, _precedence)
+    for declaration in ordered:
         for host in declaration.hosts:
             number += 1
             if number % _STEP_NAMES == 0:
@@ -318,7 +349,7 @@ def _merged(
         if number % _STEP_NAMES == 0:
             yield
     if groups.listing:
-        listed = _listed(groups, frozenset(base_models), shared)
+        listed = _listed(groups, shards, shared)
         conflicts += yield from _discovered(listed, with_aliases, shards, patterns)
     for number, (origin, alias) in enumerate(_aliases(with_aliases), 1):
         conflicts += _add_alias(shards, patterns, origin, alias, shared)
@@ -344,15 +375,21 @@ def _over(shared: Registry, merged: Registry) -> Steps[Registry]:
     return replace(merged, hidden=hidden, counted=number, patterns=(*merged.patterns, *others))
 
 
-def _listed(groups: _Groups, own: frozenset[str], shared: Registry | None) -> list[tuple[Origin, BaseModel]]:
+def _listed(groups: _Groups, shards: _Shards, shared: Registry | None) -> list[tuple[Origin, BaseModel]]:
     """Return what servers list of the base models of a table: it exists where these are declared."""
-    passed = groups.scoped - own if shared is None else frozenset(shared.base_models)
+    listed = [(each.origin, model) for each in groups.listing for model in each.discovered]
+    if shared is None:
+        return [each for each in listed if each[1].name not in groups.scoped or _has_base_model(shards, each[1].name)]
     return [
-        (each.origin, model)
-        for each in groups.listing
-        for model in each.discovered
-        if model.name not in passed and (shared is None or model.name in own)
+        each
+        for each in listed
+        if _has_base_model(shards, each[1].name) and not _has_base_model(shared._shards, each[1].name)
     ]
+
+
+def _has_base_model(shards: _Shards, name: str) -> bool:
+    entry = shards[hash(name) & _SHARD_MASK].get(name)
+    return entry is not None and entry.kind is Kind.BASE_MODEL
 
 
 def _granted(
@@ -361,32 +398,48 @@ def _granted(
     """Return the lists of who may use what; in a scope, those for everyone too."""
     found: dict[str, frozenset[frozenset[str]]] = {}
     for_all: Mapping[str, frozenset[frozenset[str]]] = {} if shared is None else shared.grants
-    number = 0
-    for declaration in declarations:
-        for name, askers in declaration.grants:
+    for number, grant in enumerate(_grants(declarations), 1):
+        if grant is not None:
+            name, askers = grant
             found[name] = found.get(name, for_all.get(name, frozenset())) | {askers}
-            number += 1
-            if number % _STEP_NAMES == 0:
-                yield
+        if number % _STEP_NAMES == 0:
+            yield
     # Not copied: a table may have many lists, and many scopes.
     return ChainMap(found, for_all) if found and for_all else found or for_all  # type: ignore[arg-type]
 
 
+def _grants(declarations: list[Declaration]) -> Iterator[Grant | None]:
+    for declaration in declarations:
+        yield None  # without it, declarations without lists would be one long step
+        yield from declaration.grants
+
+
 def _ordered(declarations: list[Declaration]) -> Steps[tuple[list[Declaration], list[Declaration]]]:
     """Return those that have models and those that have aliases, by precedence; the sort is stable."""
-    runs = []
-    for start in range(0, len(declarations), _STEP_DECLARATIONS):
-        runs.append(sorted(declarations[start : start + _STEP_DECLARATIONS], key=_precedence))
-        yield
+    ordered = yield from _sorted(declarations, _precedence)
     with_models, with_aliases = [], []
-    for number, declaration in enumerate(heapq.merge(*runs, key=_precedence), 1):
+    for number, declaration in enumerate(ordered, 1):
         if declaration.models:
             with_models.append(declaration)
         if declaration.aliases:
             with_aliases.append(declaration)
-        if number % _STEP_DECLARATIONS == 0:
+        if number % _STEP_NAMES == 0:
             yield
     return with_models, with_aliases
+
+
+def _sorted(several: list[T], key: Callable[[T], Any]) -> Steps[list[T]]:
+    """Sort a list, a step at a time; the sort is stable."""
+    runs = []
+    for start in range(0, len(several), _STEP_SORTED):
+        runs.append(sorted(several[start : start + _STEP_SORTED], key=key))
+        yield
+    found: list[T] = []
+    for number, each in enumerate(heapq.merge(*runs, key=key), 1):
+        found.append(each)
+        if number % _STEP_SORTED == 0:
+            yield
+    return found
 
 
 def _precedence(declaration: Declaration) -> tuple[float, str, str, str, int]:
@@ -440,7 +493,7 @@ def _discovered(
                 elif why:
                     conflicts.append(Conflict(name, None, entry, why))
             number += 1
-            if number % _STEP_DISCOVERED == 0:
+            if number % _STEP_COMPARED == 0:
                 yield
     return conflicts
 

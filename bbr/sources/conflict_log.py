@@ -3,7 +3,7 @@
 import logging
 from typing import Final
 
-from bbr.models.registry import Conflict, Registry, Steps
+from bbr.models.registry import MAX_IDLE, Conflict, Registry, Steps
 
 log = logging.getLogger("bbr.sources.table")
 
@@ -44,13 +44,14 @@ class ConflictLog:
         self.conflicts = tuple(conflicts)
         self.total += fresh
 
-    def take_idle(self, registry: Registry) -> None:
-        """Log the names in `allow` that the table does not hold, if they are others than before.
+    def take_idle(self, registry: Registry) -> Steps[None]:
+        """Look for names in `allow` that the table does not hold, a step at a time; log them if they have changed.
 
         A typing error there leaves a model open.
         """
-        idle = registry.idle_grants()
+        idle = yield from registry.finding_idle_grants()
         if idle and idle != self._idle:
-            more = f" and {len(idle) - LOGGED_AT_ONCE} more" if len(idle) > LOGGED_AT_ONCE else ""
+            least = "at least " if len(idle) == MAX_IDLE else ""
+            more = f" and {least}{len(idle) - LOGGED_AT_ONCE} more" if len(idle) > LOGGED_AT_ONCE else ""
             log.warning("allow: the model table does not hold %s%s", ", ".join(idle[:LOGGED_AT_ONCE]), more)
         self._idle = idle

@@ -256,7 +256,7 @@ class Table:
         declarations = yield from self._declarations()
         registry, conflicts = yield from merging(declarations, complete=listed == self._kept.keys())
         yield from self._conflicts.take(conflicts)
-        self._conflicts.take_idle(registry)
+        yield from self._conflicts.take_idle(registry)
         retired, self.registry = self.registry.parts(), registry
         self.reloads_total += 1
         self.changed_at = self._clock()

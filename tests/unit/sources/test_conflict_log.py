@@ -2,7 +2,18 @@ import logging
 
 import pytest
 
-from bbr.models.registry import Conflict, Declaration, Entry, Grant, Kind, Origin, Registry, finish, merging
+from bbr.models.registry import (
+    MAX_IDLE,
+    Conflict,
+    Declaration,
+    Entry,
+    Grant,
+    Kind,
+    Origin,
+    Registry,
+    finish,
+    merging,
+)
 from bbr.sources.conflict_log import LOGGED_AT_ONCE, ConflictLog
 
 
@@ -45,10 +56,15 @@ def table(*names):
 def test_lists_for_no_model_are_logged_when_they_change(lines):
     log = ConflictLog()
     for registry in (Registry(), table("b", "a"), table("a", "b"), Registry(), table("a")):
-        log.take_idle(registry)
+        finish(log.take_idle(registry))
     assert lines() == ["allow: the model table does not hold a, b", "allow: the model table does not hold a"]
 
 
 def test_of_many_lists_the_first_are_named(lines):
-    ConflictLog().take_idle(table(*(f"{number:02}" for number in range(LOGGED_AT_ONCE + 3))))
+    finish(ConflictLog().take_idle(table(*(f"{number:02}" for number in range(LOGGED_AT_ONCE + 3)))))
     assert lines()[0].endswith(f", {LOGGED_AT_ONCE - 1} and 3 more")
+
+
+def test_of_very_many_lists_the_search_ends(lines):
+    finish(ConflictLog().take_idle(table(*map(str, range(MAX_IDLE + 5)))))
+    assert lines()[0].endswith(f" and at least {MAX_IDLE - LOGGED_AT_ONCE} more")
