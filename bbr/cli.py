@@ -14,7 +14,7 @@ from bbr.commands.exits import EXIT_USAGE, CommandError
 from bbr.config import go_flags, mistyped
 from bbr.config.arguments import Arguments, HelpFormatter, commands_of, unknown_argument
 from bbr.config.settings import ConfigError
-from bbr.text import printable
+from bbr.text import printable, quoted
 
 _DESCRIPTION: Final = """\
 bbr is a body-based router for Envoy: an external processor (ext_proc) that reads the model named in a request's body
@@ -74,7 +74,7 @@ class _Parser(argparse.ArgumentParser):
         """Exit with one sentence; the usage of all options would bury it."""
         if message.startswith("argument COMMAND: invalid choice: "):
             word = ast.literal_eval(message.split(": ", 2)[2].split(" (choose from", 1)[0])
-            message = f"{word!r} is not a command{mistyped.suggestion(word, COMMANDS)}"
+            message = f"{quoted(word)} is not a command{mistyped.suggestion(word, COMMANDS)}"
         self.exit(EXIT_USAGE, printable(f"{self.prog}: {message}. See `{self.prog} --help`.") + "\n")
 
 

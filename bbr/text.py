@@ -18,6 +18,15 @@ _UNSEEN: Final = re.compile(
 _NOT_ASCII: Final = re.compile("[^ -~]")
 
 
+# Of a text that an error quotes; an argument may have 128 KiB.
+MAX_QUOTED_CHARACTERS: Final = 256
+
+
+def quoted(text: str, most: int = MAX_QUOTED_CHARACTERS) -> str:
+    """Return a text as an error has it: in quotes, and no more than its first characters."""
+    return repr(text if len(text) <= most else f"{text[:most]}...")
+
+
 def encodable(text: str) -> str:
     """Return a text with what is no UTF-8 in it spelled out."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -6,6 +6,7 @@ answer.
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ import orjson
 
 from bbr.commands import output
 from bbr.commands.exits import EXIT_FAILED, EXIT_OK, CommandError
+from bbr.config import options
+from bbr.config import settings as config
 from bbr.config.arguments import Arguments, add_settings
 from bbr.config.options import Group
 from bbr.config.settings import ConfigError, Settings
@@ -37,7 +40,7 @@ from bbr.pb.ext_proc_pb2 import (
 from bbr.router import Router
 from bbr.sources import description
 from bbr.sources.objects import SourceError
-from bbr.text import dumps
+from bbr.text import dumps, encodable, quoted
 
 ARGUMENTS: Final = "[OPTION...] [JSON|FILE|-]"
 DESCRIPTION: Final = """\
@@ -55,6 +58,9 @@ _BODY_HELP: Final = "the request's body: as JSON that begins with { or [, in a f
 
 # Groups of settings that do not matter to a single request.
 _BESIDE: Final = (Group.PORTS, Group.LIFE, Group.LOGS, Group.RARE)
+
+# A tab may stand in a value (RFC 9110, section 5.5).
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 _PASSED: Final = {
     Outcome.NO_BODY: "it has no body, and nothing else that names a model",
@@ -137,7 +143,9 @@ def run(arguments: Arguments) -> int:
         ConfigError: a setting, a header or the body is unusable.
         CommandError: the table is.
     """
-    settings, request = arguments.settings(), _request(arguments)
+    settings = arguments.settings()
+    # One byte more than the limit shows what happens to all longer ones.
+    request = _request(arguments, settings.max_body_bytes + 1)
     output.answer_only()
     try:
         output.write(explain(settings, request, as_json=arguments["json"]), as_json=arguments["json"])
@@ -146,14 +154,17 @@ def run(arguments: Arguments) -> int:
     return EXIT_OK
 
 
-def _request(arguments: Arguments) -> SampleRequest:
+def _request(arguments: Arguments, most: int) -> SampleRequest:
     headers = []
     for text in arguments["header"] or ():
         name, colon, value = text.partition(":")
-        if not colon or not name.strip():
-            raise ConfigError(f"--header: {text!r} is not NAME:VALUE")
+        if not colon or not options.is_header_name(name.strip()):
+            raise ConfigError(f"--header: {quoted(text)} is not NAME:VALUE")
         headers.append((name.strip(), value.strip()))
-    body = _body(arguments["body"])
+        _check_text("header", value)
+    for name in ("method", "path", "host", "asked_by", "in_scope"):
+        _check_text(name, arguments[name] or "")
+    body = _body(arguments["body"], most)
     if body is not None and not any(name.lower() == "content-type" for name, _ in headers):
         headers.append(("content-type", "application/json"))
     method = arguments["method"] or ("GET" if body is None else "POST")
@@ -162,15 +173,25 @@ def _request(arguments: Arguments) -> SampleRequest:
     return SampleRequest(method, arguments["path"], headers, body, askers, host, scope)
 
 
-def _body(name: str | None) -> bytes | None:
+def _check_text(name: str, text: str) -> None:
+    """Refuse what no gateway sends in a header, or what metadata can't hold."""
+    if _CONTROL.search(text):
+        raise ConfigError(f"{config.flag_of(name)}: {quoted(text)} has a control character, which no header can have")
+    if name in ("asked_by", "in_scope") and encodable(text) != text:
+        raise ConfigError(f"{config.flag_of(name)}: {quoted(text)} is not UTF-8")
+
+
+def _body(name: str | None, most: int) -> bytes | None:
+    """Return the body that an argument gives, or its first bytes: so many at most."""
     if name is None:
         return None
     if name.lstrip().startswith(("{", "[")):
         return os.fsencode(name)
     if name == "-":
-        return sys.stdin.buffer.read()
+        return sys.stdin.buffer.read(most)
     try:
-        return Path(name).read_bytes()
+        with Path(name).open("rb") as opened:
+            return opened.read(most)
     except OSError as error:
         raise ConfigError(f"{name}: {error.strerror}") from None
 
@@ -234,7 +255,8 @@ def _messages(request: SampleRequest, given: Sequence[_Given]) -> Iterator[bytes
     fields = [(":method", request.method), (":path", request.path), (":scheme", "https"), (":authority", request.host)]
     fields += [(name.lower(), value) for name, value in request.headers]
     fields += [(where.header, ",".join(names)) for where, names in given if where.header]
-    values = (HeaderValue(key=key, raw_value=value.encode()).SerializeToString() for key, value in fields)
+    # Words of a command line may be any octets, and so may values.
+    values = (HeaderValue(key=key, raw_value=os.fsencode(value)).SerializeToString() for key, value in fields)
     headers = HttpHeaders(headers=HeaderMap(headers=values), end_of_stream=request.body is None)
     first = ProcessingRequest(request_headers=headers)
     for where, names in given:

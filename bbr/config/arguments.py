@@ -9,6 +9,7 @@ from typing import Any, Final
 from bbr.config import go_flags, mistyped, removed
 from bbr.config import settings as config
 from bbr.config.options import Group, Option
+from bbr.text import MAX_QUOTED_CHARACTERS, quoted
 
 _HELP_ALL: Final = "show this help with all options, and exit"
 
@@ -130,5 +131,6 @@ def unknown_argument(command: str, word: str, known: Iterable[str] = ()) -> conf
         known: the command's flags.
     """
     like = mistyped.suggestion(word.partition("=")[0], known)
-    sentence = removed.of_flag(word) or f"{word} is not a flag of `bbr {command}`{like}; see `bbr {command} --help`"
+    shown = quoted(word)[1:-1] if len(word) > MAX_QUOTED_CHARACTERS else word
+    sentence = removed.of_flag(word) or f"{shown} is not a flag of `bbr {command}`{like}; see `bbr {command} --help`"
     return config.ConfigError(sentence)

@@ -21,6 +21,7 @@ from bbr.config.go_plugins import BASE_MODEL, BODY_FIELD, DEFAULTS, PARAMETERS, 
 from bbr.config.settings import ConfigError
 from bbr.models.registry import finish
 from bbr.system import files
+from bbr.text import quoted
 from bbr.yaml_tree import Node, Scalar, Sequence, YamlError
 
 API_VERSION: Final = "llm-d.ai/v1alpha1"
@@ -57,9 +58,9 @@ def read_file(path: str) -> str:
     try:
         return files.read(path, MAX_BYTES).decode()
     except files.FileError as error:
-        raise ConfigError(f"--config-file: {path!r} {_completing(str(error))}") from None
+        raise ConfigError(f"--config-file: {quoted(path)} {_completing(str(error))}") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"--config-file: {path!r} is not UTF-8 at byte {error.start}") from None
+        raise ConfigError(f"--config-file: {quoted(path)} is not UTF-8 at byte {error.start}") from None
 
 
 def plugins(text: str, source: str) -> list[Plugin]:

@@ -21,6 +21,7 @@ from bbr.config import options, removed
 from bbr.config import settings as config
 from bbr.config.settings import ConfigError
 from bbr.exchange.policy import Compat
+from bbr.text import quoted
 
 Value = TypeVar("Value")
 
@@ -155,7 +156,7 @@ class _Translation:
 
         text, source = self._configs[self.configured], f"--{self.configured}"
         if self.configured == CONFIG_FILE:
-            source = f"{source} {text!r}"
+            source = f"{source} {quoted(text)}"
             # As theirs: no name of a file is no file, and so the default.
             text = go_config.read_file(text) if text else ""
         elif self._configs.get(CONFIG_FILE):
@@ -273,7 +274,7 @@ def _parsed(name: str, text: str, parse: Callable[[str], Value]) -> Value:
     try:
         return parse(text)
     except ValueError as error:
-        raise ConfigError(f"--{name}: {text!r} {error}") from None
+        raise ConfigError(f"--{name}: {quoted(text)} {error}") from None
 
 
 def _count(text: str) -> int:

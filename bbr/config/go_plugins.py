@@ -13,6 +13,7 @@ from bbr.config import options
 from bbr.config.settings import ConfigError
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
 from bbr.refusal import MAX_ECHO_CHARACTERS
+from bbr.text import quoted
 
 BODY_FIELD: Final = "body-field-to-header"
 BASE_MODEL: Final = "base-model-to-header"
@@ -79,7 +80,7 @@ def parse(text: str) -> Plugin:
     Raises:
         ConfigError: it has no type or no name, its type is not known, or its JSON is none.
     """
-    where = f"--plugin: {text!r}"
+    where = f"--plugin: {quoted(text)}"
     kind, _, rest = text.partition(":")
     name, _, parameters = rest.partition(":")
     if not kind or not name:
@@ -100,7 +101,7 @@ def _check_fields(text: str) -> None:
     try:
         options.body_fields(text)
     except ValueError as error:
-        raise ConfigError(f"{BODY_FIELD}: {text!r} {error}") from None
+        raise ConfigError(f"{BODY_FIELD}: {quoted(text)} {error}") from None
 
 
 def _headers(plugin: Plugin) -> list[tuple[str, str, str]]:
@@ -152,7 +153,7 @@ def parameter(plugin: Plugin, name: str) -> str:
 
 def shown(text: str) -> str:
     """Return a text as an error has it: in quotes, and not all of a long one."""
-    return repr(text if len(text) <= MAX_ECHO_CHARACTERS else f"{text[:MAX_ECHO_CHARACTERS]}...")
+    return quoted(text, MAX_ECHO_CHARACTERS)
 
 
 def _wrong(where: str, why: str) -> ConfigError:

@@ -7,20 +7,21 @@ import dataclasses
 import enum
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from bbr.exchange.asker import Asker
-from bbr.exchange.policy import BodyMode
-from bbr.headers import BASE_MODEL_HEADER, DESTINATION_HEADER, MODEL_HEADER, STEERING_HEADERS
+from bbr.exchange.policy import BodyMode, ClientSteering
+from bbr.headers import BASE_MODEL_HEADER, DESTINATION_HEADER, MODEL_HEADER, PRIORITY_HEADERS, STEERING_HEADERS
 from bbr.reading.fields import LONGEST_VALUE_BYTES, MAX_FIELDS, BodyField
-from bbr.reading.header_names import fold
+from bbr.reading.header_names import MAX_ALWAYS_REMOVED, fold
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.reading.paths import MAX_PATTERNS, PathPattern
 from bbr.reading.templates import Template, parse_templates
 from bbr.refusal import Refusal
+from bbr.text import quoted
 from bbr.tls.client_names import AllowedName
 
 _BYTE_UNITS: Final = {
@@ -38,6 +39,8 @@ _HEADER_NAME: Final = re.compile(rf"{_NAME_CHARACTER}{{1,127}}")
 _LONG_HEADER_NAME: Final = re.compile(rf"{_NAME_CHARACTER}{{1,256}}")
 _ATTRIBUTE: Final = re.compile(r"(?=.{1,128}\Z)[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _MAX_METADATA_CHARACTERS: Final = 512
+# Of what a flag says, all its values together, and of a variable.
+MAX_TEXT_CHARACTERS: Final = 65_536
 TRUE: Final = ("true", "1", "t", "T", "TRUE", "True")
 _FALSE: Final = ("false", "0", "f", "F", "FALSE", "False")
 
@@ -273,6 +276,19 @@ def header_names(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def check_header_count(steering: ClientSteering, *several: Iterable[str]) -> None:
+    """Raise for more names of headers than one answer can remove, those that it removes anyway included."""
+    always = {ClientSteering.NONE: (*STEERING_HEADERS, *PRIORITY_HEADERS), ClientSteering.PRIORITY: STEERING_HEADERS}
+    names = {name.lower() for each in several for name in each if not name.endswith("*")}
+    names.update((MODEL_HEADER.lower(), BASE_MODEL_HEADER.lower(), DESTINATION_HEADER), always.get(steering, ()))
+    if len(names) > MAX_ALWAYS_REMOVED:
+        raise ValueError(
+            f"--model-header, --base-model-header, --strip-header and --body-field: with the headers that are removed "
+            f"anyway these are {len(names)}; at most {MAX_ALWAYS_REMOVED} are allowed, since Envoy rejects an answer "
+            "that changes more than 100. In --strip-header NAME* stands for many names"
+        )
+
+
 # A gateway lets nobody set these, or a request means something else with them.
 _UNSETTABLE_HEADERS: Final = (
     *("connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "expect", "content-encoding"),
@@ -321,7 +337,7 @@ def _body_field(text: str) -> BodyField:
             field = field._replace(max_bytes=int(value))
         else:
             known = f"sha256, early, whole, log or max-bytes=N (1 to {LONGEST_VALUE_BYTES})"
-            raise ValueError(f"has the option {word!r}, which is not {known}")
+            raise ValueError(f"has the option {quoted(word)}, which is not {known}")
     return field
 
 
@@ -334,6 +350,11 @@ def _check_settable(name: str) -> None:
         raise ValueError(f"sets {name}, which a client's body must not do")
     if name.startswith("x-envoy-"):
         raise ValueError(f"sets {name}; gateways keep the x-envoy- headers to themselves")
+
+
+def is_header_name(text: str) -> bool:
+    """Tell whether a text is the name of a header, in any letter case and of at most 256 characters."""
+    return bool(_LONG_HEADER_NAME.fullmatch(text.lower()))
 
 
 @written("NAME")
@@ -416,6 +437,8 @@ def model_name(text: str) -> str:
     """Return a model's name."""
     try:
         return check_model(text, LONGEST_MODEL_BYTES)
+    except UnicodeEncodeError:
+        raise ValueError("is not a model's name: it is not UTF-8") from None
     except Refusal as refused:
         raise ValueError(f"is not a model's name: {refused.about('it')}") from None
 

@@ -21,6 +21,7 @@ from bbr.models.routing import MissingModel, UnknownModel
 from bbr.reading.fields import BodyField
 from bbr.reading.paths import PathPattern
 from bbr.reading.templates import Template
+from bbr.text import quoted
 from bbr.tls.client_names import AllowedName
 
 ENVIRONMENT_PREFIX: Final = "BBR_"
@@ -517,10 +518,13 @@ def _apply_compat(values: dict[str, Any]) -> None:
 
 
 def _parse(source: str, text: str, option: Option) -> Any:
+    if len(text) > options.MAX_TEXT_CHARACTERS:
+        why = f"has {len(text)} characters; at most {options.MAX_TEXT_CHARACTERS} are allowed"
+        raise ConfigError(f"{source}: {quoted(text)} {why}")
     try:
         return option.parse(text)
     except ValueError as error:
-        raise ConfigError(f"{source}: {text!r} {error}") from None
+        raise ConfigError(f"{source}: {quoted(text)} {error}") from None
 
 
 def _check(settings: Settings) -> None:
@@ -569,6 +573,11 @@ def _check_headers(settings: Settings) -> None:
     for field in settings.body_field or ():
         if field.header.lower() in models | base_models:
             raise ConfigError(f"--body-field: {field.header} is a routing header, which has rules of its own")
+    try:
+        fields = [field.header for field in settings.body_field or ()]
+        options.check_header_count(settings.client_steering, models, base_models, settings.strip_header or (), fields)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     usual = (models, base_models) == ({MODEL_HEADER.lower()}, {BASE_MODEL_HEADER.lower()})
     for name in ("discover_routes", "discover_adapters"):
         if getattr(settings, name) and not usual:

@@ -185,7 +185,8 @@ class Ours(Convention):
         self._stripped_trailers = self._stripped
         # CGI and its heirs read X_Gateway_Model_Name as the routing header too, so the names count in every spelling.
         names = others if trust_client_headers else (*own, *self._removed)
-        self.guarded = GuardedNames(names, strip_prefixes, spared=(*own, MODEL_HEADER, BASE_MODEL_HEADER))
+        spared = (*own, MODEL_HEADER, BASE_MODEL_HEADER)
+        self.guarded = GuardedNames(names, strip_prefixes, spared, len(self._stripped))
 
     def removing_also(self, names: Sequence[str]) -> "Ours":
         """See Convention."""

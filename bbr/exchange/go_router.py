@@ -84,7 +84,8 @@ class GoRouter(Convention):
         self._strip_headers = tuple(dict.fromkeys((*strip_headers, *self._of_fields)))
         self._stripped_trailers = self._strip_headers
         # A client's routing headers are not among them: theirs leave those in place.
-        self.guarded = GuardedNames(self._strip_headers, strip_prefixes, spared=(*model_headers, *base_model_headers))
+        spared = (*model_headers, *base_model_headers)
+        self.guarded = GuardedNames(self._strip_headers, strip_prefixes, spared, len(self._strip_headers))
 
     def removing_also(self, names: Sequence[str]) -> "GoRouter":
         """See Convention."""

@@ -158,12 +158,18 @@ class Request:
 
         Raises:
             DecodeError: they are none.
-            Refusal: 431; they are too many, or too many of them are to be removed.
+            Refusal: 431; they are too many, or too many of them and of the header section are to be removed.
         """
         if len(trailers.headers) > MAX_HEADER_FIELDS:
             raise refusal.headers_too_many(MAX_HEADER_FIELDS)
-        strays = self.replies.convention.guarded.strays(trailers.headers)
+        guarded = self.replies.convention.guarded
+        strays = guarded.strays(trailers.headers)
         if strays:
+            # One answer removes those of the header section too.
+            headers = self._decoded()
+            known = guarded.strays(headers.headers) if headers is not None else ()
+            strays = tuple(name for name in strays if name not in known)
+            guarded.checked(known + strays)
             self.replies = self.replies.stripping_also(strays)
 
     def answer_headers(self, phase: str, outcome: Outcome, *, unbuffered: bool = False) -> bytes:

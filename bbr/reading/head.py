@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue
 from bbr.reading.content_type import body_kind, is_text
-from bbr.reading.header_names import BEGINNING_BYTES, NO_NAMES, GuardedNames, beginning, checked
+from bbr.reading.header_names import BEGINNING_BYTES, NO_NAMES, GuardedNames, beginning
 from bbr.reading.name import BodyKind
 
 # Anthropic's Messages API and what hangs below it, behind any prefix that a gateway may rewrite away.
@@ -142,7 +142,7 @@ def _head(fields: Sequence[bytes], guarded: GuardedNames) -> Head:
         elif not guarded.prefixes and guarded.is_stray(key):
             others[key] = None
     kind = BodyKind.OTHER if bodyless else _kind(content_types)
-    strays = checked(tuple(others)) if others else ()
+    strays = guarded.checked(tuple(others)) if others else ()
     text = kind is BodyKind.OTHER and not bodyless and not encodings and is_text(content_types)
     return Head(kind, dialect, path, method, tuple(content_types), tuple(encodings), bodyless, strays, text)
 

@@ -22,8 +22,15 @@ _CHARACTERS: Final = 3
 _SEPARATORS: Final = "!#$%&'*+-.^_`|~"
 _FOLD: Final = str.maketrans(dict.fromkeys(_SEPARATORS, "_"))
 
-# Envoy answers 500 to an answer that removes more names than a request may have fields, 100 by default. About 30 are
-# always removed.
+# Envoy answers 500 to an answer that removes more names than a request may have fields, 100 by default.
+_MAX_REMOVED: Final = 100
+
+# Of those, names that an answer to any request may remove; about 30 unless an operator has more. At most 6 more go with
+# what they say of a body that is forwarded changed.
+MAX_ALWAYS_REMOVED: Final = 84
+_MAX_CHANGED: Final = 6
+
+# And names that are removed because a request has them, if there is room for so many.
 MAX_STRAYS: Final = 50
 
 
@@ -44,13 +51,18 @@ class GuardedNames:
         names: in any letter case.
         prefixes: what begins like one of these is a stray.
         spared: names that no prefix covers.
+        removed: how many names an answer removes whatever the request has.
 
     Attributes:
+        max_strays: a request that has more is refused.
         beginnings: how the encodings of fields begin that could have one of these names, in whatever spelling.
         prefixes: folded.
     """
 
-    def __init__(self, names: Iterable[str], prefixes: Iterable[str] = (), spared: Iterable[str] = ()) -> None:
+    def __init__(
+        self, names: Iterable[str], prefixes: Iterable[str] = (), spared: Iterable[str] = (), removed: int = 0
+    ) -> None:
+        self.max_strays = min(MAX_STRAYS, _MAX_REMOVED - _MAX_CHANGED - removed)
         self._names = frozenset(name.lower() for name in names)
         self._folded = frozenset(map(fold, self._names))
         self._spared = frozenset(map(fold, spared))
@@ -76,18 +88,17 @@ class GuardedNames:
         # one all fields are decoded.
         suspects = fields if self.prefixes else [each for each in fields if each[:BEGINNING_BYTES] in self.beginnings]
         keys = (HeaderValue.FromString(field).key for field in suspects)
-        return checked(tuple(dict.fromkeys(key for key in keys if self.is_stray(key))))
+        return self.checked(tuple(dict.fromkeys(key for key in keys if self.is_stray(key))))
 
+    def checked(self, strays: tuple[str, ...]) -> tuple[str, ...]:
+        """Return strays as they are.
 
-def checked(strays: tuple[str, ...]) -> tuple[str, ...]:
-    """Return strays as they are.
-
-    Raises:
-        Refusal: 431; they are too many to be removed.
-    """
-    if len(strays) > MAX_STRAYS:
-        raise refusal.headers_stray(MAX_STRAYS)
-    return strays
+        Raises:
+            Refusal: 431; they are too many to be removed.
+        """
+        if len(strays) > self.max_strays:
+            raise refusal.headers_stray(self.max_strays)
+        return strays
 
 
 def _spellings(name: str) -> Iterable[str]:

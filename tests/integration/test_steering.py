@@ -58,6 +58,9 @@ def removed(settings: Settings) -> list[str]:
     return NAMES if settings.client_steering is ClientSteering.NONE else [DESTINATION_HEADER, *STEERING_HEADERS]
 
 
+TRAILERS_SENT = {"request_header_mode": "SEND", "request_trailer_mode": "SEND", "response_header_mode": "SKIP"}
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("request_", REQUESTS)
 def test_nothing_that_steers_gets_behind_the_router(
@@ -84,19 +87,29 @@ def test_nothing_that_steers_gets_behind_the_router(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_trailers_steer_nothing_either(gateways: Callable[..., Setup], settings: Settings, mode: str) -> None:
-    sent_mode = {
-        "request_header_mode": "SEND",
-        "request_body_mode": mode,
-        "request_trailer_mode": "SEND",
-        "response_header_mode": "SKIP",
-    }
-    setup = gateways(mode, processing_mode=sent_mode)
+    setup = gateways(mode, processing_mode={**TRAILERS_SENT, "request_body_mode": mode})
     trailers = [(name.lower(), value) for name, value in SPOOFED] + [("x_llm_d_model_name_rewrite", PHI)]
     with H2Client(setup.port) as client:
         response = client.request("POST", "/v1/completions", [JSON], NAMED, trailers=trailers)
     assert response.status == 200
     (got,) = setup.upstreams.received
     assert [name for name in (*removed(settings), "x_llm_d_model_name_rewrite") if got.header(name)] == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_more_spellings_in_headers_and_trailers_than_a_gateway_can_be_told_to_remove(
+    gateways: Callable[..., Setup], mode: str
+) -> None:
+    setup = gateways(mode, processing_mode={**TRAILERS_SENT, "request_body_mode": mode})
+    spelled = [(f"x{a}gateway{b}model-name", "a") for a in "!#$%&'*+._" for b in "!#$%&'"]
+    # Together 51 of them: without a count of both, the gateway rejects an answer that removes more than it allows.
+    for count, status in ((20, 200), (21, 431), (30, 431)):
+        with H2Client(setup.port) as client:
+            trailers = spelled[30 : 30 + count]
+            response = client.request("POST", "/v1/completions", [JSON, *spelled[:30]], NAMED, trailers=trailers)
+        assert response.status == status
+    (got,) = setup.upstreams.received
+    assert [name for name, _ in spelled if got.header(name)] == []
 
 
 def test_more_spellings_than_a_gateway_can_be_told_to_remove(gateways: Callable[..., Setup]) -> None:

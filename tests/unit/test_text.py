@@ -4,12 +4,18 @@ import unicodedata
 import orjson
 import pytest
 
-from bbr.text import dumps, encodable, is_visible, printable, printable_json
+from bbr.text import MAX_QUOTED_CHARACTERS, dumps, encodable, is_visible, printable, printable_json, quoted
 
 
 @pytest.mark.parametrize(("text", "found"), [("é\n", "é\n"), ("a\udcffb", "a\\udcffb"), ("", "")])
 def test_a_text(text, found):
     assert encodable(text) == found
+
+
+def test_an_error_quotes_the_beginning_of_a_text():
+    whole = "a" * MAX_QUOTED_CHARACTERS
+    assert [quoted(whole), quoted(whole + "b")] == [f"'{whole}'", f"'{whole}...'"]
+    assert [quoted("a'b\n"), quoted("abc", 2)] == [repr("a'b\n"), "'ab...'"]
 
 
 # Every character that is not to be seen, by Unicode's categories and its property Default_Ignorable_Code_Point

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import orjson
 
+from bbr.text import quoted
+
 # A gateway of a thousand routes has a dump of a few MB; this is no gateway's.
 MAX_BYTES: Final = 256 << 20
 
@@ -57,7 +59,8 @@ def fetch(url: str, *, timeout: float = TIMEOUT_SECONDS, max_bytes: int = MAX_BY
     except ValueError:  # a bracket without its other
         parts = urllib.parse.SplitResult("", "", "", "", "")
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise AdminError(f"--envoy-admin: {url!r} is not a URL such as http://127.0.0.1:19000")
+        # What stands before an @ may be a password.
+        raise AdminError(f"--envoy-admin: {quoted(url.rpartition('@')[2])} is not a URL such as http://127.0.0.1:19000")
     if parts.username or parts.password:
         raise AdminError("--envoy-admin: the URL must not hold a password, since others could see it")
     return Answers(**{name: _ask(base + path, timeout, max_bytes) for name, path in PATHS.items()})

@@ -11,6 +11,7 @@ from bbr.commands.probe.wire import Address, Tls
 from bbr.config import options
 from bbr.config.arguments import Arguments
 from bbr.config.settings import ConfigError
+from bbr.text import quoted
 
 ARGUMENTS: Final = "[OPTION...]"
 DESCRIPTION: Final = """\
@@ -93,7 +94,7 @@ def _address(flag: str, text: str | None) -> Address | None:
     host, _, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not bare or (":" in bare) != (bare != host) or not (port.isdecimal() and 0 < int(port) < 1 << 16):
-        raise ConfigError(f"{flag}: {text!r} is not HOST:PORT")
+        raise ConfigError(f"{flag}: {quoted(text)} is not HOST:PORT")
     return Address(bare, int(port))
 
 
@@ -110,4 +111,4 @@ def _seconds(text: str) -> float:
     try:
         return options.positive_seconds(text)
     except ValueError as error:
-        raise ConfigError(f"--timeout: {text!r} {error}") from None
+        raise ConfigError(f"--timeout: {quoted(text)} {error}") from None

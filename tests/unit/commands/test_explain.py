@@ -215,9 +215,47 @@ def test_explain_takes_a_request(monkeypatch, tmp_path, arguments, asked):
     assert found == [SampleRequest(*asked)]
 
 
+@pytest.mark.parametrize(
+    "flag", ["--path=/v1/\udcff", "--host=\udcff", "--method=\udcff", "--header=user-agent: \udcff"]
+)
+def test_values_may_be_any_bytes_as_a_gateway_sends_them(capsys, flag):
+    assert cli.main(["explain", flag, '{"model": "qwen"}']) == 0
+    assert capsys.readouterr().out.startswith("Routed qwen: ")
+
+
+@pytest.mark.parametrize("source", ["a file without end", "stdin without end"])
+def test_of_a_body_one_byte_more_than_the_limit_is_read(capsys, monkeypatch, source):
+    name = "-" if source == "stdin without end" else "/dev/zero"
+    with open("/dev/zero", "rb") as opened, io.TextIOWrapper(opened) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert cli.main(["explain", "--max-body-bytes=1MiB", "--header=content-type: application/json", name]) == 0
+    assert capsys.readouterr().out.startswith("The router answers itself: 413, bbr:body-too-large.\n")
+
+
 EXPLAIN_MISUSES = {
     "a header without a colon": (["--header=x"], "bbr explain: --header: 'x' is not NAME:VALUE.\n"),
     "a header without a name": (["--header= :x"], "bbr explain: --header: ' :x' is not NAME:VALUE.\n"),
+    "a header whose name is none": (["--header=a b:x"], "bbr explain: --header: 'a b:x' is not NAME:VALUE.\n"),
+    "a header's name that is not ASCII": (
+        ["--header=a\udcff: x"],
+        "bbr explain: --header: 'a\\udcff: x' is not NAME:VALUE.\n",
+    ),
+    "a header of two lines": (
+        ["--header=a: x\ny: z"],
+        "bbr explain: --header: ' x\\ny: z' has a control character, which no header can have.\n",
+    ),
+    "a path of two lines": (
+        ["--path=/\r"],
+        "bbr explain: --path: '/\\r' has a control character, which no header can have.\n",
+    ),
+    "a name that is not UTF-8": (
+        ["--asker=metadata:a:b", "--asked-by=\udcff"],
+        "bbr explain: --asked-by: '\\udcff' is not UTF-8.\n",
+    ),
+    "a scope that is not UTF-8": (
+        ["--scope=attribute:a", "--in-scope=\udcff"],
+        "bbr explain: --in-scope: '\\udcff' is not UTF-8.\n",
+    ),
     "a body that is not there": (["/none/such"], "bbr explain: /none/such: No such file or directory.\n"),
     "a wrong setting": (["--grpc-port=0"], "bbr explain: --grpc-port: '0' is not a port (1 to 65535).\n"),
 }

@@ -5,13 +5,16 @@ import pytest
 
 from bbr.config import removed
 from bbr.config import settings as config
+from bbr.config.options import MAX_TEXT_CHARACTERS
 from bbr.config.settings import ConfigError, Settings
 from bbr.exchange.asker import Asker
 from bbr.exchange.policy import AliasRewrite, BodyMode, ClientSteering, Compat, InvalidJson, OverLimit, UrlModel
 from bbr.models.routing import MissingModel, UnknownModel
 from bbr.reading.fields import BodyField
+from bbr.reading.header_names import MAX_ALWAYS_REMOVED
 from bbr.reading.paths import PathPattern
 from bbr.reading.templates import parse_templates
+from bbr.text import MAX_QUOTED_CHARACTERS, quoted
 from bbr.tls.client_names import AllowedName
 
 PLAINTEXT = {"secure_serving": "false"}
@@ -477,9 +480,41 @@ def test_unusable_is_named(name):
     flag, variable = config.flag_of(name), config.variable_of(name)
     others = {each: value for each, value in PLAINTEXT.items() if each != name}
     for text, why in UNUSABLE[name].items():
-        assert refusal({**PLAINTEXT, name: text}) == f"{flag}: {text!r} {why}"
+        assert refusal({**PLAINTEXT, name: text}) == f"{flag}: {quoted(text)} {why}"
         if text not in ("", SERVICE_LINK):
-            assert refusal(others, {variable: text}) == f"{variable}: {text!r} {why}"
+            assert refusal(others, {variable: text}) == f"{variable}: {quoted(text)} {why}"
+
+
+@pytest.mark.parametrize("name", config.OPTIONS)
+def test_a_long_text_is_refused_before_it_is_read_and_not_repeated(name):
+    text = "x" * (MAX_TEXT_CHARACTERS + 1)
+    why = f"{'x' * MAX_QUOTED_CHARACTERS}...' has {MAX_TEXT_CHARACTERS + 1} characters; at most 65536 are allowed"
+    assert refusal({**PLAINTEXT, name: text}) == f"{config.flag_of(name)}: '{why}"
+
+
+def test_names_of_headers_are_as_many_as_one_answer_may_remove():
+    # 27 are removed anyway: two routing headers, the destination, 24 that steer.
+    names = [f"x-{number}" for number in range(58)]
+    fine = by_flag("strip_header", ",".join(names[:57]))
+    assert len(fine.strip_header) == MAX_ALWAYS_REMOVED - 27
+    for flags in (
+        {"strip_header": ",".join(names)},
+        {"strip_header": ",".join(names[2:]), "model_header": "X-0", "base_model_header": "X-1"},
+        {"strip_header": ",".join(names[1:]), "body_field": "user=X-0"},
+    ):
+        assert refusal({**PLAINTEXT, **flags}).startswith(
+            "--model-header, --base-model-header, --strip-header and --body-field: with the headers that are removed "
+            "anyway these are 85; at most 84 are allowed"
+        )
+    assert by_flag("strip_header", ",".join([*names[:57], *(f"y-{number}-*" for number in range(99))]))
+    flags = {"client_steering": "all", "strip_header": ",".join(f"x-{number}" for number in range(81))}
+    assert config.load({**PLAINTEXT, **flags}, {})
+
+
+def test_a_default_model_that_is_not_utf_8_is_named():
+    assert refusal({"default_model": "a\udcff"}) == (
+        "--default-model: 'a\\udcff' is not a model's name: it is not UTF-8"
+    )
 
 
 def test_names():

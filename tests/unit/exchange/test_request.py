@@ -283,6 +283,23 @@ class TestOtherSpellingsOfRoutingHeaders:
         removed = answer.request_trailers.header_mutation.remove_headers
         assert list(removed) == [MODEL, BASE, DESTINATION, "x_gateway_model_name"]
 
+    @pytest.mark.parametrize("mode", [FDS, BUFFERED])
+    def test_one_answer_removes_those_of_headers_and_trailers_so_they_are_counted_together(
+        self, mode: BodyMode
+    ) -> None:
+        spelled = [f"x{a}gateway{b}model-name" for a in "!#$%&'*+._" for b in "!#$%&'"]
+        for count, refused in ((20, False), (21, True)):
+            talk = exchange()
+            converse(talk, request_headers({**JSON_POST, **dict.fromkeys(spelled[:30], "a")}, mode=mode))
+            converse(talk, request_body(BODY, end_of_stream=False))
+            # One of them is in both.
+            answers = converse(talk, request_trailers([(name, "a") for name in spelled[29 : 30 + count]]))
+            if refused:
+                assert_refused(answers, 431, "headers-stray")
+            else:
+                removed = list(answers[-1].request_trailers.header_mutation.remove_headers)
+                assert removed == [MODEL, BASE, DESTINATION, *spelled[:50]]
+
     def test_the_next_request_is_answered_as_ever(self) -> None:
         replies = Replies()
         other = replies.stripping_also(["x"])

@@ -4,7 +4,7 @@ import pytest
 
 from bbr.pb.ext_proc_pb2 import HeaderValue
 from bbr.reading.head import read_head
-from bbr.reading.header_names import BEGINNING_BYTES, MAX_STRAYS, NO_NAMES, GuardedNames
+from bbr.reading.header_names import BEGINNING_BYTES, MAX_ALWAYS_REMOVED, MAX_STRAYS, NO_NAMES, GuardedNames
 from bbr.refusal import Refusal
 from bench.harness.messages import header_map
 
@@ -65,3 +65,12 @@ def test_more_strays_than_can_be_removed_are_refused(guarded: GuardedNames) -> N
         with pytest.raises(Refusal) as refused:
             look()
         assert (refused.value.status, refused.value.reason) == (431, "headers-stray")
+
+
+@pytest.mark.parametrize(("removed", "most"), [(0, MAX_STRAYS), (44, MAX_STRAYS), (45, 49), (MAX_ALWAYS_REMOVED, 10)])
+def test_one_answer_removes_no_more_names_than_a_gateway_allows(removed: int, most: int) -> None:
+    guarded = GuardedNames(["x-y"], removed=removed)
+    assert guarded.max_strays == most
+    assert guarded.checked(("x",) * most)
+    with pytest.raises(Refusal, match=f"more than {most} header fields"):
+        guarded.checked(("x",) * (most + 1))

@@ -126,6 +126,12 @@ def test_a_url_with_a_password():
     assert "secret" not in str(error.value)
 
 
+def test_a_password_in_what_is_no_url():
+    with pytest.raises(AdminError, match=r"'\[127.0.0.1:1' is not a URL") as error:
+        admin.fetch("http://me:secret@[127.0.0.1:1")
+    assert "secret" not in str(error.value)
+
+
 def test_load(tmp_path):
     (tmp_path / "config_dump.json").write_text(json.dumps(GOOD))
     (tmp_path / "stats.json").write_text('{"stats": []}')
