@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from bbr.reading import members
 from bbr.reading.json_body import ABSENT, UNSETTLED, find_model
+from bbr.reading.scan.grammar import MAX_DEPTH
 from bbr.refusal import Refusal
 from tests.corpus.nasty_bodies import BODIES
 from tests.support.examples import examples
@@ -143,7 +144,8 @@ def check_refusal(body: bytes, refused: Refusal) -> None:
             assert body[offset:].strip(b" \t\r\n")
         case reason:
             assert reason in ("invalid-json", "too-deep")
-            assert not is_strict_json(body)
+            # From Python 3.13 on, msgspec takes deeper documents than the router does.
+            assert not is_strict_json(body) or body.count(b"[") + body.count(b"{") > MAX_DEPTH
 
 
 def is_utf8(body: bytes) -> bool:
