@@ -22,7 +22,7 @@ import msgspec
 import orjson
 
 from bbr.built import COMPILED
-from bbr.reading.members import places
+from bbr.reading.members import places, without_plain_text
 from bbr.reading.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES, MAX_TRAILING_BLANKS
 
 # The `model` field is not there; told apart from None, which is JSON's null.
@@ -124,6 +124,20 @@ def find_model(body: bytes, fields: Fields | None = None) -> object:
         brackets = _count(b"[", body, 0, MOST_BRACKETS) + _count(b"{", body, 0, MOST_BRACKETS)
         if len(body) > SHORT_BYTES and not _is_light(body, brackets):
             return UNSETTLED
+    rare = len(body) >= _PLACED_FROM and _are_quotes_rare(body)
+    if rare and fields is None:
+        # Most of a long prompt or an image is plain text, which need not be parsed to be known to be valid.
+        rest = without_plain_text(body)
+        if rest is not None:
+            model = _settled(rest, brackets, False, None)
+            # An empty string may have been a long one.
+            if model is ABSENT or (model and type(model) is str):
+                return model
+    return _settled(body, brackets, rare, fields)
+
+
+def _settled(body: bytes, brackets: int, rare: bool, fields: Fields | None) -> object:
+    """Return what find_model does, of a body in which are so many brackets, and whose quotes may be rare."""
     try:
         document = _loads(body)
         if brackets > MAX_DEPTH:
@@ -132,7 +146,7 @@ def find_model(body: bytes, fields: Fields | None = None) -> object:
             return ABSENT
         if len(document) > MOST_MEMBERS:
             return UNSETTLED
-        placed = places(body) if len(body) >= _PLACED_FROM and _are_quotes_rare(body) else None
+        placed = places(body) if rare else None
         if placed is not None:
             return _placed_model(body, placed, fields)
         members = _MEMBERS.decode(body)

@@ -7,6 +7,8 @@ would take longer.
 
 from typing import Final
 
+from bbr.reading import plain
+
 _QUOTE: Final = ord('"')
 _BACKSLASH: Final = ord("\\")
 _COMMA: Final = ord(",")
@@ -20,6 +22,9 @@ _SPACE: Final = ord(" ")  # the other blanks are below it, and no other octet of
 # goes over so many octets one by one.
 _STEPS: Final = 16
 _OCTETS_PER_STEP_SHIFT: Final = 9
+
+# A rest of a document that is longer than its whole, shifted by so much, is not worth the while.
+_REST_SHIFT: Final = 2
 _STEP_SHIFT: Final = 3
 # The most blanks in a row, and backslashes.
 _MOST_IN_A_ROW: Final = 128
@@ -35,7 +40,7 @@ def places(body: bytes) -> dict[str, tuple[int, int]] | None:
         None if it takes too many steps, if a key has an escape, or if two are equal: a parser has to look at those.
     """
     found: dict[str, tuple[int, int]] = {}
-    left = _STEPS + (len(body) >> _OCTETS_PER_STEP_SHIFT)
+    left = _steps(body)
     at = body.find(b"{")
     while True:
         key_at = _token(body, at + 1)
@@ -58,6 +63,41 @@ def places(body: bytes) -> dict[str, tuple[int, int]] | None:
             return found
 
 
+def without_plain_text(body: bytes) -> bytes | None:
+    """Return a document with nothing inside of its long strings of plain text, if little of it is left then.
+
+    That is a JSON document if the whole is one, and only then: strings begin and end at the same quotes in both, and
+    all else is the same.
+
+    Args:
+        body: a document, which may be none.
+
+    Returns:
+        None if more than a quarter would be left, or if it takes too many steps.
+    """
+    parts: list[bytes] = []
+    left = _steps(body)
+    kept_from = 0
+    quote = body.find(b'"')
+    while quote >= 0:
+        end, left = string_end(body, quote, left)
+        if left < 0:
+            return None
+        if end - quote > plain.LEAST_BYTES:
+            text = body[quote + 1 : end - 1]
+            if _BACKSLASH not in text and plain.is_plain(text):
+                parts.append(body[kept_from : quote + 1])
+                kept_from = end - 1
+        quote = body.find(b'"', end)
+    parts.append(body[kept_from:])
+    rest = b"".join(parts)
+    return rest if len(rest) <= len(body) >> _REST_SHIFT else None
+
+
+def _steps(body: bytes) -> int:
+    return _STEPS + (len(body) >> _OCTETS_PER_STEP_SHIFT)
+
+
 def _token(body: bytes, at: int) -> int:
     """Return where the next octet stands that is no blank; -1 if that is too far away."""
     for place in range(at, min(at + _MOST_IN_A_ROW, len(body))):
@@ -70,7 +110,7 @@ def _value_end(body: bytes, at: int, left: int) -> tuple[int, int]:
     """Return where a value ends, and how many steps are left: -1 if they are too few."""
     octet = body[at]
     if octet == _QUOTE:
-        return _string_end(body, at, left)
+        return string_end(body, at, left)
     depth = 0
     while left >= 0:
         quote = body.find(b'"', at)
@@ -89,14 +129,22 @@ def _value_end(body: bytes, at: int, left: int) -> tuple[int, int]:
             elif octet == _COMMA and not depth:
                 return at, left
             at += 1
-        at, left = _string_end(body, quote, left)
+        at, left = string_end(body, quote, left)
     return at, -1
 
 
-def _string_end(body: bytes, at: int, left: int) -> tuple[int, int]:
-    """Return where a string ends that begins at a place, and how many steps are left: -1 if they are too few."""
+def string_end(body: bytes, at: int, left: int) -> tuple[int, int]:
+    """Return where a string ends that begins at a place, and how many steps are left: -1 if they are too few.
+
+    Args:
+        body: a document, which may be none: then the string may have no end, which takes too many steps.
+        at: where its first quote stands.
+        left: how many steps may be taken.
+    """
     while left > 0:
         at = body.find(b'"', at + 1)
+        if at < 0:
+            break
         escapes = 0
         while escapes < _MOST_IN_A_ROW and body[at - escapes - 1] == _BACKSLASH:
             escapes += 1

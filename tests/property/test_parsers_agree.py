@@ -231,3 +231,15 @@ def test_long_documents_whose_members_are_found_by_their_quotes(text: str, first
     if placed is not None:
         found = {key: body[start:end].rstrip() for key, (start, end) in placed.items()}
         assert found == {key: bytes(value).rstrip() for key, value in decoded.items()}
+
+
+@examples(150)
+@given(documents | mutated(), st.sampled_from([b"", b"", b"\x1f", b"\xff", b"\\", b"\\n", "é".encode()]), st.data())
+def test_long_text_in_any_place(body: bytes, end: bytes, data: st.DataObject) -> None:
+    place = data.draw(st.sampled_from([0, *(at + 1 for at, octet in enumerate(body) if octet == ord('"'))]))
+    body = body[:place] + b"x" * (33 << 10) + end + body[place:]
+    check(body)
+    rest = members.without_plain_text(body)
+    if rest is not None:
+        assert len(rest) < len(body) / 4
+        assert taken(orjson.loads, rest) == taken(orjson.loads, body)

@@ -7,6 +7,7 @@ from unittest import mock
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bbr.reading import plain
 from bbr.reading.scan import scalars, scanner
 from bbr.reading.scan.scanner import BUDGET
 from tests.corpus.nasty_bodies import BODIES
@@ -101,7 +102,11 @@ def check(body: bytes, pieces: list[bytes], budget: int) -> None:
     check_difference(body, found)
     assert found == scan([body])
     # Whatever is worth the while.
-    with mock.patch.object(scanner, "_FRAGMENT_BYTES", 1), mock.patch.object(scalars, "_TEXT_BYTES", 1):
+    with (
+        mock.patch.object(scanner, "_FRAGMENT_BYTES", 1),
+        mock.patch.object(scalars, "_TEXT_BYTES", 1),
+        mock.patch.object(plain, "LEAST_BYTES", 1),
+    ):
         assert found == scan(pieces, budget) == scan([body])
 
 

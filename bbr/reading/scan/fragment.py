@@ -42,6 +42,7 @@ _KEY_COST: Final = 25
 _NUMBERS_COST: Final = 25
 
 _OBJECT: Final = ord("{")
+_BACKSLASH: Final = ord("\\")  # as a number: to look for bytes in bytes costs an exception inside
 _COMMA: Final = ord(",")
 _CLOSING_BRACKETS: Final = b"]}"
 _MARK: Final = b"!"  # stands nowhere outside a string
@@ -86,7 +87,7 @@ def is_text(octets: bytes) -> bool:
 
 def unescaped(octets: bytes) -> bytes:
     """Return octets of a document, from no escape's middle on, without backslashes and quotes that are escaped."""
-    return octets.replace(b"\\\\", b"__").replace(b'\\"', b"__") if b"\\" in octets else octets
+    return octets.replace(b"\\\\", b"__").replace(b'\\"', b"__") if _BACKSLASH in octets else octets
 
 
 def read(

@@ -80,6 +80,11 @@ class Tokens:
         return self.step is Tokens._trailing
 
     @property
+    def in_text(self) -> bool:
+        """Whether it stands inside of a string of which nothing is kept, and in no escape."""
+        return self.step is Tokens._text and self._member.text is None
+
+    @property
     def begun(self) -> bool:
         """Whether there was anything but blanks."""
         return self.step is not Tokens._value or bool(self.stack)

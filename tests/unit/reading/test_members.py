@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from bbr.reading.json_body import find_model
-from bbr.reading.members import places
+from bbr.reading.members import places, without_plain_text
 
 DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 LONG = "x" * 40_000
@@ -74,10 +74,15 @@ def test_a_longer_document_may_have_more_strings() -> None:
         ('{"model":{"b":[1]},"messages":"%s"}', {"b": [1]}),
         ('{"model":null,"messages":"%s"}', None),
         ('{"model":2 ,"messages":"%s"}', 2),
+        ('{"model":"","messages":"%s"}', ""),
+        ('{"model":"a","messages":["%s","","",{"":"é\\n"}]}', "a"),
+        ('{"model":"a","%s":1,"":2}', "a"),
+        ('{"model":"a","messages":["%s","%s"]}', "a"),
+        ('{"model":"a","messages":"\\"%s\\\\"}', "a"),
     ],
 )
 def test_a_long_document_s_model(document: str, model: object) -> None:
-    assert find_model((document % LONG).encode()) == model
+    assert find_model(document.replace("%s", LONG).encode()) == model
 
 
 @pytest.mark.parametrize(
@@ -88,10 +93,46 @@ def test_a_long_document_s_model(document: str, model: object) -> None:
         '{"messages":"%s","model":"a","mod\\u0065l":"a"}',
         '{"messages":"%s \\u0000"}',
         '{"model":"%s"}',
+        '{"model":["%s"]}',
+        '{"messages":"%s\n"}',
+        '{"messages":"%s"',
+        '{"messages":"%s}',
     ],
 )
 def test_a_long_document_that_is_not_settled_at_once(document: str) -> None:
     assert str(find_model((document % LONG).encode())) == "Unsettled.UNSETTLED"
+
+
+@pytest.mark.parametrize(
+    ("document", "rest"),
+    [
+        ('{"a":"%s"}', '{"a":""}'),
+        ('{"a":"%s","b":["%s",1]}', '{"a":"","b":["",1]}'),
+        ('{"%s":1}', '{"":1}'),
+        ('{"a":"\\"","b":"%s"}', '{"a":"\\"","b":""}'),
+        ('{"a":"\\\\","b":"%s"}', '{"a":"\\\\","b":""}'),
+        ('{"a":"%s\\n","b":"%s","c":"%s"}', None),  # too much is left
+        ('{"a":"%s\\n"}', None),
+        ('{"a":"\\n%s"}', None),
+        ('{"a":"%s\x1f"}', None),
+        ('{"a":"%sé"}', None),
+        ('{"a":"%s', None),
+        ('"b"%s"', None),
+        ("%s", None),
+        ('{"a":"%s","b":[' + '"",' * 200 + "0]}", None),  # too many steps
+        ('{"a":"%s","b":"' + "\\" * 200 + '"}', None),
+    ],
+)
+def test_a_document_without_its_plain_text(document: str, rest: str | None) -> None:
+    found = without_plain_text(document.replace("%s", LONG).encode())
+    assert found == (None if rest is None else rest.encode())
+
+
+def test_short_text_stays() -> None:
+    assert (
+        without_plain_text(json.dumps({"a": LONG, "b": "x" * 1000}).encode())
+        == b'{"a": "", "b": "' + b"x" * 1000 + b'"}'
+    )
 
 
 def test_a_long_document_without_a_model() -> None:
