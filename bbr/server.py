@@ -262,7 +262,7 @@ def _admin(vitals: Vitals) -> AdminServer:
     from bbr.admin.authorization import Guard
     from bbr.sources.kube_api import KubeApi
 
-    return endpoints.server(vitals, Guard(partial(KubeApi, vitals.settings.kubeconfig)).guarded)
+    return endpoints.server(vitals, Guard(partial(KubeApi, vitals.settings.kubeconfig)))
 
 
 def access_log(settings: Settings, later: Later) -> AccessLog | None:

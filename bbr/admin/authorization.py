@@ -11,13 +11,15 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Final, Protocol
 
 import msgspec
 
 from bbr.admin.http import Answer, Page, Request, text
 from bbr.sources.kube_api import KubernetesError
+from bbr.sources.objects import SourceError
+from bbr.system.watch import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -66,23 +68,39 @@ class Poster(Protocol):
         """
 
 
+class Connection(Poster, Protocol):
+    """A connection to an API server, which is open."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close."""
+
+
 class Guard:
     """Lets requests through to a page if the cluster allows it.
 
     Args:
-        connect: opens a connection to the API server; called for each review.
+        connect: reads the credentials for the API server, and opens a connection to it. Called in a thread: to read
+            certificates takes 25 ms. The connection serves all reviews of a minute, one after the other.
         clock: seconds that only go forward.
     """
 
     def __init__(
         self,
-        connect: Callable[[], AbstractAsyncContextManager[Poster]],
+        connect: Callable[[], Connection],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect = connect
         self._clock = clock
-        self._known: dict[bytes, tuple[int, float]] = {}  # digest of token and path -> status, until when
+        # Digest of token and path -> status, until when. Apart, so that guessed tokens push out none that may.
+        self._allowed: dict[bytes, tuple[int, float]] = {}
+        self._refused: dict[bytes, tuple[int, float]] = {}
+        # One review at a time: whoever guesses tokens by hundreds loads the API server no more than that.
+        self._turn = asyncio.Lock()
+        self._connection: Connection | None = None
+        self._connected_at = 0.0
 
     def guarded(self, page: Page) -> Page:
         """Return a page that is shown to those alone who may see it."""
@@ -109,36 +127,73 @@ class Guard:
 
     async def _status(self, token: str, path: str) -> int:
         key = hashlib.sha256(f"{path}\0{token}".encode("utf-8", "surrogateescape")).digest()
-        status, until = self._known.get(key, (0, 0.0))
-        if self._clock() < until:
+        if status := self._known(key):
             return status
         try:
-            async with asyncio.timeout(_REVIEW_SECONDS):
-                status = await self._review(token, path)
-        except (KubernetesError, msgspec.MsgspecError, TimeoutError) as error:
+            async with asyncio.timeout(_REVIEW_SECONDS), self._turn:
+                # Somebody may have asked the same while this waited.
+                status = self._known(key) or await self._review_connected(token, path)
+        except (KubernetesError, SourceError, msgspec.MsgspecError, TimeoutError) as error:
             why = str(error) or f"no answer in {_REVIEW_SECONDS:g} s"
             log.warning("a token for %s could not be reviewed: %s", path, why)
             return 503
-        self._known.pop(key, None)
-        if len(self._known) >= _MAX_KEPT:
-            del self._known[next(iter(self._known))]
-        self._known[key] = (status, self._clock() + _KEPT_SECONDS)
+        kept = self._allowed if status == 200 else self._refused
+        kept.pop(key, None)
+        if len(kept) >= _MAX_KEPT:
+            del kept[next(iter(kept))]
+        kept[key] = (status, self._clock() + _KEPT_SECONDS)
         return status
 
-    async def _review(self, token: str, path: str) -> int:
-        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
-        async with self._connect() as api:
-            found = msgspec.json.decode(await api.post(TOKEN_REVIEWS, msgspec.json.encode(review)), type=_TokenReview)
-            if not found.status.authenticated:
-                return 401
-            user = found.status.user
-            spec = {
-                "user": user.username,
-                "uid": user.uid,
-                "groups": user.groups,
-                "extra": user.extra,
-                "nonResourceAttributes": {"path": path, "verb": "get"},
-            }
-            access = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
-            answer = await api.post(ACCESS_REVIEWS, msgspec.json.encode(access))
-            return 200 if msgspec.json.decode(answer, type=_AccessReview).status.allowed else 403
+    def _known(self, key: bytes) -> int:
+        """Return the status that is remembered; 0 if none is."""
+        status, until = self._allowed.get(key) or self._refused.get(key) or (0, 0.0)
+        return status if self._clock() < until else 0
+
+    async def follow(self) -> None:
+        """Close connections that nobody needs any more, until cancelled; then close the last."""
+        try:
+            while True:
+                await asyncio.sleep(_KEPT_SECONDS)
+                async with self._turn:
+                    await self._close_old()
+        finally:
+            await self._close()
+
+    async def _review_connected(self, token: str, path: str) -> int:
+        await self._close_old()
+        if self._connection is None:
+            self._connection = await in_thread(self._connect)
+            self._connected_at = self._clock()
+        try:
+            return await _review(self._connection, token, path)
+        except BaseException:  # another one may work
+            await self._close()
+            raise
+
+    async def _close_old(self) -> None:
+        if self._clock() - self._connected_at >= _KEPT_SECONDS:  # credentials may have changed
+            await self._close()
+
+    async def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.__aexit__(None, None, None)
+
+
+async def _review(api: Poster, token: str, path: str) -> int:
+    """Ask about a token, and return the status of the answer to who has it."""
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
+    found = msgspec.json.decode(await api.post(TOKEN_REVIEWS, msgspec.json.encode(review)), type=_TokenReview)
+    if not found.status.authenticated:
+        return 401
+    user = found.status.user
+    spec = {
+        "user": user.username,
+        "uid": user.uid,
+        "groups": user.groups,
+        "extra": user.extra,
+        "nonResourceAttributes": {"path": path, "verb": "get"},
+    }
+    access = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+    answer = await api.post(ACCESS_REVIEWS, msgspec.json.encode(access))
+    return 200 if msgspec.json.decode(answer, type=_AccessReview).status.allowed else 403

@@ -4,17 +4,17 @@ import asyncio
 import dataclasses
 import importlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from bbr import __version__
 from bbr.admin import status_facts, status_page
 from bbr.admin.http import HTML, JSON, AdminServer, Answer, Page, Request, text
-from bbr.admin.status_facts import StatusFacts
+from bbr.admin.status_facts import StatusFacts, in_pieces
 from bbr.admin.vitals import Vitals
 from bbr.admin.window import Window
 from bbr.models.registry import Steps
@@ -22,8 +22,12 @@ from bbr.reading.paths import PathPattern
 from bbr.reading.templates import Template
 from bbr.sources import description
 from bbr.sources.sources import Sources
+from bbr.system.supervisor import Body
 from bbr.text import dumps
 from bbr.tls.client_names import AllowedName
+
+if TYPE_CHECKING:
+    from bbr.admin.authorization import Guard  # with a client of the API server
 
 # Makes a page one that is shown to those alone who may see it.
 Guarded = Callable[[Page], Page]
@@ -32,14 +36,18 @@ Guarded = Callable[[Page], Page]
 _QUERY_CHARACTERS: Final = 512
 
 # About a millisecond's.
-_MODELS_AT_ONCE: Final = 500
+_ROWS_AT_ONCE: Final = 100
+_ROWS_WITH_LISTS_AT_ONCE: Final = 5
 
 
-def server(vitals: Vitals, guarded: Guarded = lambda page: page) -> AdminServer:
-    """Return the admin port of a process; `guarded` decides who may see all but its health."""
+def server(vitals: Vitals, guard: "Guard | None" = None) -> AdminServer:
+    """Return the admin port of a process; the guard decides who may see all but its health."""
     window = Window(vitals.metrics)
-    beside = {"counts of the last minute": window.follow}
-    return AdminServer(endpoints(vitals, window, guarded), beside=beside, supervisor=vitals.supervisor)
+    beside: dict[str, Body] = {"counts of the last minute": window.follow}
+    if guard is not None:
+        beside["reviews of tokens"] = guard.follow
+    pages = endpoints(vitals, window, guard.guarded) if guard is not None else endpoints(vitals, window)
+    return AdminServer(pages, beside=beside, supervisor=vitals.supervisor)
 
 
 def endpoints(vitals: Vitals, window: Window, guarded: Guarded = lambda page: page) -> Mapping[str, Page]:
@@ -113,24 +121,40 @@ class Endpoints:
 
 
 def _models(sources: Sources) -> Iterator[bytes]:
-    """Give the model table as JSON, in pieces: it may hold 100,000 names."""
+    """Give the model table as JSON, in pieces: it may hold 100,000 names, and as many claims that are ignored."""
     table = sources.table
     mismatches = sources.mismatches
+    summary = yield from in_pieces(sources.describing())
     found = {
-        "summary": str(sources),
+        "summary": summary,
         "synced": table.synced,
         "age_seconds": round(table.age_seconds, 3),
-        "unrouted_base_models": mismatches.unrouted if mismatches else (),
-        "unknown_models_in_routes": [str(each) for each in mismatches.unknown] if mismatches else (),
-        **description.described(table),
+        "identity": table.registry.identity,
     }
-    yield dumps(found, option=orjson.OPT_INDENT_2).removesuffix(b"\n}") + b',\n  "models": ['
+    yield dumps(found, option=orjson.OPT_INDENT_2).removesuffix(b"\n}")
+    lists: dict[str, Iterable[Any]] = {
+        "unrouted_base_models": mismatches.unrouted if mismatches else (),
+        "unknown_models_in_routes": map(str, mismatches.unknown if mismatches else ()),
+        **description.lists(table),
+    }
+    for name, rows in lists.items():
+        yield from _list(name, rows, _ROWS_AT_ONCE)
     entries = ((layer, name, entry) for layer in table.registry.layers() for name, entry in layer.own_items())
+    # Each may have lists of a thousand names that may use it.
+    at_once = _ROWS_WITH_LISTS_AT_ONCE if any(layer.grants for layer in table.registry.layers()) else _ROWS_AT_ONCE
+    yield from _list("models", (description.model(*each) for each in entries), at_once)
+    yield b"\n}\n"
+
+
+def _list(name: str, rows: Iterable[Any], at_once: int) -> Iterator[bytes]:
+    """Give a list of an object of JSON that has members before it."""
+    yield b',\n  "%s": [' % name.encode()
     separator = b"\n    "
-    while some := list(itertools.islice(entries, _MODELS_AT_ONCE)):
-        yield separator + b",\n    ".join(dumps(description.model(*each)) for each in some)
+    left = iter(rows)
+    while some := list(itertools.islice(left, at_once)):
+        yield separator + b",\n    ".join(map(dumps, some))
         separator = b",\n    "
-    yield b"\n  ]\n}\n"
+    yield b"]" if separator == b"\n    " else b"\n  ]"
 
 
 def _plain(value: Any) -> Any:

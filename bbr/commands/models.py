@@ -74,10 +74,11 @@ def models(settings: Settings, *, as_json: bool = False) -> tuple[str, int]:
         return dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n", status
     lines = []
     layers = [*table.registry.layers()]
+    hosts_of = table.registry.hosts.by_scope()
     granted = any(layer.grants for layer in layers)
     for layer in layers:
         if layer.scope:
-            hosts = ", ".join(table.registry.hosts.of(layer.scope)) or "no host"
+            hosts = ", ".join(sorted(hosts_of.get(layer.scope, ()))) or "no host"
             lines += [printable(f"Scope {layer.scope} ({hosts}), whose names hide equal names above:"), ""]
         if layer.own_size:
             lines += [*_columns([row if granted else row[:-1] for row in _rows(layer)]), ""]

@@ -69,9 +69,12 @@ class Hosts:
             at = host.find(".", at + 1)
         return found or by_host.get(ANY, "")
 
-    def of(self, scope: str) -> list[str]:
-        """Return the hosts of a scope, in order."""
-        return sorted(host for host, owner in self.by_host.items() if owner == scope)
+    def by_scope(self) -> dict[str, list[str]]:
+        """Return the hosts of each scope that has any, in no order to rely on."""
+        found: dict[str, list[str]] = {}
+        for host, scope in self.by_host.items():
+            found.setdefault(scope, []).append(host)
+        return found
 
     def scopes(self) -> set[str]:
         """Return the scopes that have hosts."""

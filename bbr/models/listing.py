@@ -25,8 +25,10 @@ _OWNER: Final = "bbr"
 # No entry of a list in either format is shorter: so a large table is known at once to be too large.
 _SHORTEST_ENTRY_BYTES: Final = 75
 
-# Lists that are kept: 4 MB at most.
-_MAX_LISTS: Final = 64
+# Of lists that are kept, and how many of them: to make a long one takes several milliseconds, and there may be one for
+# each scope that a client asks in.
+_MAX_KEPT_BYTES: Final = 4 << 20
+_MAX_LISTS: Final = 4096
 
 
 def asked_for(method: bytes, path: bytes) -> str | None:
@@ -63,6 +65,7 @@ class ModelsList:
         self._snapshot: object = None
         # By scope, by who may use what is in it, and by format.
         self._lists: dict[tuple[str, frozenset[str], bool], bytes | None] = {}
+        self._kept_bytes = 0
 
     def answer(
         self, registry: Registry, name: str, askers: frozenset[str] = NOBODY, *, anthropic: bool = False
@@ -90,12 +93,15 @@ class ModelsList:
             return self._short(_anthropic_model(name, entry) if anthropic else _model(name, entry))
         if registry.snapshot is not self._snapshot:
             self._lists.clear()
+            self._kept_bytes = 0
             self._snapshot = registry.snapshot
         key = (registry.scope, askers if registry.grants else NOBODY, anthropic)
         if key not in self._lists:
-            if len(self._lists) >= _MAX_LISTS:
-                self._lists.pop(next(iter(self._lists)))
-            self._lists[key] = self._list(registry, *key[1:])
+            found = self._list(registry, *key[1:])
+            self._kept_bytes += len(found or b"")
+            while self._lists and (len(self._lists) >= _MAX_LISTS or self._kept_bytes > _MAX_KEPT_BYTES):
+                self._kept_bytes -= len(self._lists.pop(next(iter(self._lists))) or b"")
+            self._lists[key] = found
         return self._lists[key]
 
     def _list(self, registry: Registry, askers: frozenset[str], anthropic: bool) -> bytes | None:

@@ -1,9 +1,10 @@
 """The model table as JSON and as sentences, for `bbr models`, `bbr check`, `bbr explain` and the admin port."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bbr.models.access import KNOWN, as_route, lists_of
+from bbr.models.hosts import Hosts
 from bbr.models.registry import Conflict, Entry, Origin, Registry, Share
 from bbr.sources.table import Table
 from bbr.text import printable
@@ -11,17 +12,25 @@ from bbr.text import printable
 
 def described(table: Table) -> dict[str, Any]:
     """Return what JSON says of a table besides its entries."""
+    return {"identity": table.registry.identity, **{name: list(rows) for name, rows in lists(table).items()}}
+
+
+def lists(table: Table) -> dict[str, Iterator[Any]]:
+    """Return the lists of that. Whoever takes them row by row may be long about it."""
+    scopes = (layer.scope for layer in table.registry.layers() if layer.scope)
+    broken = list(table.broken.items())
     return {
-        "identity": table.registry.identity,
-        "scopes": [
-            {"name": layer.scope, "hosts": table.registry.hosts.of(layer.scope)}
-            for layer in table.registry.layers()
-            if layer.scope
-        ],
-        "conflicts": [_conflict(conflict) for conflict in table.conflicts],
-        "literal": table.literal,
-        "broken": [{"source": source, "object": key, "why": why} for (source, key), why in table.broken.items()],
+        "scopes": _scopes(scopes, table.registry.hosts),
+        "conflicts": map(_conflict, table.conflicts),
+        "literal": iter(table.literal),
+        "broken": ({"source": source, "object": key, "why": why} for (source, key), why in broken),
     }
+
+
+def _scopes(names: Iterable[str], hosts: Hosts) -> Iterator[dict[str, Any]]:
+    of_scopes = hosts.by_scope()
+    for name in names:
+        yield {"name": name, "hosts": sorted(of_scopes.get(name, ()))}
 
 
 def model(registry: Registry, name: str, entry: Entry) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from bbr.config.settings import Settings
-from bbr.models.registry import Kind
+from bbr.models.registry import Kind, Steps, finish
 from bbr.sources.objects import SourceError
 from bbr.sources.table import DISCOVERED, FILE, KUBERNETES, Table
 from bbr.system.supervisor import Body, Supervised, Supervisor, stop_all
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from bbr.sources.routes import Mismatches
 
 _NO_POOLS: Final[Mapping[str, tuple[str, ...]]] = {}
+
+# Names counted in one step.
+_STEP_NAMES: Final = 2_000
 
 
 class Sources:
@@ -217,15 +220,21 @@ class Sources:
 
     def __str__(self) -> str:
         """Say in a few words what the table holds."""
+        return finish(self.describing())
+
+    def describing(self) -> Steps[str]:
+        """Say in a few words what the table holds, a step at a time."""
         registry = self.table.registry
         if registry.identity:
             return "no model table: every model is its own base model"
         if not self.table.synced:
             return f"waiting for the model table from {self._where()}"
         counts = dict.fromkeys(Kind, 0)
-        for layer in registry.layers():
-            for _, entry in layer.own_items():
-                counts[entry.kind] += 1
+        entries = (entry for layer in registry.layers() for _, entry in layer.own_items())
+        for number, entry in enumerate(entries, 1):
+            counts[entry.kind] += 1
+            if number % _STEP_NAMES == 0:
+                yield
         parts = [_count(counts[Kind.BASE_MODEL], "base model"), _count(counts[Kind.ADAPTER], "adapter")]
         if counts[Kind.ALIAS]:
             parts.append(_count(counts[Kind.ALIAS], "alias", "es"))

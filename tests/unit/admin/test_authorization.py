@@ -1,5 +1,6 @@
 import asyncio
 import json
+import threading
 
 import pytest
 
@@ -7,6 +8,7 @@ from bbr.admin import authorization
 from bbr.admin.authorization import ACCESS_REVIEWS, TOKEN_REVIEWS, Guard
 from bbr.admin.http import Request, text
 from bbr.sources.kube_api import KubernetesError
+from bbr.sources.objects import SourceError
 from tests.support.loops import in_loop
 
 TOKENS = {"good": ("prometheus", True), "poor": ("somebody", False)}
@@ -107,7 +109,100 @@ async def test_guessed_tokens_do_not_make_it_grow():
     guard = Guard(Cluster)
     for number in range(300):
         assert (await get(guard, f"Bearer guess-{number}"))[0] == 401
-    assert len(guard._known) == 100
+    assert len(guard._refused) == 100
+
+
+@in_loop
+async def test_guessed_tokens_push_out_no_token_that_may():
+    cluster = Cluster()
+    guard = Guard(lambda: cluster)
+    await get(guard, "Bearer good")
+    for number in range(150):
+        await get(guard, f"Bearer guess-{number}")
+    asked = len(cluster.asked)
+    assert (await get(guard, "Bearer good"))[0] == 200
+    assert len(cluster.asked) == asked
+
+
+class Counted(Cluster):
+    """Counts connections and reviews under way, and may hold reviews up."""
+
+    def __init__(self):
+        super().__init__()
+        self.opened = self.closed = self.under_way = self.most = 0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.asked_once, self.closed_once = asyncio.Event(), asyncio.Event()
+        self.threads = set()
+
+    def connect(self):
+        self.threads.add(threading.get_ident())
+        self.opened += 1
+        return self
+
+    async def __aexit__(self, *_error):
+        self.closed += 1
+        self.closed_once.set()
+
+    async def post(self, path, document):
+        self.under_way += 1
+        self.asked_once.set()
+        self.most = max(self.most, self.under_way)
+        try:
+            await self.may_answer.wait()
+            return await super().post(path, document)
+        finally:
+            self.under_way -= 1
+
+
+@in_loop
+async def test_many_guesses_take_one_connection_and_one_review_at_a_time():
+    cluster = Counted()
+    cluster.may_answer.clear()
+    guard = Guard(cluster.connect)
+    asked = [asyncio.create_task(get(guard, f"Bearer guess-{number % 20}")) for number in range(100)]
+    await cluster.asked_once.wait()
+    cluster.may_answer.set()
+    assert {status for status, *_ in await asyncio.gather(*asked)} == {401}
+    assert (cluster.opened, cluster.most, len(cluster.asked)) == (1, 1, 20)
+    # To read certificates takes 25 ms, in which nobody would be served.
+    assert threading.get_ident() not in cluster.threads
+
+
+@in_loop
+async def test_a_connection_serves_a_minute_and_none_after_a_failure():
+    cluster, clock = Counted(), Clock()
+    guard = Guard(cluster.connect, clock=clock)
+    for now, opened in ((0.0, 1), (59.0, 1), (60.0, 2)):
+        clock.now = now
+        await get(guard, f"Bearer at-{now}")
+        assert (cluster.opened, cluster.closed) == (opened, opened - 1)
+    cluster.broken = refused
+    assert (await get(guard, "Bearer x"))[0] == 503
+    assert (cluster.opened, cluster.closed) == (2, 2)
+
+
+@in_loop
+async def test_a_connection_that_nobody_needs_is_closed(monkeypatch):
+    monkeypatch.setattr(authorization, "_KEPT_SECONDS", 0.001)
+    cluster = Counted()
+    guard = Guard(cluster.connect)
+    following = asyncio.create_task(guard.follow())
+    await get(guard, "Bearer good")
+    await cluster.closed_once.wait()
+    await get(guard, "Bearer other")
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert cluster.opened == cluster.closed
+
+
+@in_loop
+async def test_credentials_that_cannot_be_read_are_said_to_be_so(caplog):
+    def connect():
+        raise SourceError("the kubeconfig is not YAML: line 3")
+
+    assert (await get(Guard(connect), "Bearer good"))[0] == 503
+    assert caplog.messages == ["a token for /metrics could not be reviewed: the kubeconfig is not YAML: line 3"]
 
 
 async def refused():
@@ -132,13 +227,15 @@ async def silent():
 )
 @in_loop
 async def test_an_api_server_that_can_not_be_asked_shows_nothing_and_is_asked_again(broken, why, monkeypatch, caplog):
-    monkeypatch.setattr(authorization, "_REVIEW_SECONDS", 0.01)
     cluster = Cluster()
     guard = Guard(lambda: cluster)
     cluster.broken = broken
+    if broken is silent:
+        monkeypatch.setattr(authorization, "_REVIEW_SECONDS", 0.01)
     status, said, _ = await get(guard, "Bearer good")
     assert (status, said) == (503, "The API server can't be asked about this token; the router's log says why.\n")
     assert [record.getMessage() for record in caplog.records] == [f"a token for /metrics could not be reviewed: {why}"]
     assert "good" not in caplog.text
+    monkeypatch.undo()
     cluster.broken = None
     assert (await get(guard, "Bearer good"))[0] == 200

@@ -143,7 +143,7 @@ def test_a_star_alone_is_any_host_and_nothing_else():
 
 def test_hosts_by_scope():
     hosts = Hosts({"b": "one", "*.a": "one", "c": "two"})
-    assert (hosts.of("one"), hosts.of("two"), hosts.of("three")) == (["*.a", "b"], ["c"], [])
+    assert hosts.by_scope() == {"one": ["b", "*.a"], "two": ["c"]}
     assert hosts.scopes() == {"one", "two"}
 
 
