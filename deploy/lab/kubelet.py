@@ -78,11 +78,13 @@ class Kubelet:
         for path, status in balancer.due(await self._api.items("/api/v1/services")):
             await self._api.patch(path, status)
         pods = await self._api.items("/api/v1/pods")
+        if any(not document["spec"].get("nodeName") for document in pods):
+            await self._bind([document for document in pods if not document["spec"].get("nodeName")])
         for document in pods:
             meta = document["metadata"]
             if not document["spec"].get("nodeName"):
-                await self._bind(document)
-            elif meta["uid"] in self._pods:
+                continue
+            if meta["uid"] in self._pods:
                 if meta.get("deletionTimestamp"):
                     self._pods[meta["uid"]][0].stop(float(meta.get("deletionGracePeriodSeconds", 30)))
             elif meta.get("deletionTimestamp"):
@@ -93,11 +95,16 @@ class Kubelet:
         for uid in [uid for uid in self._pods if uid not in there]:
             self._pods[uid][0].stop(0.0)  # deleted by force
 
-    async def _bind(self, document: dict[str, Any]) -> None:
-        meta = document["metadata"]
-        target = {"apiVersion": "v1", "kind": "Node", "name": next(self._turns)}
-        binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": meta["name"]}, "target": target}
-        await self._api.post(f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/binding", binding)
+    async def _bind(self, pods: list[dict[str, Any]]) -> None:
+        """Give pods nodes in turn, but none that is cordoned: without one that is not, they stay pending."""
+        nodes = await self._api.items("/api/v1/nodes")
+        usable = {node["metadata"]["name"] for node in nodes if not node.get("spec", {}).get("unschedulable")}
+        for meta in (document["metadata"] for document in pods):
+            node = next((name for name in itertools.islice(self._turns, len(NODES)) if name in usable), None)
+            if node is not None:
+                target = {"apiVersion": "v1", "kind": "Node", "name": node}
+                binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": meta["name"]}, "target": target}
+                await self._api.post(f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/binding", binding)
 
     async def _begin(self, document: dict[str, Any]) -> None:
         meta = document["metadata"]

@@ -8,6 +8,7 @@ import pytest
 
 from deploy.lab import lab as stand
 from deploy.lab import network
+from deploy.lab.kubelet import NODES
 from tests.lab.policies import doctor
 from tests.lab.router import DEPLOYMENT, IN_NAMESPACE
 from tests.lab.traffic import Load
@@ -76,6 +77,23 @@ def test_a_rolling_restart_costs_no_request(lab, gateway, router):
         load.until_sent(200)
     print(f"rolling restart: {load.sent} requests, {load.failed} failed: {dict(load.outcomes)}")
     assert not old & {pod["metadata"]["uid"] for pod in router.pods()}
+    assert load.outcomes == {"right": load.sent}
+
+
+@pytest.mark.core
+def test_draining_each_node_costs_no_request(lab, gateway, router):
+    """As for an upgrade of the nodes: routers are evicted as their budget allows, and begin on the other node."""
+    with Load(gateway) as load:
+        load.until_sent(50)
+        for node in NODES:
+            try:
+                lab.kubectl("drain", node, f"--pod-selector=app={DEPLOYMENT}", "--timeout=600s")
+                stand.rollout(lab, DEPLOYMENT)
+                assert node not in {pod["spec"]["nodeName"] for pod in router.pods()}
+            finally:
+                lab.kubectl("uncordon", node)
+        load.until_sent(200)
+    print(f"nodes drained: {load.sent} requests, {load.failed} failed: {dict(load.outcomes)}")
     assert load.outcomes == {"right": load.sent}
 
 
