@@ -12,7 +12,7 @@ from deploy.lab import pki
 MERGE: Final = "application/merge-patch+json"
 STRATEGIC: Final = "application/strategic-merge-patch+json"
 
-_TIMEOUT_SECONDS: Final = 15.0
+_TIMEOUT_SECONDS: Final = 60.0
 
 
 class KubeApi:
