@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from bbr.built import COMPILED
+from tests.support.brief import be_brief
 from tests.support.examples import TIMES
 from tests.support.measuring import leave_out, measure
 from tests.support.together import Together
@@ -83,7 +84,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """See tests.support.measuring: the process that only hands out tests is not measured."""
+    """See tests.support.brief, and tests.support.measuring: the process that only hands out tests is not measured."""
+    be_brief(session.config)
     if getattr(session.config.option, "numprocesses", None):
         leave_out()
 
