@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from bbr.http2 import frames
+from bbr import pieces
 
 # A module of the core: in the compiled build it is an extension.
-COMPILED: Final = not frames.__file__.endswith(".py")
+COMPILED: Final = not pieces.__file__.endswith(".py")
 
 # For people, logs and metrics.
 HOW: Final = "compiled" if COMPILED else "interpreted"

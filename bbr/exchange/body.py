@@ -13,6 +13,7 @@ from bbr.exchange.long_body import LongBody
 from bbr.exchange.policy import MESSAGE_OVERHEAD_BYTES, OverLimit, Policy
 from bbr.exchange.progress import Progress
 from bbr.exchange.times import Times
+from bbr.native import mypyc_attr
 from bbr.pieces import TINY_PIECE_BYTES, add_piece
 from bbr.reading.base import Reading, read_through
 from bbr.reading.decoding import DecodingReading
@@ -39,6 +40,7 @@ _SCALARS: Final = {
 }
 
 
+@mypyc_attr(free_list_len=1)
 class Body:
     """One body.
 

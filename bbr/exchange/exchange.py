@@ -37,6 +37,7 @@ from bbr.exchange.times import Clock, Times, stopped
 from bbr.exchange.verdict import Outcome, Verdict
 from bbr.exchange.wire import Opening, read_opening, read_piece
 from bbr.models.registry import Registry
+from bbr.native import mypyc_attr
 from bbr.pb.ext_proc_pb2 import ProcessingRequest
 from bbr.reading.decoding import DecodingReading
 from bbr.reading.head import Head
@@ -65,6 +66,7 @@ class CallFields(Protocol):
         """Return the value of the first field with a name, in small letters; None without one."""
 
 
+@mypyc_attr(free_list_len=1)
 class Exchange:
     """One ext_proc stream.
 

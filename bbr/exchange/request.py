@@ -19,6 +19,7 @@ from bbr.models import access, routing, shares
 from bbr.models.access import NOBODY
 from bbr.models.registry import Registry
 from bbr.models.routing import MissingModel, Route
+from bbr.native import mypyc_attr
 from bbr.pb.ext_proc_pb2 import HeaderMap, ProcessingRequest
 from bbr.reading.fields import ScannedValues
 from bbr.reading.head import Dialect, Head, find_field, head_of, read_head
@@ -53,6 +54,7 @@ class Owed:
     TRAILERS: Final = "trailers"  # the same, and trailers are what ended it
 
 
+@mypyc_attr(free_list_len=1)
 class Request:
     """What is known of a request.
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from bbr.native import mypyc_attr
+
 # Returns seconds, from any beginning.
 Clock = Callable[[], float]
 
@@ -11,6 +13,7 @@ def stopped() -> float:
     return 0.0
 
 
+@mypyc_attr(free_list_len=1)
 class Times:
     """The times of one exchange, in seconds of a Clock.
 

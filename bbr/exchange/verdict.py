@@ -4,6 +4,7 @@ import enum
 from typing import Final
 
 from bbr.models.routing import Route
+from bbr.native import mypyc_attr
 from bbr.reading.fields import FieldValues
 
 
@@ -27,6 +28,7 @@ class Outcome(enum.StrEnum):
 _PENDING: Final = Outcome.PENDING
 
 
+@mypyc_attr(free_list_len=1)
 class Verdict:
     """The facts about one exchange.
 

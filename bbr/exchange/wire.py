@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
+from bbr.native import mypyc_attr
 from bbr.pb.ext_proc_pb2 import HeaderMap, HttpBody, HttpHeaders, ProcessingRequest
 from bbr.pieces import VIEWED_BYTES
 
@@ -41,6 +42,7 @@ _MOST_FIELDS: Final = 128
 _MOST_NUMBER_BYTES: Final = 3
 
 
+@mypyc_attr(free_list_len=1)
 class Opening:
     """What a request_headers message says.
 

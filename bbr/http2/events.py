@@ -3,8 +3,10 @@
 from bbr.http2.fields import FieldSection
 from bbr.http2.frames import ErrorCode
 from bbr.http2.record import Record
+from bbr.native import mypyc_attr
 
 
+@mypyc_attr(free_list_len=1)
 class RequestReceived(Record):
     """A request's header section; well-formed."""
 
@@ -17,6 +19,7 @@ class RequestReceived(Record):
         self.end_stream = end_stream
 
 
+@mypyc_attr(free_list_len=1)
 class DataReceived(Record):
     """DATA without its padding; may be empty."""
 
@@ -29,6 +32,7 @@ class DataReceived(Record):
         self.end_stream = end_stream
 
 
+@mypyc_attr(free_list_len=1)
 class TrailersReceived(Record):
     """The request has ended by a trailer section."""
 
@@ -40,6 +44,7 @@ class TrailersReceived(Record):
         self.section = section
 
 
+@mypyc_attr(free_list_len=1)
 class StreamReset(Record):
     """A stream is gone before both sides had ended it: by its peer's RST_STREAM, or by a fault of the peer's.
 

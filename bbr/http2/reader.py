@@ -1,8 +1,9 @@
 """Bytes to frames: first the client preface, then frame after frame, however the bytes are split into reads."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
+from bbr.built import COMPILED
 from bbr.http2 import faults, frames
 from bbr.http2.faults import ConnectionFault
 from bbr.http2.frames import FrameType
@@ -19,7 +20,8 @@ _CONTINUATION: Final = FrameType.CONTINUATION
 _DATA: Final = FrameType.DATA
 _HEADER_BYTES: Final = frames.HEADER_BYTES
 _STREAM_ID_MASK: Final = frames.STREAM_ID_MASK
-_unpack: Final = frames.HEADER.unpack_from
+_read_by_hand: Final = COMPILED
+_unpack: Final[Callable[[bytes, int], tuple[int, int, int]]] = frames.HEADER.unpack_from
 
 
 class FrameReader:
@@ -94,17 +96,13 @@ class FrameReader:
         if self._skip:
             position = self._pass_over(position, end, self._skip)
         unpack = _unpack
-        # Declared, so that a compiler need not make objects of them.
-        word: int
-        flags: int
-        stream_id: int
         view: memoryview | None = None
         while True:
             start = position + _HEADER_BYTES
             if end < start:
                 self._needed = _HEADER_BYTES
                 break
-            word, flags, stream_id = unpack(octets, position)
+            word, flags, stream_id = frames.read_header(octets, position) if _read_by_hand else unpack(octets, position)
             length, frame_type = word >> 8, word & 0xFF
             # The header says enough: we hold no octet of a frame that is too long. It is a connection error for every
             # type: we do not skip the payload to find the next frame (section 4.2).

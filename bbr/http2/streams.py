@@ -5,11 +5,13 @@ from typing import Final
 
 from bbr.http2 import frames
 from bbr.http2.windows import ReceiveWindow, SendWindow
+from bbr.native import mypyc_attr
 
 # Looked up once: to look up a module's name takes long.
 _FRAME_BYTES: Final = frames.MIN_MAX_FRAME_SIZE
 
 
+@mypyc_attr(free_list_len=1)
 class Stream:
     """A stream between its request's HEADERS and its end or reset (RFC 9113, section 5.1: open or half-closed).
 

@@ -8,8 +8,10 @@ INITIAL_WINDOW_SIZE; nothing is sent until it is positive again.
 """
 
 from bbr.http2.frames import MAX_WINDOW
+from bbr.native import mypyc_attr
 
 
+@mypyc_attr(free_list_len=1)
 class ReceiveWindow:
     """Credit that the peer holds, and credit that we have yet to give back.
 
@@ -77,6 +79,7 @@ class ReceiveWindow:
         return increment
 
 
+@mypyc_attr(free_list_len=1)
 class SendWindow:
     """Credit that we hold.
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from bbr.http2.fields import FieldSection, encode
+from bbr.native import mypyc_attr
 from bbr.rpc.messages import COMPRESSED, MessageReader
 from bbr.rpc.status import Status
 
@@ -73,6 +74,7 @@ class Handler(Protocol):
 NewHandler = Callable[[FieldSection], Handler]
 
 
+@mypyc_attr(free_list_len=1)
 class Call:
     """A running call.
 

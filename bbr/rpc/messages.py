@@ -1,10 +1,12 @@
 """Length-prefixed messages (gRPC over HTTP/2): DATA in any split to messages, and messages to DATA."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from bbr.built import COMPILED
 from bbr.http2.held import Held
+from bbr.native import mypyc_attr
 from bbr.pieces import TINY_PIECE_BYTES, add_piece
 from bbr.rpc.status import Status, StatusCode
 
@@ -12,7 +14,8 @@ from bbr.rpc.status import Status, StatusCode
 PREFIX: Final = struct.Struct(">BI")
 _PREFIX_BYTES: Final = PREFIX.size
 _pack: Final = PREFIX.pack
-_unpack: Final = PREFIX.unpack_from
+_read_by_hand: Final = COMPILED
+_unpack: Final[Callable[[bytes | memoryview, int], tuple[int, int]]] = PREFIX.unpack_from
 
 # How a call with compressed messages ends; its trailers say what would have been accepted.
 COMPRESSED: Final = Status(
@@ -42,6 +45,7 @@ class MessageError(Exception):
         return Status(self.code, self.message)
 
 
+@mypyc_attr(free_list_len=1)
 class MessageReader:
     """Collects the messages of one direction of a call.
 
@@ -129,9 +133,7 @@ class MessageReader:
         if self._parts:
             octets = self._join(octets)
         elif size >= _PREFIX_BYTES:
-            flag: int
-            length: int
-            flag, length = _unpack(octets)
+            flag, length = read_prefix(octets, 0) if _read_by_hand and isinstance(octets, bytes) else _unpack(octets, 0)
             # One whole message, as most DATA is.
             if not flag and length + _PREFIX_BYTES == size and length <= self._max_bytes:
                 # Told apart before they are cut: of bytes a compiler cuts faster than of what may be either.
@@ -144,11 +146,12 @@ class MessageReader:
         """Add the whole messages from a position on, return all, and hold what follows them."""
         end = len(octets)
         unpack, most = _unpack, self._max_bytes
-        # Declared, so that a compiler need not make objects of them.
-        flag: int
-        length: int
         while position + _PREFIX_BYTES <= end:
-            flag, length = unpack(octets, position)
+            flag, length = (
+                read_prefix(octets, position)
+                if _read_by_hand and isinstance(octets, bytes)
+                else unpack(octets, position)
+            )
             # Four octets can announce 4 GiB. We refuse by the prefix, and never reserve memory for what a peer only
             # announces.
             if flag or length > most:
@@ -252,6 +255,11 @@ class MessageReader:
         # Both figures, because gRPC libraries have such a limit too, and an operator must see whose it was.
         text = f"a message of {length} bytes is larger than {self._max_bytes}, the most that this server receives"
         return MessageError(StatusCode.RESOURCE_EXHAUSTED, "message-too-large", text, length)
+
+
+def read_prefix(octets: bytes, at: int) -> tuple[int, int]:
+    """Return what `PREFIX.unpack_from` does. Compiled it takes a third of its time, interpreted three times as long."""
+    return octets[at], octets[at + 1] << 24 | octets[at + 2] << 16 | octets[at + 3] << 8 | octets[at + 4]
 
 
 def frame(messages: Sequence[bytes]) -> bytes:

@@ -12,6 +12,15 @@ def read(octets: bytes) -> Frame:
     return parsed
 
 
+@pytest.mark.parametrize(
+    "octets",
+    [bytes(9), b"\xff" * 9, bytes(range(9)), bytes(range(255, 246, -1)), b"\x00\x40\x00\x00\x01\x80\x00\x00\x03"],
+)
+def test_a_header_read_by_hand(octets: bytes) -> None:
+    assert frames.read_header(octets, 0) == frames.HEADER.unpack(octets)
+    assert frames.read_header(b"xy" + octets + b"z", 2) == frames.HEADER.unpack(octets)
+
+
 def test_settings():
     parsed = read(frames.settings([(SettingId.INITIAL_WINDOW_SIZE, 1 << 20), (SettingId.HEADER_TABLE_SIZE, 0)]))
     assert isinstance(parsed, SettingsFrame)

@@ -3,7 +3,7 @@ import struct
 import pytest
 
 from bbr.http2.held import Held
-from bbr.rpc.messages import MessageError, MessageReader, frame
+from bbr.rpc.messages import PREFIX, MessageError, MessageReader, frame, read_prefix
 from bbr.rpc.status import StatusCode
 
 
@@ -122,3 +122,9 @@ def test_copies_are_made_of_what_came_as_views_alone() -> None:
     reader.drop()
     reader.own()
     assert reader._parts == []
+
+
+@pytest.mark.parametrize("octets", [bytes(5), b"\xff" * 5, bytes(range(5)), bytes(range(255, 250, -1))])
+def test_a_prefix_read_by_hand(octets: bytes) -> None:
+    assert read_prefix(octets, 0) == PREFIX.unpack(octets)
+    assert read_prefix(b"xy" + octets + b"z", 2) == PREFIX.unpack(octets)
