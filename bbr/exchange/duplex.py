@@ -198,8 +198,8 @@ def _give_back(request: Request, body: Body, long: LongBody) -> list[bytes]:
     over = long.read and long.closed and long.empty
     # A missing end_of_stream hangs the request: in full duplex Envoy applies no message_timeout.
     last = len(chunks) - 1 if over and not body.by_trailers else -1
-    for index, chunk in enumerate(chunks):
-        answers += replies.request_body(chunk, end_of_stream=index == last)
+    for index, (parts, size) in enumerate(chunks):
+        answers.append(replies.request_chunk(parts, size, end_of_stream=index == last))
     if over:
         if body.by_trailers:
             answers.append(request.replies.request_trailers)

@@ -15,6 +15,9 @@ from bbr.reading.fields import FieldValues
 from bbr.reading.replacing import replace_in
 from bbr.refusal import Refusal
 
+# Parts of a body that follow each other, and how many bytes they are together.
+Chunk = tuple[list[bytes | memoryview], int]
+
 # Chunks that are given back at once: what a peer with a shut window makes us queue at most.
 _CHUNKS: Final = 4
 
@@ -172,19 +175,21 @@ class LongBody:
         """Whether `take` has something to give."""
         return bool(self._pieces) and (self._free or self._passable(self._pieces[0]) > 0)
 
-    def take(self) -> Sequence[bytes | memoryview]:
+    def take(self) -> Sequence[Chunk]:
         """Return what may be forwarded now, in chunks of at most MAX_BODY_CHUNK_BYTES, and hold it no more.
 
         A few chunks at a time. Pieces are forwarded whole, but for those that are longer than a chunk.
         """
-        chunks: list[bytes | memoryview] = []
-        # An empty chunk ends it: what is left has not been read, or must not complete a body that could still be
-        # refused.
-        while len(chunks) < _CHUNKS and (chunk := self._chunk()):
+        chunks: list[Chunk] = []
+        while len(chunks) < _CHUNKS:
+            chunk = self._chunk()
+            # What is left has not been read, or must not complete a body that could still be refused.
+            if not chunk[1]:
+                break
             chunks.append(chunk)
         return chunks
 
-    def _chunk(self) -> bytes | memoryview:
+    def _chunk(self) -> Chunk:
         parts: list[bytes | memoryview] = []
         size = 0
         while self._pieces:
@@ -203,7 +208,7 @@ class LongBody:
             size += passable
             self._passed_bytes += passable
             self._held_bytes -= passable
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return parts, size
 
     def _passable(self, piece: bytes | memoryview) -> int:
         """Return how much of the first piece may be forwarded now: all of it, a chunk of a long one, or nothing."""

@@ -257,6 +257,15 @@ def request_body(body: bytes | memoryview, *, end_of_stream: bool) -> list[bytes
     return _streamed(_REQUEST_BODY, body, end_of_stream)
 
 
+def request_chunk(parts: Sequence[bytes | memoryview], size: int, *, end_of_stream: bool) -> bytes:
+    """Return parts of a body that follow each other as one such answer; `size` is all of their bytes.
+
+    They are 1 byte at least, and MAX_BODY_CHUNK_BYTES at most.
+    """
+    prefix = _request_prefixes.get(-size if end_of_stream else size) or _request_prefix(size, end_of_stream)
+    return b"".join([prefix, *parts, _END_OF_STREAM] if end_of_stream else [prefix, *parts])
+
+
 def response_event(message: ProcessingRequest) -> bytes:
     """Return the answer to the headers or the trailers of a response, which are of no interest."""
     return RESPONSE_HEADERS if message.HasField("response_headers") else RESPONSE_TRAILERS

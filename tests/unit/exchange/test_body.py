@@ -85,7 +85,8 @@ def test_pieces_of_a_few_octets_are_joined() -> None:
     with pytest.raises(Refusal):
         long.work()
     long.open()
-    assert b"".join(long.take()) == sent
+    ((parts, size),) = long.take()
+    assert (b"".join(parts), size) == (sent, len(sent))
 
 
 def test_a_message_that_is_too_large_is_refused_at_its_prefix() -> None:

@@ -30,8 +30,9 @@ def drive(long: DecodedBody) -> bytes:
     while long.reading or long.takeable:
         if long.reading and long.work():
             long.open()
-        for chunk in long.take():
-            assert 0 < len(chunk) <= MAX_BODY_CHUNK_BYTES
+        for parts, size in long.take():
+            chunk = b"".join(parts)
+            assert 0 < len(chunk) == size <= MAX_BODY_CHUNK_BYTES
             taken += chunk
     return taken
 

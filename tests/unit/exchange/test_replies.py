@@ -69,6 +69,16 @@ def test_long_bodies_are_cut(size: int) -> None:
     assert replies.request_body(octets, end_of_stream=True) == expected
 
 
+@pytest.mark.parametrize("size", [1, 100, 16_384, MAX_BODY_CHUNK_BYTES])
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_chunk_in_parts(size: int, ended: bool) -> None:
+    octets = bytes(i % 251 for i in range(size))
+    expected = by_protobuf(octets, end_of_stream=ended, response=False)
+    for cut in (0, size // 3, size):
+        parts = [octets[:cut], memoryview(octets)[cut:]]
+        assert replies.request_chunk(parts, size, end_of_stream=ended) == expected
+
+
 def test_routes_are_built_once() -> None:
     made = Replies()
     assert made.route(("a", "b", None)) is made.route(("a", "b", None))
