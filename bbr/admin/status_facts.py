@@ -57,7 +57,6 @@ from bbr.admin.reasons import reason
 from bbr.admin.vitals import Vitals
 from bbr.admin.window import NOTHING, Counts, Window
 from bbr.models.registry import Entry, Kind, Registry, Steps
-from bbr.sources.routes import Mismatches
 from bbr.telemetry.field_counts import RESULTS
 from bbr.telemetry.metrics import BUSY_BOUNDS, DURATION_BOUNDS
 from bbr.telemetry.observed import clock
@@ -389,7 +388,7 @@ def _wrong(vitals: Vitals) -> Row:
     """Return what is wrong with the table; its lists may be long, so only what is shown is looked at."""
     table = vitals.sources.table
     mismatches = vitals.sources.mismatches
-    unrouted, unknown = mismatches or Mismatches()
+    unrouted, unknown = mismatches or ((), ())
     unfit = itertools.chain((f"No HTTPRoute matches the base model {name}" for name in unrouted), map(str, unknown))
     return {
         "conflicts": _first(({"what": encodable(str(each))} for each in table.conflicts), len(table.conflicts)),
