@@ -3,7 +3,7 @@
   python -m tests.image.check [--storage DIR]
 
 Wants root on Linux, buildah and debootstrap; without them it says so and does nothing, which is a failure only where
-REQUIRE_TOOLS names buildah. The base is Debian's Python 3.11, since no image can be pulled everywhere; --storage keeps
+REQUIRE_TOOLS names buildah. The base is Debian's Python 3.13, since no image can be pulled everywhere; --storage keeps
 it for the next time.
 """
 
