@@ -11,7 +11,7 @@ from hypothesis import settings
 from bbr.built import COMPILED
 from tests.support.brief import be_brief
 from tests.support.examples import TIMES
-from tests.support.measuring import leave_out, measure
+from tests.support.measuring import collect_unmeasured, leave_out, measure
 from tests.support.together import Together
 
 # Machines are noisy: how long an example takes is not what a property says. print_blob: how to repeat a failure.
@@ -88,6 +88,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     be_brief(session.config)
     if getattr(session.config.option, "numprocesses", None):
         leave_out()
+    if worker := getattr(session.config, "workerinput", None):
+        collect_unmeasured(worker["workerid"])
 
 
 @pytest.hookimpl(tryfirst=True)

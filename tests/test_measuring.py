@@ -11,13 +11,18 @@ from tests.support import measuring
 # What a process told coverage of itself: measured or not, and what its children find, before each file.
 PROGRAM = """
 import json, os, sys, coverage
-from tests.support.measuring import ROOT, leave_out, measure
+from tests.support.measuring import ROOT, collect_unmeasured, leave_out, measure
 
 own = coverage.Coverage(data_file=None)
 own.start()
 told = []
 for file in sys.argv[1:]:
-    measure(ROOT / "tests" / file) if file != "-" else leave_out()
+    if file == "-":
+        leave_out()
+    elif file.startswith("gw"):
+        collect_unmeasured(file)
+    else:
+        measure(ROOT / "tests" / file)
     told.append((coverage.Coverage.current() is own, "COVERAGE_PROCESS_CONFIG" in os.environ))
 own.stop()
 print(json.dumps(told))
@@ -59,6 +64,14 @@ def test_without_coverage_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_who_hands_out_tests_is_not_measured_and_its_workers_are() -> None:
     assert told("unit/a.py", "-") == [[True, True], [False, True]]
+
+
+def test_what_all_workers_import_is_measured_in_one() -> None:
+    covered = {measuring.COVERED: "tests/unit"}
+    yes, no = [True, True], [False, False]
+    assert told("gw0", "unit/a.py", **covered) == [yes, yes]
+    assert told("gw1", "unit/a.py", "lab/b.py", "unit/a.py", **covered) == [no, yes, no, yes]
+    assert told("gw1", "unit/a.py") == [yes, yes]
 
 
 def test_no_command_of_the_routers_knows_the_variable() -> None:
