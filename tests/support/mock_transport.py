@@ -15,23 +15,7 @@ from bbr.transports.uv_connection import UvConnection
 from bbr.transports.uv_socket import Pace
 from bench.harness.h2_frames import Frame, parse
 from bench.harness.rpc_client import MAX_MESSAGE_BYTES, PATH, Simple, Talk
-
-
-class Clock:
-    """Seconds.
-
-    Attributes:
-        step: by how much each look moves it on, as if all that is done took time.
-    """
-
-    def __init__(self, now: float = 1000.0) -> None:
-        self.now = now
-        self.step = 0.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        self.now += self.step
-        return self.now
+from tests.support.clock import Clock
 
 
 class MockTransport(asyncio.Transport):

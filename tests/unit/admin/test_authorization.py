@@ -9,6 +9,7 @@ from bbr.admin.authorization import ACCESS_REVIEWS, TOKEN_REVIEWS, Guard
 from bbr.admin.http import Request, text
 from bbr.sources.kube_api import KubernetesError
 from bbr.sources.objects import SourceError
+from tests.support.clock import Clock
 from tests.support.loops import in_loop
 
 TOKENS = {"good": ("prometheus", True), "poor": ("somebody", False)}
@@ -37,13 +38,6 @@ class Cluster:
             status = {"user": {"username": user, "uid": "1", "groups": ["a"], "extra": {"x": ["y"]}}}
             return json.dumps({"status": {**status, "authenticated": bool(user)}}).encode()
         return json.dumps({"status": {"allowed": spec["user"] == "prometheus"}}).encode()
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 async def page(_asked):
@@ -94,7 +88,7 @@ async def test_who_may_not():
 
 @in_loop
 async def test_answers_are_kept_for_a_minute_and_no_longer():
-    cluster, clock = Cluster(), Clock()
+    cluster, clock = Cluster(), Clock(0.0)
     guard = Guard(lambda: cluster, clock=clock)
     for now, asked in ((0.0, 2), (59.9, 2), (60.0, 4)):
         clock.now = now
@@ -171,7 +165,7 @@ async def test_many_guesses_take_one_connection_and_one_review_at_a_time():
 
 @in_loop
 async def test_a_connection_serves_a_minute_and_none_after_a_failure():
-    cluster, clock = Counted(), Clock()
+    cluster, clock = Counted(), Clock(0.0)
     guard = Guard(cluster.connect, clock=clock)
     for now, opened in ((0.0, 1), (59.0, 1), (60.0, 2)):
         clock.now = now

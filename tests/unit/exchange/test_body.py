@@ -30,6 +30,7 @@ from bench.harness.conversation import (
     kinds,
 )
 from bench.harness.messages import JSON_POST, parse, request_body, request_headers, request_trailers, set_headers
+from tests.support.clock import Clock
 
 
 def body_of(ledger: Ledger | None = None, clock: AnyClock | None = None, **policy: object) -> Body:
@@ -100,15 +101,6 @@ def test_a_message_that_is_too_large_is_refused_at_its_prefix() -> None:
     body.expect(5 << 20, read=True)
 
 
-class Clock:
-    """Time that a test moves."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def assert_refused_for_room(answers: list[ProcessingResponse]) -> None:
     assert answers[-1].immediate_response.status.code == 503
     assert answers[-1].immediate_response.details == "bbr:no-room"
@@ -129,7 +121,7 @@ class TestProgress:
 
     @pytest.mark.parametrize("threshold", [10, 1 << 20], ids=["long", "short"])
     def test_a_drip_is_refused_at_the_end_of_the_span(self, threshold: int) -> None:
-        clock = Clock()
+        clock = Clock(100.0)
         talk = self.talk(clock, stream_threshold_bytes=threshold)
         for second in range(60):
             clock.now = 100.0 + second
@@ -140,7 +132,7 @@ class TestProgress:
         assert "10 bytes a second" in message
 
     def test_one_that_ends_when_the_span_does_is_not_too_slow(self) -> None:
-        clock = Clock()
+        clock = Clock(100.0)
         talk = self.talk(clock)
         converse(talk, request_body(b'{"x":"yyyyyyyyyy'))
         clock.now += 60
@@ -148,7 +140,7 @@ class TestProgress:
         assert_routes(answers[0], "qwen", "qwen")
 
     def test_one_that_stops_behind_what_is_due_is_too_slow(self) -> None:
-        clock = Clock()
+        clock = Clock(100.0)
         talk = self.talk(clock)
         converse(talk, request_body(b" " * 500))
         clock.now += 20
@@ -158,7 +150,7 @@ class TestProgress:
         assert_refused([parse(each) for each in talk.expire()], 408, "body-too-slow")
 
     def test_one_that_brings_what_is_due_may_stand_still_as_ever(self) -> None:
-        clock = Clock()
+        clock = Clock(100.0)
         talk = self.talk(clock)
         for _ in range(5):
             assert converse(talk, request_body(b" " * 1200)) == []
@@ -168,7 +160,7 @@ class TestProgress:
         assert_refused([parse(each) for each in talk.expire()], 408, "body-timeout")
 
     def test_a_burst_buys_no_more_than_its_span(self) -> None:
-        clock = Clock()
+        clock = Clock(100.0)
         talk = self.talk(clock)
         converse(talk, request_body(b" " * 1_000_000))
         clock.now += 59
@@ -179,7 +171,7 @@ class TestProgress:
         assert_refused(converse(talk, request_body(b" ")), 408, "body-too-slow")
 
     def test_a_routed_body_may_be_slow(self) -> None:
-        clock = Clock()
+        clock = Clock(100.0)
         talk = self.talk(clock)
         assert converse(talk, request_body(b'{"y":"yyyyyyyyyyyyyyyy",')) == []
         clock.now += 30
@@ -191,7 +183,7 @@ class TestProgress:
             assert talk.end is None
 
     def test_one_that_has_all_but_stopped_gives_way(self) -> None:
-        clock, ledger = Clock(), Ledger(1 << 20)
+        clock, ledger = Clock(100.0), Ledger(1 << 20)
         slow = self.talk(clock, ledger, min_body_rate=0)
         assert converse(slow, request_body(b'{"x":"' + b"y" * 800_000)) == []
         for _ in range(20):
@@ -209,7 +201,7 @@ class TestProgress:
     @pytest.mark.parametrize("last", [request_body(b" "), request_body(b"", end_of_stream=True), request_trailers()])
     @pytest.mark.parametrize("threshold", [10, 1 << 20], ids=["long", "short"])
     def test_who_was_given_up_hears_of_it_by_the_next_message(self, last: bytes, threshold: int) -> None:
-        clock, ledger = Clock(), Ledger(100_000)
+        clock, ledger = Clock(100.0), Ledger(100_000)
         slow = self.talk(clock, ledger, min_body_rate=0, stream_threshold_bytes=threshold)
         assert converse(slow, request_body(b" " * 40_000), request_body(b" " * 40_000)) == []
         clock.now += 20
@@ -220,7 +212,7 @@ class TestProgress:
 
     @pytest.mark.parametrize("waiting", [0, 20])
     def test_a_body_in_one_long_message_finds_the_room_of_one_that_stands_still(self, waiting: int) -> None:
-        clock, ledger = Clock(), Ledger(1 << 20)
+        clock, ledger = Clock(100.0), Ledger(1 << 20)
         slow = self.talk(clock, ledger, min_body_rate=0)
         assert converse(slow, request_body(b'{"x":"' + b"y" * 800_000)) == []
         clock.now += waiting
@@ -234,7 +226,7 @@ class TestProgress:
             assert_refused_for_room(answers)
 
     def test_a_buffered_body_finds_the_room_of_one_that_stands_still(self) -> None:
-        clock, ledger = Clock(), Ledger(1 << 20)
+        clock, ledger = Clock(100.0), Ledger(1 << 20)
         slow = self.talk(clock, ledger, min_body_rate=0)
         assert converse(slow, request_body(b'{"x":"' + b"y" * 800_000)) == []
         clock.now += 20
@@ -245,7 +237,7 @@ class TestProgress:
         assert slow.patience_seconds == 0.0
 
     def test_those_that_come_alike_do_not_push_each_other_out(self) -> None:
-        clock, ledger = Clock(), Ledger(1 << 20)
+        clock, ledger = Clock(100.0), Ledger(1 << 20)
         first = self.talk(clock, ledger)
         for _ in range(20):
             clock.now += 1
@@ -350,7 +342,7 @@ class TestLedger:
         assert talk.expect(1) == ()
 
     def test_one_that_is_given_up_is_refused(self) -> None:
-        clock = Clock()
+        clock = Clock(100.0)
         ledger = Ledger(800_000)
         talk = exchange(ledger=ledger)
         talk.times.clock = clock

@@ -7,28 +7,16 @@ from bbr.exchange.times import Times, stopped
 from bbr.exchange.verdict import Outcome
 from bench.harness import messages
 from bench.harness.conversation import FDS, TABLE
+from tests.support.clock import Clock
 
 HEADERS = messages.request_headers(mode=FDS)
 WHOLE = messages.request_body(b'{"model": "foo"}', end_of_stream=True)
 LONG = b'{"model": "qwen", "prompt": "' + b"x" * 600_000 + b'"}'
 
 
-class Clock:
-    """Time that goes on by a second with each look at it."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.looks = 0
-
-    def __call__(self) -> float:
-        self.looks += 1
-        self.now += 1.0
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(0.0, step=1.0)
 
 
 def exchange(clock: Clock, **policy: object) -> Exchange:

@@ -18,6 +18,7 @@ from bbr.sources.table import DISCOVERED, Table
 from bbr.system.supervisor import Supervisor
 from bbr.system.worker_process import WorkerError, WorkerProcess
 from bench.harness.fake_kubernetes import HTTP_ROUTES, OLD_POOLS, PODS, POOLS, FakeKubernetes, Fault
+from tests.support.clock import Clock
 from tests.support.loops import in_loop
 from tests.support.model_tables import base_model_of
 from tests.support.stack import until
@@ -85,14 +86,6 @@ class Cluster(FakeKubernetes):
 
     def no_pod(self, host):
         self.delete(f"pod-{host}", path=PODS)
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 @contextlib.asynccontextmanager

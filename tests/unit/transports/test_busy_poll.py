@@ -1,31 +1,20 @@
 import asyncio
 
 from bbr.transports.busy_poll import BusyPoll
-
-
-class Clock:
-    """Time that passes when it is told to; it counts how often it is asked."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.asked = 0
-
-    def __call__(self) -> float:
-        self.asked += 1
-        return self.now
+from tests.support.clock import Clock
 
 
 async def turns(clock: Clock) -> int:
     """Count the loop's next five turns in which the poll looked at the clock."""
-    before = clock.asked
+    before = clock.looks
     for _ in range(5):
         await asyncio.sleep(0)
-    return clock.asked - before
+    return clock.looks - before
 
 
 def test_the_loop_stays_awake_until_nothing_has_come_for_the_time():
     async def run():
-        clock = Clock()
+        clock = Clock(100.0)
         poll = BusyPoll(0.5, clock)
         assert await turns(clock) == 0
         poll.touch()

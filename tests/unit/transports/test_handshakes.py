@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from bbr.transports.handshakes import Handshakes, network
-from tests.support.mock_transport import Clock
+from tests.support.clock import Clock
 
 
 class Handshaking:

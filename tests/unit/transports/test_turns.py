@@ -1,7 +1,7 @@
 import asyncio
 
 from bbr.transports.turns import Moments, Turns
-from tests.support.mock_transport import Clock
+from tests.support.clock import Clock
 
 
 class Worker:
