@@ -17,6 +17,9 @@ _KEPT_BACK: Final = 8
 # is enough for all of those; one whose answers don't leave holds up to its window.
 _IN_FLIGHT_BYTES: Final = 4 << 20
 
+# One part in this many is kept back for bodies: calls that stay open, as of Health.Watch, are not admitted to it.
+_KEPT_FOR_BODIES: Final = 16
+
 # A body gives way only to one that comes so many times as fast: clients that are alike don't push each other out.
 _FASTER: Final = 4
 
@@ -47,18 +50,32 @@ class Ledger:
     Attributes:
         max_bytes: nothing is admitted beyond this.
         max_long_bytes: long bodies together are not admitted beyond this.
+        max_calls_bytes: connections and calls as such together are not admitted beyond this.
         held_bytes: reserved now. May exceed `max_bytes` by 4 MiB, for bodies that are already on their way upstream.
+        calls_bytes: what of this connections and calls have.
         long_bytes: what of this long bodies have.
         peak_bytes: the most that was ever reserved.
         refused: how often a body was refused for want of room, its own or that which another one needed.
     """
 
-    __slots__ = ("_holders", "held_bytes", "long_bytes", "max_bytes", "max_long_bytes", "peak_bytes", "refused")
+    __slots__ = (
+        "_holders",
+        "calls_bytes",
+        "held_bytes",
+        "long_bytes",
+        "max_bytes",
+        "max_calls_bytes",
+        "max_long_bytes",
+        "peak_bytes",
+        "refused",
+    )
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.max_long_bytes = max_bytes - max_bytes // _KEPT_BACK
+        self.max_calls_bytes = max_bytes - max_bytes // _KEPT_FOR_BODIES
         self.held_bytes = 0
+        self.calls_bytes = 0
         self.long_bytes = 0
         self.peak_bytes = 0
         self.refused = 0
@@ -86,6 +103,22 @@ class Ledger:
         if long:
             self.long_bytes += octets
         return True
+
+    def take_for_calls(self, octets: int) -> bool:
+        """Reserve bytes for connections and calls as such; False if there is no room, or bodies alone may have it."""
+        # Else who opens calls and leaves them open would shut out the bodies of all others.
+        if self.calls_bytes + octets > self.max_calls_bytes:
+            self.refused += 1
+            return False
+        if not self.take(octets):
+            return False
+        self.calls_bytes += octets
+        return True
+
+    def give_back_for_calls(self, octets: int) -> None:
+        """Reserve so many bytes fewer for them."""
+        self.held_bytes -= octets
+        self.calls_bytes -= octets
 
     def take_in_flight(self, octets: int) -> bool:
         """Reserve bytes for a body on its way upstream, which should be let finish; False if there is no room."""

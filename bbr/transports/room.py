@@ -5,7 +5,8 @@ them, each with an account of its own, draws from the same ledger: pieces of mes
 of it together stays below --max-buffered-bytes, and the little that a port has of its own.
 
 Without room the connection gives way that holds the most of messages and answers. Connections and calls as such count
-as short bodies do, so that neither long bodies nor long messages shut them out.
+as short bodies do, so that neither long bodies nor long messages shut them out. They leave a part of the ledger to
+bodies, and so do not shut those out.
 """
 
 from collections.abc import Callable
@@ -29,6 +30,12 @@ class Ledger(Protocol):
     def take(self, octets: int, asker: Asker | None = None, *, long: bool = False) -> bool:
         """Take room; False, and nothing is taken, if there is too little."""
 
+    def take_for_calls(self, octets: int) -> bool:
+        """Take room for connections and calls; False, and nothing is taken, if there is too little."""
+
+    def give_back_for_calls(self, octets: int) -> None:
+        """Give room of connections and calls back."""
+
     def give_back(self, octets: int, *, long: bool = False) -> None:
         """Give room back."""
 
@@ -39,6 +46,13 @@ class Unbounded:
     def take(self, octets: int, asker: Asker | None = None, *, long: bool = False) -> bool:
         """Let it be."""
         return True
+
+    def take_for_calls(self, octets: int) -> bool:
+        """Let it be."""
+        return True
+
+    def give_back_for_calls(self, octets: int) -> None:
+        """Let it be."""
 
     def give_back(self, octets: int, *, long: bool = False) -> None:
         """Let it be."""
@@ -60,7 +74,7 @@ class Room:
     def take(self, octets: int, account: "Account") -> bool:
         """Take room for connections and calls; False, and nothing is taken, if there is too little."""
         drawn = self._drawn(octets)
-        while drawn > 0 and not self._ledger.take(drawn):
+        while drawn > 0 and not self._ledger.take_for_calls(drawn):
             if not self._find_room(octets, account, 0):
                 return False
         self.fixed_bytes += octets
@@ -70,7 +84,7 @@ class Room:
         """Give it back."""
         drawn = self._drawn(-octets)
         if drawn:
-            self._ledger.give_back(-drawn)
+            self._ledger.give_back_for_calls(-drawn)
         self.fixed_bytes -= octets
 
     def take_bulk(self, octets: int, account: "Account") -> bool:

@@ -83,3 +83,18 @@ def test_a_few_are_compared_at_a_time_and_others_the_next_time() -> None:
     asking = Stub(ledger, 1000, 0)
     taken = [ledger.take(600, asking, long=True) for _ in range(2)]
     assert (taken, slow.octets) == ([False, True], 0)
+
+
+def test_calls_leave_a_part_to_bodies():
+    ledger = Ledger(16 << 20)
+    assert ledger.max_calls_bytes == 15 << 20
+    assert ledger.take_for_calls(15 << 20)
+    assert not ledger.take_for_calls(1)
+    assert (ledger.held_bytes, ledger.calls_bytes, ledger.refused) == (15 << 20, 15 << 20, 1)
+    assert ledger.take(1 << 20)
+    assert not ledger.take(1)
+    ledger.give_back_for_calls(2 << 20)
+    assert ledger.take(1 << 20)
+    assert ledger.take_for_calls(1 << 20)
+    assert not ledger.take_for_calls(1)
+    assert (ledger.held_bytes, ledger.calls_bytes) == (16 << 20, 14 << 20)

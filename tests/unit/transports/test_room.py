@@ -172,3 +172,17 @@ def test_without_a_ledger_there_is_room_for_all():
     account = Account(Room(Unbounded(), 0), lambda octets: None)
     assert account.settle(1 << 40, 1 << 40) == 0
     account.close()
+
+
+def test_calls_that_stay_open_leave_room_for_bodies():
+    ledger = Ledger(16 * MIB)
+    room = Room(ledger, MIB)
+    accounts = [Account(room, lambda octets: None) for _ in range(400)]
+    lacking = [account.settle(50_000, 0) for account in accounts]
+    assert lacking[0] == 0
+    assert lacking[-1] > 0
+    assert ledger.held_bytes == ledger.calls_bytes <= ledger.max_calls_bytes
+    assert ledger.take(MIB)
+    for account in accounts:
+        account.close()
+    assert (ledger.held_bytes, ledger.calls_bytes) == (MIB, 0)

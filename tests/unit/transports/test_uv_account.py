@@ -131,7 +131,7 @@ class TestRoom:
         ledger = Ledger(12 * STEP_BYTES)
         owner = MockOwner(ledger=ledger)
         connection, _ = opened(owner)
-        assert owner.room.take(ledger.max_bytes - ledger.held_bytes, connection.account)
+        assert owner.room.take(ledger.max_calls_bytes - ledger.calls_bytes, connection.account)
         owner.idle = 5
         connection._held.octets += 2 * STEP_BYTES
         connection.data_received(PING_FRAME)
