@@ -311,8 +311,8 @@ def test_merging_sees_what_there_was_when_it_began():
     assert registry.base_models == ("qwen",)
 
 
-NAMES = st.sampled_from("abcdefgh")
-MODELS = st.lists(st.builds(BaseModel, NAMES, st.lists(NAMES, max_size=6).map(tuple)), max_size=6)
+NAMES = st.sampled_from("abcdef")
+MODELS = st.lists(st.builds(BaseModel, NAMES, st.lists(NAMES, max_size=4).map(tuple)), max_size=4)
 ORIGINS = st.builds(
     Origin, st.just("ConfigMap"), NAMES, st.sampled_from(["n", "m"]), st.sampled_from([1.0, 2.0]), st.just(0)
 )
@@ -328,7 +328,7 @@ DECLARATIONS = st.lists(
         # What servers list gives way to what is declared. Its tests are below.
         discovered=st.just(()),
     ),
-    max_size=6,
+    max_size=4,
     unique_by=lambda declaration: declaration.origin,
 )
 
