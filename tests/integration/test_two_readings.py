@@ -60,6 +60,11 @@ def send(setup: Setup, protocol: str, path: str, content_type: str, body: bytes,
         return client.post(f"http://127.0.0.1:{setup.port}{path}", content=body, headers=headers).status_code
 
 
+def odd_boundary(content_type: str, boundary: bytes) -> tuple[str, str, bytes, str]:
+    """Return a case whose boundary others may take for b: what is one part's body then has a model of its own."""
+    return CHAT, content_type, within(boundary, PART % (b"model", b"b") + b"--b--"), "multipart-boundary"
+
+
 REFUSED = {
     "a comma in a type": (
         CHAT,
@@ -119,36 +124,11 @@ REFUSED = {
     ),
     "a query in another spelling": (f"{CHAT}?Model=b", FORM, b"model=sql-lora", "form-model"),
     "a query beside a path": ("/model/sql-lora/invoke?model=b", "application/json", b"{}", "model-disagrees"),
-    "a blank before a boundary": (
-        CHAT,
-        'multipart/form-data; boundary=" b"',
-        within(b" b", PART % (b"model", b"b") + b"--b--"),
-        "multipart-boundary",
-    ),
-    "a blank behind a boundary": (
-        CHAT,
-        'multipart/form-data; boundary="b "',
-        within(b"b ", PART % (b"model", b"b") + b"--b--"),
-        "multipart-boundary",
-    ),
-    "a boundary within quotes": (
-        CHAT,
-        'multipart/form-data; x="; boundary=b"; boundary=Y',
-        within(b"Y", PART % (b"model", b"b") + b"--b--"),
-        "multipart-boundary",
-    ),
-    "a boundary in another charset": (
-        CHAT,
-        "multipart/form-data; boundary=Y; boundary*=utf-8''b",
-        within(b"Y", PART % (b"model", b"b") + b"--b--"),
-        "multipart-boundary",
-    ),
-    "two boundaries": (
-        CHAT,
-        "multipart/form-data; boundary=Y; Boundary=b",
-        within(b"Y", PART % (b"model", b"b") + b"--b--"),
-        "multipart-boundary",
-    ),
+    "a blank before a boundary": odd_boundary('multipart/form-data; boundary=" b"', b" b"),
+    "a blank behind a boundary": odd_boundary('multipart/form-data; boundary="b "', b"b "),
+    "a boundary within quotes": odd_boundary('multipart/form-data; x="; boundary=b"; boundary=Y', b"Y"),
+    "a boundary in another charset": odd_boundary("multipart/form-data; boundary=Y; boundary*=utf-8''b", b"Y"),
+    "two boundaries": odd_boundary("multipart/form-data; boundary=Y; Boundary=b", b"Y"),
     "a boundary amid a line": (
         CHAT,
         MULTIPART,
