@@ -21,7 +21,7 @@ bbr is a body-based router for Envoy: an external processor (ext_proc) that read
 and sets X-Gateway-Model-Name and X-Gateway-Base-Model-Name, so that the gateway's routes send the request to the
 model's pool."""
 
-# Before this version a possessive group takes octets for matched when its last repetition fails halfway
+# Before this version a possessive group takes bytes for matched when its last repetition fails halfway
 # (docs/design/compiling.md).
 OLDEST_PYTHON: Final = (3, 11, 5)
 

@@ -119,7 +119,7 @@ def model_empty(where: str | None = None) -> Refusal:
 
 
 def model_too_long(length: int | None, limit: int) -> Refusal:
-    """Refuse a `model` of `length` octets where `limit` are allowed; None if it was not read to its end."""
+    """Refuse a `model` of `length` bytes where `limit` are allowed; None if it was not read to its end."""
     if length is None:
         message = f"`model` is more than {limit} bytes long in UTF-8, the most that are allowed."
     else:
@@ -362,7 +362,7 @@ def content_type_ambiguous(why: str) -> Refusal:
 
 
 def charset_unknown(charset: str) -> Refusal:
-    """Refuse a body in a character set in which `model` could be spelled with other octets than in ASCII."""
+    """Refuse a body in a character set in which `model` could be spelled with other bytes than in ASCII."""
     message = f"The charset {quoted(charset)} is not supported. Use UTF-8."
     return Refusal(415, "charset-unknown", message, code="unsupported_charset")
 

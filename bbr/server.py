@@ -108,7 +108,7 @@ class Server:
             spare_connections=descriptors.SPARE_CONNECTIONS,
             busy_give_way=True,
         )
-        checks = new_server(serving, max_body_bytes=0, limits=health_limits)  # a check is some octets
+        checks = new_server(serving, max_body_bytes=0, limits=health_limits)  # a check is some bytes
         vitals = Vitals(
             settings=settings,
             metrics=self.metrics,

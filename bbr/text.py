@@ -1,6 +1,6 @@
-"""Texts and JSON that can be shown, whatever stands in them: names of files may be any octets, and peers say anything.
+"""Texts and JSON that can be shown, whatever stands in them: names of files may be any bytes, and peers say anything.
 
-Python holds octets that are no UTF-8 as lone surrogates, which can't be encoded; here they become escapes.
+Python holds bytes that are no UTF-8 as lone surrogates, which can't be encoded; here they become escapes.
 """
 
 import re

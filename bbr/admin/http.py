@@ -71,7 +71,7 @@ class Answer:
     """What a page answers.
 
     Attributes:
-        body: its octets, in pieces that are made one by one.
+        body: its bytes, in pieces that are made one by one.
         headers: fields besides content-type and content-length.
     """
 
@@ -270,7 +270,7 @@ class AdminServer:
 
 
 class _Connection(asyncio.StreamReaderProtocol):
-    """A connection. It has a task from the first octet on: who says nothing costs next to nothing.
+    """A connection. It has a task from the first byte on: who says nothing costs next to nothing.
 
     Attributes:
         reader: what comes.
@@ -290,7 +290,7 @@ class _Connection(asyncio.StreamReaderProtocol):
         self._server.take_in(self)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; at the first octets, begin."""
+        """Read on; at the first bytes, begin."""
         super().data_received(data)
         if self._task is None:
             self._waits.cancel()

@@ -255,7 +255,7 @@ def _messages(request: SampleRequest, given: Sequence[_Given]) -> Iterator[bytes
     fields = [(":method", request.method), (":path", request.path), (":scheme", "https"), (":authority", request.host)]
     fields += [(name.lower(), value) for name, value in request.headers]
     fields += [(where.header, ",".join(names)) for where, names in given if where.header]
-    # Words of a command line may be any octets, and so may values.
+    # Words of a command line may be any bytes, and so may values.
     values = (HeaderValue(key=key, raw_value=os.fsencode(value)).SerializeToString() for key, value in fields)
     headers = HttpHeaders(headers=HeaderMap(headers=values), end_of_stream=request.body is None)
     first = ProcessingRequest(request_headers=headers)

@@ -402,7 +402,7 @@ def client_names(text: str) -> tuple[AllowedName, ...]:
 
 @written("PATH")
 def query_paths(text: str) -> frozenset[bytes]:
-    """Return URL paths, as octets; none for the word none."""
+    """Return URL paths, as bytes; none for the word none."""
     paths = text.split(",")
     if paths == ["none"]:
         return frozenset()

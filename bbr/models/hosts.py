@@ -1,6 +1,6 @@
 """Which scope of a table a request is in, by the host that it asks for.
 
-Pure. Hosts are compared as octets, in small letters, without a port and without one dot at the end. A host of a scope
+Pure. Hosts are compared as bytes, in small letters, without a port and without one dot at the end. A host of a scope
 comes before wildcards, and of several wildcards that fit the longest counts. `*.example.com` is any host below
 example.com, however deep, and not example.com itself, as in Gateway API; `*` is any host.
 """

@@ -253,7 +253,7 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def _writer(stream: TextIO) -> Callable[[bytes], object]:
-    """Return what writes octets to a stream without keeping any back."""
+    """Return what writes bytes to a stream without keeping any back."""
     try:
         descriptor = stream.fileno()
     except (OSError, ValueError, AttributeError):  # a stream in memory
@@ -281,7 +281,7 @@ def _unraisable(failed: Any) -> None:
 
 def _loop_failed(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     # The rest of the context is left out, and of this kind of message too: they quote the arguments of callbacks, which
-    # may be octets of a client's.
+    # may be bytes of a client's.
     message = "an error in a callback" if "in callback" in context["message"] else context["message"]
     task = context.get("task") or context.get("future")
     extra = {"private": True} | ({"task": task.get_name()} if isinstance(task, asyncio.Task) else {})

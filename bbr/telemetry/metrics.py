@@ -52,7 +52,7 @@ BUSY_BOUNDS: Final[tuple[float, ...]] = (
 )
 # Seconds from a request's first message to the first piece of its response. The payload processor's bounds.
 RESPONSE_BOUNDS: Final[tuple[float, ...]] = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-# Octets of a request's body.
+# Bytes of a request's body.
 BODY_BOUNDS: Final[tuple[float, ...]] = tuple(float(1 << shift) for shift in range(10, 27, 2))
 # The bucket of a size, by the bits of what is one less: the bounds are powers of two. A third of a search's cost.
 _BODY_BUCKETS: Final = tuple(bisect_left(BODY_BOUNDS, 1 << bits) for bits in range(64))
@@ -149,7 +149,7 @@ class Metrics:
         reasons: (outcome, reason) -> requests, for outcomes that have reasons: the `bbr:<reason>` of a refusal.
         duration: seconds from the first message to the decision, of all requests, whatever their model.
         busy: seconds that the router took for a decision.
-        body: octets of the bodies.
+        body: bytes of the bodies.
         early: requests that were routed before their body had ended.
         decoded: requests whose body went on decoded.
         late_bodies: messages of a body that came after its end.

@@ -104,7 +104,7 @@ class Tracing:
         carrier = {}
         if traceparent:
             state = field("tracestate")
-            # What stands for octets that are no ASCII would look like a good value, and so may what was cut off. W3C
+            # What stands for bytes that are no ASCII would look like a good value, and so may what was cut off. W3C
             # Trace Context, section 3.3.1.5, asks for 512 bytes of it.
             usable = "\\x" not in state and len(state) < SHOWN_BYTES
             carrier = {"traceparent": traceparent, "tracestate": state if usable else ""}

@@ -261,7 +261,7 @@ def _credentials(chain: list[x509.Certificate], key: PrivateKeyTypes, *, self_si
 
 @contextmanager
 def _as_file(octets: bytes) -> Iterator[str]:
-    """Give octets a name that OpenSSL can open: of memory where there is such a thing, so that no key is on a disk."""
+    """Give bytes a name that OpenSSL can open: of memory where there is such a thing, so that no key is on a disk."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("bbr-credentials", os.MFD_CLOEXEC)
         try:

@@ -7,7 +7,7 @@ from bbr.pieces import PIECE_BYTES, VIEWED_BYTES
 HEADER_BYTES: Final = 5
 # change_cipher_spec, alert, handshake, application_data
 _CONTENT_TYPES: Final = range(20, 24)
-# Of a TLS 1.2 record, the longest there is: 2^14 and 2,048 octets.
+# Of a TLS 1.2 record, the longest there is: 2^14 and 2,048 bytes.
 _MAX_FRAGMENT_BYTES: Final = (1 << 14) + 2048
 
 
@@ -30,7 +30,7 @@ class RecordReader:
         return parts + len(self._octets)
 
     def feed(self, octets: bytes) -> None:
-        """Add octets; all that was there should have been taken, or it is copied."""
+        """Add bytes; all that was there should have been taken, or it is copied."""
         if not octets:
             return
         if self._parts:

@@ -1,4 +1,4 @@
-"""The TLS of one connection, without I/O: octets of the wire in, octets of the application out, and back.
+"""The TLS of one connection, without I/O: bytes of the wire in, bytes of the application out, and back.
 
 Not asyncio's or uvloop's TLS: there a connection is invisible until its handshake is over (no limit, no drain, no
 reason why it failed), it can't be half-closed at its end, and a second write buffer stands before the socket's.
@@ -116,15 +116,15 @@ class TlsSession:
         return self._records.held_bytes
 
     def hold(self, octets: bytes) -> None:
-        """Take octets off the wire, and look at them later."""
+        """Take bytes off the wire, and look at them later."""
         self._records.feed(octets)
         self.more = True
 
     def receive(self, octets: bytes, now: float = 0.0, until: float = math.inf) -> bytes:
-        """Take octets off the wire; return those of the application, of whole records only.
+        """Take bytes off the wire; return those of the application, of whole records only.
 
         At least one record is looked at; after `until`, by the clock, no other is begun. While there is `more`, call it
-        again, without octets. What this calls for (the handshake, an alert) is in the next `send`.
+        again, without bytes. What this calls for (the handshake, an alert) is in the next `send`.
 
         Raises:
             TlsError: the connection is over, but for what `send` still returns.
@@ -164,7 +164,7 @@ class TlsSession:
         return [self._seal(view[start : start + _WRITE_BYTES]) for start in range(0, len(view), _WRITE_BYTES)]
 
     def close(self) -> bytes:
-        """Return the octets that tell the peer that no more will come (close_notify)."""
+        """Return the bytes that tell the peer that no more will come (close_notify)."""
         if self.ready:
             with contextlib.suppress(ssl.SSLError):  # it wants the peer's own close_notify, which nobody waits for
                 self._tls.unwrap()
@@ -182,7 +182,7 @@ class TlsSession:
         self.buffer_bytes = _GROWTH * (self._largest_read + self._largest_write) // 3
 
     def _open(self, record: bytes | memoryview) -> bytes:
-        """Return the application's octets in a record."""
+        """Return the application's bytes in a record."""
         if len(record) > self._largest_read:
             self._largest_read = len(record)
             self._count()
@@ -215,10 +215,10 @@ class TlsSession:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _pay(self, useful: int, now: float) -> None:
-        """Take from the peer's budget what a record costs that carries few useful octets."""
+        """Take from the peer's budget what a record costs that carries few useful bytes."""
         if useful >= SMALL_RECORD_BYTES or self.ended:
             return
-        # A KeyUpdate derives two keys and an IV anew, ten times as dear as an octet in a record of its own.
+        # A KeyUpdate derives two keys and an IV anew, ten times as dear as a byte in a record of its own.
         cost = 1 - useful / SMALL_RECORD_BYTES if useful else KEY_UPDATE_TOKENS
         if not self._budget.spend(cost, now):
             raise TlsError("too many records that carry nothing")

@@ -230,7 +230,7 @@ class _CallFields:
         self._metadata = metadata
 
     def get(self, name: bytes) -> bytes | None:
-        """See CallFields. Octets are what a -bin field holds."""
+        """See CallFields. Bytes are what a -bin field holds."""
         wanted = name.decode()
         value = next((value for key, value in self._metadata if key == wanted), None)
         return value.encode() if isinstance(value, str) else None

@@ -128,7 +128,7 @@ class Account:
 
     Args:
         room: of its port.
-        give_way: lets go of so many octets, at least, or of the whole connection, and settles the account.
+        give_way: lets go of so many bytes, at least, or of the whole connection, and settles the account.
 
     Attributes:
         bulk_bytes: reserved for messages and answers, if they are many.
@@ -145,7 +145,7 @@ class Account:
         self._fixed_bytes = 0
 
     def settle(self, fixed: int, bulk: int) -> int:
-        """Hold so much from now on; return how many octets there is no room for, 0 if for all.
+        """Hold so much from now on; return how many bytes there is no room for, 0 if for all.
 
         Args:
             fixed: by the connection and its calls as such.

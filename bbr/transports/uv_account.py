@@ -15,7 +15,7 @@ from bbr.transports.uv_socket import Socket
 CONNECTION_BYTES: Final = 8 << 10
 TLS_BYTES: Final = 32 << 10
 # What one takes during its handshake: OpenSSL makes room for a ClientHello of 128 KiB, or a client's certificates of
-# 100 KiB, as soon as their first octets say so; and a third more.
+# 100 KiB, as soon as their first bytes say so; and a third more.
 HANDSHAKE_BYTES: Final = 180 << 10
 
 
@@ -101,7 +101,7 @@ class Accounted:
             self._let_go()
 
     def _let_go(self) -> None:
-        """Hold nothing more, after the last octet is written.
+        """Hold nothing more, after the last byte is written.
 
         The event loop reports the end only after it has looked at all other sockets, which may be a thousand.
         """

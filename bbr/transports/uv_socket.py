@@ -19,7 +19,7 @@ class Pace:
         goaway_gap_seconds: between the GOAWAY that refuses nothing and the one that does, at most: for a peer that does
             not say that it has read the first one. A gateway that is busy needs longer than one would think: seconds,
             on a machine that starves.
-        linger_seconds: after our last octet the peer's are read and dropped, for so long: closing a socket with unread
+        linger_seconds: after our last byte the peer's are read and dropped, for so long: closing a socket with unread
             input resets it, and a reset can overtake the GOAWAY and the answers before it. (golang waits 1 s here,
             nginx up to 30 s.)
         linger_bytes: and so many.
@@ -62,7 +62,7 @@ class Socket:
 
     @property
     def closing(self) -> bool:
-        """Whether the transport is closed, or will be once its last octets are taken."""
+        """Whether the transport is closed, or will be once its last bytes are taken."""
         return self.transport.is_closing()
 
     @property
@@ -99,7 +99,7 @@ class Socket:
         return held + max(unsent, self._written_bytes) if unsent else held
 
     def write(self, octets: bytes) -> None:
-        """Send octets, and what TLS has to say."""
+        """Send bytes, and what TLS has to say."""
         if self.tls is not None:
             sealed = self.tls.send(octets)
             if len(sealed) > 1:

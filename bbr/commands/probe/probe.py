@@ -188,7 +188,7 @@ def _check(client: Client) -> bytes:
 
 
 def _chat(model: str) -> bytes:
-    # Keys in order and no blanks: a server that reads and writes the document anew sends the same octets.
+    # Keys in order and no blanks: a server that reads and writes the document anew sends the same bytes.
     chat = {"messages": [{"content": "ping", "role": "user"}], "model": model}
     return json.dumps(chat, ensure_ascii=False, separators=(",", ":")).encode()
 
