@@ -46,11 +46,11 @@ class Body:
 
     Args:
         policy: of the server: its limits and its ledger.
-        kept: hold the octets, to give them back: in FULL_DUPLEX_STREAMED, where progress can be seen too.
+        kept: hold the bytes, to give them back: in FULL_DUPLEX_STREAMED, where progress can be seen too.
         times: of the exchange; `since` is when the last message came.
 
     Attributes:
-        size: octets that have come.
+        size: bytes that have come.
         began: a piece has come, if only an empty one; for who cares.
         by_trailers: it has ended by trailers.
         long: it is read a bit at a time; None while it is short.
@@ -117,7 +117,7 @@ class Body:
 
     @property
     def forwarded_bytes(self) -> int | None:
-        """How many octets of it are forwarded upstream; None while that is not known."""
+        """How many bytes of it are forwarded upstream; None while that is not known."""
         long = self.long
         if long is None:
             return self.size
@@ -300,7 +300,7 @@ class Body:
         return whole
 
     def drop(self) -> None:
-        """Hold no octet any more."""
+        """Hold no byte any more."""
         self._pieces = []
         if self._reserved_bytes:
             self._hold(0)

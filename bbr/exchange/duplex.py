@@ -192,7 +192,7 @@ def _let_pass(request: Request, long: LongBody, outcome: Outcome) -> bytes:
 
 
 def _give_back(request: Request, body: Body, long: LongBody) -> list[bytes]:
-    """Return what may be forwarded of a body that is held; with its last octets, the request's end."""
+    """Return what may be forwarded of a body that is held; with its last bytes, the request's end."""
     answers: list[bytes] = []
     chunks = long.take()
     over = long.read and long.closed and long.empty

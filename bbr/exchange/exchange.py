@@ -178,7 +178,7 @@ class Exchange:
         return answers
 
     def expect(self, size: int) -> Sequence[bytes]:
-        """Take note that a long message of `size` octets has begun, and return the answers that this calls for.
+        """Take note that a long message of `size` bytes has begun, and return the answers that this calls for.
 
         If it is too large, or could never be held, the request is refused now (see `end`). Nothing is reserved for what
         is only announced: whoever holds the message until it is complete counts what has come of it.

@@ -1,4 +1,4 @@
-"""What an answer has beside the routing headers: the headers of the body's fields, put behind it as octets.
+"""What an answer has beside the routing headers: the headers of the body's fields, put behind it as bytes.
 
 Pure. The answers to a gateway are built once for each route, and the values of fields are hardly ever the same twice.
 Two encodings of a message, one behind the other, are the encoding of both merged (Protocol Buffers, Encoding, "Last One

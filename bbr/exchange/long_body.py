@@ -27,10 +27,10 @@ class LongBody:
 
     Args:
         reading: reads it.
-        kept: hold the octets, to give them back: in full duplex.
+        kept: hold the bytes, to give them back: in full duplex.
 
     Attributes:
-        closed: no more octets will come.
+        closed: no more bytes will come.
         longer_bytes: than what came, or was decoded: its model was replaced.
         read: it has been read to its end, or is not to be read any further: all of it may be forwarded.
     """
@@ -103,7 +103,7 @@ class LongBody:
         return not self._pieces
 
     def feed(self, octets: bytes | memoryview) -> None:
-        """Add octets."""
+        """Add bytes."""
         # After `open` nobody asks what the body says, so to read the rest would be wasted time.
         if not self.read:
             document = self._document
@@ -121,7 +121,7 @@ class LongBody:
                 self._pieces.append(octets)
 
     def close(self) -> None:
-        """Take note that no more octets will come."""
+        """Take note that no more bytes will come."""
         self.closed = True
         if not self.read:
             self._reading.close()

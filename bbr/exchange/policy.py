@@ -82,7 +82,7 @@ class Policy:
 
     Attributes:
         replies: the messages to answer with, and by their convention how a body is read.
-        ledger: bounds the body octets that all exchanges together hold.
+        ledger: bounds the body bytes that all exchanges together hold.
         assume_body_mode: for a gateway that sends no protocol_config; governs response bodies too.
         max_body_bytes: a larger body is refused, if it is of the kind that is read. Of an encoded body it is the limit
             before and after decoding.

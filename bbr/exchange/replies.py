@@ -30,7 +30,7 @@ from bbr.refusal import Refusal
 # In such pieces 100 MB take 89 MB of Envoy's memory; in one message the peak is 349 MB.
 MAX_BODY_CHUNK_BYTES: Final = 62_000
 
-# Distinct routes kept as bytes. In identity mode a client chooses the names, so this bounds the cache: about 400 octets
+# Distinct routes kept as bytes. In identity mode a client chooses the names, so this bounds the cache: about 400 bytes
 # an entry with ordinary names, 1.2 KB with the longest. There are three such caches.
 _CACHED_ROUTES: Final = 4096
 _CACHED_NAME_CHARACTERS: Final = 256

@@ -31,7 +31,7 @@ _OPENAI: Final = Dialect.OPENAI
 # As a number: to look for bytes in bytes makes Python raise and drop an exception inside, twenty times the cost.
 _QUESTION_MARK: Final = ord("?")
 
-# Of a header section of more fields its octets are kept. Envoy's own limit is 100.
+# Of a header section of more fields its bytes are kept. Envoy's own limit is 100.
 _KEPT_DECODED: Final = 64
 
 # A request with more header fields, or fields in its trailers, is refused before any is looked at.
@@ -114,7 +114,7 @@ class Request:
     def field(self, name: str) -> str:
         """Return a field of its header section, by its name in small letters; "" if it is not there.
 
-        SHOWN_BYTES of it at most. For logs and traces: octets that are no ASCII stand in it as \\x escapes.
+        SHOWN_BYTES of it at most. For logs and traces: bytes that are no ASCII stand in it as \\x escapes.
         """
         # Logs ask for fields after a fault too. Headers that can't be decoded then count as empty.
         try:
@@ -135,7 +135,7 @@ class Request:
         if count > MAX_HEADER_FIELDS:
             raise refusal.headers_too_many(MAX_HEADER_FIELDS)
         # Kept before it is read, so that a log of what fails below can still look for fields.
-        # Decoded, each field takes 32 octets and more, though it may be two octets on the wire.
+        # Decoded, each field takes 32 bytes and more, though it may be two bytes on the wire.
         self._headers = headers.SerializeToString() if count > _KEPT_DECODED else headers
         head = read_head(fields, self.replies.convention.guarded)
         self._note(head[0])

@@ -23,7 +23,7 @@ class Side(abc.ABC):
     the request.
 
     Attributes:
-        keeps: octets that have come are held, to be given back.
+        keeps: bytes that have come are held, to be given back.
     """
 
     # A gateway that awaits answers keeps the body itself. A second copy of a long one here would only cost memory.

@@ -68,8 +68,8 @@ class Wanted:
     """Which fields of a section are asked for.
 
     Args:
-        beginnings: how their encodings begin: the key's tag, its length, and some octets of it.
-        size: how many octets that is, three at least.
+        beginnings: how their encodings begin: the key's tag, its length, and some bytes of it.
+        size: how many bytes that is, three at least.
     """
 
     __slots__ = ("_marks", "beginnings", "size")
@@ -77,14 +77,14 @@ class Wanted:
     def __init__(self, beginnings: frozenset[bytes], size: int) -> None:
         self.beginnings = beginnings
         self.size = size
-        # Most fields are told apart by the key's length and first octet; only the rest are cut out and looked up.
+        # Most fields are told apart by the key's length and first byte; only the rest are cut out and looked up.
         marks = bytearray(256)
         for each in beginnings:
             marks[_mark(each[1], each[2])] = 1  # no key is empty
         self._marks = bytes(marks)
 
     def may_hold(self, length: int, first: int) -> bool:
-        """Tell whether one of them may have a key of such a length that begins with such an octet."""
+        """Tell whether one of them may have a key of such a length that begins with such a byte."""
         return self._marks[_mark(length, first)] != 0
 
 
@@ -95,7 +95,7 @@ def _mark(length: int, first: int) -> int:
 def read_piece(message: bytes) -> tuple[bytes | memoryview, bool] | None:
     """Return the body and end_of_stream of a request_body message that has a body; None if it is another message.
 
-    A long body is a view of the message, which has hardly more octets.
+    A long body is a view of the message, which has hardly more bytes.
     """
     # All that stands before the body is numbers that follow from the message's size.
     size = len(message)

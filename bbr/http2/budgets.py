@@ -1,4 +1,4 @@
-"""What a peer may make us do for nothing: tokens that work costs, and time or useful octets give back.
+"""What a peer may make us do for nothing: tokens that work costs, and time or useful bytes give back.
 
 No clock inside: time is an argument, in seconds of whatever monotonic clock the owner has.
 """
@@ -23,7 +23,7 @@ CANCELS_PER_ANSWER: Final = 9.0
 # A connection that has never had an answer owes its first one within this many cancelled requests.
 # Rapid reset (CVE-2023-44487) needs no answers; a gateway lives by them.
 CANCELS_WITHOUT_ANSWER: Final = 1000
-# DATA of fewer octets costs. The smallest ext_proc message in its gRPC frame has ten: a gateway whose client trickles a
+# DATA of fewer bytes costs. The smallest ext_proc message in its gRPC frame has ten: a gateway whose client trickles a
 # body must not lose its connection for it.
 SMALL_DATA_BYTES: Final = 8
 # A WINDOW_UPDATE.
@@ -40,7 +40,7 @@ class Budgets:
     """The budgets of one connection.
 
     Attributes:
-        now: when octets last came, in seconds.
+        now: when bytes last came, in seconds.
         answered: the peer has had an answer.
         faults: see FAULTS; the others alike.
     """
@@ -48,7 +48,7 @@ class Budgets:
     __slots__ = ("_cancelled", "answered", "cancels", "control", "faults", "now")
 
     def __init__(self, now: float) -> None:
-        # One look at the clock for each read, not for each frame: the owner sets it when octets come.
+        # One look at the clock for each read, not for each frame: the owner sets it when bytes come.
         self.now = now
         self.answered = False
         self.faults = Budget(FAULTS, FAULTS_PER_SECOND, now)

@@ -1,6 +1,6 @@
 """The server side of one HTTP/2 connection (RFC 9113), without I/O.
 
-    connection.feed(octets, now)
+    connection.feed(bytes, now)
     for event in connection.events():    # never raises on what a peer sends
         ...                              # None: a frame that means nothing to the owner
     ... connection.send_headers(...), send_data(...), send_trailers(...), reset(...)
@@ -9,8 +9,8 @@
 
 A peer's fault ends a stream (RST_STREAM) or the connection (GOAWAY, then `closed`); each has a named reason.
 
-    octets -> FrameReader -> Receiver (frames of streams), Control (of the connection) -> events
-    octets <- Sender      <- StreamTable: the open streams, their ends and their credit
+    bytes -> FrameReader -> Receiver (frames of streams), Control (of the connection) -> events
+    bytes <- Sender      <- StreamTable: the open streams, their ends and their credit
 """
 
 import itertools
@@ -38,7 +38,7 @@ _DATA: Final = FrameType.DATA
 _HEADERS: Final = FrameType.HEADERS
 _RST_STREAM: Final = FrameType.RST_STREAM
 
-# The octets of a PING of ours; one may be under way at a time.
+# The bytes of a PING of ours; one may be under way at a time.
 _KEEPALIVE: Final = frames.ping(b"bbr-ping")
 
 
@@ -77,14 +77,14 @@ class Connection:
     # Receiving.
 
     def receive(self, octets: bytes, now: float) -> list[Event]:
-        """Take octets from the peer, and return at once all that they mean; see `feed` and `events`."""
+        """Take bytes from the peer, and return at once all that they mean; see `feed` and `events`."""
         self.feed(octets, now)
         return [event for event in self.events() if event is not None]
 
     def feed(self, octets: bytes, now: float) -> None:
-        """Take octets from the peer at `now`, in seconds of a monotonic clock. Nothing is looked at yet."""
+        """Take bytes from the peer at `now`, in seconds of a monotonic clock. Nothing is looked at yet."""
         self._budgets.now = now
-        # After a connection error we only close (section 5.4.1); octets that still come must cost nothing.
+        # After a connection error we only close (section 5.4.1); bytes that still come must cost nothing.
         if octets and not self.closed:
             self._liveness.heard(now)
             # The last turn may have stopped between two frames. Those come first: recipients process frames in the
@@ -98,7 +98,7 @@ class Connection:
             self.more = True
 
     def events(self) -> Iterator[Event | None]:
-        """Give what the octets mean that have come, in order.
+        """Give what the bytes mean that have come, in order.
 
         A frame is looked at when its event is asked for, so that whoever has no more time can leave off after each; a
         frame that is no event gives None. Ask again while there is `more`.
@@ -202,7 +202,7 @@ class Connection:
     # Sending.
 
     def take_output(self) -> bytes:
-        """Return the octets to send, and forget them."""
+        """Return the bytes to send, and forget them."""
         # Before the output is joined, because settling may add RST_STREAM frames that belong behind the answers.
         if self._table.unsettled:
             self._table.settle()
@@ -236,7 +236,7 @@ class Connection:
 
         Args:
             stream_id: of its stream.
-            parts: the octets.
+            parts: the bytes.
             size: how many they are together.
             block: a field block to be sent before, as by `send_headers`.
             end_stream: they are the last.
@@ -303,7 +303,7 @@ class Connection:
 
     @property
     def unread_bytes(self) -> int:
-        """How many octets were read from the peer whose frames were not all looked at."""
+        """How many bytes were read from the peer whose frames were not all looked at."""
         return self._unread_bytes if self.more else 0
 
     # The end.

@@ -109,7 +109,7 @@ class Control:
         difference = window - self._sender.initial_window
         if not difference:
             return
-        # Work for each open stream: eight octets of a peer's must not cost a millisecond for nothing.
+        # Work for each open stream: eight bytes of a peer's must not cost a millisecond for nothing.
         self._budgets.pay(len(self._streams.open) * budgets.CONTROL_PER_STREAM)
         self._sender.initial_window = window
         for stream in self._streams.open.values():
@@ -128,7 +128,7 @@ class Control:
         if not flags & Flag.ACK:
             self._answer(frames.ping_ack(payload))
         elif payload == _AWAY and self._last_id is not None:
-            # An unsolicited ACK with these octets is no proof before we have sent a GOAWAY.
+            # An unsolicited ACK with these bytes is no proof before we have sent a GOAWAY.
             self.goaway_read = True
 
     def _answer(self, frame: bytes) -> None:

@@ -18,11 +18,11 @@ from bbr.http2.faults import ConnectionFault
 from bbr.http2.held import Held
 from bbr.http2.record import Record
 
-# What HPACK adds to a field's octets to account for an entry (section 4.1).
+# What HPACK adds to a field's bytes to account for an entry (section 4.1).
 _ENTRY_OVERHEAD: Final = 32
 _STATIC: Final = ((b"", b""), *HeaderTable.STATIC_TABLE)
 
-# What the memos of a connection may hold together, and what an entry takes beside its octets: some 100 entries. A
+# What the memos of a connection may hold together, and what an entry takes beside its bytes: some 100 entries. A
 # gateway without tracing sends a handful of distinct blocks, one with tracing never the same.
 MEMO_BYTES: Final = 64 << 10
 _MEMO_ENTRY_OVERHEAD: Final = 400
@@ -30,7 +30,7 @@ _MEMO_POINTER_BYTES: Final = 8
 # Longer blocks and literals are decoded every time: a peer must not fill the memos with its 16 KiB ones.
 _MEMO_ENTRY_BYTES: Final = 1024
 # What the peer's first blocks may leave in the library's table, until its encoder knows that there is none: 4,096
-# octets as RFC 7541 counts them, in 120 entries.
+# bytes as RFC 7541 counts them, in 120 entries.
 _TABLE_BYTES: Final = 24 << 10
 
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
@@ -50,7 +50,7 @@ _READ: Final = frozenset(
 )
 # The fields that are looked at together with others.
 _RELATED: Final = frozenset((*_PSEUDO, b"host", b"content-length"))
-# No symbol has a shorter code: a coded octet stands for at most 8/5 of one.
+# No symbol has a shorter code: a coded byte stands for at most 8/5 of one.
 _SHORTEST_CODE_BITS: Final = 5
 
 Field = tuple[bytes, bytes]
@@ -66,7 +66,7 @@ class Coded(Record):
         self.octets = octets
 
     def __len__(self) -> int:
-        """Return the most octets that it can decode to."""
+        """Return the most bytes that it can decode to."""
         return len(self.octets) * 8 // _SHORTEST_CODE_BITS
 
     def decode(self) -> bytes:
@@ -88,9 +88,9 @@ class Entry(Record):
     """A field of a block and what is known of it by itself: that much is found out once for equal literals.
 
     Attributes:
-        name: in octets.
-        value: in octets, or still coded, or elsewhere.
-        size: name, value and 32 octets; more than that if the value is coded.
+        name: in bytes.
+        value: in bytes, or still coded, or elsewhere.
+        size: name, value and 32 bytes; more than that if the value is coded.
         fault: why it is malformed; "" if it isn't.
     """
 
@@ -182,14 +182,14 @@ def _text(value: bytes | Coded | Slot) -> bytes:
 class Pattern:
     """Blocks that are alike but for a few values that nobody reads, as a tracing gateway's are.
 
-    A block without a table is read from its first octet on by itself: if it is the same up to a value, and again behind
+    A block without a table is read from its first byte on by itself: if it is the same up to a value, and again behind
     it, it says the same. All sections of a pattern share one `entries`, by which they are known to be alike.
 
     Args:
         block: one of them.
         section: what it says.
         values: where these values begin, at their length, and end; and which entries they are. All of them coded, and
-            short enough for a length of one octet.
+            short enough for a length of one byte.
         max_list_bytes: a larger section is left to be read in full.
     """
 
@@ -218,7 +218,7 @@ class Pattern:
             value_at = position + len(constant) + 1
             if len(block) < value_at or not block.startswith(constant, position):
                 return None
-            # The top bit says Huffman-coded (RFC 7541, section 5.2); 0x7F says that more octets of the length follow.
+            # The top bit says Huffman-coded (RFC 7541, section 5.2); 0x7F says that more bytes of the length follow.
             length = block[value_at - 1] - 0x80
             if not 0 <= length < 0x7F:
                 return None
@@ -258,7 +258,7 @@ class FieldDecoder:
         self._table_size = table_size
         self._max_list_bytes = max_list_bytes
         self._max_fields = max_fields
-        # The library stops at twice our limit: HPACK bomb (CVE-2016-6581), where a few octets name a long field often.
+        # The library stops at twice our limit: HPACK bomb (CVE-2016-6581), where a few bytes name a long field often.
         self._hpack = hpack.Decoder(max_header_list_size=2 * max_list_bytes)
         self._acknowledged = False
         self._stateless = False
@@ -351,7 +351,7 @@ class FieldDecoder:
                         return None
                     position += 1
                     continue
-                # Lengths and indexes of one octet, as nearly all are, are read here: a call costs as much again.
+                # Lengths and indexes of one byte, as nearly all are, are read here: a call costs as much again.
                 start, prefix = position, 0x3F if octet & 0x40 else 0x0F
                 index = octet & prefix
                 position += 1

@@ -13,7 +13,7 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADER_BYTES: Final = 9
 
 # length << 8 | type, flags, reserved bit | stream id
-# The length has three octets, and struct has no such number: it is read together with the type.
+# The length has three bytes, and struct has no such number: it is read together with the type.
 HEADER: Final = struct.Struct(">IBI")
 UINT32: Final = struct.Struct(">I")
 SETTING: Final = struct.Struct(">HI")
@@ -95,7 +95,7 @@ SETTINGS_ACK: Final = HEADER.pack(FrameType.SETTINGS, Flag.ACK, 0)
 
 
 def header(frame_type: int, flags: int, stream_id: int, length: int) -> bytes:
-    """Return the 9 octets before a payload of `length` octets."""
+    """Return the 9 bytes before a payload of `length` bytes."""
     return HEADER.pack(length << 8 | frame_type, flags, stream_id)
 
 
@@ -106,12 +106,12 @@ def settings(values: Iterable[tuple[SettingId, int]]) -> bytes:
 
 
 def ping(opaque: bytes) -> bytes:
-    """Return a PING with these 8 octets."""
+    """Return a PING with these 8 bytes."""
     return header(FrameType.PING, 0, 0, 8) + opaque
 
 
 def ping_ack(opaque: bytes) -> bytes:
-    """Return the answer to a PING with these 8 octets."""
+    """Return the answer to a PING with these 8 bytes."""
     return header(FrameType.PING, Flag.ACK, 0, 8) + opaque
 
 

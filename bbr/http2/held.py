@@ -18,6 +18,6 @@ class Held:
         self.bulk = 0
 
     def add_bulk(self, octets: int) -> None:
-        """Count octets of messages or answers; negative ones are let go."""
+        """Count bytes of messages or answers; negative ones are let go."""
         self.octets += octets
         self.bulk += octets

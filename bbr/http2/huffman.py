@@ -1,6 +1,6 @@
-"""Decoding HPACK's Huffman code (RFC 7541, section 5.2 and appendix B), an octet at a time.
+"""Decoding HPACK's Huffman code (RFC 7541, section 5.2 and appendix B), a byte at a time.
 
-A state is the part of a code that is still open at an octet's end; a step takes it and an octet to the symbols that
+A state is the part of a code that is still open at a byte's end; a step takes it and a byte to the symbols that
 this completes and the next state. Steps are worked out when first met and kept. The hpack library takes three times as
 long for a traceparent (bench/micro/fields.py).
 
@@ -21,11 +21,11 @@ _SYMBOLS: Final[dict[tuple[int, int], int]] = {
 
 
 class HuffmanError(Exception):
-    """The octets are no Huffman-coded string: EOS inside, or padding that is too long or not of ones."""
+    """The bytes are no Huffman-coded string: EOS inside, or padding that is too long or not of ones."""
 
 
 class _State(dict[int, tuple[bytes, "_State"]]):
-    """An open code, and the steps from it that are known: octet -> (symbols, next state). 256 states, 256 octets."""
+    """An open code, and the steps from it that are known: byte -> (symbols, next state). 256 states, 256 bytes."""
 
     __slots__ = ("bits", "value")
 
@@ -53,7 +53,7 @@ class _State(dict[int, tuple[bytes, "_State"]]):
 
     @property
     def ends(self) -> bool:
-        """Whether a string may end here: padding is the first bits of EOS, all ones, and shorter than an octet."""
+        """Whether a string may end here: padding is the first bits of EOS, all ones, and shorter than a byte."""
         return self.bits <= 7 and self.value == (1 << self.bits) - 1
 
 
@@ -99,7 +99,7 @@ _checks: Final[dict[tuple[int, int, int], _Check]] = {(0, 0, _Text.NONE): _CHECK
 
 
 def is_field_value(coded: bytes) -> bool:
-    """Return whether the octets that `coded` stands for make a field value: no NUL, CR, LF, no blanks at an end.
+    """Return whether the bytes that `coded` stands for make a field value: no NUL, CR, LF, no blanks at an end.
 
     Raises:
         HuffmanError: see there.
@@ -114,7 +114,7 @@ def is_field_value(coded: bytes) -> bool:
 
 
 def decode(coded: bytes) -> bytes:
-    """Return the octets that `coded` stands for.
+    """Return the bytes that `coded` stands for.
 
     Raises:
         HuffmanError: see there.

@@ -42,8 +42,8 @@ class Liveness:
         self._unfinished = Wait()
 
     def heard(self, now: float) -> None:
-        """Note that octets have come: whatever they are, the peer is there."""
-        # Any octets do, not only the ACK of our PING: a peer that sends a large body may have its ACK far behind it.
+        """Note that bytes have come: whatever they are, the peer is there."""
+        # Any bytes do, not only the ACK of our PING: a peer that sends a large body may have its ACK far behind it.
         self._heard_at = now
         self._asked_at = None
 
@@ -58,8 +58,8 @@ class Liveness:
         """
         settings = self._settings
         waited = now - self._started
-        # An octet of it now and then is no sign of life.
-        # Slowloris: each octet would restart a wait that is counted from the last one.
+        # A byte of it now and then is no sign of life.
+        # Slowloris: each byte would restart a wait that is counted from the last one.
         standing = self._unfinished.seconds(unfinished, now)
         if not preface_received and waited > settings.preface_seconds:
             return faults.PREFACE_TIMEOUT
@@ -99,7 +99,7 @@ def stalled(waiting: Iterable[Stream], settings: Settings, now: float) -> list[S
         if stream.stalled_at is None or left >= settings.min_progress_bytes:
             stream.stalled_at = now
             stream.stalled_bytes = stream.queued_bytes
-        # Slow read: credit for an octet now and then is progress by the protocol, so we ask for a least amount (section
+        # Slow read: credit for a byte now and then is progress by the protocol, so we ask for a least amount (section
         # 10.5).
         elif now - stream.stalled_at > settings.stall_seconds:
             overdue.append(stream)

@@ -25,13 +25,13 @@ _unpack: Final[Callable[[bytes, int], tuple[int, int, int]]] = frames.HEADER.unp
 
 
 class FrameReader:
-    """Holds at most one unfinished frame (16,393 octets), and joins its parts only once: linear for any reads.
+    """Holds at most one unfinished frame (16,393 bytes), and joins its parts only once: linear for any reads.
 
     Args:
         held: counts the unfinished frame.
 
     Attributes:
-        preface_received: the client's 24 octets were there, and right.
+        preface_received: the client's 24 bytes were there, and right.
     """
 
     __slots__ = ("_held", "_held_bytes", "_needed", "_parts", "_skip", "preface_received")
@@ -52,7 +52,7 @@ class FrameReader:
         return self._parts or None
 
     def feed(self, octets: bytes) -> Iterator[Frame]:
-        """Give type, flags, stream id and payload of each frame that these octets complete.
+        """Give type, flags, stream id and payload of each frame that these bytes complete.
 
         All that was fed before has to be given first. A frame of a type that RFC 9113 does not define comes as soon as
         its header is there, with no payload: the payload is passed over, not held. Long DATA comes as a view, which
@@ -73,7 +73,7 @@ class FrameReader:
         if not self.preface_received:
             octets = self._join(octets)
             # The preface is compared at each read, not only when it is complete: a peer that speaks HTTP/1.1 may send
-            # fewer than 24 octets and then wait for an answer that never comes.
+            # fewer than 24 bytes and then wait for an answer that never comes.
             position = self._take_preface(octets)
             if not position:
                 self._hold(octets)
@@ -104,7 +104,7 @@ class FrameReader:
                 break
             word, flags, stream_id = frames.read_header(octets, position) if _read_by_hand else unpack(octets, position)
             length, frame_type = word >> 8, word & 0xFF
-            # The header says enough: we hold no octet of a frame that is too long. It is a connection error for every
+            # The header says enough: we hold no byte of a frame that is too long. It is a connection error for every
             # type: we do not skip the payload to find the next frame (section 4.2).
             if length > _MAX_FRAME_SIZE:
                 raise ConnectionFault(faults.FRAME_TOO_LONG)
@@ -144,7 +144,7 @@ class FrameReader:
         """Return what is held with what has come, and hold nothing."""
         self._held.octets -= self._held_bytes
         self._held_bytes = 0
-        # A new list: whoever remembers what was unfinished keeps no octets, and takes no later frame for it.
+        # A new list: whoever remembers what was unfinished keeps no bytes, and takes no later frame for it.
         parts, self._parts = self._parts, []
         parts.append(octets)
         joined = b"".join(parts)
@@ -168,7 +168,7 @@ def unpad(payload: bytes | memoryview) -> bytes | memoryview:
     Raises:
         ConnectionFault: the pad length leaves no room for itself; it counts the padding only (section 6.1).
     """
-    # The pad length's own octet is in `len(payload)`, so equal is too long as well (section 6.1).
+    # The pad length's own byte is in `len(payload)`, so equal is too long as well (section 6.1).
     if not payload or payload[0] >= len(payload):
         raise ConnectionFault(faults.PADDING)
     return payload[1 : len(payload) - payload[0]]

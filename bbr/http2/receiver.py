@@ -36,7 +36,7 @@ class FieldBlock:
         end_stream: it ends its stream.
         depends_on_itself: its priority fields name its own stream.
         fragments: what has come of it.
-        size: their octets.
+        size: their bytes.
     """
 
     __slots__ = ("depends_on_itself", "end_stream", "fragments", "size", "stream_id")
@@ -97,8 +97,8 @@ class Receiver:
         if increment:
             self._sender.control(frames.window_update(0, increment))
         end_stream = flags & _END_STREAM != 0
-        # Empty-frames flood (CVE-2019-9518): each frame is work, and flow control bounds only octets. A frame that
-        # ends its stream is useful with no octet at all.
+        # Empty-frames flood (CVE-2019-9518): each frame is work, and flow control bounds only bytes. A frame that
+        # ends its stream is useful with no byte at all.
         if len(data) < _SMALL_DATA_BYTES and not end_stream:
             self._budgets.pay(1 - len(data) / _SMALL_DATA_BYTES)
         stream = self._open.get(stream_id)
@@ -124,7 +124,7 @@ class Receiver:
         fragment = bytes(unpad(payload)) if flags & _PADDED else payload
         depends_on_itself = False
         if flags & _PRIORITY:
-            # The priority fields are deprecated, but their five octets still come before the field block (section 6.2).
+            # The priority fields are deprecated, but their five bytes still come before the field block (section 6.2).
             if len(fragment) < 5:
                 raise ConnectionFault(faults.HEADERS_SIZE)
             depends_on_itself = frames.UINT32.unpack_from(fragment)[0] & frames.STREAM_ID_MASK == stream_id
@@ -144,7 +144,7 @@ class Receiver:
             raise ConnectionFault(faults.CONTINUATION)
         block.add(payload)
         self._held.octets += len(payload)
-        # Neither count nor octets are bounded by the specification (CVE-2024-27316 and its kin).
+        # Neither count nor bytes are bounded by the specification (CVE-2024-27316 and its kin).
         settings = self._settings
         if len(block.fragments) - 1 > settings.max_continuations or block.size > 2 * settings.max_field_section_bytes:
             raise ConnectionFault(faults.CONTINUATION_FLOOD)

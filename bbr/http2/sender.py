@@ -18,7 +18,7 @@ _END_STREAM: Final = Flag.END_STREAM
 _LAST_HEADERS: Final = _END_HEADERS | _END_STREAM
 _pack: Final = frames.HEADER.pack
 
-# What an entry of a stream's queue takes beside its octets.
+# What an entry of a stream's queue takes beside its bytes.
 ENTRY_BYTES: Final = 256
 
 # DATA that waited leaves in batches of so much. A peer that opens its window on 64 MiB would otherwise have the event
@@ -43,7 +43,7 @@ class Sender:
         held: while true no DATA is produced: the peer does not read.
         limited: a batch was full, and more could leave with the next one.
         queued: the streams on which something waits, by id.
-        queued_bytes: their DATA octets together, and what each entry of a queue takes beside its octets.
+        queued_bytes: their DATA bytes together, and what each entry of a queue takes beside its bytes.
     """
 
     def __init__(self, settings: Settings, held: Held) -> None:
@@ -54,7 +54,7 @@ class Sender:
         self.held = False
         self.limited = False
         self.queued: dict[int, Stream] = {}
-        # Entries count beside their octets: many answers of an octet each take far more memory than they carry.
+        # Entries count beside their bytes: many answers of a byte each take far more memory than they carry.
         self.queued_bytes = 0
         self._held = held
         self._max_stream_bytes = settings.max_queued_bytes
@@ -99,12 +99,12 @@ class Sender:
             stream.trailers = block
             return
         flags = _LAST_HEADERS if end_stream else _END_HEADERS
-        # Our blocks are a few dozen octets; the smallest frame size a peer can ask for is 16,384.
+        # Our blocks are a few dozen bytes; the smallest frame size a peer can ask for is 16,384.
         self._out.append(_pack(len(block) << 8 | _HEADERS, flags, stream.id) + block)
         stream.local_closed = end_stream
 
     def data(self, stream: Stream, octets: bytes, *, end_stream: bool) -> None:
-        """Send DATA, now or when there is credit. No octets and no end is nothing."""
+        """Send DATA, now or when there is credit. No bytes and no end is nothing."""
         size = len(octets)
         # Never past the queue, even with credit: the messages of a call would change their order.
         if stream.queue:
@@ -132,7 +132,7 @@ class Sender:
         self._enqueue(stream, rest)
 
     def parts(self, stream: Stream, parts: list[bytes], size: int, *, end_stream: bool) -> None:
-        """Send DATA in parts, which follow each other, as `data` does; `size` is all of their octets."""
+        """Send DATA in parts, which follow each other, as `data` does; `size` is all of their bytes."""
         connection, own = self.window, stream.send_window
         # Most answers leave at once: then nothing is joined but the whole output.
         if not size or stream.queue or self.held or size > connection.available or size > own.available:

@@ -25,11 +25,11 @@ class Settings:
         connection_window_bytes: for all streams together. Not small: a stream that waits for it waits for all others.
         max_concurrent_streams: further ones are refused. Envoy's own limit is 1,024 for each of its workers.
         header_table_size: of our decoder. With 0 equal field blocks mean the same, and are decoded once.
-        max_field_section_bytes: names, values and 32 octets for each field. A larger request is refused; twice as much
+        max_field_section_bytes: names, values and 32 bytes for each field. A larger request is refused; twice as much
             ends the connection.
         max_fields: the same for their number.
         max_continuations: CONTINUATION frames of one field block (nghttp2: 8).
-        max_queued_bytes: answer octets that may wait for a stream's window before its peer gets no more credit.
+        max_queued_bytes: answer bytes that may wait for a stream's window before its peer gets no more credit.
         max_connection_queued_bytes: the same for all streams of the connection together: a stream whose answer finds no
             room any more is reset.
         max_queued_control_frames: answers to PING and SETTINGS that a peer may leave unread (nghttp2, Envoy: 1,000).
@@ -66,7 +66,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("stream_window_bytes", "connection_window_bytes"):
-            # Not below the default: a client may use 65,535 octets before it has read our SETTINGS (section 6.9.2).
+            # Not below the default: a client may use 65,535 bytes before it has read our SETTINGS (section 6.9.2).
             if not DEFAULT_WINDOW_BYTES <= getattr(self, name) <= MAX_WINDOW:
                 raise ValueError(f"{name} is not between {DEFAULT_WINDOW_BYTES} and {MAX_WINDOW}")
 

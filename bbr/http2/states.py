@@ -58,7 +58,7 @@ def _connection_error(fault: Fault) -> Rule:
 
 # It means what it says.
 TAKEN: Final = Rule()
-# It was under way when the stream was closed, and means nothing any more. Free if its octets are paid for elsewhere.
+# It was under way when the stream was closed, and means nothing any more. Free if its bytes are paid for elsewhere.
 LATE: Final = Rule()
 LATE_AND_PAID: Final = Rule(tokens=1.0)
 

@@ -25,7 +25,7 @@ class Stream:
         send_window: ours.
         expected_bytes: what is left of the announced content-length; None if it was not announced.
         queue: None, or DATA payloads and at the end perhaps a trailer block, waiting for credit.
-        queued_bytes: their DATA octets.
+        queued_bytes: their DATA bytes.
         queue_ends: END_STREAM goes with the last of them.
         trailers: the block that ends the stream after the queue.
         withheld_bytes: credit that the peer gets when the queue is short again, and the owner wants more.

@@ -1,6 +1,6 @@
 """Flow control (RFC 9113, section 5.2 and 6.9), one direction of one stream or connection at a time.
 
-Receiving: the peer may send what it was given credit for. Credit goes back when the octets are let go of, in batches of
+Receiving: the peer may send what it was given credit for. Credit goes back when the bytes are let go of, in batches of
 half the window or more, so that a busy stream costs one WINDOW_UPDATE per batch rather than one per frame.
 
 Sending: we may send what the peer gave. A stream's window can become negative when the peer lowers
@@ -18,7 +18,7 @@ class ReceiveWindow:
     At all times: available + unsent + held by the application = size.
 
     Args:
-        size: in octets.
+        size: in bytes.
         batch_bytes: as many are let go of before the peer hears of it, half the window by default. A smaller batch
             costs more frames; a larger one lets the peer's credit run out while ours is on its way.
 
@@ -37,7 +37,7 @@ class ReceiveWindow:
         self._batch_bytes = (size + 1) // 2 if batch_bytes is None else batch_bytes
 
     def take(self, octets: int) -> bool:
-        """Count octets that the peer sent; False if it had no credit for them, and nothing is counted then."""
+        """Count bytes that the peer sent; False if it had no credit for them, and nothing is counted then."""
         # Beyond its credit is an error (section 6.9.1): without this check no limit on memory would hold.
         if octets > self.available:
             return False
@@ -45,7 +45,7 @@ class ReceiveWindow:
         return True
 
     def pass_on(self, octets: int) -> int:
-        """Count octets that the peer sent and let go of them at once; return the increment as `release` does.
+        """Count bytes that the peer sent and let go of them at once; return the increment as `release` does.
 
         -1 if the peer had no credit for them, and nothing is counted then.
         """
@@ -62,7 +62,7 @@ class ReceiveWindow:
         return unsent
 
     def release(self, octets: int) -> int:
-        """Let go of octets; return the increment to announce now, or 0 to wait for more."""
+        """Let go of bytes; return the increment to announce now, or 0 to wait for more."""
         self.unsent += octets
         if self.unsent < self._batch_bytes:
             return 0
@@ -84,7 +84,7 @@ class SendWindow:
     """Credit that we hold.
 
     Attributes:
-        available: octets that we may send; not more than zero means none.
+        available: bytes that we may send; not more than zero means none.
     """
 
     __slots__ = ("available",)

@@ -14,7 +14,7 @@ PIECE_BYTES: Final = 64 << 10
 class Reading(Protocol):
     """One body, read as it comes.
 
-    Octets are fed, and cost nothing; `work` reads them, for at most about half a millisecond at a time, so that whoever
+    Bytes are fed, and cost nothing; `work` reads them, for at most about half a millisecond at a time, so that whoever
     drives it can do something else in between. Every split of a body gives the same result.
 
     Attributes:
@@ -48,24 +48,24 @@ class Reading(Protocol):
 
     @property
     def passable_bytes(self) -> int:
-        """How many octets, from the body's start, a server may get before the end is known.
+        """How many bytes, from the body's start, a server may get before the end is known.
 
         With them alone no server holds a whole body that could still be refused.
         """
 
     @property
     def unread_bytes(self) -> int:
-        """How many of the octets that were fed are kept, to be read."""
+        """How many of the bytes that were fed are kept, to be read."""
 
     @property
     def memory_bytes(self) -> int:
-        """What is kept besides: windows of decoders, decoded octets. A few kilobytes of state are not counted."""
+        """What is kept besides: windows of decoders, decoded bytes. A few kilobytes of state are not counted."""
 
     def feed(self, octets: bytes) -> None:
-        """Add octets. They are kept until they are read, and not copied."""
+        """Add bytes. They are kept until they are read, and not copied."""
 
     def close(self) -> None:
-        """Take note that no more octets will come."""
+        """Take note that no more bytes will come."""
 
     def work(self) -> None:
         """Read on.
@@ -107,7 +107,7 @@ def read_through(reading: Reading, octets: bytes) -> str | None:
 
 
 class Pieces:
-    """Octets that wait to be read, as they came.
+    """Bytes that wait to be read, as they came.
 
     Attributes:
         size: how many.
@@ -119,17 +119,17 @@ class Pieces:
         self.size = 0
 
     def add(self, octets: bytes) -> None:
-        """Add octets."""
+        """Add bytes."""
         if octets:
             add_piece(self._pieces, octets)
             self.size += len(octets)
 
     def next(self, limit: int) -> bytes:
-        """Return the next octets, at most `limit`, and at least one; see `skip`."""
+        """Return the next bytes, at most `limit`, and at least one; see `skip`."""
         return self._pieces[0][self._at : self._at + limit]
 
     def skip(self, octets: int) -> None:
-        """Let go of octets that `next` has given."""
+        """Let go of bytes that `next` has given."""
         self._at += octets
         self.size -= octets
         if self._at == len(self._pieces[0]):

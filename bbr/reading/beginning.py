@@ -13,7 +13,7 @@ _BLANK: Final = b" "
 
 
 class Beginning:
-    """The first octets of a body, until it is known what it begins with.
+    """The first bytes of a body, until it is known what it begins with.
 
     Attributes:
         octet: what it begins with: OBJECT, LIST, or 0 for anything else; None as long as there are blanks alone.
@@ -27,7 +27,7 @@ class Beginning:
         self.begun = b""
 
     def feed(self, octets: bytes) -> int | None:
-        """Add octets, while it is not known, and return what is known then."""
+        """Add bytes, while it is not known, and return what is known then."""
         begun = self.begun + octets
         found = _JSON.match(begun)
         if found is None and not _MARK_BEGUN.match(begun):

@@ -9,15 +9,15 @@ from bbr.reading.several import Unread, Watch
 
 
 class DecodingReading(EncodedReading):
-    """A Reading of what an encoded body decodes to, which gives the decoded octets away.
+    """A Reading of what an encoded body decodes to, which gives the decoded bytes away.
 
-    `passable_bytes` counts decoded octets.
+    `passable_bytes` counts decoded bytes.
 
     Args:
         codings: as encodings.parse returns them.
         limits: of the decoded body.
         inner: reads that.
-        watch: looks at the encoded octets; None for none.
+        watch: looks at the encoded bytes; None for none.
     """
 
     def __init__(self, codings: Sequence[str], limits: Limits, inner: Reading, watch: Watch | None = None) -> None:
@@ -26,7 +26,7 @@ class DecodingReading(EncodedReading):
 
     @property
     def inner(self) -> Reading:
-        """What reads the decoded octets."""
+        """What reads the decoded bytes."""
         return self._inner
 
     @property
@@ -40,7 +40,7 @@ class DecodingReading(EncodedReading):
         return self._decoder.memory_bytes + self._inner.memory_bytes
 
     def taken(self) -> list[bytes]:
-        """Return the octets that were decoded since the last call; it keeps them no more."""
+        """Return the bytes that were decoded since the last call; it keeps them no more."""
         decoded, self._decoded = self._decoded, []
         return decoded
 

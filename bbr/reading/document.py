@@ -68,7 +68,7 @@ class DocumentReading:
         return 0
 
     def feed(self, octets: bytes | memoryview) -> None:
-        """See Reading. Octets may also be a view, of a few kilobytes at least."""
+        """See Reading. Bytes may also be a view, of a few kilobytes at least."""
         if octets:
             if not self._begun:
                 beginning = bytes(octets)

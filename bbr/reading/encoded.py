@@ -1,4 +1,4 @@
-"""A body with a Content-Encoding: decoded for reading, a step at a time; what is forwarded are the octets that came."""
+"""A body with a Content-Encoding: decoded for reading, a step at a time; what is forwarded are the bytes that came."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from bbr.refusal import Refusal
 
 
 class FormWatch:
-    """A Watch for a form's `model` among encoded octets."""
+    """A Watch for a form's `model` among encoded bytes."""
 
     def __init__(self, max_model_bytes: int) -> None:
         self._reader = FormReader(max_model_bytes)
@@ -49,14 +49,14 @@ _STEP_BYTES: Final = 2 << 10
 class EncodedReading:
     """A Reading of what an encoded body decodes to (see bbr.reading.base.Reading).
 
-    `passable_bytes` counts the encoded octets: a server that decodes them gets no more than the inner reading lets it
+    `passable_bytes` counts the encoded bytes: a server that decodes them gets no more than the inner reading lets it
     have. It moves only where the decoder had put out all that its input gives.
 
     Args:
         codings: as encodings.parse returns them.
         limits: of the decoded body.
         inner: reads that.
-        watch: looks at the encoded octets; None for none.
+        watch: looks at the encoded bytes; None for none.
     """
 
     def __init__(self, codings: Sequence[str], limits: Limits, inner: Reading, watch: Watch | None = None) -> None:
@@ -69,7 +69,7 @@ class EncodedReading:
         self._fed_bytes = 0
         self._closed = False
         self._passable_bytes = 0
-        # Encoded octets, and what they decode to, where the decoder had nothing more to give.
+        # Encoded bytes, and what they decode to, where the decoder had nothing more to give.
         self._marks: deque[tuple[int, int]] = deque()
 
     @property

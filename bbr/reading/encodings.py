@@ -1,11 +1,11 @@
-"""Content-Encoding, decoded for reading only: the octets that came are forwarded.
+"""Content-Encoding, decoded for reading only: the bytes that came are forwarded.
 
-Pure. A `Decoder` is fed the encoded octets as they come and gives the decoded ones in pieces, one small step of work at
+Pure. A `Decoder` is fed the encoded bytes as they come and gives the decoded ones in pieces, one small step of work at
 a time, so that whoever drives it can do something else in between. A body that grows too far is refused while it grows:
 what it costs is a few steps, not what it would have become.
 
 Two readers that see different bodies are a security hole, and many model servers do not decode a request at all. gzip,
-zlib and zstd begin with octets that no JSON document can begin with; brotli and raw deflate have no such mark, so what
+zlib and zstd begin with bytes that no JSON document can begin with; brotli and raw deflate have no such mark, so what
 begins as JSON before it is decoded is refused. docs/design/reading.md says what must be watched in forms.
 
 | coding | decoder | memory at most | further members or frames |
@@ -35,10 +35,10 @@ MAX_LAYERS: Final = 3
 # Of all Content-Encoding fields together.
 MAX_FIELD_BYTES: Final = 256
 
-# One step takes at most so many encoded octets. What a dense one can cost: `python -m bench.micro.bodies`.
+# One step takes at most so many encoded bytes. What a dense one can cost: `python -m bench.micro.bodies`.
 STEP_BYTES: Final = 4 << 10
 
-# One step gives at most so many decoded octets, and brotli, which fills whole blocks, up to 32 KiB more.
+# One step gives at most so many decoded bytes, and brotli, which fills whole blocks, up to 32 KiB more.
 PIECE_BYTES: Final = 64 << 10
 
 # RFC 7932, section 9.1: the first four bits of a stream with a window of 8 or 16 MiB. Brotli may decode a whole window
@@ -68,13 +68,13 @@ _HEAD_BYTES: Final = 64
 
 
 class Limits(NamedTuple):
-    """What one body may grow to. Each layer is held to them by itself, against the octets that came.
+    """What one body may grow to. Each layer is held to them by itself, against the bytes that came.
 
     Attributes:
         max_decoded_bytes: of a layer's output.
-        max_ratio: decoded octets for one encoded octet, beyond `free_bytes`. The encoded ones are rounded up to steps.
-        free_bytes: decoded octets that may come of anything.
-        burst_bytes: decoded octets that may come at once, however little has been made of all that came before; so a
+        max_ratio: decoded bytes for one encoded byte, beyond `free_bytes`. The encoded ones are rounded up to steps.
+        free_bytes: decoded bytes that may come of anything.
+        burst_bytes: decoded bytes that may come at once, however little has been made of all that came before; so a
             bomb behind much noise is stopped too: 12 MiB of zeros cost 32 ms in gzip.
         max_members: gzip members, or zstd frames, of a layer. 1,024 are 64 MiB in bgzip's blocks.
     """
@@ -97,11 +97,11 @@ class _Member(Protocol):
 
     @property
     def unread(self) -> int:
-        """How many of the octets given last were not taken and must be given again."""
+        """How many of the bytes given last were not taken and must be given again."""
 
     @property
     def full(self) -> bool:
-        """Whether there may be more output without more octets."""
+        """Whether there may be more output without more bytes."""
 
     @property
     def ended(self) -> bool:
@@ -179,9 +179,9 @@ class _Layer:
     """One coding of a body: its input, which may wait, and its output so far.
 
     Attributes:
-        consumed: octets taken of its input.
-        produced: octets of output so far.
-        credit: octets of output that it may put out before more of the body has come.
+        consumed: bytes taken of its input.
+        produced: bytes of output so far.
+        credit: bytes of output that it may put out before more of the body has come.
     """
 
     def __init__(self, coding: str, limits: Limits) -> None:
@@ -247,11 +247,11 @@ class _Layer:
         rest = rest.lstrip(_BLANKS)
         if rest.startswith(b"{") or (not rest and len(head) >= _HEAD_BYTES):
             raise refusal.encoding_ambiguous()
-        # With three octets it is known whether there is a byte order mark.
+        # With three bytes it is known whether there is a byte order mark.
         self._head = None if rest and len(head) >= 3 else head
 
     def _begin(self, first: int) -> _Member:
-        """Begin a member whose first octet is `first`."""
+        """Begin a member whose first byte is `first`."""
         self._members += 1
         if self._members > self._limits.max_members:
             raise refusal.encoding_members(self._coding, self._limits.max_members)
@@ -272,10 +272,10 @@ class _Layer:
 
 
 class Decoder:
-    """The octets of one body, decoded.
+    """The bytes of one body, decoded.
 
     Feed what has come, then read until nothing is pending; at the body's end call `end`. For every split of the same
-    octets the pieces join to the same body, or it is refused; of several faults another one may be named.
+    bytes the pieces join to the same body, or it is refused; of several faults another one may be named.
 
     Args:
         codings: as `parse` returns them; at least one.
@@ -286,10 +286,10 @@ class Decoder:
         self._limits = limits or Limits()
         # The coding that was applied last is undone first (RFC 9110, section 8.4).
         self._layers = [_Layer(coding, self._limits) for coding in reversed(codings)]
-        self._steps = 0  # of the octets that came, begun ones too
+        self._steps = 0  # of the bytes that came, begun ones too
 
     def feed(self, octets: bytes) -> None:
-        """Add the next encoded octets. They are kept until they are read, and copied if others still wait.
+        """Add the next encoded bytes. They are kept until they are read, and copied if others still wait.
 
         Raises:
             Refusal: 400; they could be JSON as they stand.
@@ -309,7 +309,7 @@ class Decoder:
 
     @property
     def decoded_bytes(self) -> int:
-        """How many octets `read` has given so far."""
+        """How many bytes `read` has given so far."""
         return self._layers[-1].produced
 
     def read(self) -> bytes:
@@ -333,9 +333,9 @@ class Decoder:
         return b""
 
     def end(self) -> None:
-        """Take note that no more octets will come, and that nothing is pending.
+        """Take note that no more bytes will come, and that nothing is pending.
 
-        A body of no octets at all is no body, and no error.
+        A body of no bytes at all is no body, and no error.
 
         Raises:
             Refusal: 400; the body was cut off.

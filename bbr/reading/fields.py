@@ -253,7 +253,7 @@ class ScannedValues(FieldValues):
         return exact
 
     def open(self, root: str, first: int, offset: int) -> int:
-        """Return how many bytes of a value to keep, which begins with an octet; 0 for none: it is refused."""
+        """Return how many bytes of a value to keep, which begins with a byte; 0 for none: it is refused."""
         config = self.config
         try:
             _check_type(self._named(root), first, is_object=config.inner(root) is not None)
@@ -300,7 +300,7 @@ class ScannedValues(FieldValues):
 
 
 def _check_type(name: str, first: int, *, is_object: bool) -> None:
-    """Refuse a value by its first octet: of a field an array or an object, of what must be an object all others."""
+    """Refuse a value by its first byte: of a field an array or an object, of what must be an object all others."""
     if is_object != (first == _OBJECT) and first != _NULL:
         raise refusal.field_type(name, _TYPES.get(first, "a number"), wanted_object=is_object)
     if first == ord("["):

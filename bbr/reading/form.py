@@ -3,9 +3,9 @@
 Pure. A key may be spelled with percent escapes. What servers read in different ways is refused: several `model` fields,
 a semicolon that separates for some, keys such as `model[]` that some take for `model` (see `bbr.reading.spelling`).
 
-Octets from 0x80 on should be escaped in a form, but people send texts in UTF-8 as they are. Some servers clear the
+Bytes from 0x80 on should be escaped in a form, but people send texts in UTF-8 as they are. Some servers clear the
 eighth bit (formidable: 0xA6 is `&`), some read Latin-1 (Starlette), some drop what is no UTF-8. So a form that has such
-octets is read without the eighth bit as well, and has to have the same `model` then; the model itself may have none.
+bytes is read without the eighth bit as well, and has to have the same `model` then; the model itself may have none.
 """
 
 import copy
@@ -55,7 +55,7 @@ class Keys:
     """The keys of a form that are `model`, in one way to read it.
 
     Attributes:
-        carry: octets that can't be judged before more have come.
+        carry: bytes that can't be judged before more have come.
         count: the number so far.
         judged: how many keys had to be looked at, which is what takes time.
     """
@@ -105,7 +105,7 @@ class Keys:
 class FormReader:
     """The `model` of one form.
 
-    Feed it the octets, in pieces of any size, then call `end`. Every split gives the same result. It keeps at most
+    Feed it the bytes, in pieces of any size, then call `end`. Every split gives the same result. It keeps at most
     three times the longest model name, and passes over everything else.
 
     Args:
@@ -123,14 +123,14 @@ class FormReader:
         self._max_model_bytes = max_model_bytes
         self._where = where
         self._keys = Keys()
-        self._seven_bits: Keys | None = None  # while no octet has the eighth bit, both ways are one
+        self._seven_bits: Keys | None = None  # while no byte has the eighth bit, both ways are one
         self._fed = 0
         self._in_value = False
         self.model: str | Refusal | None = None
 
     @property
     def passable_bytes(self) -> int:
-        """How many octets, from the body's start, a server may get before the end is known.
+        """How many bytes, from the body's start, a server may get before the end is known.
 
         A form has no end of its own: any part of it could be all of it.
         """
@@ -147,7 +147,7 @@ class FormReader:
         return self._keys.judged + (self._seven_bits.judged if self._seven_bits is not None else 0)
 
     def feed(self, octets: bytes, start: int = 0) -> int:
-        """Add octets from `start` on, and return up to where they are read: at most BYTES_PER_CALL, so call again.
+        """Add bytes from `start` on, and return up to where they are read: at most BYTES_PER_CALL, so call again.
 
         Raises:
             Refusal: 400; the model is not usable, or not all servers would read the same one.
@@ -158,7 +158,7 @@ class FormReader:
         return start + len(piece)
 
     def end(self) -> str | None:
-        """Return the model, or None if the form has none, when no more octets will come.
+        """Return the model, or None if the form has none, when no more bytes will come.
 
         Raises:
             Refusal: as `feed`, and if the model is empty.
@@ -167,7 +167,7 @@ class FormReader:
         return named(self.model)
 
     def finish(self) -> None:
-        """Take note that no more octets will come: `model` is all that is to be known.
+        """Take note that no more bytes will come: `model` is all that is to be known.
 
         Raises:
             Refusal: as `feed`.

@@ -107,7 +107,7 @@ def text_of(value: object) -> str:
         case list():
             return f"[{' '.join(map(text_of, value))}]"
         case dict():
-            # Python orders strings by code points, Go by octets of UTF-8, which comes to the same.
+            # Python orders strings by code points, Go by bytes of UTF-8, which comes to the same.
             return f"map[{' '.join(f'{key}:{text_of(value[key])}' for key in sorted(value))}]"
     raise TypeError(f"{type(value).__name__} is not a JSON value")
 

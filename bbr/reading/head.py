@@ -152,7 +152,7 @@ _cached_head: Final = lru_cache(_CACHED)(_head)
 
 def _length(field: bytes, length: int) -> int:
     """Return what a Content-Length field announces; `length` if that is no length."""
-    # As gateways write it: the key, one octet with the value's length, and the value as raw_value.
+    # As gateways write it: the key, one byte with the value's length, and the value as raw_value.
     size = len(field) - _LENGTH_AT - 1
     if 0 < size <= _LENGTH_DIGITS and field[_LENGTH_AT] == size and field.startswith(_RAW_LENGTH_FIELD):
         value = field[_LENGTH_AT + 1 :]
@@ -170,7 +170,7 @@ def wanted(guarded: GuardedNames) -> frozenset[bytes]:
 
 
 def find_fields(headers: HeaderMap, name: str) -> list[bytes]:
-    """Return the values of all fields with a name, in small letters and of at most 127 octets.
+    """Return the values of all fields with a name, in small letters and of at most 127 bytes.
 
     Raises:
         DecodeError: one of the fields is no HeaderValue.
@@ -180,7 +180,7 @@ def find_fields(headers: HeaderMap, name: str) -> list[bytes]:
 
 
 def find_field(headers: HeaderMap, name: str) -> bytes | None:
-    """Return the value of the first field with a name, in small letters and of at most 127 octets; None without one.
+    """Return the value of the first field with a name, in small letters and of at most 127 bytes; None without one.
 
     Raises:
         DecodeError: the field is no HeaderValue.

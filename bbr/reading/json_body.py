@@ -3,7 +3,7 @@
 Pure. Two parsers that read different models out of one body are a security hole: the router would authorise one model,
 the server run another. So a document that any of them could read in two ways is refused.
 
-orjson says whether the body is strict JSON, and that is all it is asked for: it keeps object keys of up to 64 octets in
+orjson says whether the body is strict JSON, and that is all it is asked for: it keeps object keys of up to 64 bytes in
 a cache by a hash that anyone can find a second key for, so that one client's key could stand for `model` in everybody
 else's documents (seen in 3.13.0; tests/corpus has such a key). The field is found by msgspec, which compares keys.
 
@@ -74,7 +74,7 @@ _WITHOUT_QUOTE_BYTES: Final = 256
 # A document's top-level members; their values are passed over and kept as they stand.
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
-# A second `model` takes at least 10 octets, and a NUL behind it that is written as an escape 5 more than it means.
+# A second `model` takes at least 10 bytes, and a NUL behind it that is written as an escape 5 more than it means.
 _UNACCOUNTED_BYTES: Final = len(_NUL) - 1
 
 # What may stand in a body that parsers read. It depends on the values that they find what they take for a byte: for one
@@ -94,7 +94,7 @@ _CLOSE_BYTES: Final = 128
 SHORT_BYTES: Final = 16 << 10
 # A shorter body has no room for brackets that are nested deeper than the scanner allows.
 _DEEP_BYTES: Final = 2 * MAX_DEPTH
-# One octet of so many is looked at, for a number that would fill so many of those.
+# One byte of so many is looked at, for a number that would fill so many of those.
 _STRIDE: Final = 256
 _NUMBERS: Final = bytes(ord("0" if chr(octet) in "-+.0123456789eE" else " ") for octet in range(256))
 _LONG_NUMBER: Final = b"0" * (MAX_NUMBER_BYTES // _STRIDE - 1)
@@ -157,7 +157,7 @@ def _settled(body: bytes, brackets: int, rare: bool, fields: Fields | None) -> o
         return UNSETTLED
     value: Any = members.get("model")
     if value is None and fields is None:
-        # A backslash is looked for at once, six octets are not.
+        # A backslash is looked for at once, six bytes are not.
         return UNSETTLED if _BACKSLASH in body and _NUL in body else ABSENT
     # As `is_written`, without a call: none of the members may stand twice. Two braces; for each member two quotes and a
     # colon; the commas between them.
@@ -237,7 +237,7 @@ def _is_light(body: bytes, brackets: int) -> bool:
 
 
 def _count(octet: bytes, body: bytes, start: int, most: int) -> int:
-    """Return how often an octet stands in a body from a place on; `most` or more if it is as often as that."""
+    """Return how often a byte stands in a body from a place on; `most` or more if it is as often as that."""
     at = start - 1
     for count in range(_RARE):
         at = body.find(octet, at + 1)
@@ -253,7 +253,7 @@ def _count(octet: bytes, body: bytes, start: int, most: int) -> int:
 def _as_written(body: bytes, members: dict[str, msgspec.Raw]) -> bool:
     """Tell whether a valid document is these members in this order, and blanks; False: it must be looked into.
 
-    Parsers silently keep one of several members of one name. Octets that the members kept do not account for
+    Parsers silently keep one of several members of one name. Bytes that the members kept do not account for
     are blanks, escapes in keys, or such a loss. Going along the members costs a fraction of walking all tokens.
     """
     position = body.index(b"{") + 1

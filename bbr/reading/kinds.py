@@ -53,7 +53,7 @@ def open_reading(
     if not codings:
         return reading
     watch = opener.watch()
-    # It looks at the octets that came. A server that undoes one of two codings, as many do that look at one field of
+    # It looks at the bytes that came. A server that undoes one of two codings, as many do that look at one field of
     # two, would read what stands between them: a comment in a gzip header, for one.
     if watch is not None and len(codings) > 1:
         raise refusal.encoding_layers(len(codings), 1, encodings.ACCEPT_ENCODING)
@@ -87,7 +87,7 @@ class _Opener:
         return ByBeginning(self._object, self._no_object)
 
     def watch(self) -> Watch | None:
-        """Return what looks at the octets before they are decoded: a server may not decode them."""
+        """Return what looks at the bytes before they are decoded: a server may not decode them."""
         if self.head.kind is BodyKind.JSON:  # a Decoder sees to that
             return None
         if self.head.kind is BodyKind.MULTIPART:

@@ -1,7 +1,7 @@
 """Where the top-level members of a JSON document stand, found by its quotes.
 
 Pure. A long document of a chat is a few long strings, and to look for the quote that ends one takes a hundredth of
-passing over its octets one by one. What holds many strings, or much besides strings, is left to a parser: here that
+passing over its bytes one by one. What holds many strings, or much besides strings, is left to a parser: here that
 would take longer.
 """
 
@@ -16,10 +16,10 @@ _OPENING_BRACE: Final = ord("{")
 _CLOSING_BRACE: Final = ord("}")
 _OPENING_BRACKET: Final = ord("[")
 _CLOSING_BRACKET: Final = ord("]")
-_SPACE: Final = ord(" ")  # the other blanks are below it, and no other octet of a valid document is, outside of strings
+_SPACE: Final = ord(" ")  # the other blanks are below it, and no other byte of a valid document is, outside of strings
 
-# What may be done for a document: so many steps, and one for each so many of its octets. A step looks for a quote, or
-# goes over so many octets one by one.
+# What may be done for a document: so many steps, and one for each so many of its bytes. A step looks for a quote, or
+# goes over so many bytes one by one.
 _STEPS: Final = 16
 _OCTETS_PER_STEP_SHIFT: Final = 9
 
@@ -99,7 +99,7 @@ def _steps(body: bytes) -> int:
 
 
 def _token(body: bytes, at: int) -> int:
-    """Return where the next octet stands that is no blank; -1 if that is too far away."""
+    """Return where the next byte stands that is no blank; -1 if that is too far away."""
     for place in range(at, min(at + _MOST_IN_A_ROW, len(body))):
         if body[place] > _SPACE:
             return place

@@ -53,7 +53,7 @@ MAX_PART_NAME_BYTES: Final = 1 << 10
 # One call of `feed` begins at most so many parts, or reads so much of their header sections: about 0.5 ms.
 PARTS_PER_CALL: Final = 32
 HEADER_BYTES_PER_CALL: Final = 4 << 10
-# Octets around the parts: CRLFs before them, blanks behind them.
+# Bytes around the parts: CRLFs before them, blanks behind them.
 MAX_BLANKS: Final = 64
 
 # RFC 2046, section 5.1.1.
@@ -108,8 +108,8 @@ class _State(enum.Enum):
 class MultipartReader:
     """The `model` of one multipart/form-data body.
 
-    Feed it the octets, in pieces of any size, then call `end`. Every split gives the same result. It keeps what can't
-    be read yet: a header section, and of a file the boundary and three octets, of the model its longest name more.
+    Feed it the bytes, in pieces of any size, then call `end`. Every split gives the same result. It keeps what can't
+    be read yet: a header section, and of a file the boundary and three bytes, of the model its longest name more.
 
     Args:
         boundary: as `boundary` returns it.
@@ -143,7 +143,7 @@ class MultipartReader:
         self._buffer = b""  # what is being read; between calls what could not be read yet
         self._at = 0  # how far it is read
         self._base = 0  # where in the body it begins
-        self._content = 0  # octets of a part's content before `_at`
+        self._content = 0  # bytes of a part's content before `_at`
         self._delimiter = 0  # where in the body the last delimiter begins
         self._end = 0  # where in the body the closing delimiter ends
         self._parts = 0
@@ -153,13 +153,13 @@ class MultipartReader:
 
     @property
     def passable_bytes(self) -> int:
-        """How many octets, from the body's start, do not complete it: what a server may get before its end is known."""
+        """How many bytes, from the body's start, do not complete it: what a server may get before its end is known."""
         if self._state in (_State.START, _State.DELIMITER, _State.END):
             return self._delimiter
         return self._base + (len(self._buffer) if self._state is _State.HEADER else 0)
 
     def feed(self, octets: bytes, start: int = 0) -> int:
-        """Add octets from `start` on, and return up to where they are read.
+        """Add bytes from `start` on, and return up to where they are read.
 
         That is their length, unless they begin more than PARTS_PER_CALL parts, or these have long header sections: then
         call again with what is returned.
@@ -180,9 +180,9 @@ class MultipartReader:
         return len(octets) - unread
 
     def end(self) -> str | None:
-        """Return the model, or None if no part is called so, when no more octets will come.
+        """Return the model, or None if no part is called so, when no more bytes will come.
 
-        A body of no octets at all is no body, and no error.
+        A body of no bytes at all is no body, and no error.
 
         Raises:
             Refusal: 400; the body was cut off, or its model is empty.
@@ -191,7 +191,7 @@ class MultipartReader:
         return named(self.model)
 
     def finish(self) -> None:
-        """Take note that no more octets will come: `model` is all that is to be known.
+        """Take note that no more bytes will come: `model` is all that is to be known.
 
         Raises:
             Refusal: 400; the body was cut off.
@@ -247,7 +247,7 @@ class MultipartReader:
     def _pass_over(self) -> bool:
         found = self._buffer.find(self._dashes, self._at)
         if found < 0:
-            # Enough for a delimiter that has begun, and two octets before it.
+            # Enough for a delimiter that has begun, and two bytes before it.
             keep = max(self._at, len(self._buffer) - len(self._dashes) - 1)
             self._content += keep - self._at
             self._at = keep
@@ -389,7 +389,7 @@ class BoundaryWatch:
         self._tail = b""
 
     def feed(self, octets: bytes) -> None:
-        """Look at the next encoded octets.
+        """Look at the next encoded bytes.
 
         Raises:
             Refusal: 400; the boundary stands in them.

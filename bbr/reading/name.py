@@ -74,9 +74,9 @@ def model_at_once(
 def check_model(value: object, max_model_bytes: int = MAX_MODEL_BYTES) -> str:
     """Return `value` if it is a usable model name.
 
-    Usable is a non-empty string of at most `max_model_bytes` octets in UTF-8, without control characters, without
+    Usable is a non-empty string of at most `max_model_bytes` bytes in UTF-8, without control characters, without
     characters that nobody sees (blanks but the ASCII one, joiners, marks of direction, variation selectors, U+FEFF) and
-    without blanks at either end. Other non-ASCII text is allowed and goes into the header as its UTF-8 octets (obs-text
+    without blanks at either end. Other non-ASCII text is allowed and goes into the header as its UTF-8 bytes (obs-text
     in RFC 9110), unnormalised: a route must spell it the same way.
 
     Raises:

@@ -21,7 +21,7 @@ _CHARSET: Final = re.compile(rb"charset[ \t]*+(\*[0-9]*+\*?+)?+[ \t]*+=([^;,]*+)
 # What stands there must be one name, in a pair of quotes at most: for Python's codecs `""utf-7""` is UTF-7.
 _ONE_NAME: Final = re.compile(rb"""[ \t]*+["']?+([^ \t"']*+)["']?+[ \t]*+""")
 
-# Charsets in which octets mean what they mean in UTF-8.
+# Charsets in which bytes mean what they mean in UTF-8.
 UTF8: Final = frozenset((b"utf-8", b"utf8", b"us-ascii", b"ascii"))
 
 _UTF8_OR_NONE: Final = UTF8 | {b""}

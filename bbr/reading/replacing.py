@@ -45,15 +45,15 @@ def replace(octets: bytes, model: str) -> bytes:
 
 
 def replace_in(pieces: deque[bytes | memoryview], reading: Reading, model: str) -> ReplacedModel | None:
-    """Replace the model in a document of which all octets up to behind it are held.
+    """Replace the model in a document of which all bytes up to behind it are held.
 
     Args:
-        pieces: the document's first octets, at least as far as its model reaches.
+        pieces: the document's first bytes, at least as far as its model reaches.
         reading: has read them, and knows the model.
         model: the other one.
 
     Returns:
-        None if the body is no JSON document, or is forwarded as octets that are none.
+        None if the body is no JSON document, or is forwarded as bytes that are none.
     """
     offset = _offset(reading)
     if offset is None:
@@ -88,6 +88,6 @@ def _offset(reading: Reading) -> int | None:
 
 
 def _end(octets: bytes, start: int) -> int:
-    """Return where the string ends that begins at an offset; 0 if that is beyond the octets."""
+    """Return where the string ends that begins at an offset; 0 if that is beyond the bytes."""
     string = STRING.match(octets, start)
     return string.end() if string else 0

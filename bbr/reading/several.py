@@ -24,7 +24,7 @@ _WATCHED_BYTES: Final = 768
 
 
 class Watch(Protocol):
-    """Looks at octets for what some server would find there."""
+    """Looks at bytes for what some server would find there."""
 
     def feed(self, octets: bytes) -> None:
         """Look at the next ones.

@@ -13,7 +13,7 @@ that a common parser makes of it:
 | `%256dodel`, `%u006dodel`, `mo\\del` | who decodes twice, IIS, who takes backslashes for escapes |
 | `model%00x` | whose strings end there |
 | U+FEFF, U+200B and other invisible characters in it | TextDecoder, trim() |
-| octets from 0x80 on in it | formidable clears the eighth bit, others drop what is no UTF-8 |
+| bytes from 0x80 on in it | formidable clears the eighth bit, others drop what is no UTF-8 |
 """
 
 import re
@@ -28,7 +28,7 @@ INVISIBLE: Final = re.compile(
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 
-# Names are judged by so many octets of theirs.
+# Names are judged by so many bytes of theirs.
 MAX_BYTES: Final = 128
 
 # How often escapes are undone: once by every server, again by some.

@@ -55,7 +55,7 @@ class Handler(Protocol):
         """Do a bit of what is pending, about half a millisecond's, and return the answers that came of it."""
 
     def expect(self, size: int) -> Sequence[bytes]:
-        """Take note that a long message of `size` octets has begun; return answers, if that calls for any."""
+        """Take note that a long message of `size` bytes has begun; return answers, if that calls for any."""
 
     def give_up(self) -> Sequence[bytes]:
         """Return the answers for a call without room: the process can't hold what the call has sent, or will send."""
@@ -112,7 +112,7 @@ def http_refusal(section: FieldSection) -> bytes | None:
         return encode([(b":status", b"405"), (b"allow", b"POST")])
     # The specification asks for 415 here: a client that speaks no gRPC would take a 200 for success.
     content_type = section.get(b"content-type") or b""
-    # The next octet matters: application/grpc-web is another protocol, with its trailers in the body.
+    # The next byte matters: application/grpc-web is another protocol, with its trailers in the body.
     if content_type != b"application/grpc" and not content_type.startswith(
         (b"application/grpc+", b"application/grpc;")
     ):
@@ -143,7 +143,7 @@ def trailers(status: Status, *, alone: bool) -> bytes:
 
 
 def percent_encode(text: str) -> bytes:
-    """Return `text` as a grpc-message: octets outside of 0x20-0x7e, and the percent sign, as %XX."""
+    """Return `text` as a grpc-message: bytes outside of 0x20-0x7e, and the percent sign, as %XX."""
     # Field values cannot hold CR, LF or NUL (RFC 9113, section 8.2.1), and a message may quote a client's text.
     return b"".join(
         bytes((octet,)) if 0x20 <= octet <= 0x7E and octet != 0x25 else b"%%%02X" % octet for octet in text.encode()

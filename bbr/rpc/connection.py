@@ -1,4 +1,4 @@
-"""gRPC calls on one HTTP/2 connection: octets in, calls answered, octets out.
+"""gRPC calls on one HTTP/2 connection: bytes in, calls answered, bytes out.
 
 Sans-IO: time is an argument, and faults of ours are handed to the owner, which logs them.
 """
@@ -23,7 +23,7 @@ from bbr.rpc.status import Status, StatusCode
 _NO_ROOM_LEFT: Final = Status(StatusCode.RESOURCE_EXHAUSTED, "the router has no room left for this call")
 
 # A handler may keep what its call's HEADERS and first message say. CALL_BYTES have room for short ones. What is decoded
-# takes up to so many times its size: the octets of a message, and of a section as SETTINGS_MAX_HEADER_LIST_SIZE counts.
+# takes up to so many times its size: the bytes of a message, and of a section as SETTINGS_MAX_HEADER_LIST_SIZE counts.
 _SHORT_FIRST_BYTES: Final = 1 << 10
 _SHORT_SECTION_BYTES: Final = 640
 _DECODED_TIMES: Final = 2
@@ -92,10 +92,10 @@ class RpcConnection:
         return self._http2.more or self._waits
 
     def receive(self, octets: bytes, now: float, until: float = math.inf) -> None:
-        """Take octets from the peer at `now`. Never raises; see `Services.failed`.
+        """Take bytes from the peer at `now`. Never raises; see `Services.failed`.
 
         A turn may have its time: after `until`, by `Services.clock`, no new frame or message is begun.
-        While there is `more`, call it again, without octets.
+        While there is `more`, call it again, without bytes.
         """
         try:
             self._until = until
@@ -173,7 +173,7 @@ class RpcConnection:
         return self._holding.split(self._rest)
 
     def shed(self, octets: int) -> None:
-        """Let go of so many octets that are held, by ending the calls that hold the most."""
+        """Let go of so many bytes that are held, by ending the calls that hold the most."""
         for stream_id in list(self._holding.heaviest(octets)):
             call = self.calls.get(stream_id)
             # An answer that could not leave would only be one more that is held.
@@ -198,7 +198,7 @@ class RpcConnection:
         return self._http2.has_output
 
     def take_output(self) -> bytes:
-        """Return the octets to send, and forget them; `pending` may be another afterwards."""
+        """Return the bytes to send, and forget them; `pending` may be another afterwards."""
         octets = self._http2.take_output()
         if self._stuck:
             self._unstick()  # by what found its place in this batch

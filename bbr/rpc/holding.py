@@ -81,7 +81,7 @@ class Holding:
         return CALL_BYTES * len(http2.streams) + held.octets - held.bulk, bulk
 
     def heaviest(self, octets: int) -> Iterator[int]:
-        """Give the streams that hold the most, of alike ones the newest first, until they hold so many octets."""
+        """Give the streams that hold the most, of alike ones the newest first, until they hold so many bytes."""
         weights = [(self._weight(stream_id), stream_id) for stream_id in self._http2.streams]
         for weight, stream_id in sorted(weights, reverse=True):
             if octets <= 0:

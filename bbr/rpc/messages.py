@@ -10,7 +10,7 @@ from bbr.native import mypyc_attr
 from bbr.pieces import TINY_PIECE_BYTES, add_piece
 from bbr.rpc.status import Status, StatusCode
 
-# The compressed flag, one octet, and the length, four octets in network order.
+# The compressed flag, one byte, and the length, four bytes in network order.
 PREFIX: Final = struct.Struct(">BI")
 _PREFIX_BYTES: Final = PREFIX.size
 _pack: Final = PREFIX.pack
@@ -29,7 +29,7 @@ class MessageError(Exception):
     Attributes:
         code: the gRPC status code.
         reason: stable name in kebab case.
-        size: of a message that is too large, in octets; else 0.
+        size: of a message that is too large, in bytes; else 0.
     """
 
     def __init__(self, code: StatusCode, reason: str, message: str, size: int = 0) -> None:
@@ -52,7 +52,7 @@ class MessageReader:
     Holds at most one unfinished message, of at most `max_bytes`, and joins its parts once.
 
     Args:
-        max_bytes: a longer message is refused when its prefix says so, before its first octet is held.
+        max_bytes: a longer message is refused when its prefix says so, before its first byte is held.
         encoding: the call's grpc-encoding, None for none. None is decoded here.
         held: counts what is held, here and by others.
         viewing: takes note of readers that hold views of what was fed, for whoever calls `own`. None holds copies.
@@ -106,7 +106,7 @@ class MessageReader:
         return bool(self.held_bytes)
 
     def completes(self, octets: bytes | memoryview) -> int:
-        """Return how large a message is that these octets would complete; 0 if none that had begun before."""
+        """Return how large a message is that these bytes would complete; 0 if none that had begun before."""
         if self._missing and len(octets) >= self._missing:
             return self.held_bytes - _PREFIX_BYTES + self._missing
         return 0
@@ -152,7 +152,7 @@ class MessageReader:
                 if _read_by_hand and isinstance(octets, bytes)
                 else unpack(octets, position)
             )
-            # Four octets can announce 4 GiB. We refuse by the prefix, and never reserve memory for what a peer only
+            # Four bytes can announce 4 GiB. We refuse by the prefix, and never reserve memory for what a peer only
             # announces.
             if flag or length > most:
                 self._count()
@@ -173,7 +173,7 @@ class MessageReader:
             position = following
         else:
             if position < end:
-                # Fewer than a prefix's octets also count as held: a prefix may be split over two DATA frames.
+                # Fewer than a prefix's bytes also count as held: a prefix may be split over two DATA frames.
                 self._add(octets[position:], end - position)
         # As `_count` does, without calls: this is on the way of every frame of a body.
         more = self.held_bytes - self._counted_bytes
@@ -185,7 +185,7 @@ class MessageReader:
         return messages
 
     def keep(self, octets: int) -> None:
-        """Count octets of a message that was handed over as held, until the call ends."""
+        """Count bytes of a message that was handed over as held, until the call ends."""
         self.kept_bytes += octets
         self._held.add_bulk(octets)
 
@@ -219,7 +219,7 @@ class MessageReader:
         return b"".join(parts)
 
     def _add(self, octets: bytes | memoryview, size: int) -> None:
-        """Hold octets, and count so many."""
+        """Hold bytes, and count so many."""
         self.held_bytes += size
         if isinstance(octets, bytes):
             if len(octets) >= TINY_PIECE_BYTES:
@@ -263,13 +263,13 @@ def read_prefix(octets: bytes, at: int) -> tuple[int, int]:
 
 
 def frame(messages: Sequence[bytes]) -> bytes:
-    """Return messages as the octets of a call's DATA."""
+    """Return messages as the bytes of a call's DATA."""
     return b"".join(framed(messages)[0])
 
 
 def framed(messages: Sequence[bytes]) -> tuple[list[bytes], int]:
     """Return the same in parts that follow each other, the prefix of each message and the message; and their size."""
-    # All messages of an answer in one DATA frame: a frame for each would cost nine octets and a pass through the
+    # All messages of an answer in one DATA frame: a frame for each would cost nine bytes and a pass through the
     # sender.
     parts: list[bytes] = []
     size = 0

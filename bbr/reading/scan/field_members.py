@@ -38,7 +38,7 @@ class Values(Protocol):
         """Take note of a key, which is in its exact letters or not, and tell whether its value counts."""
 
     def open(self, root: str, first: int, offset: int) -> int:
-        """Return how many bytes of a value to keep, which begins with an octet; 0 for none: it is refused."""
+        """Return how many bytes of a value to keep, which begins with a byte; 0 for none: it is refused."""
 
     def refuse_length(self, root: str, offset: int) -> None:
         """Refuse a value of which more came than is kept."""
@@ -84,7 +84,7 @@ class FieldMembers:
         return FIELD if self._values.add_key(root, offset, exact=name == root) else OTHER
 
     def open(self, first: int, offset: int) -> bool:
-        """Begin its value, and tell whether it is to be kept, by its first octet."""
+        """Begin its value, and tell whether it is to be kept, by its first byte."""
         self._offset = offset
         self._kept = bytearray()
         self._most = self._values.open(self._root, first, offset)

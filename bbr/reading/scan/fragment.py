@@ -3,7 +3,7 @@
 Pure. A *fragment* begins and ends between tokens, so it may close containers that it has not opened, and open some that
 it does not close. With the brackets that it lacks put before and behind it, it is a whole document, and msgspec says
 whether that is JSON: it passes over a value without making one, ten times as fast as regular expressions, and as
-strictly as orjson but for two things. It takes any octets for UTF-8, so they must have been checked; and numbers of any
+strictly as orjson but for two things. It takes any bytes for UTF-8, so they must have been checked; and numbers of any
 size, so where one could be infinite, orjson is asked as well. What is left to find are the brackets: which stay open
 behind the fragment, and how deep they went.
 
@@ -21,7 +21,7 @@ import orjson
 from bbr.reading.scan import grammar
 
 # How many levels a fragment may span, lest msgspec comes to Python's limit, which counts the callers as well. Where a
-# text is steeper, so many octets are taken that they can't be.
+# text is steeper, so many bytes are taken that they can't be.
 _MOST_LEVELS: Final = 500
 _FEW_LEVELS: Final = 400
 _STEEP_BYTES: Final = 512
@@ -32,7 +32,7 @@ _MOST_STRINGS_BEHIND: Final = 2
 # How often pairs of brackets are taken out of a text before it is walked along.
 _REDUCTIONS: Final = 8
 
-# What a fragment costs, in ns at the worst: at all; by octet, bracket and string; by octet if there are keys to look
+# What a fragment costs, in ns at the worst: at all; by byte, bracket and string; by byte if there are keys to look
 # at, for each that is looked for, and if orjson must look at the numbers.
 _COST: Final = 12_000
 _OCTET_COST: Final = 5
@@ -66,7 +66,7 @@ class Fragment(NamedTuple):
     """What has been taken.
 
     Attributes:
-        size: how many octets.
+        size: how many bytes.
         stack: the brackets that are open behind them.
         last: the last of them: a bracket or a comma, which decides what must follow.
         more: how many to try next; 0 if that is in vain.
@@ -81,12 +81,12 @@ class Fragment(NamedTuple):
 
 
 def is_text(octets: bytes) -> bool:
-    """Tell whether octets in UTF-8 can be the inside of a string."""
+    """Tell whether bytes in UTF-8 can be the inside of a string."""
     return _is_json(b'"%b"' % octets, _pass_over)
 
 
 def unescaped(octets: bytes) -> bytes:
-    """Return octets of a document, from no escape's middle on, without backslashes and quotes that are escaped."""
+    """Return bytes of a document, from no escape's middle on, without backslashes and quotes that are escaped."""
     return octets.replace(b"\\\\", b"__").replace(b'\\"', b"__") if _BACKSLASH in octets else octets
 
 
@@ -98,7 +98,7 @@ def read(
     Args:
         octets: the text; UTF-8, in a document between two tokens.
         plain: the same `unescaped`.
-        most: how many octets to try.
+        most: how many bytes to try.
         stack: the brackets that are open, one at least.
         begun: a beginning of the innermost container that the text can follow.
         until: end before one of these keys of the root; None: anywhere.

@@ -1,6 +1,6 @@
 """RFC 8259 token by token, as regular expressions, and the limits that a document has beside it.
 
-Pure. The octets are UTF-8 that has been checked. Quantifiers are possessive, so that a match takes time in proportion
+Pure. The bytes are UTF-8 that has been checked. Quantifiers are possessive, so that a match takes time in proportion
 to its text. W is what may stand between tokens.
 """
 
@@ -35,7 +35,7 @@ _ESCAPE: Final = (
 _TEXT: Final = rf"{_PLAIN}(?:{_ESCAPE}{_PLAIN})*+"
 _STRING: Final = rf'"{_TEXT}"'
 _NUMBER: Final = r"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][-+]?+[0-9]++)?+"
-# Letters of other alphabets that some parsers take for one of ASCII (Go's encoding/json), as octets and as an escape.
+# Letters of other alphabets that some parsers take for one of ASCII (Go's encoding/json), as bytes and as an escape.
 _FOLDED: Final = {"k": r"|\xe2\x84\xaa|\\u212[aA]", "s": r"|\xc5\xbf|\\u017[fF]"}
 _FOLDED_ENDS: Final = {"k": r"\xaa", "s": r"\xbf"}
 
@@ -98,7 +98,7 @@ NUMBER: Final = _compile(_NUMBER)
 # What could be a part of a number, as far as it goes.
 NUMBER_OCTETS: Final = _eager(r"[-+.0-9eE]*+")
 
-# An escape that may be whole, or be wrong in another way, when more octets have come.
+# An escape that may be whole, or be wrong in another way, when more bytes have come.
 LONGEST_ESCAPE: Final = 12
 UNFINISHED_ESCAPE: Final = _compile(rf"\\(?:u(?:{_HIGH}(?:\\(?:u{_HEX}{{0,3}}+)?+)?+|{_HEX}{{0,3}}+))?+")
 # Half of a pair without the other, except where the other has no four digits.

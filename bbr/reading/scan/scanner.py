@@ -36,14 +36,14 @@ from bbr.reading.scan.member import ModelMember
 from bbr.reading.scan.tokens import Tokens
 from bbr.refusal import Refusal
 
-# What one call may spend, in ns, all costs being those of the worst octets. Together with the last fragment, which is
+# What one call may spend, in ns, all costs being those of the worst bytes. Together with the last fragment, which is
 # counted when it is done, that is less than a millisecond (bench/micro/scanner_worst.py).
 BUDGET: Final = 300_000
 
 # What is looked at at once; a fragment can't be interrupted.
 _SLICE: Final = 8 << 10
 
-# Fewer octets are not worth the while of a fragment.
+# Fewer bytes are not worth the while of a fragment.
 _FRAGMENT_BYTES: Final = 24
 
 # And those that are looked at one by one if there is a fault among them.
@@ -54,7 +54,7 @@ _STEP_COST: Final = 2_500
 _OCTET_COST: Final = 3
 _ESCAPE_COST: Final = 15
 
-# Plain text that is passed over at once, and what that costs: at all, and for so many octets a nanosecond.
+# Plain text that is passed over at once, and what that costs: at all, and for so many bytes a nanosecond.
 _PLAIN_BYTES: Final = 32 << 10
 _PLAIN_COST: Final = 2_000
 _PLAIN_SHIFT: Final = 2
@@ -97,7 +97,7 @@ class Scanner:
 
     @property
     def closing(self) -> int | None:
-        """The offset of the document's last octet, its closing brace, once that has been scanned."""
+        """The offset of the document's last byte, its closing brace, once that has been scanned."""
         return self._tokens.closing
 
     @property
@@ -118,7 +118,7 @@ class Scanner:
     def scan(self, octets: bytes | memoryview, position: int = 0, budget: int = BUDGET) -> int:
         """Scan a piece of the document from `position` on, and return how far that went.
 
-        The next call goes on from there, or with the next piece if that is the end of this one. A call scans one octet
+        The next call goes on from there, or with the next piece if that is the end of this one. A call scans one byte
         at least, and 8 KiB more than its budget is worth at most, or 32 KiB of plain text.
 
         Raises:
@@ -191,7 +191,7 @@ class Scanner:
             raise model
 
     def _take(self, piece: bytes, held: int, budget: int) -> tuple[int, bool, int]:
-        """Scan a slice, which begins with what was held; return how far, if more octets are needed, and the cost.
+        """Scan a slice, which begins with what was held; return how far, if more bytes are needed, and the cost.
 
         Raises:
             Fault: at what no document has at its place.
@@ -207,7 +207,7 @@ class Scanner:
         if tokens.plain is not piece:
             cost += _ESCAPE_COST * piece.count(b"\\")
         position = 0
-        more = self._most  # how many octets to try a fragment of
+        more = self._most  # how many bytes to try a fragment of
         if more < _SLICE:
             more = self._most = min(2 * more, _SLICE)
         stuck = True
