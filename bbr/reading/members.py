@@ -76,6 +76,7 @@ def without_plain_text(body: bytes) -> bytes | None:
         None if more than a quarter would be left, or if it takes too many steps.
     """
     parts: list[bytes] = []
+    view = memoryview(body)
     left = _steps(body)
     kept_from = 0
     quote = body.find(b'"')
@@ -83,11 +84,10 @@ def without_plain_text(body: bytes) -> bytes | None:
         end, left = string_end(body, quote, left)
         if left < 0:
             return None
-        if end - quote > plain.LEAST_BYTES:
-            text = body[quote + 1 : end - 1]
-            if _BACKSLASH not in text and plain.is_plain(text):
-                parts.append(body[kept_from : quote + 1])
-                kept_from = end - 1
+        is_long = end - quote > plain.LEAST_BYTES
+        if is_long and body.find(b"\\", quote, end) < 0 and plain.is_plain(view[quote + 1 : end - 1]):
+            parts.append(body[kept_from : quote + 1])
+            kept_from = end - 1
         quote = body.find(b'"', end)
     parts.append(body[kept_from:])
     rest = b"".join(parts)
