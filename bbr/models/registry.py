@@ -54,6 +54,7 @@ __all__ = (
     "described",
     "finish",
     "merging",
+    "sorting",
 )
 
 T = TypeVar("T")
@@ -139,6 +140,18 @@ class Registry:
                 for pattern in self.patterns:
                     if pattern.fits(name):
                         return self._own(pattern.text) or (self.shared._own(pattern.text) if self.shared else None)
+        return entry
+
+    def find_own(self, name: str) -> Entry | None:
+        """Return what a name stands for by what is declared for this table alone."""
+        entry = self._own(name)
+        if entry is None:
+            for pattern in self.patterns:
+                own = self._own(pattern.text)
+                if own is None:  # everyone's come behind its own
+                    break
+                if pattern.fits(name):
+                    return own
         return entry
 
     def holds(self, name: str) -> bool:
@@ -295,7 +308,7 @@ def _by_scope(declared: list[Declaration]) -> Steps[_Groups]:
         if number % _STEP_NAMES == 0:
             yield
     groups.listing.sort(key=_precedence)  # one for each pool
-    scopes = yield from _sorted(list(found), lambda name: (name != "", first[name], name))
+    scopes = yield from sorting(list(found), lambda name: (name != "", first[name], name))
     for number, scope in enumerate(scopes, 1):
         groups.by_scope[scope] = found[scope]
         if number % _STEP_NAMES == 0:
@@ -308,7 +321,7 @@ def _hosts(declarations: list[Declaration]) -> Steps[tuple[Hosts, list[Conflict]
     found: dict[str, Declaration] = {}
     lost: list[Conflict] = []
     number = 0
-    ordered = yield from _sorted(declarations, _precedence)
+    ordered = yield from sorting(declarations, _precedence)
     for declaration in ordered:
         for host in declaration.hosts:
             number += 1
@@ -416,7 +429,7 @@ def _grants(declarations: list[Declaration]) -> Iterator[Grant | None]:
 
 def _ordered(declarations: list[Declaration]) -> Steps[tuple[list[Declaration], list[Declaration]]]:
     """Return those that have models and those that have aliases, by precedence; the sort is stable."""
-    ordered = yield from _sorted(declarations, _precedence)
+    ordered = yield from sorting(declarations, _precedence)
     with_models, with_aliases = [], []
     for number, declaration in enumerate(ordered, 1):
         if declaration.models:
@@ -428,7 +441,7 @@ def _ordered(declarations: list[Declaration]) -> Steps[tuple[list[Declaration], 
     return with_models, with_aliases
 
 
-def _sorted(several: list[T], key: Callable[[T], Any]) -> Steps[list[T]]:
+def sorting(several: list[T], key: Callable[[T], Any]) -> Steps[list[T]]:
     """Sort a list, a step at a time; the sort is stable."""
     runs = []
     for start in range(0, len(several), _STEP_SORTED):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, Self
 
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
-from bbr.models.registry import Kind, Registry, Steps, finish
+from bbr.models.registry import Kind, Registry, Steps, finish, sorting
 from bbr.sources.http_routes import EXACT, REGULAR_EXPRESSION, Backend, Header, Match, Route, RouteSpec, Rule
 from bbr.sources.kept import Kept
 from bbr.sources.table import Table
@@ -28,6 +28,9 @@ _LOGGED_AT_ONCE: Final = 20
 # Header matches, and base models, compared in one step: 0.3 ms.
 _STEP_CLAIMS: Final = 500
 _STEP_NAMES: Final = 2000
+
+# Matches in one step, each of which may be compared with every pattern.
+_STEP_COMPARED: Final = 20
 
 # Backends of a rule that are named to people; and base models whose backends are.
 MAX_BACKENDS: Final = 4
@@ -124,8 +127,9 @@ def pooling(routes: Mapping[str, Iterable[Wanted]]) -> Steps[Mapping[str, tuple[
     If several routes name a base model, the first one in the order of their names counts.
     """
     found: dict[str, tuple[str, ...]] = {}
-    claims = ((route, each) for route, several in sorted(routes.items()) for each in several)
-    for number, (_, each) in enumerate(claims, 1):
+    ordered = yield from sorting(list(routes.items()), lambda item: item[0])  # some may go meanwhile
+    claims = (each for _, several in ordered for each in several)
+    for number, each in enumerate(claims, 1):
         if each.header == BASE_MODEL_HEADER and each.exact and each.backends and len(found) < MAX_POOLS:
             found.setdefault(each.value, each.backends)
         if number % _STEP_CLAIMS == 0:
@@ -146,22 +150,28 @@ def comparing(registry: Registry, routes: Mapping[str, Iterable[Wanted]]) -> Ste
     named: set[str] = set()
     unknown: set[Unknown] = set()
     patterns = False
+    layers = list(registry.layers())
+    step = _STEP_COMPARED if any(layer.patterns for layer in layers) else _STEP_CLAIMS
+    looks = 0
     claims = ((route, each) for route, several in list(routes.items()) for each in several)
-    for number, (route, each) in enumerate(claims, 1):
+    for route, each in claims:
+        looks += 1
+        if looks % step == 0:
+            yield
         if not each.exact:
             patterns = True
-        else:
-            known = False
-            for place, layer in enumerate(registry.layers(), 1):
-                known = known or _is_known(layer, each)
-                if place % _STEP_CLAIMS == 0:
-                    yield
-            if known:
+            continue
+        # Scopes' own names alone: those of everyone are looked at once, whatever the number of scopes.
+        for layer in layers:
+            looks += 1
+            if looks % step == 0:
+                yield
+            if _is_known(layer, each):
                 named.add(each.value)
-            elif len(unknown) < MAX_UNKNOWN:
+                break
+        else:
+            if len(unknown) < MAX_UNKNOWN:
                 unknown.add(Unknown(route, each.header, each.value))
-        if number % _STEP_CLAIMS == 0:
-            yield
     unrouted: list[str] = []
     base_models = (name for layer in registry.layers() for name in layer.base_models)
     seen: set[str] = set()
@@ -175,7 +185,7 @@ def comparing(registry: Registry, routes: Mapping[str, Iterable[Wanted]]) -> Ste
 
 
 def _is_known(registry: Registry, wanted: Wanted) -> bool:
-    entry = registry.find(wanted.value)
+    entry = registry.find_own(wanted.value)
     kinds = (Kind.BASE_MODEL,) if wanted.header == BASE_MODEL_HEADER else (Kind.BASE_MODEL, Kind.ADAPTER)
     return entry is not None and entry.kind in kinds  # no header ever names an alias
 

@@ -649,6 +649,17 @@ def test_patterns_of_a_scope_come_before_those_of_all_and_names_before_both():
     assert a.find("other") is None
 
 
+def test_what_a_scope_declares_itself():
+    registry, _ = merge(
+        in_scope("", BaseModel("qwen", ("sql", "all-*"))),
+        in_scope("a", BaseModel("phi", ("chat", "own-*"))),
+    )
+    scope = registry.within("a")
+    asked = ("phi", "chat", "own-1", "sql", "all-1", "x")
+    assert [each for each in asked if scope.find_own(each)] == ["phi", "chat", "own-1"]
+    assert [each for each in asked if registry.find_own(each)] == ["sql", "all-1"]
+
+
 def test_claims_within_a_scope_contradict_each_other_as_ever():
     _, conflicts = merge(
         in_scope("a", BaseModel("qwen", ("sql",)), BaseModel("phi", ("sql",)), names=[("y", "gone")]),

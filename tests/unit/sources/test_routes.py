@@ -7,7 +7,7 @@ import pytest
 from bbr.models.registry import Alias, BaseModel, Declaration, Origin, finish, merging
 from bbr.sources import routes
 from bbr.sources.objects import SourceObject
-from bbr.sources.routes import HTTPRoute, Mismatches, RouteCheck, Unknown, Wanted, compare, pooling, wanted
+from bbr.sources.routes import HTTPRoute, Mismatches, RouteCheck, Unknown, Wanted, compare, comparing, pooling, wanted
 from bbr.sources.table import Table
 from tests.support.loops import in_loop
 from tests.support.stack import until
@@ -94,7 +94,7 @@ def test_pools_are_bounded_and_found_in_short_steps(monkeypatch):
     monkeypatch.setattr(routes, "_STEP_CLAIMS", 2)
     kept = {"ns/r": wanted(with_backends(*((BASE, f"m-{number}", ["p"]) for number in range(10))))}
     steps = pooling(kept)
-    assert sum(1 for _ in steps) == 5
+    assert sum(1 for _ in steps) == 1 + 5  # one of them sorts
     assert len(finish(pooling(kept))) == 3
 
 
@@ -223,3 +223,27 @@ async def test_a_comparison_that_fails_is_made_again(monkeypatch):
     await until(lambda: check.mismatches == Mismatches())
     task.cancel()
     await asyncio.wait([task])
+
+
+def test_many_scopes_and_patterns_make_no_step_long():
+    shared = Declaration(Origin(), (BaseModel("qwen", tuple(f"a{number:03}*" for number in range(100))),))
+    scopes = [
+        Declaration(Origin("ConfigMap", f"n{number}"), (BaseModel("phi", (f"own-{number}-*",)),), scope=f"s{number}")
+        for number in range(200)
+    ]
+    registry, _ = finish(merging([shared, *scopes]))
+    asked = [f"nobody-{number}" for number in range(30)] + ["own-7-x", "a001-x"]
+    kept = {"ns/r": frozenset(Wanted(BASE, each) for each in asked) | {Wanted(MODEL, "own-7-x"), Wanted(MODEL, "a001")}}
+    steps = comparing(registry, kept)
+    count = 0
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            found = done.value
+            break
+        count += 1
+    # 30 and more matches times 201 tables, 20 in a step; 3.4 s in one go when they were 500 and 400.
+    assert count >= 30 * 200 // 20
+    assert {each.value for each in found.unknown if each.header == MODEL} == set()
+    assert len([each for each in found.unknown if each.header == BASE]) == len(asked)
