@@ -131,13 +131,13 @@ def _requests(vitals: Vitals) -> Iterator[Metric]:
                 for outcome, number in counts.outcomes.items()
             },
         )
-    yield _counters(
+    yield from _counters_in_parts(
         "bbr_alias_requests",
         "Requests for an alias, by the model that it stood for. Pairs beyond the first 1,000 have empty labels",
         ("alias", "model"),
         metrics.aliases,
     )
-    yield _counters(
+    yield from _counters_in_parts(
         "bbr_scope_requests",
         "Requests in a scope of the model table, by their outcome",
         ("scope", "outcome"),
@@ -402,6 +402,17 @@ def _gauges(name: str, what: str, labels: tuple[str, ...], values: Mapping[L, fl
     for each, value in values.items():
         found.add_metric(each, value)
     return found
+
+
+def _counters_in_parts(name: str, what: str, labels: tuple[str, ...], values: Mapping[L, float]) -> Iterator[Metric]:
+    """Give a counter of many samples as several, one after the other, each made in a moment; one if it has none."""
+    left = iter(list(values.items()))
+    some = dict(itertools.islice(left, _SAMPLES_AT_ONCE))
+    while True:
+        yield _counters(name, what, labels, some)
+        some = dict(itertools.islice(left, _SAMPLES_AT_ONCE))
+        if not some:
+            return
 
 
 def _counters(name: str, what: str, labels: tuple[str, ...], values: Mapping[L, float]) -> Metric:

@@ -239,6 +239,24 @@ def test_the_counts_of_many_base_models_are_taken_a_few_at_a_time_and_are_one_fa
     assert value(scrape(of, accept), "bbr_requests_total", outcome="routed", base_model="m999") == 999
 
 
+@pytest.mark.parametrize("accept", ["", OPEN_METRICS])
+@pytest.mark.parametrize(
+    ("name", "labels"), [("bbr_scope_requests", ("scope", "outcome")), ("bbr_alias_requests", ("alias", "model"))]
+)
+def test_many_scopes_and_aliases_are_taken_a_few_at_a_time_and_are_one_family(model_file, name, labels, accept):
+    of = vitals(model_file)
+    counts = of.metrics.scopes if labels[0] == "scope" else of.metrics.aliases
+    for number in range(950):
+        counts[f"s{number}", "routed"] = number
+    families = [each for each in exposition.families(of) if each.name == name]
+    assert [len(each.samples) for each in families] == [100] * 9 + [50]
+    _, pieces = exposition.expose(of, accept)
+    assert b"".join(pieces).count(families[0].documentation.encode()) == 1
+    assert value(scrape(of, accept), f"{name}_total", **dict(zip(labels, ("s949", "routed"), strict=True))) == 949
+    counts.clear()
+    assert [len(each.samples) for each in exposition.families(of) if each.name == name] == [0]
+
+
 def test_a_model_name_is_escaped(tmp_path):
     path = tmp_path / "models.yaml"
     path.write_text('models: [{name: "q\\"w\\\\e é"}]\n')
