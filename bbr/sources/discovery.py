@@ -7,12 +7,13 @@ for each pool. What objects declare comes before all of it (`bbr.models.registry
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from bbr.models.registry import BaseModel, Declaration, Origin, Steps
 from bbr.reading.name import LONGEST_MODEL_BYTES
@@ -37,6 +38,11 @@ FIRST_SECONDS: Final = 10.0
 # Sentences that are shown together; and logged one by one, of those that come up at once.
 _SHOWN: Final = 3
 _LOGGED_AT_ONCE: Final = 10
+
+# Of all that is wrong, so much is looked at.
+_MOST_TROUBLES: Final = 1_000
+
+T = TypeVar("T")
 
 
 class Discovery:
@@ -131,7 +137,8 @@ class Discovery:
         """Follow the pools that there are, and no others."""
         if self._routes.objects is None or any(each.objects is None for each in self._pools):
             return
-        wanted = pools.serving((each.objects or {} for each in self._pools), self._routes.objects)
+        serving = pools.serving([each.objects or {} for each in self._pools], self._routes.objects)
+        wanted = await _in_turns(serving)
         for pool in self._followers.keys() - wanted.keys():
             await self._followers.pop(pool).stop()
         for pool, base_models in wanted.items():
@@ -178,8 +185,10 @@ class Discovery:
     @property
     def failing(self) -> str:
         """What is wrong just now, in a few sentences; "" if nothing is."""
-        found = list(self._troubles())
-        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        # Whoever asks may ask each second, and servers of many pools can claim what is another's.
+        found = list(itertools.islice(self._troubles(), _MOST_TROUBLES))
+        least = "at least " if len(found) == _MOST_TROUBLES else ""
+        more = f"; and {least}{len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         return "; ".join(found[:_SHOWN]) + more
 
     @property
@@ -215,13 +224,24 @@ class Discovery:
                 yield f"{pool.reference}: {sentence}"
 
     def _log_new_troubles(self) -> None:
-        found = list(self._troubles())
+        found = list(itertools.islice(self._troubles(), _MOST_TROUBLES))
         fresh = [sentence for sentence in found if sentence not in self._known]
         for sentence in fresh[:_LOGGED_AT_ONCE]:
             log.warning("adapters of model servers: %s", sentence)
         if len(fresh) > _LOGGED_AT_ONCE:
             log.warning("adapters of model servers: %d more like these", len(fresh) - _LOGGED_AT_ONCE)
         self._known = set(found)
+
+
+async def _in_turns(steps: Steps[T]) -> T:
+    """Do all steps, with requests in between, and return the result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        await asyncio.sleep(0)
 
 
 def _reflector(

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Self
 import msgspec
 
 from bbr.headers import BASE_MODEL_HEADER
-from bbr.models.registry import Origin
+from bbr.models.registry import Origin, Steps, sorting
 from bbr.sources.answers import Metadata
 from bbr.sources.http_routes import EXACT, Header, Match, Route, RouteSpec, Rule
 from bbr.sources.kept import Kept
@@ -29,6 +29,9 @@ MAX_SERVES: Final = 2048
 # A pool's labels and ports; each port is asked on each pod.
 _MAX_LABELS: Final = 64
 _MAX_PORTS: Final = 8
+
+# What routes say of pools, and pools, that are looked at in one step: half a millisecond's.
+_STEP_SERVES: Final = 1000
 
 _LABEL: Final = re.compile(r"(?:[a-z0-9.-]{1,253}/)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _VALUE: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
@@ -199,12 +202,23 @@ class KeptRoutes(Kept[frozenset[Serves]]):
 
 def serving(
     pools: Iterable[Mapping[str, Pool | None]], routes: Mapping[str, Iterable[Serves]]
-) -> dict[Pool, frozenset[str]]:
-    """Return the pools that serve a base model, the oldest first, at most MAX_POOLS; and which ones they serve."""
+) -> Steps[dict[Pool, frozenset[str]]]:
+    """Find the pools that serve a base model, the oldest first, at most MAX_POOLS; and which ones they serve.
+
+    A step at a time: whoever may write HTTPRoutes can have 2,048 matches in each.
+    """
     bases: dict[Reference, set[str]] = {}
-    for several in routes.values():
-        for pool, base_model in several:
-            bases.setdefault(pool, set()).add(base_model)
-    found = (each for several in pools for each in several.values() if each and each.reference in bases)
-    ordered = sorted(found, key=lambda pool: (pool.origin.precedence, pool.group))
+    claims = (each for several in list(routes.values()) for each in several)
+    for number, (pool, base_model) in enumerate(claims, 1):
+        bases.setdefault(pool, set()).add(base_model)
+        if number % _STEP_SERVES == 0:
+            yield
+    found: list[Pool] = []
+    known = [each for several in pools for each in several.values()]
+    for number, each in enumerate(known, 1):
+        if each and each.reference in bases:
+            found.append(each)
+        if number % _STEP_SERVES == 0:
+            yield
+    ordered = yield from sorting(found, lambda pool: (pool.origin.precedence, pool.group))
     return {pool: frozenset(bases[pool.reference]) for pool in ordered[:MAX_POOLS]}

@@ -14,6 +14,7 @@ from bbr.sources.kubernetes import KUBERNETES, KubernetesSource
 from bbr.sources.model_servers import ServerError
 from bbr.sources.reflector import Pace
 from bbr.sources.servers import KEEP_SECONDS
+from bbr.sources.settling import Contest
 from bbr.sources.table import DISCOVERED, Table
 from bbr.system.supervisor import Supervisor
 from bbr.system.worker_process import WorkerError, WorkerProcess
@@ -373,6 +374,8 @@ async def test_many_troubles_are_told_in_short(tmp_path, caplog):
             assert len(found.failing) < 1000
             assert found.refused()["unusable"] == 10
             assert found.age_seconds < sys.maxsize
+            found.contests = tuple(Contest(f"a{number}", None, ("qwen", "phi")) for number in range(2_000))
+            assert found.failing.endswith("; and at least 997 more")  # not all are looked at each time
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) <= 60
 
 

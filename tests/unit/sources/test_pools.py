@@ -108,7 +108,7 @@ def test_pools_serve_what_any_route_says():
         "models/r": [Serves(one.reference, "a"), Serves(two.reference, "b")],
         "models/s": [Serves(one.reference, "c"), Serves(Reference(GROUP, "models", "gone"), "d")],
     }
-    found = serving([{"models/one": one, "x": None}, {"models/two": two, "models/alone": alone}], routes)
+    found = finish(serving([{"models/one": one, "x": None}, {"models/two": two, "models/alone": alone}], routes))
     assert found == {two: {"b"}, one: {"a", "c"}}
     assert list(found) == [two, one]
 
@@ -116,7 +116,7 @@ def test_pools_serve_what_any_route_says():
 def test_so_many_pools_are_followed_the_oldest_first():
     several = {str(number): pool(str(number), float(-number)) for number in range(MAX_POOLS + 5)}
     routes = {"r": [Serves(each.reference, "a") for each in several.values()]}
-    found = serving([several], routes)
+    found = finish(serving([several], routes))
     assert len(found) == MAX_POOLS
     assert next(iter(found)).name == str(MAX_POOLS + 4)
 
@@ -134,3 +134,10 @@ def test_what_is_known_of_a_collection_follows_its_reflector():
     spec = {"selector": {"app": "qwen"}, "targetPortNumber": 8000}
     assert kept.read(old(spec)) == old(spec).pool()
     assert KeptRoutes(changes.clear).read(route(rule("a"))) == {Serves(Reference(GROUP, "models", "qwen"), "a")}
+
+
+def test_many_claims_of_routes_are_looked_at_in_steps():
+    pool = Reference(GROUP, "ns", "pool")
+    routes = {f"ns/r{number}": [Serves(pool, f"m{each}") for each in range(500)] for number in range(20)}
+    several = {f"ns/p{number}": None for number in range(3_000)}
+    assert sum(1 for _ in serving([several], routes)) == 10 + 3
