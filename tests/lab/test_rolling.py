@@ -7,9 +7,9 @@ import signal
 import pytest
 
 from deploy.lab import lab as stand
-from deploy.lab import network
+from deploy.lab import network, setting
 from deploy.lab.kubelet import NODES
-from tests.lab.policies import doctor
+from tests.lab.policies import doctor, released
 from tests.lab.router import DEPLOYMENT, IN_NAMESPACE
 from tests.lab.traffic import Load
 
@@ -77,6 +77,21 @@ def test_a_rolling_restart_costs_no_request(lab, gateway, router):
         load.until_sent(200)
     print(f"rolling restart: {load.sent} requests, {load.failed} failed: {dict(load.outcomes)}")
     assert not old & {pod["metadata"]["uid"] for pod in router.pods()}
+    assert load.outcomes == {"right": load.sent}
+
+
+@pytest.mark.core
+def test_an_upgrade_of_the_chart_and_the_way_back_cost_no_request(lab, gateway, controller):
+    """By real Helm: other arguments of the routers, one more of them, and another policy of the gateway."""
+    values = setting.values(controller.provider if controller else "none")
+    bbr = values["bbr"] | {"replicas": 3, "drainSeconds": values["bbr"]["drainSeconds"] + 1}
+    provider = values["provider"] | {"streamSeconds": 601}
+    with Load(gateway) as load:
+        load.until_sent(50)
+        with released(lab, controller, bbr=bbr, provider=provider):
+            load.until_sent(200)
+        load.until_sent(200)
+    print(f"upgraded: {load.sent} requests, {load.failed} failed: {dict(load.outcomes)}")
     assert load.outcomes == {"right": load.sent}
 
 
