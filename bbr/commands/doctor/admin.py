@@ -56,9 +56,10 @@ def fetch(url: str, *, timeout: float = TIMEOUT_SECONDS, max_bytes: int = MAX_BY
     base = url.rstrip("/")
     try:
         parts = urllib.parse.urlsplit(base)
-    except ValueError:  # a bracket without its other
-        parts = urllib.parse.SplitResult("", "", "", "", "")
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+        usable = parts.scheme in ("http", "https") and parts.netloc and base.isascii() and parts.port != 0
+    except ValueError:  # a bracket without its other, or a port that is none
+        usable = False
+    if not usable:
         # What stands before an @ may be a password.
         raise AdminError(f"--envoy-admin: {quoted(url.rpartition('@')[2])} is not a URL such as http://127.0.0.1:19000")
     if parts.username or parts.password:

@@ -11,7 +11,7 @@ from bbr.commands.probe.wire import Address, Tls
 from bbr.config import options
 from bbr.config.arguments import Arguments
 from bbr.config.settings import ConfigError
-from bbr.text import quoted
+from bbr.text import encodable, quoted
 
 ARGUMENTS: Final = "[OPTION...]"
 DESCRIPTION: Final = """\
@@ -58,6 +58,9 @@ def run(arguments: Arguments) -> int:
         ConfigError: an argument is unusable.
     """
     models, as_json = arguments["model"] or [None], arguments["json"]
+    for name in arguments["model"] or ():
+        if encodable(name) != name:
+            raise ConfigError(f"--model: {quoted(name)} is not UTF-8")
     if as_json and len(models) > 1:
         raise ConfigError("--json takes one --model: it prints one report")
     code = EXIT_OK
@@ -93,9 +96,13 @@ def _address(flag: str, text: str | None) -> Address | None:
         return None
     host, _, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not bare or (":" in bare) != (bare != host) or not (port.isdecimal() and 0 < int(port) < 1 << 16):
+    try:
+        number = options.port(port)
+    except ValueError:
+        number = 0
+    if not bare or (":" in bare) != (bare != host) or not number:
         raise ConfigError(f"{flag}: {quoted(text)} is not HOST:PORT")
-    return Address(bare, int(port))
+    return Address(bare, number)
 
 
 def _tls(arguments: Arguments) -> Tls | None:

@@ -114,7 +114,20 @@ def test_no_http():
     assert str(error.value).startswith(f"{url}/config_dump?include_eds: ")
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:1", "file:///etc/passwd", "http://", "http://[::1", "", "ftp://x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://\udcff",
+        "http://x:65536",
+        f"http://x:{'9' * 5000}",
+        "127.0.0.1:1",
+        "file:///etc/passwd",
+        "http://",
+        "http://[::1",
+        "",
+        "ftp://x",
+    ],
+)
 def test_no_url(url):
     with pytest.raises(AdminError, match=r"--envoy-admin: .* is not a URL such as http://"):
         admin.fetch(url)
