@@ -118,7 +118,7 @@ def read(
             room = _room(size, brackets, len(stack), highest, highest - lowest)
         else:  # the root's last bracket is not the fragment's, nor is what would follow it
             room = size - 1 if lowest == 0 and not behind and outside[-1] in _CLOSING_BRACKETS else 0
-        if room == size and until is not None and lowest == 1 and until.end.search(plain):
+        if room == size and until is not None and lowest == 1 and until.end.search(plain, 0, size):
             cost += _KEY_COST * until.count * size
             room = _before_root_key(plain[:size], len(stack), until)
         if room == size:
