@@ -30,7 +30,7 @@ AT_ONCE = --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder --max
 # Tests in tests/integration that start `bbr` or Python as a process, and no gateway.
 PROCESSES := $(addprefix tests/integration/test_,allocator.py command_line.py loading.py server.py)
 # What `make cover` measures: together they reach all that must be reached, by examples that are always the same (CI).
-COVERING := tests/unit tests/conformance tests/parity $(PROCESSES)
+COVERING := tests/unit tests/conformance/http2 tests/conformance/ext_proc tests/parity/test_transports.py $(PROCESSES)
 MEASURED := CI=1 COVERED_TESTS="$(COVERING)"
 QUICK_SUITES := tests/unit tests/conformance tests/property
 # What the gate runs on the compiled build: all but what tries benchmarks, texts and what is deployed. Of the tests with

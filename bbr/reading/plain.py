@@ -22,7 +22,7 @@ _dumps: Final = orjson.dumps
 
 
 def size(octets: bytes | memoryview) -> int:
-    """Return how many of some octets, from the first one on, are plain text that ends before a quote or a backslash.
+    """Return how many of some bytes, from the first one on, are plain text that ends before a quote or a backslash.
 
     0 if they are fewer than LEAST_BYTES, or if something in them is not plain.
     """
@@ -38,7 +38,7 @@ def size(octets: bytes | memoryview) -> int:
 
 
 def is_plain(octets: bytes | memoryview) -> bool:
-    """Tell whether octets are plain text."""
+    """Tell whether bytes are plain text."""
     # Text of another alphabet shows it early. To decode tells as well, but fails with an exception, which takes longer.
     if not bytes(octets[:_PROBED_BYTES]).isascii():
         return False
