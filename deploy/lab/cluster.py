@@ -217,16 +217,23 @@ class Cluster:
         return ""
 
     def until_drained(self, namespace: str) -> None:
-        """Wait until no pod of a namespace is being deleted: one that drains answers with what it knew.
+        """Wait until no pod of a namespace is being replaced; see `drains`.
 
         Raises:
             LabError: one stays.
         """
-        self.wait(f"the end of the replaced pods of {namespace}", lambda: not self._drains(namespace))
+        self.wait(f"the end of the replaced pods of {namespace}", lambda: not self.drains(namespace))
 
-    def _drains(self, namespace: str) -> bool:
-        pods = self.get("pods", f"--namespace={namespace}")["items"]
-        return any("deletionTimestamp" in pod["metadata"] for pod in pods)
+    def drains(self, namespace: str) -> bool:
+        """Tell whether a pod of a namespace is being deleted or is to be: it still answers with what it knew."""
+        where = f"--namespace={namespace}"
+        for each in self.get("deployments", where)["items"]:
+            status = each["status"]
+            if status.get("observedGeneration", 0) < each["metadata"]["generation"]:
+                return True
+            if status.get("replicas", 0) != status.get("updatedReplicas", 0):
+                return True
+        return any("deletionTimestamp" in pod["metadata"] for pod in self.get("pods", where)["items"])
 
     def call(self, *command: str, seconds: float = 900.0, text: str | None = None) -> str:
         """Run a program in the cluster's namespace, and return what it printed.

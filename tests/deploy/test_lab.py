@@ -282,7 +282,18 @@ def test_a_call_is_repeated_if_the_api_server_was_too_slow_for_it_and_not_if_it_
 
 
 def test_a_replaced_pod_is_waited_for(monkeypatch):
-    states = [[{"metadata": {"deletionTimestamp": "2026-11-30T04:00:00Z"}}, {"metadata": {}}], [{"metadata": {}}]]
+    def deployment(**status):
+        return {"metadata": {"generation": 2}, "status": status}
+
+    new, old = {"metadata": {}}, {"metadata": {"deletionTimestamp": "2026-11-30T04:00:00Z"}}
+    states = [
+        [deployment(observedGeneration=1, replicas=2, updatedReplicas=2)],  # the controller has not seen the change
+        [deployment(observedGeneration=2, replicas=3, updatedReplicas=2)],  # an old one is still to be deleted
+        [deployment(observedGeneration=2, replicas=2, updatedReplicas=2)],
+        [old, new],
+        [deployment(observedGeneration=2, replicas=2, updatedReplicas=2)],
+        [new],
+    ]
     there = cluster.Cluster({}, print)
     monkeypatch.setattr(there, "get", lambda *words: {"items": states.pop(0)})
     monkeypatch.setattr(cluster, "_LOOK_SECONDS", 0.0)

@@ -66,7 +66,7 @@ def sizes():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
                 told = Path(f"/proc/{pid}/status").read_text("utf-8")
                 if peak := re.search(r"^VmHWM:\s+(\d+) kB$", told, re.MULTILINE):
-                    yield int(peak[1]) // 1000, told.split()[1]
+                    yield int(peak[1]) // 1000, Path(f"/proc/{pid}/cmdline").read_text("utf-8").replace("\0", " ")
 
 
 @pytest.fixture(scope="session")

@@ -70,10 +70,9 @@ class Router:
 
         A pod that is being deleted answers calls with its old table until it has drained; it has to be gone.
         """
-        self.lab.until_drained(setting.NAMESPACE)
         self.lab.wait(
             f"{name} {'in' if there else 'out of'} each table",
-            lambda: all((name in names) == there for names in self.names()),
+            lambda: not self.lab.drains(setting.NAMESPACE) and all((name in names) == there for names in self.names()),
         )
 
     def failing(self) -> list[bool]:
