@@ -27,8 +27,8 @@ _SHORTEST_ENTRY_BYTES: Final = 75
 
 # Of lists that are kept, and how many of them: to make a long one takes several milliseconds, and there may be one for
 # each scope that a client asks in.
-_MAX_KEPT_BYTES: Final = 4 << 20
-_MAX_LISTS: Final = 4096
+MAX_KEPT_BYTES: Final = 4 << 20
+MAX_LISTS: Final = 4096
 
 
 def asked_for(method: bytes, path: bytes) -> str | None:
@@ -58,10 +58,16 @@ class ModelsList:
 
     Args:
         max_bytes: a longer answer is none.
+        max_kept_bytes: of the lists that are kept.
+        max_lists: how many of them are.
     """
 
-    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self, max_bytes: int = MAX_BYTES, *, max_kept_bytes: int = MAX_KEPT_BYTES, max_lists: int = MAX_LISTS
+    ) -> None:
         self._max_bytes = max_bytes
+        self._max_kept_bytes = max_kept_bytes
+        self._max_lists = max_lists
         self._snapshot: object = None
         # By scope, by who may use what is in it, and by format.
         self._lists: dict[tuple[str, frozenset[str], bool], bytes | None] = {}
@@ -99,7 +105,7 @@ class ModelsList:
         if key not in self._lists:
             found = self._list(registry, *key[1:])
             self._kept_bytes += len(found or b"")
-            while self._lists and (len(self._lists) >= _MAX_LISTS or self._kept_bytes > _MAX_KEPT_BYTES):
+            while self._lists and (len(self._lists) >= self._max_lists or self._kept_bytes > self._max_kept_bytes):
                 self._kept_bytes -= len(self._lists.pop(next(iter(self._lists))) or b"")
             self._lists[key] = found
         return self._lists[key]

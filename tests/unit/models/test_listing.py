@@ -3,7 +3,6 @@ import json
 
 import pytest
 
-from bbr.models import listing
 from bbr.models.listing import ModelsList, asked_for, in_order, own_in_order
 from bbr.models.registry import Alias, BaseModel, Declaration, Grant, Origin, Registry, finish, merging
 from bbr.refusal import Refusal
@@ -113,21 +112,25 @@ def test_an_answer_that_is_too_long_is_none():
     assert ModelsList(50).answer(TABLE, "phi") is None
 
 
-def test_as_many_lists_are_kept_as_fit(monkeypatch):
-    models = ModelsList()
-    size = len(models.answer(TABLE, ""))
-    monkeypatch.setattr(listing, "_MAX_KEPT_BYTES", 3 * size)
+def test_as_many_lists_are_kept_as_fit():
+    models = ModelsList(max_kept_bytes=3 * len(ModelsList().answer(TABLE, "")))
     scopes = [dataclasses.replace(TABLE, scope=name) for name in "abcd"]
-    first = [models.answer(each, "") for each in scopes[:2]]
-    assert [models.answer(each, "") is kept for each, kept in zip(scopes, first, strict=False)] == [True, True]
-    kept = models.answer(scopes[2], "")
-    assert models.answer(scopes[2], "") is kept
-    assert models.answer(scopes[3], "") is models.answer(scopes[3], "")
-    assert len(models._lists) == 3
-    monkeypatch.setattr(listing, "_MAX_LISTS", 2)
-    models.answer(scopes[0], "", frozenset({"x"}))
-    models.answer(dataclasses.replace(TABLE, scope="e"), "")
-    assert len(models._lists) == 2
+    kept = [models.answer(each, "") for each in scopes[:3]]
+    assert [models.answer(each, "") is first for each, first in zip(scopes, kept, strict=False)] == [True] * 3
+    last = models.answer(scopes[3], "")
+    assert [models.answer(each, "") is first for each, first in zip(scopes[1:], [*kept[1:], last], strict=True)] == [
+        True
+    ] * 3
+    assert models.answer(scopes[0], "") is not kept[0]
+
+
+def test_no_more_lists_are_kept_than_may_be():
+    models = ModelsList(max_lists=2)
+    scopes = [dataclasses.replace(TABLE, scope=name) for name in "abc"]
+    first, second, third = [models.answer(each, "") for each in scopes]
+    assert models.answer(scopes[1], "") is second
+    assert models.answer(scopes[2], "") is third
+    assert models.answer(scopes[0], "") is not first
 
 
 def test_a_large_table_is_too_long_at_once():
