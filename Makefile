@@ -197,7 +197,7 @@ test: $(READY) $(if $(ARGS),,$(HELM) clients)  ## run all tests, WORKERS (4) at 
 test-python:  ## run the core's tests and try the wheel on Python VERSION (3.13), of this machine or from Debian in a chroot
 	@$(PYTHON) tests/pythons.py $(or $(VERSION),3.13) $(if $(COMPILE),--compile) $(if $(CASES),--cases=$(CASES)) $(ARGS)
 
-cover: $(READY)  ## run the tests that start no gateway, and fail if they cover too few branches
+cover: $(READY)  ## run the tests in which coverage is measured, and fail if they cover too few branches
 	@$(BIN)/coverage erase
 	$(MEASURED) $(BIN)/coverage run -m pytest --quiet $(AT_ONCE) $(COVERING)
 	@$(MAKE) --no-print-directory covered

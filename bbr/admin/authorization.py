@@ -146,8 +146,12 @@ class Guard:
 
     def _known(self, key: bytes) -> int:
         """Return the status that is remembered; 0 if none is."""
-        status, until = self._allowed.get(key) or self._refused.get(key) or (0, 0.0)
-        return status if self._clock() < until else 0
+        now = self._clock()
+        for kept in (self._allowed, self._refused):
+            status, until = kept.get(key, (0, 0.0))
+            if now < until:
+                return status
+        return 0
 
     async def follow(self) -> None:
         """Close connections that nobody needs any more, until cancelled; then close the last."""

@@ -12,6 +12,7 @@ from typing import Final
 from bbr.admin.history import History
 from bbr.exchange.verdict import Outcome
 from bbr.models.registry import Steps
+from bbr.system.steps import in_turns
 from bbr.telemetry.metrics import BUSY_BOUNDS, DURATION_BOUNDS, Histogram, Metrics, ModelCounts
 from bbr.telemetry.observed import clock
 
@@ -102,8 +103,7 @@ class Window:
         """Look at the counts from now on, until cancelled."""
         while True:
             await asyncio.sleep(SLOT_SECONDS)
-            for _ in self.sliding(clock()):
-                await asyncio.sleep(0)
+            await in_turns(self.sliding(clock()))
 
     def sliding(self, now: float) -> Steps[None]:
         """Begin a new slot, and let go of the oldest.

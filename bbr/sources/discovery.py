@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from bbr.models.registry import BaseModel, Declaration, Origin, Steps
 from bbr.reading.name import LONGEST_MODEL_BYTES
@@ -27,6 +27,7 @@ from bbr.sources.reflector import Pace, Reflector
 from bbr.sources.servers import Servers
 from bbr.sources.settling import Contest, Names, settling
 from bbr.sources.table import DISCOVERED, Table
+from bbr.system.steps import in_turns
 from bbr.system.supervisor import Body, Supervisor
 from bbr.system.worker_process import WorkerProcess
 
@@ -41,8 +42,6 @@ _LOGGED_AT_ONCE: Final = 10
 
 # Of all that is wrong, so much is looked at.
 _MOST_TROUBLES: Final = 1_000
-
-T = TypeVar("T")
 
 
 class Discovery:
@@ -122,8 +121,7 @@ class Discovery:
                 self._changed.clear()
                 await self._reconcile(supervisor)
                 if self._published or self._first_is_over:
-                    for _ in self._publishing():
-                        await asyncio.sleep(0)
+                    await in_turns(self._publishing())
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._pause()):
                         await self._changed.wait()
@@ -138,7 +136,7 @@ class Discovery:
         if self._routes.objects is None or any(each.objects is None for each in self._pools):
             return
         serving = pools.serving([each.objects or {} for each in self._pools], self._routes.objects)
-        wanted = await _in_turns(serving)
+        wanted = await in_turns(serving)
         for pool in self._followers.keys() - wanted.keys():
             await self._followers.pop(pool).stop()
         for pool, base_models in wanted.items():
@@ -231,17 +229,6 @@ class Discovery:
         if len(fresh) > _LOGGED_AT_ONCE:
             log.warning("adapters of model servers: %d more like these", len(fresh) - _LOGGED_AT_ONCE)
         self._known = set(found)
-
-
-async def _in_turns(steps: Steps[T]) -> T:
-    """Do all steps, with requests in between, and return the result."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            result: T = done.value
-            return result
-        await asyncio.sleep(0)
 
 
 def _reflector(

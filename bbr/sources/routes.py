@@ -16,6 +16,7 @@ from bbr.models.registry import Kind, Registry, Steps, finish, sorting
 from bbr.sources.http_routes import EXACT, REGULAR_EXPRESSION, Backend, Header, Match, Route, RouteSpec, Rule
 from bbr.sources.kept import Kept
 from bbr.sources.table import Table
+from bbr.system.steps import in_turns
 
 log = logging.getLogger(__name__)
 
@@ -221,8 +222,7 @@ class RouteCheck(Kept[frozenset[Wanted]]):
             await asyncio.sleep(self._settle_seconds)
             self._due.clear()
             try:
-                for _ in self.checking():
-                    await asyncio.sleep(0)
+                await in_turns(self.checking())
             except BaseException:
                 self._due.set()  # for whoever starts this again
                 raise

@@ -30,6 +30,7 @@ from bbr.models.registry import Conflict, Declaration, Registry, Steps, finish, 
 from bbr.sources.conflict_log import ConflictLog
 from bbr.sources.long_documents import LongDocuments
 from bbr.sources.objects import Key, SourceError, SourceObject
+from bbr.system.steps import in_turns
 from bbr.system.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -205,8 +206,7 @@ class Table:
                 self._failed = {}
             await asyncio.sleep(COALESCE_SECONDS)
             try:
-                for _ in self._applying():
-                    await asyncio.sleep(0)
+                await in_turns(self._applying())
             except BaseException:
                 self._changed.set()  # for whoever starts this again
                 raise

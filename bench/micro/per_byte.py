@@ -34,7 +34,7 @@ class Kind(NamedTuple):
 
     Attributes:
         fields: of its header section, beside the pseudo-headers.
-        body: its octets.
+        body: its bytes.
         piece_bytes: of a DATA frame.
         path: of its URL.
         settings: of the router, by the names of their flags.

@@ -118,6 +118,19 @@ async def test_guessed_tokens_push_out_no_token_that_may():
     assert len(cluster.asked) == asked
 
 
+@in_loop
+async def test_a_token_that_may_no_longer_is_reviewed_once_a_minute_too(monkeypatch):
+    cluster, clock = Cluster(), Clock(0.0)
+    guard = Guard(lambda: cluster, clock=clock)
+    assert (await get(guard, "Bearer good"))[0] == 200
+    clock.now = 60.0
+    monkeypatch.delitem(TOKENS, "good")
+    assert (await get(guard, "Bearer good"))[0] == 401
+    asked = len(cluster.asked)
+    assert (await get(guard, "Bearer good"))[0] == 401
+    assert len(cluster.asked) == asked
+
+
 class Counted(Cluster):
     """Counts connections and reviews under way, and may hold reviews up."""
 
