@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from bbr.config import go_flags, mistyped, removed
+from bbr.config import go_flags, loading, mistyped, removed
 from bbr.config import settings as config
 from bbr.config.options import Group, Option
 from bbr.text import MAX_QUOTED_CHARACTERS, quoted
@@ -121,7 +121,7 @@ class Arguments:
             for name, text in self._values.items()
             if text is not None and name in config.OPTIONS
         }
-        return config.load(given | self._translated, os.environ)
+        return loading.load(given | self._translated, os.environ)
 
 
 def unknown_argument(command: str, word: str, known: Iterable[str] = ()) -> config.ConfigError:

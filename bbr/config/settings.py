@@ -1,18 +1,17 @@
-"""Flags and environment variables -> one frozen Settings.
+"""What an operator can decide: one frozen Settings. `loading` makes it of flags and environment variables.
 
 Each setting is declared once, as a field of Settings: its flag is `--field-name`, its environment variable
 BBR_FIELD_NAME. A flag wins over the environment, the environment over the default.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from bbr.config import options, removed
+from bbr.config import options
 from bbr.config.options import Group, Option
 from bbr.exchange.asker import Asker
 from bbr.exchange.policy import AliasRewrite, BodyMode, ClientSteering, Compat, InvalidJson, OverLimit, UrlModel
@@ -21,11 +20,9 @@ from bbr.models.routing import MissingModel, UnknownModel
 from bbr.reading.fields import BodyField
 from bbr.reading.paths import PathPattern
 from bbr.reading.templates import Template
-from bbr.text import quoted
 from bbr.tls.client_names import AllowedName
 
 ENVIRONMENT_PREFIX: Final = "BBR_"
-NAMESPACE_VARIABLE: Final = "NAMESPACE"
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("auto", "json", "text")
@@ -141,6 +138,23 @@ class ProcessSettings:
         "count requests by OpenTelemetry's attributes for generative AI too (operation, provider, requested model), "
         "and measure the time to the first token if the gateway sends responses to the router; at most 2,000 series "
         "each",
+    )
+
+    max_connections: int = _rare(
+        options.count,
+        "10000",
+        "the most connections on the ext_proc port; one more replaces the connection that has been idle longest",
+    )
+    busy_poll: float = _rare(
+        options.busy_poll,
+        "0",
+        "keep polling for this long (at most 1) after each event instead of sleeping. Single requests are answered "
+        "faster, but a whole processor is in use as long as requests come more often than that. Needs --transport=uv",
+    )
+    transport: str = _rare(
+        options.words("uv", "grpcio"),
+        "uv",
+        "the gRPC server: uv is bbr's own HTTP/2; grpcio is Python's gRPC library, which costs many times as much",
     )
 
     @property
@@ -422,11 +436,6 @@ class Settings(ProcessSettings):
         "full-duplex",
         "the body mode to assume for a gateway that does not name its mode: full-duplex or buffered",
     )
-    max_connections: int = _rare(
-        options.count,
-        "10000",
-        "the most connections on the ext_proc port; one more replaces the connection that has been idle longest",
-    )
     max_model_length: int = _rare(options.model_length, "256", "the longest model name; a longer one gets 400")
     models_list_max_bytes: int = _rare(
         options.size,
@@ -439,17 +448,6 @@ class Settings(ProcessSettings):
         "256KiB",
         "a longer JSON body is read piece by piece; in full duplex it goes on to its model server as soon as its model "
         "is known",
-    )
-    busy_poll: float = _rare(
-        options.busy_poll,
-        "0",
-        "keep polling for this long (at most 1) after each event instead of sleeping. Single requests are answered "
-        "faster, but a whole processor is in use as long as requests come more often than that. Needs --transport=uv",
-    )
-    transport: str = _rare(
-        options.words("uv", "grpcio"),
-        "uv",
-        "the gRPC server: uv is bbr's own HTTP/2; grpcio is Python's gRPC library, which costs many times as much",
     )
 
 
@@ -464,131 +462,3 @@ def flag_of(name: str) -> str:
 def variable_of(name: str) -> str:
     """Return the environment variable of a field of Settings."""
     return ENVIRONMENT_PREFIX + name.upper()
-
-
-def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
-    """Build Settings from raw texts.
-
-    Args:
-        flags: field name -> text, of the flags that were given.
-        environment: the process environment; an empty variable counts as absent.
-
-    Raises:
-        ConfigError: a value is unusable, two settings contradict each other, or a variable is of a removed setting.
-    """
-    _refuse_removed(environment)
-    values: dict[str, Any] = {}
-    for name, option in OPTIONS.items():
-        variable = variable_of(name)
-        if name in flags:
-            values[name] = _parse(flag_of(name), flags[name], option)
-        elif environment.get(variable) and not _is_service_link(option, environment[variable]):
-            values[name] = _parse(variable, environment[variable], option)
-    if values.get("kubernetes") and environment.get(NAMESPACE_VARIABLE):
-        # As the Go routers' chart sets it, from the pod's own.
-        values.setdefault(
-            "namespace", _parse(NAMESPACE_VARIABLE, environment[NAMESPACE_VARIABLE], OPTIONS["namespace"])
-        )
-    _apply_compat(values)
-    settings = Settings(**values)
-    _check(settings)
-    return settings
-
-
-def _refuse_removed(environment: Mapping[str, str]) -> None:
-    for name in removed.REPLACEMENTS:
-        if environment.get(variable_of(name)):
-            raise ConfigError(f"{variable_of(name)}: {removed.sentence(name)}")
-
-
-def _is_service_link(option: Option, text: str) -> bool:
-    """Tell whether Kubernetes set a port's variable (for a Service called bbr-grpc, say), and not an operator."""
-    return option.parse in (options.port, options.port_or_none) and text.startswith("tcp://")
-
-
-def _apply_compat(values: dict[str, Any]) -> None:
-    """Give settings that nobody has set the defaults of the Go router whose answers are wanted."""
-    compat = values.get("compat", Compat.NONE)
-    if compat is not Compat.NONE:
-        values.setdefault("unknown_model", UnknownModel.EMPTY)
-        values.setdefault("client_steering", ClientSteering.ALL)
-        values.setdefault("alias_rewrite", AliasRewrite.OFF)
-    if compat is Compat.GIE:
-        values.setdefault("assume_body_mode", BodyMode.BUFFERED)
-
-
-def _parse(source: str, text: str, option: Option) -> Any:
-    if len(text) > options.MAX_TEXT_CHARACTERS:
-        why = f"has {len(text)} characters; at most {options.MAX_TEXT_CHARACTERS} are allowed"
-        raise ConfigError(f"{source}: {quoted(text)} {why}")
-    try:
-        return option.parse(text)
-    except ValueError as error:
-        raise ConfigError(f"{source}: {quoted(text)} {error}") from None
-
-
-def _check(settings: Settings) -> None:
-    for one, other in itertools.combinations(("grpc_port", "grpc_health_port", "metrics_port"), 2):
-        port = getattr(settings, one)
-        if port == getattr(settings, other):
-            raise ConfigError(f"{flag_of(one)} and {flag_of(other)} are both {port}: they must differ")
-    for given, missing in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
-        if getattr(settings, given) and not getattr(settings, missing):
-            raise ConfigError(f"{flag_of(given)} needs {flag_of(missing)} as well: a certificate and its key")
-    for name in ("tls_cert", "tls_client_ca"):
-        if getattr(settings, name) and not settings.secure_serving:
-            raise ConfigError(f"{flag_of(name)} and --secure-serving=false contradict each other: leave one out")
-    if settings.tls_client_san and not settings.tls_client_ca:
-        raise ConfigError("--tls-client-san needs --tls-client-ca: without it no client shows a certificate")
-    for name in ("namespace", "kubeconfig", "discover_routes", "discover_adapters", "metrics_endpoint_auth"):
-        if getattr(settings, name) and not settings.kubernetes:
-            raise ConfigError(f"{flag_of(name)} needs --kubernetes")
-    for name in ("discover_token_file", "discover_https"):
-        if getattr(settings, name) and not settings.discover_adapters:
-            raise ConfigError(f"{flag_of(name)} needs --discover-adapters")
-    for name in ("discover_ca_file", "discover_server_name"):
-        if getattr(settings, name) and not settings.discover_https:
-            raise ConfigError(f"{flag_of(name)} needs --discover-https")
-    if settings.busy_poll and settings.transport != "uv":
-        raise ConfigError(f"--busy-poll needs --transport=uv, not {settings.transport}")
-    if settings.compat is not Compat.NONE and settings.alias_rewrite is not AliasRewrite.OFF:
-        raise ConfigError("--alias-rewrite and --compat contradict each other: leave one out")
-    _check_headers(settings)
-    _check_default_model(settings)
-    if settings.max_connection_age and not settings.drain_seconds:
-        raise ConfigError(
-            "--max-connection-age needs --drain-seconds of more than 0: requests of a connection that is too old would "
-            "be cut off"
-        )
-
-
-def _check_headers(settings: Settings) -> None:
-    models, base_models = (
-        {name.lower() for name in each} for each in (settings.model_header, settings.base_model_header)
-    )
-    for name in models & base_models:
-        raise ConfigError(f"--model-header and --base-model-header are both {name}: they must differ")
-    for name in (models | base_models).intersection(settings.strip_header or ()):
-        raise ConfigError(f"--strip-header: {name} is a routing header, which has rules of its own")
-    for field in settings.body_field or ():
-        if field.header.lower() in models | base_models:
-            raise ConfigError(f"--body-field: {field.header} is a routing header, which has rules of its own")
-    try:
-        fields = [field.header for field in settings.body_field or ()]
-        options.check_header_count(settings.client_steering, models, base_models, settings.strip_header or (), fields)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    usual = (models, base_models) == ({MODEL_HEADER.lower()}, {BASE_MODEL_HEADER.lower()})
-    for name in ("discover_routes", "discover_adapters"):
-        if getattr(settings, name) and not usual:
-            raise ConfigError(f"{flag_of(name)} works only with the default --model-header and --base-model-header")
-
-
-def _check_default_model(settings: Settings) -> None:
-    wanted = [
-        f"{flag_of(name)}=default"
-        for name in ("unknown_model", "missing_model")
-        if getattr(settings, name).value == "default"
-    ]
-    if wanted and not settings.default_model:
-        raise ConfigError(f"{wanted[0]} needs --default-model: the model to route as")

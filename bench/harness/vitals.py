@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bbr.admin.vitals import Vitals
+from bbr.config import loading
 from bbr.config import settings as config
 from bbr.exchange.ledger import Ledger
 from bbr.router import Router
@@ -33,7 +34,7 @@ def vitals(models: Path | None = None, *, counts: TransportCounts | None = None,
     flags = {"secure_serving": "false", **flags}
     if models is not None:
         flags["models"] = str(models)
-    settings = config.load(flags, {})
+    settings = loading.load(flags, {})
     sources = Router(settings).sources
     sources.load()
     parts: dict[str, Any] = {

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Final, NamedTuple
 
-from bbr.config import policies
-from bbr.config import settings as config
+from bbr.config import loading, policies
 from bbr.exchange.policy import BodyMode
 from bbr.pb.ext_proc_pb2 import HttpBody, HttpHeaders, ProcessingRequest, ProtocolConfiguration
 from bbr.rpc.messages import frame
@@ -97,7 +96,7 @@ class Sender(Client):
 
     def __init__(self, kind: Kind) -> None:
         super().__init__("1k")
-        self.server._policy = policies.policy(config.load(kind.settings, {}))
+        self.server._policy = policies.policy(loading.load(kind.settings, {}))
         pieces = [kind.body[at : at + kind.piece_bytes] for at in range(0, len(kind.body), kind.piece_bytes)]
         pseudo = [(":method", "POST"), (":path", kind.path), (":scheme", "http"), (":authority", "gateway.test")]
         mode = ProtocolConfiguration(request_body_mode=BodyMode.FULL_DUPLEX_STREAMED)

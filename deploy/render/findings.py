@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from bbr.admin import authorization
 from bbr.config import go_flags as dropin
+from bbr.config import loading
 from bbr.config import settings as config
 from bbr.models.registry import finish
 from bbr.sources import configmap, scopes
@@ -438,7 +439,7 @@ def arguments(objects: Objects) -> Iterator[Finding]:
                     given[flag.replace("-", "_")] = value
                 else:
                     yield Finding("flag-unknown", _where(deployment), f"--{flag} is not a flag of bbr serve")
-            config.load(given, {})
+            loading.load(given, {})
         except config.ConfigError as error:
             yield Finding("flag-unusable", _where(deployment), str(error))
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bbr.config.settings import OPTIONS, load
+from bbr.config.loading import load
+from bbr.config.settings import OPTIONS
 from tests.unit.test_imports import ROOMS
 
 ROOT = Path(__file__).parents[2]

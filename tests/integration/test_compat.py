@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bbr.config import policies
-from bbr.config import settings as config
+from bbr.config import loading, policies
 from bench.harness import http1
 from bench.harness.background import Background
 from bench.harness.in_process_router import PHI, QWEN, Router
@@ -22,7 +21,7 @@ MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED"]
 
 @pytest.fixture(scope="module")
 def router(request: pytest.FixtureRequest, background: Background) -> Iterator[Router]:
-    settings = config.load({"compat": "gie"}, {})
+    settings = loading.load({"compat": "gie"}, {})
     router = Router(background, policy=policies.policy(settings), transport=request.param)
     yield router
     router.stop()

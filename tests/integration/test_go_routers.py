@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from bbr.config import policies
-from bbr.config import settings as config
+from bbr.config import loading, policies
 from bbr.models.registry import BaseModel, Registry
 from bench.harness import envoy, go_router, http1
 from bench.harness.background import Background
@@ -95,7 +94,7 @@ def pair(request: pytest.FixtureRequest, background: Background, upstreams: Upst
         return any(f'Base-Model-Name="{QWEN}"' in line for line in replay.ask(port, [ready])["ready"])
 
     with ExitStack() as stack:
-        router = Router(background, TABLE, policies.policy(config.load(flags, {})))
+        router = Router(background, TABLE, policies.policy(loading.load(flags, {})))
         stack.callback(router.stop)
         kube_config = stack.enter_context(go_router.api_server(DATA, target.label))
         started = go_router.started(target.program, kube_config, is_ready, streaming=streaming)

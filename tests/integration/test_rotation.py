@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from bbr.config import settings as config
+from bbr.config import loading
 from bbr.transports.serving import ConnectionLimits
 from bench.harness import envoy
 from bench.harness.certificates import Authority, certificates_of, client_context, shown
@@ -85,7 +85,7 @@ class Secured:
         self.write(issued, ca_pem)
         flags = {"tls_cert": str(folder / "tls.crt"), "tls_key": str(folder / "tls.key")}
         flags |= {"tls_client_ca": str(folder / "ca.crt"), "tls_client_san": ",".join(allowed)}
-        self._certificates = certificates_of(config.load(flags, {}), poll_seconds=0.02)
+        self._certificates = certificates_of(loading.load(flags, {}), poll_seconds=0.02)
         limits = ConnectionLimits(max_age_seconds=AGE_SECONDS, grace_seconds=10)
         self.router = Router(background, transport=transport, credentials=self._certificates.credentials, limits=limits)
         background.run(self._start())

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from bbr import server
-from bbr.config import settings as config
+from bbr.config import loading
 from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from bbr.server import Server, StartError
 from bench.harness.ports import free_ports
@@ -37,7 +37,7 @@ async def test_in_process_it_tells_its_readiness_and_gives_the_signals_back(monk
         "grpc_health_port": str(health_port),
         "metrics_port": "0",
     }
-    router = Server(config.load({**flags, "secure_serving": "false"}, {}))
+    router = Server(loading.load({**flags, "secure_serving": "false"}, {}))
     statuses = []
 
     def ready():
@@ -55,7 +55,7 @@ async def test_in_process_it_tells_its_readiness_and_gives_the_signals_back(monk
 
 def test_too_few_open_files_bound_the_connections_and_are_told(monkeypatch, caplog):
     monkeypatch.setattr(server.descriptors, "connections_allowed", lambda wanted: wanted - 1)
-    assert server._limits(config.load({}, {})).max_connections == 9_999
+    assert server._limits(loading.load({}, {})).max_connections == 9_999
     assert caplog.messages == ["--max-connections=10000 is 9999: the limit of open files allows no more"]
 
 
@@ -66,5 +66,5 @@ def test_tracing_without_its_extra_says_what_to_install(monkeypatch, module):
     monkeypatch.delattr("bbr.telemetry.tracing", raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(StartError) as caught:
-        Server(config.load({"tracing": "true", "secure_serving": "false"}, {}))
+        Server(loading.load({"tracing": "true", "secure_serving": "false"}, {}))
     assert str(caught.value) == "--tracing: OpenTelemetry is not installed: pip install 'body-based-router[otel]'"

@@ -1,6 +1,6 @@
 import pytest
 
-from bbr.config import settings as config
+from bbr.config import loading
 from bbr.http2.settings import Settings
 from bench.render import scaling
 from bench.render.scaling import Costs, Mix, Site, cost, mean_cost, plan
@@ -67,7 +67,7 @@ def test_long_bodies_of_slow_clients_make_replicas_by_memory():
 
 
 def test_limits_are_the_router_s_own():
-    settings = config.load({}, {})
+    settings = loading.load({}, {})
     assert settings.max_buffered_bytes == scaling.BUFFERED_BYTES
     assert settings.max_connections == scaling.CONNECTIONS
     assert Settings().max_concurrent_streams == scaling.STREAMS_PER_CONNECTION

@@ -23,8 +23,7 @@ from google.protobuf.message import DecodeError
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from bbr.config import policies
-from bbr.config import settings as config
+from bbr.config import loading, policies
 from bbr.pb.ext_proc_pb2 import (
     CommonResponse,
     HeaderMutation,
@@ -265,7 +264,7 @@ def ours(target: Target, transport: str = "uv") -> Iterator[Router]:
     table.replace("kubernetes", [SourceObject("default/qwen", 1, lambda: configmap.parse(DATA, origin))])
     table.apply_now()
     with Background() as background:
-        router = Router(background, table.registry, policies.policy(config.load(flags, {})), transport)
+        router = Router(background, table.registry, policies.policy(loading.load(flags, {})), transport)
         try:
             yield router
         finally:

@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from bbr import cli
+from bbr.config import loading
 from bbr.config import settings as config
 from bbr.exchange.policy import BodyMode
 from bbr.models.routing import UnknownModel
@@ -219,5 +220,5 @@ COMPAT = [
 
 @pytest.mark.parametrize(("flags", "mode", "unknown"), COMPAT)
 def test_compat_brings_its_defaults(flags, mode, unknown):
-    settings = config.load(flags, {})
+    settings = loading.load(flags, {})
     assert (settings.assume_body_mode, settings.unknown_model) == (mode, unknown)

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bbr.config import policies
-from bbr.config import settings as config
+from bbr.config import loading, policies
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Compat, Policy
 from bbr.exchange.replies import Replies
@@ -349,7 +348,7 @@ def words(answer: ProcessingResponse) -> str:
 
 def as_they_do(mode: BodyMode, compat: Compat = Compat.GIE) -> Policy:
     """Return the policy of a server with --compat, for a gateway that tells no body mode."""
-    settings = config.load({"compat": compat.value}, {})
+    settings = loading.load({"compat": compat.value}, {})
     return dataclasses.replace(policies.policy(settings), assume_body_mode=mode)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from bbr.config import go_flags as dropin
-from bbr.config import removed
+from bbr.config import loading, removed
 from bbr.config import settings as config
 from bbr.config.settings import ConfigError
 from bbr.exchange.policy import BodyMode
@@ -377,7 +377,7 @@ def test_streaming_in_two_words_is_ours_alone():
 
 def test_a_flag_of_streaming_wins_over_a_variable_of_the_body_mode():
     line = serve("--streaming=false", BBR_ASSUME_BODY_MODE="full-duplex")
-    assert config.load(line.settings, {"BBR_ASSUME_BODY_MODE": "full-duplex"}).assume_body_mode is BodyMode.BUFFERED
+    assert loading.load(line.settings, {"BBR_ASSUME_BODY_MODE": "full-duplex"}).assume_body_mode is BodyMode.BUFFERED
 
 
 VERBOSITY = [

@@ -1,7 +1,6 @@
 import pytest
 
-from bbr.config import policies
-from bbr.config import settings as config
+from bbr.config import loading, policies
 from bbr.config.settings import Settings
 from bbr.exchange.convention import Ours
 from bbr.exchange.go_router import GoRouter
@@ -75,8 +74,8 @@ def test_what_a_client_may_steer_by(level):
 
 def test_by_default_a_client_steers_nothing_but_with_compat():
     assert removed() == removed(client_steering=ClientSteering.NONE)
-    assert config.load({"compat": "ipp"}, {}).client_steering is ClientSteering.ALL
-    assert config.load({"compat": "ipp", "client_steering": "none"}, {}).client_steering is ClientSteering.NONE
+    assert loading.load({"compat": "ipp"}, {}).client_steering is ClientSteering.ALL
+    assert loading.load({"compat": "ipp", "client_steering": "none"}, {}).client_steering is ClientSteering.NONE
 
 
 def test_a_header_that_the_router_sets_is_not_removed():
@@ -103,7 +102,7 @@ def test_aliases_are_rewritten_by_the_picker_unless_it_is_told_otherwise():
     assert not policies.policy(Settings(alias_rewrite=AliasRewrite.OFF)).replies.convention.rewrites
     in_bodies = policies.policy(Settings(alias_rewrite=AliasRewrite.BODY))
     assert (in_bodies.rewrites_body, in_bodies.replies.convention.rewrites) == (True, False)
-    assert not policies.policy(config.load({"compat": "gie"}, {})).replies.convention.rewrites
+    assert not policies.policy(loading.load({"compat": "gie"}, {})).replies.convention.rewrites
 
 
 def test_how_aliases_of_several_models_are_shared_out():

@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from bbr import server
-from bbr.config import settings as config
+from bbr.config import loading
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
@@ -57,7 +57,7 @@ def written(caplog):
 
 
 def log_of(later, **flags):
-    return server.access_log(config.load(flags, {}), later)
+    return server.access_log(loading.load(flags, {}), later)
 
 
 def test_errors_are_logged_and_others_not(written, later):

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from bbr.config import settings as config
+from bbr.config import loading
 from bbr.tls import certificates
 from bbr.tls.client_names import AllowedName
 from bbr.tls.credentials import Clients, CredentialsError
@@ -49,7 +49,7 @@ class Files:
             flags = {"tls_cert": f"{self.folder / 'tls.crt'}", "tls_key": f"{self.folder / 'tls.key'}"}
         if clients:
             flags |= {"tls_client_ca": f"{self.folder / 'ca.crt'}", "tls_client_san": "gateway.example"}
-        return config.load(flags, {})
+        return loading.load(flags, {})
 
 
 @pytest.fixture
