@@ -17,7 +17,7 @@ from bbr.admin.http import HTML, JSON, AdminServer, Answer, Page, Request, text
 from bbr.admin.status_facts import StatusFacts, in_pieces
 from bbr.admin.vitals import Vitals
 from bbr.admin.window import Window
-from bbr.models.registry import Steps
+from bbr.models.steps import Steps
 from bbr.reading.paths import PathPattern
 from bbr.reading.templates import Template
 from bbr.sources import description

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from bbr.admin.first import First
 from bbr.admin.window import Name, Window
-from bbr.models.registry import Registry, Steps
+from bbr.models.registry import Registry
+from bbr.models.steps import Steps
 from bbr.telemetry.metrics import Metrics
 
 BASE_MODELS: Final = 8

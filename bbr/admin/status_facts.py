@@ -56,7 +56,9 @@ from bbr.admin.problems import problems
 from bbr.admin.reasons import reason
 from bbr.admin.vitals import Vitals
 from bbr.admin.window import NOTHING, Counts, Window
-from bbr.models.registry import Entry, Kind, Registry, Steps
+from bbr.models.entries import Entry, Kind
+from bbr.models.registry import Registry
+from bbr.models.steps import Steps
 from bbr.telemetry.field_counts import RESULTS
 from bbr.telemetry.metrics import BUSY_BOUNDS, DURATION_BOUNDS
 from bbr.telemetry.observed import clock

@@ -28,7 +28,7 @@ from bbr.admin.flow_drawing import flow
 from bbr.admin.forms import FORMS, cell, value
 from bbr.admin.status_facts import NAMES, in_pieces
 from bbr.admin.status_tables import help_link, share, table
-from bbr.models.registry import Steps
+from bbr.models.steps import Steps
 
 
 def _file(name: str) -> str:

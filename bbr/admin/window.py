@@ -11,7 +11,7 @@ from typing import Final
 
 from bbr.admin.history import History
 from bbr.exchange.verdict import Outcome
-from bbr.models.registry import Steps
+from bbr.models.steps import Steps
 from bbr.system.steps import in_turns
 from bbr.telemetry.metrics import BUSY_BOUNDS, DURATION_BOUNDS, Histogram, Metrics, ModelCounts
 from bbr.telemetry.observed import clock

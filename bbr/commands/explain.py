@@ -26,7 +26,7 @@ from bbr.exchange.asker import Asker
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.verdict import Outcome, Verdict
 from bbr.headers import listed
-from bbr.models.registry import described
+from bbr.models.entries import described
 from bbr.pb.ext_proc_pb2 import (
     CommonResponse,
     HeaderMap,

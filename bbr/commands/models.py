@@ -11,8 +11,9 @@ from bbr.commands.exits import EXIT_FAILED, EXIT_OK, CommandError
 from bbr.config.arguments import Arguments, add_settings
 from bbr.config.options import Group
 from bbr.config.settings import Settings
+from bbr.models.entries import Entry
 from bbr.models.listing import own_in_order
-from bbr.models.registry import Entry, Registry
+from bbr.models.registry import Registry
 from bbr.router import Router
 from bbr.sources import description
 from bbr.sources.objects import SourceError

@@ -19,7 +19,7 @@ from bbr import yaml_tree
 from bbr.config import go_plugins
 from bbr.config.go_plugins import BASE_MODEL, BODY_FIELD, DEFAULTS, PARAMETERS, Plugin, shown
 from bbr.config.settings import ConfigError
-from bbr.models.registry import finish
+from bbr.models.steps import finish
 from bbr.system import files
 from bbr.text import quoted
 from bbr.yaml_tree import Node, Scalar, Sequence, YamlError

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from bbr import refusal
-from bbr.models.registry import Entry, Kind, Registry
+from bbr.models.entries import Entry, Kind
+from bbr.models.registry import Registry
 from bbr.models.routing import Route
 
 # In a list: everyone whose name is known.

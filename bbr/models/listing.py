@@ -12,7 +12,8 @@ import orjson
 
 from bbr import refusal
 from bbr.models.access import NOBODY, as_route, is_allowed
-from bbr.models.registry import Entry, Kind, Registry
+from bbr.models.entries import Entry, Kind
+from bbr.models.registry import Registry
 
 MAX_BYTES: Final = 60_000
 

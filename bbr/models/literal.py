@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from bbr.models.entries import Declaration
 from bbr.models.patterns import STAR
-from bbr.models.registry import Declaration, Steps
+from bbr.models.steps import Steps
 
 # Of one object; a list of a thousand regular expressions is one mistake.
 MAX_WARNINGS: Final = 20

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from bbr import refusal
-from bbr.models.registry import Kind, Origin, Registry, Share
+from bbr.models.entries import Kind, Origin, Share
+from bbr.models.registry import Registry
 
 
 class UnknownModel(enum.Enum):

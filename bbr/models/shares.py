@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
-from bbr.models.registry import Share
+from bbr.models.entries import Share
 from bbr.models.routing import Route, Rules
 
 _DIGEST_BYTES: Final = 8

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from bbr.models import patterns
-from bbr.models.registry import Alias
+from bbr.models.entries import Alias
 from bbr.sources.mappings import named
 from bbr.sources.objects import SourceError
 from bbr.yaml_tree import Mapping, Node, Scalar

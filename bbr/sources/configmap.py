@@ -42,7 +42,8 @@ from typing import Final, TypeVar
 import msgspec
 
 from bbr.models import patterns
-from bbr.models.registry import Alias, BaseModel, Declaration, Grant, Origin, Steps
+from bbr.models.entries import Alias, BaseModel, Declaration, Grant, Origin
+from bbr.models.steps import Steps
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import Refusal
 from bbr.sources import grants, scopes

@@ -3,7 +3,9 @@
 import logging
 from typing import Final
 
-from bbr.models.registry import MAX_IDLE, Conflict, Registry, Steps
+from bbr.models.entries import Conflict
+from bbr.models.registry import MAX_IDLE, Registry
+from bbr.models.steps import Steps
 
 log = logging.getLogger("bbr.sources.table")
 

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bbr.models.access import KNOWN, as_route, lists_of
+from bbr.models.entries import Conflict, Entry, Origin, Share
 from bbr.models.hosts import Hosts
-from bbr.models.registry import Conflict, Entry, Origin, Registry, Share
+from bbr.models.registry import Registry
 from bbr.sources.table import Table
 from bbr.text import printable
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from bbr.models.registry import BaseModel, Declaration, Origin, Steps
+from bbr.models.entries import BaseModel, Declaration, Origin
+from bbr.models.steps import Steps
 from bbr.reading.name import LONGEST_MODEL_BYTES
 from bbr.sources import pools
 from bbr.sources.kube_api import Api

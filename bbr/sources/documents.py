@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from bbr.models.registry import Alias, BaseModel, Declaration, Grant, Origin, Steps, finish
+from bbr.models.entries import Alias, BaseModel, Declaration, Grant, Origin
+from bbr.models.steps import Steps, finish
 from bbr.sources.objects import LongDocument, SourceError, SourceObject
 
 # A longer document goes to the other process. Of so many bytes the slowest that is known takes 2 ms in one go.

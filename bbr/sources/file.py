@@ -26,7 +26,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from bbr.models import patterns
-from bbr.models.registry import Alias, BaseModel, Declaration, Grant, Kind, Origin, Steps, merging
+from bbr.models.entries import Alias, BaseModel, Declaration, Grant, Kind, Origin
+from bbr.models.merging import merging
+from bbr.models.steps import Steps
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.refusal import MAX_ECHO_CHARACTERS, Refusal
 from bbr.sources import aliases as aliases_of

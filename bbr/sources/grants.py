@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from bbr.models.registry import Grant
+from bbr.models.entries import Grant
 from bbr.sources.mappings import named
 from bbr.sources.objects import SourceError
 from bbr.yaml_tree import Node, Scalar, Sequence

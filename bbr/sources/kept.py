@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from bbr.models.registry import Steps
+from bbr.models.steps import Steps
 
 K = TypeVar("K")
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 import msgspec
 import yaml
 
-from bbr.models.registry import finish
+from bbr.models.steps import finish
 from bbr.pieces import add_piece
 from bbr.sources.objects import SourceError
 from bbr.system import files

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Self
 
 import msgspec
 
-from bbr.models.registry import Steps
+from bbr.models.steps import Steps
 from bbr.reading.name import LONGEST_MODEL_BYTES
 from bbr.sources import configmap
 from bbr.sources.answers import Metadata

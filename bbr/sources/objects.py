@@ -3,7 +3,8 @@
 from collections.abc import Callable, Hashable
 from typing import NamedTuple, Protocol
 
-from bbr.models.registry import Declaration, Steps
+from bbr.models.entries import Declaration
+from bbr.models.steps import Steps
 from bbr.system.worker import Job
 
 Key = tuple[str, str]  # source, key

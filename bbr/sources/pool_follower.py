@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from bbr.models.registry import Steps
+from bbr.models.steps import Steps
 from bbr.sources import served
 from bbr.sources.model_servers import Asking, ServerError
 from bbr.sources.pods import KeptPods, Pod

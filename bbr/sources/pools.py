@@ -12,7 +12,8 @@ from typing import Final, NamedTuple, Self
 import msgspec
 
 from bbr.headers import BASE_MODEL_HEADER
-from bbr.models.registry import Origin, Steps, sorting
+from bbr.models.entries import Origin
+from bbr.models.steps import Steps, sorting
 from bbr.sources.answers import Metadata
 from bbr.sources.http_routes import EXACT, Header, Match, Route, RouteSpec, Rule
 from bbr.sources.kept import Kept

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
-from bbr.models.registry import Steps
+from bbr.models.steps import Steps
 from bbr.sources.answers import BOOKMARK, Answers, Event, Object, T
 from bbr.sources.kube_api import Api, KubernetesError, TooLongError
 from bbr.sources.objects import SourceError

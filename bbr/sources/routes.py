@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, Self
 
 from bbr.headers import BASE_MODEL_HEADER, MODEL_HEADER
-from bbr.models.registry import Kind, Registry, Steps, finish, sorting
+from bbr.models.entries import Kind
+from bbr.models.registry import Registry
+from bbr.models.steps import Steps, finish, sorting
 from bbr.sources.http_routes import EXACT, REGULAR_EXPRESSION, Backend, Header, Match, Route, RouteSpec, Rule
 from bbr.sources.kept import Kept
 from bbr.sources.table import Table

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from bbr.models.hosts import MAX_HOST, declared
-from bbr.models.registry import MAX_SCOPES
+from bbr.models.merging import MAX_SCOPES
 from bbr.sources.mappings import Named, named
 from bbr.sources.objects import SourceError
 from bbr.yaml_tree import Mapping, Node, Scalar, Sequence

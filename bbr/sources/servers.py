@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from bbr.models.registry import Steps
+from bbr.models.steps import Steps
 from bbr.sources.served import Claims, Served, UnusableError, claims
 
 KEEP_SECONDS: Final = 300.0

@@ -8,7 +8,7 @@ model do not compete.
 from collections.abc import Hashable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
-from bbr.models.registry import Steps
+from bbr.models.steps import Steps
 
 P = TypeVar("P", bound=Hashable)
 

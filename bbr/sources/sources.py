@@ -6,7 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from bbr.config.settings import Settings
-from bbr.models.registry import Kind, Steps, finish
+from bbr.models.entries import Kind
+from bbr.models.steps import Steps, finish
 from bbr.sources.objects import SourceError
 from bbr.sources.table import DISCOVERED, FILE, KUBERNETES, Table
 from bbr.system.supervisor import Body, Supervised, Supervisor, stop_all

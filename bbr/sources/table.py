@@ -26,7 +26,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from bbr.models import literal
-from bbr.models.registry import Conflict, Declaration, Registry, Steps, finish, merging
+from bbr.models.entries import Conflict, Declaration
+from bbr.models.merging import merging
+from bbr.models.registry import Registry
+from bbr.models.steps import Steps, finish
 from bbr.sources.conflict_log import ConflictLog
 from bbr.sources.long_documents import LongDocuments
 from bbr.sources.objects import Key, SourceError, SourceObject

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.verdict import Verdict
-from bbr.models.registry import Kind
+from bbr.models.entries import Kind
 from bbr.models.routing import Route, Rule
 from bbr.telemetry.recent import RecentNames
 

@@ -7,9 +7,11 @@ import orjson
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
-from bbr.models.registry import BaseModel, Registry
+from bbr.models.entries import BaseModel
+from bbr.models.registry import Registry
 from bbr.pb.ext_proc_pb2 import HeaderValueOption, ProcessingResponse
 from bench.harness.messages import parse, set_headers
+from bench.harness.model_tables import merged
 
 FDS = BodyMode.FULL_DUPLEX_STREAMED
 BUFFERED = BodyMode.BUFFERED
@@ -17,7 +19,7 @@ MODEL = "X-Gateway-Model-Name"
 BASE = "X-Gateway-Base-Model-Name"
 DESTINATION = "x-gateway-destination-endpoint"
 
-TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora-sheddable", "foo", "1"))])
+TABLE, _ = merged([BaseModel("qwen", ("sql-lora-sheddable", "foo", "1"))])
 
 BODY = b'{"max_tokens":100,"model":"qwen","prompt":"test","temperature":0}'
 NO_MODEL_BODY = b'{"max_tokens":100,"prompt":"test","temperature":0}'

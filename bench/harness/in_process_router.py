@@ -8,17 +8,19 @@ from bbr.exchange.ledger import Ledger
 from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Verdict
-from bbr.models.registry import BaseModel, Registry
+from bbr.models.entries import BaseModel
+from bbr.models.registry import Registry
 from bbr.telemetry import observed
 from bbr.tls.credentials import Credentials
 from bbr.transports.grpcio import GrpcioServer
 from bbr.transports.serving import ConnectionLimits, Serving
 from bbr.transports.uv import UvServer
 from bench.harness.background import Background
+from bench.harness.model_tables import merged
 
 QWEN = "Qwen/Qwen2.5-3B-Instruct"
 PHI = "microsoft/Phi-3-mini-4k-instruct"
-TABLE, _CONFLICTS = Registry.merge([BaseModel(QWEN, ("sql-lora",)), BaseModel(PHI)])
+TABLE, _CONFLICTS = merged([BaseModel(QWEN, ("sql-lora",)), BaseModel(PHI)])
 
 
 TRANSPORTS: dict[str, Any] = {"grpcio": GrpcioServer, "uv": partial(UvServer, tick_seconds=0.05)}

@@ -8,7 +8,7 @@ from bbr.exchange.exchange import CallFields, Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.http2.settings import Settings
-from bbr.models.registry import BaseModel, Registry
+from bbr.models.entries import BaseModel
 from bbr.transports.serving import Serving
 from bbr.transports.uv import UvServer
 from bbr.transports.uv_socket import Pace
@@ -23,9 +23,10 @@ from bench.harness.h2_frames import (
     settings,
     window_update,
 )
+from bench.harness.model_tables import merged
 from bench.harness.rpc_client import fields
 
-TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",))])
+TABLE, _ = merged([BaseModel("qwen", ("sql-lora",))])
 HEAD = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
 WHOLE = messages.request_body(b'{"model": "sql-lora", "prompt": "hi"}', end_of_stream=True)
 # A whole exchange's DATA, and the field block of the call.

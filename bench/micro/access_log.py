@@ -14,10 +14,11 @@ from typing import Any
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
-from bbr.models.registry import BaseModel, Registry
+from bbr.models.entries import BaseModel
 from bbr.telemetry import logs, observed
 from bbr.telemetry.access_log import AccessLog
 from bench.harness import messages
+from bench.harness.model_tables import merged
 
 ROUNDS = 9
 SECONDS_PER_ROUND = 0.05
@@ -25,7 +26,7 @@ SECONDS_PER_ROUND = 0.05
 
 def exchange(model: str) -> Exchange:
     """Return an exchange that is over, of a request as Envoy sends it."""
-    table, _ = Registry.merge([BaseModel("qwen", ("sql-lora",))])
+    table, _ = merged([BaseModel("qwen", ("sql-lora",))])
     made = Exchange(Policy(Replies()), table, observed.clock)
     headers = {f"x-header-{number}": "value" for number in range(10)} | dict(messages.JSON_POST)
     headers["x-request-id"] = "8c3d7e0a-5a3f-4a57-9a0b-5f0f7f3e1c2d"

@@ -21,11 +21,12 @@ from bbr.exchange.exchange import Exchange
 from bbr.exchange.go_router import GoRouter
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
-from bbr.models.registry import BaseModel, Registry
+from bbr.models.entries import BaseModel
 from bbr.models.routing import Rules, UnknownModel
 from bbr.reading.fields import BodyField, BodyFields
 from bbr.telemetry.metrics import Metrics
 from bench.harness import messages, workload
+from bench.harness.model_tables import merged
 
 FDS: Final = BodyMode.FULL_DUPLEX_STREAMED
 BUFFERED: Final = BodyMode.BUFFERED
@@ -53,7 +54,7 @@ _USERS: Final = {
 FEWER: Final = 100
 MORE: Final = 1_100
 
-TABLE, _ = Registry.merge([BaseModel("qwen", (workload.MODEL,))])
+TABLE, _ = merged([BaseModel("qwen", (workload.MODEL,))])
 
 
 def sent(kind: str) -> list[bytes]:

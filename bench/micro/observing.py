@@ -13,15 +13,17 @@ from typing import Final
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
-from bbr.models.registry import BaseModel, Registry
+from bbr.models.entries import BaseModel
+from bbr.models.registry import Registry
 from bbr.telemetry import observed
 from bbr.telemetry.metrics import Metrics
 from bench.harness import messages, workload
+from bench.harness.model_tables import merged
 
 ROUNDS: Final = 15
 EXCHANGES: Final = 5_000
 
-TABLE, _ = Registry.merge([BaseModel("qwen", (workload.MODEL,))])
+TABLE, _ = merged([BaseModel("qwen", (workload.MODEL,))])
 POLICY: Final = Policy(Replies())
 SENT: Final = (
     messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED),

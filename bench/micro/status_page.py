@@ -17,8 +17,9 @@ from bbr.admin import status_facts, status_page
 from bbr.admin.status_facts import StatusFacts
 from bbr.admin.vitals import Vitals
 from bbr.admin.window import Window
-from bbr.models.registry import BaseModel, Registry
+from bbr.models.entries import BaseModel
 from bbr.telemetry.metrics import ModelCounts
+from bench.harness.model_tables import merged
 from bench.harness.vitals import vitals
 
 ROUNDS: Final = 7
@@ -50,7 +51,7 @@ def large(path: Path) -> Vitals:
     of = vitals(path)
     names = [f"org/base-model-{number}" for number in range(BASE_MODELS)]
     models = [BaseModel(name, tuple(f"{name}-lora-{number}" for number in range(ADAPTERS))) for name in names]
-    of.sources.table.registry, _ = Registry.merge(models)
+    of.sources.table.registry, _ = merged(models)
     count(of, names)
     return of
 

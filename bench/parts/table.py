@@ -32,7 +32,8 @@ from typing import Final
 
 import uvloop
 
-from bbr.models.registry import Origin, Registry
+from bbr.models.entries import Origin
+from bbr.models.registry import Registry
 from bbr.sources import configmap
 from bbr.sources.objects import SourceObject
 from bbr.sources.table import Table

@@ -12,7 +12,7 @@ from bbr.admin import authorization
 from bbr.config import go_flags as dropin
 from bbr.config import loading
 from bbr.config import settings as config
-from bbr.models.registry import finish
+from bbr.models.steps import finish
 from bbr.sources import configmap, scopes
 from bbr.sources.discovery import Discovery
 from bbr.sources.kubernetes import KubernetesSource

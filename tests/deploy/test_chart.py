@@ -10,7 +10,8 @@ import yaml
 import bbr
 from bbr import cli
 from bbr.config import go_flags
-from bbr.models.registry import Alias, Origin, finish
+from bbr.models.entries import Alias, Origin
+from bbr.models.steps import finish
 from bbr.sources import configmap
 from deploy.render import helm
 from deploy.render.schemas import Schemas

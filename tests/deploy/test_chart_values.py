@@ -10,7 +10,9 @@ import yaml
 
 from bbr import cli
 from bbr.config import options
-from bbr.models.registry import Origin, finish, merging
+from bbr.models.entries import Origin
+from bbr.models.merging import merging
+from bbr.models.steps import finish
 from bbr.sources import configmap
 from bbr.sources.scopes import SCOPE_LABEL
 from deploy.render import helm, schemas

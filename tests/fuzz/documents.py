@@ -4,7 +4,9 @@ from functools import partial
 
 import msgspec
 
-from bbr.models.registry import Declaration, Origin, Steps, finish, merging
+from bbr.models.entries import Declaration, Origin
+from bbr.models.merging import merging
+from bbr.models.steps import Steps, finish
 from bbr.reading.name import check_model
 from bbr.sources import configmap, file
 from bbr.sources.documents import ParseBytes, Received, declared

@@ -15,7 +15,9 @@ from bbr.config import policies
 from bbr.config.settings import Settings
 from bbr.exchange.policy import AliasRewrite
 from bbr.headers import REWRITE_HEADERS
-from bbr.models.registry import Alias, BaseModel, Declaration, Origin, finish, merging
+from bbr.models.entries import Alias, BaseModel, Declaration, Origin
+from bbr.models.merging import merging
+from bbr.models.steps import finish
 from bbr.reading.templates import parse_templates
 from bench.harness import envoy, http1
 from bench.harness.background import Background

@@ -20,11 +20,12 @@ import pytest
 
 from bbr.commands.doctor import admin
 from bbr.commands.doctor.finding import RULES, Severity
-from bbr.models.registry import BaseModel, Registry
+from bbr.models.entries import BaseModel
 from bbr.tls.credentials import self_signed
 from bench.harness import envoy, http1
 from bench.harness.background import Background
 from bench.harness.in_process_router import PHI, QWEN, TABLE, Router
+from bench.harness.model_tables import merged
 from bench.harness.ports import REFUSING_PORT
 from bench.harness.recording import Upstreams
 from deploy.local.topology import MODELS
@@ -239,7 +240,7 @@ def test_plaintext_is_a_remark_unless_the_router_serves_it() -> None:
 
 
 def test_routes_and_table_that_do_not_fit() -> None:
-    table, _ = Registry.merge([BaseModel(QWEN), BaseModel("gemma")])
+    table, _ = merged([BaseModel(QWEN), BaseModel("gemma")])
     with envoy.gateway(demo()) as gateway:
         found = {each.id: each for each in diagnose(gateway, table)}
     assert set(found) == {"route-unknown-model", "model-unrouted"}

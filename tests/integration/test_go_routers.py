@@ -12,10 +12,11 @@ from typing import NamedTuple
 import pytest
 
 from bbr.config import loading, policies
-from bbr.models.registry import BaseModel, Registry
+from bbr.models.entries import BaseModel
 from bench.harness import envoy, go_router, http1
 from bench.harness.background import Background
 from bench.harness.in_process_router import QWEN, Router
+from bench.harness.model_tables import merged
 from bench.harness.recording import Upstreams
 from tests.conformance.go import replay
 from tests.conformance.go.corpus import STREAMED, Conversation, body, headers
@@ -26,7 +27,7 @@ pytestmark = needs_envoy
 
 MODEL, BASE = "x-gateway-model-name", "x-gateway-base-model-name"
 JSON = ("content-type", "application/json")
-TABLE, _ = Registry.merge([BaseModel(QWEN, ("sql-lora", "1"))])
+TABLE, _ = merged([BaseModel(QWEN, ("sql-lora", "1"))])
 DATA = {"baseModel": QWEN, "adapters": "- sql-lora\n- 1\n"}
 
 

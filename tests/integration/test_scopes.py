@@ -13,7 +13,9 @@ import pytest
 from bbr.config import policies
 from bbr.config.options import scope
 from bbr.config.settings import Settings
-from bbr.models.registry import Alias, BaseModel, Declaration, Origin, finish, merging
+from bbr.models.entries import Alias, BaseModel, Declaration, Origin
+from bbr.models.merging import merging
+from bbr.models.steps import finish
 from bench.harness import envoy, http1
 from bench.harness.background import Background
 from bench.harness.in_process_router import PHI, QWEN, Router

@@ -14,12 +14,13 @@ import pytest
 
 from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
+from bbr.models.entries import BaseModel
 from bbr.models.listing import ModelsList
-from bbr.models.registry import BaseModel, Registry
 from bbr.models.routing import MissingModel, Rules
 from bbr.reading.templates import parse_templates
 from bench.harness.background import Background
 from bench.harness.in_process_router import PHI, QWEN, Router
+from bench.harness.model_tables import merged
 from tests.differential.children import CLIENTS, UnavailableError, built
 from tests.integration.conftest import Setup
 from tests.support.late import late
@@ -39,7 +40,7 @@ MODES = ["FULL_DUPLEX_STREAMED", "BUFFERED"]
 ARN = "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-3-haiku-20240307-v1:0"
 # One with a slash, one with a colon, one with both, one with neither.
 MODELS = [QWEN, "llama3:8b", ARN, "sql-lora"]
-TABLE, _ = Registry.merge([BaseModel(QWEN, ("sql-lora", "llama3:8b", ARN)), BaseModel(PHI)])
+TABLE, _ = merged([BaseModel(QWEN, ("sql-lora", "llama3:8b", ARN)), BaseModel(PHI)])
 # What Phi gets was sent there in silence.
 DEFAULT = Rules(missing_model=MissingModel.DEFAULT, default_model=PHI)
 VECTOR = {"embedding": [0.5], "index": 0, "object": "embedding"}

@@ -10,16 +10,17 @@ from bbr.exchange.exchange import Exchange
 from bbr.exchange.go_router import GoRouter
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
-from bbr.models.registry import BaseModel, Registry
+from bbr.models.entries import BaseModel
 from bbr.models.routing import Rules, UnknownModel
 from bbr.pb.ext_proc_pb2 import ProcessingResponse
 from bbr.rpc.status import Status
 from bench.harness.conversation import said
 from bench.harness.messages import parse, request_body, request_headers, request_trailers
+from bench.harness.model_tables import merged
 from tests.property.test_never_raises import message
 from tests.property.test_splits import ENDINGS, assert_body_goes_back
 
-TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora", "1"))])
+TABLE, _ = merged([BaseModel("qwen", ("sql-lora", "1"))])
 WHOLE, PIECES = 1 << 20, 16
 
 names = st.sampled_from(["qwen", " qwen", "sql-lora", "1", "", " ", "x", "é\u3000", "a\nb", "x" * 300])

@@ -10,7 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bbr.models.registry import Origin, finish, merging
+from bbr.models.entries import Origin
+from bbr.models.merging import merging
+from bbr.models.steps import finish
 from bbr.sources import file
 from bbr.sources.objects import SourceError
 from bbr.yaml_tree import Mapping, Scalar, Sequence, YamlError, tree

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from bbr.models.registry import Origin, finish
+from bbr.models.entries import Origin
+from bbr.models.steps import finish
 from bbr.sources import answers, configmap, file
 from bbr.sources.kubernetes import ConfigMap
 from bbr.sources.objects import SourceError

@@ -13,16 +13,20 @@ from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import MAX_BODY_CHUNK_BYTES, Replies
 from bbr.exchange.verdict import Outcome
-from bbr.models.registry import Alias, BaseModel, Declaration, Origin, Registry, finish, merging
+from bbr.models.entries import Alias, BaseModel, Declaration, Origin
+from bbr.models.merging import merging
+from bbr.models.registry import Registry
+from bbr.models.steps import finish
 from bench.harness.conversation import said
 from bench.harness.messages import parse, request_body, request_headers, request_trailers
+from bench.harness.model_tables import merged
 
 FDS = BodyMode.FULL_DUPLEX_STREAMED
 # Bodies of the second are all long: read piece by piece.
 POLICIES = [Policy(Replies(), max_body_bytes=200_000, stream_threshold_bytes=size) for size in (256 << 10, 16)]
 JSON, FORM, MULTIPART = "application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=b"
 MODELS = (BaseModel("qwen", ("sql-lora",)), BaseModel("phi"))
-TABLE, _ = Registry.merge(MODELS)
+TABLE, _ = merged(MODELS)
 # Bodies that go on otherwise than they came.
 CHANGING = [
     Policy(Replies(), stream_threshold_bytes=size, forward_decoded=True, rewrites_body=rewrites)

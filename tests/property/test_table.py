@@ -5,7 +5,9 @@ import dataclasses
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bbr.models.registry import BaseModel, Declaration, Origin, finish, merging
+from bbr.models.entries import BaseModel, Declaration, Origin
+from bbr.models.merging import merging
+from bbr.models.steps import finish
 from bbr.sources.objects import SourceError, SourceObject
 from bbr.sources.table import Table
 from tests.support.examples import examples

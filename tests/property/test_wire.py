@@ -13,12 +13,13 @@ from bbr.exchange.convention import Ours
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
-from bbr.models.registry import BaseModel, Registry
+from bbr.models.entries import BaseModel
 from bench.harness import messages
 from bench.harness.conversation import said
+from bench.harness.model_tables import merged
 from tests.differential.messages import changed, opening, run
 
-TABLE, _ = Registry.merge([BaseModel("qwen", ("m",))])
+TABLE, _ = merged([BaseModel("qwen", ("m",))])
 BODY = messages.request_body(b'{"model":"m"}', end_of_stream=True)
 
 

@@ -11,7 +11,7 @@ import grpc.aio
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
-from bbr.models.registry import BaseModel, Registry
+from bbr.models.entries import BaseModel
 from bbr.tls.credentials import self_signed
 from bbr.transports.grpcio import GrpcioServer
 from bbr.transports.serving import Serving
@@ -19,10 +19,11 @@ from bbr.transports.uv import UvServer
 from bench.harness import messages
 from bench.harness.certificates import client_context
 from bench.harness.grpc_client import PROCESS, GrpcFrames, framed
+from bench.harness.model_tables import merged
 from tests.support.loops import all_ended
 from tests.support.wrapped import Wrapped
 
-TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",))])
+TABLE, _ = merged([BaseModel("qwen", ("sql-lora",))])
 HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
 WHOLE = messages.request_body(b'{"model": "sql-lora", "prompt": "hi"}', end_of_stream=True)
 

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from bbr import yaml_tree
-from bbr.models.registry import finish
+from bbr.models.steps import finish
 from bbr.yaml_tree import Mapping, Scalar, Sequence, YamlError, tree
 
 

@@ -4,17 +4,18 @@ import urllib.request
 
 import pytest
 
-from bbr.models.registry import BaseModel, Registry
+from bbr.models.entries import BaseModel
 from bench.harness import go_router, workload
 from bench.harness.background import Background
 from bench.harness.in_process_router import Router
+from bench.harness.model_tables import merged
 from bench.harness.peer import Peer
 
 
 @pytest.mark.parametrize("streaming", [True, False])
 @pytest.mark.parametrize(("base", "right"), [(workload.MODEL, True), ("another", False)])
 def test_it_runs_once_both_headers_are_its_models(streaming, base, right):
-    table, _ = Registry.merge([BaseModel(base, () if right else (workload.MODEL,))])
+    table, _ = merged([BaseModel(base, () if right else (workload.MODEL,))])
     with Background() as background:
         router = Router(background, table)
         try:

@@ -8,9 +8,12 @@ from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
+from bbr.models.entries import Alias, BaseModel, Declaration, Kind, Origin
 from bbr.models.listing import ModelsList
-from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Registry, finish, merging
+from bbr.models.merging import merging
+from bbr.models.registry import Registry
 from bbr.models.routing import MissingModel, Rule, Rules, UnknownModel
+from bbr.models.steps import finish
 from bbr.reading.paths import PathFilter, PathPattern
 from bench.harness.conversation import (
     BASE,

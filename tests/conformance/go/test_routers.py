@@ -19,7 +19,7 @@ from bbr.config import loading, policies
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Compat, Policy
 from bbr.exchange.replies import Replies
-from bbr.models.registry import BaseModel, Registry
+from bbr.models.entries import BaseModel
 from bbr.pb.ext_proc_pb2 import (
     BodyMutation,
     BodyResponse,
@@ -37,10 +37,11 @@ from bbr.pb.ext_proc_pb2 import (
 from bench.harness import messages
 from bench.harness.conversation import converse
 from bench.harness.messages import request_body, request_headers, set_headers
+from bench.harness.model_tables import merged
 from tests.conformance.go import test_store
 
 # The fixture of the hermetic tests: one ConfigMap.
-TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora-sheddable", "foo", "1"))])
+TABLE, _ = merged([BaseModel("qwen", ("sql-lora-sheddable", "foo", "1"))])
 
 STREAMING, UNARY = BodyMode.FULL_DUPLEX_STREAMED, BodyMode.BUFFERED
 ROUTING = {"X-Gateway-Model-Name", "X-Gateway-Base-Model-Name"}

@@ -3,7 +3,9 @@ import pytest
 from bbr.admin import flow
 from bbr.admin.flow import flowing
 from bbr.admin.window import Window
-from bbr.models.registry import Alias, BaseModel, Declaration, Origin, finish, merging
+from bbr.models.entries import Alias, BaseModel, Declaration, Origin
+from bbr.models.merging import merging
+from bbr.models.steps import finish
 from bbr.telemetry.metrics import Metrics
 
 MODELS = (BaseModel("qwen", ("sql", "chat")), BaseModel("phi"))

@@ -5,7 +5,7 @@ import pytest
 from bbr.admin import history
 from bbr.admin.history import COLUMNS, MAX_MODELS, SLOTS, History
 from bbr.admin.window import Counts, Window
-from bbr.models.registry import finish
+from bbr.models.steps import finish
 from bbr.telemetry.metrics import DURATION_BOUNDS, Metrics, ModelCounts
 
 BUCKETS = len(DURATION_BOUNDS) + 1

@@ -7,7 +7,7 @@ from bbr.admin.problems import KINDS, problems
 from bbr.admin.status_facts import StatusFacts
 from bbr.admin.vitals import Vitals
 from bbr.admin.window import Window
-from bbr.models.registry import finish
+from bbr.models.steps import finish
 from bbr.telemetry.metrics import ModelCounts
 from bbr.telemetry.observed import clock
 from bbr.transports.serving import TransportCounts

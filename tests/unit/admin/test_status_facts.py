@@ -9,13 +9,15 @@ from bbr.admin import status_facts
 from bbr.admin.reasons import reason
 from bbr.admin.status_facts import StatusFacts, finding
 from bbr.admin.window import Window
-from bbr.models.registry import BaseModel, Registry, finish
+from bbr.models.entries import BaseModel
+from bbr.models.steps import finish
 from bbr.reading.fields import BodyField, BodyFields
 from bbr.sources.routes import Mismatches, Unknown
 from bbr.telemetry.field_counts import FieldCounts
 from bbr.telemetry.metrics import DURATION_BOUNDS, ModelCounts
 from bbr.telemetry.observed import clock
 from bbr.transports.serving import TransportCounts
+from bench.harness.model_tables import merged
 from bench.harness.vitals import vitals
 
 MODELS = "models:\n  - {name: qwen, adapters: [sql-lora, Art]}\n  - {name: phi}\naliases: {best: qwen, zip: art}\n"
@@ -101,7 +103,7 @@ def test_a_search_leaves_all_but_the_names_alone(model_file):
 
 
 def test_a_search_by_pool():
-    registry, _ = Registry.merge([BaseModel("qwen", ("lora",)), BaseModel("phi")])
+    registry, _ = merged([BaseModel("qwen", ("lora",)), BaseModel("phi")])
     pools = {"qwen": ("Big-Pool",), "phi": ("small", "b")}
     assert [row["name"] for row in finish(finding(registry, "big-p", "", pools))["rows"]] == ["qwen", "lora"]
     assert finish(finding(registry, "pool", "", {}))["rows"] == []
@@ -212,7 +214,7 @@ def test_a_search(model_file, query, names):
 
 def test_page_after_page_shows_each_name_once():
     adapters = tuple(f"adapter-{number}" for number in range(1000))
-    registry, _ = Registry.merge([BaseModel("b", adapters[::2]), BaseModel("a", adapters[1::2])])
+    registry, _ = merged([BaseModel("b", adapters[::2]), BaseModel("a", adapters[1::2])])
     seen, after = [], ""
     while after is not None:
         steps = finding(registry, "", after, limit=7)
@@ -227,7 +229,7 @@ def test_page_after_page_shows_each_name_once():
 
 
 def test_the_last_page_has_no_next():
-    registry, _ = Registry.merge([BaseModel(name) for name in "abcd"])
+    registry, _ = merged([BaseModel(name) for name in "abcd"])
     first = finish(finding(registry, "", limit=2))
     assert first["next"] == "b"
     assert finish(finding(registry, "", "b", limit=2))["next"] is None
@@ -256,7 +258,7 @@ def test_a_search_is_kept_until_the_table_changes(model_file, monkeypatch):
 def test_a_large_table_is_gathered_in_short_steps(model_file):
     of = vitals(model_file)
     base = [BaseModel(f"base-{number}", tuple(f"a-{number}-{each}" for each in range(9))) for number in range(10_000)]
-    of.sources.table.registry, _ = Registry.merge(base)
+    of.sources.table.registry, _ = merged(base)
     for number in range(10_000):
         add(of, f"base-{number}", "routed", number % 7)
     steps, found = 0, None

@@ -11,7 +11,7 @@ from bbr.admin import problems
 from bbr.admin import status_page as page
 from bbr.admin.status_facts import StatusFacts
 from bbr.admin.window import Window
-from bbr.models.registry import finish
+from bbr.models.steps import finish
 from bbr.telemetry.metrics import ModelCounts
 from bbr.telemetry.observed import clock
 from bbr.transports.serving import TransportCounts

@@ -3,7 +3,7 @@ import contextlib
 
 from bbr.admin import window
 from bbr.admin.window import NOTHING, Counts, Window
-from bbr.models.registry import finish
+from bbr.models.steps import finish
 from bbr.telemetry.metrics import Metrics, ModelCounts
 from tests.support.loops import in_loop
 

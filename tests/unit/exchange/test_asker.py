@@ -8,9 +8,11 @@ from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
+from bbr.models.entries import Alias, BaseModel, Declaration, Grant, Origin
 from bbr.models.listing import ModelsList
-from bbr.models.registry import Alias, BaseModel, Declaration, Grant, Origin, finish, merging
+from bbr.models.merging import merging
 from bbr.models.routing import MissingModel, Rules
+from bbr.models.steps import finish
 from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue, Metadata, ProcessingRequest
 from bench.harness.conversation import BUFFERED, FDS, assert_refused, assert_routes, converse
 from bench.harness.messages import JSON_POST, request_body, request_headers

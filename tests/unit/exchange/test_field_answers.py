@@ -11,8 +11,10 @@ from bbr.exchange.go_router import GoRouter
 from bbr.exchange.policy import BodyMode, InvalidJson, OverLimit, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
-from bbr.models.registry import Alias, BaseModel, Declaration, Origin, finish, merging
+from bbr.models.entries import Alias, BaseModel, Declaration, Origin
+from bbr.models.merging import merging
 from bbr.models.routing import Rules, UnknownModel
+from bbr.models.steps import finish
 from bbr.pb.ext_proc_pb2 import CommonResponse, ProcessingResponse
 from bbr.reading.fields import BodyField, BodyFields
 from bench.harness.conversation import BUFFERED, FDS, TABLE, assert_refused, converse, echoed

@@ -8,8 +8,11 @@ from bbr.exchange.go_router import GoRouter
 from bbr.exchange.ledger import Ledger
 from bbr.exchange.policy import InvalidJson, OverLimit, Policy
 from bbr.exchange.replies import Replies
-from bbr.models.registry import Alias, BaseModel, Declaration, Origin, Registry, finish, merging
+from bbr.models.entries import Alias, BaseModel, Declaration, Origin
+from bbr.models.merging import merging
+from bbr.models.registry import Registry
 from bbr.models.routing import Rules, UnknownModel
+from bbr.models.steps import finish
 from bbr.pb.ext_proc_pb2 import HeadersResponse, ProcessingResponse, TrailersResponse
 from bbr.reading.templates import parse_templates
 from bench.harness import messages

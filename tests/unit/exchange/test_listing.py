@@ -1,16 +1,17 @@
 import json
 
+from bbr.models.entries import BaseModel
 from bbr.models.listing import ModelsList
-from bbr.models.registry import BaseModel, Registry
 from bench.harness.conversation import (
     converse,
     exchange,
 )
 from bench.harness.messages import request_headers
+from bench.harness.model_tables import merged
 
 
 def test_anthropics_clients_get_their_list() -> None:
-    table, _ = Registry.merge([BaseModel("qwen")])
+    table, _ = merged([BaseModel("qwen")])
     for path, version, keys in (
         ("/v1/models", {}, {"object", "data"}),
         ("/v1/models/", {"anthropic-version": "2023-06-01"}, {"data", "has_more", "first_id", "last_id"}),

@@ -5,11 +5,12 @@ from bbr.exchange.naming import agreed, check_list, check_query, excuse, is_unna
 from bbr.exchange.policy import InvalidJson, OverLimit, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
-from bbr.models.registry import BaseModel, Registry
+from bbr.models.entries import BaseModel
 from bbr.models.routing import MissingModel, Rules
 from bbr.refusal import Refusal
+from bench.harness.model_tables import merged
 
-TABLE, _ = Registry.merge([BaseModel("a"), BaseModel("b"), BaseModel("models/b")])
+TABLE, _ = merged([BaseModel("a"), BaseModel("b"), BaseModel("models/b")])
 LONGER = ("models/a", "models/b")
 INVALID = refusal.invalid_json("invalid-json", "x", 0)
 TOO_LARGE = refusal.decoded_too_large(1)

@@ -9,8 +9,11 @@ from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.request import MAX_HEADER_FIELDS, SHOWN_BYTES
 from bbr.exchange.verdict import Outcome
-from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Registry, finish, merging
+from bbr.models.entries import Alias, BaseModel, Declaration, Kind, Origin
+from bbr.models.merging import merging
+from bbr.models.registry import Registry
 from bbr.models.routing import MissingModel, Rule, Rules
+from bbr.models.steps import finish
 from bbr.pb.ext_proc_pb2 import HeaderMap, HttpHeaders, ProcessingRequest
 from bbr.reading.templates import parse_templates
 from bench.harness.conversation import (
@@ -29,6 +32,7 @@ from bench.harness.conversation import (
     exchange,
 )
 from bench.harness.messages import JSON_POST, request_body, request_headers, request_trailers, set_headers
+from bench.harness.model_tables import merged
 
 URLS = {
     "query_model_paths": frozenset([b"/v1/realtime"]),
@@ -83,7 +87,7 @@ class TestUrl:
             talk = exchange(**URLS)
             converse(talk, request_headers(at(path), mode=FDS, end_of_stream=True))
             assert talk.verdict.reason in ("model-disagrees", "form-model")
-        table, _ = Registry.merge([BaseModel("qwen")])
+        table, _ = merged([BaseModel("qwen")])
         rules = Rules(missing_model=MissingModel.DEFAULT, default_model="qwen")
         for query, outcome in (("model=foo", Outcome.REFUSED), ("model=qwen", Outcome.ROUTED)):
             talk = exchange(table, rules=rules)
@@ -162,7 +166,7 @@ class TestUrl:
     @pytest.mark.parametrize("threshold", [1, 1 << 20])
     @pytest.mark.parametrize("mode", [FDS, BUFFERED])
     def test_a_body_that_names_it_with_the_segments_before_it(self, threshold: int, mode) -> None:
-        table, _ = Registry.merge([BaseModel("qwen"), BaseModel("models/phi"), BaseModel("phi")])
+        table, _ = merged([BaseModel("qwen"), BaseModel("models/phi"), BaseModel("phi")])
         policy = {"path_templates": parse_templates("gemini"), "stream_threshold_bytes": threshold}
 
         def answers(url: str, body: str):
@@ -572,7 +576,7 @@ def test_the_url_wins_where_it_is_to(mode, threshold: int) -> None:
 
 @pytest.mark.parametrize("wins", [False, True])
 def test_pickers_are_told_of_the_urls_model_where_it_wins(wins: bool) -> None:
-    table, _ = Registry.merge([BaseModel("qwen")])
+    table, _ = merged([BaseModel("qwen")])
     replies = Replies(Ours(rewrite_headers=("x-rewrite",)))
     policy = Policy(replies, **URLS, url_wins=wins)
     for path, told in (("/model/qwen/invoke", wins), ("/v1/chat/completions", False)):

@@ -6,7 +6,9 @@ from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import CHANGED_HEADERS, Replies
 from bbr.exchange.verdict import Outcome
-from bbr.models.registry import Alias, BaseModel, Declaration, Origin, finish, merging
+from bbr.models.entries import Alias, BaseModel, Declaration, Origin
+from bbr.models.merging import merging
+from bbr.models.steps import finish
 from bbr.reading.templates import parse_templates
 from bench.harness.conversation import (
     BUFFERED,

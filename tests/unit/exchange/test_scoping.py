@@ -9,9 +9,11 @@ from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.scoping import by_headers, by_message
+from bbr.models.entries import Alias, BaseModel, Declaration, Grant, Origin
 from bbr.models.listing import ModelsList
-from bbr.models.registry import Alias, BaseModel, Declaration, Grant, Origin, finish, merging
+from bbr.models.merging import merging
 from bbr.models.routing import MissingModel, Rules, UnknownModel
+from bbr.models.steps import finish
 from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue, ProcessingRequest
 from bench.harness.conversation import BUFFERED, FDS, assert_refused, assert_routes, converse
 from bench.harness.messages import JSON_POST, request_body, request_headers

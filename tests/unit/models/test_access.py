@@ -1,8 +1,10 @@
 import pytest
 
 from bbr.models.access import NOBODY, as_route, is_allowed
-from bbr.models.registry import Alias, BaseModel, Declaration, Grant, Origin, finish, merging
+from bbr.models.entries import Alias, BaseModel, Declaration, Grant, Origin
+from bbr.models.merging import merging
 from bbr.models.routing import Rules, UnknownModel, route
+from bbr.models.steps import finish
 
 
 def table(*grants):

@@ -3,9 +3,12 @@ import json
 
 import pytest
 
+from bbr.models.entries import Alias, BaseModel, Declaration, Grant, Origin
 from bbr.models.listing import ModelsList, asked_for, in_order, own_in_order
-from bbr.models.registry import Alias, BaseModel, Declaration, Grant, Origin, Registry, finish, merging
+from bbr.models.merging import merging
+from bbr.models.steps import finish
 from bbr.refusal import Refusal
+from bench.harness.model_tables import merged
 
 QWEN = "Qwen/Qwen2.5-3B-Instruct"
 OBJECT = Origin("ConfigMap", "qwen", "default", 1_700_000_000.5)
@@ -96,13 +99,13 @@ def test_before_the_table_is_complete_there_is_no_list(name):
 def test_the_list_follows_the_table():
     models = ModelsList()
     assert models.answer(TABLE, "") is models.answer(TABLE, "")
-    other, _ = Registry.merge([BaseModel("llama")])
+    other, _ = merged([BaseModel("llama")])
     assert [each["id"] for each in json.loads(models.answer(other, ""))["data"]] == ["llama"]
     assert json.loads(models.answer(TABLE, ""))["data"] == EXPECTED
 
 
 def test_a_list_of_nothing():
-    assert json.loads(ModelsList().answer(Registry.merge([])[0], "")) == {"object": "list", "data": []}
+    assert json.loads(ModelsList().answer(merged([])[0], "")) == {"object": "list", "data": []}
 
 
 def test_an_answer_that_is_too_long_is_none():
@@ -134,13 +137,13 @@ def test_no_more_lists_are_kept_than_may_be():
 
 
 def test_a_large_table_is_too_long_at_once():
-    large, _ = Registry.merge([BaseModel("a", tuple(str(i) for i in range(1000)))])
+    large, _ = merged([BaseModel("a", tuple(str(i) for i in range(1000)))])
     assert ModelsList(70_000).answer(large, "") is None
     assert ModelsList(1 << 20).answer(large, "")
 
 
 def test_no_list_is_longer_than_estimated():
-    shortest, _ = Registry.merge([BaseModel("a", tuple("bcdefghij"))])
+    shortest, _ = merged([BaseModel("a", tuple("bcdefghij"))])
     size = len(ModelsList().answer(shortest, ""))
     assert shortest.size * 75 < size
 
@@ -167,7 +170,7 @@ def test_anthropics_format():
 
 
 def test_anthropics_format_without_models_and_too_long():
-    empty, _ = Registry.merge([])
+    empty, _ = merged([])
     assert json.loads(ModelsList().answer(empty, "", anthropic=True)) == {
         "data": [],
         "has_more": False,

@@ -1,7 +1,8 @@
 import pytest
 
+from bbr.models.entries import Alias, BaseModel, Declaration, Origin
 from bbr.models.literal import MAX_WARNINGS, warnings
-from bbr.models.registry import Alias, BaseModel, Declaration, Origin, finish
+from bbr.models.steps import finish
 
 ORIGIN = Origin("file", "models.yaml", line=3)
 

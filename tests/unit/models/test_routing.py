@@ -2,9 +2,13 @@ import dataclasses
 
 import pytest
 
-from bbr.models.registry import Alias, BaseModel, Declaration, Kind, Origin, Registry, Share, finish, merging
+from bbr.models.entries import Alias, BaseModel, Declaration, Kind, Origin, Share
+from bbr.models.merging import merging
+from bbr.models.registry import Registry
 from bbr.models.routing import MissingModel, Route, Rule, Rules, UnknownModel, route, route_unnamed
+from bbr.models.steps import finish
 from bbr.refusal import Refusal
+from bench.harness.model_tables import merged
 
 OBJECT = Origin("file", "models.yaml", line=2)
 TABLE, _ = finish(merging([Declaration(OBJECT, (BaseModel("qwen", ("lora",)),), (Alias("gpt", "lora"),))]))
@@ -80,7 +84,7 @@ def test_rules_for_unknown_and_missing_models_change_nothing_for_known_ones(rule
 
 REFUSED = {
     "unknown, reject": (TABLE, Rules(), "x", (404, "model-not-found")),
-    "an empty table knows nothing": (Registry.merge([])[0], Rules(), "x", (404, "model-not-found")),
+    "an empty table knows nothing": (merged([])[0], Rules(), "x", (404, "model-not-found")),
     "unknown, a default that is unknown too": (TABLE, BAD_DEFAULT, "x", (404, "model-not-found")),
     "missing, reject": (TABLE, MISSING[MissingModel.REJECT], None, (400, "model-missing")),
     "missing, a default that is unknown": (TABLE, BAD_DEFAULT, None, (500, "default-model-unknown")),

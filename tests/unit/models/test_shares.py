@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from bbr.models.registry import Share
+from bbr.models.entries import Share
 from bbr.models.shares import by_chance, by_key
 
 COUNT = 20_000

@@ -1,6 +1,7 @@
 import pytest
 
-from bbr.models.registry import Alias, finish
+from bbr.models.entries import Alias
+from bbr.models.steps import finish
 from bbr.sources import aliases
 from bbr.sources.objects import SourceError
 from bbr.yaml_tree import tree

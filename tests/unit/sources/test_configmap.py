@@ -3,7 +3,8 @@ import datetime
 import msgspec
 import pytest
 
-from bbr.models.registry import Alias, BaseModel, Declaration, finish
+from bbr.models.entries import Alias, BaseModel, Declaration
+from bbr.models.steps import finish
 from bbr.sources import configmap
 from bbr.sources.objects import SourceError
 

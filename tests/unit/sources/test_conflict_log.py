@@ -2,18 +2,10 @@ import logging
 
 import pytest
 
-from bbr.models.registry import (
-    MAX_IDLE,
-    Conflict,
-    Declaration,
-    Entry,
-    Grant,
-    Kind,
-    Origin,
-    Registry,
-    finish,
-    merging,
-)
+from bbr.models.entries import Conflict, Declaration, Entry, Grant, Kind, Origin
+from bbr.models.merging import merging
+from bbr.models.registry import MAX_IDLE, Registry
+from bbr.models.steps import finish
 from bbr.sources.conflict_log import LOGGED_AT_ONCE, ConflictLog
 
 

@@ -1,5 +1,5 @@
 from bbr.config.settings import Settings
-from bbr.models.registry import Origin
+from bbr.models.entries import Origin
 from bbr.sources import description
 from bbr.sources.sources import Sources
 

@@ -4,7 +4,9 @@ from functools import partial
 import msgspec
 import pytest
 
-from bbr.models.registry import Alias, BaseModel, Declaration, Origin, finish, merging
+from bbr.models.entries import Alias, BaseModel, Declaration, Origin
+from bbr.models.merging import merging
+from bbr.models.steps import finish
 from bbr.sources import configmap, documents, file
 from bbr.sources.documents import LONG_BYTES, Received, declared, source_object
 from bbr.sources.objects import SourceError

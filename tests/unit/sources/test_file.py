@@ -9,7 +9,9 @@ import jsonschema
 import pytest
 import yaml
 
-from bbr.models.registry import Alias, Origin, finish, merging
+from bbr.models.entries import Alias, Origin
+from bbr.models.merging import merging
+from bbr.models.steps import finish
 from bbr.sources import file
 from bbr.sources.file import FileSource
 from bbr.sources.objects import SourceError

@@ -1,6 +1,7 @@
 import pytest
 
-from bbr.models.registry import BaseModel, Declaration, Grant, Origin, finish
+from bbr.models.entries import BaseModel, Declaration, Grant, Origin
+from bbr.models.steps import finish
 from bbr.sources import configmap, documents, file, grants
 from bbr.sources.objects import SourceError
 from bbr.yaml_tree import Scalar, tree

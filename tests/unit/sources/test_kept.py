@@ -1,6 +1,6 @@
 import pytest
 
-from bbr.models.registry import finish
+from bbr.models.steps import finish
 from bbr.sources.kept import Kept
 
 

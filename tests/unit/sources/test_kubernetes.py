@@ -5,7 +5,7 @@ import logging
 import msgspec
 import pytest
 
-from bbr.models.registry import finish
+from bbr.models.steps import finish
 from bbr.sources import kubernetes
 from bbr.sources import table as table_module
 from bbr.sources.kube_api import KubeApi

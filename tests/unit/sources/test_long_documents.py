@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from bbr.models.registry import finish
+from bbr.models.steps import finish
 from bbr.sources.long_documents import LongDocuments
 from bbr.sources.objects import LongDocument, SourceError, SourceObject, refusing
 from bbr.system.worker_process import LimitError, WorkerError

@@ -1,6 +1,6 @@
 import pytest
 
-from bbr.models.registry import finish
+from bbr.models.steps import finish
 from bbr.sources.mappings import named
 from bbr.sources.objects import SourceError
 from bbr.yaml_tree import tree

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from bbr.models.registry import finish
+from bbr.models.steps import finish
 from bbr.sources.pods import MAX_SERVERS, KeptPods, Pod
 from bbr.sources.servers import Address
 

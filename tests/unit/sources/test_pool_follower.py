@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from functools import partial
 
-from bbr.models.registry import finish
+from bbr.models.steps import finish
 from bbr.sources.model_servers import ServerError
 from bbr.sources.pool_follower import PoolFollower
 from bbr.sources.pools import GROUP, Pool

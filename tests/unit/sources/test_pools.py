@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from bbr.models.registry import finish
+from bbr.models.steps import finish
 from bbr.sources import pools
 from bbr.sources.pools import GROUP, MAX_POOLS, OLD_GROUP, KeptPools, KeptRoutes, Pool, Reference, Serves, serving
 

@@ -4,7 +4,9 @@ import logging
 import msgspec
 import pytest
 
-from bbr.models.registry import Alias, BaseModel, Declaration, Origin, finish, merging
+from bbr.models.entries import Alias, BaseModel, Declaration, Origin
+from bbr.models.merging import merging
+from bbr.models.steps import finish
 from bbr.sources import routes
 from bbr.sources.objects import SourceObject
 from bbr.sources.routes import HTTPRoute, Mismatches, RouteCheck, Unknown, Wanted, compare, comparing, pooling, wanted

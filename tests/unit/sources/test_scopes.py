@@ -1,6 +1,8 @@
 import pytest
 
-from bbr.models.registry import Conflict, Origin, finish, merging
+from bbr.models.entries import Conflict, Origin
+from bbr.models.merging import merging
+from bbr.models.steps import finish
 from bbr.sources import configmap, documents, file, scopes
 from bbr.sources.objects import SourceError
 from bbr.yaml_tree import tree

@@ -1,6 +1,6 @@
 import pytest
 
-from bbr.models.registry import finish
+from bbr.models.steps import finish
 from bbr.sources.served import Served
 from bbr.sources.servers import FAILING_AFTER, KEEP_SECONDS, MAX_ASKED, MAX_LISTED, MAX_NAMES, Address, Servers
 

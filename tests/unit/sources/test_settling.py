@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bbr.models.registry import finish
+from bbr.models.steps import finish
 from bbr.sources.settling import Contest, settling
 
 

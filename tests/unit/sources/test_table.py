@@ -3,7 +3,8 @@ import logging
 
 import pytest
 
-from bbr.models.registry import Alias, BaseModel, Declaration, Grant, Origin, finish
+from bbr.models.entries import Alias, BaseModel, Declaration, Grant, Origin
+from bbr.models.steps import finish
 from bbr.sources import table as module
 from bbr.sources.conflict_log import ConflictLog
 from bbr.sources.objects import LongDocument, SourceError, SourceObject, refusing

@@ -7,12 +7,13 @@ from bbr.config import loading
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
-from bbr.models.registry import BaseModel, Registry
+from bbr.models.entries import BaseModel
 from bbr.telemetry import access_log, observed
 from bbr.telemetry.access_log import AccessLog, trace_id
 from bench.harness import messages
+from bench.harness.model_tables import merged
 
-TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",))])
+TABLE, _ = merged([BaseModel("qwen", ("sql-lora",))])
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 ROUTED, REFUSED, NO_MODEL = b'{"model": "sql-lora"}', b'{"model": "made-up"}', b"{}"

@@ -3,8 +3,10 @@ import pytest
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
-from bbr.models.registry import Alias, BaseModel, Declaration, Origin, finish, merging
+from bbr.models.entries import Alias, BaseModel, Declaration, Origin
+from bbr.models.merging import merging
 from bbr.models.routing import Rules, UnknownModel
+from bbr.models.steps import finish
 from bbr.telemetry import genai, observed
 from bbr.telemetry.genai import OTHER, Api, GenAi, Requests
 from bench.harness import messages

@@ -6,13 +6,17 @@ from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
-from bbr.models.registry import Alias, BaseModel, Declaration, Origin, Registry, finish, merging
+from bbr.models.entries import Alias, BaseModel, Declaration, Origin
+from bbr.models.merging import merging
+from bbr.models.registry import Registry
 from bbr.models.routing import MissingModel, Route, Rule, Rules, UnknownModel
+from bbr.models.steps import finish
 from bbr.telemetry import metrics, observed
 from bbr.telemetry.metrics import Histogram, Metrics
 from bench.harness import messages
+from bench.harness.model_tables import merged
 
-TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",)), BaseModel("phi")])
+TABLE, _ = merged([BaseModel("qwen", ("sql-lora",)), BaseModel("phi")])
 HEADERS = messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED)
 
 
@@ -114,7 +118,7 @@ def test_a_default_model_is_one_of_the_table():
 def test_a_table_that_never_stops_changing_is_bounded():
     counted = Metrics(max_base_models=3)
     for number in range(10):
-        table, _ = Registry.merge([BaseModel(f"m{number}")])
+        table, _ = merged([BaseModel(f"m{number}")])
         run(counted, b'{"model": "m%d"}' % number, table)
     assert outcomes(counted) == {"": {"routed": 7}, **{f"m{number}": {"routed": 1} for number in range(3)}}
 
@@ -245,7 +249,7 @@ def test_aliases_are_counted_by_what_they_stood_for():
 
 
 def test_adapters_are_counted_by_their_names_or_patterns():
-    registry, _ = Registry.merge([BaseModel("qwen", ("sql-lora", "team-*")), BaseModel("phi")])
+    registry, _ = merged([BaseModel("qwen", ("sql-lora", "team-*")), BaseModel("phi")])
     counted = Metrics()
     for model in ("sql-lora", "team-a", "team-b", "qwen", "phi", "x", "sql-lora"):
         run(counted, b'{"model": "%s"}' % model.encode(), registry)
@@ -253,7 +257,7 @@ def test_adapters_are_counted_by_their_names_or_patterns():
 
 
 def test_adapters_beyond_the_bound_count_as_one():
-    registry, _ = Registry.merge([BaseModel("qwen", tuple("abcd"))])
+    registry, _ = merged([BaseModel("qwen", tuple("abcd"))])
     counted = Metrics(max_adapters=2)
     for model in "abcdab":
         run(counted, b'{"model": "%s"}' % model.encode(), registry)

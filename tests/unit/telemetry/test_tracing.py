@@ -22,14 +22,15 @@ from bbr import __version__
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
+from bbr.models.entries import BaseModel
 from bbr.models.listing import ModelsList
-from bbr.models.registry import BaseModel, Registry
 from bbr.telemetry import observed, tracing
 from bbr.telemetry.tracing import Tracing, TracingError, open_tracing
 from bench.harness import messages
+from bench.harness.model_tables import merged
 from tests.support.canaries import CANARY, planted
 
-TABLE, _ = Registry.merge([BaseModel("qwen", ("sql-lora",))])
+TABLE, _ = merged([BaseModel("qwen", ("sql-lora",))])
 DUPLEX = BodyMode.FULL_DUPLEX_STREAMED
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED, NOT_SAMPLED = f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00"

@@ -3,16 +3,20 @@ import copy
 import pytest
 
 from bbr.commands.doctor import checks_models
-from bbr.models.registry import BaseModel, Declaration, Origin, Registry, finish, merging
+from bbr.models.entries import BaseModel, Declaration, Origin
+from bbr.models.merging import merging
+from bbr.models.registry import Registry
+from bbr.models.steps import finish
 from bench.harness.in_process_router import PHI, QWEN
+from bench.harness.model_tables import merged
 from tests.support.doctor import demo, hcm, routes, saved
 
 CONFIG = demo()
 
 
 def registry(*models):
-    merged, _ = Registry.merge([BaseModel(name, adapters) for name, adapters in models])
-    return merged
+    table, _ = merged([BaseModel(name, adapters) for name, adapters in models])
+    return table
 
 
 def found(edit, *models):
