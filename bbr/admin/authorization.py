@@ -100,6 +100,7 @@ class Guard:
         # One review at a time: whoever guesses tokens by hundreds loads the API server no more than that.
         self._turn = asyncio.Lock()
         self._connection: Connection | None = None
+        self._opening: asyncio.Future[Connection] | None = None
         self._connected_at = 0.0
 
     def guarded(self, page: Page) -> Page:
@@ -166,22 +167,39 @@ class Guard:
     async def _review_connected(self, token: str, path: str) -> int:
         await self._close_old()
         if self._connection is None:
-            self._connection = await in_thread(self._connect)
-            self._connected_at = self._clock()
+            self._connection = await self._opened()
         try:
             return await _review(self._connection, token, path)
         except BaseException:  # another one may work
             await self._close()
             raise
 
+    async def _opened(self) -> Connection:
+        """Open a connection. A review that gives up leaves it to the next: no second thread waits for the same file."""
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(in_thread(self._connect))
+            self._connected_at = self._clock()
+        try:
+            found = await asyncio.shield(self._opening)
+        except Exception:
+            self._opening = None
+            raise
+        self._opening = None
+        return found
+
     async def _close_old(self) -> None:
         if self._clock() - self._connected_at >= _KEPT_SECONDS:  # credentials may have changed
             await self._close()
 
     async def _close(self) -> None:
+        """Close the connection, and one for which nobody has waited to the end."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.__aexit__(None, None, None)
+        if self._opening is not None and self._opening.done():
+            opening, self._opening = self._opening, None
+            if not opening.cancelled() and opening.exception() is None:
+                await opening.result().__aexit__(None, None, None)
 
 
 async def _review(api: Poster, token: str, path: str) -> int:

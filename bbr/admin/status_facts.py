@@ -70,6 +70,11 @@ NAMES: Final = 100
 # Less than half a millisecond's.
 _NAMES_A_STEP: Final = 500
 _MODELS_A_STEP: Final = 50
+_ALIASES_A_STEP: Final = 200
+# Rows that are written in one go: those of base models have 300 numbers each.
+_ROWS_WRITTEN: Final = 10
+# Of base models, with their curves.
+_ROWS_A_STEP: Final = 2
 
 # Searches whose results are kept until the table changes: a page asks for the same one every few seconds.
 _SEARCHES: Final = 16
@@ -108,6 +113,7 @@ class StatusFacts:
             after: the name before the first one to show; "", or one that is gone, for the first.
         """
         names = yield from self._names(query, after)
+        aliases = yield from _aliases(self._vitals)
         requests, models, flow = yield from self._models()
         vitals, window, now = self._vitals, self._window, clock()
         found = {
@@ -121,7 +127,7 @@ class StatusFacts:
             "thresholds": {"warn_share": WARN_SHARE, "bad_share": BAD_SHARE},
             "flow": {"total": len(flow), "rows": flow},
             "reasons": _reasons(vitals),
-            "aliases": _aliases(vitals),
+            "aliases": aliases,
             "body_fields": _body_fields(vitals),
             "unknown_models": _unknown(vitals, now),
             **_wrong(vitals),
@@ -158,16 +164,19 @@ class StatusFacts:
                 if len(self._searches) == _SEARCHES:
                     del self._searches[next(iter(self._searches))]
                 self._searches[query, after] = found
-        return {**found, "rows": self._rated(found["rows"])}
+        rows = yield from self._rated(found["rows"])
+        return {**found, "rows": rows}
 
-    def _rated(self, rows: list[Row]) -> list[Row]:
+    def _rated(self, rows: list[Row]) -> Steps[list[Row]]:
         """Return rows of names with their rates, which change while a search is kept."""
         metrics, window = self._vitals.metrics, self._window
-        seconds = window.seconds(clock())
         aliases: dict[str, int] = {}
         if any(row["kind"].startswith(Kind.ALIAS) for row in rows):
-            for key, number in metrics.aliases.items():
-                aliases[key[0]] = aliases.get(key[0], 0) + window.named(key, number)
+            for number, (key, count) in enumerate(list(metrics.aliases.items()), 1):
+                aliases[key[0]] = aliases.get(key[0], 0) + window.named(key, count)
+                if number % _ALIASES_A_STEP == 0:
+                    yield
+        seconds = window.seconds(clock())
 
         def recent(row: Row) -> int:
             name = row["name"]
@@ -184,8 +193,8 @@ class StatusFacts:
         counted, window, now = self._vitals.metrics.models, self._window, clock()
         busiest: First[tuple[int, int, str]] = First(ROWS)
         total = NOTHING
-        for number, (name, model) in enumerate(list(counted.items()), 1):
-            counts = Counts.of(model)
+        for number, name in enumerate([*counted], 1):
+            counts = Counts.of(counted[name])
             total += counts
             busiest.add((-window.requests(name, counts.requests), -counts.requests, name))
             if number % _MODELS_A_STEP == 0:
@@ -196,8 +205,12 @@ class StatusFacts:
                 busiest.add((0, 0, name))
             if number % _NAMES_A_STEP == 0:
                 yield
+        rows: list[Row] = []
+        for number, (*_, name) in enumerate(busiest.kept, 1):
+            rows.append(self._model(name, now))
+            if number % _ROWS_A_STEP == 0:
+                yield
         seconds = window.seconds(now)
-        rows = [self._model(name, now) for *_, name in busiest.kept]
         busy = {f"busy_p{share}": _bound(window.busy_quantile(share / 100), BUSY_BOUNDS) for share in (50, 99)}
         every = {**_counts(total, window.every(total), seconds), **busy, "history": _history(window.history.every())}
         recent = [(name, -minus) for minus, _, name in busiest.kept]
@@ -248,10 +261,33 @@ def finding(
 
 
 def as_json(gathering: Steps[Row]) -> Iterator[bytes]:
-    """Give what is gathered as JSON; an empty piece after each step."""
+    """Give what is gathered as JSON, a member at a time and of lists some rows; an empty piece after each step."""
     found = yield from in_pieces(gathering)
-    yield orjson.dumps(found, option=orjson.OPT_INDENT_2)
-    yield b"\n"
+    before = b"{\n  "
+    for name, value in found.items():
+        yield before + _dumped(name) + b": "
+        if isinstance(value, dict) and "rows" in value:
+            yield from _listed(value)
+        else:
+            yield _dumped(value, b"\n  ")
+        before = b",\n  "
+    yield b"\n}\n"
+
+
+def _listed(value: Row) -> Iterator[bytes]:
+    """Give a member that is a list with its total: the rows come last."""
+    rows = value["rows"]
+    yield _dumped({name: each for name, each in value.items() if name != "rows"}, b"\n  ").removesuffix(b"\n  }")
+    yield b',\n    "rows": ['
+    for start in range(0, len(rows), _ROWS_WRITTEN):
+        some = (_dumped(row, b"\n      ") for row in rows[start : start + _ROWS_WRITTEN])
+        yield (b",\n      " if start else b"\n      ") + b",\n      ".join(some)
+    yield b"\n    ]\n  }" if rows else b"]\n  }"
+
+
+def _dumped(value: Any, newline: bytes = b"\n") -> bytes:
+    """Return a value as JSON over several lines; in a text no line ends."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).replace(b"\n", newline)
 
 
 def in_pieces(steps: Steps[Result]) -> Generator[bytes, None, Result]:
@@ -343,15 +379,23 @@ def _reasons(vitals: Vitals) -> Row:
     )
 
 
-def _aliases(vitals: Vitals) -> Row:
-    counted = vitals.metrics.aliases
+def _aliases(vitals: Vitals) -> Steps[Row]:
+    counted = dict(vitals.metrics.aliases)
     totals: dict[str, int] = {}
     for (alias, _), number in counted.items():
         totals[alias] = totals.get(alias, 0) + number
-    found = sorted((-totals[alias], alias, -number, model) for (alias, model), number in counted.items())
+    yield
+    busiest: First[tuple[int, str, int, str]] = First(ROWS)
+    for number, ((alias, model), count) in enumerate(counted.items(), 1):
+        busiest.add((-totals[alias], alias, -count, model))
+        if number % _ALIASES_A_STEP == 0:
+            yield
     return _first(
-        {"alias": alias, "model": model, "requests": -number, "percent": round(number / total * 100, 1)}
-        for total, alias, number, model in found
+        (
+            {"alias": alias, "model": model, "requests": -count, "percent": round(count / total * 100, 1)}
+            for total, alias, count, model in busiest.kept
+        ),
+        busiest.count,
     )
 
 

@@ -288,7 +288,20 @@ def _kubeconfig(path: Path | None) -> tuple[dict[str, Any], Path]:
         raise _KubeconfigError(f"{where}: not UTF-8 at byte {error.start}") from None
     except (files.FileError, YamlError) as error:
         raise _KubeconfigError(f"{where}: {error}") from None
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)), where  # noqa: S506
+    return yaml.load(text, Loader=_loader()), where  # noqa: S506
+
+
+def _loader() -> Any:
+    """Return a safe loader to which a number or a date is the text that it is written as.
+
+    No field of a kubeconfig is a number, and a token may look like one. PyYAML takes a time that grows with the square
+    of the length for a number to the base of 60 (1:20:30).
+    """
+    safe = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader: Any = type("_TextLoader", (safe,), {})
+    for kind in ("int", "float", "timestamp"):
+        loader.add_constructor(f"tag:yaml.org,2002:{kind}", safe.construct_yaml_str)
+    return loader
 
 
 def _check_files(config: "SingleConfig") -> None:

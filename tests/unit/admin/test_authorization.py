@@ -204,6 +204,37 @@ async def test_a_connection_that_nobody_needs_is_closed(monkeypatch):
 
 
 @in_loop
+async def test_a_connection_that_comes_late_serves_the_next_review_or_is_closed(monkeypatch):
+    monkeypatch.setattr(authorization, "_REVIEW_SECONDS", 0.05)
+    cluster, clock = Counted(), Clock(0.0)
+    volume_works, threads = threading.Event(), []
+
+    def connect():
+        threads.append(threading.current_thread())
+        volume_works.wait()
+        return cluster
+
+    guard = Guard(connect, clock=clock)
+    for _ in range(3):  # no thread more for each of them
+        assert (await get(guard, "Bearer good"))[0] == 503
+    assert len(threads) == 1
+    volume_works.set()
+    await guard._opening
+    assert (await get(guard, "Bearer good"))[0] == 200
+    assert (len(threads), cluster.closed) == (1, 0)
+
+    volume_works.clear()
+    clock.now = 60.0
+    assert (await get(guard, "Bearer poor"))[0] == 503
+    assert cluster.closed == 1
+    volume_works.set()
+    await guard._opening
+    clock.now = 120.0
+    await guard._close_old()  # as `follow` does each minute
+    assert (cluster.closed, guard._opening) == (2, None)
+
+
+@in_loop
 async def test_credentials_that_cannot_be_read_are_said_to_be_so(caplog):
     def connect():
         raise SourceError("the kubeconfig is not YAML: line 3")

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import time
 
+import orjson
 import pytest
 
 from bbr import __version__, built
@@ -19,6 +20,7 @@ from bbr.telemetry.observed import clock
 from bbr.transports.serving import TransportCounts
 from bench.harness.model_tables import merged
 from bench.harness.vitals import vitals
+from tests.support import steps
 
 MODELS = "models:\n  - {name: qwen, adapters: [sql-lora, Art]}\n  - {name: phi}\naliases: {best: qwen, zip: art}\n"
 
@@ -92,6 +94,41 @@ def test_base_models_by_their_requests(model_file):
     assert (every["busy_p50"], every["busy_p99"]) == (None, None)
     assert (qwen["error_share"], none["error_share"], phi["error_share"]) == (0.25, 1.0, None)
     assert every["error_share"] == pytest.approx(5 / 12, abs=1e-6)
+
+
+def test_of_a_full_process_no_step_is_long(model_file):
+    of = vitals(model_file)
+    names = [f"m{number}" for number in range(60)]
+    of.metrics.models.update((name, ModelCounts()) for name in names)
+    window = Window(of.metrics)
+    for number in range(status_facts.ROWS + window.history._slots):
+        for name in names:
+            of.metrics.models[name].outcomes["routed"] = number
+        finish(window.sliding(window._opened + 10))
+    of.metrics.aliases.update(((f"alias{number}", "qwen"), number) for number in range(1000))
+    pieces = status_facts.as_json(StatusFacts(of, window).gathering())
+    made: list[bytes | None] = []
+    longest = 0
+    while None not in made:
+        longest = max(longest, steps.lines(lambda: made.append(next(pieces, None))))
+    found = json.loads(b"".join(filter(None, made)))
+    assert (len(found["models"]["rows"]), found["models"]["total"]) == (50, 63)
+    assert found["aliases"]["rows"][0] == {"alias": "alias999", "model": "qwen", "requests": 999, "percent": 100.0}
+    assert (len(found["aliases"]["rows"]), found["aliases"]["total"]) == (50, 1000)
+    assert longest < 12_000  # two milliseconds'; the rows of 50 base models in one go are 115,000
+    assert max(len(each or b"") for each in made) < 100_000
+
+
+def test_it_is_json_as_it_always_was(model_file):
+    of = vitals(model_file)
+    facts = StatusFacts(of, Window(of.metrics))
+    text = b"".join(status_facts.as_json(facts.gathering()))
+    found = json.loads(text)
+    assert list(found) == list(finish(facts.gathering()))
+    for name, value in found.items():
+        if isinstance(value, dict) and "rows" in value:
+            found[name] = {**{key: each for key, each in value.items() if key != "rows"}, "rows": value["rows"]}
+    assert text == orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n"
 
 
 def test_a_search_leaves_all_but_the_names_alone(model_file):

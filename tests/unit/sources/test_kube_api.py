@@ -225,6 +225,25 @@ def test_a_kubeconfig_that_is_of_no_use(tmp_path, text, why):
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("written", ["{0}", "!!int {0}", "!!float {0}", "!!timestamp {0}"])
+def test_numbers_of_a_kubeconfig_are_texts_and_take_no_time(tmp_path, written):
+    # Numbers to the base of 60: PyYAML takes a time that grows with the square.
+    number = "1:" + "59:" * 300_000 + "1"
+    user = f"users: [{{name: x, user: {{token: {written.format(1234)}, username: {written.format(number)}}}}}]"
+    text = f"{json.dumps({key: GOOD[key] for key in ('clusters',)})[1:-1]}\n{user}\n"
+    text += "contexts: [{name: 1.50, context: {cluster: x, user: x}}]\ncurrent-context: 1.50\n"
+    path = config(tmp_path, text)
+    user = kube_api._config(path).user
+    assert (user.token, user.username) == ("1234", number)
+
+
+def test_switches_of_a_kubeconfig_are_switches(tmp_path):
+    cluster = "{server: 'https://x', insecure-skip-tls-verify: true, certificate-authority: null}"
+    text = f"clusters: [{{name: x, cluster: {cluster}}}]\ncontexts: [{{name: x, context: {{cluster: x}}}}]\n"
+    found = kube_api._config(config(tmp_path, f"{text}current-context: x\n")).cluster
+    assert (found.insecure, found.certificate_auth) == (True, None)
+
+
 def test_nothing_that_tells_where_the_server_is(tmp_path, monkeypatch):
     def no_pod():
         raise ConfigError("no service account")
