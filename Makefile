@@ -43,7 +43,7 @@ CORE_SUITES := tests/unit tests/conformance tests/parity tests/property tests/fu
   $(filter-out $(NOT_COMPILED),$(sort $(wildcard tests/integration/test_*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo release-prepare release-check image image-test screenshots accuracy spoofing differential wire clients bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down wheel compiled test test-compiled test-python cover covered quick check format protos reference lock clean
+.PHONY: help setup demo release-prepare release-check image image-test screenshots accuracy spoofing differential wire clients bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down wheel compiled test test-compiled test-python cover covered quick check structure format protos reference lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -219,6 +219,9 @@ check: $(READY)  ## lint, types, import rules, generated code and lock files up 
 	$(BIN)/python -m docs.reference.build --check
 	$(BIN)/python -m tests.conformance.go.differences --check
 	$(BIN)/python -m pytest --quiet --no-header tests/unit/test_imports.py tests/bench/test_imports.py
+
+structure: $(READY)  ## print units, layers and dependences of bbr, and the longest file, class and function of each folder
+	@$(BIN)/python -m tests.structure
 
 format: $(READY)  ## format the code and apply the linter's safe fixes
 	$(BIN)/ruff format .

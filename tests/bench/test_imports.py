@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.structure import layers
 from tests.support.imports import forbidden, imports
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,12 +52,8 @@ def test_a_folder_imports_what_it_may(folder):
     assert found == {}
 
 
-def test_folders_are_in_an_order():
-    below: set[str] = set()
-    while left := FOLDERS.keys() - below:
-        ready = {folder for folder in left if FOLDERS[folder] <= below}
-        assert ready, f"a circle among {sorted(left)}"
-        below |= ready
+def test_imports_of_folders_point_downwards():
+    assert layers(FOLDERS)  # or it names a circle
 
 
 def test_bench_and_deploy_import_nothing_of_tests():

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.structure import dependences, layers, units
 from tests.support.imports import forbidden, imports
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,26 +112,17 @@ def test_rule(applies, names):
     assert found == {}
 
 
-def rooms_of(file: Path) -> set[str]:
-    """Return the rooms, and what stands on the ground floor or the roof, that a file imports from."""
-    return {
-        name.split(".")[1]
-        for name in imports((ROOT / file).read_text("utf-8"))
-        if name.startswith("bbr.") and not name.startswith("bbr.__")
-    }
-
-
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_what_stands_below_it(room):
     allowed = ROOMS[room] | GROUND | {room}
     files = [file for file in FILES if file.parts[1].removesuffix(".py") == room]
     assert files
-    found = {str(file): wrong for file in files if (wrong := rooms_of(file) - allowed)}
+    found = {str(file): wrong for file in files if (wrong := units(ROOT / file) - allowed)}
     assert found == {}
 
 
 def test_the_ground_floor_imports_itself_alone():
-    found = {name: wrong for name in GROUND - {"pb"} if (wrong := rooms_of(Path(f"bbr/{name}.py")) - GROUND)}
+    found = {name: wrong for name in GROUND - {"pb"} if (wrong := units(ROOT / f"bbr/{name}.py") - GROUND)}
     assert found == {}
 
 
@@ -139,14 +131,9 @@ def test_every_file_stands_in_a_room():
     assert names - {"__init__"} == set(ROOMS) | set(ROOF) | GROUND - {"pb"}
 
 
-def test_rooms_are_in_an_order():
-    below: set[str] = set()
-    rooms = dict(ROOMS)
-    while rooms:
-        ready = {room for room, allowed in rooms.items() if allowed <= below}
-        assert ready, f"a circle among {sorted(rooms)}"
-        below |= ready
-        rooms = {room: allowed for room, allowed in rooms.items() if room not in ready}
+def test_imports_point_downwards():
+    assert layers(ROOMS)  # or it names a circle
+    assert layers(dependences())
 
 
 def test_rules_find_every_way_to_import():
