@@ -32,7 +32,7 @@ GUIDES = sorted((helm.ROOT / "docs").glob("*.md"))
 
 def applied(text):
     """Return the objects that a guide's commands apply, whatever their variables are."""
-    found = re.findall(r"apply -f - <<EOF\n(.*?)^EOF$", text, re.DOTALL | re.MULTILINE)
+    found = re.findall(r"(?:apply|create) -f - <<EOF\n(.*?)^EOF$", text, re.DOTALL | re.MULTILINE)
     return [document for each in found for document in helm.documents(re.sub(r"\$\w+|\$\{\w+\}", "x", each))]
 
 
