@@ -5,13 +5,14 @@ Pure.
 
 import datetime
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 import orjson
 
 from bbr import refusal
-from bbr.models.access import NOBODY, as_route, is_allowed
+from bbr.models.access import NOBODY, is_listed
 from bbr.models.entries import Entry, Kind
 from bbr.models.registry import Registry
 
@@ -95,7 +96,7 @@ class ModelsList:
             entry = registry.find(name)
             if entry is None:
                 raise refusal.model_not_found(name)
-            if registry.grants and not _is_for(registry, name, entry, askers):
+            if registry.grants and not is_listed(registry, name, entry, askers):
                 raise refusal.model_not_allowed(name)
             return self._short(_anthropic_model(name, entry) if anthropic else _model(name, entry))
         if registry.snapshot is not self._snapshot:
@@ -115,9 +116,16 @@ class ModelsList:
         # Whatever the asker may not use: a table that is too large is not looked through.
         if registry.size * _SHORTEST_ENTRY_BYTES > self._max_bytes:
             return None
+        describe = _anthropic_model if anthropic else _model
+        models: list[dict[str, object]] = []
+        least = 0
+        for name, entry in _named(registry, askers):
+            least += _SHORTEST_ENTRY_BYTES + len(name) - 1
+            if least > self._max_bytes:
+                return None
+            models.append(describe(name, entry))
         if not anthropic:
-            return self._short({"object": "list", "data": [_model(*each) for each in _named(registry, askers)]})
-        models = [_anthropic_model(*each) for each in _named(registry, askers)]
+            return self._short({"object": "list", "data": models})
         first, last = (models[0]["id"], models[-1]["id"]) if models else (None, None)
         # One page, whatever `limit` asks for: clients go on while there is more.
         return self._short({"data": models, "has_more": False, "first_id": first, "last_id": last})
@@ -130,7 +138,7 @@ class ModelsList:
 def _named(registry: Registry, askers: frozenset[str]) -> Iterator[tuple[str, Entry]]:
     """Give what can be named, and may be used: no client could choose a pattern."""
     for name, entry in in_order(registry):
-        if not entry.pattern and (not registry.grants or _is_for(registry, name, entry, askers)):
+        if not entry.pattern and (not registry.grants or is_listed(registry, name, entry, askers)):
             yield name, entry
 
 
@@ -156,10 +164,6 @@ def _sorted(registry: Registry, items: Iterable[tuple[str, Entry]]) -> Iterable[
     return sorted(items, key=lambda item: (place[item[1].base_model], kinds.index(item[1].kind), item[0]))
 
 
-def _is_for(registry: Registry, name: str, entry: Entry, askers: frozenset[str]) -> bool:
-    return is_allowed(registry, name, as_route(name, entry), askers)
-
-
 def _model(name: str, entry: Entry) -> dict[str, object]:
     """Return a model as vLLM lists it: `parent` is an adapter's base model, `root` what a name stands for."""
     root = entry.alias_of or name
@@ -175,5 +179,9 @@ def _model(name: str, entry: Entry) -> dict[str, object]:
 
 def _anthropic_model(name: str, entry: Entry) -> dict[str, object]:
     """Return a model as Anthropic lists it."""
-    created = datetime.datetime.fromtimestamp(int(entry.origin.created), datetime.UTC)
-    return {"type": "model", "id": name, "display_name": name, "created_at": created.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    return {"type": "model", "id": name, "display_name": name, "created_at": _time(int(entry.origin.created))}
+
+
+@lru_cache(256)  # most models of a table are of a few objects
+def _time(seconds: int) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

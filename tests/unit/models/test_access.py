@@ -1,6 +1,6 @@
 import pytest
 
-from bbr.models.access import NOBODY, as_route, is_allowed
+from bbr.models.access import NOBODY, as_route, is_allowed, is_listed
 from bbr.models.entries import Alias, BaseModel, Declaration, Grant, Origin
 from bbr.models.merging import merging
 from bbr.models.routing import Rules, UnknownModel, route
@@ -20,7 +20,10 @@ def table(*grants):
 
 
 def allowed(registry, name, *askers):
-    return is_allowed(registry, name, as_route(name, registry.find(name)), frozenset(askers))
+    entry = registry.find(name)
+    found = is_allowed(registry, name, as_route(name, entry), frozenset(askers))
+    assert is_listed(registry, name, entry, frozenset(askers)) is found
+    return found
 
 
 def test_a_model_without_a_list_is_for_everyone():

@@ -9,6 +9,7 @@ from bbr.models.merging import merging
 from bbr.models.steps import finish
 from bbr.refusal import Refusal
 from bench.harness.model_tables import merged
+from tests.support import steps
 
 QWEN = "Qwen/Qwen2.5-3B-Instruct"
 OBJECT = Origin("ConfigMap", "qwen", "default", 1_700_000_000.5)
@@ -140,6 +141,24 @@ def test_a_large_table_is_too_long_at_once():
     large, _ = merged([BaseModel("a", tuple(str(i) for i in range(1000)))])
     assert ModelsList(70_000).answer(large, "") is None
     assert ModelsList(1 << 20).answer(large, "")
+
+
+@pytest.mark.parametrize("anthropic", [False, True])
+def test_a_list_that_is_not_kept_takes_little(anthropic):
+    adapters = [tuple(f"adapter-{number}-{other}" for other in range(7)) for number in range(60)]
+    models = tuple(BaseModel(f"base-{number}", several) for number, several in enumerate(adapters))
+    grants = tuple(Grant(model.adapters[0], frozenset(("a", "b"))) for model in models)
+    table, _ = finish(merging([Declaration(OBJECT, models, (), grants)]))
+    made = []
+    cost = steps.lines(lambda: made.append(ModelsList().answer(table, "", frozenset("c"), anthropic=anthropic)))
+    assert made[0] is not None
+    assert len(json.loads(made[0])["data"]) == 480 - 60
+    assert cost < 22 * 480
+
+    # One that is too long is not made to its end.
+    short = steps.lines(lambda: made.append(ModelsList(20_000).answer(table, "", frozenset("c"), anthropic=anthropic)))
+    assert made[1] is None
+    assert short < cost
 
 
 def test_no_list_is_longer_than_estimated():
