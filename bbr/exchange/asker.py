@@ -71,6 +71,7 @@ class Asker(NamedTuple):
 
 def _found(encoded: bytes, path: tuple[str, ...]) -> Value | None:
     """Return what stands in the metadata below a namespace and its keys."""
+    # So many names of such a length have room in it. To decode more would cost time for what names nobody.
     if len(encoded) > MAX_BYTES * MAX_NAMES:
         return None
     namespaces = Metadata.FromString(encoded).filter_metadata

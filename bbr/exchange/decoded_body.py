@@ -45,6 +45,7 @@ class DecodedBody(LongBody):
         """See LongBody."""
         try:
             return super().work()
+        # Also when it is refused: what was decoded before is counted, until the body is dropped.
         finally:
             for octets in self._decoding.taken():
                 self.size += len(octets)

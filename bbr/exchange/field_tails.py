@@ -56,6 +56,7 @@ class FieldTails:
         """Return what stands before and behind a value of such a length."""
         size, begun = len(value), self._begun[index]
         whole = self._encoded(HeaderMutation(set_headers=[self._setting(self._headers[index], value)]))
+        # From the right: the header's name stands before its value, and may hold the same bytes.
         at = whole.rindex(value)
         if len(begun) >= _CACHED:
             begun.clear()

@@ -27,14 +27,14 @@ _FASTER: Final = 4
 _COMPARED: Final = 128
 
 
-class Asker(Protocol):
+class Claimant(Protocol):
     """Who asks for room: a body, or a connection for a message that it joins."""
 
     def rate(self) -> float:
         """Return how many bytes of it came in a second, lately."""
 
 
-class Holder(Asker, Protocol):
+class Holder(Claimant, Protocol):
     """A body that is held until more of it has come."""
 
     def may_give_way(self) -> bool:
@@ -81,18 +81,18 @@ class Ledger:
         self.refused = 0
         self._holders: dict[Holder, None] = {}
 
-    def take(self, octets: int, asker: Asker | None = None, *, long: bool = False) -> bool:
+    def take(self, octets: int, claimant: Claimant | None = None, *, long: bool = False) -> bool:
         """Reserve bytes, if need be those of bodies that have all but stopped; False if there is no room.
 
         Args:
             octets: how many.
-            asker: whose they are.
+            claimant: whose they are.
             long: they are a long body's.
         """
         # All or nothing: half a reservation would only take room from another body that fits.
         while self.held_bytes + octets > self.max_bytes or (long and self.long_bytes + octets > self.max_long_bytes):
             self.refused += 1
-            slow = None if asker is None else self._slower_than(asker)
+            slow = None if claimant is None else self._slower_than(claimant)
             if slow is None:
                 return False
             self.leave(slow)
@@ -150,12 +150,12 @@ class Ledger:
         """Forget it: all of it has come, it is on its way upstream, or it is over."""
         self._holders.pop(holder, None)
 
-    def _slower_than(self, asker: Asker) -> Holder | None:
+    def _slower_than(self, claimant: Claimant) -> Holder | None:
         """Return the slowest of some bodies, if it is slower by far."""
         compared = [*islice(self._holders, _COMPARED)]
         for each in compared:  # to the end: next time others are compared
             del self._holders[each]
             self._holders[each] = None
-        others = [each for each in compared if each is not asker and each.may_give_way()]
+        others = [each for each in compared if each is not claimant and each.may_give_way()]
         slowest = min(others, key=lambda each: each.rate(), default=None)
-        return slowest if slowest is not None and slowest.rate() * _FASTER < asker.rate() else None
+        return slowest if slowest is not None and slowest.rate() * _FASTER < claimant.rate() else None

@@ -29,4 +29,5 @@ def rewrite(request: Request, body: LongBody) -> None:
 
 def _note(request: Request) -> None:
     request.verdict.rewritten = True
+    # The client's Content-Length and digests are of another text now: these answers remove them.
     request.replies = request.replies.changing_body

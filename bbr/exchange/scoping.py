@@ -29,6 +29,7 @@ def by_headers(registry: Registry, where: Asker | None, headers: HeaderMap | Non
     if where is not None:
         return registry.within(_only(where.named(headers)))
     found = [] if headers is None else [find_fields(headers, name) for name in _HOST_FIELDS]
+    # Two of one name: a client has sent one of them, and nobody can say by which the server will go.
     if any(len(fields) > 1 for fields in found):
         return registry.within("")
     scopes = {registry.hosts.scope_of(field) for fields in found for field in fields}

@@ -101,12 +101,14 @@ class RpcConnection:
             self._until = until
             self._http2.feed(octets, now)
             clock = self._clock
+            # What the last turn has left comes first: the messages of a call are answered in their order.
             if self._rest is None or (self._take_rest(self._rest, now) and clock() < until):
                 for event in self._http2.events():
                     if event is not None:
                         self._handle(event, now)
                     if clock() >= until:
                         break
+            # Each view keeps all that was read with it. So none outlives the turn; most messages have ended by then.
             if self._viewing:
                 for reader in self._viewing:
                     reader.own()
@@ -139,11 +141,13 @@ class RpcConnection:
             call = self._running.pending.next()
             if call is None:
                 return
+            # We were busy with it, and not the peer silent: its time for the next message begins again.
             call.heard = now
             self._running.answer(call, call.handler.work)
             if call.handler.pending:
                 self._running.pending.add(call)
                 return
+            # Its peer got no credit meanwhile. Now it may send as much as it could before.
             self._http2.resume(call.stream_id)
             if call.half_closed and call.stream_id in self.calls:
                 self._running.finish(call)
@@ -215,6 +219,7 @@ class RpcConnection:
 
     def lost(self) -> None:
         """Tell the running calls' owner that they are over: the connection is gone."""
+        # A copy, here and wherever calls may end in the loop: `forget` takes each out.
         for call in list(self.calls.values()):
             self._running.forget(call)
 
@@ -233,6 +238,7 @@ class RpcConnection:
             self._handle(event, now)
 
     def _handle(self, event: Event, now: float) -> None:
+        # DATA comes most often, and so is asked for first.
         if isinstance(event, DataReceived):
             call = self.calls.get(event.stream_id)
             if call is not None:
@@ -243,8 +249,10 @@ class RpcConnection:
             if event.reason:
                 self._services.reset(event.reason)
             call = self.calls.get(event.stream_id)
+            # No status can be sent on it any more, so the call is only let go.
             if call is not None:
                 self._running.forget(call)
+        # A gRPC request has no trailers. Those of another client end its side as END_STREAM does.
         elif isinstance(event, TrailersReceived):
             call = self.calls.get(event.stream_id)
             if call is not None:
@@ -256,6 +264,7 @@ class RpcConnection:
     def _request(self, stream_id: int, section: FieldSection, now: float, end_stream: bool) -> None:
         opening = self._openings.of(section)
         new_handler = opening.new_handler
+        # No call begins, so that nobody has to hear of its end.
         if new_handler is None:
             self._http2.send_headers(stream_id, opening.refusal, end_stream=True)
             return

@@ -82,6 +82,7 @@ class RunningCalls:
         if call.reader.unfinished:
             self.end(call, _CUT_OFF)
             return
+        # Answers are yet to come of its work, and would be lost if the call ended now.
         if call.handler.pending:
             call.half_closed = True
             return
@@ -95,6 +96,7 @@ class RunningCalls:
 
     def end(self, call: Call, status: Status) -> None:
         """End a call with a status."""
+        # Whatever its answers said: the client is not told OK of a call that we have failed at.
         if not self.forget(call):
             status = OUR_FAULT
         if status is OK and call.headers_sent:  # as nearly all ends are
@@ -131,5 +133,6 @@ class RunningCalls:
                 continue
             patience = call.handler.patience_seconds
             if patience is not None and now - call.heard > patience:
+                # Its patience begins again: else it would be asked at each look.
                 call.heard = now
                 self.answer(call, call.handler.expire)

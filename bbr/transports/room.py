@@ -12,7 +12,7 @@ bodies, and so do not shut those out.
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from bbr.exchange.ledger import Asker
+from bbr.exchange.ledger import Claimant
 
 # What the connections of a port may hold without drawing on the ledger, so that bodies can't shut them out: 250 idle
 # connections, or 500 calls.
@@ -27,7 +27,7 @@ BULK_BYTES: Final = 64 << 10
 class Ledger(Protocol):
     """Whom to ask for more; see bbr.exchange.ledger."""
 
-    def take(self, octets: int, asker: Asker | None = None, *, long: bool = False) -> bool:
+    def take(self, octets: int, claimant: Claimant | None = None, *, long: bool = False) -> bool:
         """Take room; False, and nothing is taken, if there is too little."""
 
     def take_for_calls(self, octets: int) -> bool:
@@ -43,7 +43,7 @@ class Ledger(Protocol):
 class Unbounded:
     """Has room for all."""
 
-    def take(self, octets: int, asker: Asker | None = None, *, long: bool = False) -> bool:
+    def take(self, octets: int, claimant: Claimant | None = None, *, long: bool = False) -> bool:
         """Let it be."""
         return True
 
@@ -183,7 +183,7 @@ class Account:
         self._room.give_bulk(octets)
 
     def rate(self) -> float:
-        """See Asker. What asks for room has just come, so that bodies that have all but stopped give way to it."""
+        """See Claimant. What asks for room has just come, so that bodies that have all but stopped give way to it."""
         return float(self.bulk_bytes + BULK_BYTES)
 
     def close(self) -> None:
