@@ -75,6 +75,8 @@ class _Parser(argparse.ArgumentParser):
         if message.startswith("argument COMMAND: invalid choice: "):
             word = ast.literal_eval(message.split(": ", 2)[2].split(" (choose from", 1)[0])
             message = f"{quoted(word)} is not a command{mistyped.suggestion(word, COMMANDS)}"
+        elif message == "the following arguments are required: COMMAND":
+            message = f"name a command: {', '.join(COMMANDS)}"
         self.exit(EXIT_USAGE, printable(f"{self.prog}: {message}. See `{self.prog} --help`.") + "\n")
 
 
@@ -83,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = go_flags.COMMAND
     try:
         _check_python(sys.version_info[:3])
-        line = go_flags.read(sys.argv[1:] if argv is None else argv, os.environ)
+        line = go_flags.read(_with_help(sys.argv[1:] if argv is None else argv), os.environ)
         grammar = parser(line.arguments[:1])
         known, unknown = grammar.parse_known_args(line.arguments)
         name = known.command
@@ -93,6 +95,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, CommandError) as error:
         print(printable(f"bbr {name}: {error}."), file=sys.stderr)
         return error.status if isinstance(error, CommandError) else EXIT_USAGE
+
+
+def _with_help(words: Sequence[str]) -> Sequence[str]:
+    """Return a command line with `help [COMMAND]` as `[COMMAND] --help`, which other programs have too."""
+    return [*words[1:2], "--help"] if words and words[0] == "help" else words
 
 
 def _check_python(version: tuple[int, int, int]) -> None:

@@ -45,6 +45,8 @@ from typing import Any, Final
 
 MARKER: Final = ".ready"
 MISSING: Final = "it is not there"
+# What to do if packages can't be installed.
+INDEX: Final = "Packages come from PyPI, or from where PIP_INDEX_URL says: look at the network and the proxy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,7 @@ class Checkout:
                 if without:
                     _run([python, "-I", "-m", "ensurepip"], hint)
         if not uv:
-            _run([*_pip(python), "--require-hashes", "--requirement", lock])
+            _run([*_pip(python), "--require-hashes", "--requirement", lock], INDEX)
         if kind.editable:
             self._install_bbr(place)
         else:
@@ -298,6 +300,9 @@ def main() -> int:
     except SetupError as error:
         say(f"The set-up has failed, and nothing has changed: {error}")
         return 1
+    except KeyboardInterrupt:
+        say("\nThe set-up was interrupted, and nothing has changed. The same command begins it anew.")
+        return 130
     if arguments[at + 1 :]:
         python = str(checkout.python(kind))
         os.execv(python, [python, *arguments[at + 1 :]])

@@ -54,6 +54,7 @@ Examples:
 
 Exit status: 0; 1 if the table can't be used; 2 if the body, an option or a variable is unusable."""
 
+_BODY_FORMS: Final = "give JSON that begins with { or [, the name of a file, or - for stdin"
 _BODY_HELP: Final = "the request's body: as JSON that begins with { or [, in a file, or - for stdin (default: none)"
 
 # Groups of settings that do not matter to a single request.
@@ -189,9 +190,13 @@ def _body(name: str | None, most: int) -> bytes | None:
         return os.fsencode(name)
     if name == "-":
         return sys.stdin.buffer.read(most)
+    if not name:
+        raise ConfigError(f"the body is an empty argument: {_BODY_FORMS}")
     try:
         with Path(name).open("rb") as opened:
             return opened.read(most)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{name}: {error.strerror}: {_BODY_FORMS}") from None
     except OSError as error:
         raise ConfigError(f"{name}: {error.strerror}") from None
 

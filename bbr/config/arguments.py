@@ -132,5 +132,7 @@ def unknown_argument(command: str, word: str, known: Iterable[str] = ()) -> conf
     """
     like = mistyped.suggestion(word.partition("=")[0], known)
     shown = quoted(word)[1:-1] if len(word) > MAX_QUOTED_CHARACTERS else word
+    if not word.startswith("-"):
+        return config.ConfigError(f"{quoted(word)} is one argument too many; see `bbr {command} --help`")
     sentence = removed.of_flag(word) or f"{shown} is not a flag of `bbr {command}`{like}; see `bbr {command} --help`"
     return config.ConfigError(sentence)

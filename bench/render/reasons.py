@@ -27,10 +27,11 @@ def _cheap(direct: Record, gateway: Record) -> str:
     if OURS not in cost or OURS not in added:
         return ""
     # The two builds differ by more than twice, and `pip install` gives the other one.
-    compiled = " in the compiled build" if "compiled" in direct.found["versions"].get("bbr", "") else ""
+    compiled = "bbr is Python, compiled to C. " if "compiled" in direct.found["versions"].get("bbr", "") else ""
     return (
-        f"A 1 KB chat takes {short(cost[OURS])} µs of processor time{compiled}{_other(cost, ' µs')}. "
-        f"Behind Envoy the router adds {short(added[OURS])} ms at the median{_other(added, ' ms')}."
+        f"{compiled}A 1 KB chat takes {short(cost[OURS])} µs of processor time{_other(cost, ' µs')}. "
+        f"Behind Envoy, bbr adds {short(added[OURS])} ms to a request's median latency{_other(added, ' ms')}; "
+        "most of it is Envoy's call."
     )
 
 
@@ -43,7 +44,8 @@ def _right(accuracy: Record) -> str:
     if not sent:
         return ""
     return (
-        f"Of {sent:,.0f} mixed requests through a real Envoy, in both body modes, {wrong:,.0f} went to a wrong pool. "
+        f"Of {sent:,.0f} requests of all kinds (JSON, forms, gzip, adapters, unknown models) through a real Envoy, "
+        f"{wrong:,.0f} went to a wrong pool. "
         "A client cannot set the routing headers, and a request that names two models is rejected."
     )
 
@@ -55,9 +57,11 @@ def _small(memory: Record) -> str:
     }
     if OURS not in held:
         return ""
+    # Memory was measured of whichever build: say so, since the sentences before are of the compiled one.
+    build = "" if "compiled" in memory.found["versions"].get("bbr", "") else ", uncompiled,"
     return (
-        f"A slow upload of 20 MB that names its model first takes {short(held[OURS])} MiB of memory"
-        f"{_other(held, ' MiB')}. One limit bounds the whole process, whatever its clients do."
+        f"While a client slowly uploads 20 MB that begin with `model`, bbr{build} holds {short(held[OURS])} MiB"
+        f"{_other(held, ' MiB')}. One option limits the memory that clients can make it use."
     )
 
 

@@ -40,7 +40,7 @@ def find_envoy(python: str) -> Path:
     given = os.environ.get("ENVOY")
     if given:
         if not os.access(given, os.X_OK):
-            raise StackError(f"ENVOY={given} is no program that can be run")
+            raise StackError(f"ENVOY={given} is not a program that this machine can run")
         return Path(given)
     try:
         import envoy  # here, because it may be missing

@@ -23,7 +23,7 @@ def main() -> None:
     try:
         os.execv(command[0], command)  # noqa: S606 - no shell, and the command is the stack's own
     except OSError as error:
-        sys.exit(f"can not run {command[0]}: {error.strerror}")
+        sys.exit(f"cannot run {command[0]}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ class Stack:
     def _check_ports(self) -> None:
         taken = [f"{port} (for {name})" for name, port in self._options.ports.items() if in_use(port)]
         if taken:
-            raise PortInUseError(f"something listens already on port {', '.join(taken)}.")
+            raise PortInUseError(f"something already listens on port {', '.join(taken)}.")
 
     def _build_parts(self) -> list[Part]:
         envoy = find_envoy(sys.executable)

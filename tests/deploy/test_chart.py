@@ -312,7 +312,8 @@ def test_the_test_asks_the_router_for_each_model_by_flags_that_there_are(provide
         ({"provider.name": "gke"}, "needs some minutes for new health checks", "bbr doctor"),
         ({"provider.name": "istio"}, "bbr doctor --envoy-admin http://127.0.0.1:PORT --secure-serving=true", "NOTE"),
         ({"provider.name": "kgateway", "catchAll.enabled": "false"}, "NOTE: catchAll.enabled is false", "minutes"),
-        ({"provider.name": "envoy-gateway"}, "only if Envoy AI Gateway is installed", "catchAll.enabled"),
+        ({"provider.name": "envoy-gateway"}, "(with Envoy AI Gateway\nset backends=pools)", "catchAll.enabled"),
+        ({"provider.name": "envoy-gateway", "backends": "pools"}, "only if Envoy AI Gateway is installed", "catchAll"),
         ({"provider.name": "istio", "provider.supportedEvents.responseBody": "true"}, "That is ignored", "AI Gateway"),
         (
             {"provider.name": "kgateway", "bbr.tls.secretName": "tls"},
@@ -338,7 +339,8 @@ def test_notes_tell_what_to_check_next(tmp_path, settings, told, untold):
         f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: notes}}\ndata: {{notes: {notes}}}\n"
     )
     text = one(documents(TWO, settings, chart=chart), "ConfigMap", "notes")["data"]["notes"]
-    how = "Service qwen-pool" if settings["provider.name"] == "kgateway" else "qwen-pool, picked by qwen-epp"
+    services = settings["provider.name"] in ("kgateway", "envoy-gateway") and "backends" not in settings
+    how = "Service qwen-pool" if services else "qwen-pool, picked by qwen-epp"
     assert f"Qwen/Qwen2.5-3B-Instruct -> {how}; adapters: sql-lora, 1" in text
     assert "helm -n models test bbr" in text
     assert told in text

@@ -24,7 +24,7 @@ def backends(found):
 
 
 @pytest.mark.parametrize(
-    ("provider", "asked"), [("kgateway", "auto"), ("envoy-gateway", "services"), ("istio", "services")]
+    ("provider", "asked"), [("kgateway", "auto"), ("envoy-gateway", "auto"), ("istio", "services")]
 )
 def test_services_stand_where_a_gateway_knows_no_pools(tmp_path, provider, asked):
     found = rendered(tmp_path, provider, backends=asked)
@@ -42,7 +42,7 @@ def test_services_stand_where_a_gateway_knows_no_pools(tmp_path, provider, asked
     assert "--alias-rewrite=body" in router(found)["args"]
 
 
-@pytest.mark.parametrize("provider", ["envoy-gateway", "istio", "agentgateway", "gke"])
+@pytest.mark.parametrize("provider", ["istio", "agentgateway", "gke"])
 def test_pools_stand_where_nothing_else_is_said(tmp_path, provider):
     found = rendered(tmp_path, provider)
     assert {backend["kind"] for (backend,) in backends(found)} == {"InferencePool"}

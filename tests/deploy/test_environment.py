@@ -289,6 +289,21 @@ def test_a_failed_set_up_leaves_what_was_there(built, capsys, monkeypatch):
     assert "The set-up has failed, and nothing has changed: pip can't.\n" in capsys.readouterr().err
 
 
+def test_an_interrupted_installation_is_one_sentence(built, monkeypatch, capsys):
+    root, _ = built
+
+    def interrupt(command, hint=""):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(environment, "_run", interrupt)
+    monkeypatch.setattr(environment, "ROOT", str(root))
+    monkeypatch.setattr(sys, "argv", ["environment.py", "dev"])
+    assert environment.main() == 130
+    assert "The set-up was interrupted, and nothing has changed." in capsys.readouterr().err
+    assert not (root / ".venv").exists()
+    assert list((root / ".cache/environments").glob("dev-*")) == []
+
+
 def test_the_demo_runs_in_a_whole_environment_that_is_ready(built, monkeypatch):
     root, _ = built
     set_up(root)

@@ -97,7 +97,7 @@ def test_envoy_of_the_variable(monkeypatch, tmp_path):
 
 def test_variable_that_names_no_program(monkeypatch, tmp_path):
     monkeypatch.setenv("ENVOY", str(tmp_path / "nothing"))
-    with pytest.raises(StackError, match="nothing is no program that can be run"):
+    with pytest.raises(StackError, match="nothing is not a program that this machine can run"):
         find_envoy("python")
 
 

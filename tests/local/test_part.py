@@ -56,7 +56,7 @@ def test_death_by_signal(tmp_path):
 
 
 def test_program_that_does_not_exist(tmp_path):
-    with pytest.raises(StackError, match="can not run /nonexistent/envoy: No such file or directory"):
+    with pytest.raises(StackError, match="cannot run /nonexistent/envoy: No such file or directory"):
         run_ready(Part("gateway", ["/nonexistent/envoy"], never, tmp_path / "log"))
 
 

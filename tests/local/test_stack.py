@@ -32,7 +32,7 @@ def test_port_in_use_is_named_with_its_part(tmp_path):
             async with stack:
                 pass
 
-        with pytest.raises(PortInUseError, match=rf"something listens already on port {taken} \(for phi-2\)\."):
+        with pytest.raises(PortInUseError, match=rf"something already listens on port {taken} \(for phi-2\)\."):
             asyncio.run(run())
     assert stack.parts == {}
 

@@ -46,8 +46,17 @@ def test_every_command_brings_what_its_help_says(capsys, command):
     assert out.endswith(" ".join(module.EPILOG.split()))
 
 
+@pytest.mark.parametrize(("words", "start"), [(["help"], "usage: bbr ["), (["help", "check"], "usage: bbr check ")])
+def test_help_is_a_word_too(capsys, words, start):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(words)
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out.startswith(start)
+
+
 MISUSES = {
-    "no command": ([], "bbr: ", "required: COMMAND. See `bbr --help`.\n"),
+    "help for an unknown command": (["help", "chekc"], "bbr: 'chekc' is not a command (did you mean check?). See", ""),
+    "no command": ([], "bbr: name a command: serve, models, explain, ", "version. See `bbr --help`.\n"),
     "an unknown command": (["run"], "bbr: ", "'run'"),
     "an unknown flag": (
         ["serve", "--port=7"],
@@ -62,7 +71,7 @@ MISUSES = {
         "",
     ),
     "a mistyped flag of a command with few": (["check", "--max-model-len", "x"], "bbr check: --max-model-len is", ""),
-    "a stray argument": (["serve", "now"], "bbr serve: now is not a flag of `bbr serve`", ""),
+    "a stray argument": (["serve", "now"], "bbr serve: 'now' is one argument too many; see `bbr serve --help`.\n", ""),
     "a flag without its value": (["serve", "--grpc-port"], "bbr serve: ", "--grpc-port: expected one argument. See "),
     "a flag with another for a value": (["serve", "--models", "--tracing"], "bbr serve: ", "--models: expected one"),
     "an unusable value": (["serve", "--grpc-port=0"], "bbr serve: --grpc-port: '0' is not a port (1 to 65535).\n", ""),

@@ -50,7 +50,7 @@ true
 
 {{/* What models' routes point at: pools or services. Which gateway knows InferencePools, if values don't say. */}}
 {{- define "bbr.backends" -}}
-{{- $auto := ternary "services" "pools" (eq .Values.provider.name "kgateway") -}}
+{{- $auto := ternary "services" "pools" (has .Values.provider.name (list "envoy-gateway" "kgateway")) -}}
 {{- $backends := ternary $auto .Values.backends (eq .Values.backends "auto") -}}
 {{- if and (eq $backends "services") (eq .Values.provider.name "gke") -}}
 {{- fail "backends: services is not for gke, whose health checks and timeouts are the InferencePools'" -}}

@@ -256,7 +256,17 @@ EXPLAIN_MISUSES = {
         ["--scope=attribute:a", "--in-scope=\udcff"],
         "bbr explain: --in-scope: '\\udcff' is not UTF-8.\n",
     ),
-    "a body that is not there": (["/none/such"], "bbr explain: /none/such: No such file or directory.\n"),
+    "a body that is not there": (
+        ["/none/such"],
+        "bbr explain: /none/such: No such file or directory: give JSON that begins with { or [, the name of a file, "
+        "or - for stdin.\n",
+    ),
+    "a body that is a directory": (["/"], "bbr explain: /: Is a directory.\n"),
+    "an empty body": (
+        [""],
+        "bbr explain: the body is an empty argument: give JSON that begins with { or [, the name of a file, "
+        "or - for stdin.\n",
+    ),
     "a wrong setting": (["--grpc-port=0"], "bbr explain: --grpc-port: '0' is not a port (1 to 65535).\n"),
 }
 
