@@ -232,6 +232,7 @@ def test_of_a_body_one_byte_more_than_the_limit_is_read(capsys, monkeypatch, sou
     assert capsys.readouterr().out.startswith("The router answers itself: 413, bbr:body-too-large.\n")
 
 
+BODY_FORMS = "give JSON that begins with { or [, the name of a file, or - for stdin"
 EXPLAIN_MISUSES = {
     "a header without a colon": (["--header=x"], "bbr explain: --header: 'x' is not NAME:VALUE.\n"),
     "a header without a name": (["--header= :x"], "bbr explain: --header: ' :x' is not NAME:VALUE.\n"),
@@ -258,14 +259,12 @@ EXPLAIN_MISUSES = {
     ),
     "a body that is not there": (
         ["/none/such"],
-        "bbr explain: /none/such: No such file or directory: give JSON that begins with { or [, the name of a file, "
-        "or - for stdin.\n",
+        f"bbr explain: /none/such: No such file or directory: {BODY_FORMS}.\n",
     ),
     "a body that is a directory": (["/"], "bbr explain: /: Is a directory.\n"),
     "an empty body": (
         [""],
-        "bbr explain: the body is an empty argument: give JSON that begins with { or [, the name of a file, "
-        "or - for stdin.\n",
+        f"bbr explain: the body is an empty argument: {BODY_FORMS}.\n",
     ),
     "a wrong setting": (["--grpc-port=0"], "bbr explain: --grpc-port: '0' is not a port (1 to 65535).\n"),
 }
