@@ -9,8 +9,8 @@ def test_each_reason_has_the_figures_that_were_recorded(tmp_path):
     made_up_results.write(tmp_path)
     right, cheap, small = reasons(Results(tmp_path))
     assert right.startswith(
-        "- **It never guesses.** Of 155,554 requests of all kinds (JSON, forms, gzip, adapters, unknown models) through "
-        "a real Envoy, 0 went to a wrong pool. "
+        "- **It never guesses.** Of 155,554 requests of all kinds (JSON, forms, gzip, adapters, unknown models) "
+        "through a real Envoy, 0 went to a wrong pool. "
     )
     assert cheap == (
         "- **It costs little.** A 1 KB chat takes 12 µs of processor time (the Go router: 60 µs). "
