@@ -41,8 +41,8 @@ def eat(_octets: bytes) -> Iterator[bytes]:
 
 
 def spin(_octets: bytes) -> Iterator[bytes]:
-    """Take processor time, for ever."""
-    yield b"so far"
+    """Take processor time, for ever, after a frame that is longer than any buffer of a standard output."""
+    yield bytes(1 << 20)
     while True:
         pass
 
