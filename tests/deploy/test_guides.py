@@ -18,7 +18,19 @@ GATEWAYS = ("gke", "istio", "envoy-gateway", "kgateway", "kind")
 STARTS = ("kubectl ", "helm ", "bbr ", "kind ", "istioctl ", "docker ", "curl ", "sed ", "echo ")
 KUBECTL = {"apply", "create", "delete", "describe", "get", "kustomize", "logs", "port-forward", "wait", "rollout"}
 KUBECTL |= {"version", "label", "edit", "annotate", "scale", "diff", "replace"}
-HELM = {"upgrade", "install", "test", "uninstall", "get", "rollback", "version", "template", "status", "show"}
+HELM = {
+    "upgrade",
+    "install",
+    "test",
+    "uninstall",
+    "get",
+    "rollback",
+    "history",
+    "version",
+    "template",
+    "status",
+    "show",
+}
 
 
 def commands(text: str) -> Iterator[list[str]]:
