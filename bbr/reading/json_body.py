@@ -3,9 +3,11 @@
 Pure. Two parsers that read different models out of one body are a security hole: the router would authorise one model,
 the server run another. So a document that any of them could read in two ways is refused.
 
-orjson says whether the body is strict JSON, and that is all it is asked for: it keeps object keys of up to 64 bytes in
-a cache by a hash that anyone can find a second key for, so that one client's key could stand for `model` in everybody
-else's documents (seen in 3.13.0; tests/corpus has such a key). The field is found by msgspec, which compares keys.
+simdjson settles nearly all bodies (bbr.reading.one_pass). The rest of them, and those of which other members matter,
+two parsers read. orjson says whether the body is strict JSON, and that is all it is asked for: it keeps object keys of
+up to 64 bytes in a cache by a hash that anyone can find a second key for, so that one client's key could stand for
+`model` in everybody else's documents (seen in 3.13.0; tests/corpus has such a key). The field is found by msgspec,
+which compares keys.
 
 Neither can be interrupted, and 256 KiB of brackets take orjson 9 ms. So what is read here is what they read in less
 than a millisecond and what nothing is wrong with. All else is UNSETTLED: the scanner reads it, a bit at a time, and
@@ -13,7 +15,6 @@ says what is wrong (bbr.reading.document).
 """
 
 import enum
-import itertools
 import re
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
@@ -23,6 +24,7 @@ import orjson
 
 from bbr.built import COMPILED
 from bbr.reading.members import places, without_plain_text
+from bbr.reading.one_pass import ALIKE, LONGEST_NAME, MOST_MEMBERS, name_in
 from bbr.reading.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES, MAX_TRAILING_BLANKS
 
 # The `model` field is not there; told apart from None, which is JSON's null.
@@ -48,11 +50,6 @@ class Fields(Protocol):
         """Take all members of an object that has each once; False if the scanner has to look at it."""
 
 
-# What parsers that compare without regard to letter case take for it: Go's encoding/json among them.
-_ALIKE: Final = frozenset(
-    "".join(letters) for letters in itertools.product(*zip("model", "MODEL", strict=True)) if letters != tuple("model")
-)
-
 # A string, if all of it is there.
 STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _BLANKS: Final = re.compile(rb"[ \t\r\n]*+")
@@ -68,6 +65,8 @@ _loads: Final = orjson.loads
 # From this size on it pays to look for the members by their quotes, if those are rare: an interpreter takes 8 us for it
 # and compiled code 1; msgspec takes 2.7 us for 10 KB.
 _PLACED_FROM: Final = (8 if COMPILED else 32) << 10
+# From this size on it pays to take plain text out before a parser reads the rest, if quotes are rare.
+_PLAIN_FROM: Final = 16 << 10
 # They are rare if no quote stands in so many bytes, at most of the places at which that is looked at.
 _WITHOUT_QUOTE_BYTES: Final = 256
 
@@ -99,12 +98,6 @@ _STRIDE: Final = 256
 _NUMBERS: Final = bytes(ord("0" if chr(octet) in "-+.0123456789eE" else " ") for octet in range(256))
 _LONG_NUMBER: Final = b"0" * (MAX_NUMBER_BYTES // _STRIDE - 1)
 
-# So many members are looked at one by one, a microsecond each. Real requests have 40.
-MOST_MEMBERS: Final = 128
-
-# A name of the longest that a limit may allow, all of it escapes; and what the Go routers' convention looks at.
-_LONGEST_VALUE_BYTES: Final = 32 << 10
-
 
 def find_model(body: bytes, fields: Fields | None = None) -> object:
     """Return the value of the top-level `model` of a complete JSON document.
@@ -119,25 +112,24 @@ def find_model(body: bytes, fields: Fields | None = None) -> object:
         ABSENT if it has none, or is no object; UNSETTLED if it would take long, if the body is no strict JSON document,
         or if it has a top-level key that is `model` for some parsers only, or several.
     """
+    if fields is None:
+        rest = None
+        if len(body) >= _PLAIN_FROM and _are_quotes_rare(body):
+            # Most of a long prompt or an image is plain text, which need not be parsed to be known to be valid.
+            rest = without_plain_text(body)
+        name = name_in(body if rest is None else rest)
+        if name is not None:
+            return name or ABSENT
+    return settled_by_two(body, fields)
+
+
+def settled_by_two(body: bytes, fields: Fields | None = None) -> object:
+    """Return the same as `find_model`, by orjson and msgspec."""
     brackets = 0
     if len(body) > _DEEP_BYTES:
         brackets = _count(b"[", body, 0, MOST_BRACKETS) + _count(b"{", body, 0, MOST_BRACKETS)
         if len(body) > SHORT_BYTES and not _is_light(body, brackets):
             return UNSETTLED
-    rare = len(body) >= _PLACED_FROM and _are_quotes_rare(body)
-    if rare and fields is None:
-        # Most of a long prompt or an image is plain text, which need not be parsed to be known to be valid.
-        rest = without_plain_text(body)
-        if rest is not None:
-            model = _settled(rest, brackets, False, None)
-            # An empty string may have been a long one.
-            if model is ABSENT or (model and type(model) is str):
-                return model
-    return _settled(body, brackets, rare, fields)
-
-
-def _settled(body: bytes, brackets: int, rare: bool, fields: Fields | None) -> object:
-    """Return what find_model does, of a body in which are so many brackets, and whose quotes may be rare."""
     try:
         document = _loads(body)
         if brackets > MAX_DEPTH:
@@ -146,32 +138,27 @@ def _settled(body: bytes, brackets: int, rare: bool, fields: Fields | None) -> o
             return ABSENT
         if len(document) > MOST_MEMBERS:
             return UNSETTLED
-        placed = places(body) if rare else None
+        placed = places(body) if len(body) >= _PLACED_FROM and _are_quotes_rare(body) else None
         if placed is not None:
             return _placed_model(body, placed, fields)
         members = _MEMBERS.decode(body)
     # How deep msgspec goes depends on the version of Python; orjson goes 1,024 levels deep.
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, msgspec.DecodeError, RecursionError):
         return UNSETTLED
-    if not _ALIKE.isdisjoint(members):
+    if not ALIKE.isdisjoint(members):
         return UNSETTLED
     value: Any = members.get("model")
     if value is None and fields is None:
         # A backslash is looked for at once, six bytes are not.
         return UNSETTLED if _BACKSLASH in body and _NUL in body else ABSENT
-    # As `is_written`, without a call: none of the members may stand twice. Two braces; for each member two quotes and a
-    # colon; the commas between them.
-    accounted = 4 * len(members) + 1
-    for key, raw in members.items():
-        accounted += len(key) + len(raw)
-    if len(body) - accounted >= _UNACCOUNTED_BYTES and not _as_written(body, members):
+    if not is_written(body, members):
         return UNSETTLED
     if fields is not None:
         if not fields.take_members(members):
             return UNSETTLED
         if value is None:
             return ABSENT
-    return UNSETTLED if len(value) > _LONGEST_VALUE_BYTES else _value(bytes(value))
+    return UNSETTLED if len(value) > LONGEST_NAME else _value(bytes(value))
 
 
 def object_members(body: bytes) -> dict[str, msgspec.Raw] | None:
@@ -184,13 +171,14 @@ def object_members(body: bytes) -> dict[str, msgspec.Raw] | None:
 
 def is_written(body: bytes, members: dict[str, msgspec.Raw]) -> bool:
     """Tell whether an object is these members, each once; False: it must be looked into."""
+    # Two braces; for each member two quotes and a colon; the commas between them.
     accounted = sum(map(len, members)) + sum(map(len, members.values())) + 4 * len(members) + 1
     return len(body) - accounted < _UNACCOUNTED_BYTES or _as_written(body, members)
 
 
 def _placed_model(body: bytes, members: dict[str, tuple[int, int]], fields: Fields | None) -> object:
     """Return what find_model does, of members that are known to be all, each with a key of its own, without escapes."""
-    if not _ALIKE.isdisjoint(members):
+    if not ALIKE.isdisjoint(members):
         return UNSETTLED
     if fields is not None:
         view = memoryview(body)
@@ -200,7 +188,7 @@ def _placed_model(body: bytes, members: dict[str, tuple[int, int]], fields: Fiel
     if place is None:
         return UNSETTLED if _BACKSLASH in body and _NUL in body else ABSENT
     start, end = place
-    return UNSETTLED if end - start > _LONGEST_VALUE_BYTES else _value(body[start:end])
+    return UNSETTLED if end - start > LONGEST_NAME else _value(body[start:end])
 
 
 def _value(octets: bytes) -> object:

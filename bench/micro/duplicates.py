@@ -1,8 +1,8 @@
 """What it costs to be sure that a short body has one `model`. Run: python -m bench.micro.duplicates
 
-For bodies of several kinds: orjson alone; find_model (orjson, msgspec, and the proof that no key was dropped); and the
-scanner, in bits, of which there is the longest too. Where find_model leaves a body to the scanner, its time is what it
-takes to see that. Medians of alternating rounds, in microseconds.
+For bodies of several kinds: orjson alone; find_model (simdjson, or orjson and msgspec); and the scanner, in bits, of
+which there is the longest too. Where find_model leaves a body to the scanner, its time is what it takes to see that.
+Medians of alternating rounds, in microseconds.
 """
 
 import statistics

@@ -3,7 +3,7 @@
 out=/out/opt/bbr
 
 # What no import needs: sources of compiled modules, stubs, tests, programs of the dependencies.
-find "$out" \( -name tests -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.c' -o -name '*.h' \) -prune \
+find "$out" \( -name tests -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.c' -o -name '*.cpp' -o -name '*.h' \) -prune \
   -exec rm -rf {} +
 rm -rf "$out/bin"
 if command -v strip >/dev/null; then find "$out" -name '*.so*' -exec strip --strip-unneeded {} +; fi

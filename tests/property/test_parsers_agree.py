@@ -16,7 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bbr.reading import members
-from bbr.reading.json_body import ABSENT, UNSETTLED, find_model
+from bbr.reading.json_body import ABSENT, UNSETTLED, find_model, settled_by_two
+from bbr.reading.one_pass import name_in
 from bbr.reading.scan.grammar import MAX_DEPTH
 from bbr.refusal import Refusal
 from tests.corpus.nasty_bodies import BODIES
@@ -99,7 +100,14 @@ def by_pairs(body: bytes) -> list[Any] | None:
 
 
 def check(body: bytes) -> None:
-    found = find_model(body)
+    check_found(body, find_model(body))
+    check_found(body, settled_by_two(body))
+    name = name_in(body)
+    if name is not None:
+        assert find(body) == (name or ABSENT)
+
+
+def check_found(body: bytes, found: object) -> None:
     try:
         judged = find(body)
     except Refusal as refused:

@@ -376,9 +376,9 @@ class TestLedger:
 
 
 class TestDense:
-    """A short body that parsers would take long for."""
+    """A short body that is not settled at once: it has a key twice, and two of the parsers would take long for it."""
 
-    DENSE = b'{"x":[%b0],"model":"qwen"}' % (b"{}," * 6_000)
+    DENSE = b'{"x":0,"x":[%b0],"model":"qwen"}' % (b"{}," * 6_000)
     MODES = pytest.mark.parametrize("mode", [FDS, BUFFERED, BodyMode.STREAMED])
 
     def talk(self, mode: BodyMode, **policy: object) -> Exchange:

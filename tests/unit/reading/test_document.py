@@ -80,7 +80,7 @@ def test_lists(whole_bytes: int, body: bytes, is_list: bool) -> None:
 
 @pytest.mark.parametrize(("end", "why"), [(b"}", ""), (b',"model":"b"}', "model-duplicate"), (b"", "invalid-json")])
 def test_a_short_document_that_parsers_take_long_for_is_read_in_bits(end: bytes, why: str) -> None:
-    body = b'{"model":"qwen","x":[%b0]' % (b"{}," * 10_000) + end
+    body = b'{"x":0,"model":"qwen","x":[%b0]' % (b"{}," * 10_000) + end  # simdjson settles what has each key once
     reading = DocumentReading(256, 1 << 20)
     reading.feed(body)
     reading.close()
