@@ -52,6 +52,7 @@ def render(
     namespace: str = "models",
     release: str = "bbr",
     chart: Path = CHART,
+    apis: Sequence[str] = (),
 ) -> str:
     """Return the chart's documents as one YAML text.
 
@@ -62,11 +63,14 @@ def render(
         namespace: of the release.
         release: its name.
         chart: its directory.
+        apis: what the cluster serves besides Kubernetes' own kinds, as GROUP/VERSION.
 
     Raises:
         HelmError: Helm refused.
     """
     arguments = ["template", release, str(chart), "--namespace", namespace]
+    for api in apis:
+        arguments += ["--api-versions", api]
     for file in values:
         arguments += ["--values", str(file)]
     for name, value in (settings or {}).items():

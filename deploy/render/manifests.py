@@ -35,6 +35,8 @@ _FILES: Final = (
     "httproutes-bbr.yaml",
 )
 _SHARED: Final = _FILES[:3]
+# These are Envoy Gateway's with Envoy AI Gateway, and so with pools and pickers, as for the others.
+APIS: Final = ("inference.networking.k8s.io/v1", "aigateway.envoyproxy.io/v1beta1")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -59,7 +61,7 @@ def manifests(program: str = helm.HELMS[0]) -> dict[str, str]:
     """
     files: dict[str, str] = {}
     for gateway in GATEWAYS:
-        text = helm.render(program, [VALUES], {"provider.name": gateway}, namespace=NAMESPACE)
+        text = helm.render(program, [VALUES], {"provider.name": gateway}, namespace=NAMESPACE, apis=APIS)
         parts: dict[str, list[helm.Document]] = {}
         for document in helm.documents(text):
             file = _file(document)

@@ -30,7 +30,9 @@ def rendered(name: str, values: Path, provider: str) -> tuple[list[Document], li
         HelmError: Helm refused.
     """
     settings = {"provider.name": provider}
-    first, second = (helm.documents(helm.render(program, [values], settings)) for program in helm.HELMS)
+    first, second = (
+        helm.documents(helm.render(program, [values], settings, apis=manifests.APIS)) for program in helm.HELMS
+    )
     wrong = [f"{name} for {provider}: the two Helms differ"] if first != second else []
     return first, wrong + [f"{name} for {provider}: {finding}" for finding in findings(first, OUTSIDE)]
 

@@ -312,7 +312,7 @@ def test_the_test_asks_the_router_for_each_model_by_flags_that_there_are(provide
         ({"provider.name": "gke"}, "needs some minutes for new health checks", "bbr doctor"),
         ({"provider.name": "istio"}, "bbr doctor --envoy-admin http://127.0.0.1:PORT --secure-serving=true", "NOTE"),
         ({"provider.name": "kgateway", "catchAll.enabled": "false"}, "NOTE: catchAll.enabled is false", "minutes"),
-        ({"provider.name": "envoy-gateway"}, "(with Envoy AI Gateway\nset backends=pools)", "catchAll.enabled"),
+        ({"provider.name": "envoy-gateway"}, "without Envoy AI Gateway, and\nthe cluster does not", "catchAll.enabled"),
         ({"provider.name": "envoy-gateway", "backends": "pools"}, "only if Envoy AI Gateway is installed", "catchAll"),
         ({"provider.name": "istio", "provider.supportedEvents.responseBody": "true"}, "That is ignored", "AI Gateway"),
         (

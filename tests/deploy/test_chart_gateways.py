@@ -13,9 +13,9 @@ CORS = {"allowOrigins": ["https://chat.example.com"], "allowHeaders": ["authoriz
 CATCH_ALL = "body-based-router-catch-all"
 
 
-def rendered(tmp_path, provider, **values):
+def rendered(tmp_path, provider, apis=(), **values):
     (file := tmp_path / "more.yaml").write_text(yaml.safe_dump({"provider": {"name": provider}, **values}), "utf-8")
-    return documents([*TWO, file])
+    return documents([*TWO, file], apis=apis)
 
 
 def backends(found):
@@ -47,6 +47,26 @@ def test_pools_stand_where_nothing_else_is_said(tmp_path, provider):
     found = rendered(tmp_path, provider)
     assert {backend["kind"] for (backend,) in backends(found)} == {"InferencePool"}
     assert not [argument for argument in router(found)["args"] if argument.startswith("--alias-rewrite")]
+
+
+POOLS = "inference.networking.k8s.io/v1"
+
+
+@pytest.mark.parametrize(
+    ("apis", "kinds"),
+    [
+        ((POOLS, "aigateway.envoyproxy.io/v1beta1"), {"InferencePool"}),
+        ((POOLS, "aigateway.envoyproxy.io/v1alpha1"), {"InferencePool"}),
+        ((POOLS,), {"Service"}),
+        (("aigateway.envoyproxy.io/v1beta1",), {"Service"}),
+    ],
+)
+def test_envoy_gateway_gets_pools_where_envoy_ai_gateway_and_their_kind_are_installed(tmp_path, apis, kinds):
+    found = rendered(tmp_path, "envoy-gateway", apis)
+    assert {backend.get("kind", "Service") for (backend,) in backends(found)} == kinds
+    assert {backend.get("kind", "Service") for (backend,) in backends(rendered(tmp_path, "kgateway", apis))} == {
+        "Service"
+    }
 
 
 def test_a_flag_of_the_user_s_counts_and_gke_takes_no_services(tmp_path):

@@ -56,7 +56,9 @@ def test_have_the_names_that_their_users_know():
 @pytest.mark.parametrize("gateway", manifests.GATEWAYS)
 def test_kubectl_builds_what_the_chart_renders(gateway):
     built = helm.documents(helm.run("kubectl", "kustomize", str(manifests.DIRECTORY / gateway)))
-    text = helm.render("helm", [manifests.VALUES], {"provider.name": gateway}, namespace=manifests.NAMESPACE)
+    text = helm.render(
+        "helm", [manifests.VALUES], {"provider.name": gateway}, namespace=manifests.NAMESPACE, apis=manifests.APIS
+    )
     rendered = {(each["kind"], each["metadata"]["name"]) for each in helm.documents(text) if each["kind"] != "Pod"}
     assert {(each["kind"], each["metadata"]["name"]) for each in built} == rendered
     assert findings(built) == []

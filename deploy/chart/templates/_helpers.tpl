@@ -48,9 +48,22 @@ true
 {{- end -}}
 {{- end }}
 
+{{/* "true" if the cluster has Envoy AI Gateway's kinds and InferencePool: then Envoy Gateway takes a pool in a route. */}}
+{{- define "bbr.aiGateway" -}}
+{{- $has := .Capabilities.APIVersions -}}
+{{- if and ($has.Has "inference.networking.k8s.io/v1") (or ($has.Has "aigateway.envoyproxy.io/v1alpha1") ($has.Has "aigateway.envoyproxy.io/v1beta1")) -}}
+true
+{{- end -}}
+{{- end }}
+
 {{/* What models' routes point at: pools or services. Which gateway knows InferencePools, if values don't say. */}}
 {{- define "bbr.backends" -}}
-{{- $auto := ternary "services" "pools" (has .Values.provider.name (list "envoy-gateway" "kgateway")) -}}
+{{- $auto := "pools" -}}
+{{- if eq .Values.provider.name "kgateway" -}}
+{{- $auto = "services" -}}
+{{- else if and (eq .Values.provider.name "envoy-gateway") (ne (include "bbr.aiGateway" .) "true") -}}
+{{- $auto = "services" -}}
+{{- end -}}
 {{- $backends := ternary $auto .Values.backends (eq .Values.backends "auto") -}}
 {{- if and (eq $backends "services") (eq .Values.provider.name "gke") -}}
 {{- fail "backends: services is not for gke, whose health checks and timeouts are the InferencePools'" -}}
