@@ -111,7 +111,7 @@ def _arranged(rows: Sequence[Mapping[str, Any]]) -> _Picture:
 def _name(row: Mapping[str, Any]) -> str:
     match row["kind"]:
         case "none":
-            return "no name of the table"
+            return "not in the table"
         case "others" | "rest":
             return "other names"
     return str(row["name"])

@@ -391,14 +391,14 @@ class Settings(ProcessSettings):
     discover_interval: float = _rare(
         options.poll_seconds,
         "10",
-        "with --discover-adapters, from one question to a model server to the next, 1 to 60 seconds; up to a quarter "
-        "more, at random",
+        "with --discover-adapters, the time from one poll of a model server to the next, 1 to 60 seconds; up to a "
+        "quarter more, at random",
     )
     discover_token_file: Path | None = _rare(
         options.file,
         "",
         "with --discover-adapters, a file with the bearer token that model servers ask for; it is read again for each "
-        "question. Every pod of a pool gets to see the token",
+        "poll. Every pod of a pool gets to see the token",
     )
     discover_https: bool = _rare(
         options.boolean,
@@ -408,7 +408,7 @@ class Settings(ProcessSettings):
     discover_ca_file: Path | None = _rare(
         options.file,
         "",
-        "with --discover-https, the authorities that are trusted (PEM); it is read again for each question (default: "
+        "with --discover-https, the authorities that are trusted (PEM); it is read again for each poll (default: "
         "those of the system)",
     )
     discover_server_name: str | None = _rare(

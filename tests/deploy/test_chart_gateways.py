@@ -11,6 +11,14 @@ pytestmark = [needs("helm"), needs("helm4")]
 
 CORS = {"allowOrigins": ["https://chat.example.com"], "allowHeaders": ["authorization"]}
 CATCH_ALL = "body-based-router-catch-all"
+# By which object each gateway calls the router.
+ATTACHES = {
+    "gke": "GCPRoutingExtension",
+    "istio": "EnvoyFilter",
+    "envoy-gateway": "EnvoyExtensionPolicy",
+    "kgateway": "TrafficPolicy",
+    "agentgateway": "AgentgatewayPolicy",
+}
 
 
 def rendered(tmp_path, provider, apis=(), **values):
@@ -21,6 +29,16 @@ def rendered(tmp_path, provider, apis=(), **values):
 def backends(found):
     routes = [each for each in found if each["kind"] == "HTTPRoute" and each["metadata"]["name"] != CATCH_ALL]
     return [rule["backendRefs"] for route in routes for rule in route["spec"]["rules"]]
+
+
+@pytest.mark.parametrize("provider", ATTACHES)
+def test_only_what_attaches_the_router_is_missing_before_it_is_attached(tmp_path, provider):
+    (file := tmp_path / "apart.yaml").write_text(
+        yaml.safe_dump({"provider": {"name": provider, "attach": False}}), "utf-8"
+    )
+    apart, attached = documents([*TWO, file]), rendered(tmp_path, provider)
+    assert [each["kind"] for each in attached if each not in apart] == [ATTACHES[provider]]
+    assert [each for each in apart if each not in attached] == []
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import itertools
 import json
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -74,11 +75,13 @@ class Load:
     Attributes:
         gateway: host and port.
         clients: how many.
+        models: that the requests name, in turn.
         outcomes: how often what came out, as `outcome` has it; an error by the name of its kind.
     """
 
     gateway: str
     clients: int = 4
+    models: Sequence[str] = tuple(POOLS)
     outcomes: collections.Counter[str] = field(default_factory=collections.Counter)
     _threads: list[threading.Thread] = field(default_factory=list)
     _end: threading.Event = field(default_factory=threading.Event)
@@ -119,7 +122,7 @@ class Load:
         return self.outcomes.total() - self.outcomes["right"]
 
     def _client(self, number: int) -> None:
-        chats = itertools.cycle(Chat(model, size=600 << (index % 5)) for index, model in enumerate(POOLS))
+        chats = itertools.cycle(Chat(model, size=600 << (index % 5)) for index, model in enumerate(self.models))
         for _ in range(number):
             next(chats)
         with httpx.Client(base_url=f"http://{self.gateway}", headers=JSON, timeout=60) as client:

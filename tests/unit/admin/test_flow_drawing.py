@@ -44,7 +44,7 @@ def test_nothing():
 def test_two_columns_without_pools():
     root = drawn(row("qwen", "qwen", 30.0, kind="base model"), row("sql", "qwen", 10.0), row("", "", 10.0, kind="none"))
     assert root.get("class") == "flow two"
-    assert texts(root) == ["qwen", "sql", "no name of the table", "qwen", "not routed"]
+    assert texts(root) == ["qwen", "sql", "not in the table", "qwen", "not routed"]
     assert heights(root, "names") == [90.0, 30.0, 30.0]
     assert heights(root, "bases") == [120.0, 30.0]
     assert heights(root, "pools") == []
