@@ -80,7 +80,7 @@ screenshots: $(READY)  ## take the pictures of the status page in docs/ again, i
 accuracy: $(READY)  ## send N (50000) mixed requests through Envoy, half in each mode, and verify each reply
 	@$(BIN)/python -m bench.trials.accuracy --requests $(or $(N),50000)
 
-differential: $(READY)  ## ask parsers in five languages (Node, Go, Rust and C++ if installed) about N (100000) requests
+differential: $(READY)  ## ask parsers in nine languages (those of them that are installed) about N (100000) requests
 	@$(BIN)/python -m tests.differential.differ --count $(or $(N),100000) --seed $(or $(SEED),1)
 
 wire: $(READY)  ## compare our reader of ext_proc messages with protobuf, on N (1000000) messages

@@ -19,6 +19,7 @@ _JSON_TYPES: Final = (b"application/json", b"text/json")
 # Messages in frames that hold JSON: a stream, of which no part is a document.
 _FRAMED: Final = (b"application/grpc", b"application/connect")
 _WORDS: Final = ((b"json", BodyKind.JSON), (b"urlencoded", BodyKind.FORM), (b"multipart", BodyKind.MULTIPART))
+_UNTYPED: Final = frozenset((BodyKind.JSON, BodyKind.FORM))
 _OTHER: Final = frozenset((BodyKind.OTHER,))
 _TEXT: Final = b"text/plain"
 
@@ -31,11 +32,11 @@ def is_too_long(content_types: Sequence[bytes]) -> bool:
 def body_kind(content_types: Sequence[bytes]) -> BodyKind:
     """Classify a body by its Content-Type fields.
 
-    Without any it is read: JSON is what such a body holds in practice. OTHER is a body that no server should read as
+    Without any it is UNTYPED. OTHER is a body that no server should read as
     one of the three kinds; see `kinds`.
     """
     if not content_types:
-        return BodyKind.JSON
+        return BodyKind.UNTYPED
     if is_too_long(content_types):
         return BodyKind.UNSURE
     said = frozenset().union(*map(_said, content_types))
@@ -58,7 +59,12 @@ def is_text(content_types: Sequence[bytes]) -> bool:
 
 
 def kinds(content_types: Sequence[bytes]) -> frozenset[BodyKind]:
-    """Return for what else than OTHER any server could take a body with these fields."""
+    """Return for what else than OTHER any server could take a body with these fields.
+
+    Without any, or with an empty one, Rack takes a POST for a form.
+    """
+    if not any(content_types):
+        return _UNTYPED
     text = b",".join(content_types).lower()
     return frozenset(kind for word, kind in _WORDS if word in text)
 

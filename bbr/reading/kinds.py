@@ -58,7 +58,7 @@ def open_reading(
     if watch is not None and len(codings) > 1:
         raise refusal.encoding_layers(len(codings), 1, encodings.ACCEPT_ENCODING)
     # Of several gzip members or zstd frames aiohttp reads the first, Go all. No part of a JSON object is one itself.
-    members = Limits().max_members if head.kind is BodyKind.JSON else 1
+    members = Limits().max_members if head.kind in (BodyKind.JSON, BodyKind.UNTYPED) else 1
     limits = Limits(max_decoded_bytes=max_decoded_bytes, max_members=members)
     # What is only looked at may be of any size, and is forwarded as it came.
     encoded = DecodingReading if forward_decoded and head.kind is not BodyKind.OTHER else EncodedReading
@@ -82,6 +82,8 @@ class _Opener:
                 return self._multipart()
             case BodyKind.OTHER:
                 return ByBeginning(self._object, self._other)
+            case BodyKind.UNTYPED:  # what is no JSON is refused
+                return ByBeginning(self._object, self._document)
         if self.head.content_encodings:
             raise refusal.content_type_ambiguous("it has a Content-Encoding as well")
         return ByBeginning(self._object, self._no_object)

@@ -25,6 +25,8 @@ The part called `model` must be there once, its value as model.check_model wants
 | on a part whose name is or might be `model` | why it is refused |
 |---|---|
 | another spelling: `Model`, `mo\\del`, `%6dodel`, `model[]`, U+FEFF before it | see `bbr.reading.spelling` |
+| `;model`, `model:`, `mo"del` | Netty makes blanks of `:`, `,`, `=` and `;`, trims, and drops quotes |
+| an empty name, and `model` as its filename or type | Rack calls it so |
 | `filename`, `filename*`, any parameter with a `*` | a file, and no field; nothing at all for busboy |
 | Content-Transfer-Encoding, but for 7bit, 8bit and binary; Content-Encoding | Go decodes quoted-printable |
 | Content-Type, but for text/plain | a file for busboy, JSON for Spring |
@@ -63,6 +65,8 @@ _NAMES_BOUNDARY: Final = re.compile(rb"boundary[ \t]*+=", re.IGNORECASE)
 _HOLDS_NAME: Final = re.compile(rb"(?<![0-9A-Za-z_-])name[ \t]*+(?:\*[0-9*]*+)?+[ \t]*+=", re.IGNORECASE)
 _ASCII_SUPERSETS: Final = (b"iso-8859-1", b"windows-1252", b"latin1", b"iso-8859-15")
 _CRLF: Final = b"\r\n"
+# Netty makes blanks of these, and drops double quotes.
+_AS_NETTY: Final = bytes.maketrans(b":,=;", b"    ")
 
 
 def boundary(content_types: Sequence[bytes]) -> bytes:
@@ -314,6 +318,8 @@ class MultipartReader:
         part_type = fields.get(b"content-type", b"")
         if part_type.lower().startswith(b"multipart/"):
             raise self._invalid("a part is a multipart body itself")
+        if not disposition[b"name"] and any(map(spelling.is_alike, (disposition.get(b"filename", b""), part_type))):
+            raise self._unsure("a part without a name could be called `model` by its filename or type")
         if not self._is_model(disposition[b"name"]):
             return False
         if b"content-encoding" in fields:
@@ -345,7 +351,8 @@ class MultipartReader:
             return True
         if name == b"_charset_":
             raise self._invalid("a part is called `_charset_`")
-        if spelling.is_alike(name) or b"=?" in name:
+        cleaned = name.translate(_AS_NETTY, b'"')
+        if spelling.is_alike(name) or (cleaned != name and spelling.is_alike(cleaned)) or b"=?" in name:
             raise self._unsure("only some servers read a part's name as `model`")
         return False
 

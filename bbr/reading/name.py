@@ -34,6 +34,7 @@ class BodyKind(enum.Enum):
     FORM = enum.auto()  # application/x-www-form-urlencoded; curl -d sends JSON under this name too
     MULTIPART = enum.auto()  # multipart/form-data
     OTHER = enum.auto()  # none of the router's business
+    UNTYPED = enum.auto()  # without a Content-Type: JSON in practice, and a form to some servers
     UNSURE = enum.auto()  # servers could take it for several of these, or it is to be refused
 
 

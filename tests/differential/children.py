@@ -64,6 +64,25 @@ LANGUAGES = (
         ["target/release/differential"],
     ),
     Language(
+        "java",
+        ["mvn", "javac"],
+        ["pom.xml", "Parsers.java"],
+        [
+            ["mvn", "--batch-mode", "--quiet", "dependency:copy-dependencies", "-DoutputDirectory=lib"],
+            ["javac", "-encoding", "UTF-8", "-cp", "lib/*", "-d", ".", "Parsers.java"],
+        ],
+        ["java", "-XX:TieredStopAtLevel=1", "-cp", "lib/*:.", "Parsers"],
+    ),
+    Language("ruby", ["ruby"], ["parsers.rb"], [["ruby", "-e", 'require "rack"']], ["ruby", "parsers.rb"]),
+    Language("php", ["php"], ["parsers.php"], [], ["php", "parsers.php"]),
+    Language(
+        "perl",
+        ["perl"],
+        ["parsers.pl"],
+        [["perl", "-MCGI", "-MHTTP::Body", "-MJSON::XS", "-e", "1"]],
+        ["perl", "parsers.pl"],
+    ),
+    Language(
         "cpp",
         ["g++"],
         ["main.cpp"],

@@ -97,6 +97,8 @@ AROUND: Final = (
         "%0d",
         "&",
         ";",
+        ":",
+        ",",
         "=",
         "%3D",
         "%26",
@@ -324,6 +326,9 @@ def part(dice: Dice, name: bytes, value: bytes) -> bytes:
             b'Content-Disposition: form-data; name="%b"; filename="x.txt"',
             b'Content-Disposition: form-data; name="%b"; filename=""',
             b'Content-Disposition: form-data; name="x"; name="%b"',
+            b'Content-Disposition: form-data; name=""; filename="%b"',
+            b'Content-Disposition: form-data; name=""\r\nContent-Type: %b',
+            b"Content-Disposition: form-data\r\nContent-ID: %b",
             b'Content-Disposition: form-data; x="; name="%b"',
             b'Content-Disposition : form-data; name="%b"',
             b'Content-Disposition: form-data; name="%b";',
@@ -601,8 +606,8 @@ def content_types(dice: Dice, kind: str) -> tuple[bytes, ...]:
     """Return the Content-Type fields of a body of a kind: right as a rule."""
     if dice.often(0.6):
         return (RIGHT_TYPES[kind],)
-    if dice.often(0.05):
-        return ()
+    if dice.often(0.1):
+        return dice.choice(((), (), (b"",)))
     value = dice.choice(OTHER_TYPES) if dice.often(0.25) else RIGHT_TYPES[dice.choice((kind, kind, kind, *RIGHT_TYPES))]
     for _ in range(dice.choice((0, 1, 1, 2))):
         value += dice.choice(PARAMETERS)

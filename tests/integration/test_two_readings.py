@@ -51,9 +51,13 @@ def within(boundary: bytes, hidden: bytes) -> bytes:
     return part % (b"x", hidden) + part % (b"model", b"sql-lora") + b"--%b--\r\n" % boundary
 
 
-def send(setup: Setup, protocol: str, path: str, content_type: str, body: bytes, encodings: Sequence[str] = ()) -> int:
-    """Send a request and return its status."""
-    headers = [("content-type", content_type), *(("content-encoding", each) for each in encodings)]
+def send(
+    setup: Setup, protocol: str, path: str, content_type: str | None, body: bytes, encodings: Sequence[str] = ()
+) -> int:
+    """Send a request, perhaps without a type, and return its status."""
+    headers = [("content-encoding", each) for each in encodings]
+    if content_type is not None:
+        headers.append(("content-type", content_type))
     if protocol == "HTTP/1.1":
         return http1.request(setup.port, "POST", path, headers, body).status
     with httpx.Client(http1=False, http2=True, trust_env=False) as client:
@@ -83,6 +87,26 @@ REFUSED = {
         "application/json; charset*0=utf-; charset*1=7",
         b'{"model":"sql-lora","+AG0-odel":"b"}',
         "charset-unknown",
+    ),
+    "JSON without a type": (CHAT, None, b'{"model":"sql-lora","x":"&model=b&y="}', "form-model"),
+    "JSON of an empty type": (
+        "/model/sql-lora/invoke",
+        "",
+        b'{"model":"sql-lora","x":"&model=b&y="}',
+        "form-model",
+    ),
+    "a form of an empty type": ("/model/sql-lora/invoke", "", b"model=%b" % OTHER, "model-disagrees"),
+    "a semicolon before a part's name": (
+        CHAT,
+        MULTIPART,
+        PART % (b"model", b"sql-lora") + PART % (b";model", b"b") + b"--b--",
+        "multipart-model",
+    ),
+    "a part without a name": (
+        CHAT,
+        MULTIPART,
+        PART % (b"model", b"sql-lora") + PART % (b'"; filename="model', b"b") + b"--b--",
+        "multipart-model",
     ),
     "brackets in JSON by curl": (CHAT, FORM, b'{"model":"sql-lora","x":"&[model]=b&y="}', "form-model"),
     "brackets in a form": (CHAT, FORM, b"model=sql-lora&[model]=b", "form-model"),

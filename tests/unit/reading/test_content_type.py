@@ -10,7 +10,7 @@ OTHER, UNSURE = BodyKind.OTHER, BodyKind.UNSURE
 @pytest.mark.parametrize(
     ("content_types", "kind"),
     [
-        ([], JSON),
+        ([], BodyKind.UNTYPED),
         ([b"application/json"], JSON),
         ([b"application/json;charset=utf-8"], JSON),
         ([b" Application/JSON ; x=y"], JSON),

@@ -7,7 +7,7 @@ from bbr.reading.head import Dialect, Head
 from bbr.reading.name import BodyKind
 from bench.harness.messages import header_map
 
-JSON, FORM, OTHER = BodyKind.JSON, BodyKind.FORM, BodyKind.OTHER
+JSON, FORM, OTHER, UNTYPED = BodyKind.JSON, BodyKind.FORM, BodyKind.OTHER, BodyKind.UNTYPED
 
 
 def read_head(headers: HeaderMap) -> Head:
@@ -21,7 +21,7 @@ def kind(*fields: tuple[str, str]) -> BodyKind:
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ([], JSON),
+        ([], UNTYPED),
         ([("content-type", "application/json; charset=utf-8")], JSON),
         ([("content-type", "text/plain"), ("content-type", "application/json")], JSON),
         ([("content-type", "application/x-www-form-urlencoded")], FORM),
@@ -30,7 +30,7 @@ def kind(*fields: tuple[str, str]) -> BodyKind:
         ([("upgrade", "websocket"), ("connection", "Upgrade")], OTHER),
         ([("content-type", "application/json"), ("upgrade", "h2c")], OTHER),
         ([(":method", "CONNECT")], OTHER),
-        ([(":method", "CONNECTED")], JSON),
+        ([(":method", "CONNECTED")], UNTYPED),
     ],
 )
 def test_kind(fields: list[tuple[str, str]], expected: BodyKind) -> None:
@@ -96,7 +96,7 @@ def test_a_field_is_read_whether_it_is_kept_or_not(size: int) -> None:
 
 def test_names_that_begin_alike_are_told_apart() -> None:
     assert read_head(header_map([("content-typo", "text/plain"), (":methyl", "CONNECT"), ("upgraded", "x")])) == Head(
-        JSON, Dialect.OPENAI
+        UNTYPED, Dialect.OPENAI
     )
 
 
@@ -107,7 +107,7 @@ def test_a_field_that_is_none() -> None:
 
 
 def test_no_headers_at_all() -> None:
-    assert read_head(HeaderMap()) == Head(JSON, Dialect.OPENAI)
+    assert read_head(HeaderMap()) == Head(UNTYPED, Dialect.OPENAI)
 
 
 def test_what_tells_how_a_body_is_read() -> None:

@@ -83,6 +83,35 @@ def test_a_body_that_is_not(content_type: bytes, body: bytes, why: str) -> None:
         assert refused.reason == why  # noqa: PT017
 
 
+UNTYPED = Head(BodyKind.UNTYPED, Dialect.OPENAI)
+NOTHING = Head(BodyKind.OTHER, Dialect.OPENAI, content_types=[b""])
+
+
+@pytest.mark.parametrize("untyped", [UNTYPED, NOTHING], ids=["no type", "an empty type"])
+def test_json_without_a_type_is_no_form_with_a_model(untyped: Head) -> None:
+    # Rack takes a POST without a Content-Type for a form.
+    harmless = '{"model":"a","messages":[{"content":"Größe: a & b; c = d"}]}'.encode()
+    assert read(open_reading(untyped, **LIMITS), [harmless]) == "a"
+    for body in (b'{"model":"a","x":"&model=b&y="}', b'{"model":"a","x":"&%6dodel=b"}', b'{"x":"&model=b&y="}'):
+        assert reason(open_reading(untyped, **LIMITS), body) == "form-model"
+
+
+def test_what_has_no_type_and_is_no_object_is_read_as_json_or_looked_at_as_a_form() -> None:
+    assert reason(open_reading(UNTYPED, **LIMITS), b"model=a") == "invalid-json"
+    for body in (b"[1]", b"7", b'"model"', b"null"):
+        assert read(open_reading(UNTYPED, **LIMITS), [body]) is None
+    assert read(open_reading(NOTHING, **LIMITS), [b"model=a"]) == "a"
+    assert read(open_reading(NOTHING, **LIMITS), [b"RIFF"]) is None
+
+
+def test_an_encoded_body_without_a_type() -> None:
+    untyped = UNTYPED._replace(content_encodings=(b"gzip",))
+    assert read(open_reading(untyped, **LIMITS), [gzip.compress(b'{"model":"a"}')]) == "a"
+    members = gzip.compress(b'{"model":') + gzip.compress(b'"a"}')
+    assert read(open_reading(untyped, **LIMITS), [members]) == "a"
+    assert reason(open_reading(untyped, **LIMITS), hidden(b'{"model":"a"}', b"&model=b&")) == "encoding-ambiguous"
+
+
 @pytest.mark.parametrize(
     ("kind", "content_type", "why"),
     [
