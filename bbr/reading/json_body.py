@@ -66,7 +66,7 @@ _loads: Final = orjson.loads
 # and compiled code 1; msgspec takes 2.7 us for 10 KB.
 _PLACED_FROM: Final = (8 if COMPILED else 32) << 10
 # From this size on it pays to take plain text out before a parser reads the rest, if quotes are rare.
-_PLAIN_FROM: Final = 16 << 10
+_PLAIN_FROM: Final = (8 if COMPILED else 16) << 10
 # They are rare if no quote stands in so many bytes, at most of the places at which that is looked at.
 _WITHOUT_QUOTE_BYTES: Final = 256
 

@@ -12,6 +12,7 @@ from bbr.reading.one_pass import (
     MOST_BYTES,
     MOST_LEVELS,
     MOST_MEMBERS,
+    MOST_OPENINGS,
     has_long_number,
     name_in,
 )
@@ -104,10 +105,16 @@ def test_the_longest() -> None:
     assert name_in(begin + b"x" * (MOST_BYTES - len(begin + end) + 1) + end) is None
 
 
-def test_the_longest_with_many_brackets() -> None:
-    begin, end = b'{"model":"a","x":[', b"[]]}"
-    body = begin + b"[]," * ((MOST_BYTES - len(begin + end)) // 3) + end
-    assert name_in(body.ljust(MOST_BYTES)) == "a"
+def test_the_most_brackets() -> None:
+    begin, end = b'{"model":"a","x":[', b'""]}'
+
+    def body(openings: int) -> bytes:
+        dense = begin + b"[]," * (openings - 2)
+        return dense + end[:1] + b"x" * (MOST_BYTES - len(dense + end)) + end[1:]
+
+    assert len(body(MOST_OPENINGS)) == MOST_BYTES
+    assert name_in(body(MOST_OPENINGS)) == "a"
+    assert name_in(body(MOST_OPENINGS + 1)) is None
 
 
 @pytest.mark.parametrize("before", range(25))
@@ -125,6 +132,16 @@ def test_a_body_with_a_long_number_is_left_to_others() -> None:
     assert name_in(body % (b"x" * 3_000, b"1" * LONG_DIGITS)) is None
     # So short a body may have one: it can't have many.
     assert name_in(body % (b"", b"1" * LONG_DIGITS)) == "a"
+
+
+def test_many_digits() -> None:
+    body = b'{"x":[%b1],"model":"a"}'
+    short, long = body % (b"123456789," * 13_000), body % (b"123456789," * 13_200)
+    assert len(short) < 128 << 10 < len(long)
+    assert not has_long_number(short)
+    assert has_long_number(short[:-50] + short[-50:].replace(b"9,1", b"91"))
+    assert has_long_number(long)
+    assert (name_in(short), name_in(long)) == ("a", None)
 
 
 def test_numbers_that_lie_between_two_others_are_long() -> None:
