@@ -1,5 +1,6 @@
 """The gate's script and the Makefile's lists: what would otherwise only show when all of it runs."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -48,9 +49,51 @@ def test_nothing_that_needs_the_compiled_build_comes_before_it():
     assert SCRIPT.index("make compiled") < ready < min(map(SCRIPT.index, ("make bench-guard", "make test-compiled")))
 
 
+CALLS = [
+    "make helm",
+    "make compiled",
+    "make lab-core",
+    "make check",
+    "make test-compiled",
+    "make test ",
+    "make covered",
+]
+
+
+@pytest.mark.parametrize("failing", [None, *CALLS])
+def test_it_fails_if_one_of_its_calls_does_and_leaves_nothing_behind(failing, tmp_path):
+    made = tmp_path / "bin"
+    made.mkdir()
+    stub = f"""#!/bin/sh
+echo "make $*" >> {tmp_path}/calls
+case "make $* " in "{failing} "*|"{failing}"*) echo "this fails: $*" ; exit 2;; "make test "*) echo "{ENDS[0]}";; esac
+"""
+    for name in ("make", "h2load", "nghttp", "curl", "prometheus", "promtool", "chromium"):
+        (made / name).write_text(stub if name == "make" else "#!/bin/sh\n")
+        (made / name).chmod(0o755)
+    (tmp_path / "tmp").mkdir()
+    done = subprocess.run(
+        ["bash", ROOT / ".ci/run"],
+        env=os.environ | {"PATH": f"{made}:{os.environ['PATH']}", "TMPDIR": str(tmp_path / "tmp")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    called = (tmp_path / "calls").read_text()
+    assert (done.returncode != 0) == bool(failing), done.stderr
+    assert [*(tmp_path / "tmp").iterdir()] == []
+    if failing:
+        assert f"this fails: {failing.removeprefix('make ').strip()}" in done.stdout + done.stderr
+        assert "make covered" not in called or failing == "make covered"
+    else:
+        assert [each for each in CALLS if each not in called] == []
+        assert done.stdout.strip().endswith(ENDS[0])
+
+
 def test_files_that_the_makefile_names_exist():
     listed = (ROOT / "Makefile").read_text("utf-8").replace("\\\n", " ")
-    found = re.findall(r"^[A-Z_]+ := \$\(addprefix tests/integration/test_,([^)]*)\)$", listed, re.MULTILINE)
-    names = [name for each in found for name in each.split()]
-    assert len(found) == 2
-    assert [name for name in names if not (ROOT / "tests/integration" / f"test_{name}").exists()] == []
+    found = re.findall(r"\$\(addprefix (tests/[\w/]+),([^)]*)\)", listed)
+    assert len(found) == 4
+    names = [start + name for start, each in found for name in each.split()]
+    assert [name for name in names if not (ROOT / name).exists()] == []
