@@ -52,10 +52,21 @@ class _Picture:
     onward: list[_Link] = field(default_factory=list)
 
 
-def flow(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Draw rows of bbr.admin.flow; a sentence without any."""
+_NONE_YET: Final = (
+    '<p class="none">No request has come yet. If you have sent one to your gateway, run <code>bbr doctor</code>: it '
+    'says why the gateway does not ask this router. <a href="help#more">More help</a></p>'
+)
+_NONE_NOW: Final = '<p class="none">No requests in the last minute.</p>'
+
+
+def flow(rows: Sequence[Mapping[str, Any]], ever: int) -> Iterator[str]:
+    """Draw rows of bbr.admin.flow; a sentence without any.
+
+    Args:
+        ever: how many requests there were since the start.
+    """
     if not rows:
-        yield '<p class="none">No requests in the last minute.</p>'
+        yield _NONE_NOW if ever else _NONE_YET
         return
     picture = _arranged(rows)
     every = sum(row["per_second"] for row in rows) or 1.0

@@ -53,7 +53,7 @@ KINDS: Final[Mapping[str, Reason]] = {
         "Add the model to the table, or tell the client the right name.",
     ),
     "buffer": Reason(
-        "Bodies take nearly all memory that they may, or found no memory.",
+        "Bodies take nearly all memory that they may, or were rejected for want of memory.",
         "Add replicas, or raise --max-buffered-bytes and the memory limit. See docs/reference/running.md, Memory.",
     ),
     "turned-away": Reason(
@@ -101,7 +101,7 @@ def _of_process(found: Mapping[str, Any], vitals: Vitals) -> Iterator[Row]:
         yield _row("buffer", "bad", "Bodies take nearly all memory that they may.", "now")
     if buffered["refusals"]:
         what = _several(buffered["refusals"], "body has", "bodies have")
-        yield _row("buffer", "warn", f"{what} found no memory since the start.", "now")
+        yield _row("buffer", "warn", f"{what} been rejected for want of memory since the start.", "now")
     if away:
         what = _several(away, "connection was", "connections were")
         yield _row("turned-away", "warn", f"{what} turned away since the start.", "now")

@@ -86,7 +86,7 @@ def _filled(directive: str, found: Mapping[str, Any]) -> Iterator[str]:
             total = found["problems"]["total"]
             yield f"Problems and notices {value('count', total)}" if total else "No problems"
         case ["flow"]:
-            yield from flow(found["flow"]["rows"])
+            yield from flow(found["flow"]["rows"], found["requests"]["requests"])
         case ["span"]:
             yield _span(found["history"]["column_seconds"])
         case ["meter", path, limit]:

@@ -36,11 +36,13 @@ class TableLayout(NamedTuple):
         columns: the first one names the row.
         empty: what stands there if it has no rows.
         at_once: rows that are written in one go, less than half a millisecond's.
+        first: rows that are not folded; of names, none is.
     """
 
     columns: tuple[Column, ...]
     empty: str = "None."
     at_once: int = 20
+    first: int = 20
 
 
 def plain(heading: str, key: str, form: str = "text") -> Column:
@@ -51,18 +53,30 @@ def plain(heading: str, key: str, form: str = "text") -> Column:
 def table(name: str, found: Found) -> Iterator[str]:
     """Give a table of what the page shows, in pieces."""
     layout, listed = TABLES[name], found[name]
-    rows = listed["rows"]
+    rows = [row for row in listed["rows"] if name != "models" or row["base_model"] or row["requests"]]
+    idle = len(listed["rows"]) - len(rows)  # what has no base model, before there was any
+    yield f'<div class="rows" data-table="{name}"><p class="none"{" hidden" if rows else ""}>{layout.empty}</p>'
+    yield _begin(name, layout, hidden=not rows)
+    yield from _grouped(layout, rows, found) if name == "names" else _flat(layout, rows[: layout.first], found)
+    yield "</table>"
+    if name != "names" and (folded := rows[layout.first :]):
+        yield f'<details id="fold-more-{name}" data-fold="closed"><summary>{len(folded)} more</summary>'
+        yield _begin(name, layout)
+        yield from _flat(layout, folded, found)
+        yield "</table></details>"
+    total = listed["total"] - idle
+    more = f"{len(rows):,} of {total:,} are shown."
+    yield f'<p class="more"{"" if total > len(rows) else " hidden"}>{more}</p></div>'
+
+
+def _begin(name: str, layout: TableLayout, *, hidden: bool = False) -> str:
     headings = "".join(
         f'<th scope="col" role="columnheader" class="{each.kind}">{each.heading}</th>' for each in layout.columns
     )
-    yield (
-        f'<div class="rows" data-table="{name}"><p class="none"{" hidden" if rows else ""}>{layout.empty}</p>'
-        f'<table role="table" class="{name}"{"" if rows else " hidden"}>'
+    return (
+        f'<table role="table" class="{name}"{" hidden" if hidden else ""}>'
         f'<thead role="rowgroup"><tr role="row">{headings}</tr></thead>'
     )
-    yield from _grouped(layout, rows, found) if name == "names" else _flat(layout, rows, found)
-    more = listed["total"] > len(rows)
-    yield f'</table><p class="more"{"" if more else " hidden"}>{_more(listed)}</p></div>'
 
 
 def _flat(layout: TableLayout, rows: list[Row], found: Found) -> Iterator[str]:
@@ -104,10 +118,6 @@ def _row(layout: TableLayout, row: Row, found: Found, kind: str = "") -> str:
         for each in others
     )
     return f'<tr role="row"{f" class={kind}" if kind else ""}>{cells}</tr>'
-
-
-def _more(listed: Row) -> str:
-    return f"{len(listed['rows']):,} of {listed['total']:,} are shown."
 
 
 def share(given: float | None) -> str:
@@ -166,7 +176,9 @@ TABLES: Final[Mapping[str, TableLayout]] = {
             plain("Now, /s", "per_second_now", "rate"),
             Column("Since the start", "count", _since_start),
         ),
+        "None has had a request yet.",
         at_once=2,
+        first=10,
     ),
     "sources": TableLayout(
         (plain("Followed", "source"), plain("Last seen", "age_seconds", "ago"), plain("Fails just now", "failing")),

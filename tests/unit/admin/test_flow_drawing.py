@@ -20,7 +20,7 @@ def row(name, base_model, per_second, pools=(), kind="adapter"):
 
 
 def drawn(*rows):
-    return ElementTree.fromstring("".join(flow(rows)))  # noqa: S314 (ours)
+    return ElementTree.fromstring("".join(flow(rows, 1)))  # noqa: S314 (ours)
 
 
 def texts(root):
@@ -38,7 +38,11 @@ def heights(root, column):
 
 
 def test_nothing():
-    assert "".join(flow([])) == '<p class="none">No requests in the last minute.</p>'
+    assert "".join(flow([], 1)) == '<p class="none">No requests in the last minute.</p>'
+
+
+def test_before_the_first_request_there_is_what_to_do():
+    assert "<code>bbr doctor</code>: it says why the gateway does not ask this router." in "".join(flow([], 0))
 
 
 def test_two_columns_without_pools():

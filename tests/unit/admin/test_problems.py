@@ -67,7 +67,11 @@ def test_memory_and_connections():
     ]
     of.ledger.give_back(800)
     buffered = {"held_bytes": 0, "limit_bytes": 1000, "refusals": 1200}
-    assert told(of, buffered=buffered)[0] == ("warn", "buffer", "1,200 bodies have found no memory since the start.")
+    assert told(of, buffered=buffered)[0] == (
+        "warn",
+        "buffer",
+        "1,200 bodies have been rejected for want of memory since the start.",
+    )
 
 
 def test_shares_of_errors():

@@ -68,6 +68,26 @@ def test_a_base_model():
     assert '<span class="share"><bdi>20%</bdi></span>' in html("models", {**row, "base_model": ""})
 
 
+def test_requests_without_a_base_model_have_a_row_once_there_are_any():
+    row = dict.fromkeys(("per_second", "per_second_now", "recent_errors", "error_share", "p50", "p99", "history"))
+    row |= {"base_model": "", "pools": [], "requests": 0, "errors": 0}
+    empty = html("models", row)
+    assert "<tbody role=rowgroup></tbody>" in empty.replace('"', "")
+    assert '<p class="none">None has had a request yet.</p>' in empty
+    assert '<p class="more" hidden>' in empty
+    assert "(none)" in html("models", {**row, "requests": 1})
+
+
+def test_rows_beyond_the_first_are_folded():
+    rows = [{"name": f"m{number}", "times": 1, "seconds_ago": 1.0} for number in range(23)]
+    shown, _, folded = html("unknown_models", *rows).partition('<details id="fold-more-unknown_models"')
+    assert shown.count("<bdi>m") == 20
+    assert folded.startswith(' data-fold="closed"><summary>3 more</summary><table role="table"')
+    assert folded.count("<bdi>m") == 3
+    assert shown.count("<table") == shown.count("</table>") == folded.count("</table>") == 1
+    assert "<details" not in html("unknown_models", *rows[:20])
+
+
 def test_more_than_are_shown():
     found = html("unknown_models", {"name": "x", "times": 1, "seconds_ago": 1.0}, total=1234)
     assert '<p class="more">1 of 1,234 are shown.</p>' in found
