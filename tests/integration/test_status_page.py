@@ -284,7 +284,7 @@ def test_hostile_names_are_text_and_nothing_else(troubled, show):
         searched = show(f"{troubled}?q=%22%3E%3Cscript%3Ealert(1)%3C/script%3E&after=%3C", scripts=scripts)
         assert searched.input_value("input[name=q]") == '"><script>alert(1)</script>'
         assert rows(searched, "names") == []
-        assert len(rows(searched, "models")) > len(HOSTILE)
+        assert len(rows(searched, "models")) == len(HOSTILE)
 
 
 # What the seconds that pass between two looks change.
