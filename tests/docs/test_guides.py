@@ -9,6 +9,7 @@ import yaml
 
 from bbr.commands.doctor.finding import RULES
 from bbr.config import settings as config
+from bbr.headers import PRIORITY_HEADERS, STEERING_HEADERS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/reference").glob("*.md"))]
@@ -84,6 +85,13 @@ def test_reasons_are_those_of_the_page_of_answers():
     reasons = set(re.findall(r"`(bbr:[a-z-]+)`", GUIDES["docs/troubleshooting.md"]))
     assert len(reasons) >= 6
     assert [reason for reason in reasons if f"`{reason}`" not in GUIDES["docs/reference/answers.md"]] == []
+
+
+def test_the_page_of_security_lists_the_headers_that_the_router_removes():
+    (table,) = re.findall(r"^\| headers \|.*\n(?:\|.*\n)+", GUIDES["docs/reference/security.md"], re.MULTILINE)
+    listed = [name for row in table.splitlines() for name in re.findall(r"`([a-z-]+)`", row.split("|")[1])]
+    assert sorted(listed) == sorted([*STEERING_HEADERS, *PRIORITY_HEADERS])
+    assert f"removes\n{len(listed)} of them" in GUIDES["docs/reference/security.md"]
 
 
 def test_flags_in_the_chart_s_values_are_settings():
