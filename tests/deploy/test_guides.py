@@ -17,7 +17,7 @@ GATEWAYS = ("gke", "istio", "envoy-gateway", "kgateway", "kind")
 # What a command begins with; other lines of blocks are outputs.
 STARTS = ("kubectl ", "helm ", "bbr ", "kind ", "istioctl ", "docker ", "curl ", "sed ", "echo ")
 KUBECTL = {"apply", "create", "delete", "describe", "get", "kustomize", "logs", "port-forward", "wait", "rollout"}
-KUBECTL |= {"version", "label", "edit", "annotate", "scale", "diff", "replace"}
+KUBECTL |= {"version", "config", "label", "edit", "annotate", "scale", "diff", "replace"}
 HELM = {
     "upgrade",
     "install",
