@@ -17,7 +17,7 @@ refuses what any of python-multipart, Go's mime/multipart, busboy, werkzeug, Tor
 | Content-Disposition missing, not `form-data`, without `name`; any header field twice | skipped; first or last |
 | an empty parameter (`;;`, `;` at the end) | Go and busboy see no name |
 | a parameter twice; `name*`, `name*0`; a value that holds `name=` | Go and Python's email decode RFC 2231 |
-| Content-Type multipart/... on a part | nested parts, which old parsers enter |
+| Content-Type multipart/... or message/... on a part | nested parts, which old parsers enter |
 | a part called `_charset_` | RFC 7578, section 4.6: it changes how others are decoded |
 
 The part called `model` must be there once, its value as model.check_model wants it, and besides:
@@ -316,8 +316,8 @@ class MultipartReader:
             fields[name] = match[2]
         disposition = self._disposition(fields.get(b"content-disposition"))
         part_type = fields.get(b"content-type", b"")
-        if part_type.lower().startswith(b"multipart/"):
-            raise self._invalid("a part is a multipart body itself")
+        if part_type.lower().startswith((b"multipart/", b"message/")):
+            raise self._invalid("a part is a multipart body or a message itself")
         if not disposition[b"name"] and any(map(spelling.is_alike, (disposition.get(b"filename", b""), part_type))):
             raise self._unsure("a part without a name could be called `model` by its filename or type")
         if not self._is_model(disposition[b"name"]):

@@ -1,11 +1,15 @@
-"""Logs what contradicts itself in the model table: each conflict once, and lists for models that there are not."""
+"""Logs what is odd in the model table, each once: conflicts, lists for models that there are not, literal names."""
 
+import itertools
 import logging
+from collections.abc import Iterator
 from typing import Final
 
-from bbr.models.entries import Conflict
+from bbr.models import literal
+from bbr.models.entries import Conflict, Declaration
 from bbr.models.registry import MAX_IDLE, Registry
 from bbr.models.steps import Steps
+from bbr.sources.objects import Key
 
 log = logging.getLogger("bbr.sources.table")
 
@@ -57,3 +61,33 @@ class ConflictLog:
             more = f" and {least}{len(idle) - LOGGED_AT_ONCE} more" if len(idle) > LOGGED_AT_ONCE else ""
             log.warning("allow: the model table does not hold %s%s", ", ".join(idle[:LOGGED_AT_ONCE]), more)
         self._idle = idle
+
+
+class LiteralLog:
+    """What looks like a pattern in objects and is taken literally. Of most objects nothing is kept."""
+
+    def __init__(self) -> None:
+        self._found: dict[Key, tuple[str, ...]] = {}
+
+    def look(self, key: Key, declarations: tuple[Declaration, ...]) -> Steps[None]:
+        """Look through what an object declares, a step at a time; log what is new."""
+        found: list[str] = []
+        for declaration in declarations:
+            found += yield from literal.warnings(declaration)
+            yield
+            if len(found) >= literal.MAX_WARNINGS:
+                break
+        known = self._found.pop(key, ())
+        for sentence in found:
+            if sentence not in known:
+                log.warning("%s", sentence)
+        if found:
+            self._found[key] = tuple(found)
+
+    def forget(self, key: Key) -> None:
+        """Forget an object that has gone."""
+        self._found.pop(key, None)
+
+    def sentences(self) -> Iterator[str]:
+        """Give a sentence for each such name, by object, of what is known now."""
+        return itertools.chain.from_iterable([*self._found.values()])

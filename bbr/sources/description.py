@@ -23,7 +23,7 @@ def lists(table: Table) -> dict[str, Iterator[Any]]:
     return {
         "scopes": _scopes(scopes, table.registry.hosts),
         "conflicts": map(_conflict, table.conflicts),
-        "literal": iter(table.literal),
+        "literal": table.literal,
         "broken": ({"source": source, "object": key, "why": why} for (source, key), why in broken),
     }
 
@@ -74,8 +74,8 @@ def wrong(table: Table) -> list[str]:
 def odd(table: Table) -> list[str]:
     """Return lines about what is no fault, and most likely a mistake: literal names, and lists for no model."""
     lines = []
-    if table.literal:
-        lines += ["", "Taken literally:", *(printable(f"  {sentence}") for sentence in table.literal)]
+    if literal := [*table.literal]:
+        lines += ["", "Taken literally:", *(printable(f"  {sentence}") for sentence in literal)]
     if idle := table.registry.idle_grants():
         lines += ["", "Names in allow that no model, adapter or alias has:", *(printable(f"  {name}") for name in idle)]
     return lines

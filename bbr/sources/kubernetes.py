@@ -5,6 +5,7 @@ its own, and what both see is put together here.
 """
 
 import hashlib
+import itertools
 import random
 from collections.abc import Callable
 from functools import partial
@@ -174,7 +175,8 @@ class View:
         first = not self._owner.listed
         before, self.objects = self.objects or {}, kept
         if not first:
-            for number, key in enumerate(before.keys() | kept.keys(), 1):
+            gone = (key for key in before if key not in kept)
+            for number, key in enumerate(itertools.chain([*kept], gone), 1):
                 self._owner.publish(key)
                 if number % _STEP_OBJECTS == 0:
                     yield

@@ -25,12 +25,11 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from bbr.models import literal
 from bbr.models.entries import Conflict, Declaration
 from bbr.models.merging import merging
 from bbr.models.registry import Registry
 from bbr.models.steps import Steps, finish
-from bbr.sources.conflict_log import ConflictLog
+from bbr.sources.conflict_log import ConflictLog, LiteralLog
 from bbr.sources.long_documents import LongDocuments
 from bbr.sources.objects import Key, SourceError, SourceObject
 from bbr.system.steps import in_turns
@@ -60,14 +59,10 @@ _RETIRED_A_STEP: Final = 200
 
 @dataclass(slots=True)
 class _Kept:
-    """What is known of an object: the version parsed last, what the last good one declared, and what is odd in it.
-
-    `names` says how many names those declarations have.
-    """
+    """What is known of an object: the version parsed last, and what the last good one declared, with so many names."""
 
     version: Hashable = None
     declarations: tuple[Declaration, ...] = ()
-    literal: tuple[str, ...] = ()
     names: int = 0
 
 
@@ -100,9 +95,11 @@ class Table:
         self._kept: dict[str, dict[str, _Kept]] = {source: {} for source in sources}
         self._waiting: dict[Key, SourceObject] = {}
         self._parsed: dict[Key, SourceObject] = {}  # by another process; each is older than what waits under its key
+        self._taken: dict[Key, SourceObject] = {}  # what waited, and is not in the batch yet
         self._batch: dict[Key, SourceObject] = {}
         self._failed: dict[Key, SourceObject] = {}  # parsing them failed for no fault of theirs, or there was no room
         self._names = 0  # of all that is kept
+        self._literal = LiteralLog()
         self._listed: set[str] = set()  # sources that have called replace
         self._merged: set[str] = set()  # those whose first objects are in the registry
         self._changed_since: float | None = None  # when the first change came that no snapshot under way will hold
@@ -142,13 +139,14 @@ class Table:
 
     def remove(self, source: str, key: str) -> None:
         """Publish that an object is gone, and all that it declared."""
-        for several in (self._waiting, self._parsed, self._batch, self._failed):
+        for several in (self._waiting, self._taken, self._parsed, self._batch, self._failed):
             several.pop((source, key), None)
         if self.long_documents:
             self.long_documents.discard((source, key))
         kept = self._kept[source].pop(key, None)
         self._names -= kept.names if kept else 0
         self.broken.pop((source, key), None)
+        self._literal.forget((source, key))
         self._note()
 
     # What the composition root and its friends call.
@@ -164,9 +162,9 @@ class Table:
         return self._conflicts.total
 
     @property
-    def literal(self) -> list[str]:
-        """What looks like a pattern and is taken literally: a sentence each."""
-        return [sentence for objects in self._kept.values() for kept in objects.values() for sentence in kept.literal]
+    def literal(self) -> Iterator[str]:
+        """What looks like a pattern and is taken literally: a sentence each, by object."""
+        return self._literal.sentences()
 
     @property
     def age_seconds(self) -> float:
@@ -223,7 +221,7 @@ class Table:
 
     def _under_way(self) -> Iterator[Iterable[Key]]:
         """Give the keys of what is published and not in the registry; some may be there more than once."""
-        yield from (self._waiting, self._parsed, self._batch, self._failed)
+        yield from (self._waiting, self._taken, self._parsed, self._batch, self._failed)
         if self.long_documents:
             yield self.long_documents.keys
 
@@ -253,7 +251,7 @@ class Table:
         self._applying_since = self._applying_since or self._changed_since
         self._changed_since = None
         published = set(self._listed)
-        self._begin_batch(None if at_once else self.long_documents)
+        yield from self._begin_batch(None if at_once else self.long_documents)
         yield from self._parse_batch(at_once=at_once)
         listed = self._merged | {source for source in published if not self._awaits_first(source)}
         declarations = yield from self._declarations()
@@ -277,23 +275,32 @@ class Table:
             retired.pop()
             yield
 
-    def _begin_batch(self, long_documents: LongDocuments | None) -> None:
-        """Take up what waits; long documents go to the other process."""
-        batch = self._batch | self._parsed  # what is left of a batch that an error has ended comes first
-        for key, each in self._waiting.items():
+    def _begin_batch(self, long_documents: LongDocuments | None) -> Steps[None]:
+        """Take up what waits, a step at a time; long documents go to the other process."""
+        self._batch.update(self._parsed)  # what is left of a batch that an error has ended comes first
+        # Nearly always none are left from an error, and to copy 60,000 takes some milliseconds.
+        self._taken = self._taken | self._waiting if self._taken else self._waiting
+        self._parsed, self._waiting = {}, {}
+        for number, key in enumerate([*self._taken], 1):
+            each = self._taken.pop(key, None)
+            if each is None:
+                continue  # removed meanwhile
             if long_documents and each.long and not self._keeps(key, each):
                 long_documents.put(key, each)
             else:
                 if long_documents:
                     long_documents.discard(key)
-                batch[key] = each
-        # The first that came is the last: to ask for a dict's first again and again is slow.
-        self._batch, self._parsed, self._waiting = dict(reversed(batch.items())), {}, {}
+                self._batch[key] = each
+            if number % _STEP_OBJECTS == 0:
+                yield
 
     def _parse_batch(self, *, at_once: bool) -> Steps[None]:
-        while self._batch:
-            key = next(reversed(self._batch))
-            each = self._batch[key]
+        for number, key in enumerate([*self._batch], 1):
+            if number % _STEP_OBJECTS == 0:
+                yield
+            each = self._batch.get(key)
+            if each is None:
+                continue
             why = yield from self._parse(key, each)
             if self._batch.get(key) is each:
                 del self._batch[key]
@@ -350,7 +357,7 @@ class Table:
             return self._break(key, why)
         self._names += names - kept.names
         kept.names = names
-        yield from _look_for_patterns(kept, declarations)
+        yield from self._literal.look(key, declarations)
         retired, kept.declarations = [*kept.declarations], declarations
         if self.broken.pop(key, ""):
             log.info("%s %s: can be used again", *key)
@@ -366,20 +373,6 @@ class Table:
         self.broken[key] = why
         self.failures_total += 1
         return why
-
-
-def _look_for_patterns(kept: _Kept, declarations: tuple[Declaration, ...]) -> Steps[None]:
-    """Log which names look like patterns and are taken literally, each once."""
-    found: list[str] = []
-    for declaration in declarations:
-        found += yield from literal.warnings(declaration)
-        yield
-        if len(found) >= literal.MAX_WARNINGS:
-            break
-    for sentence in found:
-        if sentence not in kept.literal:
-            log.warning("%s", sentence)
-    kept.literal = tuple(found)
 
 
 def _count_names(declarations: tuple[Declaration, ...]) -> Steps[int]:

@@ -176,7 +176,11 @@ def test_model(body: bytes, model: str | None, size: int) -> None:
         (named(b'name="file"; filename="name \t*0 = model"') + END, "holds `name=`"),
         (named(b'name="' + b"x" * 1025 + b'"') + END, "a part's name is longer than 1024 bytes"),
         (named(b'name="x"' + b"".join(b"; p%d=x" % number for number in range(16))) + END, "more than 16 parameters"),
-        (part(FILE.replace(b"audio/wav", b"Multipart/Mixed; boundary=abc")) + END, "a multipart body itself"),
+        (
+            part(FILE.replace(b"audio/wav", b"Multipart/Mixed; boundary=abc")) + END,
+            "a multipart body or a message itself",
+        ),
+        (part(FILE.replace(b"audio/wav", b"Message/RFC822")) + END, "a multipart body or a message itself"),
         (named(b"name=_charset_", content=b"utf-16") + END, "called `_charset_`"),
     ],
 )

@@ -2,11 +2,11 @@ import logging
 
 import pytest
 
-from bbr.models.entries import Conflict, Declaration, Entry, Grant, Kind, Origin
+from bbr.models.entries import BaseModel, Conflict, Declaration, Entry, Grant, Kind, Origin
 from bbr.models.merging import merging
 from bbr.models.registry import MAX_IDLE, Registry
 from bbr.models.steps import finish
-from bbr.sources.conflict_log import LOGGED_AT_ONCE, ConflictLog
+from bbr.sources.conflict_log import LOGGED_AT_ONCE, ConflictLog, LiteralLog
 
 
 def conflicts(count):
@@ -28,6 +28,23 @@ def test_a_conflict_is_logged_and_counted_once_until_it_has_gone(lines):
     finish(log.take(found))
     assert (log.conflicts, log.total) == (tuple(found), 3)
     assert lines() == [*map(str, found), str(found[1])]
+
+
+def test_literal_names_are_logged_once_and_kept_until_their_object_goes(lines):
+    log = LiteralLog()
+
+    def look(key, *names):
+        declared = (Declaration(Origin("file", key), tuple(map(BaseModel, names))),)
+        finish(log.look(("file", key), declared))
+
+    look("a", "x*", "y")
+    look("b", "y")
+    look("a", "x*", "z?")
+    assert [sentence.split(" (")[0] for sentence in log.sentences()] == ["the base model x*", "the base model z?"]
+    assert len(lines()) == 2
+    log.forget(("file", "b"))
+    log.forget(("file", "a"))
+    assert [*log.sentences()] == []
 
 
 def test_of_many_some_are_logged_and_the_others_counted(lines):
