@@ -118,6 +118,14 @@ def test_a_catch_all_of_the_user_s_has_his_backend_and_the_cors_filter(tmp_path,
     assert "filters" not in plain
 
 
+def test_istio_gets_no_settings_for_a_picker_that_is_not_known(tmp_path):
+    own = {"baseModel": "a/b", "name": "own", "pool": {"create": False}, "epp": {"create": False}}
+    known = {"baseModel": "c/d", "name": "known", "pool": {"selector": {"app": "d"}}, "epp": {"create": False}}
+    found = rendered(tmp_path, "istio", models=[own, known])
+    rules = {each["metadata"]["name"] for each in found if each["kind"] == "DestinationRule"}
+    assert rules == {"body-based-router", "known-epp"}
+
+
 def test_istio_gets_cors_before_everything_where_browsers_are_let_in(tmp_path):
     def filters(**values):
         patches = one(rendered(tmp_path, "istio", **values), "EnvoyFilter")["spec"]["configPatches"]
