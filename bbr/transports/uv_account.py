@@ -1,4 +1,4 @@
-"""Counts what a connection of the native transport holds for its peer, and frees it."""
+"""Counts what a connection of the native transport holds for its peer, and frees it; says how soon it may go."""
 
 from abc import abstractmethod
 from typing import Any, Final, Protocol
@@ -39,11 +39,16 @@ class RoomOwner(Protocol):
 
 
 class Accounted:
-    """The part of a connection that looks after its account. The rest of it says what it is and how it writes.
+    """The part of a connection that looks after its account, and says what others go by that need its room.
+
+    The rest of it says what it is and how it writes.
 
     Attributes:
+        BUSY: see `idleness`.
         account: of what is held for the peer.
     """
+
+    BUSY: Final = 2
 
     _rpc: RpcConnection
     _socket: Socket
@@ -55,6 +60,41 @@ class Accounted:
         self._rooms = owner
         self._stage = Stage.SERVING
         self._heard_at = 0.0
+
+    @property
+    def may_refuse(self) -> bool:
+        """Whether new calls can be refused at no loss: the peer has read our GOAWAY, or is in its TLS handshake."""
+        return (self._rpc.goaway_read or self._socket.handshaking) and self._stage < Stage.DRAINING
+
+    @property
+    def handshaking(self) -> bool:
+        """Whether its TLS handshake is not over: then `work` receives, and nothing else does."""
+        return self._socket.handshaking
+
+    @property
+    def has_replied(self) -> bool:
+        """Whether its peer takes part in the handshake: it has answered what we have said."""
+        return self._socket.has_replied
+
+    @property
+    def calls(self) -> int:
+        """How many calls run."""
+        return len(self._rpc.calls)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call runs, or an answer still waits for the peer's credit."""
+        return not self._rpc.idle
+
+    @property
+    def idleness(self) -> tuple[int, float]:
+        """How much sooner this connection can go than others: the smallest goes first.
+
+        Without calls, 0; with calls, and none was ever answered, 1; else BUSY. Then since when it has said nothing.
+        """
+        if self._stage >= Stage.CLOSING or self._rpc.idle:
+            return 0, self._heard_at
+        return (self.BUSY if self._rpc.answered else 1), self._heard_at
 
     @abstractmethod
     def _flush(self) -> None:

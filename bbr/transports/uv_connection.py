@@ -58,14 +58,11 @@ class UvConnection(Accounted):
     """One socket. No subclass of asyncio.Protocol, which would keep a compiler from making it fast: it is used as one.
 
     Attributes:
-        BUSY: see `idleness`.
         retire_at: when the connection is too old, in seconds of the owner's clock; None for never.
         scheduled: its server will call `work`.
         put_off: it wants no second turn before the event loop has looked at its socket.
         worked_at: when it last did, or the connection began, in seconds of the owner's clock.
     """
-
-    BUSY: Final = 2
 
     def __init__(self, owner: Owner) -> None:
         super().__init__(owner)
@@ -165,45 +162,10 @@ class UvConnection(Accounted):
     # What the server calls.
 
     @property
-    def may_refuse(self) -> bool:
-        """Whether new calls can be refused at no loss: the peer has read our GOAWAY, or is in its TLS handshake."""
-        return (self._rpc.goaway_read or self._socket.handshaking) and self._stage < Stage.DRAINING
-
-    @property
-    def handshaking(self) -> bool:
-        """Whether its TLS handshake is not over: then `work` receives, and nothing else does."""
-        return self._socket.handshaking
-
-    @property
-    def has_replied(self) -> bool:
-        """Whether its peer takes part in the handshake: it has answered what we have said."""
-        return self._socket.has_replied
-
-    @property
     def address(self) -> str:
         """The peer's, as text; "" if it is gone."""
         peer = self._transport.get_extra_info("peername")
         return str(peer[0]) if peer else ""
-
-    @property
-    def calls(self) -> int:
-        """How many calls run."""
-        return len(self._rpc.calls)
-
-    @property
-    def busy(self) -> bool:
-        """Whether a call runs, or an answer still waits for the peer's credit."""
-        return not self._rpc.idle
-
-    @property
-    def idleness(self) -> tuple[int, float]:
-        """How much sooner this connection can go than others: the smallest goes first.
-
-        Without calls, 0; with calls, and none was ever answered, 1; else BUSY. Then since when it has said nothing.
-        """
-        if self._stage >= Stage.CLOSING or self._rpc.idle:
-            return 0, self._heard_at
-        return (self.BUSY if self._rpc.answered else 1), self._heard_at
 
     def give_way(self) -> None:
         """End at once, for another: with a GOAWAY, if the peer takes it without waiting."""
