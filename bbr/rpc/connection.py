@@ -14,13 +14,11 @@ from bbr.http2.frames import ErrorCode
 from bbr.http2.settings import Settings
 from bbr.rpc import calls
 from bbr.rpc.calls import Call, Handler
-from bbr.rpc.holding import LARGE_MESSAGE_BYTES, NO_ROOM, Holding, Lender, Rest, Unlimited
+from bbr.rpc.holding import LARGE_MESSAGE_BYTES, Holding, Lender, Rest, Unlimited
 from bbr.rpc.messages import MessageError, MessageReader
 from bbr.rpc.openings import Openings
 from bbr.rpc.running import OUR_FAULT, RunningCalls, Services
-from bbr.rpc.status import Status, StatusCode
-
-_NO_ROOM_LEFT: Final = Status(StatusCode.RESOURCE_EXHAUSTED, "the router has no room left for this call")
+from bbr.rpc.status import Status
 
 # A handler may keep what its call's HEADERS and first message say. CALL_BYTES have room for short ones. What is decoded
 # takes up to so many times its size: the bytes of a message, and of a section as SETTINGS_MAX_HEADER_LIST_SIZE counts.
@@ -178,18 +176,7 @@ class RpcConnection:
 
     def shed(self, octets: int) -> None:
         """Let go of so many bytes that are held, by ending the calls that hold the most."""
-        for stream_id in list(self._holding.heaviest(octets)):
-            call = self.calls.get(stream_id)
-            # An answer that could not leave would only be one more that is held.
-            if call is not None and not self.streams[stream_id].queue:
-                self._running.answer(call, call.handler.give_up)
-                if stream_id in self.calls:
-                    self._running.end(call, _NO_ROOM_LEFT)
-                continue
-            if call is not None:
-                self._running.forget(call)
-            self._http2.reset(stream_id, ErrorCode.ENHANCE_YOUR_CALM)
-            self._services.reset(NO_ROOM)
+        self._running.shed(list(self._holding.heaviest(octets)))
 
     def fail(self, code: ErrorCode, reason: str, now: float) -> None:
         """End the connection for a fault of its peer's that was found by its owner."""
@@ -289,28 +276,18 @@ class RpcConnection:
         if reader.held_bytes > LARGE_MESSAGE_BYTES:
             borrowed = 2 * reader.completes(data)
             if borrowed and not self._lender.borrow(borrowed):
-                self._running.answer(call, call.handler.give_up)
-                if call.stream_id in self.calls:
-                    self._running.end(call, _NO_ROOM_LEFT)
+                self._running.give_up(call)
                 return
         try:
             messages = reader.feed(data)
         except MessageError as refused:
-            self._refuse_message(call, refused)
+            self._running.refuse(call, refused)
         else:
             # Nothing to do for a piece of a message, if nobody wants to know how long that will be.
             if messages or end_stream or reader.begun_bytes > _LONG_MESSAGE_BYTES:
                 self._messages(call, messages, now, end_stream)
         if borrowed:
             self._lender.give_back(borrowed)
-
-    def _refuse_message(self, call: Call, refused: MessageError) -> None:
-        """End a call for a message that can't be read."""
-        handler = call.handler
-        if refused.size:  # the handler may have a better answer
-            self._running.answer(call, lambda: handler.expect(refused.size))
-        if call.stream_id in self.calls:
-            self._running.end(call, refused.status)
 
     def _messages(self, call: Call, messages: Sequence[bytes], now: float, end_stream: bool) -> None:
         """Let a call's handler take messages, as many as there is time for: at least one."""

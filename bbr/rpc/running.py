@@ -1,13 +1,15 @@
 """The running calls of a connection: their answers and their ends."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from bbr.http2.connection import Connection
+from bbr.http2.frames import ErrorCode
 from bbr.rpc import calls
 from bbr.rpc.calls import Call, NewHandler
-from bbr.rpc.messages import framed
+from bbr.rpc.holding import NO_ROOM
+from bbr.rpc.messages import MessageError, framed
 from bbr.rpc.pending import PendingCalls
 from bbr.rpc.status import OK, Status, StatusCode
 
@@ -15,6 +17,7 @@ _OK_TRAILERS: Final = calls.trailers(OK, alone=False)
 _TIMEOUT: Final = Status(StatusCode.DEADLINE_EXCEEDED, "the call's grpc-timeout is over")
 # A call that ends inside of a message is no clean end: to drop the piece would hide that the client has failed.
 _CUT_OFF: Final = Status(StatusCode.INTERNAL, "the call ended inside of a message")
+_NO_ROOM_LEFT: Final = Status(StatusCode.RESOURCE_EXHAUSTED, "the router has no room left for this call")
 # The text names no exception: it goes to the client. The owner's log has it (see Services.failed).
 OUR_FAULT: Final = Status(StatusCode.INTERNAL, "the router failed on this request")
 
@@ -109,6 +112,33 @@ class RunningCalls:
         """End a call for a fault of ours."""
         self._services.failed(error)
         self.end(call, OUR_FAULT)
+
+    def refuse(self, call: Call, refused: MessageError) -> None:
+        """End a call for a message that can't be read."""
+        handler = call.handler
+        if refused.size:  # the handler may have a better answer
+            self.answer(call, lambda: handler.expect(refused.size))
+        if call.stream_id in self.by_stream:
+            self.end(call, refused.status)
+
+    def give_up(self, call: Call) -> None:
+        """End a call that there is no room for."""
+        self.answer(call, call.handler.give_up)
+        if call.stream_id in self.by_stream:
+            self.end(call, _NO_ROOM_LEFT)
+
+    def shed(self, stream_ids: Iterable[int]) -> None:
+        """End streams for want of room, and the calls that run on them."""
+        for stream_id in stream_ids:
+            call = self.by_stream.get(stream_id)
+            # An answer that could not leave would only be one more that is held.
+            if call is not None and not self._http2.streams[stream_id].queue:
+                self.give_up(call)
+                continue
+            if call is not None:
+                self.forget(call)
+            self._http2.reset(stream_id, ErrorCode.ENHANCE_YOUR_CALM)
+            self._services.reset(NO_ROOM)
 
     def forget(self, call: Call) -> bool:
         """Let a call go; False if its handler failed at it."""
