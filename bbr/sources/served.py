@@ -124,7 +124,7 @@ def claims(found: Served, base_models: Iterable[str], max_model_bytes: int) -> C
     Raises:
         UnusableError: it lists none of the base models.
     """
-    own = sorted(name for name in base_models if name in found.roots)
+    own = dict.fromkeys(sorted(name for name in base_models if name in found.roots))
     if not own:
         wanted = ", ".join(map(_shown, sorted(base_models)[:3]))
         raise UnusableError(f"it does not list the base model of its pool ({wanted})")
@@ -133,7 +133,7 @@ def claims(found: Served, base_models: Iterable[str], max_model_bytes: int) -> C
     refused: list[str] = []
     for name, parent in found.adapters.items():
         base = parent if parent in own else by_root.get(found.roots.get(parent, ""))
-        if name in found.roots:
+        if name in found.roots or (base is None and len(refused) >= MAX_REFUSED):
             continue
         if why := _unusable(name, partial(check_model, max_model_bytes=max_model_bytes)):
             refused.append(f"{_shown(name)}: {why}")

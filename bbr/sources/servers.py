@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from bbr.models.steps import Steps
+from bbr.models.steps import Steps, sorting
 from bbr.sources.served import Claims, Served, UnusableError, claims
 
 KEEP_SECONDS: Final = 300.0
@@ -179,8 +179,7 @@ class Servers:
         several = [(name not in self._known, name, base) for base, names in found.items() for name in names]
         self.left_out = max(len(several) - MAX_NAMES, 0)
         if self.left_out:
-            yield
-            several = sorted(several)[:MAX_NAMES]
+            several = (yield from sorting(several, lambda each: each))[:MAX_NAMES]
             found = {}
             for _, name, base in several:
                 found.setdefault(base, set()).add(name)

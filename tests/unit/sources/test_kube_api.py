@@ -60,6 +60,22 @@ async def test_a_line_in_tiny_chunks_is_held_in_few_pieces():
     assert [(len(line), sum(map(len, line))) async for line in split_lines(give())] == [(10, 40_000)]
 
 
+@in_loop
+async def test_of_many_empty_lines_only_some_are_passed_over_in_a_turn():
+    turns = 0
+
+    async def count():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    assert await lines_of(*[b"\n" * 65_536] * 10, b"a\n") == [b"a"]
+    counting.cancel()
+    assert turns >= 10 * (65_536 // kube_api._STEP_LINES)
+
+
 async def answering(answer, work):
     """Return what becomes of `work` with an API server that says always the same."""
 

@@ -5,6 +5,7 @@ import pytest
 from bbr.sources import served
 from bbr.sources.served import LONG_BYTES, MAX_MODELS, MAX_REFUSED, Served, UnusableError, claims
 from bbr.system.worker_process import WorkerProcess
+from tests.support import steps
 from tests.support.loops import in_loop
 
 
@@ -95,6 +96,18 @@ def test_an_empty_name_and_long_ones_are_told_in_short():
     assert found.adapters == {}
     assert len(found.refused) == MAX_REFUSED
     assert all(len(each) < 200 for each in found.refused)
+
+
+def test_claims_take_no_longer_for_many_base_models():
+    def of(count):
+        bases = [f"b{number:04}" + "x" * 200 for number in range(count)]
+        adapters = {f"a{number}": f"c{number:04}" + "x" * 200 for number in range(500)}
+        found = Served(dict.fromkeys(bases, ""), adapters)
+        return lambda: claims(found, bases, 256)
+
+    assert len(of(500)().refused) == MAX_REFUSED
+    # To compare each parent with each base model would take 50 times as long.
+    assert steps.take_as_long(of(500), of(10), 8, least=0.0001)
 
 
 def test_a_base_model_of_the_server_is_no_adapter():
