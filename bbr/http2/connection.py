@@ -3,7 +3,7 @@
     connection.feed(bytes, now)
     for event in connection.events():    # never raises on what a peer sends
         ...                              # None: a frame that means nothing to the owner
-    ... connection.send_headers(...), send_data(...), send_trailers(...), reset(...)
+    ... connection.send_headers(...), send_parts(...), reset(...)
     transport.write(connection.take_output())
     if connection.closed: transport.close()
 

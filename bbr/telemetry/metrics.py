@@ -267,10 +267,6 @@ class Metrics:
         if verdict.reason == "model-not-found" and verdict.model is not None:
             self.unknown.add(verdict.model, exchange.times.began)
 
-    def outcome_total(self, outcome: str) -> int:
-        """Return how many requests ended so, whatever their model."""
-        return sum(counts.outcomes.get(outcome, 0) for counts in self.models.values())
-
 
 def name_in_table(verdict: Verdict) -> str:
     """Return the name, or the pattern, of the model table that a request was routed by.
