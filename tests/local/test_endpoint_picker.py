@@ -1,24 +1,27 @@
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import grpc
 import pytest
 
-from deploy.local.endpoint_picker import MAX_BODY_BYTES, Endpoints, Picker, build_server, main
-from tests.support.envoy_api import core, ext_proc
+from tests.support.late import late
 from tests.support.stack import until
+
+endpoint_picker = late("deploy.local.endpoint_picker")
+api = late("tests.support.envoy_api")
 
 POD_1, POD_2 = "127.0.0.1:9001", "127.0.0.1:9002"
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
-Request = ext_proc.ProcessingRequest
-Test = Callable[[grpc.aio.Channel, Endpoints], Awaitable[None]]
+MAX_BODY_BYTES = 62_000
+Test = Callable[[grpc.aio.Channel, Any], Awaitable[None]]
 
 
 def with_picker(test: Test) -> None:
     async def run() -> None:
-        endpoints = Endpoints([POD_1, POD_2])
-        server = build_server(Picker(endpoints))
+        endpoints = endpoint_picker.Endpoints([POD_1, POD_2])
+        server = endpoint_picker.build_server(endpoint_picker.Picker(endpoints))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
@@ -32,20 +35,24 @@ def with_picker(test: Test) -> None:
 
 def process(channel: grpc.aio.Channel) -> grpc.aio.StreamStreamCall:
     return channel.stream_stream(
-        METHOD, request_serializer=bytes, response_deserializer=ext_proc.ProcessingResponse.parse
+        METHOD, request_serializer=bytes, response_deserializer=api.ext_proc.ProcessingResponse.parse
     )()
 
 
-def headers(*, eos: bool) -> Request:
-    return Request(request_headers=ext_proc.HttpHeaders(end_of_stream=eos))
+def request(**message: Any) -> Any:
+    return api.ext_proc.ProcessingRequest(**message)
 
 
-def body(part: bytes, *, eos: bool) -> Request:
-    return Request(request_body=ext_proc.HttpBody(body=part, end_of_stream=eos))
+def headers(*, eos: bool) -> Any:
+    return request(request_headers=api.ext_proc.HttpHeaders(end_of_stream=eos))
 
 
-def trailers() -> Request:
-    return Request(request_trailers=ext_proc.HttpTrailers(trailers=core.HeaderMap()))
+def body(part: bytes, *, eos: bool) -> Any:
+    return request(request_body=api.ext_proc.HttpBody(body=part, end_of_stream=eos))
+
+
+def trailers() -> Any:
+    return request(request_trailers=api.ext_proc.HttpTrailers(trailers=api.core.HeaderMap()))
 
 
 async def answers(channel, messages):
@@ -92,6 +99,8 @@ TEXT = bytes(range(256)) * 1200  # 307,200 octets: five messages
 )
 @pytest.mark.parametrize("ended_by", ["body", "trailers"])
 def test_body_goes_back_in_pieces(parts, lengths, ended_by):
+    assert endpoint_picker.MAX_BODY_BYTES == MAX_BODY_BYTES
+
     async def test(channel, _endpoints):
         last = len(parts) - 1 if ended_by == "body" else None
         messages = [headers(eos=False), *(body(part, eos=index == last) for index, part in enumerate(parts))]
@@ -149,10 +158,10 @@ def test_message_above_grpcios_default_limit_is_taken():
 def test_request_is_in_flight_until_its_stream_ends():
     async def test(channel, endpoints):
         call, endpoint = await pick(channel)
-        await call.write(Request(response_headers=ext_proc.HttpHeaders()))
+        await call.write(request(response_headers=api.ext_proc.HttpHeaders()))
         assert (await call.read()).response_headers is not None
         assert endpoints.in_flight[endpoint] == 1
-        await call.write(Request(response_trailers=ext_proc.HttpTrailers(trailers=core.HeaderMap())))
+        await call.write(request(response_trailers=api.ext_proc.HttpTrailers(trailers=api.core.HeaderMap())))
         assert (await call.read()).response_trailers is not None
         assert endpoints.in_flight[endpoint] == 1
         await call.done_writing()
@@ -189,7 +198,7 @@ def test_picks_the_least_loaded():
 
 
 def test_idle_endpoints_take_turns():
-    endpoints = Endpoints([POD_1, POD_2])
+    endpoints = endpoint_picker.Endpoints([POD_1, POD_2])
     picked = []
     for _ in range(4):
         picked.append(endpoints.pick())
@@ -207,10 +216,10 @@ def test_health():
 @pytest.mark.parametrize("endpoint", ["localhost:9001", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", ":9001"])
 def test_endpoint_that_envoy_could_not_use_is_refused(endpoint, capsys):
     with pytest.raises(SystemExit) as exit_:
-        main(["--port", "1", "--endpoint", endpoint])
+        endpoint_picker.main(["--port", "1", "--endpoint", endpoint])
     assert exit_.value.code == 2
     assert f"endpoint {endpoint!r} is not ip:port" in capsys.readouterr().err
 
 
 def test_ipv6_endpoint():
-    assert Endpoints(["[::1]:9001"]).pick() == "[::1]:9001"
+    assert endpoint_picker.Endpoints(["[::1]:9001"]).pick() == "[::1]:9001"

@@ -9,9 +9,9 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from bbr.pb import ext_proc_pb2, health_pb2
-from tests.support.envoy_api import core, envoy_type, ext_proc, ext_proc_filter, google
+from tests.support.late import late
 
-THEIR_MODULES = (ext_proc, core, ext_proc_filter, envoy_type, google)
+api = late("tests.support.envoy_api")
 
 # Ours is int32 where Envoy's is an enum; the two share one encoding.
 DECLARED_AS_INT = ("HttpStatus", "code")
@@ -66,7 +66,8 @@ def own_name(descriptor: Any) -> str:
 
 
 def theirs_of(name: str) -> Any:
-    found = [getattr(module, name) for module in THEIR_MODULES if hasattr(module, name)]
+    theirs = (api.ext_proc, api.core, api.ext_proc_filter, api.envoy_type, api.google)
+    found = [getattr(module, name) for module in theirs if hasattr(module, name)]
     assert found, f"Envoy's API has no {name}"
     return found[0]
 
