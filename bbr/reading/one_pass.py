@@ -61,10 +61,18 @@ _LONG_NUMBER: Final = re.compile(rb"[.0-9]{%d}" % LONG_DIGITS)
 
 if sys.version_info >= (3, 14):  # for which simdjson has no wheels
     _PARSER: Any = None
+    _OBJECT: Any = None
+    _CONTAINERS: Any = ()
 else:
     import simdjson
 
     _PARSER = simdjson.Parser(MOST_BYTES + len(_OPENING) + len(_CLOSING))
+    _OBJECT = simdjson.Object
+    _CONTAINERS = (_OBJECT, simdjson.Array)
+
+# Stands for a document that is neither an object nor an array.
+_SCALAR: Final = ()
+AVAILABLE: Final = _PARSER is not None
 
 
 def name_in(body: bytes) -> str | None:
@@ -75,29 +83,45 @@ def name_in(body: bytes) -> str | None:
         text or an empty one, has a key twice, or one that is `model` for some parsers only, or would take long.
     """
     size = len(body)
-    if _PARSER is None or not 0 < size <= MOST_BYTES or body[0] == _BYTE_ORDER_MARK:
+    if not AVAILABLE or not 0 < size <= MOST_BYTES or body[0] == _BYTE_ORDER_MARK:
         return None
     if size > _LONG_FROM and has_long_number(body):
         return None
     # Which makes a difference to the scanner.
     if size > MAX_TRAILING_BLANKS and body[-MAX_TRAILING_BLANKS - 1 :].isspace():
         return None
-    openings = _openings(body) if size > _DEEP_BYTES else 0
-    if openings > MOST_OPENINGS:
+    brackets = openings(body) if size > _DEEP_BYTES else 0
+    if brackets > MOST_OPENINGS:
         return None
+    document = parsed(body)
+    if document is None:
+        return None
+    name = _name(document)
+    document = None  # the parser may not be used again before
+    return name if brackets <= MOST_LEVELS or is_shallow(body) else None
+
+
+def parsed(body: bytes) -> Any:
+    """Return a document, to be let go before the next is parsed; None if simdjson does not take it.
+
+    It does not take numbers of more than 64 bits, and more than 1,024 levels.
+    """
     try:
-        name = _name(_PARSER.parse(body))
-        # Only of what is valid: to put brackets around anything else could make it valid.
-        if openings > MOST_LEVELS:
-            _PARSER.parse(b"%b%b%b" % (_OPENING, body, _CLOSING))
-    except (ValueError, RuntimeError):  # among them numbers of more than 64 bits; what is too deep
+        document = _PARSER.parse(body)
+    except (ValueError, RuntimeError):
         return None
-    return name
+    return document if type(document) in _CONTAINERS else _SCALAR
+
+
+def is_shallow(body: bytes) -> bool:
+    """Tell whether a valid document has no more than MOST_LEVELS levels."""
+    # Brackets around what is not valid could make it valid.
+    return parsed(b"%b%b%b" % (_OPENING, body, _CLOSING)) is not None
 
 
 def _name(document: Any) -> str | None:
     """Return the same of a document that is parsed."""
-    if type(document) is not simdjson.Object:
+    if type(document) is not _OBJECT:
         return ""
     if len(document) > MOST_MEMBERS:
         return None
@@ -111,7 +135,7 @@ def _name(document: Any) -> str | None:
     return name if type(name) is str and 0 < len(name) <= LONGEST_NAME else None
 
 
-def _openings(body: bytes) -> int:
+def openings(body: bytes) -> int:
     """Return how many brackets open something, those in strings among them, or more than MOST_OPENINGS."""
     # To replace is to go from one to the next with memchr, up to so many times.
     most = MOST_OPENINGS + 1

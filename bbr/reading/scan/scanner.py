@@ -7,7 +7,8 @@ orjson and msgspec (tests/support/whole.py).
 
 Pieces are looked at in slices. What can be is taken by `fragment.read`, many tokens at once. The tokens at the edges of
 a slice, the root's own brackets, its `model`, and whatever is wrong, go through the steps of `Tokens`, one by one. Of a
-long string, such as an image, `plain.size` takes what is plain text, 32 KiB at once.
+long string, such as an image, `plain.size` takes what is plain text, 32 KiB at once. `Tokens.leap` takes as much of a
+long conversation, if it guesses right where that can be cut.
 
 Where they differ, on purpose:
 
@@ -28,8 +29,8 @@ from typing import Final
 
 from bbr import refusal
 from bbr.reading import name as model
-from bbr.reading import plain
-from bbr.reading.scan import fragment
+from bbr.reading import one_pass, plain
+from bbr.reading.scan import fragment, leap
 from bbr.reading.scan.fault import Fault
 from bbr.reading.scan.field_members import FieldMembers, Values
 from bbr.reading.scan.member import ModelMember
@@ -66,19 +67,23 @@ class Scanner:
     Args:
         max_model_bytes: a longer name is refused.
         fields: take other members; None: they do not matter.
+        leap_from: before this offset all is looked at token by token, or fragment by fragment.
 
     Attributes:
         unspent: what the last call of `scan` has left of its budget; none if less than nothing.
     """
 
-    __slots__ = ("_carry", "_fields", "_member", "_most", "_refused", "_tokens", "unspent")
+    __slots__ = ("_carry", "_fields", "_leap_from", "_member", "_most", "_refused", "_tokens", "unspent")
 
-    def __init__(self, max_model_bytes: int = model.MAX_MODEL_BYTES, fields: Values | None = None) -> None:
+    def __init__(
+        self, max_model_bytes: int = model.MAX_MODEL_BYTES, fields: Values | None = None, leap_from: int = 0
+    ) -> None:
         self.unspent = 0
         self._member = ModelMember(max_model_bytes)
         self._fields = fields
         self._tokens = Tokens(self._member, FieldMembers(fields) if fields is not None else None)
         self._carry = b""  # the beginning of a token whose end has not come
+        self._leap_from = leap_from  # moves on if no leap could be made
         self._most = _SLICE  # how long a fragment may be: shorter where it is steep
         self._refused: Refusal | None = None
 
@@ -119,7 +124,7 @@ class Scanner:
         """Scan a piece of the document from `position` on, and return how far that went.
 
         The next call goes on from there, or with the next piece if that is the end of this one. A call scans one byte
-        at least, and 8 KiB more than its budget is worth at most, or 32 KiB of plain text.
+        at least, and 8 KiB more than its budget is worth at most, or 32 KiB that are passed over at once.
 
         Raises:
             Refusal: 400; this is no JSON document. Every later call raises it again.
@@ -129,13 +134,12 @@ class Scanner:
         size = len(octets)
         try:
             while position < size and budget > 0:
-                if size - position >= plain.LEAST_BYTES and not self._carry and self._tokens.in_text:
-                    passed = plain.size(octets[position : position + _PLAIN_BYTES])
-                    budget -= _PLAIN_COST + (passed >> _PLAIN_SHIFT)
-                    if passed:
-                        position += passed
-                        self._tokens.offset += passed
-                        continue
+                passed, cost = self._pass_over(octets, position) if not self._carry else (0, 0)
+                budget -= cost
+                if passed:
+                    position += passed
+                    self._tokens.offset += passed
+                    continue
                 stop = position + _SLICE
                 if stop > size:
                     stop = size
@@ -157,6 +161,26 @@ class Scanner:
             raise
         self.unspent = budget
         return position
+
+    def _pass_over(self, octets: bytes | memoryview, position: int) -> tuple[int, int]:
+        """Take much of a piece at once, if that can be done, and return how much, and the cost."""
+        tokens = self._tokens
+        left = len(octets) - position
+        cost = 0
+        if left >= plain.LEAST_BYTES and tokens.in_text:
+            passed = plain.size(octets[position : position + _PLAIN_BYTES])
+            cost = _PLAIN_COST + (passed >> _PLAIN_SHIFT)
+            if passed:
+                return passed, cost
+        if left < leap.LEAST_BYTES or tokens.offset < self._leap_from or not one_pass.AVAILABLE:
+            return 0, cost
+        text = bytes(octets[position : position + leap.MOST_BYTES])
+        passed = tokens.leap(text)
+        if passed < 0:
+            return 0, cost
+        if not passed:
+            self._leap_from = tokens.offset + len(text)
+        return passed, cost + leap.COST + leap.OCTET_COST * len(text)
 
     def finish(self) -> str | None:
         """End the document, and return its `model`; None if it has none, or is empty.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bbr import refusal
-from bbr.reading.scan import fragment, grammar, scalars
+from bbr.reading.scan import fragment, grammar, leap, scalars
 from bbr.reading.scan.fault import Fault
 from bbr.reading.scan.field_members import FIELD, MODEL, FieldMembers
 from bbr.reading.scan.fragment import Fragment
@@ -45,6 +45,7 @@ class Tokens:
 
     __slots__ = (
         "_after_text",
+        "_around_texts",
         "_blanks",
         "_fault",
         "_fields",
@@ -71,6 +72,7 @@ class Tokens:
         self._keys: Keys | None = grammar.MODEL if fields is None else fields.keys  # that are looked for in the root
         self._inner: Step = Tokens._value  # the step inside of the value that is kept
         self._after_text: Step = Tokens._after_value  # the step behind the string that is being scanned
+        self._around_texts: list[bytes] = []  # the brackets around the last long strings
         self._blanks = 0  # how many follow the document
         self._fault = ("", "")  # sentence and reason
 
@@ -109,6 +111,42 @@ class Tokens:
             else:
                 self.step = _BEHIND.get(taken.last, Tokens._after_value)
         return taken
+
+    def leap(self, octets: bytes) -> int:
+        """Take many tokens of a long text at once, or much of a string; return how many bytes.
+
+        0 if that can't be done with this text; -1 if it was not tried, since nothing can begin here.
+        """
+        stack = bytes(self.stack)
+        in_text = self.in_text and self._after_text is _AFTER_VALUE
+        begun = _BEGUN.get((self.step, stack[-1])) if stack else None
+        if in_text and stack:
+            begun = _IN_TEXT[stack[-1]]
+            self._around_texts = [stack, *(other for other in self._around_texts if other != stack)][:_AROUND]
+        in_member = begun is not None and len(stack) > 1 and stack[0] == _OBJECT
+        if not (in_text or in_member):
+            return -1
+        if leap.is_dense(octets):
+            return 0
+        if in_text and (taken := leap.text_bytes(octets)):
+            return taken
+        return self._leap_in_member(octets, stack, begun) if in_member and begun is not None else 0
+
+    def _leap_in_member(self, octets: bytes, stack: bytes, begun: bytes) -> int:
+        begun = leap.beginning(stack, begun)
+        # Most bytes of a chat stand in strings, and most of these at few places.
+        for around in self._around_texts:
+            if taken := leap.into_text(octets, begun, around):
+                self.stack = bytearray(around)
+                self._open_string(0, Tokens._after_value)
+                return taken
+        first, last = stack.find(b"[") + 1, stack.rfind(b"[") + 1
+        for levels in (first, last) if first < last else (first,):
+            if levels > 1 and (taken := leap.behind_object(octets, begun, stack[:levels])):
+                self.stack = bytearray(stack[:levels])
+                self.step = Tokens._after_value
+                return taken
+        return 0
 
     def fail(self, fault: Fault) -> None:
         """Let a fault come again with the bytes that follow, which begin at its place."""
@@ -350,4 +388,9 @@ _BEGUN: Final[dict[tuple[Step, int], bytes]] = {
     (Tokens._after_value, _ARRAY): b"[[]",  # no number, lest a digit continues it
     (Tokens._after_value, _OBJECT): b'{"":[]',
 }
+_AFTER_VALUE: Final[Step] = Tokens._after_value
+# The same inside of a string that is a value.
+_IN_TEXT: Final = {_ARRAY: b'["', _OBJECT: b'{"":"'}
+# How many places of long strings are kept in mind.
+_AROUND: Final = 3
 _BEHIND: Final[dict[int, Step]] = {_ARRAY: Tokens._first_item, _OBJECT: Tokens._first_key}
