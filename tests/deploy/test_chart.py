@@ -329,6 +329,9 @@ def test_the_test_asks_the_router_for_each_model_by_flags_that_there_are(provide
         ({"provider.name": "gke", "aliases.x.y*": "1"}, "NOTE: the model y* is taken literally", "the model Qwen"),
         ({"provider.name": "gke", "allow.sql-lora[0]": "a"}, "NOTE: some models have lists of who may use", "minutes."),
         ({"provider.name": "gke", "aliases.x*": "phi"}, "routes 2 model(s)", "taken literally"),
+        ({"provider.name": "istio", "provider.attach": "false"}, "again with provider.attach=true", "bbr doctor"),
+        ({"provider.name": "istio"}, "bbr doctor --envoy-admin", "provider.attach"),
+        ({"provider.name": "agentgateway"}, "describe httproutes", "bbr doctor"),
     ],
 )
 def test_notes_tell_what_to_check_next(tmp_path, settings, told, untold):
