@@ -34,6 +34,11 @@ def test_the_readme_can_be_read_in_a_minute_and_starts_with_what_the_router_is()
     assert "ext_proc" not in before_the_picture
 
 
+def test_the_readme_says_how_many_packages_the_demo_installs() -> None:
+    locked = (ROOT / "requirements-demo.lock").read_text("utf-8").splitlines()
+    assert f"installs {sum('==' in line for line in locked)} packages" in README
+
+
 def test_the_third_model_is_one_entry_more() -> None:
     (values,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     third = re.search(r"```yaml\n(  - name: gemma\n.*?)```", reference("running"), re.DOTALL)
@@ -110,6 +115,14 @@ def test_links_lead_somewhere() -> None:
     assert [str(page) for page, _ in links if not page.exists()] == []
     known = {page.resolve(): anchors(page.read_text("utf-8")) for page, anchor in links if anchor}
     assert [f"{page}#{anchor}" for page, anchor in links if anchor and anchor not in known[page.resolve()]] == []
+
+
+def test_pages_that_programs_name_are_there() -> None:
+    sources = [ROOT / "deploy/dashboards/alerts.yaml", ROOT / "deploy/chart/templates/NOTES.txt"]
+    sources += (ROOT / "bbr").rglob("*.py")
+    named = {name for path in sources for name in re.findall(r"docs/[a-z/-]+\.md", path.read_text("utf-8"))}
+    assert {"docs/troubleshooting.md", "docs/reference/answers.md", "docs/reference/envoy.md"} <= named
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def anchors(text: str) -> set[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import contextlib
 import functools
 from collections.abc import Awaitable, Callable
 
@@ -13,7 +14,13 @@ DEADLINE_SECONDS = 90.0
 # One loop for all of them: grpc.aio has one completion queue per process, and what it still holds for a loop that was
 # closed becomes an error in the log of the next.
 _RUNNER = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-atexit.register(_RUNNER.close)
+
+
+@atexit.register
+def _close() -> None:
+    # From Python 3.12 on, a process that ends starts no thread, with which the loop would await its own threads.
+    with contextlib.suppress(RuntimeError):
+        _RUNNER.close()
 
 
 def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
