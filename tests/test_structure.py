@@ -31,8 +31,13 @@ async def outer():
 OURS = ("bbr", "bench", "deploy")
 MOST_LINES = 600
 MOST_OF_A_FUNCTION = 60
-# In bbr. Three have more than 300: what each body, token and frame goes through stands in one object.
-MOST_OF_A_CLASS = 330
+# In bbr. Of these three there is more: what each body, token and frame goes through stands in one object.
+MOST_OF_A_CLASS = 300
+LONG_CLASSES = {
+    "bbr/exchange/body.py:Body",
+    "bbr/http2/connection.py:Connection",
+    "bbr/reading/scan/tokens.py:Tokens",
+}
 
 
 def test_a_text_is_counted():
@@ -102,6 +107,6 @@ def test_no_file_class_or_function_is_too_long():
     assert {folder.split("/")[0] for folder in found} == set(OURS)
     several = [each for folder in found.values() for each in folder]
     ours = [each for each in several if each.size.name.startswith("bbr/")]
-    assert [str(size) for each in ours for size in each.classes if size.lines > MOST_OF_A_CLASS] == []
+    assert {size.name for each in ours for size in each.classes if size.lines > MOST_OF_A_CLASS} <= LONG_CLASSES
     assert [str(each.size) for each in several if each.size.lines > MOST_LINES] == []
     assert [str(size) for each in several for size in each.functions if size.lines > MOST_OF_A_FUNCTION] == []

@@ -131,8 +131,8 @@ class ModelsList:
         return self._short({"data": models, "has_more": False, "first_id": first, "last_id": last})
 
     def _short(self, found: dict[str, object]) -> bytes | None:
-        octets = orjson.dumps(found)
-        return octets if len(octets) <= self._max_bytes else None
+        encoded = orjson.dumps(found)
+        return encoded if len(encoded) <= self._max_bytes else None
 
 
 def _named(registry: Registry, askers: frozenset[str]) -> Iterator[tuple[str, Entry]]:
