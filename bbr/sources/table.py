@@ -254,7 +254,7 @@ class Table:
         yield from self._begin_batch(None if at_once else self.long_documents)
         yield from self._parse_batch(at_once=at_once)
         listed = self._merged | {source for source in published if not self._awaits_first(source)}
-        declarations = yield from self._declarations()
+        declarations = yield from _declarations([kept for each in self._kept.values() for kept in each.values()])
         registry, conflicts = yield from merging(declarations, complete=listed == self._kept.keys())
         yield from self._conflicts.take(conflicts)
         yield from self._conflicts.take_idle(registry)
@@ -263,12 +263,7 @@ class Table:
         self.changed_at = self._clock()
         self._applying_since, self._merged = None, listed
         if not at_once:
-            log.info(
-                "the model table is in use: %d base models, %d names in all%s",
-                sum(len(layer.base_models) for layer in registry.layers()),
-                sum(layer.own_size for layer in registry.layers()),
-                f", {len(registry.scopes)} scopes" if registry.scopes else "",
-            )
+            _log_use(registry)
         self._swapped.set()
         self._swapped = asyncio.Event()
         while retired:  # to free 100,000 names at once takes 4 ms
@@ -306,15 +301,6 @@ class Table:
                 del self._batch[key]
             if why and not at_once:
                 log.warning("%s %s: %s; its last good content, if it had any, stays in use", *key, why)
-
-    def _declarations(self) -> Steps[list[Declaration]]:
-        """Return all that objects declare, a step at a time."""
-        found: list[Declaration] = []
-        for number, kept in enumerate([kept for source in self._kept.values() for kept in source.values()], 1):
-            found += kept.declarations
-            if number % _STEP_OBJECTS == 0:
-                yield
-        return found
 
     def _awaits_first(self, source: str) -> bool:
         """Return whether a source has a long object that is not in the registry, nor could ever be parsed."""
@@ -373,6 +359,25 @@ class Table:
         self.broken[key] = why
         self.failures_total += 1
         return why
+
+
+def _declarations(several: list[_Kept]) -> Steps[list[Declaration]]:
+    """Return all that objects declare, a step at a time."""
+    found: list[Declaration] = []
+    for number, kept in enumerate(several, 1):
+        found += kept.declarations
+        if number % _STEP_OBJECTS == 0:
+            yield
+    return found
+
+
+def _log_use(registry: Registry) -> None:
+    log.info(
+        "the model table is in use: %d base models, %d names in all%s",
+        sum(len(layer.base_models) for layer in registry.layers()),
+        sum(layer.own_size for layer in registry.layers()),
+        f", {len(registry.scopes)} scopes" if registry.scopes else "",
+    )
 
 
 def _count_names(declarations: tuple[Declaration, ...]) -> Steps[int]:
