@@ -423,12 +423,15 @@ def _gauges(name: str, what: str, labels: tuple[str, ...], values: Mapping[L, fl
 
 
 def _counters_in_parts(name: str, what: str, labels: tuple[str, ...], values: Mapping[L, float]) -> Iterator[Metric]:
-    """Give a counter of many samples as several, one after the other, each made in a moment; one if it has none."""
-    left = iter(list(values.items()))
-    some = dict(itertools.islice(left, _SAMPLES_AT_ONCE))
+    """Give a counter of many samples as several, one after the other, each made in a moment; one if it has none.
+
+    Meanwhile a scraper that does not read has 80 KB held for 10,000 of them, and not eight times as much.
+    """
+    left = iter([*values])
+    some = [*itertools.islice(left, _SAMPLES_AT_ONCE)]
     while True:
-        yield _counters(name, what, labels, some)
-        some = dict(itertools.islice(left, _SAMPLES_AT_ONCE))
+        yield _counters(name, what, labels, {each: values[each] for each in some})
+        some = [*itertools.islice(left, _SAMPLES_AT_ONCE)]
         if not some:
             return
 
