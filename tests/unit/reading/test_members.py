@@ -3,7 +3,7 @@ import json
 import msgspec
 import pytest
 
-from bbr.reading.json_body import find_model
+from bbr.reading.json_body import find_model, settled_by_two
 from bbr.reading.members import places, without_plain_text
 
 DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -83,7 +83,8 @@ def test_a_longer_document_may_have_more_strings() -> None:
     ],
 )
 def test_a_long_document_s_model(document: str, model: object) -> None:
-    assert find_model(document.replace("%s", LONG).encode()) == model
+    body = document.replace("%s", LONG).encode()
+    assert find_model(body) == settled_by_two(body) == model
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,8 @@ def test_a_long_document_s_model(document: str, model: object) -> None:
     ],
 )
 def test_a_long_document_that_is_not_settled_at_once(document: str) -> None:
-    assert str(find_model((document % LONG).encode())) == "Unsettled.UNSETTLED"
+    body = (document % LONG).encode()
+    assert str(find_model(body)) == str(settled_by_two(body)) == "Unsettled.UNSETTLED"
 
 
 @pytest.mark.parametrize(
@@ -136,4 +138,6 @@ def test_short_text_stays() -> None:
 
 
 def test_a_long_document_without_a_model() -> None:
-    assert find_model(json.dumps({"messages": LONG}).encode()) is find_model(b"[]")
+    body = json.dumps({"messages": LONG}).encode()
+    assert find_model(body) is settled_by_two(body) is find_model(b"[]")
+    assert str(settled_by_two(body[:-2] + b'\\u0000"}')) == "Unsettled.UNSETTLED"
