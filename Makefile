@@ -33,17 +33,14 @@ PROCESSES := $(addprefix tests/integration/test_,allocator.py command_line.py lo
 COVERING := tests/unit tests/conformance/http2 tests/conformance/ext_proc tests/parity/test_transports.py $(PROCESSES)
 MEASURED := CI=1 COVERED_TESTS="$(COVERING)"
 QUICK_SUITES := tests/unit tests/conformance tests/property
-# What the gate runs on the compiled build: all but what tries benchmarks, texts and what is deployed, and but the unit
-# tests and properties of rooms that are not compiled (the sources are: they make compiled tables). Of the tests with an
-# Envoy it leaves out those of parts that are not compiled (the doctor, the page in a browser, the sources), and those of
-# what gateways and other people's clients make of the same answers: the others send the same requests.
+# What the gate runs on the compiled build: all but what tries benchmarks, texts and what is deployed. Of the tests with
+# an Envoy it leaves out those of parts that are not compiled (the doctor, the page in a browser, the sources), and those
+# of what gateways and other people's clients make of the same answers: the others send the same requests.
 NOT_COMPILED := $(addprefix tests/integration/test_,anthropic_client.py chart_in_envoy.py completion.py discovery.py \
   doctor.py doctor_facts.py event_streams.py live_models.py openai_client.py policies.py providers.py status_page.py \
-  vendors_clients.py) $(addprefix tests/unit/,admin commands config system) \
-  $(addprefix tests/property/test_,dropin.py go_config.py kubernetes_histories.py model_files.py probe_client.py \
-  source_costs.py)
-CORE_SUITES := $(filter-out $(NOT_COMPILED),$(sort $(patsubst %/,%,$(wildcard tests/unit/*/ tests/unit/test_*.py \
-  tests/property/test_*.py tests/integration/test_*.py)))) tests/conformance tests/parity tests/fuzz
+  vendors_clients.py)
+CORE_SUITES := tests/unit tests/conformance tests/parity tests/property tests/fuzz \
+  $(filter-out $(NOT_COMPILED),$(sort $(wildcard tests/integration/test_*.py)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo release-prepare release-check image image-test screenshots accuracy spoofing differential wire clients bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down wheel compiled test test-compiled test-python cover covered quick check structure format protos reference lock clean
