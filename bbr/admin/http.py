@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 # Connections that the kernel keeps until we take them, if it has no lower bound of its own. What finds no room there is
 # tried again after a second, and a probe has no second to lose.
 _BACKLOG: Final = 4096
-# For a request to come, on a connection that is kept, and for its answer to be taken.
+# For a request to come, on a connection that is kept; and as long for its answer to be taken.
 IDLE_SECONDS: Final = 75.0
 _READ_BYTES: Final = 16_384
 # Of a request's head, and of what follows it in one read: h11 takes a microsecond for each. Browsers send 20.
@@ -212,21 +212,23 @@ class AdminServer:
     async def _exchange(self, connection: h11.Connection, peer: "_Connection") -> bool:
         """Answer one request; False if the connection is at its end."""
         writer = peer.writer
-        async with asyncio.timeout(self.idle_seconds):
-            try:
+        try:
+            async with asyncio.timeout(self.idle_seconds):
                 request = await _receive(connection, peer.reader)
-            except h11.RemoteProtocolError as error:
+        except h11.RemoteProtocolError as error:
+            refused = text(f"malformed request: {error}", error.error_status_hint)
+            async with asyncio.timeout(self.idle_seconds):
                 with contextlib.suppress(h11.LocalProtocolError):
-                    refused = text(f"malformed request: {error}", error.error_status_hint)
                     await self._send(connection, writer, refused, head=False)
-                return False
-            if request is None:
-                return False
-            self._move(peer, self._waiting, self._answering)
-            head = request.method == b"HEAD"
+            return False
+        if request is None:
+            return False
+        self._move(peer, self._waiting, self._answering)
+        # Anew: else an answer would be cut off that begins when the connection has been kept for almost as long.
+        async with asyncio.timeout(self.idle_seconds):
             answer = await self._answer(request)
-            await self._send(connection, writer, answer, head=head)
-            self._move(peer, self._answering, self._waiting)
+            await self._send(connection, writer, answer, head=request.method == b"HEAD")
+        self._move(peer, self._answering, self._waiting)
         return connection.our_state is h11.DONE and connection.their_state is h11.DONE
 
     @staticmethod

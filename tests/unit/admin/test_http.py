@@ -191,6 +191,26 @@ async def test_a_connection_that_sleeps_is_closed():
 
 
 @in_loop
+async def test_what_a_request_took_to_come_is_not_taken_from_its_answer_s_time(monkeypatch):
+    happened, timeout = [], asyncio.timeout
+
+    async def page(_asked):
+        happened.append("page")
+        return text("")
+
+    def begun(seconds):
+        happened.append(seconds)
+        return timeout(seconds)
+
+    server = AdminServer({"/": page}, idle_seconds=60)
+    port = await server.start("127.0.0.1", 0)
+    monkeypatch.setattr(asyncio, "timeout", begun)
+    assert (await raw(f"http://127.0.0.1:{port}", b"GET / HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    assert happened[:3] == [60, 60, "page"]
+    await server.stop()
+
+
+@in_loop
 async def test_a_client_that_leaves_is_no_error(caplog):
     async with serving() as url:
         _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
