@@ -50,6 +50,7 @@ class Convention(abc.ABC):
     Attributes:
         sends_length: the header answer of FULL_DUPLEX_STREAMED has a Content-Length, so it waits for the body's end.
         minds_queries: a URL's query, on any path, may name no other model than the one that a request is routed as.
+        minds_forms: JSON without a Content-Type may not name another model to a server that takes it for a form.
         guarded: the names of headers that are removed or set, which a client may say in no spelling.
         rewrites: headers ask a picker to replace the model in the body, if that is another name of it.
         fields: of the body whose values go into headers; None for none.
@@ -61,6 +62,7 @@ class Convention(abc.ABC):
     # for 5 MB with an image.
     sends_length = False
     minds_queries = True
+    minds_forms = True
     guarded: GuardedNames = NO_NAMES
     rewrites = False
 

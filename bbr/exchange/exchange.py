@@ -48,6 +48,7 @@ from bbr.rpc.status import OK, Status, StatusCode
 
 # Looked up once: to look up a member of an enum takes long.
 _JSON: Final = BodyKind.JSON
+_UNTYPED: Final = BodyKind.UNTYPED
 _OTHER: Final = BodyKind.OTHER
 _PENDING: Final = Outcome.PENDING
 _NO_BODY: Final = Outcome.NO_BODY
@@ -332,7 +333,8 @@ class Exchange:
         request.phase = READING
         if announced > policy.max_body_bytes and policy.over_limit is OverLimit.REJECT:
             raise refusal.body_too_large(policy.max_body_bytes)
-        if head.kind is not _JSON or head.content_encodings:
+        is_json = head.kind is _JSON or (head.kind is _UNTYPED and not policy.replies.convention.minds_forms)
+        if not is_json or head.content_encodings:
             _read_otherwise(self, head)
         return manner.side.open(request)
 

@@ -66,8 +66,9 @@ class GoRouter(Convention):
 
     # Their tests pin the Content-Length in this answer. It costs the early start of long bodies.
     sends_length = True
-    # They look at no query.
+    # They look at no query, and take every body for JSON.
     minds_queries = False
+    minds_forms = False
 
     def __init__(
         self,

@@ -116,6 +116,12 @@ def test_an_answer_that_is_too_long_is_none():
     assert ModelsList(50).answer(TABLE, "phi") is None
 
 
+def test_a_list_of_long_names_ends_before_it_is_made():
+    long, _ = finish(merging([Declaration(OBJECT, (BaseModel("x" * 200),), ())]))
+    assert ModelsList().answer(long, "")
+    assert ModelsList(200).answer(long, "") is None
+
+
 def test_as_many_lists_are_kept_as_fit():
     models = ModelsList(max_kept_bytes=3 * len(ModelsList().answer(TABLE, "")))
     scopes = [dataclasses.replace(TABLE, scope=name) for name in "abcd"]

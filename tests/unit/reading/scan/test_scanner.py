@@ -2,6 +2,7 @@ import tracemalloc
 
 import pytest
 
+from bbr.reading import one_pass
 from bbr.reading.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES, MAX_TRAILING_BLANKS
 from bbr.reading.scan.scanner import BUDGET, Scanner
 from bbr.refusal import Refusal
@@ -371,3 +372,32 @@ def test_long_piece_is_not_copied() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 256 << 10 < len(piece)
+
+
+SHORT = b'{"role":"user","content":"a\\n \\"b\\""}'
+LONG = b'{"role": "user", "content": "%b"}' % (b'He said: \\"so\\"\\n' * 2_600)
+
+
+@pytest.mark.skipif(not one_pass.AVAILABLE, reason="simdjson has no wheels for this Python")
+@pytest.mark.parametrize(
+    ("turns", "is_passed"),
+    [
+        (b",".join([SHORT] * 2_000), True),  # behind an object
+        (b",".join([b'{"role":"user","content":[%b]}' % SHORT] * 1_000), True),
+        (b", ".join([LONG] * 4), True),  # inside of a string, at a place where another one was
+        (b",".join([b'{"n":"%b \\n"}' % (b"1" * one_pass.LONG_DIGITS)] * 2_000), False),  # simdjson would take long
+        (b'"a",' * 20_000 + b"1", False),  # with nowhere to cut
+        (b"0", False),
+    ],
+)
+def test_much_of_a_conversation_is_passed_over_at_once(turns: bytes, is_passed: bool) -> None:
+    body = b'{"model":"a","messages":[%b]}' % turns
+    ends = [], []
+    for leap_from, places in zip((0, len(body)), ends, strict=True):
+        scanner = Scanner(leap_from=leap_from)
+        at = 0
+        while at < len(body):
+            at = scanner.scan(body, at, 1)
+            places.append(at)
+        assert (scanner.finish(), scanner.closing) == ("a", len(body) - 1)
+    assert (len(ends[0]) < len(ends[1])) is is_passed
