@@ -149,6 +149,7 @@ def test_a_large_table_is_too_long_at_once():
     assert ModelsList(1 << 20).answer(large, "")
 
 
+@pytest.mark.interpreted("counts lines")
 @pytest.mark.parametrize("anthropic", [False, True])
 def test_a_list_that_is_not_kept_takes_little(anthropic):
     adapters = [tuple(f"adapter-{number}-{other}" for other in range(7)) for number in range(60)]
