@@ -333,8 +333,7 @@ class Exchange:
         request.phase = READING
         if announced > policy.max_body_bytes and policy.over_limit is OverLimit.REJECT:
             raise refusal.body_too_large(policy.max_body_bytes)
-        is_json = head.kind is _JSON or (head.kind is _UNTYPED and not policy.replies.convention.minds_forms)
-        if not is_json or head.content_encodings:
+        if head.kind is not _JSON or head.content_encodings:
             _read_otherwise(self, head)
         return manner.side.open(request)
 
@@ -387,13 +386,16 @@ def _begin_unseen(exchange: Exchange, message: ProcessingRequest) -> Sequence[by
 def _read_otherwise(exchange: Exchange, head: Head) -> None:
     """Choose what reads a body that is no plain JSON."""
     request, policy = exchange._request, exchange._request.policy
+    convention = policy.replies.convention
+    if head.kind is _UNTYPED and not (convention.minds_forms or head.content_encodings):
+        return  # it is plain JSON for them
     reading = open_reading(
         head,
         max_model_bytes=policy.max_model_bytes,
         whole_bytes=policy.stream_threshold_bytes,
         max_decoded_bytes=policy.max_body_bytes,
         forward_decoded=policy.forward_decoded,
-        fields=policy.replies.convention.fields,
+        fields=convention.fields,
     )
     exchange._body.read_by(reading)
     if policy.forward_decoded and isinstance(reading, DecodingReading):
