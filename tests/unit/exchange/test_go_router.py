@@ -57,6 +57,12 @@ def test_names(model, headers):
     assert ask(b'{"model":%s}' % model) == headers
 
 
+def test_a_body_without_a_type_is_json():
+    headers = request_headers({"hi": "mom"})
+    first, *_ = converse(exchange(), headers, request_body(b'{"model":1}', end_of_stream=True))
+    assert headers_of(first)[MODEL] == "1"
+
+
 def test_without_a_table_nothing_is_known():
     assert ask(b'{"model":"x"}', Registry()) == {MODEL: "x", BASE: ""}
 
