@@ -174,6 +174,12 @@ class Account:
         self.lowest = self.highest - max(4 * STEP_BYTES, self.highest >> 2)
         return lacking
 
+    def vacate(self) -> None:
+        """Give all of it back; what is held by now needs no room until it grows. Without bulk, and for a moment."""
+        highest = self.highest
+        self.settle(0, 0)
+        self.highest = highest
+
     def borrow(self, octets: int) -> bool:
         """Take room for a moment; False if there is too little. To be given back before the next `settle`."""
         return self._room.take_bulk(octets, self)

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 _AGE_JITTER: Final = 0.1
 # To look for the one that has been idle the longest takes 3 ms among 10,000; so as many are noted at a time.
 _NOTED: Final = 64
+# So many may take their time to leave: their room is given away before they are gone, 24 to 56 KiB each.
+_MAX_LEAVING: Final = 16
 
 
 class Roster:
@@ -102,9 +104,10 @@ class Roster:
             connection = self._longest_idle(but)
             if connection is None:
                 return False
-            self._leaving.add(connection)
             self.log_closed(now, limit)
-            connection.give_way()
+            if len(self._leaving) >= _MAX_LEAVING or not connection.leave():
+                connection.give_way()
+            self._leaving.add(connection)
         return True
 
     def _longest_idle(self, but: UvConnection | None) -> UvConnection | None:

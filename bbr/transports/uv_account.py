@@ -1,6 +1,7 @@
 """Counts what a connection of the native transport holds for its peer, and frees it; says how soon it may go."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from bbr.http2.frames import ErrorCode
@@ -9,7 +10,7 @@ from bbr.http2.streams import Stream
 from bbr.rpc.connection import RpcConnection
 from bbr.rpc.holding import CALL_BYTES, NO_ROOM
 from bbr.transports.room import Account, Room
-from bbr.transports.uv_socket import Socket
+from bbr.transports.uv_socket import Pace, Socket
 
 # What a connection takes by itself, and one with TLS besides (measured: 6.3 and 16 to 25 KiB), without its buffers.
 CONNECTION_BYTES: Final = 8 << 10
@@ -33,6 +34,8 @@ class RoomOwner(Protocol):
     """What a connection asks of its server when there is no room."""
 
     room: Room
+    clock: Callable[[], float]
+    pace: Pace
 
     def find_room(self, connection: Any, now: float) -> bool:
         """Let the connection that was idle the longest go for another; False if there is none."""
@@ -46,6 +49,7 @@ class Accounted:
     Attributes:
         BUSY: see `idleness`.
         account: of what is held for the peer.
+        retire_at: when the connection is too old, in seconds of the owner's clock; None for never.
     """
 
     BUSY: Final = 2
@@ -57,7 +61,10 @@ class Accounted:
 
     def __init__(self, owner: RoomOwner) -> None:
         self.account = Account(owner.room, self._give_room)
+        self.retire_at: float | None = None
         self._rooms = owner
+        self._clock = owner.clock
+        self._pace = owner.pace
         self._stage = Stage.SERVING
         self._heard_at = 0.0
 
@@ -95,6 +102,38 @@ class Accounted:
         if self._stage >= Stage.CLOSING or self._rpc.idle:
             return 0, self._heard_at
         return (self.BUSY if self._rpc.answered else 1), self._heard_at
+
+    def leave(self) -> bool:
+        """End soon, for another, and hold nothing from now on; False if that takes no less than `give_way`.
+
+        A gateway's connection has no call for a moment after each, and a call may be on its way: after a GOAWAY that
+        refuses it, Envoy answers 500. So the peer is told first, and its last calls are answered.
+        """
+        settled = self._stage == Stage.SERVING and self._socket.stalled_since is None
+        if not settled or self.idleness[0] or not self._rpc.answered or self.account.bulk_bytes:
+            return False
+        self.retire_at = self._clock() + self._pace.leave_seconds
+        self.drain(refuse=False)
+        self.account.vacate()
+        return True
+
+    def give_way(self) -> None:
+        """End at once, for another: with a GOAWAY, if the peer takes it without waiting."""
+        if self._stage < Stage.CLOSING and self._socket.stalled_since is None:
+            self.drain(refuse=True)
+            self._stage = Stage.CLOSING
+            self._socket.give_way(self._clock())
+        else:
+            self.abort()
+        self._let_go()
+
+    @abstractmethod
+    def drain(self, *, refuse: bool) -> None:
+        """Announce the end."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Close without waiting for anything."""
 
     @abstractmethod
     def _flush(self) -> None:

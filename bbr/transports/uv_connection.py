@@ -5,7 +5,6 @@ One write for each read. What takes time is looked after by `tick`: no timer out
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from bbr.http2 import frames
@@ -16,7 +15,7 @@ from bbr.transports.busy_poll import BusyPoll
 from bbr.transports.health_calls import SHUTTING_DOWN, Watch
 from bbr.transports.turns import Flood
 from bbr.transports.uv_account import CONNECTION_BYTES, HANDSHAKE_BYTES, TLS_BYTES, Accounted, RoomOwner, Stage
-from bbr.transports.uv_socket import Pace, Socket
+from bbr.transports.uv_socket import Socket
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +31,6 @@ class Owner(RoomOwner, Protocol):
         moment_seconds: for how long a connection works in a turn, beside the frame or message that exceeds it.
     """
 
-    clock: Callable[[], float]
-    pace: Pace
     moment_seconds: float
     grace_seconds: float
     busy_poll: BusyPoll | None
@@ -58,7 +55,6 @@ class UvConnection(Accounted):
     """One socket. No subclass of asyncio.Protocol, which would keep a compiler from making it fast: it is used as one.
 
     Attributes:
-        retire_at: when the connection is too old, in seconds of the owner's clock; None for never.
         scheduled: its server will call `work`.
         put_off: it wants no second turn before the event loop has looked at its socket.
         worked_at: when it last did, or the connection began, in seconds of the owner's clock.
@@ -66,14 +62,11 @@ class UvConnection(Accounted):
 
     def __init__(self, owner: Owner) -> None:
         super().__init__(owner)
-        self.retire_at: float | None = None
         self.scheduled = False
         self.put_off = False
         self.worked_at = 0.0
         self._owner = owner
-        self._clock = owner.clock
         self._busy_poll = owner.busy_poll
-        self._pace = owner.pace
         self._behind = False  # its turn was over before all was received: no more is read until it had another
         self._turn_ends = 0.0
         self._reads_on = False  # the next read may belong to the same turn
@@ -166,16 +159,6 @@ class UvConnection(Accounted):
         """The peer's, as text; "" if it is gone."""
         peer = self._transport.get_extra_info("peername")
         return str(peer[0]) if peer else ""
-
-    def give_way(self) -> None:
-        """End at once, for another: with a GOAWAY, if the peer takes it without waiting."""
-        if self._stage < Stage.CLOSING and self._socket.stalled_since is None:
-            self.drain(refuse=True)
-            self._stage = Stage.CLOSING
-            self._socket.give_way(self._clock())
-        else:
-            self.abort()
-        self._let_go()
 
     def work(self) -> bool:
         """Do what waits for this connection's turn, a millisecond's or two; True if there is more.

@@ -19,6 +19,7 @@ class Pace:
         goaway_gap_seconds: between the GOAWAY that refuses nothing and the one that does, at most: for a peer that does
             not say that it has read the first one. A gateway that is busy needs longer than one would think: seconds,
             on a machine that starves.
+        leave_seconds: the same for one without calls that has to go for another, and holds nothing meanwhile.
         linger_seconds: after our last byte the peer's are read and dropped, for so long: closing a socket with unread
             input resets it, and a reset can overtake the GOAWAY and the answers before it. (golang waits 1 s here,
             nginx up to 30 s.)
@@ -30,6 +31,7 @@ class Pace:
     least_share: float = 0.2
     write_stall_seconds: float = 60.0
     goaway_gap_seconds: float = 5.0
+    leave_seconds: float = 1.0
     linger_seconds: float = 1.0
     linger_bytes: int = 16 << 20
 

@@ -67,6 +67,7 @@ class Found(NamedTuple):
         failed: those that were not.
         routed: small requests of another gateway that were.
         lost: those that were not.
+        why: what became of the last of these.
     """
 
     peak_bytes: int
@@ -75,6 +76,7 @@ class Found(NamedTuple):
     failed: int
     routed: int
     lost: int
+    why: str = ""
 
     def wrong(self, peer: rogue.Peer) -> list[str]:
         """Return what is over its bound."""
@@ -100,6 +102,7 @@ class Others:
 
     def __init__(self, router: Bbr, *, tls: bool) -> None:
         self.answered = self.failed = self.routed = self.lost = 0
+        self.why = ""
         self._router = router
         self._tls = tls
         self._stop = threading.Event()
@@ -134,13 +137,15 @@ class Others:
             while not self._stop.wait(0.02):
                 try:
                     answers = [*call(iter((head, body)), timeout=CHECK_SECONDS)]
-                except grpc.RpcError:
+                except grpc.RpcError as error:
                     self.lost += 1
+                    self.why = f"{error.code().name}: {error.details()}"
                     continue
                 if len(answers) == 2 and b"X-Gateway-Model-Name" in answers[0]:
                     self.routed += 1
                 else:
                     self.lost += 1
+                    self.why = f"{len(answers)} answers, at first {answers[:1]!r}"
 
     def _channel(self) -> grpc.Channel:
         address = ("127.0.0.1", self._router.port)
@@ -172,7 +177,7 @@ def tried(peer: rogue.Peer) -> Found:
         cost = machine.cpu_seconds(router.pid) - before
         peak = machine.memory_kib(router.pid, "VmHWM") << 10
         rogue.close(connections)
-    return Found(peak, cost, others.answered, others.failed, others.routed, others.lost)
+    return Found(peak, cost, others.answered, others.failed, others.routed, others.lost, others.why)
 
 
 def main() -> int:
@@ -196,7 +201,7 @@ def main() -> int:
             f"{peer.__name__.replace('_', ' '):<26} {found.peak_bytes >> 20:>8}"
             f" {(MAX_BUFFERED_BYTES + SPARE_BYTES) >> 20:>6} {found.cpu_seconds:>6.1f} {ceiling:>8.0f}"
             f" {found.checks:>7} {found.failed:>7} {found.routed:>7} {found.lost:>5}"
-            f"{'  OVER: ' + ', '.join(wrong) if wrong else ''}",
+            f"{'  OVER: ' + ', '.join(wrong) if wrong else ''} {found.why}".rstrip(),
             flush=True,
         )
     return over > 0

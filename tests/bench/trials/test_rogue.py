@@ -15,7 +15,7 @@ def test_no_peer_brings_a_router_above_its_bound_or_shuts_a_probe_out(peer):
     found = tried(peer)
     assert found.peak_bytes <= BOUND
     assert (found.failed, found.checks > 0) == (0, True)
-    assert (found.lost, found.routed > 0) == (0, True)
+    assert (found.lost, found.why, found.routed > 0) == (0, "", True)
 
 
 def test_what_is_over_its_bound_is_told():

@@ -16,6 +16,12 @@ class Seat:
         self.retire_at: float | None = None
         self.idleness = (rank, heard_at)
         self.gave_way = False
+        self.leaves = False
+        self.left = False
+
+    def leave(self) -> bool:
+        self.left = self.leaves
+        return self.leaves
 
     def give_way(self) -> None:
         self.gave_way = True
@@ -115,6 +121,16 @@ class TestWhoHasBeenIdleTheLongest:
         for _ in range(3):
             await asyncio.sleep(0)
         assert not taken[0].gave_way
+
+
+def test_sixteen_may_take_their_time_to_leave():
+    taken = [Seat(0, float(place)) for place in range(18)]
+    for each in taken:
+        each.leaves = True
+    roster = full(*taken)
+    assert all(admitted(roster, *(Seat(0, 100.0) for _ in range(17))))
+    assert [each.left for each in taken] == [True] * 16 + [False] * 2
+    assert [each.gave_way for each in taken] == [False] * 16 + [True, False]
 
 
 @pytest.mark.parametrize(("share", "age"), [(0.0, 90.0), (0.5, 100.0), (1.0, 110.0)])

@@ -250,6 +250,32 @@ async def test_the_connection_that_was_idle_the_longest_makes_room_and_is_told_s
     assert caplog.messages == ["a connection over --max-connections=2 was closed"]
 
 
+@both
+@in_loop
+async def test_a_call_that_crosses_the_end_of_a_connection_that_makes_room_is_answered(tls):
+    async with Uv(tls=tls, limits={"max_connections": 2}) as server:
+        clients = [await server.client(), await server.client()]
+        for client in clients:
+            call = client.call("/grpc.health.v1.Health/Check")
+            client.send(call, framed(b""), end_stream=True)
+            client.flush()
+            await client.ended(call)
+        clients.append(await server.client())
+        await clients[-1].ping()
+        old = clients[0]
+        call = old.call("/grpc.health.v1.Health/Check")  # it has not read its GOAWAY
+        old.send(call, framed(b""), end_stream=True)
+        old.flush()
+        assert (await old.ended(call)).headers["grpc-status"] == "0"
+        await old.goaway((1 << 31) - 1)
+        await old.goaway(call)
+        while not old.closed:
+            await old.receive()
+        for client in clients:
+            await client.close()
+        await server.all_gone()
+
+
 @in_loop
 async def test_who_holds_all_connections_of_a_health_port_shuts_no_probe_out():
     limits = {"max_connections": 3, "spare_connections": 2, "busy_give_way": True}

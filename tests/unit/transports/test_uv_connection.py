@@ -5,7 +5,10 @@ import logging
 
 import pytest
 
+from bbr.exchange.ledger import Ledger
+from bbr.http2.frames import MAX_STREAM_ID
 from bbr.http2.sender import BATCH_BYTES
+from bbr.rpc.holding import CALL_BYTES
 from bbr.tls.credentials import self_signed, server_context
 from bbr.tls.session import TlsSession
 from bbr.transports.health_calls import Watch
@@ -447,6 +450,63 @@ class TestGivingWay:
         assert transport.calls == ["close"]
         connection.data_received(call(3, b"quiet"))
         assert connection.calls == 0  # they hold nothing while the socket closes
+
+    def test_one_without_calls_tells_its_peer_first_and_answers_what_is_under_way(self):
+        ledger = Ledger(1 << 20)
+        owner = MockOwner(ledger=ledger)
+        connection, transport = opened(owner)
+        connection.data_received(call(1, b"a", end=True))
+        transport.frames()
+        assert ledger.held_bytes > 0
+        assert connection.leave()
+        assert ledger.held_bytes == 0
+        goaway, ping = transport.frames()
+        assert (goaway.kind, goaway.last_id) == (GOAWAY, MAX_STREAM_ID)
+        connection.data_received(call(3, b"a", end=True))
+        assert kinds(transport) == [HEADERS, DATA, HEADERS]
+        assert not connection.leave()  # it does already
+        connection.data_received(frame(PING, ACK, 0, ping.payload))
+        connection.tick(owner.clock.now)
+        assert kinds(transport) == [GOAWAY]
+        assert transport.calls == ["write_eof"]
+        connection.connection_lost(None)
+        assert ledger.held_bytes == 0
+
+    def test_one_whose_peer_does_not_say_that_it_has_read_that_has_a_second(self):
+        owner = MockOwner()
+        connection, transport = opened(owner)
+        connection.data_received(call(1, b"a", end=True))
+        assert connection.leave()
+        connection.tick(owner.clock.now + 0.9)
+        assert transport.calls == []
+        connection.tick(owner.clock.now + 1)
+        assert transport.calls == ["write_eof"]
+
+    def test_one_that_leaves_needs_room_again_for_what_it_does_then(self):
+        ledger = Ledger(1 << 20)
+        owner = MockOwner(ledger=ledger)
+        connection, _ = opened(owner)
+        connection.data_received(call(1, b"a", end=True))
+        assert connection.leave()
+        connection.data_received(b"".join(call(stream_id, b"quiet") for stream_id in range(3, 13, 2)))
+        assert ledger.held_bytes >= 5 * CALL_BYTES
+        connection.connection_lost(None)
+        assert ledger.held_bytes == 0
+
+    @pytest.mark.parametrize(
+        "why", ["a call runs", "it was never answered", "its peer does not read", "it ends already"]
+    )
+    def test_one_that_can_not_leave_so(self, why):
+        connection, _ = opened(MockOwner())
+        if why != "it was never answered":
+            connection.data_received(call(1, b"a", end=True))
+        if why == "a call runs":
+            connection.data_received(call(3, b"quiet"))
+        elif why == "its peer does not read":
+            connection.pause_writing()
+        elif why == "it ends already":
+            connection.data_received(bytes(9))
+        assert not connection.leave()
 
     @pytest.mark.parametrize("why", ["its peer does not read", "it ends already"])
     def test_it_is_cut_off(self, why):
