@@ -106,8 +106,8 @@ class Accounted:
     def leave(self) -> bool:
         """End soon, for another, and hold nothing from now on; False if that takes no less than `give_way`.
 
-        A gateway's connection has no call for a moment after each, and a call may be on its way: after a GOAWAY that
-        refuses it, Envoy answers 500. So the peer is told first, and its last calls are answered.
+        A gateway's connection has no call for a moment after each, and a call may be on its way. A GOAWAY that refuses
+        it loses it where the gateway does not try again. So the peer is told first, and its last calls are answered.
         """
         settled = self._stage == Stage.SERVING and self._socket.stalled_since is None
         if not settled or self.idleness[0] or not self._rpc.answered or self.account.bulk_bytes:
