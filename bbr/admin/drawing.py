@@ -5,11 +5,11 @@ the tooltip, and is what a screen reader says. No text of a client gets into a c
 """
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from typing import Any, Final
 
 from bbr.admin.forms import FORMS, level
 from bbr.telemetry.metrics import DURATION_BOUNDS
+from bbr.text import escape
 
 # A column's share of errors that reaches the top, if none is higher.
 _ERRORS_TOP: Final = 0.1

@@ -7,11 +7,11 @@ screen. One SVG for all of it would need `x` and `width` of foreignObject from t
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from bbr.admin.forms import FORMS, cut, visible
+from bbr.text import escape
 
 # Pixels, which a picture has along its height: of all ribbons together, of a label, between two of these.
 _RIBBONS: Final = 150

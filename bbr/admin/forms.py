@@ -7,9 +7,10 @@ around it.
 import math
 import time
 from collections.abc import Callable, Mapping
-from html import escape
 from typing import Any, Final
 from unicodedata import category
+
+from bbr.text import escape
 
 # Shares of requests that failed, from which on a share is a warning, and bad.
 WARN_SHARE: Final = 0.01

@@ -4,12 +4,12 @@ The router serves it, so it fits the router's version, and people can read it wh
 """
 
 from collections.abc import Iterator, Mapping
-from html import escape
 from typing import Final
 
 from bbr import __version__
 from bbr.admin.problems import KINDS
 from bbr.admin.reasons import REASONS, Reason
+from bbr.text import escape
 
 _PAGES: Final = (
     ("docs/troubleshooting.md", "symptoms, their causes and remedies"),

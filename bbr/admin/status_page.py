@@ -18,7 +18,6 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from html import escape
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -29,6 +28,7 @@ from bbr.admin.forms import FORMS, cell, value
 from bbr.admin.status_facts import NAMES, in_pieces
 from bbr.admin.status_tables import help_link, share, table
 from bbr.models.steps import Steps
+from bbr.text import escape
 
 
 def _file(name: str) -> str:

@@ -5,11 +5,11 @@ laid out otherwise would be none for a screen reader.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from html import escape
 from typing import Any, Final, NamedTuple
 
 from bbr.admin import drawing
 from bbr.admin.forms import cell, level
+from bbr.text import escape
 
 Row = Mapping[str, Any]
 Found = Mapping[str, Any]

@@ -1,15 +1,22 @@
+import html
 import json
+import sys
 import unicodedata
 
 import orjson
 import pytest
 
-from bbr.text import MAX_QUOTED_CHARACTERS, dumps, encodable, is_visible, printable, printable_json, quoted
+from bbr.text import MAX_QUOTED_CHARACTERS, dumps, encodable, escape, is_visible, printable, printable_json, quoted
 
 
 @pytest.mark.parametrize(("text", "found"), [("é\n", "é\n"), ("a\udcffb", "a\\udcffb"), ("", "")])
 def test_a_text(text, found):
     assert encodable(text) == found
+
+
+def test_markup_is_escaped_as_the_standard_library_does():
+    everything = "".join(map(chr, range(sys.maxunicode + 1)))
+    assert escape(everything) == html.escape(everything)
 
 
 def test_an_error_quotes_the_beginning_of_a_text():
