@@ -15,6 +15,7 @@ _PAGES: Final = (
     ("docs/troubleshooting.md", "symptoms, their causes and remedies"),
     ("docs/reference/answers.md", "every answer of the router, with its status"),
     ("docs/reference/observing.md", "what this port serves"),
+    ("docs/reference/alerts.md", "what each alert of Prometheus means, and what to do"),
 )
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.dashboards.panels import BAD, COLOURS, FINE, LIMITS, ROWS, TILES, Panel
+from deploy.dashboards.panels import BAD, COLOURS, FINE, LIMITS, ROWS, RUNBOOK, TILES, Panel
 
 FILE: Final = Path(__file__).with_name("bbr.json")
 
@@ -19,8 +19,12 @@ _PANEL_HEIGHT: Final = 8
 _TILE_WIDTH: Final = 6
 _TILE_HEIGHT: Final = 4
 
-# The status page of a replica, by the address at which Prometheus scrapes it.
-_STATUS_PAGE: Final = {"title": "Its status page", "url": "http://${__field.labels.instance}/", "targetBlank": True}
+# The status page of a replica, by the address at which Prometheus scrapes it, and what it says to do.
+_REPLICA: Final = "http://${__field.labels.instance}/"
+_LINKS: Final = (
+    {"title": "Its status page", "url": _REPLICA, "targetBlank": True},
+    {"title": "What its problems mean", "url": f"{_REPLICA}help", "targetBlank": True},
+)
 
 
 def dashboard() -> dict[str, Any]:
@@ -92,14 +96,14 @@ def _drawn(panel: Panel) -> dict[str, Any]:
     if panel.decimals is not None:
         defaults["decimals"] = panel.decimals
     if panel.replica:
-        defaults["links"] = [_STATUS_PAGE]
+        defaults["links"] = list(_LINKS)
     if panel.words:
         words = {value: {"text": text, "color": colour} for value, (text, colour) in panel.words}
         defaults["mappings"] = [{"type": "value", "options": words}]
     drawn = _tile(panel) if panel.stat else _graph(panel)
     return {
         "title": panel.title,
-        "description": panel.what,
+        "description": _described(panel),
         "datasource": source,
         **drawn,
         "fieldConfig": {"defaults": {**defaults, **drawn["fieldConfig"]}, "overrides": _overrides(panel)},
@@ -113,6 +117,14 @@ def _drawn(panel: Panel) -> dict[str, Any]:
             for number, query in enumerate(panel.queries)
         ],
     }
+
+
+def _described(panel: Panel) -> str:
+    """Return what a panel shows, and where its alerts are explained (the chart replaces the file by an address)."""
+    if not panel.alerts:
+        return panel.what
+    places = ", ".join(f"{RUNBOOK}#{name.lower()}" for name in panel.alerts)
+    return f"{panel.what} {'Alerts' if len(panel.alerts) > 1 else 'Alert'}: {places}."
 
 
 def _steps(panel: Panel) -> list[dict[str, Any]]:

@@ -6,7 +6,10 @@ from typing import Final, NamedTuple
 SELECTED: Final = 'job=~"$job", instance=~"$instance"'
 RATE: Final = "[$__rate_interval]"
 
-# Grafana's names of colours: what is fine, what is worth a look, what is bad.
+# The page with a section for each alert.
+RUNBOOK: Final = "docs/reference/alerts.md"
+
+# Grafana's names of colours.
 FINE, LOOK, BAD = "green", "orange", "red"
 # What a series is called -> its colour, wherever it is drawn.
 COLOURS: Final = {
@@ -15,15 +18,14 @@ COLOURS: Final = {
     "fault": "red",
     "failed": "red",
     "pending": "purple",
-    "bound": "red",
-    "allowed": "red",
+    "limit": "red",
     "p50": "light-blue",
     "p90": "blue",
     "p99": "dark-blue",
 }
 
-# Series that are what others may reach: drawn as a dashed line.
-LIMITS: Final = ("bound", "allowed")
+# Drawn as a dashed line.
+LIMITS: Final = ("limit",)
 
 _FAILED: Final = ', outcome=~"refused|fault"'
 _PER_MINUTE: Final = "suffix:/min"
@@ -53,6 +55,7 @@ class Panel(NamedTuple):
         decimals: of the number; Grafana chooses if None.
         words: value -> (text, colour) in its place.
         stacked: its series add up.
+        alerts: the rules of alerts.yaml that are about the same; the panel's description names where each is explained.
     """
 
     title: str
@@ -67,6 +70,7 @@ class Panel(NamedTuple):
     decimals: int | None = None
     words: tuple[tuple[str, tuple[str, str]], ...] = ()
     stacked: bool = False
+    alerts: tuple[str, ...] = ()
 
 
 def rate(metric: str, by: str = "", where: str = "") -> str:
@@ -105,78 +109,87 @@ TILES: Final[tuple[Panel, ...]] = (
     Panel(
         "Requests",
         "reqps",
-        "All requests, whatever became of them.",
+        "All requests, whatever their outcome.",
         (Query(rate("bbr_requests_total"), "requests"),),
         stat=True,
     ),
     Panel(
         "Failed",
         "percentunit",
-        "Refused, or ended by a fault of the gateway's. From 1% on worth a look, from 5% on bad: see Refusals by "
-        "reason.",
+        "Requests that were rejected, or whose gateway broke the ext_proc protocol. Amber from 1% on, red from 5% on. "
+        "Rejected requests by reason says why.",
         (_SHARE,),
         stat=True,
         rare=True,
         steps=_SHARE_STEPS,
         decimals=2,
+        alerts=("BbrRefusals",),
     ),
     Panel(
         "Router's own time, p99",
         "s",
-        "Processor time until the decision. Above 1 ms the processor is busy, or bodies are very large.",
+        "The router's own work until its decision. Above 1 ms the processor is busy, or bodies are very large.",
         quantiles("bbr_request_busy_seconds", 0.99),
         stat=True,
         steps=((0.001, LOOK), (0.01, BAD)),
+        alerts=("BbrSlow",),
     ),
     Panel(
         "Bodies held",
         "percentunit",
-        "Of what all replicas may hold (--max-buffered-bytes). Near 100% bodies find no room: add replicas.",
+        "Share of the memory that all replicas may use for bodies (--max-buffered-bytes). At 100% clients get 503: add "
+        "replicas.",
         (Query(_HELD, "held"),),
         stat=True,
         steps=((0.6, LOOK), (0.85, BAD)),
         decimals=1,
+        alerts=("BbrBuffersNearlyFull", "BbrNoRoomForBodies"),
     ),
     Panel(
-        "Wrong with the table",
+        "Faults of the model table",
         "none",
-        "Objects that can't be used, claims that are ignored, models and routes that do not fit. The status page has "
-        "the names.",
-        (Query(_WRONG, "wrong"),),
+        "Objects with errors, entries that are ignored, models and routes that do not match. The status page has the "
+        "names.",
+        (Query(_WRONG, "faults"),),
         stat=True,
         steps=((1, LOOK),),
         decimals=0,
+        alerts=("BbrTableBroken", "BbrTableConflicts", "BbrRouteMismatch"),
     ),
     Panel(
-        "Sources that fail",
+        "Failing sources",
         "none",
-        "What the router can't follow just now; requests are routed by what was known last. See the status page.",
+        "Sources of the model table that the router cannot follow. It routes by what it knew last. The status page has "
+        "the reason.",
         (Query(f"sum (max by (source) (bbr_source_failing{{{SELECTED}}})) or vector(0)", "failing"),),
         stat=True,
         steps=((1, BAD),),
         decimals=0,
+        alerts=("BbrSourceFailing", "BbrSourceStale", "BbrTaskFailing"),
     ),
     Panel(
         "Certificate",
         "d",
-        "Until the first of the replicas' certificates expires.",
+        "Time until the first certificate of a replica expires.",
         (Query(_DAYS, "left"),),
         stat=True,
         rare=True,
         steps=((7, LOOK), (21, FINE)),
         falling=True,
         decimals=0,
+        alerts=("BbrCertificateExpires",),
     ),
     Panel(
         "Replicas",
         "none",
-        "Each one that is scraped. A click leads to its status page, where the browser reaches it.",
+        "All replicas that Prometheus scrapes. A click opens the status page of one, if your browser can reach it.",
         (Query(f"bbr_ready{{{SELECTED}}}", "{{instance}}"),),
         stat=True,
         replica=True,
         steps=((1, FINE),),
         falling=True,
         words=(("0", ("not ready", BAD)), ("1", ("ready", FINE))),
+        alerts=("BbrNotReady", "BbrGone"),
     ),
 )
 
@@ -185,86 +198,94 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         Panel(
             "Requests by outcome",
             "reqps",
-            "What became of requests. `pending`: the client left before the router had decided; `fault`: the gateway "
-            "broke the ext_proc protocol.",
+            "`refused`: rejected with an error. `pending`: the client left before the router had decided. `fault`: the "
+            "gateway broke the ext_proc protocol.",
             (Query(rate("bbr_requests_total", "outcome"), "{{outcome}}"),),
             stacked=True,
+            alerts=("BbrGatewayMisconfigured",),
         ),
         Panel(
             "Routed requests by base model",
             "reqps",
-            "Which pools the requests go to. An empty name: the table does not hold it (no table, or passthrough).",
+            "Which base models requests go to. An empty name: the table does not have it (no table, or passthrough).",
             (Query(rate("bbr_requests_total", "base_model", ', outcome="routed"'), "{{base_model}}"),),
             stacked=True,
         ),
         Panel(
-            "Refusals by reason",
+            "Rejected requests by reason",
             _PER_MINUTE,
-            "Why clients got an error: the bbr:<reason> of the gateway's access log. `model-not-found`: see the status "
-            "page for the names; its /help says what to do about each.",
+            "Why clients got an error: the bbr:<reason> of the gateway's access log. /help of the admin port says what "
+            "to do about each reason. For `model-not-found` the status page lists the names.",
             (Query(per_minute("bbr_request_reasons_total", "reason", ', outcome="refused"'), "{{reason}}"),),
             rare=True,
+            alerts=("BbrUnknownModels", "BbrRefusals"),
         ),
         Panel(
             "Share of requests that failed",
             "percentunit",
-            "Refused, and ended by faults of the gateway's.",
+            "Requests that were rejected, or whose gateway broke the ext_proc protocol.",
             (_SHARE,),
             rare=True,
             steps=_SHARE_STEPS,
+            alerts=("BbrRefusals",),
         ),
         Panel(
             "Request bodies",
             "Bps",
-            "Bytes of bodies that the router was shown.",
+            "Bytes of request bodies that gateways sent to the router.",
             (Query(rate("bbr_request_body_bytes_sum"), "received"),),
         ),
         Panel(
             "Size of a request body",
             "bytes",
-            "Quantiles, as far as the buckets tell.",
+            "Quantiles, as exact as the buckets of the histogram.",
             quantiles("bbr_request_body_bytes", 0.5, 0.9, 0.99),
         ),
     ),
     "Speed": (
         Panel(
-            "What the router took for a request",
+            "Router's own time",
             "s",
-            "Processor time until the decision, from the last message that it needed: what bbr adds by itself.",
+            "The router's own work until its decision, without the time that it waits for the body.",
             quantiles("bbr_request_busy_seconds", 0.5, 0.9, 0.99),
+            alerts=("BbrSlow",),
         ),
         Panel(
-            "From a request's first message to its decision",
+            "Time to a decision",
             "s",
-            "With the time that the body took to come: a slow client's upload is in it.",
+            "From a request's first message to the router's decision. It contains the time of a slow client's upload.",
             quantiles("bbr_request_duration_seconds", 0.5, 0.9, 0.99),
         ),
         Panel(
             "Processor in use",
             "percentunit",
-            "A router runs on one; above 80% of one, add replicas.",
+            "A router runs on one processor. Above 80% of it add replicas.",
             (Query(f"rate(process_cpu_seconds_total{{{SELECTED}}}{RATE})", "{{instance}}"),),
             replica=True,
             steps=((0.8, LOOK),),
+            alerts=("BbrBusy",),
         ),
     ),
     "Pressure": (
         Panel(
             "Bodies held",
             "bytes",
-            "Bytes of bodies that wait for their model, and the bound (--max-buffered-bytes), summed.",
-            (gauge("bbr_buffered_bytes", "held"), gauge("bbr_buffered_bytes_limit", "bound")),
+            "Bytes of bodies whose model is not known yet, and the limit (--max-buffered-bytes), of all replicas.",
+            (gauge("bbr_buffered_bytes", "held"), gauge("bbr_buffered_bytes_limit", "limit")),
+            alerts=("BbrBuffersNearlyFull", "BbrNoRoomForBodies"),
         ),
         Panel(
             "Connections and streams",
             "none",
-            "Each of a gateway's workers has a connection; each request is a stream.",
+            "Each worker of a gateway has a connection. Each request is a stream.",
             (gauge("bbr_connections", "connections"), gauge("bbr_streams", "streams")),
+            alerts=("BbrConnectionsTurnedAway",),
         ),
         Panel(
             "Faults of peers",
             _PER_MINUTE,
-            "Streams reset and connections ended for a fault, by its name; none is normal.",
+            "Streams and connections that the router ended because a peer broke the rules of HTTP/2 or TLS, and what "
+            "it rejected at a limit. Normally there are none.",
             (
                 Query(per_minute("bbr_stream_resets_total", "reason"), "stream: {{reason}}"),
                 Query(per_minute("bbr_connection_failures_total", "layer, reason"), "connection: {{layer}} {{reason}}"),
@@ -272,24 +293,27 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
                 Query(per_minute("bbr_buffer_refusals_total"), "no room for a body"),
             ),
             rare=True,
+            alerts=("BbrPeerFaults",),
         ),
         Panel(
             "Memory",
             "bytes",
-            "Resident set of each replica.",
+            "Resident memory of each replica.",
             (Query(f"process_resident_memory_bytes{{{SELECTED}}}", "{{instance}}"),),
             replica=True,
         ),
         Panel(
             "Files and sockets",
             "none",
-            "Open now, and allowed, of the replica that has most.",
-            (gauge("process_open_fds", "open", "max"), gauge("process_max_fds", "allowed", "min")),
+            "Open files and sockets of the replica that has the most, and the lowest limit.",
+            (gauge("process_open_fds", "open", "max"), gauge("process_max_fds", "limit", "min")),
+            alerts=("BbrFilesNearlyExhausted",),
         ),
         Panel(
-            "Bodies in pieces",
+            "Long bodies",
             _PER_MINUTE,
-            "Requests routed before their body had ended, and messages after its end (envoyproxy/envoy#46237).",
+            "Requests that went on before their body had ended, and messages that came after the end of a body "
+            "(envoyproxy/envoy#46237).",
             (
                 Query(per_minute("bbr_requests_routed_early_total"), "routed early"),
                 Query(per_minute("bbr_late_body_messages_total"), "late messages"),
@@ -300,45 +324,50 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         Panel(
             "Names in the table",
             "none",
-            "The least of all replicas: they should have the same.",
+            "The smallest number of all replicas. All should have the same number.",
             (gauge("bbr_models", "names", "min"), gauge("bbr_base_models", "base models", "min")),
+            alerts=("BbrTablesDiffer",),
         ),
         Panel(
-            "What is wrong with it",
+            "Faults of the model table",
             "none",
-            "Objects that can't be used, claims that lost to others, routes and models that do not fit: "
-            "/debug/models has them.",
+            "Objects with errors, entries that are ignored, routes and models that do not match. /debug/models lists "
+            "them.",
             (
                 gauge("bbr_table_broken_objects", "broken objects", "max"),
                 gauge("bbr_table_conflicts", "conflicts", "max"),
                 Query(f"max by (kind) (bbr_route_mismatches{{{SELECTED}}})", "{{kind}}"),
             ),
+            alerts=("BbrTableBroken", "BbrTableConflicts", "BbrRouteMismatch"),
         ),
         Panel(
             "Replicas",
             "none",
-            "Those that are scraped, those that take requests, and those whose table is complete.",
+            "How many replicas Prometheus scrapes, how many are ready, and how many have had a complete table.",
             (
                 gauge("bbr_ready", "scraped", "count"),
                 gauge("bbr_ready", "ready"),
                 gauge("bbr_table_synced", "complete table"),
             ),
+            alerts=("BbrNotReady", "BbrGone"),
         ),
         Panel(
             "Age of the table",
             "s",
-            "Since its last change, of the replica that changed last and first: a gap between them is a replica that "
-            "does not follow.",
+            "Time since the last change of the table: the shortest and the longest of all replicas. If they are far "
+            "apart, a replica does not follow its source.",
             (gauge("bbr_table_age_seconds", "least", "min"), gauge("bbr_table_age_seconds", "most", "max")),
+            alerts=("BbrTablesDiffer",),
         ),
         Panel(
             "Certificate, days left",
             "d",
-            "Until the first of the replicas' certificates expires.",
+            "Time until the first certificate of a replica expires.",
             (Query(_DAYS, "days left"),),
             rare=True,
             steps=((7, LOOK), (21, FINE)),
             falling=True,
+            alerts=("BbrCertificateExpires",),
         ),
     ),
 }

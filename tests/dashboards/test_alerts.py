@@ -174,7 +174,7 @@ def expectations(name, labels=None, summary=""):
     rule = RULES[name]
     alert = {
         "exp_labels": {**rule["labels"], **labels},
-        "exp_annotations": {"summary": summary, "description": rule["annotations"]["description"]},
+        "exp_annotations": {**rule["annotations"], "summary": summary},
     }
     return {"eval_time": "50m", "alertname": name, "exp_alerts": [alert]}
 
@@ -193,6 +193,13 @@ def test_the_rules_are_valid():
 def test_a_router_that_is_well_has_no_alerts(tmp_path):
     quiet = {"interval": "1m", "input_series": series(()), "alert_rule_test": [expectations(name) for name in RULES]}
     promtool(tmp_path, [quiet])
+
+
+def test_a_router_that_exits_and_is_started_again_and_again_is_not_ready(tmp_path):
+    # It runs for 2 minutes, then it is gone for 5: as a container that Kubernetes starts again later each time.
+    minutes = " ".join(["0", "0", "stale", "_", "_", "_", "_"] * 8)
+    crashes = {"interval": "1m", "input_series": series([("bbr_ready", A, minutes)])}
+    promtool(tmp_path, [{**crashes, "alert_rule_test": [expectations("BbrNotReady", A, SICK["BbrNotReady"][2])]}])
 
 
 @pytest.mark.parametrize("name", SICK)

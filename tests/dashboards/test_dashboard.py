@@ -89,8 +89,8 @@ def test_links():
     ]
     assert len(replicas) == 3
     for panel in replicas:
-        (link,) = panel["fieldConfig"]["defaults"]["links"]
-        assert link["url"] == "http://${__field.labels.instance}/"
+        urls = [link["url"] for link in panel["fieldConfig"]["defaults"]["links"]]
+        assert urls == ["http://${__field.labels.instance}/", "http://${__field.labels.instance}/help"]
 
 
 def send(port):

@@ -1,6 +1,7 @@
 """The chart: what its values become, what it refuses, and what it tells."""
 
 import json
+import re
 import shutil
 import tarfile
 
@@ -369,6 +370,30 @@ def test_alerts_may_be_a_rule_of_prometheus_operator(program):
     assert rule["metadata"]["labels"]["release"] == "p"
     assert not any(each["metadata"]["name"].endswith("-alerts") for each in found)
     assert [fault for each in found for fault in Schemas().faults(each)] == []
+
+
+@pytest.mark.parametrize("program", helm.HELMS)
+@pytest.mark.parametrize("kind", ["ConfigMap", "PrometheusRule"])
+def test_alerts_and_dashboard_lead_to_ones_own_copy_of_the_page(program, kind):
+    page = "https://docs.example.com/reference/alerts.html"
+    settings = {"bbr.alerts.enabled": "true", "bbr.alerts.kind": kind, "bbr.dashboard.enabled": "true"}
+    found = helm.documents(helm.render(program, settings={**settings, "bbr.runbook": page}))
+    if kind == "PrometheusRule":
+        groups = one(found, "PrometheusRule")["spec"]["groups"]
+    else:
+        groups = yaml.safe_load(one(found, "ConfigMap", "body-based-router-alerts")["data"]["bbr.yaml"])["groups"]
+    urls = {rule["alert"]: rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"]}
+    assert urls == {name: f"{page}#{name.lower()}" for name in urls}
+    dashboard = json.loads(one(found, "ConfigMap", "body-based-router-dashboard")["data"]["bbr.json"])
+    told = " ".join(panel.get("description", "") for panel in dashboard["panels"])
+    assert set(re.findall(r"https://\S+?#\w+", told)) == set(urls.values())
+    assert "docs/reference/alerts.md" not in told
+
+
+@pytest.mark.parametrize("written", ["docs", "ftp://example.com/a", "https://example.com/#a", 'https://a"b'])
+def test_an_address_that_nobody_can_open_is_rejected(written):
+    with pytest.raises(helm.HelmError, match="/bbr/runbook"):
+        helm.render("helm", settings={"bbr.runbook": written})
 
 
 @pytest.mark.parametrize("program", helm.HELMS)

@@ -306,3 +306,10 @@ seccompProfile: {type: RuntimeDefault}
 {{- $gie := ternary (contains "gateway-api-inference-extension" $epp.image) (eq $epp.configApi "gie") (eq $epp.configApi "auto") -}}
 {{- $epp.config | default (.Files.Get (ternary "files/default-plugins-gie.yaml" "files/default-plugins.yaml" $gie)) -}}
 {{- end }}
+
+{{/* A file of alerts or of the dashboard, .file, with the address of the page that explains each alert. */}}
+{{- define "bbr.withRunbook" -}}
+{{- $text := .root.Files.Get .file -}}
+{{- with .root.Values.bbr.runbook }}{{ $text = replace "docs/reference/alerts.md#" (printf "%s#" .) $text }}{{ end -}}
+{{- $text -}}
+{{- end }}
