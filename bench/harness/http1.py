@@ -79,7 +79,8 @@ class ReplyReader:
 
 def head(method: str, path: str, headers: list[tuple[str, str]]) -> bytes:
     """Return a request's first line and header section."""
-    lines = [f"{method} {path} HTTP/1.1", "host: gateway.test", *(f"{key}: {value}" for key, value in headers)]
+    host = [] if any(key == "host" for key, _ in headers) else ["host: gateway.test"]
+    lines = [f"{method} {path} HTTP/1.1", *host, *(f"{key}: {value}" for key, value in headers)]
     return "\r\n".join(lines).encode("utf-8") + b"\r\n\r\n"
 
 

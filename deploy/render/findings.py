@@ -26,6 +26,7 @@ Document = dict[str, Any]
 POOL_GROUP: Final = "inference.networking.k8s.io"
 _BASE_HEADER: Final = "x-gateway-base-model-name"
 _MODEL_HEADER: Final = "x-gateway-model-name"
+_EVERY_HOST: Final = "every host"
 _LABEL: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
@@ -317,7 +318,7 @@ _RESPONSES: Final = {
 
 
 def attachments(objects: Objects) -> Iterator[Finding]:
-    """A gateway fails closed, sends no responses, and has a route for what is not routed yet where it needs one."""
+    """A gateway fails closed and sends no responses."""
     for each in objects.of(*_ATTACHMENTS):
         said = set()
         for key, value in _walk(each["spec"]):
@@ -331,11 +332,22 @@ def attachments(objects: Objects) -> Iterator[Finding]:
         for key in set(_ATTACHMENTS[each["kind"]]) - said:
             rule = "fails-open" if key in _OPEN else "response-events"
             yield Finding(rule, _where(each), f"{key} is not said")
-    if objects.of("EnvoyExtensionPolicy", "TrafficPolicy"):
-        rules = [rule for route in objects.of("HTTPRoute") for rule in route["spec"]["rules"]]
-        paths = [match["path"]["value"] for rule in rules for match in rule["matches"] if not match.get("headers")]
-        if "/" not in paths:
-            yield Finding("catch-all-missing", "HTTPRoute", "the router is never called for what has no route yet")
+
+
+def catch_alls(objects: Objects) -> Iterator[Finding]:
+    """Where a gateway calls the router by route, each host has a route for what is not routed yet."""
+    if not objects.of("EnvoyExtensionPolicy", "TrafficPolicy"):
+        return
+    hosts, caught = set(), set()
+    for route in objects.of("HTTPRoute"):
+        named = route["spec"].get("hostnames", [_EVERY_HOST])
+        hosts.update(named)
+        matches = [match for rule in route["spec"]["rules"] for match in rule["matches"]]
+        if any(match["path"]["value"] == "/" and not match.get("headers") for match in matches):
+            caught.update(named)
+    # Each host that a route names is a virtual host of its own: there, a catch-all without hosts is not.
+    for host in sorted((hosts or {_EVERY_HOST}) - caught):
+        yield Finding("catch-all-missing", "HTTPRoute", f"{host}: the router is never called for what has no route yet")
 
 
 def rights(objects: Objects) -> Iterator[Finding]:
@@ -464,6 +476,7 @@ RULES: Final[tuple[Callable[[Objects], Iterator[Finding]], ...]] = (
     ports,
     references,
     attachments,
+    catch_alls,
     rights,
     names,
     arguments,

@@ -204,3 +204,93 @@ def test_the_router_s_place_among_kgateway_s_filters(tmp_path):
     )
     spec = one(documents([*TWO, file]), "GatewayExtension")["spec"]["extProc"]
     assert spec["filterStage"] == {"stage": "Fault", "predicate": "Before"}
+
+
+def hosts(found):
+    """Return the hosts of each route; None for one without."""
+    return {each["metadata"]["name"]: each["spec"].get("hostnames") for each in found if each["kind"] == "HTTPRoute"}
+
+
+QWEN, PHI = "qwen-model-route", "phi-3-mini-4k-instruct-model-route"
+OURS = ["llm.example.com", "*.llm.example.com"]
+
+
+@pytest.mark.parametrize("provider", ATTACHES)
+def test_routes_name_no_host_unless_it_is_asked_for(tmp_path, provider):
+    assert set(hosts(rendered(tmp_path, provider)).values()) == {None}
+
+
+@pytest.mark.parametrize("provider", ATTACHES)
+def test_all_routes_are_for_the_gateway_s_hosts(tmp_path, provider):
+    found = hosts(rendered(tmp_path, provider, inferenceGateway={"hostnames": OURS}))
+    needs_one = provider in ("envoy-gateway", "kgateway")
+    assert found == {QWEN: OURS, PHI: OURS} | ({CATCH_ALL: OURS} if needs_one else {})
+
+
+@pytest.mark.parametrize("provider", ["envoy-gateway", "kgateway"])
+@pytest.mark.parametrize("backend", [{}, {"name": "ui", "port": 80}], ids=["answer", "backend"])
+def test_a_host_that_a_model_s_route_names_has_a_catch_all(tmp_path, provider, backend):
+    """A request for a host that some route names does not meet routes without hosts, so it needs one of its own."""
+    models = [
+        {"baseModel": "a", "name": "a", "pool": {"selector": {"app": "a"}}, "route": {"hostnames": ["a.example.com"]}},
+        {"baseModel": "b", "name": "b", "pool": {"selector": {"app": "b"}}},
+    ]
+    catch_all = {"catchAll": {"backendRef": backend}}
+    both = rendered(tmp_path, provider, models=models, **catch_all)
+    assert hosts(both) == {
+        "a-model-route": ["a.example.com"],
+        "b-model-route": None,
+        CATCH_ALL: None,
+        f"{CATCH_ALL}-2": ["a.example.com"],
+    }
+    # Both do the same, except that they are for other hosts.
+    first, second = (one(both, "HTTPRoute", name)["spec"] for name in (CATCH_ALL, f"{CATCH_ALL}-2"))
+    assert {**first, "hostnames": ["a.example.com"]} == second
+    named = rendered(tmp_path, provider, models=models, inferenceGateway={"hostnames": OURS}, **catch_all)
+    assert hosts(named) == {
+        "a-model-route": ["a.example.com"],
+        "b-model-route": OURS,
+        CATCH_ALL: [*OURS, "a.example.com"],
+    }
+
+
+def test_a_catch_all_has_no_more_hosts_than_a_route_may_have(tmp_path):
+    many = [f"h{number}.example.com" for number in range(17)]
+    found = hosts(rendered(tmp_path, "kgateway", inferenceGateway={"hostnames": many[:16]}))
+    assert found == {QWEN: many[:16], PHI: many[:16], CATCH_ALL: many[:16]}
+    models = [
+        {"baseModel": "a", "name": "a", "pool": {"selector": {"app": "a"}}, "route": {"hostnames": many[16:]}},
+    ]
+    found = hosts(rendered(tmp_path, "kgateway", models=models, inferenceGateway={"hostnames": many[:16]}))
+    assert found == {"a-model-route": many[16:], CATCH_ALL: many[:16], f"{CATCH_ALL}-2": many[16:]}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "https://llm.example.com",
+        "llm.example.com:443",
+        "LLM.example.com",
+        "*",
+        "llm.*.com",
+        "192.0.2.1",
+        "llm.example.com.",
+        "",
+        f"{'a.' * 126}ab",
+    ],
+)
+def test_what_is_not_a_host_is_rejected(tmp_path, written):
+    with pytest.raises(helm.HelmError, match="/inferenceGateway/hostnames/0"):
+        rendered(tmp_path, "gke", inferenceGateway={"hostnames": [written]})
+    own = {"baseModel": "a", "pool": {"selector": {"app": "a"}}, "route": {"hostnames": [written]}}
+    with pytest.raises(helm.HelmError, match="/models/0/route/hostnames/0"):
+        rendered(tmp_path, "gke", models=[own])
+
+
+def test_a_route_has_16_hosts_at_most(tmp_path):
+    many = [f"h{number}.example.com" for number in range(17)]
+    own = {"baseModel": "a", "pool": {"selector": {"app": "a"}}, "route": {"hostnames": many}}
+    with pytest.raises(helm.HelmError, match="/models/0/route/hostnames"):
+        rendered(tmp_path, "gke", models=[own])
+    with pytest.raises(helm.HelmError, match="/inferenceGateway/hostnames"):
+        rendered(tmp_path, "gke", inferenceGateway={"hostnames": many})

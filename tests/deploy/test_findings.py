@@ -225,6 +225,12 @@ BREAKS = [
         ("catch-all-missing", "HTTPRoute", provider, lambda o: o.remove(f"HTTPRoute/{ROUTER}-catch-all"))
         for provider in ("envoy-gateway", "kgateway")
     ),
+    (
+        "catch-all-missing",  # for the host, which the catch-all without hosts does not cover
+        "HTTPRoute",
+        "envoy-gateway",
+        lambda o: o("HTTPRoute/qwen-model-route")["spec"].update(hostnames=["llm.example.com"]),
+    ),
     ("account-missing", "Deployment/qwen-epp", "gke", lambda o: o.remove("ServiceAccount/qwen-epp")),
     ("right-missing", f"Deployment/{ROUTER}", "gke", lambda o: _rights(o)[0]["verbs"].remove("watch")),
     ("right-missing", f"Deployment/{ROUTER}", "gke", lambda o: _rights(o).pop()),

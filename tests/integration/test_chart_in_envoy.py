@@ -204,6 +204,38 @@ def test_without_the_catch_all_the_router_is_never_called(plain_stack: Stack, ed
         assert "catch-all-missing" in gateway.findings()
 
 
+def with_a_host(edit: Edit, *kept: str) -> Edit:
+    """Put routes for one host beside those for every host: copies of some, as a gateway makes them of `hostnames`."""
+
+    def edited(config: Config) -> None:
+        every = doctor.host(config)
+        named = copy.deepcopy(every)
+        named.update(name="named", domains=["llm.example.com"])
+        named["routes"] = [route for route in named["routes"] if route["name"] in kept]
+        for hosts in ([named], [every, named]):  # what is edited is the first one
+            doctor.hcm(config)["route_config"]["virtual_hosts"] = hosts
+            edit(config)
+
+    return edited
+
+
+HOST = ("host", "llm.example.com")
+
+
+@pytest.mark.parametrize("edit", [by_route, by_virtual_host], ids=["envoy-gateway", "kgateway"])
+def test_a_request_for_a_host_that_a_route_names_meets_the_routes_for_that_host_alone(
+    plain_stack: Stack, edit: Edit
+) -> None:
+    with another_envoy(plain_stack, with_a_host(edit, "qwen-pool", "no-model")) as gateway:
+        assert gateway.ask(QWEN, 0, HOST) == (200, QWEN)
+        assert gateway.ask(PHI, 0, HOST) == (404, "model_required")
+        assert gateway.ask(PHI) == (200, PHI)
+    # So the chart makes a catch-all for each host: without one the router is never called.
+    with another_envoy(plain_stack, with_a_host(edit, "qwen-pool")) as gateway:
+        assert gateway.ask(QWEN, 0, HOST) == (404, "")
+        assert gateway.ask(QWEN) == (200, QWEN)
+
+
 def test_requests_leave_a_router_that_hangs(request: pytest.FixtureRequest, background: Background) -> None:
     """Nobody accepts on its port: connections are made, and no answer comes. Without a keepalive nothing would end.
 

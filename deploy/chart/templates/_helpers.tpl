@@ -313,3 +313,41 @@ seccompProfile: {type: RuntimeDefault}
 {{- with .root.Values.bbr.runbook }}{{ $text = replace "docs/reference/alerts.md#" (printf "%s#" .) $text }}{{ end -}}
 {{- $text -}}
 {{- end }}
+
+{{/* The catch-alls, each with its name and hosts, under the key routes. */}}
+{{- define "bbr.catchAlls" -}}
+{{- $own := .Values.inferenceGateway.hostnames | default list -}}
+{{- $hosts := $own -}}
+{{- range (include "bbr.models" . | fromYaml).models -}}
+{{- if .route.create }}{{ $hosts = concat $hosts (.route.hostnames | default list) }}{{ end -}}
+{{- end -}}
+{{- /* A host of its own is a virtual host of its own: a request for it never meets a route without hosts. */ -}}
+{{- $groups := ternary (list) (list (list)) (gt (len $own) 0) -}}
+{{- /* A route has 16 hosts at most. */ -}}
+{{- $groups = concat $groups (chunk 16 (uniq $hosts)) -}}
+{{- $routes := list -}}
+{{- range $index, $group := $groups -}}
+{{- $number := ternary "" (printf "-%d" (add1 $index)) (eq $index 0) -}}
+{{- $routes = append $routes (dict "name" (printf "%s-catch-all%s" $.Values.bbr.name $number) "hostnames" $group) -}}
+{{- end -}}
+{{- toYaml (dict "routes" $routes) -}}
+{{- end }}
+
+{{/* A catch-all, .route, as far as the match of its one rule. */}}
+{{- define "bbr.catchAll" }}
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata:
+  name: {{ .route.name }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "bbr.labels" .root | nindent 4 }}
+spec:
+  parentRefs:
+    - {{- include "bbr.gateway" .root | nindent 6 }}
+  {{- with .route.hostnames }}
+  hostnames: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  rules:
+    - matches:
+        - path: {type: PathPrefix, value: /}
+{{- end }}
