@@ -2,6 +2,8 @@
 
 import asyncio
 import datetime
+import time
+from collections.abc import Callable
 from typing import Any, Self
 
 from bbr.exchange.exchange import Exchange
@@ -30,6 +32,7 @@ class Uv:
         limits: fields of ConnectionLimits.
         jitter: of the connections' ages.
         pace: of each connection.
+        clock: by which all deadlines are kept.
         settings: fields of Settings.
     """
 
@@ -41,6 +44,7 @@ class Uv:
         limits: dict[str, float] | None = None,
         jitter: float = 0.5,
         pace: Pace | None = None,
+        clock: Callable[[], float] = time.monotonic,
         **settings: Any,
     ) -> None:
         self.tls = tls
@@ -56,6 +60,7 @@ class Uv:
             credentials=CREDENTIALS if tls else None,
             jitter=lambda: jitter,
             pace=pace,
+            clock=clock,
         )
 
     async def __aenter__(self) -> Self:
@@ -79,6 +84,11 @@ class Uv:
     def connections(self) -> int:
         """How many connections the server has."""
         return len(self.server.roster.connections)
+
+    async def has(self, connections: int) -> None:
+        """Await so many connections."""
+        while self.connections < connections:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
     async def all_gone(self) -> None:
         """Await the end of every connection."""

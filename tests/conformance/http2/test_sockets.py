@@ -12,6 +12,7 @@ from bbr.exchange.policy import BodyMode
 from bbr.transports.uv_socket import Pace
 from bench.harness import messages
 from bench.harness.grpc_client import GrpcFrames, framed
+from tests.support.clock import Clock
 from tests.support.loops import in_loop
 from tests.support.uv_server import PREFACE, SETTINGS, Uv, frames
 
@@ -95,9 +96,15 @@ async def test_peer_that_does_not_close_is_closed_after_a_while(tls):
 @both
 @in_loop
 async def test_silence_after_half_a_preface_is_closed_a4(tls, caplog):
-    async with Uv(tls=tls, preface_seconds=0.5) as server:
+    clock = Clock()
+    async with Uv(tls=tls, clock=clock, preface_seconds=5.0) as server:
         reader, writer = await server.connect()
         writer.write(PREFACE[:11])
+        await server.has(1)
+        (connection,) = server.server.roster.connections
+        while connection.handshaking:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        clock.now += 6.0
         assert frames(await to_the_end(reader))[-1][0] == GOAWAY
         writer.close()
         await server.all_gone()
@@ -106,27 +113,33 @@ async def test_silence_after_half_a_preface_is_closed_a4(tls, caplog):
 
 @in_loop
 async def test_tls_handshake_that_stands_still_is_closed_i10():
-    async with Uv(tls=True, preface_seconds=0.05) as server:
+    clock = Clock()
+    async with Uv(tls=True, clock=clock, preface_seconds=5.0) as server:
         for sent in (b"", b"\x16", b"\x16\x03\x01\x01\x00\x01"):
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             writer.write(sent)
+            await server.has(1)
+            clock.now += 6.0
             assert await to_the_end(reader) == b""
             writer.close()
-        await server.all_gone()
+            await server.all_gone()
 
 
 @both
 @in_loop
 async def test_connections_without_a_preface_are_closed_while_others_are_served_i19(tls):
-    async with Uv(tls=tls, preface_seconds=0.2) as server:
+    clock = Clock()
+    async with Uv(tls=tls, clock=clock, pace=Pace(linger_seconds=0.0), preface_seconds=5.0) as server:
         client = await server.client()
         await client.ping()
         silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
-        while server.connections <= 1:
-            await client.ping()
-        while server.connections > 1:
-            await client.ping()
+        await server.has(201)
+        await client.ping()
+        clock.now += 6.0
+        await client.ping()
+        while server.connections > 1:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+        await client.ping()
         for each in silent:
             each.close()
         await client.close()
