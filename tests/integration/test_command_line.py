@@ -1,4 +1,4 @@
-"""Commands as processes: exit statuses, and stdout of any encoding, closed, or full."""
+"""Commands as processes: exit statuses, stdout of any encoding, closed, or full, and options that have no effect."""
 
 import os
 import subprocess
@@ -86,3 +86,22 @@ def test_probe_in_a_process():
         assert done.stdout.startswith(b"127.0.0.1:%d: healthy\n" % process.port)
         done = subprocess.run([*command, f"--addr=127.0.0.1:{process.health_port}"], capture_output=True)
         assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_scopes_that_no_request_can_be_in_are_told(tmp_path):
+    models = tmp_path / "models.yaml"
+    models.write_text("scopes: {a: {hosts: [x.test]}, b: {models: [{name: phi}], allow: {phi: [x]}}}")
+    with serving(f"--models={models}") as process:
+        assert process.wait_for("scopes without hosts, in which no request can be without --scope: b")
+        assert process.wait_for("the model table says who may use what, and nothing tells who asks")
+    with serving(f"--models={models}", "--scope=header:x-tenant") as process:
+        assert process.wait_for("nothing tells who asks")
+        assert "scopes without hosts" not in process.stderr
+    models.write_text("models: [{name: phi}]")
+    with serving(f"--models={models}", "--scope=header:x-tenant") as process:
+        assert process.wait_for("--scope has no effect: the model table has no scopes")
+
+
+def test_a_list_of_no_table_is_told():
+    with serving("--serve-models-list") as process:
+        assert process.wait_for("--serve-models-list: there is no model table to list: such requests pass")

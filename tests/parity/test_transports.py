@@ -496,8 +496,7 @@ async def test_a_stream_that_outlives_the_drain_is_cancelled():
 async def test_an_idle_server_stops_at_once():
     async with Rig() as rig:
         assert await rig.works()
-        async with asyncio.timeout(10):
-            await rig.server.stop(600)
+        await rig.server.stop(600)  # longer than the test may take
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", None], ids=["an address", "every interface"])
@@ -528,18 +527,30 @@ async def test_every_interface_includes_ipv4():
     await server.stop(0)
 
 
+# Of a body. grpcio takes a call and its first message one after the other, for which a busy machine may need longer
+# than the shortest: then the call is silent, and is ended as such.
+PATIENCE = (0.05, 0.5, 5.0)
+
+
+@pytest.mark.parametrize(("mode", "count"), [(DUPLEX, 1), (BUFFERED, 2)])
 @in_loop
-async def test_body_that_stands_still_is_answered():
-    async with Rig(duplex_idle_seconds=0.05, buffered_wait_seconds=0.05) as rig:
-        for mode, answers in ((DUPLEX, 1), (BUFFERED, 2)):
-            stream = rig.process()
-            await stream.write(messages.request_headers(mode=mode))
-            *_, last = [messages.parse(await stream.read()) for _ in range(answers)]
-            assert (last.immediate_response.status.code, last.immediate_response.details) == (408, "bbr:body-timeout")
-            assert await stream.read() is grpc.aio.EOF
-            assert await stream.code() == grpc.StatusCode.OK
-        await rig.all_ended()
-        assert [exchange.verdict.reason for exchange in rig.ended] == ["body-timeout"] * 2
+async def test_body_that_stands_still_is_answered(mode, count):
+    for seconds in PATIENCE:
+        async with Rig(duplex_idle_seconds=seconds, buffered_wait_seconds=seconds) as rig:
+            client = await connect(rig.port)
+            call = client.call()
+            client.send(call, framed(messages.request_headers(mode=mode)))
+            client.flush()
+            stream = await client.ended(call)
+            await client.close()
+            await rig.all_ended()
+        if "message" in rig.events:
+            break
+    *_, last = answers = [messages.parse(each) for each in stream.messages]
+    assert len(answers) == count
+    assert (last.immediate_response.status.code, last.immediate_response.details) == (408, "bbr:body-timeout")
+    assert stream.headers["grpc-status"] == "0"
+    assert [exchange.verdict.reason for exchange in rig.ended] == ["body-timeout"]
 
 
 async def silent(stream) -> None:
@@ -556,17 +567,22 @@ async def test_silent_stream_is_ended_with_an_error():
 
 @in_loop
 async def test_answered_exchange_may_stay_open():
-    async with Rig(duplex_idle_seconds=0.5) as rig:
-        open_stream, stalled = rig.process(), rig.process()
-        await open_stream.write(HEADERS)
-        await open_stream.write(WHOLE)
-        await open_stream.read()
-        await open_stream.read()
-        await silent(stalled)  # so at least as long as the deadline has gone by
-        await open_stream.write(messages.response_headers())
-        assert messages.parse(await open_stream.read()).HasField("response_headers")
-        await open_stream.done_writing()
-        assert await open_stream.code() == grpc.StatusCode.OK
+    for seconds in PATIENCE:
+        async with Rig(duplex_idle_seconds=seconds) as rig:
+            client = await connect(rig.port)
+            call = client.call()
+            client.send(call, framed(HEADERS) + framed(WHOLE))
+            client.flush()
+            await silent(rig.process())  # so at least as long as the deadline has gone by
+            client.send(call, framed(messages.response_headers()), end_stream=True)
+            client.flush()
+            stream = await client.ended(call)
+            await client.close()
+        if rig.events.count("message") >= 2:  # both in time
+            break
+    *_, last = [messages.parse(each) for each in stream.messages]
+    assert last.HasField("response_headers")
+    assert (len(stream.messages), stream.headers["grpc-status"]) == (3, "0")
 
 
 @in_loop
