@@ -101,9 +101,8 @@ def test_a_body_that_drips_is_refused(background: Background, upstreams: Upstrea
         config = envoy.configuration([envoy.router_filter("FULL_DUPLEX_STREAMED")], router.port, upstreams.ports)
         gateway = stack.enter_context(envoy.gateway(config))
         client = stack.enter_context(H2Client(gateway.port))
-        for _ in range(5):  # a machine that does much else may keep the drops from coming: then the body stands still
-            if dripped(client, router) != "body-timeout":
-                break
+        # A machine that does much else may keep the drops from coming: then the body stands still.
+        until(lambda: dripped(client, router) != "body-timeout")
         assert [each.verdict.reason for each in router.ended] == ["body-too-slow"]
         assert router.ledger.held_bytes == 0
 

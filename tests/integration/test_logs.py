@@ -138,9 +138,9 @@ def test_a_flood_of_refused_requests_is_bounded_and_counted():
         begun = time.monotonic()
         for _ in range(200):
             list(channel.stream_stream(PROCESS)(iter(sent), timeout=DEADLINE_SECONDS))
-        took = time.monotonic() - begun
         assert process.wait_for("records of refused requests were left out")
         assert process.stop() == 0
+        took = time.monotonic() - begun  # longer than all of them: the last may be written after its client's answer
         told = requests(process)
         lines = [record for record in told if "outcome" in record]
         assert len(lines) <= 5 * (took + 1)

@@ -66,7 +66,7 @@ def cluster(config: Config, name: str) -> Config:
 def add(config: Config, name: str, kind: str, *clusters: Any) -> None:
     """Add a cluster of clusters, and send QWEN's route there."""
     typed = {"@type": f"{envoy.TYPES}.clusters.{kind}.v3.ClusterConfig", "clusters": list(clusters)}
-    several = {"name": name, "connect_timeout": "1s", "lb_policy": "CLUSTER_PROVIDED"}
+    several = {"name": name, "connect_timeout": "20s", "lb_policy": "CLUSTER_PROVIDED"}
     several["cluster_type"] = {"name": f"envoy.clusters.{kind}", "typed_config": typed}
     config["static_resources"]["clusters"].append(several)
     route(config)["cluster"] = name
@@ -181,7 +181,7 @@ def test_a_pool_with_a_picker_cannot_be_the_next_one(
     mutation = {"@type": kind, "mutations": {"request_mutations": [{"append": picked}]}}
     manager = down["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
     manager["http_filters"].insert(-1, {"name": "picker", "typed_config": mutation})
-    pool = {"name": "picked", "type": "ORIGINAL_DST", "connect_timeout": "1s", "lb_policy": "CLUSTER_PROVIDED"}
+    pool = {"name": "picked", "type": "ORIGINAL_DST", "connect_timeout": "20s", "lb_policy": "CLUSTER_PROVIDED"}
     pool["original_dst_lb_config"] = {"use_http_header": True, "http_header_name": header}
     down["static_resources"]["clusters"].append(pool)
     add(down, "qwen-then-picked", "composite", {"name": QWEN}, {"name": "picked"})
@@ -221,7 +221,7 @@ def test_or_an_outlier_detection_that_has_seen_failures(down: Config, upstreams:
 
 def test_or_health_checks(down: Config, upstreams: Upstreams) -> None:
     one = in_one_cluster(down)
-    check = {"timeout": "1s", "interval": "0.05s", "unhealthy_threshold": 1, "healthy_threshold": 1}
+    check = {"timeout": "60s", "interval": "0.05s", "unhealthy_threshold": 1, "healthy_threshold": 1}
     one["health_checks"] = [check | {"http_health_check": {"path": "/health"}, "no_traffic_interval": "0.05s"}]
     # Envoy is ready only once each cluster has been checked.
     with asking(down) as ask:

@@ -172,6 +172,7 @@ def test_a_collector_that_is_away_delays_no_end_and_fills_no_log(transport, monk
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
         monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "32")
         monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8")
+        started = time.monotonic()
         with serving(transport, "--tracing") as process:
             with grpc.insecure_channel(f"127.0.0.1:{process.port}") as channel:
                 for _ in range(200):
@@ -180,10 +181,11 @@ def test_a_collector_that_is_away_delays_no_end_and_fills_no_log(transport, monk
             assert process.stop() == 0
             took = time.monotonic() - begun
             lines = process.stderr.splitlines()
+    more = (time.monotonic() - started) / 10  # one line in ten seconds
     assert took < DEADLINE_SECONDS / 2  # 2 s for the last spans; the rest is a busy machine's
     assert "the last spans could not be sent within 2 s" in process.stderr
-    assert sum("OpenTelemetry: " in line for line in lines) in (1, 2)
-    assert len(lines) < 12
+    assert 1 <= sum("OpenTelemetry: " in line for line in lines) <= 2 + more
+    assert len(lines) < 12 + more
     assert "Traceback" not in process.stderr
 
 
