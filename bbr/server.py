@@ -276,7 +276,7 @@ def access_log(settings: Settings, later: Later) -> AccessLog | None:
 def _certificates(settings: Settings) -> "Certificates | None":
     if not settings.secure_serving:
         return None
-    from bbr.tls import certificates  # 0.1 s and 20 MB that plaintext does not need
+    from bbr.tls import certificates  # which plaintext does not need
     from bbr.tls import credentials as tls
 
     try:

@@ -9,16 +9,14 @@ The process begins with the first piece of work, takes one after the other, and 
 """
 
 import asyncio
-import os
 import pickle
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from bbr.system import worker
+from bbr.system import child, worker
 from bbr.system.files import size_of
 from bbr.system.watch import in_thread
 from bbr.system.worker import FRAME_HEAD, REQUEST_HEAD, Job
@@ -202,9 +200,7 @@ class _Process:
 
 
 def _popen(theirs: socket.socket, cpu_seconds: float, memory_bytes: int) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-P", "-m", worker.__name__, str(cpu_seconds), str(memory_bytes)]
-    # It finds what this process finds, wherever that was started; -P, so that nothing in a working directory is loaded.
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command, environment = child.python(worker.__name__, str(cpu_seconds), str(memory_bytes))
     return subprocess.Popen(  # noqa: S603 (ours)
         command,
         stdin=theirs.fileno(),

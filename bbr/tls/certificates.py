@@ -1,6 +1,6 @@
 """The certificate of the ext_proc port, the authorities for clients' certificates, and their files, which are followed.
 
-Imported only if TLS is served, like bbr.tls.credentials.
+Imported only if TLS is served.
 """
 
 import dataclasses
@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from bbr.system.supervisor import Supervised, Supervisor
 from bbr.system.watch import POLL_SECONDS, Poll, in_thread, metadata
-from bbr.tls import credentials as tls
+from bbr.tls import apart
 from bbr.tls.client_names import AllowedName
-from bbr.tls.credentials import Credentials, CredentialsError
+from bbr.tls.credentials import Clients, Credentials, CredentialsError
 
 T = TypeVar("T")
 
@@ -53,6 +53,7 @@ class Certificates:
         *,
         poll_seconds: float = POLL_SECONDS,
         clock: Callable[[], datetime.datetime] = now,
+        pem: Callable[..., Any] = apart.call,
     ) -> None:
         """Read the files, or make a self-signed certificate.
 
@@ -63,6 +64,7 @@ class Certificates:
             client_names: the names of clients to let in; empty: all that an authority has signed.
             poll_seconds: how often to look at the files, and at the certificate's age.
             clock: gives the time.
+            pem: calls a function of bbr.tls.pem by its name.
 
         Raises:
             CredentialsError: a file can't be used.
@@ -72,13 +74,14 @@ class Certificates:
         self._client_names = client_names
         self._clock = clock
         self._poll = Poll(poll_seconds)
+        self._pair: _Files[Credentials]
         if cert and key:
-            self._pair = _Files("certificate", (cert, key), partial(tls.load, cert, key))
+            self._pair = _Files("certificate", (cert, key), partial(pem, "load", cert, key))
         else:
-            own = _self_signed(clock())
+            own = pem("self_signed", _own_names(), clock())
             self._pair = _Files("certificate", (), lambda: own)
         self._authorities = (
-            _Files("file", (client_ca,), partial(tls.load_authorities, client_ca)) if client_ca else None
+            _Files("file", (client_ca,), partial(pem, "load_authorities", client_ca)) if client_ca else None
         )
         self.credentials = self._current()
         self._warned = ("", "")  # the certificate of the last warning, and its words
@@ -130,7 +133,7 @@ class Certificates:
     def _current(self) -> Credentials:
         if self._authorities is None:
             return self._pair.content
-        clients = tls.Clients(self._authorities.content, self._client_names)
+        clients = Clients(self._authorities.content, self._client_names)
         return dataclasses.replace(self._pair.content, clients=clients)
 
     def _log_certificate(self) -> None:
@@ -202,10 +205,9 @@ class _Files(Generic[T]):
         return [metadata(path) for path in self._files]
 
 
-def _self_signed(at: datetime.datetime) -> Credentials:
-    """Return a certificate of our own for the names of this machine."""
-    names = ["localhost", socket.gethostname()]
-    return tls.self_signed([name for name in names if name.isascii() and name], at)
+def _own_names() -> list[str]:
+    """Return the names of this machine, as far as a certificate can have them."""
+    return [name for name in ("localhost", socket.gethostname()) if name.isascii() and name]
 
 
 def _written(time: datetime.datetime) -> str:

@@ -16,16 +16,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bbr.config.settings import Settings
+from bbr.tls import pem
 from bbr.tls.certificates import Certificates
 from bbr.tls.client_names import AllowedName
-from bbr.tls.credentials import Clients, Credentials, load
+from bbr.tls.credentials import Clients, Credentials
+from bbr.tls.pem import load
 
 DEADLINE_SECONDS = 90.0
 
 
 def certificates_of(settings: Settings, **options: Any) -> Certificates:
-    """What a server with these settings shows and asks for."""
+    """What a server with these settings shows and asks for; without another process."""
     names = settings.tls_client_san or ()
+    options = {"pem": lambda function, *arguments: getattr(pem, function)(*arguments)} | options
     return Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca, names, **options)
 
 

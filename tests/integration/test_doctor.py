@@ -21,7 +21,7 @@ import pytest
 from bbr.commands.doctor import admin
 from bbr.commands.doctor.finding import RULES, Severity
 from bbr.models.entries import BaseModel
-from bbr.tls.credentials import self_signed
+from bbr.tls.pem import self_signed
 from bench.harness import envoy, http1
 from bench.harness.background import Background
 from bench.harness.in_process_router import PHI, QWEN, TABLE, Router

@@ -17,7 +17,7 @@ import grpc
 import pytest
 
 from bbr.exchange.verdict import Outcome
-from bbr.tls.credentials import self_signed
+from bbr.tls.pem import self_signed
 from bench.harness import envoy, http1
 from bench.harness.background import Background
 from bench.harness.envoy import TYPES

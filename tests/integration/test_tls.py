@@ -8,7 +8,8 @@ import urllib.request
 
 import pytest
 
-from bbr.tls.credentials import Credentials, self_signed
+from bbr.tls.credentials import Credentials
+from bbr.tls.pem import self_signed
 from bbr.transports.serving import ConnectionLimits
 from bench.harness import envoy
 from bench.harness.envoy import TYPES

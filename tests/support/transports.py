@@ -12,7 +12,7 @@ from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.models.entries import BaseModel
-from bbr.tls.credentials import self_signed
+from bbr.tls.pem import self_signed
 from bbr.transports.grpcio import GrpcioServer
 from bbr.transports.serving import Serving
 from bbr.transports.uv import UvServer

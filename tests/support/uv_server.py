@@ -11,7 +11,7 @@ from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
 from bbr.http2.settings import Settings
 from bbr.models.registry import Registry
-from bbr.tls.credentials import self_signed
+from bbr.tls.pem import self_signed
 from bbr.transports.serving import ConnectionLimits, Serving
 from bbr.transports.uv import UvServer
 from bbr.transports.uv_socket import Pace

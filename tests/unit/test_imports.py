@@ -146,8 +146,7 @@ def test_rules_find_every_way_to_import():
     assert forbidden(imports("import timeit\nfrom bbr import servers"), {"time", "bbr.server"}) == set()
 
 
-# What starts processes belongs into tests/integration, except for the tests of bbr/system/worker_process.py and
-# bbr/system/worker.py, whose purpose is a process of their own.
+# What starts processes belongs into tests/integration, except for the tests of what has no other purpose.
 STARTS_PROCESSES = {
     "subprocess",
     "multiprocessing",
@@ -161,7 +160,12 @@ STARTS_PROCESSES = {
     "tests.support.commands.run",
     "tests.support.processes",
 }
-MAY_START_PROCESSES = {"tests/unit/system/test_worker_process.py", "tests/unit/system/test_worker.py"}
+MAY_START_PROCESSES = {
+    "tests/unit/system/test_child.py",
+    "tests/unit/system/test_worker.py",
+    "tests/unit/system/test_worker_process.py",
+    "tests/unit/tls/test_apart.py",
+}
 
 
 def test_unit_tests_start_no_processes():

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from bbr.tls.client_names import AllowedName
-from bbr.tls.credentials import Clients, self_signed, server_context
+from bbr.tls.credentials import Clients, server_context
+from bbr.tls.pem import self_signed
 from bbr.tls.session import (
     EMPTY_RECORDS,
     KEY_UPDATE_TOKENS,

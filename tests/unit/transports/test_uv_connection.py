@@ -9,7 +9,8 @@ from bbr.exchange.ledger import Ledger
 from bbr.http2.frames import MAX_STREAM_ID
 from bbr.http2.sender import BATCH_BYTES
 from bbr.rpc.holding import CALL_BYTES
-from bbr.tls.credentials import self_signed, server_context
+from bbr.tls.credentials import server_context
+from bbr.tls.pem import self_signed
 from bbr.tls.session import TlsSession
 from bbr.transports.health_calls import Watch
 from bbr.transports.serving import Serving

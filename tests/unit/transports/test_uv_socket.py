@@ -5,7 +5,8 @@ from typing import cast
 
 import pytest
 
-from bbr.tls.credentials import self_signed, server_context
+from bbr.tls.credentials import server_context
+from bbr.tls.pem import self_signed
 from bbr.tls.session import TlsSession
 from bbr.transports.uv_socket import Pace, Socket
 from tests.support.mock_transport import MockTransport

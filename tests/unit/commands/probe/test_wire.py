@@ -6,6 +6,7 @@ import pytest
 from bbr.commands.probe.client import Client
 from bbr.commands.probe.wire import Address, Deadline, ProbeError, Tls, Wire, plain
 from bbr.tls import credentials as tls
+from bbr.tls import pem
 from bench.harness import h2_frames
 from bench.harness.background import Background
 from bench.harness.certificates import Authority
@@ -54,7 +55,7 @@ def secure(authority, tmp_path):
     (tmp_path / "ca.pem").write_bytes(authority.root_pem)
     (tmp_path / "tls.crt").write_bytes(issued.chain_pem)
     (tmp_path / "tls.key").write_bytes(issued.key_pem)
-    credentials = tls.load(tmp_path / "tls.crt", tmp_path / "tls.key")
+    credentials = pem.load(tmp_path / "tls.crt", tmp_path / "tls.key")
     with Background() as background:
         router = Router(background, credentials=credentials)
         try:

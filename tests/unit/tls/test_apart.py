@@ -1,0 +1,57 @@
+import datetime
+import io
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from bbr.tls import apart
+from bbr.tls.credentials import CredentialsError
+
+NOW = datetime.datetime(2026, 11, 30, 12, tzinfo=datetime.UTC)
+# As in a router, without what the tests' own helpers load.
+IN_A_ROUTER = """
+import datetime, sys
+from bbr.tls.certificates import Certificates
+found = Certificates()
+assert found.credentials.self_signed
+assert "cryptography" not in sys.modules
+"""
+
+
+def test_another_process_does_it_and_the_router_never_loads_what_it_takes():
+    subprocess.run([sys.executable, "-c", IN_A_ROUTER], check=True)
+
+
+def test_its_errors_are_the_callers(tmp_path):
+    with pytest.raises(CredentialsError, match=r"^--tls-client-ca: .*/none: No such file or directory$"):
+        apart.call("load_authorities", tmp_path / "none")
+
+
+@pytest.mark.parametrize("how", ["no process", "killed", "says nothing", "says something else"])
+def test_without_a_process_it_is_done_here(tmp_path, monkeypatch, how):
+    commands = {
+        "no process": [str(tmp_path / "none")],
+        "killed": [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"],
+        "says nothing": [sys.executable, "-c", ""],
+        "says something else": [sys.executable, "-c", "print('no pickle')"],
+    }
+    monkeypatch.setattr(apart.child, "python", lambda _module: (commands[how], None))
+    assert apart.call("self_signed", ["localhost"], NOW).not_before == NOW - datetime.timedelta(hours=1)
+    with pytest.raises(CredentialsError):
+        apart.call("load_authorities", tmp_path / "none")
+
+
+def test_the_other_process_answers_on_stdout(monkeypatch):
+    class Pipe:
+        def __init__(self, octets: bytes = b"") -> None:
+            self.buffer = io.BytesIO(octets)
+
+    answers = Pipe()
+    monkeypatch.setattr(sys, "stdin", Pipe(pickle.dumps(("self_signed", (["localhost"], NOW)))))
+    monkeypatch.setattr(sys, "stdout", answers)
+    apart.main()
+    made = pickle.loads(answers.buffer.getvalue())  # noqa: S301 (our own)
+    assert made.self_signed
+    assert made.not_before == NOW - datetime.timedelta(hours=1)
