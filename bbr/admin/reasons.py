@@ -68,8 +68,8 @@ REASONS: Final[Mapping[str, Reason]] = {
         "Choose --alias-rewrite=header or --forward-decoded, or let the client name the model itself.",
     ),
     "models-list-too-long": Reason(
-        "The list of models is longer than --models-list-max-bytes, so the request went on.",
-        "Raise --models-list-max-bytes.",
+        "The list of models is longer than --serve-models-list allows, so the request went on.",
+        "Give a larger size to --serve-models-list.",
     ),
     # JSON.
     "invalid-json": Reason("The body is not valid JSON.", _CLIENT),

@@ -92,12 +92,11 @@ def _check(settings: Settings) -> None:
     for name in ("namespace", "kubeconfig", "discover_routes", "discover_adapters", "metrics_endpoint_auth"):
         if getattr(settings, name) and not settings.kubernetes:
             raise ConfigError(f"{flag_of(name)} needs --kubernetes")
-    for name in ("discover_token_file", "discover_https"):
+    for name in ("discover_token_file", "discover_ca"):
         if getattr(settings, name) and not settings.discover_adapters:
             raise ConfigError(f"{flag_of(name)} needs --discover-adapters")
-    for name in ("discover_ca_file", "discover_server_name"):
-        if getattr(settings, name) and not settings.discover_https:
-            raise ConfigError(f"{flag_of(name)} needs --discover-https")
+    if settings.discover_server_name and not settings.discover_ca:
+        raise ConfigError("--discover-server-name needs --discover-ca: without it no server shows a certificate")
     if settings.busy_poll and settings.transport != "uv":
         raise ConfigError(f"--busy-poll needs --transport=uv, not {settings.transport}")
     if settings.compat is not Compat.NONE and settings.alias_rewrite is not AliasRewrite.OFF:

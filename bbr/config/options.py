@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from bbr.exchange.asker import Asker
 from bbr.exchange.policy import BodyMode, ClientSteering
 from bbr.headers import BASE_MODEL_HEADER, DESTINATION_HEADER, MODEL_HEADER, PRIORITY_HEADERS, STEERING_HEADERS
+from bbr.models.listing import MAX_BYTES as LONGEST_LIST_BYTES
 from bbr.reading.fields import LONGEST_VALUE_BYTES, MAX_FIELDS, BodyField
 from bbr.reading.header_names import MAX_ALWAYS_REMOVED, fold
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
@@ -43,6 +44,9 @@ _MAX_METADATA_CHARACTERS: Final = 512
 MAX_TEXT_CHARACTERS: Final = 65_536
 TRUE: Final = ("true", "1", "t", "T", "TRUE", "True")
 _FALSE: Final = ("false", "0", "f", "F", "FALSE", "False")
+
+# What --discover-ca says in a word; a file of this name is ./system.
+SYSTEM_AUTHORITIES: Final = Path("system")
 
 # What --access-log says in a word -> the share of requests that are no errors; None logs no errors either.
 _LOGGED_SHARES: Final[Mapping[str, float | None]] = {"off": None, "errors": 0.0, "all": 1.0}
@@ -82,7 +86,7 @@ class Option:
     @property
     def switch(self) -> bool:
         """Whether the bare flag, without a value, means true."""
-        return self.parse is boolean
+        return self.parse in (boolean, models_list)
 
     @property
     def repeatable(self) -> bool:
@@ -161,6 +165,19 @@ def size(text: str) -> int:
 def size_or_none(text: str) -> int:
     """Return a number of bytes, or 0 for none."""
     return 0 if text == "0" else size(text)
+
+
+@written("BOOL|SIZE")
+def models_list(text: str) -> int:
+    """Return the length in bytes of the longest list of models to answer with; 0 for none at all."""
+    if text in _FALSE:
+        return 0
+    if text in TRUE:
+        return LONGEST_LIST_BYTES
+    try:
+        return size(text)
+    except ValueError as error:
+        raise ValueError(f"is neither true nor false, and {error}") from None
 
 
 @written("SECONDS")
@@ -503,6 +520,12 @@ def file(text: str) -> Path:
     if not text:
         raise ValueError("is not the name of a file")
     return Path(text)
+
+
+@written("system|FILE")
+def authorities(text: str) -> Path:
+    """Return the path of a file with authorities; SYSTEM_AUTHORITIES for those that the system trusts."""
+    return file(text)
 
 
 @written("FILE|DIR")

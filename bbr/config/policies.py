@@ -51,7 +51,7 @@ def policy(settings: Settings) -> Policy:
             settings.alias_sticky_header or "",
         ),
         paths=paths,
-        models_list=ModelsList(settings.models_list_max_bytes) if settings.serve_models_list else None,
+        models_list=ModelsList(settings.serve_models_list) if settings.serve_models_list else None,
         asker=settings.asker,
         scope=settings.scope,
     )

@@ -10,8 +10,11 @@ from typing import Final
 # The setting's name, as a field of Settings had it -> what to write instead.
 REPLACEMENTS: Final[Mapping[str, str]] = {
     "access_log_sample": "give the share to --access-log, as in --access-log=0.01",
+    "discover_https": "use --discover-ca=system, or --discover-ca with a file of authorities",
+    "discover_ca_file": "use --discover-ca with the same file",
     "duplex_idle_seconds": "use --body-idle-seconds",
     "buffered_wait_seconds": "use --body-idle-seconds, with a fifth of the time",
+    "models_list_max_bytes": "give the size to --serve-models-list, as in --serve-models-list=1MiB",
     "single_reply_bytes": "leave it out: it had no benefit",
     "streaming": "use --assume-body-mode=full-duplex or --assume-body-mode=buffered",
     "v": "use --log-level=debug, and --access-log=all for what was --v=5",

@@ -239,11 +239,12 @@ class Settings(ProcessSettings):
         "it can choose if the gateway lets it. header:NAME, metadata:NAMESPACE:KEY/KEY and attribute:NAME: where the "
         "gateway tells the scope's name, as for --asker",
     )
-    serve_models_list: bool = _table(
-        options.boolean,
+    serve_models_list: int = _table(
+        options.models_list,
         "false",
         "answer GET /v1/models and GET /v1/models/{id} from the table. Everybody who reaches the router through the "
-        "gateway can read the list, perhaps without authentication",
+        "gateway can read the list, perhaps without authentication. If the list is longer than a size, as in 1MiB, the "
+        "request passes; true stands for 60000 bytes, since Google's gateways accept 64 KB",
     )
 
     include_path: tuple[PathPattern, ...] | None = _reading(
@@ -400,21 +401,17 @@ class Settings(ProcessSettings):
         "with --discover-adapters, a file with the bearer token that model servers ask for; it is read again for each "
         "poll. Every pod of a pool gets to see the token",
     )
-    discover_https: bool = _rare(
-        options.boolean,
-        "false",
-        "with --discover-adapters, ask model servers over HTTPS and verify their certificates",
-    )
-    discover_ca_file: Path | None = _rare(
-        options.file,
+    discover_ca: Path | None = _rare(
+        options.authorities,
         "",
-        "with --discover-https, the authorities that are trusted (PEM); it is read again for each poll (default: "
-        "those of the system)",
+        "with --discover-adapters, ask model servers over HTTPS, and verify their certificates by the authorities in "
+        "this PEM file, which is read again for each poll; system stands for those that the system trusts (default: "
+        "ask over plain HTTP)",
     )
     discover_server_name: str | None = _rare(
         options.server_name,
         "",
-        "with --discover-https, the name that the model servers' certificates are for (default: the pod's address)",
+        "with --discover-ca, the name that the model servers' certificates are for (default: the pod's address)",
     )
     alias_sticky_header: str | None = _rare(
         options.header_name,
@@ -437,12 +434,6 @@ class Settings(ProcessSettings):
         "the body mode to assume for a gateway that does not name its mode: full-duplex or buffered",
     )
     max_model_length: int = _rare(options.model_length, "256", "the longest model name; a longer one gets 400")
-    models_list_max_bytes: int = _rare(
-        options.size,
-        "60000",
-        "the longest list that --serve-models-list answers with; if the list is longer, the request passes. Google's "
-        "gateways accept 64 KB",
-    )
     stream_threshold_bytes: int = _rare(
         options.size,
         "256KiB",

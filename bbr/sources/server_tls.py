@@ -71,7 +71,7 @@ class ServerTls:
         return context
 
     def _unusable(self, why: str) -> AuthorityError:
-        return AuthorityError(f"--discover-ca-file: {self._ca_file}: {why}")
+        return AuthorityError(f"--discover-ca: {self._ca_file}: {why}")
 
 
 def why_not(error: ssl.SSLError) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from bbr.config.options import SYSTEM_AUTHORITIES
 from bbr.config.settings import Settings
 from bbr.models.entries import Kind
 from bbr.models.steps import Steps, finish
@@ -73,13 +74,16 @@ class Sources:
         from bbr.sources.kube_api import KubeApi
 
         settings = self._settings
-        tls = server_tls.ServerTls(settings.discover_ca_file, settings.discover_server_name or "")
+        tls = None
+        if (authorities := settings.discover_ca) is not None:
+            file = None if authorities == SYSTEM_AUTHORITIES else authorities
+            tls = server_tls.ServerTls(file, settings.discover_server_name or "")
         patience = settings.sync_timeout / 2 or discovery.FIRST_SECONDS
         return discovery.Discovery(
             self.table,
             partial(KubeApi, settings.kubeconfig),
             self._worker,
-            model_servers.ModelServers(settings.discover_token_file, tls if settings.discover_https else None),
+            model_servers.ModelServers(settings.discover_token_file, tls),
             namespace=settings.namespace,
             max_model_bytes=settings.max_model_length,
             interval=settings.discover_interval,

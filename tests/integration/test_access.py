@@ -93,7 +93,7 @@ def gateways(
     request: pytest.FixtureRequest, background: Background, upstreams: Upstreams, way: Way
 ) -> Iterator[dict[str, int]]:
     """Give the port of a gateway for each team; "" is a gateway without authentication."""
-    router = Router(background, TABLE, policies.policy(Settings(asker=asker(way.where), serve_models_list=True)))
+    router = Router(background, TABLE, policies.policy(Settings(asker=asker(way.where), serve_models_list=60_000)))
     with ExitStack() as stack:
         found = {}
         for team in ("team-a", "team-b", ""):

@@ -85,9 +85,9 @@ def virtual_hosts(config: dict[str, Any], domain: str) -> None:
 
 @pytest.fixture(scope="module", params=MODES)
 def gateways(request: pytest.FixtureRequest, background: Background, upstreams: Upstreams) -> Iterator[Gateways]:
-    by_host = Router(background, TABLE, policies.policy(Settings(serve_models_list=True)))
+    by_host = Router(background, TABLE, policies.policy(Settings(serve_models_list=60_000)))
     where = scope(f"header:{TENANT}")
-    by_header = Router(background, TABLE, policies.policy(Settings(scope=where, serve_models_list=True)))
+    by_header = Router(background, TABLE, policies.policy(Settings(scope=where, serve_models_list=60_000)))
     own = envoy.router_filter(request.param)
     overwrite = {"header": {"key": TENANT, "value": "team-a"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
     mutations = {"request_mutations": [{"append": overwrite}]}

@@ -112,7 +112,7 @@ SPELLINGS = [
     pytest.param(["--grpc-port=6", "--grpc-port=7"], "grpc_port", 7, id="the last wins"),
     pytest.param(["--tracing"], "tracing", True, id="a bare bool"),
     pytest.param(["--tracing=false"], "tracing", False, id="--bool=false"),
-    pytest.param(["--serve-models-list", "false"], "serve_models_list", False, id="--bool false"),
+    pytest.param(["--serve-models-list", "false"], "serve_models_list", 0, id="--bool false"),
     pytest.param(["--tracing", "--grpc-port=7"], "tracing", True, id="a bare bool before a flag"),
     pytest.param([], "tracing", False, id="a bool left out"),
     pytest.param(
@@ -146,25 +146,25 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
     values |= {"busy_poll": "0.5", "metrics_port": "7", "tracing": "true", "drain_delay_seconds": "9"}
     values |= {"over_limit": "pass", "query_model_path": "none", "path_template": "/model/{model}/invoke"}
     values |= {"unknown_model": "empty", "missing_model": "reject", "default_model": "qwen", "include_path": "/a,/b"}
-    values |= {"exclude_path": "/c", "serve_models_list": "true", "models_list_max_bytes": "1KiB"}
+    values |= {"exclude_path": "/c", "serve_models_list": "1KiB"}
     values |= {"tls_cert": "tls.crt", "tls_key": "tls.key", "max_connections": "9", "max_connection_age": "9"}
     values |= {"kubernetes": "true", "namespace": "ours", "kubeconfig": "config", "sync_timeout": "9"}
     values |= {"discover_routes": "true", "metrics_endpoint_auth": "true", "compat": "gie"}
     values |= {"discover_adapters": "true", "discover_interval": "9", "discover_token_file": "token"}
-    values |= {"discover_https": "true", "discover_ca_file": "ca.crt", "discover_server_name": "vllm"}
+    values |= {"discover_ca": "ca.crt", "discover_server_name": "vllm"}
     values |= {"scope": "header:x-tenant", "asker": "header:x-team", "genai_metrics": "true", "url_model": "wins"}
     values |= {"model_header": "x-a,x-b", "base_model_header": "none"}
     values |= {"tls_client_ca": "ca.crt", "tls_client_san": "a.example,spiffe://b/*"}
     values |= {"log_level": "debug", "log_format": "json", "access_log": "0.5"}
     values |= {"access_log_rate": "7", "body_field": "user=x-user:sha256,stream=x-stream"}
     of_a_cluster = ("namespace", "kubeconfig", "discover_routes", "discover_adapters", "metrics_endpoint_auth")
-    of_servers = ("discover_token_file", "discover_https", "discover_ca_file", "discover_server_name")
+    of_servers = ("discover_token_file", "discover_ca", "discover_server_name")
     if name in (*of_a_cluster, *of_servers):
         monkeypatch.setenv("BBR_KUBERNETES", "true")
     if name in of_servers:
         monkeypatch.setenv("BBR_DISCOVER_ADAPTERS", "true")
-    if name in of_servers[2:]:
-        monkeypatch.setenv("BBR_DISCOVER_HTTPS", "true")
+    if name == "discover_server_name":
+        monkeypatch.setenv("BBR_DISCOVER_CA", "system")
     for partner in {"tls_cert", "tls_key"} - {name}:
         if name in ("tls_cert", "tls_key"):
             monkeypatch.setenv(config.variable_of(partner), values[partner])

@@ -128,10 +128,11 @@ CONTRADICTIONS = [
     pytest.param(
         {"discover_token_file": "token"}, "--discover-token-file needs --discover-adapters", id="a token for nobody"
     ),
-    pytest.param({"discover_https": "true"}, "--discover-https needs --discover-adapters", id="nobody to ask"),
-    pytest.param({"discover_ca_file": "ca.crt"}, "--discover-ca-file needs --discover-https", id="no certificates"),
+    pytest.param({"discover_ca": "system"}, "--discover-ca needs --discover-adapters", id="nobody to ask"),
     pytest.param(
-        {"discover_server_name": "a"}, "--discover-server-name needs --discover-https", id="no name to verify"
+        {"discover_server_name": "a"},
+        "--discover-server-name needs --discover-ca: without it no server shows a certificate",
+        id="no name to verify",
     ),
     pytest.param({"namespace": "default"}, "--namespace needs --kubernetes", id="a namespace of nothing"),
     pytest.param({"kubeconfig": "config"}, "--kubeconfig needs --kubernetes", id="a kubeconfig for nothing"),

@@ -30,7 +30,7 @@ def test_paths_of_the_settings():
 
 
 def test_the_list_of_the_settings():
-    assert policies.policy(Settings(serve_models_list=True, models_list_max_bytes=9)).models_list
+    assert policies.policy(Settings(serve_models_list=9)).models_list
 
 
 @pytest.mark.parametrize("compat", Compat)

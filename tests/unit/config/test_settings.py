@@ -5,7 +5,7 @@ import pytest
 
 from bbr.config import loading
 from bbr.config import settings as config
-from bbr.config.options import MAX_TEXT_CHARACTERS
+from bbr.config.options import MAX_TEXT_CHARACTERS, SYSTEM_AUTHORITIES
 from bbr.config.settings import Settings
 from bbr.exchange.asker import Asker
 from bbr.exchange.policy import AliasRewrite, BodyMode, ClientSteering, Compat, InvalidJson, OverLimit, UrlModel
@@ -19,12 +19,12 @@ from bbr.tls.client_names import AllowedName
 from tests.unit.config.test_loading import PLAINTEXT, SERVICE_LINK, refusal
 
 OF_A_CLUSTER = ("namespace", "kubeconfig", "discover_routes", "discover_adapters", "metrics_endpoint_auth")
-OVER_HTTPS = {"kubernetes": "true", "discover_adapters": "true", "discover_https": "true"}
+OVER_HTTPS = {"kubernetes": "true", "discover_adapters": "true", "discover_ca": "system"}
 # What a setting can't do without.
 PARTNERS = {
     **{name: {"kubernetes": "true"} for name in OF_A_CLUSTER},
-    **{name: {"kubernetes": "true", "discover_adapters": "true"} for name in ("discover_token_file", "discover_https")},
-    **dict.fromkeys(("discover_ca_file", "discover_server_name"), OVER_HTTPS),
+    **{name: {"kubernetes": "true", "discover_adapters": "true"} for name in ("discover_token_file", "discover_ca")},
+    "discover_server_name": OVER_HTTPS,
     "tls_cert": {"secure_serving": "true", "tls_key": "tls.key"},
     "tls_key": {"secure_serving": "true", "tls_cert": "tls.crt"},
     "tls_client_ca": {"secure_serving": "true"},
@@ -69,18 +69,16 @@ def test_defaults():
         "discover_adapters": False,
         "discover_interval": 10.0,
         "discover_token_file": None,
-        "discover_https": False,
-        "discover_ca_file": None,
+        "discover_ca": None,
         "discover_server_name": None,
         "unknown_model": UnknownModel.REJECT,
         "missing_model": MissingModel.PASS,
         "default_model": None,
         "include_path": None,
         "exclude_path": None,
-        "serve_models_list": False,
+        "serve_models_list": 0,
         "asker": None,
         "scope": None,
-        "models_list_max_bytes": 60_000,
         "assume_body_mode": DUPLEX,
         "max_body_bytes": 64 << 20,
         "over_limit": OverLimit.REJECT,
@@ -159,8 +157,7 @@ USABLE = {
     "discover_adapters": {"true": True, "false": False},
     "discover_interval": {"1": 1.0, "2.5": 2.5, "60": 60.0},
     "discover_token_file": {"/etc/token": Path("/etc/token")},
-    "discover_https": {"true": True, "false": False},
-    "discover_ca_file": {"/etc/ca.crt": Path("/etc/ca.crt")},
+    "discover_ca": {"/etc/ca.crt": Path("/etc/ca.crt"), "system": SYSTEM_AUTHORITIES},
     "discover_server_name": {each: each for each in ("vllm", "vllm.models.svc.cluster.local", "A-1.example", "a" * 63)},
     "unknown_model": {
         "reject": UnknownModel.REJECT,
@@ -179,7 +176,7 @@ USABLE = {
         "/v1/chat/completions, /v1/embeddings": (PathPattern("/v1/chat/completions"), PathPattern("/v1/embeddings")),
     },
     "exclude_path": {"/v1/files/**": (PathPattern("/v1/files/**"),)},
-    "serve_models_list": {"true": True, "false": False},
+    "serve_models_list": {"true": 60_000, "1": 60_000, "false": 0, "0": 0, "2": 2, "1MiB": 1 << 20},
     "asker": {
         "header:X-Team": Asker(header="x-team"),
         "metadata:envoy.filters.http.jwt_authn:payload/sub": Asker(
@@ -194,7 +191,6 @@ USABLE = {
         "metadata:a:b/c": Asker(metadata=("a", "b", "c")),
         "attribute:connection.requested_server_name": Asker(attribute="connection.requested_server_name"),
     },
-    "models_list_max_bytes": {"60000": 60_000, "1MiB": 1 << 20},
     "assume_body_mode": {"full-duplex": DUPLEX, "buffered": BUFFERED},
     "max_body_bytes": {
         "1": 1,
@@ -318,8 +314,7 @@ UNUSABLE = {
         **dict.fromkeys(("0", "0.9", "60.1"), "is not from 1 to 60 seconds"),
     },
     "discover_token_file": {"": "is not the name of a file"},
-    "discover_https": dict.fromkeys(("", "both"), "is neither true nor false"),
-    "discover_ca_file": {"": "is not the name of a file"},
+    "discover_ca": {"": "is not the name of a file"},
     "discover_server_name": dict.fromkeys(
         ("", "*.example", "a_b", "-a", "a-", "a..b", "a.", "a:443", "a" * 64, "a\n", ".".join(["a"] * 128)),
         "is not the name of a server (letters, digits, dashes and dots, at most 253)",
@@ -337,7 +332,10 @@ UNUSABLE = {
     },
     "exclude_path": {"/a,": "has the path pattern '', which does not begin with a slash"},
     "forward_decoded": dict.fromkeys(("", "on"), "is neither true nor false"),
-    "serve_models_list": dict.fromkeys(("", "on"), "is neither true nor false"),
+    "serve_models_list": {
+        **dict.fromkeys(("", "on"), f"is neither true nor false, and {NOT_A_SIZE}"),
+        "3GiB": "is neither true nor false, and is not between 1 byte and 2GiB",
+    },
     "asker": dict.fromkeys(
         (
             *("", "x-team", "header:", "header:a b", "metadata:a", "metadata:a:", "metadata::b", "metadata:a:b//c"),
@@ -357,7 +355,6 @@ UNUSABLE = {
         "is none of host, header:NAME, metadata:NAMESPACE:KEY and attribute:NAME, as in header:x-team, "
         "metadata:envoy.filters.http.jwt_authn:payload/sub and attribute:connection.uri_san_peer_certificate",
     ),
-    "models_list_max_bytes": {"": NOT_A_SIZE, "0": "is not between 1 byte and 2GiB"},
     "assume_body_mode": dict.fromkeys(
         ("", "BUFFERED", "full_duplex", "streamed", "none"), "is not one of full-duplex, buffered"
     ),
@@ -529,7 +526,6 @@ def test_only_booleans_are_switches():
         "kubernetes",
         "discover_routes",
         "discover_adapters",
-        "discover_https",
         "serve_models_list",
         "forward_decoded",
         "tracing",

@@ -261,7 +261,7 @@ def test_without_the_authorities_file_nobody_is_asked(tmp_path):
         async with saying(http()) as (port, heads):
             result, told = await refusal(port, tls=ServerTls(tmp_path / "missing"))
         assert result == "internal"
-        assert told == f"--discover-ca-file: {tmp_path / 'missing'}: No such file or directory"
+        assert told == f"--discover-ca: {tmp_path / 'missing'}: No such file or directory"
         assert heads == []
 
     test()

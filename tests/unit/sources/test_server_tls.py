@@ -61,7 +61,7 @@ def test_a_file_that_cannot_be_used_is_named_each_time(tmp_path, octets, why):
         for _ in range(2):
             with pytest.raises(AuthorityError, match=why) as refused:
                 await tls.context()
-            assert str(refused.value).startswith(f"--discover-ca-file: {path}: ")
+            assert str(refused.value).startswith(f"--discover-ca: {path}: ")
         path.write_bytes(PEM)
         assert len((await tls.context()).get_ca_certs()) == 1
 

@@ -1,11 +1,13 @@
 import asyncio
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
+from bbr.config.options import authorities
 from bbr.config.settings import Settings
-from bbr.sources import file
+from bbr.sources import file, server_tls
 from bbr.sources.objects import SourceError
 from bbr.sources.sources import Sources
 from bbr.sources.table import DISCOVERED
@@ -267,3 +269,19 @@ async def test_model_servers_are_asked_if_they_are_wanted(tmp_path):
             ]
         finally:
             await sources.stop()
+
+
+@pytest.mark.parametrize(("text", "file"), [("system", None), ("/etc/ca.crt", Path("/etc/ca.crt"))])
+def test_whose_authorities_verify_model_servers(tmp_path, monkeypatch, text, file):
+    made = []
+    monkeypatch.setattr(server_tls, "ServerTls", lambda *given: made.append(given))
+
+    @in_loop
+    async def test():
+        async with FakeKubernetes() as server:
+            path = server.kubeconfig(tmp_path)
+            flags = {"discover_adapters": True, "discover_ca": authorities(text), "discover_server_name": "vllm"}
+            loaded(None, kubernetes=True, kubeconfig=path, **flags)
+
+    test()
+    assert made == [(file, "vllm")]
