@@ -185,6 +185,8 @@ class _Builder:
 def _not_yaml(text: str, error: yaml.YAMLError) -> YamlError:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         why = ", ".join(filter(None, (error.context, error.problem)))
+        if text[error.problem_mark.index : error.problem_mark.index + 1] == "\t":
+            why += "; YAML does not allow tabs for indentation"
         return YamlError(f"line {error.problem_mark.line + 1}: not YAML: {why}")
     # A character that YAML does not allow; its position counts bytes.
     line = text.encode()[: getattr(error, "position", 0)].count(b"\n") + 1

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeVar
 
 from bbr.config import go_plugins as plugins
-from bbr.config import options, removed
+from bbr.config import mistyped, options, removed
 from bbr.config import settings as config
 from bbr.config.settings import ConfigError
 from bbr.exchange.policy import Compat
@@ -251,11 +251,12 @@ class _Translation:
 
     def _unknown(self, name: str, value: str | None) -> None:
         """Leave a flag out, and what is its value, as it seems. What that is might be a secret."""
+        known = (f"--{each}" for each in (*_SETTINGS, "help", "version") if each != name)
+        ignored = f"unknown flag{mistyped.suggestion(f'--{name}', known)}: ignored"
         if value is None and self._rest and not self._rest[0].startswith("-"):
             self._rest.popleft()
-            self._note(name, "unknown flag: ignored, with the word after it", logging.WARNING)
-        else:
-            self._note(name, "unknown flag: ignored", logging.WARNING)
+            ignored += ", with the word after it"
+        self._note(name, ignored, logging.WARNING)
 
     def _stray(self, word: str) -> None:
         if not self._lenient:

@@ -356,11 +356,11 @@ class _Reader:
 def _mapping(node: Node, what: str, known: set[str]) -> dict[str, Node]:
     fields: dict[str, Node] = {}
     *first, last = sorted(known)
-    for key, value in _pairs(node, f"{what} must be a mapping with {', '.join(first)} and {last}"):
-        name = key.text if isinstance(key, Scalar) else "a nested key"
+    for key, value in _pairs(node, f"{what} must be a mapping; its keys can be {', '.join(first)} and {last}"):
+        name = key.text if isinstance(key, Scalar) else "(a list or a mapping)"
         if name not in known:
             shown = name if len(name) <= MAX_ECHO_CHARACTERS else f"{name[:MAX_ECHO_CHARACTERS]}..."
-            raise SourceError(f"line {key.line}: {what} can't hold {shown}; known: {', '.join(sorted(known))}")
+            raise SourceError(f"line {key.line}: {what} has the unknown key {shown}; known: {', '.join(sorted(known))}")
         if name in fields:  # PyYAML would silently take the last
             raise SourceError(f"line {key.line}: {name} occurs twice in {what}")
         fields[name] = value

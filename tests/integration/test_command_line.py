@@ -37,7 +37,7 @@ def test_check_in_a_process(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, f"1 base model and 1 adapter from {models}.\n", "")
     models.write_text("models:\n- nam: x\n", encoding="utf-8")
     done = run(PYTHON_M, "check", str(models))
-    sentence = "line 2: an entry of models can't hold nam; known: adapters, allow, name"
+    sentence = "line 2: an entry of models has the unknown key nam; known: adapters, allow, name"
     assert (done.returncode, done.stdout, done.stderr) == (1, f"{models}: {sentence}.\n", "")
     done = run(PYTHON_M, "check", "--grpc-port=1", str(models))
     assert (done.returncode, done.stdout) == (2, "")

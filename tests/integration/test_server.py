@@ -337,7 +337,8 @@ def test_a_bad_models_file_is_one_sentence_with_its_name_and_line(models):
     status, stderr = failed_start(f"--models={models}")
     assert status == 1
     assert stderr == (
-        f"bbr serve: --models: {models}: line 6: an entry of models can't hold adapter; known: adapters, allow, name.\n"
+        f"bbr serve: --models: {models}: line 6: an entry of models has the unknown key adapter; "
+        "known: adapters, allow, name.\n"
     )
 
 
@@ -442,7 +443,7 @@ def test_sighup_reads_the_models_anew_and_a_broken_file_changes_nothing(models):
     with serving(f"--models={models}") as process:
         models.write_text("models:\n- nam: gemma\n", encoding="utf-8")
         process.signal(signal.SIGHUP)
-        assert process.wait_for("line 2: an entry of models can't hold nam")
+        assert process.wait_for("line 2: an entry of models has the unknown key nam")
         assert ask(process.port, "sql-lora") == [b"sql-lora", b"qwen"]
         models.write_text("models: [{name: gemma}]\n", encoding="utf-8")
         process.signal(signal.SIGHUP)

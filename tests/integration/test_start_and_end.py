@@ -37,7 +37,7 @@ def test_sighup_ends_no_router_that_is_starting(models, hold):
         with hold.open("w"):
             process.signal(signal.SIGHUP)
         assert process.wait() == 1
-        assert "an entry of models can't hold nam" in process.stderr
+        assert "an entry of models has the unknown key nam" in process.stderr
 
 
 def test_a_file_system_that_hangs_does_not_hold_up_the_end(models, hold):

@@ -82,6 +82,14 @@ def test_refused_with_its_line(monkeypatch, loader, text, sentence):
     assert str(caught.value).startswith(sentence)
 
 
+@pytest.mark.parametrize("text", ["a:\n\t- b\n", "\u00e9: b\nc:\n  - d: e\n\tf: g\n"])
+def test_a_tab_is_named(text):
+    """Most people do not see it in their editor."""
+    with pytest.raises(YamlError, match=r"; YAML does not allow tabs for indentation$"):
+        finish(tree(text))
+    finish(tree("a:\tb\n"))
+
+
 LARGEST = {
     "a list": "[" + "a," * 9 + "]",
     "a mapping": "{a: b, c: d, e: f, g: h, ? i}",

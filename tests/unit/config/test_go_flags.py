@@ -174,6 +174,15 @@ WITHOUT_COMMAND = [
         id="with a value in a second word",
     ),
     pytest.param(["-x"], [], warned("--x: unknown flag: ignored"), id="one letter"),
+    pytest.param(
+        ["--grpc-prt=1"],
+        [],
+        warned("--grpc-prt: unknown flag (did you mean --grpc-port?): ignored"),
+        id="mistyped",
+    ),
+    pytest.param(
+        ["--verson"], [], warned("--verson: unknown flag (did you mean --version?): ignored"), id="mistyped version"
+    ),
     pytest.param(["--v=3", "now"], [], warned("argument 4 is not a flag: ignored, as in the Go routers"), id="a word"),
     pytest.param(["-"], [], warned("argument 3 is not a flag: ignored, as in the Go routers"), id="a dash"),
     pytest.param(["---x=1"], [], warned("argument 3 is not a flag: ignored, as in the Go routers"), id="three dashes"),

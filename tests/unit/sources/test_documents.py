@@ -56,7 +56,9 @@ def test_a_declaration_of_several_kinds_comes_back_whole():
 
 def test_a_broken_rule_comes_back_as_the_same_sentence():
     frames = list(declared(PARSE_FILE, b"models:\n- nam: a\n"))
-    with pytest.raises(SourceError, match=r"^line 2: an entry of models can't hold nam; known: adapters, allow, name$"):
+    with pytest.raises(
+        SourceError, match=r"^line 2: an entry of models has the unknown key nam; known: adapters, allow, name$"
+    ):
         received(frames)
 
 

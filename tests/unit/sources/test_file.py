@@ -154,24 +154,27 @@ REFUSED = {
     # the root
     "nothing": ("", "the file is empty: it needs a list called models"),
     "only a comment": ("# models:\n", "the file is empty: it needs a list called models"),
-    "a list as root": ("\n- name: a\n", "line 2: the file must be a mapping with aliases, allow, models and scopes"),
-    "text as root": ("models", "line 1: the file must be a mapping with aliases, allow, models and scopes"),
-    "null as root": ("~", "line 1: the file must be a mapping with aliases, allow, models and scopes"),
+    "a list as root": (
+        "\n- name: a\n",
+        "line 2: the file must be a mapping; its keys can be aliases, allow, models and scopes",
+    ),
+    "text as root": ("models", "line 1: the file must be a mapping; its keys can be aliases, allow, models and scopes"),
+    "null as root": ("~", "line 1: the file must be a mapping; its keys can be aliases, allow, models and scopes"),
     "an empty mapping as root": ("{}", "line 1: the file needs a list called models"),
     "an unknown field of the root": (
         "models: []\nmodel: a\n",
-        "line 2: the file can't hold model; known: aliases, allow, models, scopes",
+        "line 2: the file has the unknown key model; known: aliases, allow, models, scopes",
     ),
     "models twice": ("models: []\nmodels: []\n", "line 2: models occurs twice in the file"),
     "a nested key": (
         "? [models]\n: []\n",
-        "line 1: the file can't hold a nested key; known: aliases, allow, models, scopes",
+        "line 1: the file has the unknown key (a list or a mapping); known: aliases, allow, models, scopes",
     ),
     # scopes
     "a list as scopes": ("scopes: []", "line 1: scopes must be a mapping of names to what exists in them"),
     "text as scope": (
         "scopes: {a: b}",
-        "line 1: the scope a must be a mapping with aliases, allow, hosts and models",
+        "line 1: the scope a must be a mapping; its keys can be aliases, allow, hosts and models",
     ),
     "a host with a port": (
         "scopes: {a: {hosts: ['b:80']}}",
@@ -185,10 +188,13 @@ REFUSED = {
     "a mapping as models": ("models:\n  name: a\n", "line 2: models must be a list"),
     "text as models": ("models: a\n", "line 1: models must be a list"),
     # an entry
-    "text as entry": ("models:\n- a\n", "line 2: an entry of models must be a mapping with adapters, allow and name"),
+    "text as entry": (
+        "models:\n- a\n",
+        "line 2: an entry of models must be a mapping; its keys can be adapters, allow and name",
+    ),
     "a list as entry": (
         "models:\n- [a]\n",
-        "line 2: an entry of models must be a mapping with adapters, allow and name",
+        "line 2: an entry of models must be a mapping; its keys can be adapters, allow and name",
     ),
     "an entry that is its own list": (
         "models: &l\n- *l\n",
@@ -196,15 +202,15 @@ REFUSED = {
     ),
     "an unknown field of an entry": (
         "models:\n- name: a\n  adapter: [b]\n",
-        "line 3: an entry of models can't hold adapter; known: adapters, allow, name",
+        "line 3: an entry of models has the unknown key adapter; known: adapters, allow, name",
     ),
     "a very long unknown field": (
         f"models:\n- ? {'a' * 100_000}\n  : b\n",
-        f"line 2: an entry of models can't hold {'a' * 128}...; known: adapters, allow, name",
+        f"line 2: an entry of models has the unknown key {'a' * 128}...; known: adapters, allow, name",
     ),
     "a merge key": (
         "models:\n- &e {name: a}\n- <<: *e\n",
-        "line 3: an entry of models can't hold <<; known: adapters, allow, name",
+        "line 3: an entry of models has the unknown key <<; known: adapters, allow, name",
     ),
     "name twice": ("models:\n- name: a\n  name: b\n", "line 3: name occurs twice in an entry of models"),
     "adapters twice": (
@@ -359,7 +365,7 @@ def test_refused_with_its_line(text, sentence):
 
 def test_nesting_is_refused_only_beyond_the_limit():
     text = "".join(f"{' ' * depth}a:\n" for depth in range(16))
-    assert refusal(text) == "line 1: the file can't hold a; known: aliases, allow, models, scopes"
+    assert refusal(text) == "line 1: the file has the unknown key a; known: aliases, allow, models, scopes"
 
 
 def test_the_schema_is_a_schema():
@@ -581,7 +587,9 @@ async def test_a_broken_file_keeps_its_last_good_table_until_it_is_mended(tmp_pa
         await until(lambda: followed.broken)
         await until(lambda: bases(followed) == ["gemma", "qwen"])
         key = ("file", str(tmp_path / "a.yaml"))
-        assert followed.broken == {key: "line 2: an entry of models can't hold nam; known: adapters, allow, name"}
+        assert followed.broken == {
+            key: "line 2: an entry of models has the unknown key nam; known: adapters, allow, name"
+        }
         one_model(tmp_path / "a.yaml", "llama")
         await until(lambda: bases(followed) == ["gemma", "llama"])
         assert followed.broken == {}

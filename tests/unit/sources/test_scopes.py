@@ -59,14 +59,17 @@ def test_the_other_process_gives_the_same():
 WRONG = {
     "a list": ("scopes: []", "line 1: scopes must be a mapping of names to what exists in them"),
     "twice": ("scopes:\n  a: {hosts: []}\n  a: {hosts: []}", "line 3: a occurs twice in scopes"),
-    "nothing in it": ("scopes: {a: }", "line 1: the scope a must be a mapping with aliases, allow, hosts and models"),
+    "nothing in it": (
+        "scopes: {a: }",
+        "line 1: the scope a must be a mapping; its keys can be aliases, allow, hosts and models",
+    ),
     "an unknown field": (
         "scopes: {a: {host: x}}",
-        "line 1: the scope a can't hold host; known: aliases, allow, hosts, models",
+        "line 1: the scope a has the unknown key host; known: aliases, allow, hosts, models",
     ),
     "scopes in scopes": (
         "scopes: {a: {scopes: {}}}",
-        "line 1: the scope a can't hold scopes; known: aliases, allow, hosts, models",
+        "line 1: the scope a has the unknown key scopes; known: aliases, allow, hosts, models",
     ),
     "hosts as text": ("scopes: {a: {hosts: x}}", "line 1: hosts must be a list"),
     "hosts as null": ("scopes: {a: {hosts: }}", "line 1: hosts must be a list"),

@@ -49,7 +49,7 @@ DOCTOR_FAILURES = {
     "no file": (["--from=/none/such"], "bbr doctor: /none/such: No such file or directory.\n"),
     "a wrong table": (
         ["--from=DUMP", "--models=DUMP"],
-        "bbr doctor: file DUMP: line 1: the file can't hold configs; known: aliases, allow, models",
+        "bbr doctor: file DUMP: line 1: the file has the unknown key configs; known: aliases, allow, models",
     ),
     "a setting of serve": (
         ["--from=DUMP", "--grpc-port=1"],
