@@ -110,8 +110,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return asyncio.run(run(options, once=given.once))
     except PortInUseError as error:
-        print(f"The demo cannot run: {error} Stop it, perhaps another demo, or take other ports:", file=sys.stderr)
-        print("  make demo FREE_PORTS=1    or    python -m deploy.local.demo --free-ports", file=sys.stderr)
+        print(f"The demo cannot run: {error}", file=sys.stderr)
+        print("Perhaps another demo runs: stop it, or take free ports: make demo FREE_PORTS=1", file=sys.stderr)
         return EXIT_FAILED
     except StackError as error:
         print(f"The demo cannot run: {error}", file=sys.stderr)

@@ -17,6 +17,7 @@ from deploy.local.preloaded import ENDPOINT_PICKER, MODEL_SERVER, Preloaded
 from deploy.local.topology import DEFAULT_PORTS, MODELS, POOLS, Pool, in_use, load_adapters
 
 READY_SECONDS: Final = 120.0
+_PORTS_NAMED: Final = 2
 
 Result = TypeVar("Result")
 
@@ -163,7 +164,9 @@ class Stack:
     def _check_ports(self) -> None:
         taken = [f"{port} (for {name})" for name, port in self._options.ports.items() if in_use(port)]
         if taken:
-            raise PortInUseError(f"something already listens on port {', '.join(taken)}.")
+            # Many are another demo's: the first ones say enough.
+            more = f" and {len(taken) - _PORTS_NAMED} more ports" if len(taken) > _PORTS_NAMED else ""
+            raise PortInUseError(f"something already listens on port {', '.join(taken[:_PORTS_NAMED])}{more}.")
 
     def _build_parts(self) -> list[Part]:
         envoy = find_envoy(sys.executable)

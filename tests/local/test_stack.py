@@ -37,6 +37,15 @@ def test_port_in_use_is_named_with_its_part(tmp_path):
     assert stack.parts == {}
 
 
+def test_of_many_ports_in_use_the_first_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("deploy.local.stack.in_use", lambda port: True)
+    stack = Stack(StackOptions(log_dir=tmp_path, ports=DEFAULT_PORTS))
+    (first, one), (second, two) = list(DEFAULT_PORTS.items())[:2]
+    named = rf"on port {one} \(for {first}\), {two} \(for {second}\) and {len(DEFAULT_PORTS) - 2} more ports\.$"
+    with pytest.raises(PortInUseError, match=named):
+        asyncio.run(stack.start())
+
+
 def test_port_of_all_interfaces_counts_as_in_use():
     with socket.create_server(("0.0.0.0", 0)) as other:  # noqa: S104 - accepts nothing
         assert in_use(other.getsockname()[1])
