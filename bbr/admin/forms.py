@@ -33,7 +33,13 @@ def value(form: str, given: Any) -> str:
 
 def cell(form: str, given: Any) -> str:
     """Return a value in its form, for a cell of a table."""
-    return f"<bdi>{escape(FORMS[form](given))}</bdi>"
+    html = escape(FORMS[form](given))
+    return f"<bdi>{breakable(html) if form == 'name' else html}</bdi>"
+
+
+def breakable(name: str) -> str:
+    """Return a name, escaped, that a narrow column breaks behind a slash or a hyphen if it can, and not anywhere."""
+    return name.replace("/", "/<wbr/>").replace("-", "-<wbr/>")
 
 
 def level(share: float | None) -> str:

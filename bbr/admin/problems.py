@@ -53,11 +53,11 @@ KINDS: Final[Mapping[str, Reason]] = {
         "Add the model to the table, or tell the client the right name.",
     ),
     "buffer": Reason(
-        "Bodies take nearly all memory that they may, or were rejected for want of memory.",
+        "Bodies use nearly all of the memory that they may use, or were rejected because none was left.",
         "Add replicas, or raise --max-buffered-bytes and the memory limit. See docs/reference/running.md, Memory.",
     ),
     "turned-away": Reason(
-        "The router turned connections away, since it had as many as it may.",
+        "The router turned connections away, because it had as many as it may have.",
         "Raise --max-connections, or add replicas. See docs/troubleshooting.md.",
     ),
     "certificate": Reason(
@@ -98,10 +98,10 @@ def _of_process(found: Mapping[str, Any], vitals: Vitals) -> Iterator[Row]:
             yield _row("certificate", "warn", f"The certificate expires in {FORMS['duration'](left)}.", "now")
     buffered, away = found["buffered"], found["connections"]["turned_away"]
     if buffered["held_bytes"] >= _HELD_SHARE * buffered["limit_bytes"] > 0:
-        yield _row("buffer", "bad", "Bodies take nearly all memory that they may.", "now")
+        yield _row("buffer", "bad", "Bodies use nearly all of the memory that they may use.", "now")
     if buffered["refusals"]:
         what = _several(buffered["refusals"], "body has", "bodies have")
-        yield _row("buffer", "warn", f"{what} been rejected for want of memory since the start.", "now")
+        yield _row("buffer", "warn", f"{what} been rejected since the start because no memory was left.", "now")
     if away:
         what = _several(away, "connection was", "connections were")
         yield _row("turned-away", "warn", f"{what} turned away since the start.", "now")

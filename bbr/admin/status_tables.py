@@ -176,12 +176,12 @@ TABLES: Final[Mapping[str, TableLayout]] = {
             plain("Now, /s", "per_second_now", "rate"),
             Column("Since the start", "count", _since_start),
         ),
-        "None has had a request yet.",
+        "No request yet.",
         at_once=2,
         first=10,
     ),
     "sources": TableLayout(
-        (plain("Followed", "source"), plain("Last seen", "age_seconds", "ago"), plain("Fails just now", "failing")),
+        (plain("Source", "source"), plain("Last seen", "age_seconds", "ago"), plain("Error", "failing")),
         "Nothing.",
     ),
     "names": TableLayout(
@@ -195,7 +195,7 @@ TABLES: Final[Mapping[str, TableLayout]] = {
     "aliases": TableLayout(
         (
             plain("Alias", "alias", "name"),
-            plain("Stood for", "model", "name"),
+            plain("Model", "model", "name"),
             plain("Requests", "requests", "count"),
             plain("%", "percent", "rate"),
         ),

@@ -62,7 +62,7 @@ def test_memory_and_connections():
     of = vitals(counts=TransportCounts(1, 2, 1))
     of.ledger.take(800)
     assert told(of) == [
-        ("bad", "buffer", "Bodies take nearly all memory that they may."),
+        ("bad", "buffer", "Bodies use nearly all of the memory that they may use."),
         ("warn", "turned-away", "1 connection was turned away since the start."),
     ]
     of.ledger.give_back(800)
@@ -70,7 +70,7 @@ def test_memory_and_connections():
     assert told(of, buffered=buffered)[0] == (
         "warn",
         "buffer",
-        "1,200 bodies have been rejected for want of memory since the start.",
+        "1,200 bodies have been rejected since the start because no memory was left.",
     )
 
 

@@ -111,10 +111,10 @@ def test_a_hostile_name_is_text(name, tmp_path):
     assert f"{name} adapter" in found.cells
     assert f"{name} unknown" in found.cells
     assert {INVISIBLE_SHOWN + name, f"file {INVISIBLE_SHOWN}{name}"} <= set(found.cells)
-    assert found.tags <= before.tags
+    assert found.tags <= before.tags | {"wbr"}
     assert found.attributes <= before.attributes
     searched = read(rendered(of, name.strip()))
-    assert searched.tags <= before.tags
+    assert searched.tags <= before.tags | {"wbr"}
     assert searched.attributes <= before.attributes
 
 
@@ -167,7 +167,7 @@ def test_a_search_filters_the_names_alone(tmp_path):
     of = vitals(path)
     everything, searched = tables(rendered(of)), tables(rendered(of, "lora"))
     assert [name for name in everything if everything[name] != searched[name]] == ["names"]
-    assert "sql-lora" in searched["names"]
+    assert "sql-<wbr/>lora" in searched["names"]
     assert "phi" not in searched["names"]
     assert '<i class="of">of</i> <bdi>qwen</bdi>' in searched["names"]
 

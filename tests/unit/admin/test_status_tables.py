@@ -73,7 +73,7 @@ def test_requests_without_a_base_model_have_a_row_once_there_are_any():
     row |= {"base_model": "", "pools": [], "requests": 0, "errors": 0}
     empty = html("models", row)
     assert "<tbody role=rowgroup></tbody>" in empty.replace('"', "")
-    assert '<p class="none">None has had a request yet.</p>' in empty
+    assert '<p class="none">No request yet.</p>' in empty
     assert '<p class="more" hidden>' in empty
     assert "(none)" in html("models", {**row, "requests": 1})
 
