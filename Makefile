@@ -42,11 +42,34 @@ NOT_COMPILED := $(addprefix tests/integration/test_,anthropic_client.py chart_in
 CORE_SUITES := tests/unit tests/conformance tests/parity tests/property tests/fuzz \
   $(filter-out $(NOT_COMPILED),$(sort $(wildcard tests/integration/test_*.py)))
 
+# What `make help` lists first, and how: at most 100 columns wide.
+EVERYDAY := demo setup quick test check format docs docs-serve
+define LIST_TARGETS
+function show(name,  words, count, i, line) {
+  count = split(says[name], words, " ")
+  line = sprintf("  make %-15s", name)
+  for (i = 1; i <= count; i++) {
+    if (length(line) + length(words[i]) + 1 > 100) { print line; line = sprintf("%22s", "") }
+    line = line " " words[i]
+  }
+  print line
+}
+/^[a-z-]+:.*## / { names[++total] = $$1; says[$$1] = $$2 }
+END {
+  print "Every day:"
+  first = split(everyday, days, " ")
+  for (n = 1; n <= first; n++) { show(days[n]); shown[days[n]] = 1 }
+  print "\nMore:"
+  for (n = 1; n <= total; n++) if (!(names[n] in shown)) show(names[n])
+}
+endef
+export LIST_TARGETS
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo release-prepare release-check image image-test screenshots accuracy spoofing differential wire clients bench bench-guard bench-parts soak exchanges rolling hostile rogue abuse mutants dashboard histories go-parity helm manifests validate lab lab-test lab-core lab-down wheel compiled test test-compiled test-python cover covered quick check structure format protos reference lock clean
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' -v everyday="$(EVERYDAY)" "$$LIST_TARGETS" $(MAKEFILE_LIST)
 
 setup: $(READY)  ## install the locked dependencies and bbr itself into .venv
 
