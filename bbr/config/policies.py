@@ -8,7 +8,7 @@ from bbr.config.settings import Settings
 from bbr.exchange.convention import Convention, Ours
 from bbr.exchange.go_router import GoRouter
 from bbr.exchange.ledger import Ledger
-from bbr.exchange.policy import AliasRewrite, ClientSteering, Compat, Policy, UrlModel
+from bbr.exchange.policy import STREAM_THRESHOLD_BYTES, AliasRewrite, ClientSteering, Compat, Policy, UrlModel
 from bbr.exchange.replies import Replies
 from bbr.headers import DESTINATION_HEADER, PRIORITY_HEADERS, REWRITE_HEADERS, STEERING_HEADERS
 from bbr.models.listing import ModelsList
@@ -31,7 +31,7 @@ def policy(settings: Settings) -> Policy:
         assume_body_mode=settings.assume_body_mode,
         ledger=Ledger(settings.max_buffered_bytes),
         max_body_bytes=settings.max_body_bytes,
-        stream_threshold_bytes=settings.stream_threshold_bytes,
+        stream_threshold_bytes=STREAM_THRESHOLD_BYTES,
         over_limit=settings.over_limit,
         query_model_paths=settings.query_model_path,
         path_templates=settings.path_template or (),
@@ -59,7 +59,7 @@ def policy(settings: Settings) -> Policy:
 
 def _convention(settings: Settings) -> Convention:
     prefixes = [name.removesuffix("*") for name in settings.strip_header or () if name.endswith("*")]
-    early_bytes = min(settings.stream_threshold_bytes, settings.max_body_bytes)
+    early_bytes = min(STREAM_THRESHOLD_BYTES, settings.max_body_bytes)
     fields = BodyFields(settings.body_field, early_bytes) if settings.body_field else None
     if settings.compat is not Compat.NONE:
         return GoRouter(

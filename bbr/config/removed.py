@@ -16,6 +16,7 @@ REPLACEMENTS: Final[Mapping[str, str]] = {
     "buffered_wait_seconds": "use --body-idle-seconds, with a fifth of the time",
     "models_list_max_bytes": "give the size to --serve-models-list, as in --serve-models-list=1MiB",
     "single_reply_bytes": "leave it out: it had no benefit",
+    "stream_threshold_bytes": "leave it out: JSON bodies over 256 KiB are read piece by piece",
     "streaming": "use --assume-body-mode=full-duplex or --assume-body-mode=buffered",
     "v": "use --log-level=debug, and --access-log=all for what was --v=5",
 }

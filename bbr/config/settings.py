@@ -320,9 +320,8 @@ class Settings(ProcessSettings):
         "a field of JSON bodies whose value goes into a header, as in user=x-user or "
         "metadata.session_id=x-session:sha256; may be given several times, or with commas, at most 8. A client's own "
         "copy of the header is removed. Options: sha256 (the header gets the hexadecimal digest); max-bytes=N (default "
-        "256; a longer value gets 400); whole (the default: a body over --stream-threshold-bytes waits for the field) "
-        "or early (it does not: the field is looked for in the first --stream-threshold-bytes only); log (the access "
-        "log has the header's value)",
+        "256; a longer value gets 400); whole (the default: a body over 256 KiB waits for the field) or early (it "
+        "does not: the field is looked for in the first 256 KiB only); log (the access log has the header's value)",
     )
     dynamic_metadata: str | None = _answer(
         options.metadata_namespace,
@@ -434,12 +433,6 @@ class Settings(ProcessSettings):
         "the body mode to assume for a gateway that does not name its mode: full-duplex or buffered",
     )
     max_model_length: int = _rare(options.model_length, "256", "the longest model name; a longer one gets 400")
-    stream_threshold_bytes: int = _rare(
-        options.size,
-        "256KiB",
-        "a longer JSON body is read piece by piece; in full duplex it goes on to its model server as soon as its model "
-        "is known",
-    )
 
 
 OPTIONS: Final[Mapping[str, Option]] = {field.name: field.metadata["option"] for field in dataclasses.fields(Settings)}

@@ -18,6 +18,9 @@ from bbr.reading.templates import Template
 
 # What a message may hold beside a body: a header section of any gateway's (Envoy's limit is 60 KiB by default).
 MESSAGE_OVERHEAD_BYTES: Final = 1 << 20
+# A longer JSON body is read piece by piece. Up to 64 KiB Envoy can replay a request to another replica, so an early
+# start is worth nothing. Somewhat above that, one whole read is still the cheaper way.
+STREAM_THRESHOLD_BYTES: Final = 256 << 10
 
 
 class BodyMode(enum.IntEnum):
@@ -114,9 +117,7 @@ class Policy:
     ledger: Ledger = field(default_factory=lambda: Ledger(512 << 20))
     assume_body_mode: BodyMode = BodyMode.FULL_DUPLEX_STREAMED
     max_body_bytes: int = 64 << 20
-    # Up to 64 KiB Envoy can replay a request to another replica, so an early start is worth nothing. Somewhat above
-    # that, one whole read is still the cheaper way.
-    stream_threshold_bytes: int = 256 << 10
+    stream_threshold_bytes: int = STREAM_THRESHOLD_BYTES
     over_limit: OverLimit = OverLimit.REJECT
     forward_decoded: bool = False
     rewrites_body: bool = False

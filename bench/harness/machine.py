@@ -63,9 +63,9 @@ def pin(pid: int, *cpus: int) -> None:
 
 
 @contextmanager
-def router(transport: str, *arguments: str, environment: Mapping[str, str] = {}) -> Iterator[Bbr]:
+def router(transport: str, *arguments: str, module: str = "bbr", environment: Mapping[str, str] = {}) -> Iterator[Bbr]:
     """Run a router of the transport on its processor, with variables besides."""
-    with serving(f"--transport={transport}", *arguments, environment=environment) as process:
+    with serving(f"--transport={transport}", *arguments, module=module, environment=environment) as process:
         pin(process.pid, SERVER_CPU)
         yield process
 

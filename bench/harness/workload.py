@@ -23,7 +23,7 @@ MODEL: Final = "sql-lora"
 # What Envoy hands on at a time.
 PIECE_BYTES: Final = 16_384
 
-# Longer bodies are read as they come, and are given back in pieces that depend on when (--stream-threshold-bytes).
+# Longer bodies are read as they come, and are given back in pieces that depend on when (STREAM_THRESHOLD_BYTES).
 LONG_BYTES: Final = 256 << 10
 
 HEADERS: Final = {

@@ -1,8 +1,9 @@
 """What reading bodies as they come is worth behind a real Envoy, and what it holds. Run: python -m bench.parts.bodies
 
-Two routers in turn within each round, alike but for --stream-threshold-bytes: "streaming" as it is, "buffering" with a
-threshold above every body. The router runs on processor 0; Envoy (one worker, listener buffer 1 MiB), the client and
-the upstream, a sink that tells when a request begins, on processor 1. HTTP/1.1, FULL_DUPLEX_STREAMED.
+Two routers in turn within each round, alike but for the size from which they read bodies by pieces: "streaming" as it
+is, "buffering" (bench.parts.buffering) with a size above every body. The router runs on processor 0; Envoy (one worker,
+listener buffer 1 MiB), the client and the upstream, a sink that tells when a request begins, on processor 1. HTTP/1.1,
+FULL_DUPLEX_STREAMED.
 
 --start    a 5 MB body with an image and a 1 MB chat, the model first, sent at 12.5 MB/s: milliseconds until the
            upstream has the request's first octets
@@ -37,8 +38,8 @@ from bench.harness.processes import Bbr
 from bench.parts.sink import Sink
 
 MODEL: Final = workload.MODEL.encode()
-BUFFERING: Final = "--stream-threshold-bytes=64MiB"
-STREAMING: Final = "--stream-threshold-bytes=256KiB"
+BUFFERING: Final = "bench.parts.buffering"
+STREAMING: Final = "bbr"
 BYTES_PER_SECOND: Final = 12_500_000
 PIECE_BYTES: Final = 1 << 16
 LISTENER_BYTES: Final = 1 << 20
@@ -204,11 +205,11 @@ class Setup:
 
 
 @contextmanager
-def stand(*flags: str, server: Bbr | Peer | None = None) -> Iterator[Setup]:
-    """Run a router with these flags, or take `server`, and run Envoy and the sink."""
+def stand(module: str = STREAMING, server: Bbr | Peer | None = None) -> Iterator[Setup]:
+    """Run a router by its module, or take `server`, and run Envoy and the sink."""
     with ExitStack() as stack:
         sink = stack.enter_context(Sink())
-        router = server or stack.enter_context(machine.router("uv", *flags))
+        router = server or stack.enter_context(machine.router("uv", module=module))
         ports = dict.fromkeys(("default", workload.MODEL), sink.port)
         config: dict[str, Any] = envoy.configuration([envoy.router_filter()], router.port, ports)
         config["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"] = LISTENER_BYTES

@@ -18,7 +18,7 @@ from bench.harness import http1
 from bench.harness.h2_frames import cut
 
 COMPLETIONS: Final = "/v1/completions"
-SHORT_BYTES: Final = 256 << 10  # what is read whole (--stream-threshold-bytes)
+SHORT_BYTES: Final = 256 << 10  # what is read whole (STREAM_THRESHOLD_BYTES)
 DRIP_SECONDS: Final = 1.0
 
 _PATIENCE_SECONDS: Final = 20.0

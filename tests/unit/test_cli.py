@@ -142,7 +142,7 @@ def test_every_setting_is_a_flag_and_a_variable(served, monkeypatch, name):
         "strip_header": "x-a,x-b",
         "trust_client_headers": "true",
     }
-    values |= {"stream_threshold_bytes": "1KiB", "max_buffered_bytes": "1GiB"}
+    values |= {"max_buffered_bytes": "1GiB"}
     values |= {"busy_poll": "0.5", "metrics_port": "7", "tracing": "true", "drain_delay_seconds": "9"}
     values |= {"over_limit": "pass", "query_model_path": "none", "path_template": "/model/{model}/invoke"}
     values |= {"unknown_model": "empty", "missing_model": "reject", "default_model": "qwen", "include_path": "/a,/b"}

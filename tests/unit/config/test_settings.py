@@ -83,7 +83,6 @@ def test_defaults():
         "max_body_bytes": 64 << 20,
         "over_limit": OverLimit.REJECT,
         "forward_decoded": False,
-        "stream_threshold_bytes": 256 << 10,
         "max_buffered_bytes": 512 << 20,
         "query_model_path": frozenset([b"/v1/realtime"]),
         "path_template": None,
@@ -204,7 +203,6 @@ USABLE = {
         "2147483648": 1 << 31,
     },
     "over_limit": {"reject": OverLimit.REJECT, "pass": OverLimit.PASS},
-    "stream_threshold_bytes": {"1": 1, "64KiB": 64 << 10},
     "max_buffered_bytes": {"1": 1, "2GiB": 1 << 31},
     "query_model_path": {
         "none": frozenset(),
@@ -363,7 +361,6 @@ UNUSABLE = {
         **dict.fromkeys(("0", "0MiB", "2147483649", "3GiB", "9" * 15), "is not between 1 byte and 2GiB"),
     },
     "over_limit": dict.fromkeys(("", "PASS", "drop"), "is not one of reject, pass"),
-    "stream_threshold_bytes": {"0": "is not between 1 byte and 2GiB", "": NOT_A_SIZE},
     "max_buffered_bytes": {"0": "is not between 1 byte and 2GiB", "1GB": NOT_A_SIZE},
     "query_model_path": dict.fromkeys(
         ("", "v1", "/a,", "/a?model=x", "/a#b", "/a b", "/" + "a" * 512, "none,/a"),
