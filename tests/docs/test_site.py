@@ -1,5 +1,6 @@
 """The documentation's site: every page is in its navigation, and it builds strictly where its environment is."""
 
+import json
 import os
 import re
 import subprocess
@@ -61,3 +62,6 @@ def test_the_site_builds(tmp_path):
     )
     assert (built.returncode, built.stdout, built.stderr) == (0, "", "")
     assert (tmp_path / "html/design/index.html").exists()
+    found = json.loads((tmp_path / "html/search/search_index.json").read_text("utf-8"))["docs"]
+    last = {each["location"].split("#")[0] for each in found if each.get("boost", 1) < 1}
+    assert last == {"changelog.html", "tested.html"}
