@@ -4,7 +4,6 @@ from math import inf, nextafter
 
 import orjson
 import pytest
-import simdjson
 
 from bbr.reading.one_pass import (
     LONG_DIGITS,
@@ -17,6 +16,8 @@ from bbr.reading.one_pass import (
     name_in,
 )
 from bbr.reading.scan.grammar import MAX_TRAILING_BLANKS
+
+simdjson = pytest.importorskip("simdjson", reason="there is no wheel of it for this version of Python")
 
 
 def chat(**members: object) -> bytes:

@@ -1,6 +1,10 @@
 import pytest
 
+from bbr.reading import one_pass
 from bbr.reading.scan.leap import LEAST_BYTES, beginning, behind_object, into_text, is_dense, text_bytes
+
+# The scanner makes no leap without it.
+pytestmark = pytest.mark.skipif(not one_pass.AVAILABLE, reason="there is no simdjson for this version of Python")
 
 # The inside of a string, with all that it may have, up to a blank.
 TEXT = 'So "it" is\\n é \\u00e9 \\ud83d\\ude00 \\\\'.replace('"', '\\"').encode() * 100
