@@ -16,11 +16,11 @@ JOINED_BYTES: Final = 4 << 10
 VIEWED_BYTES: Final = 4 << 10
 
 
-def add_piece(pieces: MutableSequence[bytes] | MutableSequence[bytes | memoryview], octets: bytes) -> None:
+def add_piece(pieces: MutableSequence[bytes] | MutableSequence[bytes | memoryview], piece: bytes) -> None:
     """Add bytes to pieces that are held, at little more cost than they have themselves."""
-    if pieces and len(octets) < TINY_PIECE_BYTES:
+    if pieces and len(piece) < TINY_PIECE_BYTES:
         last = pieces[-1]
         if type(last) is bytes and len(last) < JOINED_BYTES:
-            pieces[-1] = last + octets
+            pieces[-1] = last + piece
             return
-    pieces.append(octets)
+    pieces.append(piece)

@@ -62,8 +62,8 @@ def _python_escape(character: str) -> str:
 def _json_escape(character: str) -> str:
     if is_visible(character):
         return character
-    octets = character.encode("utf-16-be", "surrogatepass")  # of two for a character beyond U+FFFF
-    return "".join(f"\\u{octets[i : i + 2].hex()}" for i in range(0, len(octets), 2))
+    encoded = character.encode("utf-16-be", "surrogatepass")  # of two for a character beyond U+FFFF
+    return "".join(f"\\u{encoded[i : i + 2].hex()}" for i in range(0, len(encoded), 2))
 
 
 def dumps(value: Any, *, option: int = 0, default: Callable[[Any], Any] | None = None) -> bytes:

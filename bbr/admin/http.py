@@ -318,10 +318,10 @@ class _Connection(asyncio.StreamReaderProtocol):
         self.writer.transport.abort()
 
 
-def _write(writer: asyncio.StreamWriter, octets: bytes | None) -> None:
+def _write(writer: asyncio.StreamWriter, data: bytes | None) -> None:
     if writer.is_closing():  # uvloop takes it for a fault of ours
         raise ConnectionResetError
-    writer.write(octets or b"")
+    writer.write(data or b"")
 
 
 async def _receive(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:
@@ -335,11 +335,11 @@ async def _receive(connection: h11.Connection, reader: asyncio.StreamReader) -> 
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            octets = await reader.read(_READ_BYTES)
-            lines += octets.count(b"\n")
+            data = await reader.read(_READ_BYTES)
+            lines += data.count(b"\n")
             if lines > MAX_LINES:
                 raise h11.RemoteProtocolError(f"more than {MAX_LINES} lines", error_status_hint=431)
-            connection.receive_data(octets)
+            connection.receive_data(data)
         elif isinstance(event, h11.Request):
             request = event
             if any(name in (b"content-length", b"transfer-encoding") for name, _ in event.headers):

@@ -156,14 +156,14 @@ class Answers(Generic[T]):
         return frames[1:]
 
 
-def page_frames(kind: type[T], octets: bytes) -> Iterator[bytes]:
+def page_frames(kind: type[T], data: bytes) -> Iterator[bytes]:
     """Give a page in frames: a failure or nil, the metadata, and each object. A job (`bbr.system.worker`)."""
-    return _frames(lambda: _flat_page(_read(partial(_page, kind), octets)))
+    return _frames(lambda: _flat_page(_read(partial(_page, kind), data)))
 
 
-def event_frames(kind: type[T], octets: bytes) -> Iterator[bytes]:
+def event_frames(kind: type[T], data: bytes) -> Iterator[bytes]:
     """Give an event in frames: a failure or nil, its type, the metadata, and the object if it is there. A job."""
-    return _frames(lambda: _flat_event(_read(partial(_event, kind), octets)))
+    return _frames(lambda: _flat_event(_read(partial(_event, kind), data)))
 
 
 def _flat_page(page: Page[T]) -> list[Any]:
@@ -182,20 +182,20 @@ def _frames(find: Callable[[], list[Any]]) -> Iterator[bytes]:
     return map(msgspec.msgpack.encode, found)
 
 
-def _read(read: Callable[[bytes], Result], octets: bytes) -> Result:
+def _read(read: Callable[[bytes], Result], data: bytes) -> Result:
     try:
-        return read(octets)
+        return read(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise KubernetesError(f"what the API server sent can't be read: {error}") from None
 
 
-def _page(kind: type[T], octets: bytes) -> Page[T]:
-    found = msgspec.json.decode(octets, type=_Page)
+def _page(kind: type[T], data: bytes) -> Page[T]:
+    found = msgspec.json.decode(data, type=_Page)
     return Page(found.metadata, list(map(msgspec.json.Decoder(kind).decode, found.items)))
 
 
-def _event(kind: type[T], octets: bytes) -> Event[T]:
-    event = msgspec.json.decode(octets, type=_Event)
+def _event(kind: type[T], data: bytes) -> Event[T]:
+    event = msgspec.json.decode(data, type=_Event)
     if event.type == "ERROR":
         raise msgspec.json.decode(event.object, type=KubeStatus).error()
     if event.type not in (*_CHANGES, BOOKMARK):

@@ -79,10 +79,10 @@ def origin(namespace: str, name: str, created: datetime.datetime | None) -> Orig
 
 
 def parse_bytes(
-    origin: Origin, max_model_bytes: int, scope: str | None, octets: bytes
+    origin: Origin, max_model_bytes: int, scope: str | None, encoded: bytes
 ) -> Steps[tuple[Declaration, ...]]:
     """Read a ConfigMap's `data`, which is given in msgpack; see `parse`."""
-    return parse(msgspec.msgpack.decode(octets, type=dict[str, str]), origin, max_model_bytes, scope)
+    return parse(msgspec.msgpack.decode(encoded, type=dict[str, str]), origin, max_model_bytes, scope)
 
 
 def parse(

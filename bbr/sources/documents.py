@@ -46,7 +46,7 @@ class Record(NamedTuple):
 _decoder: Final = msgspec.msgpack.Decoder(str | list[Record])
 
 
-def source_object(key: str, version: bytes, origin: Origin, parse: ParseBytes, octets: bytes) -> SourceObject:
+def source_object(key: str, version: bytes, origin: Origin, parse: ParseBytes, data: bytes) -> SourceObject:
     """Return a document as an object for the table.
 
     Args:
@@ -54,18 +54,18 @@ def source_object(key: str, version: bytes, origin: Origin, parse: ParseBytes, o
         version: the same.
         origin: of all its declarations; the line is theirs.
         parse: parses it.
-        octets: its text.
+        data: its text.
     """
     long = None
-    if len(octets) > LONG_BYTES:
-        long = LongDocument(partial(declared, parse), (octets,), partial(Received, origin))
-    return SourceObject(key, version, partial(parse, octets), long)
+    if len(data) > LONG_BYTES:
+        long = LongDocument(partial(declared, parse), (data,), partial(Received, origin))
+    return SourceObject(key, version, partial(parse, data), long)
 
 
-def declared(parse: ParseBytes, octets: bytes) -> Iterator[bytes]:
+def declared(parse: ParseBytes, data: bytes) -> Iterator[bytes]:
     """Parse a document and give the frames of what it declares; a job for the other process (`bbr.system.worker`)."""
     try:
-        declarations = finish(parse(octets))
+        declarations = finish(parse(data))
     except SourceError as error:
         yield msgspec.msgpack.encode(str(error))
         return

@@ -197,21 +197,21 @@ def _is_table(entry: os.DirEntry[str]) -> bool:
 
 def _object(path: str, max_model_bytes: int) -> SourceObject:
     try:
-        octets = files.read(path, MAX_FILE_BYTES)
+        data = files.read(path, MAX_FILE_BYTES)
     except files.FileError as error:
         return _unusable(path, str(error))
-    digest = hashlib.blake2b(octets, digest_size=16).digest()
+    digest = hashlib.blake2b(data, digest_size=16).digest()
     origin = Origin("file", path)
-    return source_object(path, digest, origin, partial(_parse_octets, origin, max_model_bytes), octets)
+    return source_object(path, digest, origin, partial(_parse_bytes, origin, max_model_bytes), data)
 
 
 def _unusable(key: str, why: str) -> SourceObject:
     return SourceObject(key, ("unusable", why), refusing(why))
 
 
-def _parse_octets(origin: Origin, max_model_bytes: int, octets: bytes) -> Steps[tuple[Declaration, ...]]:
+def _parse_bytes(origin: Origin, max_model_bytes: int, data: bytes) -> Steps[tuple[Declaration, ...]]:
     try:
-        text = octets.decode()
+        text = data.decode()
     except UnicodeDecodeError as error:
         raise SourceError(f"not UTF-8 at byte {error.start}") from None
     yield

@@ -92,19 +92,19 @@ async def read(pieces: list[bytes], worker: WorkerProcess) -> Served:
     return Served(roots, adapters)
 
 
-def frames_of(octets: bytes) -> Iterator[bytes]:
+def frames_of(data: bytes) -> Iterator[bytes]:
     """Give an answer in frames: why it can't be used or "", its base models, its adapters. A job."""
     try:
-        found: tuple[object, ...] = ("", *served(octets))
+        found: tuple[object, ...] = ("", *served(data))
     except UnusableError as error:
         found = (str(error), {}, {})
     return map(msgspec.msgpack.encode, found)
 
 
-def served(octets: bytes) -> Served:
+def served(data: bytes) -> Served:
     """Return what an answer lists; see `read`."""
     try:
-        models = msgspec.json.decode(octets, type=_List).data
+        models = msgspec.json.decode(data, type=_List).data
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise UnusableError("its answer to GET /v1/models is not a list of models") from None
     if len(models) > MAX_MODELS:

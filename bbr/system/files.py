@@ -91,9 +91,9 @@ def _too_large(max_bytes: int) -> FileError:
     return FileError(f"is larger than {size_of(max_bytes)}")
 
 
-def size_of(octets: int) -> str:
+def size_of(size: int) -> str:
     """Return a limit in words: 32 MiB, 64 KiB, 100 bytes."""
     for unit, name in ((1 << 20, "MiB"), (1 << 10, "KiB")):
-        if octets >= unit and octets % unit == 0:
-            return f"{octets // unit} {name}"
-    return f"{octets} bytes"
+        if size >= unit and size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size} bytes"

@@ -70,8 +70,8 @@ def work(requests: BinaryIO, answers: BinaryIO, set_timer: Callable[[float], obj
 
 def _answer(requests: BinaryIO, sizes: tuple[int, ...], answers: BinaryIO) -> None:
     try:
-        job, octets = pickle.loads(requests.read(sizes[0])), requests.read(sizes[1])  # noqa: S301 (the router's own)
-        for frame in job(octets):
+        job, data = pickle.loads(requests.read(sizes[0])), requests.read(sizes[1])  # noqa: S301 (the router's own)
+        for frame in job(data):
             _write(answers, ITEM, frame)
         _write(answers, END)
     except MemoryError:

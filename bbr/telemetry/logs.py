@@ -257,7 +257,7 @@ def _writer(stream: TextIO) -> Callable[[bytes], object]:
     try:
         descriptor = stream.fileno()
     except (OSError, ValueError, AttributeError):  # a stream in memory
-        return lambda octets: stream.write(octets.decode())
+        return lambda data: stream.write(data.decode())
     return UnblockedWriter(descriptor).write
 
 

@@ -18,7 +18,7 @@ LONGEST = 256
 
 
 def check(octets: bytes) -> None:
-    agree(partial(file._parse_octets, AT, LONGEST), octets)
+    agree(partial(file._parse_bytes, AT, LONGEST), octets)
     data = {"baseModel": "qwen", "adapters": octets.decode("utf-8", "replace")}
     agree(partial(configmap.parse_bytes, AT, LONGEST, None), msgspec.msgpack.encode(data))
     in_scope = {"hosts": "a.example", **data}

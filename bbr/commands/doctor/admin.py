@@ -69,14 +69,14 @@ def fetch(url: str, *, timeout: float = TIMEOUT_SECONDS, max_bytes: int = MAX_BY
 
 def _ask(url: str, timeout: float, max_bytes: int) -> Any:
     deadline = time.monotonic() + timeout
-    octets = bytearray()
+    data = bytearray()
     try:
         # No proxy: an admin interface is on a loopback address, or a port that is forwarded there.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(url, timeout=timeout) as reply:
             while piece := reply.read1(_PIECE_BYTES):
-                octets += piece
-                if len(octets) > max_bytes:
+                data += piece
+                if len(data) > max_bytes:
                     raise AdminError(f"{url}: the answer is longer than {max_bytes} bytes")
                 if time.monotonic() > deadline:
                     raise TimeoutError
@@ -91,7 +91,7 @@ def _ask(url: str, timeout: float, max_bytes: int) -> Any:
         raise AdminError(f"{url}: {_why(error.reason)}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise AdminError(f"{url}: {_why(error)}") from None
-    return _parsed(url, bytes(octets), is_dump="/config_dump" in url)
+    return _parsed(url, bytes(data), is_dump="/config_dump" in url)
 
 
 def _why(reason: object) -> str:
@@ -117,17 +117,17 @@ def load(path: Path, *, max_bytes: int = MAX_BYTES) -> Answers:
 def _read(file: Path, max_bytes: int, *, is_dump: bool) -> Any:
     try:
         with file.open("rb") as opened:
-            octets = opened.read(max_bytes + 1)
+            data = opened.read(max_bytes + 1)
     except OSError as error:
         raise AdminError(f"{file}: {error.strerror}") from None
-    if len(octets) > max_bytes:
+    if len(data) > max_bytes:
         raise AdminError(f"{file}: it is longer than {max_bytes} bytes")
-    return _parsed(str(file), octets, is_dump=is_dump)
+    return _parsed(str(file), data, is_dump=is_dump)
 
 
-def _parsed(where: str, octets: bytes, *, is_dump: bool) -> Any:
+def _parsed(where: str, data: bytes, *, is_dump: bool) -> Any:
     try:
-        found = orjson.loads(octets)
+        found = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise AdminError(f"{where}: this is not JSON such as Envoy's admin interface returns: {error}") from None
     if not isinstance(found, dict):

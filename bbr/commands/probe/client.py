@@ -110,9 +110,9 @@ class Call:
             code = section["grpc-status"]
             self.status = (int(code) if code.isdecimal() else _UNKNOWN, unquote(section.get("grpc-message", "")))
 
-    def _take_data(self, octets: bytes) -> None:
+    def _take_data(self, data: bytes) -> None:
         try:
-            self._messages += self._reader.feed(octets)
+            self._messages += self._reader.feed(data)
         except MessageError as error:
             raise ProbeError(f"it broke gRPC: {error.message}") from None
 
@@ -178,17 +178,17 @@ class Client:
         self._flush()
         return call
 
-    def send_data(self, call: Call, octets: bytes, *, end: bool) -> None:
+    def send_data(self, call: Call, data: bytes, *, end: bool) -> None:
         """Send DATA on a call's stream, in pieces as the windows allow."""
         while call.status is None:  # else nobody reads on; what the status says is for `receive`
             room = min(self._h2.local_flow_control_window(call.stream_id), self._h2.max_outbound_frame_size)
-            if room <= 0 and octets:
+            if room <= 0 and data:
                 self.pump()
                 continue
-            piece, octets = octets[: max(room, 0)], octets[max(room, 0) :]
-            self._h2.send_data(call.stream_id, piece, end_stream=end and not octets)
+            piece, data = data[: max(room, 0)], data[max(room, 0) :]
+            self._h2.send_data(call.stream_id, piece, end_stream=end and not data)
             self._flush()
-            if not octets:
+            if not data:
                 return
 
     def pump(self) -> None:
@@ -232,8 +232,8 @@ class Client:
             raise ProbeError(f"it closes the connection: GOAWAY {_name(goaway.error_code)}{words}")
 
     def _flush(self) -> None:
-        if octets := self._h2.data_to_send():
-            self._wire.send(octets)
+        if data := self._h2.data_to_send():
+            self._wire.send(data)
 
 
 def _check_first_frame(head: bytes, length: int) -> None:
@@ -250,8 +250,8 @@ def _section(event: events.ResponseReceived | events.TrailersReceived) -> dict[s
     return {_text(name): _text(value) for name, value in event.headers or ()}
 
 
-def _text(octets: bytes | str) -> str:
-    return octets if isinstance(octets, str) else octets.decode("utf-8", "replace")
+def _text(data: bytes | str) -> str:
+    return data if isinstance(data, str) else data.decode("utf-8", "replace")
 
 
 def _name(code: ErrorCodes | int | None) -> str:

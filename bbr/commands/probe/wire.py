@@ -149,17 +149,17 @@ class Wire:
         while len(self._held) < size:
             self._socket.settimeout(self._deadline.left())
             try:
-                octets = self._socket.recv(_READ_BYTES)
+                data = self._socket.recv(_READ_BYTES)
             except OSError as error:
                 raise self._failure(error) from None
-            if not octets:
+            if not data:
                 raise ProbeError(self._closed())
-            self._held += octets
+            self._held += data
         taken = bytes(self._held[:size])
         del self._held[:size]
         return taken
 
-    def send(self, octets: bytes) -> None:
+    def send(self, data: bytes) -> None:
         """Send.
 
         Raises:
@@ -167,7 +167,7 @@ class Wire:
         """
         self._socket.settimeout(self._deadline.left())
         try:
-            self._socket.sendall(octets)
+            self._socket.sendall(data)
         except OSError as error:
             raise self._failure(error) from None
 

@@ -14,7 +14,7 @@ from bbr.system.worker_process import WorkerProcess
 from tests.support.loops import in_loop
 
 AT = Origin("file", "models.yaml")
-PARSE_FILE = partial(file._parse_octets, AT, 256)
+PARSE_FILE = partial(file._parse_bytes, AT, 256)
 
 FILES = {
     "nothing": b"models: []\n",
