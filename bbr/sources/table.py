@@ -32,6 +32,7 @@ from bbr.models.steps import Steps, finish
 from bbr.sources.conflict_log import ConflictLog, LiteralLog
 from bbr.sources.long_documents import LongDocuments
 from bbr.sources.objects import Key, SourceError, SourceObject
+from bbr.system.garbage import Growth
 from bbr.system.steps import in_turns
 from bbr.system.worker_process import WorkerProcess
 
@@ -52,6 +53,9 @@ _STEP_OBJECTS: Final = 1000
 
 # Names that all objects together may declare. Each takes about 200 bytes, and half as much again while tables merge.
 MAX_NAMES: Final = 1_000_000
+
+# From so many names on a table is set aside from the garbage collector, which takes up to 5 ms to look through them.
+SET_ASIDE_NAMES: Final = 2_000
 
 # Declarations freed in one step.
 _RETIRED_A_STEP: Final = 200
@@ -198,19 +202,26 @@ class Table:
 
     async def run(self) -> None:
         """Follow the sources, until cancelled."""
-        while True:
-            try:
-                async with asyncio.timeout(RETRY_SECONDS if self._failed else None):
-                    await self._changed.wait()
-            except TimeoutError:
-                self._waiting = self._failed | self._waiting
-                self._failed = {}
-            await asyncio.sleep(COALESCE_SECONDS)
-            try:
+        growth = Growth()
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(RETRY_SECONDS if self._failed else None):
+                        await self._changed.wait()
+                except TimeoutError:
+                    self._waiting = self._failed | self._waiting
+                    self._failed = {}
+                growth.begin()
+                await asyncio.sleep(COALESCE_SECONDS)
                 await in_turns(self._applying())
-            except BaseException:
-                self._changed.set()  # for whoever starts this again
-                raise
+                # More may be on its way: a long document takes as much memory before it is here.
+                if not self.lag_seconds:
+                    growth.end(set_aside=self._names >= SET_ASIDE_NAMES)
+        except BaseException:
+            self._changed.set()  # for whoever starts this again
+            raise
+        finally:
+            growth.end()
 
     def apply_now(self) -> None:
         """Bring the registry up to date at once, however long it takes; for use without `run`.

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import itertools
 import logging
 from functools import partial
@@ -480,3 +481,25 @@ async def test_other_collections_must_be_there(tmp_path):
     async with following as it:
         await until(lambda: it.reflector.failing.startswith("404"))
         assert not it.reflector.listed
+
+
+@in_loop
+async def test_a_large_list_is_set_aside(tmp_path, monkeypatch):
+    frozen, during = [], []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(True))
+    monkeypatch.setattr(reflector, "_SET_ASIDE_OBJECTS", 2)
+    before = gc.get_threshold()
+    it = Following(tmp_path)
+    read = it.known.read
+    it.known.read = lambda found: during.append(gc.get_threshold()) or read(found)
+    async with it:
+        await it.watching()
+        assert (frozen, gc.get_threshold()) == ([], before)
+        it.server.put("b")
+        await it.knows("a", "b")
+        it.server.put("other", labels=())
+        it.server.forget()
+        it.server.each_watch(Watch.close)
+        await until(lambda: it.reflector.lists_total >= 2)
+        assert (frozen[:1], gc.get_threshold()) == ([True], before)
+    assert max(each[2] for each in during) > before[2]

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import logging
 
 import pytest
@@ -701,3 +702,42 @@ def test_lists_for_names_that_nothing_declares_are_logged_once(caplog):
     assert publish("qwen", "x", "qwne") == []
     many = [f"x-{number:03}" for number in range(25)]
     assert publish(*many) == [f"allow: the model table does not hold {', '.join(many[:20])} and 5 more"]
+
+
+@in_loop
+async def test_a_large_table_is_set_aside_once_it_is_in_use(at_once, monkeypatch):
+    followed, frozen, during = table(), [], []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(followed.registry.size))
+    monkeypatch.setattr(module, "SET_ASIDE_NAMES", 3)
+    before = gc.get_threshold()
+
+    def parse():
+        during.append(gc.get_threshold())
+        yield
+        return (Declaration(Origin("thing", "a"), (BaseModel("qwen", ("x", "y")),)),)
+
+    async with Running(followed):
+        followed.put("one", source_object("b", ("phi",)))
+        await until(lambda: bases(followed) == ["phi"] and gc.get_threshold() == before)
+        assert not frozen
+        followed.put("one", SourceObject("a", 1, parse))
+        await until(lambda: frozen)
+        assert frozen == [4]
+        assert gc.get_threshold() == before
+        assert [each[:2] for each in during] == [before[:2]]
+        assert during[0][2] > before[2]
+
+
+@in_loop
+async def test_there_are_no_full_collections_until_long_documents_are_in_use(at_once):
+    before = gc.get_threshold()
+    async with RunningBoth() as (followed, worker):
+        followed.replace("one", [long_object("a", ("qwen",)), source_object("b", ("phi",))])
+        await until(lambda: bases(followed) == ["phi"] and worker.jobs)
+        assert gc.get_threshold() != before
+        worker.may.release()
+        await until(lambda: bases(followed) == ["phi", "qwen"])
+        await until(lambda: gc.get_threshold() == before)
+        followed.put("one", long_object("a", ("gemma",), version=2))
+        await until(lambda: len(worker.jobs) == 2)
+    assert gc.get_threshold() == before
