@@ -89,9 +89,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     "form-model": Reason("Only some servers read a field of the form as `model`.", _CLIENT),
     # Headers, URLs and encodings.
     "content-type-too-long": Reason("The Content-Type is longer than 1 KiB.", _CLIENT),
-    "content-type-ambiguous": Reason(
-        "The Content-Type can be read as several types, and the body names another model for each.", _CLIENT
-    ),
+    "content-type-ambiguous": Reason("Servers could read another model from the body, by its Content-Type.", _CLIENT),
     "charset-unknown": Reason("The Content-Type names another charset than UTF-8.", _CLIENT),
     "headers-stray": Reason("More than 50 header fields would have to be removed.", _CLIENT),
     "headers-too-many": Reason("The request has more than 1,000 header fields.", _CLIENT),

@@ -323,9 +323,9 @@ class Exchange:
             raise refusal.body_mode_unknown(self.body_mode or 0)
         self._body = Body(policy, manner.side.keeps, self.times)
         # A body of another type is looked at if its URL names a model: a server may read another one from it.
-        unread = head.kind is _OTHER and (request.url_model is None or head.bodyless)
+        unread = head.kind is _OTHER and (request.url_model is None or head.bodyless or policy.url_wins)
         # Short text may be JSON that a browser calls text. Longer text is an upload, of whatever size it may be.
-        if unread and head.text and 0 < announced <= policy.stream_threshold_bytes:
+        if unread and head.text and request.url_model is None and 0 < announced <= policy.stream_threshold_bytes:
             request.is_text, unread = True, False
         if unread or excluded or manner.unread:
             return (request.answer_headers(PASSING, Outcome.NOT_READ, unbuffered=manner.buffering),)

@@ -6,6 +6,7 @@ the last, formidable looks for `json`, `urlencoded` and `multipart` anywhere in 
 stands in it, or there are several fields, or one that is not by the grammar, a body could be taken for any of them.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -22,6 +23,10 @@ _WORDS: Final = ((b"json", BodyKind.JSON), (b"urlencoded", BodyKind.FORM), (b"mu
 _UNTYPED: Final = frozenset((BodyKind.JSON, BodyKind.FORM))
 _OTHER: Final = frozenset((BodyKind.OTHER,))
 _TEXT: Final = b"text/plain"
+# Formats with named fields that servers bind to the same types as JSON (gin, echo, Spring), wherever the word stands.
+_FIELDS: Final = re.compile(
+    rb"(?<![a-z0-9])(?:xml|ya?ml|toml|msgpack|messagepack|cbor|bson|smile|plist|hjson)(?![a-z0-9])"
+)
 
 
 def is_too_long(content_types: Sequence[bytes]) -> bool:
@@ -67,6 +72,11 @@ def kinds(content_types: Sequence[bytes]) -> frozenset[BodyKind]:
         return _UNTYPED
     text = b",".join(content_types).lower()
     return frozenset(kind for word, kind in _WORDS if word in text)
+
+
+def has_fields(content_types: Sequence[bytes]) -> bool:
+    """Tell whether a body has named fields that are not read here: in XML, YAML, MessagePack and the like."""
+    return _FIELDS.search(b",".join(content_types).lower()) is not None
 
 
 def _said(value: bytes) -> frozenset[BodyKind]:

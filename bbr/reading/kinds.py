@@ -81,6 +81,8 @@ class _Opener:
             case BodyKind.MULTIPART:
                 return self._multipart()
             case BodyKind.OTHER:
+                if not self.head.text and content_type.has_fields(self.head.content_types):
+                    raise refusal.content_type_ambiguous("its URL names one, and fields of this type are not read")
                 return ByBeginning(self._object, self._other)
             case BodyKind.UNTYPED:  # what is no JSON is refused
                 return ByBeginning(self._object, self._document)

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import brotli
 
 from bbr.reading.zstd import zstd
+from tests.differential.other_types import in_another_type
 
 
 class Request(NamedTuple):
@@ -719,6 +720,10 @@ def requests(seed: int, count: int) -> Iterator[Request]:
     """Give so many requests."""
     dice = Dice(seed)
     for _ in range(count):
+        if dice.often(0.1):
+            content_type, body = in_another_type(dice)
+            yield Request((content_type,), (), NAMING_PATH, body)
+            continue
         kind = dice.choice(("json", "json", "form", "form", "multipart", "multipart"))
         if kind == "multipart" and dice.often(0.1):
             content_type, body = in_another_boundary(dice)

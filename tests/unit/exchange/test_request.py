@@ -574,6 +574,26 @@ def test_the_url_wins_where_it_is_to(mode, threshold: int) -> None:
     assert_routes(converse(talk, *sent)[0 if mode == FDS else 1], "qwen", "qwen")
 
 
+@pytest.mark.parametrize("mode", [FDS, BUFFERED])
+@pytest.mark.parametrize(
+    ("content_type", "body", "why"),
+    [
+        ("application/xml", b"<x><Model>B</Model></x>", "content-type-ambiguous"),
+        ("application/msgpack", b"\x81\xa5model\xa1B", "content-type-ambiguous"),
+        ("text/plain", b'/* x */ {"model":"B"}', "invalid-json"),
+        ("application/octet-stream", b'\x1e{"model":"B"}', "invalid-json"),
+        ("text/plain; x=xml", b'{"model":"B"}', "model-disagrees"),
+    ],
+)
+def test_what_lenient_servers_find_in_other_types_does_not_pass_beside_a_url(mode, content_type, body, why) -> None:
+    fields = at("/model/foo/invoke") | {"content-type": content_type, "content-length": str(len(body))}
+    sent = request_headers(fields, mode=mode), request_body(body, end_of_stream=True)
+    talk = exchange(**URLS)
+    converse(talk, *sent)
+    assert (talk.verdict.outcome, talk.verdict.reason) == (Outcome.REFUSED, why)
+    assert_routes(converse(exchange(**URLS, url_wins=True), *sent)[0], "foo", "qwen")
+
+
 @pytest.mark.parametrize("wins", [False, True])
 def test_pickers_are_told_of_the_urls_model_where_it_wins(wins: bool) -> None:
     table, _ = merged([BaseModel("qwen")])

@@ -1,6 +1,6 @@
 import pytest
 
-from bbr.reading.beginning import LIST, OBJECT, Beginning
+from bbr.reading.beginning import LIST, MAX_BYTES, OBJECT, Beginning
 from tests.support.readings import cuts
 
 LONG = b" " * 100
@@ -27,6 +27,22 @@ LONG = b" " * 100
         (b"\xff{", 0),
         (b" \xef\xbb\xbf{", 0),
         (LONG + b"x{", 0),
+        (b"/**/{", OBJECT),
+        (b"/* { */ [", LIST),
+        (b"//x\n{", OBJECT),
+        (b"// {", None),
+        (b"#x\r\n{", OBJECT),
+        (b"\x1e\x0b{", OBJECT),
+        (b"/", None),
+        (b"/x{", 0),
+        (b"/*/{", None),
+        (b"/***/{", OBJECT),
+        (b"/***", None),
+        (b"/* */ // /*\n#*/\n{", OBJECT),
+        ("/*x*/{".encode("utf-16-le"), OBJECT),
+        ("{}".encode("utf-32"), OBJECT),
+        (b"# Title\n\nText", 0),
+        (b"/**/x", 0),
     ],
 )
 def test_octet(body: bytes, octet: int | None) -> None:
@@ -35,5 +51,35 @@ def test_octet(body: bytes, octet: int | None) -> None:
         for piece in pieces:
             if beginning.octet is None:
                 assert beginning.feed(piece) == beginning.octet
-                assert len(beginning.begun) <= 4
+                assert len(beginning.begun) <= 10
         assert beginning.octet == octet
+
+
+@pytest.mark.parametrize(
+    ("body", "octet"),
+    [
+        (b" " * MAX_BYTES + b" {", OBJECT),
+        (b" " * MAX_BYTES + b" [", LIST),
+        (b" " * MAX_BYTES + b"x", 0),
+        (b" " * MAX_BYTES + b"/**/x", OBJECT),
+        (b" " * MAX_BYTES + b"\x1ex", OBJECT),
+        (b" " * (MAX_BYTES + 99), None),
+        (b"#" * (MAX_BYTES + 1), OBJECT),
+        (b"#" * (MAX_BYTES - 2) + b"\nx", 0),
+        (b"/*" + b"*" * MAX_BYTES, OBJECT),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 1000, MAX_BYTES, 1 << 20])
+def test_comments_are_looked_for_in_so_many_bytes(body: bytes, octet: int | None, size: int) -> None:
+    beginning = Beginning()
+    for start in range(0, len(body), size):
+        if beginning.octet is None:
+            beginning.feed(body[start : start + size])
+    assert beginning.octet == octet
+
+
+@pytest.mark.parametrize("before", [b"/**/", b"#\n", b"\x0b", b"\0"])
+def test_what_strict_json_has_not_is_not_forgotten(before: bytes) -> None:
+    beginning = Beginning()
+    beginning.feed(before)
+    assert beginning.begun.strip(b" \t\r\n")

@@ -1,6 +1,6 @@
 import pytest
 
-from bbr.reading.content_type import MAX_BYTES, body_kind, is_text, is_too_long, kinds
+from bbr.reading.content_type import MAX_BYTES, body_kind, has_fields, is_text, is_too_long, kinds
 from bbr.reading.name import BodyKind
 
 JSON, FORM, MULTIPART = BodyKind.JSON, BodyKind.FORM, BodyKind.MULTIPART
@@ -78,3 +78,23 @@ def test_all_fields_together_have_a_limit() -> None:
 )
 def test_text(content_types: list[bytes], expected: bool) -> None:
     assert is_text(content_types) is expected
+
+
+@pytest.mark.parametrize(
+    ("content_type", "expected"),
+    [
+        (b"application/xml", True),
+        (b"Text/XML; charset=utf-8", True),
+        (b"application/atom+xml", True),
+        (b"application/x-yaml", True),
+        (b"application/vnd.msgpack", True),
+        (b"text/plain; x=toml", True),
+        (b"application/vnd.openxmlformats-officedocument.wordprocessingml.document", False),
+        (b"application/octet-stream", False),
+        (b"text/plain", False),
+        (b"audio/wav", False),
+    ],
+)
+def test_formats_with_fields(content_type: bytes, expected: bool) -> None:
+    assert has_fields([b"x", content_type]) is expected
+    assert not has_fields([])

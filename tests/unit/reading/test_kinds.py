@@ -36,6 +36,7 @@ def test_each_kind_has_its_reading(kind: BodyKind, content_type: bytes, expected
         (BodyKind.JSON, b"application/json", [b"compress"], "encoding-unknown"),
         (BodyKind.MULTIPART, b"multipart/form-data", [], "multipart-boundary"),
         (BodyKind.FORM, FORM + b"; charset=utf-16", [], "charset-unknown"),
+        (BodyKind.OTHER, b"application/xml", [], "content-type-ambiguous"),
     ],
 )
 def test_what_headers_alone_refuse(kind: BodyKind, content_type: bytes, encodings: list[bytes], why: str) -> None:
