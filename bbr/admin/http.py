@@ -98,7 +98,7 @@ class AdminServer:
         beside: what runs as long as the port is served, for pages that need it, by names; it never ends by itself.
         supervisor: runs it.
         max_connections: scrapers, probes, and people with browsers; one more ends the one that has waited for a request
-            the longest.
+            the longest, or has been answered the longest if more are answered than wait.
         spare_connections: so many more may be there for a moment, so that each newcomer is read before one has to go.
     """
 
@@ -176,7 +176,9 @@ class AdminServer:
             self._end_longest()
 
     def _end_longest(self) -> None:
-        longest = next(iter(self._waiting or self._answering))
+        # Of the larger group: if hundreds are answered, a health check that has just come is all that waits.
+        several = self._answering if len(self._answering) > len(self._waiting) else self._waiting
+        longest = next(iter(several))
         self.forget(longest)
         longest.end()
 

@@ -40,7 +40,7 @@ from bbr.pb.ext_proc_pb2 import (
 from bbr.router import Router
 from bbr.sources import description
 from bbr.sources.objects import SourceError
-from bbr.text import dumps, encodable, quoted
+from bbr.text import dumps, encodable, printable, quoted
 
 ARGUMENTS: Final = "[OPTION...] [JSON|FILE|-]"
 DESCRIPTION: Final = """\
@@ -224,7 +224,7 @@ def explain(settings: Settings, request: SampleRequest, *, as_json: bool = False
     effect = _effect(router.exchange(), request, given)
     if as_json:
         return dumps(_facts(effect), option=orjson.OPT_INDENT_2).decode() + "\n"
-    return "".join(f"{line}\n" for line in _lines(effect))
+    return "".join(f"{printable(line)}\n" for line in _lines(effect))
 
 
 def _effect(exchange: Exchange, request: SampleRequest, given: Sequence[_Given]) -> Effect:

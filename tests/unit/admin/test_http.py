@@ -6,6 +6,7 @@ import pytest
 
 from bbr.admin.http import MAX_LINES, MAX_PARAMETERS, AdminServer, Answer, text
 from tests.support.loops import all_ended, in_loop
+from tests.support.stack import until
 
 
 async def hello(asked):
@@ -321,6 +322,25 @@ async def test_a_newcomer_among_many_is_read_before_it_has_to_go():
     while len(server._waiting) + len(server._answering) > 2:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     for each in (writer, *(writer for _, writer in silent)):
+        each.transport.abort()
+    await server.stop()
+
+
+@in_loop
+async def test_a_newcomer_that_is_slow_to_speak_does_not_go_for_answers_that_nobody_takes():
+    page = Endless()
+    server = AdminServer({"/": hello, "/endless": page.page}, max_connections=2, spare_connections=30)
+    port = await server.start("127.0.0.1", 0)
+    taken = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+    for _, writer in taken:
+        writer.write(b"GET /endless HTTP/1.0\r\n\r\n")
+    await until(lambda: len(server._answering) == 2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    await until(lambda: len(server._waiting) + len(server._answering) == 3)
+    await until(lambda: len(server._waiting) + len(server._answering) == 2)
+    writer.write(b"GET / HTTP/1.0\r\n\r\n")
+    assert (await reader.read()).endswith(b"hello /, \n")
+    for _, each in (*taken, (reader, writer)):
         each.transport.abort()
     await server.stop()
 

@@ -53,6 +53,14 @@ def test_a_routed_request(models, mode):
     )
 
 
+def test_a_files_name_forges_no_line(models):
+    odd = models.rename(models.with_name("a\nRouted b: \u202ehere\x1b[2J.yaml"))
+    text = explain(Settings(models=odd), chat(b'{"model": "gpt"}'))
+    assert text.startswith(
+        f"Routed gpt: it is an alias (file {models.parent}/a\\nRouted b: \\u202ehere\\x1b[2J.yaml, line 2).\n"
+    )
+
+
 def test_an_alias_of_several_models(tmp_path):
     path = tmp_path / "models.yaml"
     path.write_text("models: [{name: a}, {name: b}]\naliases: {c: {a: 0, b: 9}}\n", encoding="utf-8")
