@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from bbr.system import child
 from bbr.tls import apart
 from bbr.tls.credentials import CredentialsError
 
@@ -21,7 +22,9 @@ assert "cryptography" not in sys.modules
 
 
 def test_another_process_does_it_and_the_router_never_loads_what_it_takes():
-    subprocess.run([sys.executable, "-c", IN_A_ROUTER], check=True)
+    # It finds bbr where this process does: it may not be installed, and `-c` puts "" for a working directory.
+    _, environment = child.python("")
+    subprocess.run([sys.executable, "-c", IN_A_ROUTER], env=environment, check=True)
 
 
 def test_its_errors_are_the_callers(tmp_path):
