@@ -380,7 +380,7 @@ START_DIFFERENCES: Final = (
         ("a header that is none", "a header that is too long"),
     ),
     StartDifference(
-        "a `profilePicker` that is none, or not there, and two profiles for the `single-profile-picker`",
+        "a `profilePicker` that is not a picker or does not exist, and two profiles for the `single-profile-picker`",
         REFUSES,
         "IPP answers each request with 500, or ends with a panic at the first one",
         ("a plugin that picks", "a picker that is not there", "an unknown picker", "two profiles and a picker"),
