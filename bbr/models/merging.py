@@ -23,7 +23,7 @@ from bbr.models.entries import Alias, BaseModel, Conflict, Declaration, Entry, G
 from bbr.models.hosts import MAX_HOSTS, Hosts
 from bbr.models.patterns import MAX_PATTERNS, Collected, Pattern, is_pattern
 from bbr.models.registry import SHARD_MASK, SHARDS, Registry, Shards
-from bbr.models.steps import STEP_COMPARED, STEP_NAMES, Steps, sorting
+from bbr.models.steps import STEP_ALIASES, STEP_COMPARED, STEP_NAMES, Steps, sorting
 
 # Of one table. Each has 64 small dicts, 5 KB.
 MAX_SCOPES: Final = 1_000
@@ -84,7 +84,9 @@ def _by_scope(declared: list[Declaration]) -> Steps[_Groups]:
         found.setdefault(scope, []).append(declaration)
         if scope:
             first[scope] = min(first.get(scope, _precedence(declaration)), _precedence(declaration))
-            groups.scoped.update(model.name for model in declaration.models)
+            for start in range(0, len(declaration.models), STEP_NAMES):
+                groups.scoped.update(model.name for model in declaration.models[start : start + STEP_NAMES])
+                yield
         if declaration.hosts:
             groups.with_hosts.append(declaration)
         if declaration.discovered:
@@ -148,9 +150,12 @@ def _merged(
     if groups.listing:
         listed = _listed(groups, shards, shared)
         conflicts += yield from _discovered(listed, with_aliases, shards, patterns)
-    for number, (origin, alias) in enumerate(_aliases(with_aliases), 1):
+    entered = 0
+    for origin, alias in _aliases(with_aliases):
         conflicts += _add_alias(shards, patterns, origin, alias, shared)
-        if number % STEP_NAMES == 0 or is_pattern(alias.name):
+        entered += 1 + len(alias.weights)
+        if entered >= STEP_ALIASES or is_pattern(alias.name):
+            entered = 0
             yield
     grants = yield from _granted(declared, shared)
     merged = Registry(False, tuple(base_models), complete, tuple(patterns), grants, scope, shared=shared, shards=shards)

@@ -209,7 +209,8 @@ MANY = {
     "one object of many adapters": [config_map("one", "qwen", *map(str, range(10_000)))],
     "many base models without adapters": [config_map(str(i), f"m{i}") for i in range(10_000)],
     "many objects without models": [Declaration(Origin(name=str(i))) for i in range(10_000)],
-    "many aliases": [aliases(*((f"a{i}", "qwen") for i in range(10_000)))],
+    "many aliases": [aliases(*((f"a{i}", "qwen") for i in range(2_000)))],
+    "aliases of many models": [Declaration(Origin(), (), (Alias("a", "", (("qwen", 1),) * 16),) * 200)],
 }
 
 
@@ -580,6 +581,9 @@ def test_an_incomplete_table_is_so_in_each_scope():
 def test_merging_scopes_pauses_too():
     several = [in_scope("a", BaseModel("phi", tuple(map(str, range(5_000)))), hosts=tuple(map(str, range(5_000))))]
     assert 10 <= sum(1 for _ in merging(several)) <= 70
+    names = [BaseModel(str(number)) for number in range(9_000)]
+    for_all = sum(1 for _ in merging([in_scope("", *names)]))
+    assert sum(1 for _ in merging([in_scope("a", *names)])) >= for_all + 18, "their own names, and what they hide"
     registry, _ = merge(*several, in_scope("b", BaseModel("phi")))
     assert len(registry.parts()) == 64 + 64 + 1
     assert sum(1 for _ in merging(in_scope("", BaseModel(str(number))) for number in range(5_000))) <= 70
