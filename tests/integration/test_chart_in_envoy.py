@@ -234,6 +234,7 @@ def test_a_request_for_a_host_that_a_route_names_meets_the_routes_for_that_host_
     with another_envoy(plain_stack, with_a_host(edit, "qwen-pool")) as gateway:
         assert gateway.ask(QWEN, 0, HOST) == (404, "")
         assert gateway.ask(QWEN) == (200, QWEN)
+        assert "catch-all-missing" in gateway.findings()
 
 
 def test_requests_leave_a_router_that_hangs(request: pytest.FixtureRequest, background: Background) -> None:
