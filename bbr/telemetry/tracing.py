@@ -51,6 +51,12 @@ _PACKAGES: Final = {
     "otlp_proto_http": "opentelemetry-exporter-otlp-proto-http",
 }
 
+# What exporters are made with. gRPC begins a call again at once that a collector's GOAWAY refuses, and without end: its
+# memory grows by 100 MB a second. The SDK tries again by itself, after a pause.
+_OPTIONS: Final[Mapping[str, Mapping[str, object]]] = {
+    "otlp_proto_grpc": {"channel_options": (("grpc.enable_retries", 0),)}
+}
+
 # A traceparent whose trace nobody samples: what every sampler that asks its parent first says no to.
 _NOT_SAMPLED: Final = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]")
 
@@ -233,7 +239,7 @@ def _otlp() -> str:
 def _exporter(name: str) -> SpanExporter:
     group = "opentelemetry_traces_exporter"
     for found in entry_points(group=group, name=name):
-        exporter = found.load()()
+        exporter = found.load()(**_OPTIONS.get(name, {}))
         if isinstance(exporter, SpanExporter):
             return exporter
     if name in _PACKAGES:

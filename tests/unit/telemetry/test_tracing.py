@@ -521,3 +521,24 @@ def test_an_exporter_that_is_none(monkeypatch):
 def test_the_thread_that_encodes_may_not_keep_the_loop_for_long(monkeypatch):
     opened(monkeypatch)
     assert sys.getswitchinterval() == pytest.approx(tracing.SWITCH_SECONDS)
+
+
+def test_grpc_does_not_begin_again_what_a_collector_refuses(monkeypatch):
+    """It does so at once and for ever if the collector sends GOAWAY, and its memory grows by 100 MB a second."""
+    made = []
+
+    class Collector(InMemorySpanExporter):
+        def __init__(self, **options):
+            super().__init__()
+            made.append(options)
+
+    class Entry:
+        name = "otlp_proto_grpc"
+
+        def load(self):
+            return Collector
+
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    monkeypatch.setattr(tracing, "entry_points", lambda **_: [Entry()])
+    open_tracing().close()
+    assert made == [{"channel_options": (("grpc.enable_retries", 0),)}]
