@@ -164,9 +164,11 @@ async def misbehave(port: int, count: Counter[str]) -> None:
     while True:
         for misdeed, octets in MISDEEDS.items():
             client = await RawClient.connect(port)
-            client.write(octets)
-            await client.receive()  # the router's preface, so that it has read ours
-            client.writer.transport.abort()
+            try:
+                client.write(octets)
+                await client.receive()  # the router's preface, so that it has read ours
+            finally:
+                client.writer.transport.abort()
             count[misdeed] += 1
             await asyncio.sleep(FAULT_SECONDS)
 

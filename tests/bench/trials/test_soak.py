@@ -1,9 +1,12 @@
+import asyncio
 from collections import Counter
+from contextlib import suppress
 
 import uvloop
 
 from bench.harness.steady_load import Report
 from bench.trials import soak, soak_requests
+from tests.support.loops import DEADLINE_SECONDS
 from tests.support.tools import needs_envoy
 
 
@@ -27,6 +30,31 @@ def test_the_slope_of_memory_has_its_spread():
     assert (round(slope, 6), round(error, 6)) == (1.0, 0.0)
     slope, error = soak.fit(seconds, [5e7 + 1e6 / 600 * each + (each % 2) * 1e5 for each in seconds])
     assert 0 < abs(slope - 1) < error < 1
+
+
+def test_a_misdeed_that_is_cut_off_leaves_no_connection():
+    begun, gone = asyncio.Event(), asyncio.Event()
+
+    async def silent(reader, writer):
+        await reader.readexactly(1)
+        begun.set()
+        with suppress(ConnectionResetError):
+            while await reader.read(1 << 16):
+                pass
+        gone.set()
+        writer.close()
+
+    async def test():
+        server = await asyncio.start_server(silent, "127.0.0.1", 0)
+        misbehaving = asyncio.create_task(soak.misbehave(server.sockets[0].getsockname()[1], Counter()))
+        await begun.wait()
+        misbehaving.cancel()
+        await asyncio.gather(misbehaving, return_exceptions=True)
+        server.close()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await gone.wait()
+
+    uvloop.run(test())
 
 
 class TestWithEnvoy:
