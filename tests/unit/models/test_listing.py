@@ -195,6 +195,14 @@ def test_anthropics_format():
     assert models.answer(TABLE, "", anthropic=True) is models.answer(TABLE, "", anthropic=True)
 
 
+def test_a_time_of_anthropics_format():
+    # Times are kept. This one is no other test's, so that it is written here, where coverage is measured.
+    made = OBJECT._replace(created=2_000_000_001.0)
+    table, _ = finish(merging([Declaration(made, (BaseModel("phi"),), ())]))
+    one = json.loads(ModelsList().answer(table, "phi", anthropic=True))
+    assert one["created_at"] == "2033-05-18T03:33:21Z"
+
+
 def test_anthropics_format_without_models_and_too_long():
     empty, _ = merged([])
     assert json.loads(ModelsList().answer(empty, "", anthropic=True)) == {
