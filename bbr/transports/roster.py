@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 _AGE_JITTER: Final = 0.1
 # To look for the one that has been idle the longest takes 3 ms among 10,000; so as many are noted at a time.
 _NOTED: Final = 64
-# So many may take their time to leave: their room is given away before they are gone, 24 to 56 KiB each.
+# So many may take their time to leave. Their room is given away before they are gone: 8 to 40 KiB each, and up to
+# 120 KiB until it is counted again.
 _MAX_LEAVING: Final = 16
 
 

@@ -11,13 +11,18 @@ from bbr.tls import apart
 from bbr.tls.credentials import CredentialsError
 
 NOW = datetime.datetime(2026, 11, 30, 12, tzinfo=datetime.UTC)
-# As in a router, without what the tests' own helpers load.
+# As in a router, without what the tests' own helpers load. Who lets clients in by name reads names in each handshake,
+# and so loads at start what that takes.
 IN_A_ROUTER = """
 import datetime, sys
 from bbr.tls.certificates import Certificates
 found = Certificates()
 assert found.credentials.self_signed
 assert "cryptography" not in sys.modules
+from bbr.tls.client_names import AllowedName
+from bbr.tls.credentials import Clients
+Clients(b"", (AllowedName("gateway.example"),))
+assert "cryptography" in sys.modules
 """
 
 
