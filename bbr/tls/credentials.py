@@ -98,6 +98,10 @@ def server_context(credentials: Credentials) -> ssl.SSLContext:
     context.set_ciphers(_TLS12_CIPHERS)
     context.set_alpn_protocols([ALPN])
     context.options |= ssl.OP_NO_RENEGOTIATION | _NO_RX_CERTIFICATE_COMPRESSION
+    # All suites are strong, so the client's order decides. Envoy and Go put AES-128 first, which takes less time than
+    # OpenSSL's own first choice, AES-256.
+    # A number: the inverse of a flag lacks the bits that this Python has no name for.
+    context.options &= ~int(ssl.OP_CIPHER_SERVER_PREFERENCE)
     with _as_file(credentials.chain_pem + credentials.key_pem) as path:
         # Without a password function an encrypted key would be asked for at the terminal.
         context.load_cert_chain(path, password=lambda: b"")

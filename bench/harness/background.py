@@ -27,9 +27,11 @@ class Background:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self.run(self._cancel_all())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(DEADLINE_SECONDS)
+        try:
+            self.run(self._cancel_all())
+        finally:  # a task that can't be cancelled must not keep the thread, and so the process
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(DEADLINE_SECONDS)
         self.loop.close()
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float = DEADLINE_SECONDS) -> T:

@@ -22,6 +22,7 @@ pytestmark = needs_envoy
 AGE_SECONDS = 0.3
 # How many connections Envoy must have made to the router, one after the other.
 CONNECTIONS = 6
+SUITES = "cluster.bbr.ssl.ciphers."
 MADE = "cluster.bbr.upstream_cx_total"
 
 
@@ -80,6 +81,17 @@ def test_routes_over_tls(background, upstreams, transport, credentials, verified
         assert [exchange.verdict.base_model for exchange in router.exchanges] == [QWEN, PHI]
         assert gateway.stats("cluster.bbr.ssl.handshake")["cluster.bbr.ssl.handshake"] >= 1
     router.stop()
+
+
+def test_envoy_chooses_the_cheapest_suite(background, upstreams, credentials):
+    router = Router(background, credentials=credentials)
+    with envoy.gateway(configuration(router, upstreams, upstream_tls(credentials))) as gateway:
+        assert ask(gateway.port, QWEN) == 200
+        suites = {name.rpartition(".")[2] for name in gateway.stats(SUITES)}
+    router.stop()
+    # Without instructions for AES, Envoy prefers ChaCha20.
+    assert suites <= {"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"}
+    assert suites
 
 
 def test_certificate_that_is_not_trusted_is_not_talked_to(background, upstreams, transport, credentials):

@@ -40,6 +40,16 @@ def test_tls_1_2_is_served_with_suites_that_http2_allows_alone():
         handshake(tls.server_context(made), client)
 
 
+@pytest.mark.parametrize("first", ["AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305"])
+def test_the_client_s_order_of_suites_decides(first):
+    made = pem.self_signed(["localhost"], datetime.datetime.now(datetime.UTC))
+    client = client_context(made.chain_pem, "h2")
+    client.maximum_version = ssl.TLSVersion.TLSv1_2  # Python has no way to order those of TLS 1.3
+    client.set_ciphers(f"ECDHE-ECDSA-{first}:ECDHE+AESGCM:ECDHE+CHACHA20")
+    server, _ = handshake(tls.server_context(made), client)
+    assert server.cipher()[0] == f"ECDHE-ECDSA-{first}"
+
+
 def test_tls_1_1_is_refused():
     context = tls.server_context(pem.self_signed(["localhost"], NOW))
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
