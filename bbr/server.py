@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from bbr import __version__, built
 from bbr.admin import endpoints
@@ -51,14 +51,18 @@ class StartError(Exception):
 class Server:
     """One router process: an ext_proc port and a health port over one model table."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, pem: Callable[..., Any] | None = None) -> None:
         """Read the model table, and the certificate or make one.
+
+        Args:
+            settings: all of the router's.
+            pem: calls a function of bbr.tls.pem by its name; None: another process does, started for it.
 
         Raises:
             StartError: the table or the certificate can't be used, or spans can't be sent.
         """
         self._settings = settings
-        self.certificates = _certificates(settings)
+        self.certificates = _certificates(settings, pem)
         router = _router(settings)
         self.sources = router.sources
         self._policy = router.policy
@@ -273,16 +277,15 @@ def access_log(settings: Settings, later: Later) -> AccessLog | None:
     return AccessLog(share, settings.access_log_rate, settings.max_model_length, later)
 
 
-def _certificates(settings: Settings) -> "Certificates | None":
+def _certificates(settings: Settings, pem: Callable[..., Any] | None) -> "Certificates | None":
     if not settings.secure_serving:
         return None
-    from bbr.tls import certificates  # which plaintext does not need
+    from bbr.tls import apart, certificates  # which plaintext does not need
     from bbr.tls import credentials as tls
 
+    files = settings.tls_cert, settings.tls_key, settings.tls_client_ca
     try:
-        return certificates.Certificates(
-            settings.tls_cert, settings.tls_key, settings.tls_client_ca, settings.tls_client_san or ()
-        )
+        return certificates.Certificates(*files, settings.tls_client_san or (), pem=pem or apart.call)
     except tls.CredentialsError as error:
         raise StartError(str(error)) from None
 

@@ -4,7 +4,8 @@ import argparse
 import logging
 import os
 import signal
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from bbr.commands.exits import EXIT_FAILED, EXIT_OK, CommandError
 from bbr.config.arguments import Arguments, add_settings
@@ -48,6 +49,7 @@ def run(arguments: Arguments) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # grpcio's C core would write refused binds and resets to stderr in a format of its own, beside our sentence.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    pem = _certificate_maker() if settings.secure_serving else None
     import uvloop  # loading these takes 0.2 s, which --help need not wait for
 
     from bbr.server import Server, StartError
@@ -59,10 +61,17 @@ def run(arguments: Arguments) -> int:
     while arguments.unread:
         log.warning("%s", arguments.unread.pop(0))
     try:
-        uvloop.run(logs.watched(Server(settings).run()))
+        uvloop.run(logs.watched(Server(settings, pem).run()))
     except StartError as error:
         if form == "text":
             raise CommandError(EXIT_FAILED, error) from None
         log.critical("bbr serve: %s.", error)
         return EXIT_FAILED
     return EXIT_OK
+
+
+def _certificate_maker() -> Callable[..., Any]:
+    """Start what makes or reads the certificate, beside what the router loads meanwhile."""
+    from bbr.tls import apart
+
+    return apart.Started()

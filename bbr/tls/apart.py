@@ -12,6 +12,18 @@ from bbr.system import child
 from bbr.tls.credentials import CredentialsError
 
 
+class Started:
+    """A process that loads what its call needs while the router loads everything else; later calls start one each."""
+
+    def __init__(self) -> None:
+        self._process = _start()
+
+    def __call__(self, function: str, *arguments: Any) -> Any:
+        """Do what `call` does."""
+        process, self._process = self._process or _start(), None
+        return _call(process, function, arguments)
+
+
 def call(function: str, *arguments: Any) -> Any:
     """Call a function of bbr.tls.pem in another process, or here if that fails. It may take a second: not in the loop.
 
@@ -22,17 +34,25 @@ def call(function: str, *arguments: Any) -> Any:
     Raises:
         CredentialsError: as the function does.
     """
+    return _call(_start(), function, arguments)
+
+
+def _start() -> subprocess.Popen[bytes] | None:
     command, environment = child.python(__name__)
     try:
-        done = subprocess.run(  # noqa: S603 (ours)
-            command,
-            input=pickle.dumps((function, arguments)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            check=True,
+        return subprocess.Popen(  # noqa: S603 (ours)
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
         )
-        answer = pickle.loads(done.stdout)  # noqa: S301 (our own)
+    except OSError:
+        return None
+
+
+def _call(process: subprocess.Popen[bytes] | None, function: str, arguments: tuple[Any, ...]) -> Any:
+    try:
+        if process is None:
+            raise ChildProcessError
+        said, _ = process.communicate(pickle.dumps((function, arguments)))
+        answer = pickle.loads(said)  # noqa: S301 (our own)
     except Exception:  # no process can be started, it was killed, or something else wrote to its stdout
         answer = _answer(function, arguments)
     if isinstance(answer, CredentialsError):
@@ -50,7 +70,9 @@ def _answer(function: str, arguments: tuple[Any, ...]) -> object:
 
 
 def main() -> None:
-    """Answer what stdin asks."""
+    """Answer what stdin asks. Nothing comes if the router has ended."""
+    from bbr.tls import pem  # noqa: F401 (what takes time, before there is a question)
+
     function, arguments = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 (the router's own)
     sys.stdout.buffer.write(pickle.dumps(_answer(function, arguments)))
 

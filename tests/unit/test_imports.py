@@ -68,7 +68,7 @@ ROOMS = {
         "tls",
         "transports",
     },
-    "commands": {"config", "exchange", "models", "router", "rpc", "server", "sources", "telemetry"},
+    "commands": {"config", "exchange", "models", "router", "rpc", "server", "sources", "telemetry", "tls"},
 }
 # What stands above the rooms.
 ROOF = ("__main__", "cli")

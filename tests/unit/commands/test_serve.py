@@ -6,6 +6,7 @@ import pytest
 
 import bbr.server
 import bbr.telemetry.logs
+import bbr.tls.apart
 from bbr import cli
 from bbr.commands.exits import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from bbr.server import StartError
@@ -30,8 +31,8 @@ def test_a_start_that_fails_is_one_sentence_and_exit_status_1(capsys, monkeypatc
 
 
 class Stub:
-    def __init__(self, _settings):
-        pass
+    def __init__(self, _settings, pem):
+        type(self).pem = pem
 
     async def run(self):
         if self.error:
@@ -52,6 +53,20 @@ def test_exit_status(capsys, monkeypatch, error, code, sentence):
     monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
     assert cli.main(["serve", "--secure-serving=false"]) == code
     assert capsys.readouterr() == ("", sentence)
+    assert Stub.pem is None
+
+
+def test_what_makes_the_certificate_is_started_for_tls_alone(monkeypatch):
+    class Started:
+        pass
+
+    monkeypatch.setattr(Stub, "error", None, raising=False)
+    monkeypatch.setattr(bbr.server, "Server", Stub)
+    monkeypatch.setattr(bbr.tls.apart, "Started", Started)
+    monkeypatch.setattr(bbr.telemetry.logs, "set_up", lambda _level, _form: "text")
+    monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
+    assert cli.main(["serve"]) == 0
+    assert isinstance(Stub.pem, Started)
 
 
 def test_what_was_made_of_the_flags_is_logged_once_there_is_a_log(monkeypatch, caplog):

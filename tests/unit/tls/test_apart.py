@@ -37,8 +37,20 @@ def test_its_errors_are_the_callers(tmp_path):
         apart.call("load_authorities", tmp_path / "none")
 
 
+def test_a_process_that_was_started_before_answers_the_first_call(monkeypatch):
+    pem = apart.Started()
+    # The next process would say nothing.
+    started = []
+    monkeypatch.setattr(apart, "_start", lambda: started.append(1))
+    assert pem("self_signed", ["localhost"], NOW).self_signed
+    assert not started
+    assert pem("self_signed", ["localhost"], NOW).self_signed
+    assert started == [1]
+
+
+@pytest.mark.parametrize("started", [False, True], ids=["with the call", "before"])
 @pytest.mark.parametrize("how", ["no process", "killed", "says nothing", "says something else"])
-def test_without_a_process_it_is_done_here(tmp_path, monkeypatch, how):
+def test_without_a_process_it_is_done_here(tmp_path, monkeypatch, how, started):
     commands = {
         "no process": [str(tmp_path / "none")],
         "killed": [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"],
@@ -46,9 +58,10 @@ def test_without_a_process_it_is_done_here(tmp_path, monkeypatch, how):
         "says something else": [sys.executable, "-c", "print('no pickle')"],
     }
     monkeypatch.setattr(apart.child, "python", lambda _module: (commands[how], None))
-    assert apart.call("self_signed", ["localhost"], NOW).not_before == NOW - datetime.timedelta(hours=1)
+    call = apart.Started() if started else apart.call
+    assert call("self_signed", ["localhost"], NOW).not_before == NOW - datetime.timedelta(hours=1)
     with pytest.raises(CredentialsError):
-        apart.call("load_authorities", tmp_path / "none")
+        call("load_authorities", tmp_path / "none")
 
 
 def test_the_other_process_answers_on_stdout(monkeypatch):
