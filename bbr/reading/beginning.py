@@ -1,11 +1,20 @@
 """Looks at the first bytes of a body: could a server read it as JSON, whatever its type says? Pure.
 
-Lenient parsers pass over more than JSON has: comments (Jackson, Gson, fastjson2, jsoncpp, Ruby's and Perl's), and all
-bytes up to the blank (cJSON, org.json). Such a body counts as an object here, which strict JSON then refuses.
+Lenient parsers pass over more than JSON has. Such a body counts as an object here, which strict JSON then refuses:
+
+| passed over | by whom |
+|---|---|
+| comments | Jackson, Gson, fastjson2, jsoncpp, Ruby's and Perl's parsers |
+| all bytes up to the blank | cJSON, org.json |
+| blanks that are not ASCII's, and marks | JSON5, Json.NET, who trims or strips a text first |
+| a second byte order mark | hono |
+| `)]}'`, which keeps browsers from running JSON as a script | Gson |
 """
 
 import re
 from typing import Final
+
+from bbr.reading.spelling import INVISIBLE_CLASS
 
 OBJECT: Final = ord("{")
 LIST: Final = ord("[")
@@ -13,17 +22,22 @@ LIST: Final = ord("[")
 # Of a body; so far comments are looked for. A longer beginning that is not blank counts as that of an object.
 MAX_BYTES: Final = 4096
 
-# In any encoding that json.loads of Python or Jackson would take it in: UTF-8, UTF-16, UTF-32, with a mark or without;
-# the zeros of the last two are taken out first. The groups: a mark, what is passed over, and what begins then: an
-# object, a list, or a comment without its end.
+# In UTF-8, and UTF-16 or UTF-32 without a mark, whose zeros are taken out first. Bytes that are no UTF-8 stand in the
+# text as lone surrogates. UTF-16 and UTF-32 with a mark count as an object: who goes by the mark knows blanks that look
+# like anything here.
+# The groups: a mark, what is passed over, and what begins then: an object or a list, or what may become of what is
+# passed over: a comment without its end, a part of a character or of a guard.
 _JSON: Final = re.compile(
-    rb"(\xef\xbb\xbf|\xfe\xff|\xff\xfe)?+"
-    rb"((?:[\x01-\x20]|(?://|\#)[^\r\n]*+[\r\n]|/\*(?:[^*]|\*(?!/))*+\*/)*+)"
-    rb"([\[{]|\Z|//[^\r\n]*+\Z|\#[^\r\n]*+\Z|/\*(?:[^*]|\*(?!/))*+\Z|/\Z)"
+    "(\ufeff)?+"
+    f"((?:[ {INVISIBLE_CLASS}]|\\)\\]\\}}'|(?://|\\#)[^\r\n]*+[\r\n]|/\\*(?:[^*]|\\*(?!/))*+\\*/)*+)"
+    "([\\[{]|\udcfe\udcff|\udcff\udcfe|\\Z|//[^\r\n]*+\\Z|\\#[^\r\n]*+\\Z|/\\*(?:[^*]|\\*(?!/))*+\\Z|/\\Z"
+    "|\\)(?:\\]\\}?+)?+\\Z|[\udcc2-\udcf3][\udc80-\udcbf]{0,2}+\\Z|[\udcfe\udcff]\\Z)"
 )
-_MARK_BEGUN: Final = re.compile(rb"(?:\xef\xbb?+|\xfe|\xff)\Z")
-_AFTER_BLANKS: Final = re.compile(rb"[ \t\r\n]*+([\[{]|[\x00-\x20/\#]|\Z)")
-_BLANKS: Final = b" \t\r\n"
+# Behind more blanks than that, any byte that something of what is passed over begins with will do.
+_AFTER_BLANKS: Final = re.compile(rb"[ \t\r\n]*+([\[{]|[\x00-\x20/\#)\x7f-\xff]|\Z)")
+_OPENING: Final = frozenset("[{")
+_MARKED: Final = frozenset(("\udcfe\udcff", "\udcff\udcfe"))
+_BLANKS: Final = " \t\r\n"
 _BLANK: Final = b" "
 _COMMENT: Final = b"/**/"
 
@@ -58,24 +72,25 @@ class Beginning:
 
     def _look(self, octets: bytes) -> None:
         begun = self.begun + octets
-        text = begun.replace(b"\0", b"")
-        found = _JSON.match(text)
+        shown = begun.replace(b"\0", b"")
+        found = _JSON.match(shown.decode(errors="surrogateescape"))
         if found is None:
-            if _MARK_BEGUN.match(text):
-                self.begun = text
-            else:
-                self.octet = 0
-        elif found[3] and found[3] in b"[{":
-            self.octet = found[3][0]
+            self.octet = 0
+            return
+        mark, passed, begins = found[1] or "", found[2], found[3]
+        if begins in _MARKED:
+            self.octet = OBJECT
+        elif begins in _OPENING:
+            self.octet = ord(begins)
         else:
-            passed = _BLANK if found[2] else b""
-            if len(text) < len(begun) or found[2].strip(_BLANKS):
-                passed = _COMMENT
-            self.begun = (found[1] or b"") + passed + _shortened(found[3])
+            between = _BLANK if passed else b""
+            if len(shown) < len(begun) or passed.strip(_BLANKS):
+                between = _COMMENT
+            self.begun = mark.encode() + between + _shortened(begins.encode(errors="surrogateescape"))
 
     def _pass_blanks(self, octets: bytes) -> None:
         found = _AFTER_BLANKS.match(octets)
-        if self.begun.strip(_BLANKS):
+        if not self.begun.isspace():
             self.octet = OBJECT
         elif found is None:
             self.octet = 0
@@ -84,5 +99,7 @@ class Beginning:
 
 
 def _shortened(comment: bytes) -> bytes:
-    """Return the beginning of a comment that ends where a longer one would."""
+    """Return the beginning of a comment that ends where a longer one would; what is no comment is short."""
+    if not comment.startswith((b"/", b"#")):
+        return comment
     return comment[:2] + (b"*" if len(comment) > 2 and comment.startswith(b"/*") and comment.endswith(b"*") else b"")

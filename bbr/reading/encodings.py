@@ -6,7 +6,8 @@ what it costs is a few steps, not what it would have become.
 
 Two readers that see different bodies are a security hole, and many model servers do not decode a request at all. gzip,
 zlib and zstd begin with bytes that no JSON document can begin with; brotli and raw deflate have no such mark, so what
-begins as JSON before it is decoded is refused. docs/design/reading.md says what must be watched in forms.
+could be JSON that names a model before it is decoded is refused (bbr.reading.undecoded). docs/design/reading.md says
+what must be watched in forms.
 
 | coding | decoder | memory at most | further members or frames |
 |---|---|---|---|
@@ -16,7 +17,6 @@ begins as JSON before it is decoded is refused. docs/design/reading.md says what
 | zstd | backports.zstd, the standard library's from Python 3.14 on | 8 MiB window, 512 KiB | read on (RFC 8878) |
 """
 
-import re
 import zlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
@@ -24,6 +24,7 @@ from typing import Final, NamedTuple, Protocol
 import brotli
 
 from bbr import refusal
+from bbr.reading.undecoded import Undecoded
 from bbr.reading.zstd import zstd
 
 # What a 415 offers the client (RFC 9110, section 15.5.16).
@@ -60,11 +61,6 @@ _STATE_BYTES_PER_OCTET: Final = _KIB
 
 _GZIP_BITS: Final = 16 + zlib.MAX_WBITS
 _CM_DEFLATE: Final = 8
-
-# What a JSON document can begin with, in any encoding that Python's json.loads would take it in.
-_BLANKS: Final = b"\0 \t\r\n"
-_BYTE_ORDER_MARK: Final = re.compile(rb"\xef\xbb\xbf|\xfe\xff|\xff\xfe")
-_HEAD_BYTES: Final = 64
 
 
 class Limits(NamedTuple):
@@ -189,7 +185,7 @@ class _Layer:
         self._limits = limits
         self._input = b""
         self._at = 0
-        self._head: bytes | None = b""  # what it begins with, until it is known not to be JSON
+        self._undecoded = Undecoded()
         self._member: _Member | None = None
         self._members = 0
         self.consumed = 0
@@ -215,8 +211,8 @@ class _Layer:
         return held + min(member.window_bytes, self.produced) + state
 
     def feed(self, octets: bytes) -> None:
-        if self._head is not None:
-            self._check_head(octets)
+        if self._undecoded.names_model(octets):
+            raise refusal.encoding_ambiguous()
         self._input = self._input[self._at :] + octets if self.can_step else octets
         self._at = 0
 
@@ -239,16 +235,6 @@ class _Layer:
         if member.ended:
             self._member = None
         return piece
-
-    def _check_head(self, octets: bytes) -> None:
-        """Refuse a body that a server which does not decode would read as JSON; brotli and raw deflate can look so."""
-        head = ((self._head or b"") + octets[:_HEAD_BYTES])[:_HEAD_BYTES]
-        rest = _BYTE_ORDER_MARK.sub(b"", head, count=1) if _BYTE_ORDER_MARK.match(head) else head
-        rest = rest.lstrip(_BLANKS)
-        if rest.startswith(b"{") or (not rest and len(head) >= _HEAD_BYTES):
-            raise refusal.encoding_ambiguous()
-        # With three bytes it is known whether there is a byte order mark.
-        self._head = None if rest and len(head) >= 3 else head
 
     def _begin(self, first: int) -> _Member:
         """Begin a member whose first byte is `first`."""

@@ -25,7 +25,28 @@ LONG = b" " * 100
         (b"\xef\xbb", None),
         (b"\xef\xbc\xbf{", 0),
         (b"\xff{", 0),
-        (b" \xef\xbb\xbf{", 0),
+        (b" \xef\xbb\xbf{", OBJECT),
+        (b"\xef\xbb\xbf" * 2 + b"{", OBJECT),
+        (b"\xef\xbb\xbf\xc2\xa0[", LIST),
+        ("\xa0{".encode(), OBJECT),
+        ("\u2028\u3000\x85{".encode(), OBJECT),
+        ("\U000e0020{".encode(), OBJECT),
+        ("\xa0".encode(), None),
+        (b"\xf3\xa0\x80", None),
+        (b"\x85{", 0),
+        (b"\xa0{", 0),
+        (b"\xc2\xa1{", 0),
+        (b"\xe9{", 0),
+        ("\u4f60{".encode(), 0),
+        (b"\xff\xfe\x28\x20{\0", OBJECT),
+        (b"\xff\xfb\x90", 0),
+        (b"\xff", None),
+        (b")]}'\n{", OBJECT),
+        (b" /**/)]}'[", LIST),
+        (b")]}'", None),
+        (b")]", None),
+        (b")]}x{", 0),
+        (b")]}',\n{", 0),
         (LONG + b"x{", 0),
         (b"/**/{", OBJECT),
         (b"/* { */ [", LIST),
@@ -78,7 +99,7 @@ def test_comments_are_looked_for_in_so_many_bytes(body: bytes, octet: int | None
     assert beginning.octet == octet
 
 
-@pytest.mark.parametrize("before", [b"/**/", b"#\n", b"\x0b", b"\0"])
+@pytest.mark.parametrize("before", [b"/**/", b"#\n", b"\x0b", b"\0", b"\xc2\xa0", b")]}'", b" \xef\xbb\xbf"])
 def test_what_strict_json_has_not_is_not_forgotten(before: bytes) -> None:
     beginning = Beginning()
     beginning.feed(before)

@@ -201,8 +201,9 @@ class TestRefused:
             '{"model":"a"}'.encode("utf-16-be"),
             b"\xfe\xff" + '{"model":"a"}'.encode("utf-16-be"),
             '{"model":"a"}'.encode("utf-32"),
-            b" " * 64,
-            b" " * 200 + b"x",
+            b" " * 200 + b'{"model":"a"}',
+            b" " * 5000 + b'\x0b{"model":"a"}',
+            b'\x0b\x16#\n{"x":1,"\\u006dodel":"a"}',
         ],
     )
     def test_could_be_json_as_it_stands(self, body: bytes, size: int) -> None:
@@ -212,6 +213,20 @@ class TestRefused:
     def test_brotli_that_is_json_as_well(self) -> None:
         # A blank, then metadata blocks that hold the document: a decoder passes over them.
         assert refused(b'\x09{"model":"a"}', "br").reason == "encoding-ambiguous"
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_brotli_that_is_json_for_who_passes_over_its_header(self, size: int) -> None:
+        # An empty metadata block, one that hides a document, and the document itself, as it stands: cJSON reads B.
+        body = b'\x0c\x16\x03{"model":"B"}' + b'`\0\x08{"model":"A"}' + b"\x03"
+        assert brotli.decompress(body) == b'{"model":"A"}'
+        assert refused(body, "br", size=size).reason == "encoding-ambiguous"
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_a_length_that_is_a_brace(self, size: int) -> None:
+        text = b'{"model":"a","x":"%b"}' % random.Random(1).randbytes(52).hex().encode()
+        body = brotli.compress(text)
+        assert body.startswith(b"\x1b{")
+        assert decode(body, "br", size=size) == text
 
     def test_between_two_layers_as_well(self) -> None:
         assert refused(gzip.compress(b'\x09{"model":"a"}'), "br", "gzip").reason == "encoding-ambiguous"
