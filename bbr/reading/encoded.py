@@ -1,7 +1,7 @@
 """A body with a Content-Encoding: decoded for reading, a step at a time; what is forwarded are the bytes that came."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from bbr import refusal
@@ -14,10 +14,11 @@ from bbr.refusal import Refusal
 
 
 class FormWatch:
-    """A Watch for a form's `model` among encoded bytes."""
+    """A Watch for a form's `model` among bytes that are no form for most servers, encoded ones as a rule."""
 
-    def __init__(self, max_model_bytes: int) -> None:
+    def __init__(self, max_model_bytes: int, found: Callable[[], Refusal] = refusal.encoding_ambiguous) -> None:
         self._reader = FormReader(max_model_bytes)
+        self._found = found
 
     def feed(self, octets: bytes) -> None:
         """See Watch."""
@@ -26,7 +27,7 @@ class FormWatch:
             while at < len(octets):
                 at = self._reader.feed(octets, at)
         except Refusal:  # something that might be one
-            raise refusal.encoding_ambiguous() from None
+            raise self._found() from None
         self._check()
 
     def end(self) -> None:
@@ -34,12 +35,12 @@ class FormWatch:
         try:
             self._reader.end()
         except Refusal:
-            raise refusal.encoding_ambiguous() from None
+            raise self._found() from None
         self._check()
 
     def _check(self) -> None:
         if self._reader.names_model:  # its value may have no end
-            raise refusal.encoding_ambiguous()
+            raise self._found()
 
 
 # What is looked at and handed to a decoder at once.

@@ -15,6 +15,7 @@ from bbr.reading.head import Head
 from bbr.reading.multipart import BoundaryWatch
 from bbr.reading.name import BodyKind
 from bbr.reading.several import ByBeginning, DashWatch, NameWatch, Together, Unread, Watch, WatchReading
+from bbr.refusal import Refusal
 
 
 def open_reading(
@@ -107,7 +108,11 @@ class _Opener:
         return FormReading(self.max_model_bytes, self.whole_bytes, self.fields)
 
     def _multipart(self) -> Reading:
-        return MultipartReading(multipart.boundary(self.head.content_types), self.max_model_bytes)
+        reading = MultipartReading(multipart.boundary(self.head.content_types), self.max_model_bytes)
+        if self.head.method == b"POST":
+            return reading
+        # Perl's CGI reads multipart of a POST alone, and that of a PUT or PATCH as an urlencoded form.
+        return Together((reading, WatchReading(FormWatch(self.max_model_bytes, _form_in_parts))))
 
     def _object(self) -> Reading:
         """Return what reads a JSON object that a server could also read as something else."""
@@ -128,3 +133,7 @@ class _Opener:
     @property
     def _kinds(self) -> frozenset[BodyKind]:
         return content_type.kinds(self.head.content_types)
+
+
+def _form_in_parts() -> Refusal:
+    return refusal.content_type_ambiguous("some servers read it as an urlencoded form, since its method is not POST")

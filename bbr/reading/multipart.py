@@ -10,6 +10,8 @@ refuses what any of python-multipart, Go's mime/multipart, busboy, werkzeug, Tor
 | the same in mid-line | Tornado and Sanic split there |
 | the same in a part's header section | a delimiter for busboy |
 | the same with more behind it: blanks, letters of a longer boundary | a delimiter for Go if blanks |
+| a comma in the boundary | Rack and Perl's CGI end it there |
+| the method is not POST, and a form reader finds `model` in the body | Perl's CGI reads an urlencoded form |
 | something before the first boundary but CRLFs, behind the last but blanks | python-multipart fails, Go goes on |
 | no closing boundary | Starlette takes what there is |
 | a delimiter right behind the header section, without a CRLF of its own | an empty part for Go, content for others |
@@ -58,8 +60,8 @@ HEADER_BYTES_PER_CALL: Final = 4 << 10
 # Bytes around the parts: CRLFs before them, blanks behind them.
 MAX_BLANKS: Final = 64
 
-# RFC 2046, section 5.1.1.
-_BOUNDARY: Final = re.compile(rb"(?! )[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+# RFC 2046, section 5.1.1, but for the comma: Rack and Perl's CGI end a boundary there.
+_BOUNDARY: Final = re.compile(rb"(?! )[0-9A-Za-z'()+_./:=? -]{0,69}[0-9A-Za-z'()+_./:=?-]")
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*+)")
 _NAMES_BOUNDARY: Final = re.compile(rb"boundary[ \t]*+=", re.IGNORECASE)
 _HOLDS_NAME: Final = re.compile(rb"(?<![0-9A-Za-z_-])name[ \t]*+(?:\*[0-9*]*+)?+[ \t]*+=", re.IGNORECASE)
@@ -92,7 +94,7 @@ def boundary(content_types: Sequence[bytes]) -> bytes:
         raise refusal.multipart_boundary("it has no parameter `boundary`")
     # aiohttp drops a blank at the beginning as well.
     if not _BOUNDARY.fullmatch(found[b"boundary"]):
-        rule = "1 to 70 of the characters that RFC 2046 allows, without a blank at its beginning or end"
+        rule = "1 to 70 of the characters that RFC 2046 allows, no comma, and no blank at its beginning or end"
         raise refusal.multipart_boundary(f"its boundary is not {rule}")
     # aiohttp ends parameters at semicolons within quotes; formidable takes what follows `boundary=` anywhere.
     if len(_NAMES_BOUNDARY.findall(content_types[0])) > 1:

@@ -3,6 +3,7 @@
 import gzip
 from collections.abc import Callable, Iterator, Sequence
 
+import brotli
 import httpx
 import pytest
 
@@ -52,16 +53,22 @@ def within(boundary: bytes, hidden: bytes) -> bytes:
 
 
 def send(
-    setup: Setup, protocol: str, path: str, content_type: str | None, body: bytes, encodings: Sequence[str] = ()
+    setup: Setup,
+    protocol: str,
+    path: str,
+    content_type: str | None,
+    body: bytes,
+    encodings: Sequence[str] = (),
+    method: str = "POST",
 ) -> int:
     """Send a request, perhaps without a type, and return its status."""
     headers = [("content-encoding", each) for each in encodings]
     if content_type is not None:
         headers.append(("content-type", content_type))
     if protocol == "HTTP/1.1":
-        return http1.request(setup.port, "POST", path, headers, body).status
+        return http1.request(setup.port, method, path, headers, body).status
     with httpx.Client(http1=False, http2=True, trust_env=False) as client:
-        return client.post(f"http://127.0.0.1:{setup.port}{path}", content=body, headers=headers).status_code
+        return client.request(method, f"http://127.0.0.1:{setup.port}{path}", content=body, headers=headers).status_code
 
 
 def odd_boundary(content_type: str, boundary: bytes) -> tuple[str, str, bytes, str]:
@@ -135,6 +142,9 @@ REFUSED = {
     "letter case alone": (CHAT, "application/json", b'{"MODEL":"b"}', "model-spelling"),
     "a URL beside text": ("/model/sql-lora/invoke", "text/plain", b'{"model":"%b"}' % OTHER, "model-disagrees"),
     "a URL beside no type": ("/model/sql-lora/invoke", "x", b'\n {"model":"%b"}' % OTHER, "model-disagrees"),
+    "a URL beside guarded JSON": ("/model/sql-lora/invoke", "text/plain", b")]}'\n" + NAMED, "invalid-json"),
+    "a URL beside two marks": ("/model/sql-lora/invoke", "text/plain", b"\xef\xbb\xbf" * 2 + NAMED, "byte-order-mark"),
+    "a form behind another blank": (CHAT, FORM, b'\xc2\xa0{"model":"b","x":"&model=sql-lora&y="}', "form-model"),
     "a URL beside a list": ("/model/sql-lora/invoke", "application/json", b'["%b"]' % OTHER, "model-in-list"),
     "other letters in a template": ("/Model/sql-lora/invoke", "application/json", NAMED, "path-ambiguous"),
     "an invisible character": (CHAT, "application/json", '{"model":"sql\u200b-lora"}'.encode(), "model-illegal"),
@@ -152,6 +162,7 @@ REFUSED = {
     "a blank behind a boundary": odd_boundary('multipart/form-data; boundary="b "', b"b "),
     "a boundary within quotes": odd_boundary('multipart/form-data; x="; boundary=b"; boundary=Y', b"Y"),
     "a boundary in another charset": odd_boundary("multipart/form-data; boundary=Y; boundary*=utf-8''b", b"Y"),
+    "a comma in a boundary": odd_boundary('multipart/form-data; boundary="b,"', b"b,"),
     "two boundaries": odd_boundary("multipart/form-data; boundary=Y; Boundary=b", b"Y"),
     "a boundary amid a line": (
         CHAT,
@@ -205,6 +216,27 @@ def test_nothing_hides_between_two_codings(
     assert not any(got.complete for got in setup.upstreams.received)
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_nothing_hides_in_what_a_decoder_skips(setup: Setup, protocol: str) -> None:
+    body = b'\x0c\x16\x03{"model":"b"}' + b'\x98\x00\x08{"model":"sql-lora"}' + b"\x03"
+    assert brotli.decompress(body) == b'{"model":"sql-lora"}'
+    assert send(setup, protocol, CHAT, "application/json", body, ["br"]) == 400
+    (verdict,) = setup.router.verdicts()
+    assert verdict.reason == "encoding-ambiguous"
+    assert not any(got.complete for got in setup.upstreams.received)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_parts_of_no_post_are_no_urlencoded_form(setup: Setup, protocol: str, method: str) -> None:
+    named = PART % (b"model", b"sql-lora")
+    assert send(setup, protocol, CHAT, MULTIPART, named + PART % (b"x", b"&model=b") + b"--b--", (), method) == 400
+    (verdict,) = setup.router.verdicts()
+    assert verdict.reason == "content-type-ambiguous"
+    assert not any(got.complete for got in setup.upstreams.received)
+    assert send(setup, protocol, CHAT, MULTIPART, named + PART % (b"x", b"b") + b"--b--", (), method) == 200
+
+
 ROUTED = {
     "JSON by curl, in Chinese and German": (
         CHAT,
@@ -220,8 +252,8 @@ ROUTED = {
     "a query that names the same": (f"{CHAT}?model=sql%2Dlora", FORM, b"model=sql-lora"),
     "a boundary of odd characters": (
         CHAT,
-        'multipart/form-data; boundary="--\'(b):/?=,.+_"',
-        within(b"--'(b):/?=,.+_", PART % (b"other", b"b") + b"--b--"),
+        'multipart/form-data; boundary="--\'(b):/?=.+_"',
+        within(b"--'(b):/?=.+_", PART % (b"other", b"b") + b"--b--"),
     ),
     "a URL beside the same model": ("/model/sql-lora/invoke", "text/plain", NAMED),
 }

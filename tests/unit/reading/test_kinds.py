@@ -12,10 +12,11 @@ from tests.support.readings import read, reason
 
 LIMITS = {"max_model_bytes": 256, "whole_bytes": 1000, "max_decoded_bytes": 1000}
 FORM = b"application/x-www-form-urlencoded"
+PART = b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
 
 
-def head(kind: BodyKind, content_type: bytes, *encodings: bytes) -> Head:
-    return Head(kind, Dialect.OPENAI, content_types=[content_type], content_encodings=encodings)
+def head(kind: BodyKind, content_type: bytes, *encodings: bytes, method: bytes = b"POST") -> Head:
+    return Head(kind, Dialect.OPENAI, method=method, content_types=[content_type], content_encodings=encodings)
 
 
 @pytest.mark.parametrize(
@@ -45,10 +46,23 @@ def test_what_headers_alone_refuse(kind: BodyKind, content_type: bytes, encoding
     assert caught.value.reason == why
 
 
+@pytest.mark.parametrize("method", [b"PUT", b"PATCH", b"DELETE", b"post", b""])
+@pytest.mark.parametrize("value", [b"x;model=c", b"&model=c", b"&[model]=c"])
+def test_multipart_of_no_post_is_no_urlencoded_form(method: bytes, value: bytes) -> None:
+    of_parts = b"multipart/form-data; boundary=b"
+    for body, refused in ((PART % (b"x", value), True), (PART % (b"x", b"model=c & more"), False)):
+        whole = PART % (b"model", b"a") + body + b"--b--"
+        reading = open_reading(head(BodyKind.MULTIPART, of_parts, method=method), **LIMITS)
+        if refused:
+            assert reason(reading, whole) == "content-type-ambiguous"
+        else:
+            assert read(reading, [whole]) == "a"
+        assert read(open_reading(head(BodyKind.MULTIPART, of_parts), **LIMITS), [whole]) == "a"
+
+
 UNSURE, OTHER = BodyKind.UNSURE, BodyKind.OTHER
 BOTH = FORM + b", application/json"
 ALL = b"multipart/form-data; x=json; y=urlencoded; boundary=b"
-PART = b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ class TestBoundary:
         [
             (b"multipart/form-data; boundary=XyZ", B),
             (b'Multipart/Form-Data;charset=utf-8; BOUNDARY="XyZ";', B),
-            (b'multipart/form-data; boundary="a b=(c)/:?,"', b"a b=(c)/:?,"),
+            (b'multipart/form-data; boundary="a b=(c)/:?"', b"a b=(c)/:?"),
             (
                 b"multipart/form-data; boundary=----WebKitFormBoundary7MA4YWxkTrZu0gW",
                 b"----WebKitFormBoundary7MA4YWxkTrZu0gW",
@@ -69,6 +69,8 @@ class TestBoundary:
             ([b'multipart/form-data; boundary="a "'], "1 to 70"),
             ([b'multipart/form-data; boundary=" a"'], "1 to 70"),
             ([b'multipart/form-data; boundary="a\\b"'], "1 to 70"),
+            ([b'multipart/form-data; boundary="a,b"'], "no comma"),
+            ([b'multipart/form-data; boundary="a,"'], "no comma"),
             ([b'multipart/form-data; x="; boundary=a"; boundary=b'], "`boundary=` more than once"),
             ([b"multipart/form-data; x-Boundary=a; boundary=b"], "`boundary=` more than once"),
             ([b"multipart/form-data; boundary=a$b"], "1 to 70"),
