@@ -21,7 +21,8 @@ CACHE = ROOT / ".cache" / "differential"
 BATCH = 50
 BUILD_SECONDS = 7200.0
 
-Case = tuple[bytes | None, bytes, bytes]
+# A method, a Content-Type, a path and a body.
+Case = tuple[bytes, bytes | None, bytes, bytes]
 
 
 class UnavailableError(Exception):
@@ -74,7 +75,7 @@ LANGUAGES = (
         ["java", "-XX:TieredStopAtLevel=1", "-cp", "lib/*:.", "Parsers"],
     ),
     Language("ruby", ["ruby"], ["parsers.rb"], [["ruby", "-e", 'require "rack"']], ["ruby", "parsers.rb"]),
-    Language("php", ["php"], ["parsers.php"], [], ["php", "parsers.php"]),
+    Language("php", ["php"], ["parsers.php", "server.php"], [], ["php", "parsers.php"]),
     Language(
         "perl",
         ["perl"],

@@ -105,7 +105,7 @@ def routed_as(request: Request) -> str | None:
 
 
 def _routed_as(request: Request, policy: Policy) -> str | None:
-    fields: list[tuple[str, str | bytes]] = [(":method", "POST"), (":path", request.path)]
+    fields: list[tuple[str, str | bytes]] = [(":method", request.method), (":path", request.path)]
     fields += [("content-type", each) for each in request.content_types]
     fields += [("content-encoding", each) for each in request.content_encodings]
     talk = Exchange(policy, Registry())
@@ -121,7 +121,7 @@ def readings(request: Request) -> Iterator[Case]:
         types = [*request.content_types, b", ".join(request.content_types), b",".join(request.content_types)]
     bodies = {request.body, *decoded(request)}
     for content_type, body in itertools.product(types, sorted(bodies)):
-        yield content_type, request.path, body
+        yield request.method, content_type, request.path, body
 
 
 def decoded(request: Request) -> Iterator[bytes]:

@@ -14,24 +14,29 @@ from typing import Final, NamedTuple
 import brotli
 
 from bbr.reading.zstd import zstd
-from tests.differential.other_types import in_another_type
+from tests.differential.other_types import PASSED_OVER, in_another_type
 
 
 class Request(NamedTuple):
-    """A POST request.
+    """A request.
 
     Attributes:
         content_types: its Content-Type fields; none, one or several.
         content_encodings: its Content-Encoding fields; none, one or several.
         path: of its URL, with its query.
         body: its octets.
+        method: of it.
     """
 
     content_types: tuple[bytes, ...]
     content_encodings: tuple[bytes, ...]
     path: bytes
     body: bytes
+    method: bytes = b"POST"
 
+
+# Some servers read a form by its method: Django of a POST alone, Go of a PUT and a PATCH too, axum the query of a GET.
+METHODS: Final = (*(b"POST",) * 12, b"PUT", b"PATCH", b"DELETE", b"GET", b"QUERY", b"OPTIONS", b"post", b"PURGE")
 
 PLAIN_PATH: Final = b"/v1/chat/completions"
 # Names a model by a template of the router's.
@@ -239,6 +244,13 @@ WRAPPED: Final[tuple[Callable[[bytes], bytes], ...]] = (
     lambda body: b'{"model":"B"}' + b" " * 64 + body,
     lambda body: b"data: " + body,
     lambda body: b")]}',\n" + body,
+    lambda body: b")]}'\n" + body,
+    lambda body: b"\xc2\xa0" + body,
+    lambda body: b"\xe2\x80\xa8" + body,
+    lambda body: b"\xc2\x85\xe3\x80\x80" + body,
+    lambda body: b"\x85" + body,
+    lambda body: b"\xef\xbb\xbf\xef\xbb\xbf" + body,
+    lambda body: b'{"model":"B","x":"&model=A&"}',
     lambda body: body.decode("utf-8", "replace").encode("utf-16-be"),
     lambda body: body.decode("utf-8", "replace").encode("utf-32"),
     lambda body: body.decode("utf-8", "replace").encode("utf-7"),
@@ -263,6 +275,8 @@ JSON_PIECES: Final = (
 
 def form_body(dice: Dice) -> bytes:
     """Return a form, or JSON that `curl -d` sends as one."""
+    if dice.often(0.05):  # JSON for who passes over what stands before it, and a form for all others
+        return dice.choice(PASSED_OVER) + b'{"model":"B","x":"&model=A&y="}'
     if dice.often(0.3):
         return json_body(dice)
     pairs = [dice.choice((b"model=A", b"model=A", b"m%6fdel=A"))] if dice.often(0.85) else []
@@ -450,6 +464,8 @@ PREAMBLES: Final = (
         b"\n",
         b" ",
         b'{"model":"B"}\r\n',
+        b'\xc2\xa0{"model":"B"}\r\n',
+        b')]}\'\n{"model":"B"}\r\n',
         b"model=B&\r\n",
         b"--XyZ",
         b"--XyZ\n",
@@ -667,7 +683,12 @@ def zstandard(dice: Dice, body: bytes, hidden: bytes) -> bytes:
 
 
 def brotlied(dice: Dice, body: bytes, hidden: bytes) -> bytes:
-    """Return a body in br, perhaps with something behind it."""
+    """Return a body in br, perhaps with something behind it, or before it in a block that a decoder skips."""
+    if dice.often(0.2) and body:
+        shown = hidden + b" " * (-(len(hidden) - 1) % 4)
+        first = dice.choice((b"\x0c\x16", b"\x0c\x16", b"\x8c\x16"))
+        stored = ((len(body) - 1) << 3 | 1 << 19).to_bytes(3, "little") + body[: 1 << 16] + b"\x03"
+        return first + bytes(((len(shown) - 1) >> 2,)) + shown + stored
     return brotli.compress(body, quality=dice.choice((0, 5))) + dice.choice((b"", b"", b"", hidden, b"\x06"))
 
 
@@ -720,20 +741,22 @@ def requests(seed: int, count: int) -> Iterator[Request]:
     """Give so many requests."""
     dice = Dice(seed)
     for _ in range(count):
-        if dice.often(0.1):
-            content_type, body = in_another_type(dice)
-            yield Request((content_type,), (), NAMING_PATH, body)
-            continue
-        kind = dice.choice(("json", "json", "form", "form", "multipart", "multipart"))
-        if kind == "multipart" and dice.often(0.1):
-            content_type, body = in_another_boundary(dice)
-            yield Request((content_type,), (), PLAIN_PATH, body)
-            continue
-        codings, body = encoded(dice, kind, BODIES[kind](dice))
-        path = NAMING_PATH if dice.often(0.1) else PLAIN_PATH
-        if dice.often(0.06):
-            path = queried(dice, path)
-        yield Request(content_types(dice, kind), codings, path, body)
+        yield _request(dice)._replace(method=dice.choice(METHODS))
+
+
+def _request(dice: Dice) -> Request:
+    if dice.often(0.1):
+        content_type, body = in_another_type(dice)
+        return Request((content_type,), (), NAMING_PATH, body)
+    kind = dice.choice(("json", "json", "form", "form", "multipart", "multipart"))
+    if kind == "multipart" and dice.often(0.1):
+        content_type, body = in_another_boundary(dice)
+        return Request((content_type,), (), PLAIN_PATH, body)
+    codings, body = encoded(dice, kind, BODIES[kind](dice))
+    path = NAMING_PATH if dice.often(0.1) else PLAIN_PATH
+    if dice.often(0.06):
+        path = queried(dice, path)
+    return Request(content_types(dice, kind), codings, path, body)
 
 
 def shown(request: Request) -> str:

@@ -1,9 +1,9 @@
 """How the differential test speaks to parsers: cases on their standard input, a line of JSON for each comes back.
 
-A case is three fields: Content-Type, path and body. A field is its length, four octets with the largest first, and its
-octets; the length 0xFFFFFFFF alone is a field that is absent. A child first tells the names of its parsers, as a list
-in one line of JSON, and then for each case what each of them reads: the model's name; null if it reads none, or does
-not take the body; or an object for anything else, such as a list of two names.
+A case is four fields: method, Content-Type, path and body. A field is its length, four octets with the largest first,
+and its octets; the length 0xFFFFFFFF alone is a field that is absent. A child first tells the names of its parsers, as
+a list in one line of JSON, and then for each case what each of them reads: the model's name; null if it reads none, or
+does not take the body; or an object for anything else, such as a list of two names.
 """
 
 import struct

@@ -32,9 +32,15 @@ settings.configure(DEFAULT_CHARSET="utf-8", DATA_UPLOAD_MAX_MEMORY_SIZE=None)
 class Case(NamedTuple):
     """One request."""
 
+    method_octets: bytes
     content_type: bytes | None
     path: bytes
     body: bytes
+
+    @property
+    def method(self) -> str:
+        """Its method as a str."""
+        return self.method_octets.decode("latin-1")
 
     @property
     def type(self) -> str:
@@ -70,7 +76,7 @@ def of_object(value: object) -> object:
 
 def starlette(case: Case) -> StarletteRequest:
     headers = [] if case.content_type is None else [(b"content-type", case.content_type)]
-    scope = {"type": "http", "method": "POST", "path": "/", "query_string": case.query, "headers": headers}
+    scope = {"type": "http", "method": case.method, "path": "/", "query_string": case.query, "headers": headers}
 
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": case.body, "more_body": False}
@@ -113,7 +119,7 @@ def aiohttp_request(case: Case) -> Any:
     payload = streams.StreamReader(mock.Mock(spec=BaseProtocol), limit=1 << 16, loop=asyncio.get_running_loop())
     payload.feed_data(case.body)
     payload.feed_eof()
-    return make_mocked_request("POST", "/?" + case.query.decode("latin-1"), headers=headers, payload=payload)
+    return make_mocked_request(case.method, "/?" + case.query.decode("latin-1"), headers=headers, payload=payload)
 
 
 async def aiohttp_post(case: Case) -> object:
@@ -130,7 +136,7 @@ async def aiohttp_json(case: Case) -> object:
 
 def environ(case: Case) -> dict[str, Any]:
     made = {
-        "REQUEST_METHOD": "POST",
+        "REQUEST_METHOD": case.method,
         "PATH_INFO": "/",
         "QUERY_STRING": case.query.decode("latin-1"),
         "SERVER_NAME": "x",
@@ -230,6 +236,7 @@ PARSERS: dict[str, Callable[[Case], object] | Callable[[Case], Coroutine[Any, An
     "parse_qs, Latin-1": by_parse_qs(encoding="latin-1"),
     "parse_qsl of bytes": by_parse_qsl_octets,
     "json.loads": lambda case: of_object(json.loads(case.body)),
+    "json.loads, stripped": lambda case: of_object(json.loads(case.body.decode().strip())),
     "json.loads, the first key": by_pairs,
     "orjson": lambda case: of_object(orjson.loads(case.body)),
     "msgspec": lambda case: of_object(msgspec.json.decode(case.body)),
@@ -253,10 +260,10 @@ async def serve(source: BinaryIO, sink: BinaryIO) -> None:
     sink.flush()
     while True:
         try:
-            content_type, path, body = (read_field(source) for _ in range(3))
+            method, content_type, path, body = (read_field(source) for _ in range(4))
         except (EOFError, struct.error):
             return
-        case = Case(content_type, path or b"", body or b"")
+        case = Case(method or b"", content_type, path or b"", body or b"")
         answers = [await answer(read, case) for read in PARSERS.values()]
         sink.write(json.dumps(answers).encode() + b"\n")
         sink.flush()

@@ -118,8 +118,8 @@ int main() {
   for (auto &parser : parsers) names.push_back(parser.first);
   std::puts(names.dump().c_str());
   std::fflush(stdout);
-  std::string type, path, body;
-  while (field(type) && field(path) && field(body)) {
+  std::string method, type, path, body;
+  while (field(method) && field(type) && field(path) && field(body)) {
     json answers = json::array();
     for (auto &parser : parsers) {
       try {

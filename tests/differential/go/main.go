@@ -32,6 +32,7 @@ type namedText struct {
 }
 
 type testCase struct {
+	method      string
 	contentType []byte
 	hasType     bool
 	path        []byte
@@ -52,7 +53,7 @@ func field(input io.Reader) ([]byte, bool, error) {
 }
 
 func (c testCase) request() *http.Request {
-	request := httptest.NewRequest("POST", "/", bytes.NewReader(c.body))
+	request := httptest.NewRequest(c.method, "/", bytes.NewReader(c.body))
 	if target, err := url.ParseRequestURI(string(c.path)); err == nil {
 		request.URL = target
 	}
@@ -178,7 +179,7 @@ func echoBind(c testCase) any {
 
 func fast(c testCase) any {
 	var request fasthttp.Request
-	request.Header.SetMethod("POST")
+	request.Header.SetMethod(c.method)
 	if c.hasType {
 		request.Header.SetContentTypeBytes(c.contentType)
 	}
@@ -203,7 +204,7 @@ func formValue(c testCase) any {
 // As fiber reads it: the query first.
 func fastFormValue(c testCase) any {
 	var request fasthttp.Request
-	request.Header.SetMethod("POST")
+	request.Header.SetMethod(c.method)
 	request.SetRequestURIBytes(c.path)
 	if c.hasType {
 		request.Header.SetContentTypeBytes(c.contentType)
@@ -292,7 +293,11 @@ func main() {
 	input := bufio.NewReader(os.Stdin)
 	for {
 		var c testCase
-		var err error
+		method, _, err := field(input)
+		if err != nil {
+			return
+		}
+		c.method = string(method)
 		if c.contentType, c.hasType, err = field(input); err != nil {
 			return
 		}

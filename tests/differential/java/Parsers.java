@@ -41,7 +41,11 @@ import org.apache.tomcat.util.http.Parameters;
 import org.json.JSONObject;
 
 final class Parsers {
-    record Case(byte[] type, byte[] path, byte[] body) {
+    record Case(byte[] method, byte[] type, byte[] path, byte[] body) {
+        String methodText() {
+            return new String(method, StandardCharsets.ISO_8859_1);
+        }
+
         String typeText() {
             return type == null ? "" : new String(type, StandardCharsets.ISO_8859_1);
         }
@@ -95,7 +99,8 @@ final class Parsers {
 
     private static Object netty(Case of) throws IOException {
         DefaultFullHttpRequest request =
-                new DefaultFullHttpRequest(HttpVersion.HTTP_1_1, HttpMethod.POST, "/", Unpooled.wrappedBuffer(of.body()));
+                new DefaultFullHttpRequest(
+                        HttpVersion.HTTP_1_1, HttpMethod.valueOf(of.methodText()), "/", Unpooled.wrappedBuffer(of.body()));
         if (of.type() != null) {
             request.headers().set("content-type", of.typeText());
         }
@@ -291,7 +296,7 @@ final class Parsers {
         while (true) {
             Case of;
             try {
-                of = new Case(field(input), field(input), field(input));
+                of = new Case(field(input), field(input), field(input), field(input));
             } catch (EOFException end) {
                 return;
             }

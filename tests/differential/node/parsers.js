@@ -8,6 +8,7 @@ import busboy from "busboy";
 import fastify from "fastify";
 import formidable from "formidable";
 import { Hono } from "hono";
+import JSON5 from "json5";
 import multer from "multer";
 import qs from "qs";
 import { Request, Response } from "undici";
@@ -22,9 +23,9 @@ function said(value) {
 }
 
 // Like a request of node:http: field names in small letters, a body as a stream.
-function request({ type, body }) {
+function request({ method, type, body }) {
   const made = Readable.from([body]);
-  made.method = "POST";
+  made.method = method;
   made.url = "/";
   made.headers = { "content-length": String(body.length) };
   if (type !== null) made.headers["content-type"] = type;
@@ -49,22 +50,23 @@ async function byFastify(options) {
   const app = fastify();
   await app.register(fastifyFormbody);
   await app.register(fastifyMultipart, options);
-  app.post("/", (one) => ({ model: said(one.body?.model?.value ?? one.body?.model) }));
+  for (const method of ["QUERY"]) app.addHttpMethod(method, { hasBody: true });
+  app.all("/", (one) => ({ model: said(one.body?.model?.value ?? one.body?.model) }));
   await app.ready();
-  return async ({ type, body }) => {
-    const answer = await app.inject({ method: "POST", url: "/", headers: headersOf(type), payload: body });
+  return async ({ method, type, body }) => {
+    const answer = await app.inject({ method, url: "/", headers: headersOf(type), payload: body });
     return answer.statusCode === 200 ? answer.json().model : null;
   };
 }
 
 const hono = new Hono();
-hono.post("/form", async (context) => context.json({ model: said((await context.req.parseBody()).model) }));
-hono.post("/all", async (context) => context.json({ model: said((await context.req.parseBody({ all: true, dot: true })).model) }));
-hono.post("/json", async (context) => context.json({ model: said((await context.req.json()).model) }));
+hono.all("/form", async (context) => context.json({ model: said((await context.req.parseBody()).model) }));
+hono.all("/all", async (context) => context.json({ model: said((await context.req.parseBody({ all: true, dot: true })).model) }));
+hono.all("/json", async (context) => context.json({ model: said((await context.req.json()).model) }));
 hono.onError((error, context) => context.json({ model: null }));
 
-const byHono = (path) => async ({ type, body }) => {
-  const answer = await hono.request(path, { method: "POST", headers: headersOf(type), body });
+const byHono = (path) => async ({ method, type, body }) => {
+  const answer = await hono.request(path, { method, headers: headersOf(type), body });
   return (await answer.json()).model;
 };
 
@@ -89,6 +91,7 @@ const byBusboy = (one) =>
 const modelOf = async (message) => said((await message.formData()).get("model"));
 
 const text = ({ body }) => body.toString("utf8");
+const query = ({ path }) => path.toString("latin1").split("#")[0].split("?").slice(1).join("?");
 
 // What reads any text as a form is asked only about what is called one.
 const ofForm = (read) => (one) => (one.type !== null && /urlencoded/i.test(one.type) ? read(one) : null);
@@ -105,6 +108,7 @@ const parsers = {
   "multer, none": middlewares(multer().none()),
   "multer, any": middlewares(multer().any()),
   "qs": ofForm((one) => said(qs.parse(text(one)).model)),
+  "qs, the query first": ofForm((one) => said(qs.parse(query(one)).model ?? qs.parse(text(one)).model)),
   "qs, with dots": ofForm((one) => said(qs.parse(text(one), { allowDots: true, ignoreQueryPrefix: true }).model)),
   "qs, semicolons": ofForm((one) => said(qs.parse(text(one), { delimiter: /[&;]/ }).model)),
   "qs, Latin-1": ofForm((one) => said(qs.parse(text(one), { charset: "iso-8859-1", interpretNumericEntities: true }).model)),
@@ -113,6 +117,8 @@ const parsers = {
   "URLSearchParams": ofForm((one) => new URLSearchParams(text(one)).get("model")),
   "URLSearchParams, the last": ofForm((one) => new URLSearchParams(text(one)).getAll("model").at(-1) ?? null),
   "JSON.parse": (one) => said(object(JSON.parse(text(one)))),
+  "JSON.parse, trimmed": (one) => said(object(JSON.parse(text(one).trim()))),
+  "JSON5": (one) => said(object(JSON5.parse(text(one)))),
   "JSON.parse, TextDecoder": (one) => said(object(JSON.parse(new TextDecoder().decode(one.body)))),
   "fastify": await byFastify({ attachFieldsToBody: true }),
   "fastify, values": await byFastify({ attachFieldsToBody: "keyValues" }),
@@ -122,8 +128,8 @@ const parsers = {
   "formidable": byFormidable({}),
   "formidable, Latin-1": byFormidable({ encoding: "latin1" }),
   "busboy": byBusboy,
-  "undici Request": ({ type, body }) =>
-    modelOf(new Request("http://localhost/", { method: "POST", headers: headersOf(type), body })),
+  "undici Request": ({ method, type, body }) =>
+    modelOf(new Request("http://localhost/", { method, headers: headersOf(type), body })),
   "undici Response": ({ type, body }) => modelOf(new Response(body, { headers: headersOf(type) })),
   "Node's own Response": ({ type, body }) => modelOf(new globalThis.Response(body, { headers: headersOf(type) })),
 };
@@ -168,10 +174,10 @@ process.stdout.write(JSON.stringify(Object.keys(parsers)) + "\n");
 let gathered = [];
 for await (const field of fields()) {
   gathered.push(field === null ? null : Buffer.from(field));
-  if (gathered.length < 3) continue;
-  const [type, path, body] = gathered;
+  if (gathered.length < 4) continue;
+  const [method, type, path, body] = gathered;
   gathered = [];
-  const one = { type: type === null ? null : type.toString("latin1"), path, body: body ?? Buffer.alloc(0) };
+  const one = { method: method.toString("latin1"), type: type === null ? null : type.toString("latin1"), path, body: body ?? Buffer.alloc(0) };
   const answers = await Promise.all(Object.values(parsers).map((read) => answer(read, one)));
   process.stdout.write(JSON.stringify(answers) + "\n");
 }

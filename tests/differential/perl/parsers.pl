@@ -16,11 +16,11 @@ sub of { my ($document) = @_; return ref $document eq 'HASH' ? $document->{model
 sub is_form { my ($type) = @_; return defined $type && $type =~ /urlencoded/i }
 
 sub by_cgi {
-    my ($type, $path, $body) = @_;
-    local $ENV{REQUEST_METHOD} = 'POST';
+    my ($type, $path, $body, $method) = @_;
+    local $ENV{REQUEST_METHOD} = $method;
     local $ENV{CONTENT_LENGTH} = length $body;
     local $ENV{CONTENT_TYPE}   = defined $type ? $type : '';
-    local $ENV{QUERY_STRING}   = '';
+    local $ENV{QUERY_STRING}   = (split /\?/, $path, 2)[1] // '';
     return undef unless defined $type && $type =~ /urlencoded|multipart/i;
     open my $input, '<', \$body or die;
     CGI::initialize_globals();
@@ -73,7 +73,8 @@ binmode STDIN;
 $| = 1;
 print $writer->encode([map { $_->[0] } @parsers]), "\n";
 while (1) {
-    my @one = (field(), field(), field());
+    my $method = field();
+    my @one = (field(), field(), field(), $method);
     my @found = map { my $read = $_->[1]; my @copy = @one; my $value = eval { said($read->(@copy)) }; $value } @parsers;
     print $writer->encode(\@found), "\n";
 }

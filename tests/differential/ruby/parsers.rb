@@ -4,7 +4,7 @@ require "rack"
 require "stringio"
 require "uri"
 
-Case = Struct.new(:type, :path, :body) do
+Case = Struct.new(:method, :type, :path, :body) do
   def form?
     type && type.downcase.include?("urlencoded")
   end
@@ -15,7 +15,7 @@ Case = Struct.new(:type, :path, :body) do
 
   def request
     env = {
-      "REQUEST_METHOD" => "POST", "PATH_INFO" => "/", "QUERY_STRING" => query, "CONTENT_LENGTH" => body.bytesize.to_s,
+      "REQUEST_METHOD" => method, "PATH_INFO" => "/", "QUERY_STRING" => query, "CONTENT_LENGTH" => body.bytesize.to_s,
       "rack.input" => StringIO.new(body.dup)
     }
     env["CONTENT_TYPE"] = type if type
@@ -57,7 +57,7 @@ STDIN.binmode
 STDOUT.sync = true
 puts JSON.generate(PARSERS.keys)
 loop do
-  one = Case.new(field, field, field)
+  one = Case.new(field, field, field, field)
   found = PARSERS.values.map do |read|
     said(read.call(one))
   rescue StandardError, SystemStackError

@@ -17,7 +17,9 @@ struct NamedText {
 }
 
 struct Case {
+    method: Vec<u8>,
     content_type: Option<Vec<u8>>,
+    path: Vec<u8>,
     body: Vec<u8>,
 }
 
@@ -34,7 +36,7 @@ fn field(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
 }
 
 fn request(case: &Case) -> Option<Request> {
-    let mut builder = Request::builder().method("POST").uri("/");
+    let mut builder = Request::builder().method(case.method.as_slice()).uri(case.path.as_slice());
     if let Some(value) = &case.content_type {
         builder = builder.header("content-type", value.as_slice());
     }
@@ -119,9 +121,13 @@ fn serve() -> io::Result<()> {
     let mut input = io::BufReader::new(io::stdin().lock());
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     loop {
-        let Ok(content_type) = field(&mut input) else { return Ok(()) };
-        field(&mut input)?;
-        let case = Case { content_type, body: field(&mut input)?.unwrap_or_default() };
+        let Ok(method) = field(&mut input) else { return Ok(()) };
+        let case = Case {
+            method: method.unwrap_or_default(),
+            content_type: field(&mut input)?,
+            path: field(&mut input)?.unwrap_or_default(),
+            body: field(&mut input)?.unwrap_or_default(),
+        };
         let body = &case.body;
         let mut copy = body.clone();
         // What reads any text as a form is asked only about what is called one.
