@@ -9,13 +9,13 @@
     GET /debug/config    the settings, as JSON
 
 h11 reads the requests. Answers that take long are made in pieces, one at a time however many are wanted, and the
-gateway's requests are served in between.
+gateway's requests are served in between. Answers that are ready, as those of health checks, do not wait for these.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl
@@ -71,7 +71,7 @@ class Answer:
     """What a page answers.
 
     Attributes:
-        body: its bytes, in pieces that are made one by one.
+        body: its bytes, in pieces that are made one by one. Those of a tuple are there already and wait for nobody.
         headers: fields besides content-type and content-length.
     """
 
@@ -246,18 +246,30 @@ class AdminServer:
         fields.append(("x-content-type-options", "nosniff"))
         response = h11.Response(status_code=answer.status, headers=[*fields, ("transfer-encoding", "chunked")])
         _write(writer, connection.send(response))
-        pieces = iter(()) if head else iter(answer.body)
-        while True:
-            async with self._making:  # one of all that are wanted, in a turn of the event loop
-                piece = next(pieces, None)
-                await asyncio.sleep(0)
-            if piece is None:
-                break
+        async for piece in self._pieces(() if head else answer.body):
             if piece:
                 _write(writer, connection.send(h11.Data(data=piece)))
             await writer.drain()
         _write(writer, connection.send(h11.EndOfMessage()))
         await writer.drain()
+
+    async def _pieces(self, body: Iterable[bytes]) -> AsyncIterator[bytes]:
+        """Give the pieces of a body: one of all that are to be made, in a turn of the event loop."""
+        if isinstance(body, tuple):
+            # A health check must not queue behind hundreds of pages. One turn, so that many requests on one connection
+            # are not answered in one go.
+            await asyncio.sleep(0)
+            for piece in body:
+                yield piece
+            return
+        pieces = iter(body)
+        while True:
+            async with self._making:
+                piece = next(pieces, None)
+                await asyncio.sleep(0)
+            if piece is None:
+                return
+            yield piece
 
     async def _answer(self, request: h11.Request) -> Answer:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
