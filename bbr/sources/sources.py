@@ -11,7 +11,7 @@ from bbr.models.entries import Kind
 from bbr.models.steps import Steps, finish
 from bbr.sources.objects import SourceError
 from bbr.sources.table import DISCOVERED, FILE, KUBERNETES, Table
-from bbr.system.garbage import Growth
+from bbr.system.garbage import SET_ASIDE_FROM, Growth
 from bbr.system.supervisor import Body, Supervised, Supervisor, stop_all
 from bbr.system.worker_process import WorkerProcess
 
@@ -116,7 +116,7 @@ class Sources:
             except SourceError as error:
                 raise SourceError(f"--models: {self._settings.models}: {error}") from None
             self.table.apply_now()
-            growth.end(set_aside=True)  # nothing else is made before a router serves
+            growth.end(SET_ASIDE_FROM)  # few names too: nothing else is made before a router serves
 
     def read_all(self) -> None:
         """Read the files and the cluster, once; for use without an event loop.

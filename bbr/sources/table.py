@@ -54,9 +54,6 @@ _STEP_OBJECTS: Final = 1000
 # Names that all objects together may declare. Each takes about 200 bytes, and half as much again while tables merge.
 MAX_NAMES: Final = 1_000_000
 
-# From so many names on a table is set aside from the garbage collector, which takes up to 5 ms to look through them.
-SET_ASIDE_NAMES: Final = 2_000
-
 # Declarations freed in one step.
 _RETIRED_A_STEP: Final = 200
 
@@ -211,12 +208,12 @@ class Table:
                 except TimeoutError:
                     self._waiting = self._failed | self._waiting
                     self._failed = {}
-                growth.begin()
+                growth.begin(self._names)
                 await asyncio.sleep(COALESCE_SECONDS)
                 await in_turns(self._applying())
                 # More may be on its way: a long document takes as much memory before it is here.
                 if not self.lag_seconds:
-                    growth.end(set_aside=self._names >= SET_ASIDE_NAMES)
+                    growth.end(self._names)
         except BaseException:
             self._changed.set()  # for whoever starts this again
             raise

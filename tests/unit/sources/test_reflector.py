@@ -10,6 +10,7 @@ from bbr.sources import kube_api, reflector
 from bbr.sources.kube_api import KubeApi
 from bbr.sources.kubernetes import ConfigMap
 from bbr.sources.reflector import Pace, Reflector
+from bbr.system import garbage
 from bbr.system.worker_process import WorkerProcess
 from bench.harness.fake_kubernetes import BBR, CONFIG_MAPS, IPP, FakeKubernetes, Fault, Watch
 from tests.support.loops import in_loop
@@ -487,7 +488,7 @@ async def test_other_collections_must_be_there(tmp_path):
 async def test_a_large_list_is_set_aside(tmp_path, monkeypatch):
     frozen, during = [], []
     monkeypatch.setattr(gc, "freeze", lambda: frozen.append(True))
-    monkeypatch.setattr(reflector, "_SET_ASIDE_OBJECTS", 2)
+    monkeypatch.setattr(garbage, "SET_ASIDE_FROM", 2)
     before = gc.get_threshold()
     it = Following(tmp_path)
     read = it.known.read

@@ -10,6 +10,7 @@ from bbr.sources import table as module
 from bbr.sources.conflict_log import ConflictLog
 from bbr.sources.objects import LongDocument, SourceError, SourceObject, refusing
 from bbr.sources.table import Table
+from bbr.system import garbage
 from bbr.system.worker_process import LimitError
 from tests.support.loops import in_loop
 from tests.support.model_tables import base_model_of
@@ -708,7 +709,7 @@ def test_lists_for_names_that_nothing_declares_are_logged_once(caplog):
 async def test_a_large_table_is_set_aside_once_it_is_in_use(at_once, monkeypatch):
     followed, frozen, during = table(), [], []
     monkeypatch.setattr(gc, "freeze", lambda: frozen.append(followed.registry.size))
-    monkeypatch.setattr(module, "SET_ASIDE_NAMES", 3)
+    monkeypatch.setattr(garbage, "SET_ASIDE_FROM", 3)
     before = gc.get_threshold()
 
     def parse():

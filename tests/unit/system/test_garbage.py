@@ -3,7 +3,8 @@ import weakref
 
 import pytest
 
-from bbr.system.garbage import Growth
+from bbr.system import garbage
+from bbr.system.garbage import SET_ASIDE_FROM, Growth
 
 
 class Thing:
@@ -72,7 +73,7 @@ def test_what_stays_is_set_aside():
     with Growth() as growth:
         kept = grow()
         assert any(each is kept for each in gc.get_objects())
-        growth.end(set_aside=True)
+        growth.end(SET_ASIDE_FROM)
     assert not any(each is kept for each in gc.get_objects())
     assert gc.get_freeze_count() >= len(kept)
 
@@ -81,9 +82,108 @@ def test_what_is_set_aside_is_freed_as_ever():
     thing = Thing()
     gone = weakref.ref(thing)
     with Growth() as growth:
-        growth.end(set_aside=True)
+        growth.end(SET_ASIDE_FROM)
     del thing
     assert gone() is None
+
+
+def test_few_things_are_not_set_aside():
+    gc.collect()
+    before = gc.get_freeze_count()
+    with Growth() as growth:
+        growth.end(SET_ASIDE_FROM - 1)
+    assert gc.get_freeze_count() <= before
+
+
+def in_cycles(count):
+    """Return things that nobody frees but the collector, once nobody refers to them."""
+    several = [Thing() for _ in range(count)]
+    for each in several:
+        each.other = each
+    return several
+
+
+def test_young_garbage_is_not_set_aside():
+    gc.disable()
+    try:
+        gone = weakref.ref(in_cycles(1)[0])
+        with Growth() as growth:
+            growth.end(SET_ASIDE_FROM)
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_what_becomes_garbage_after_it_was_set_aside_is_bounded(monkeypatch):
+    monkeypatch.setattr(garbage, "_process", garbage._Process())
+    monkeypatch.setattr(garbage, "_COUNTED_AFTER", 10)
+    monkeypatch.setattr(garbage, "_MANY_OBJECTS", 500)
+    gc.collect()
+    gc.freeze()
+    # The process's own are few beside what is allowed, or else half of them would be.
+    own, count = gc.get_freeze_count(), gc.get_freeze_count
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: count() - own)
+    most = 0
+    gone = []
+    for made in range(1, 3_001):
+        alive = in_cycles(1)
+        gone.append(weakref.ref(alive[0]))
+        with Growth() as growth:
+            growth.end(SET_ASIDE_FROM)
+        del alive
+        if made % 500 == 0:
+            gone = [each for each in gone if each()]
+            most = max(most, len(gone))
+    assert 0 < most < 1_000
+
+
+def test_a_table_that_stays_is_not_looked_through_again(monkeypatch):
+    monkeypatch.setattr(garbage, "_process", garbage._Process())
+    monkeypatch.setattr(garbage, "_COUNTED_AFTER", 10)
+
+    def swap():
+        with Growth() as growth:
+            kept = grow()
+            growth.end(SET_ASIDE_FROM)
+        return kept
+
+    kept = swap()
+
+    def swaps():
+        nonlocal kept
+        for _ in range(200):
+            kept = swap()
+
+    assert not full_collections(swaps)
+    assert len(kept) == 20_000
+
+
+def test_changes_that_never_cease_do_not_hold_them_off_for_good():
+    growth = Growth()
+
+    def change():
+        growth.begin(SET_ASIDE_FROM - 1)
+        grow()
+
+    for _ in range(garbage._MOST_ROUNDS):
+        assert not full_collections(change)
+    assert full_collections(change)
+    assert not full_collections(change)
+    growth.end()
+
+
+def test_many_things_that_never_cease_to_change_are_set_aside_now_and_then(monkeypatch):
+    growth, frozen = Growth(), []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(True))
+
+    def change():
+        growth.begin(SET_ASIDE_FROM)
+        grow()
+
+    assert not full_collections(lambda: [change() for _ in range(2 * garbage._MOST_ROUNDS + 1)])
+    assert len(frozen) == 2
+    growth.end()
+    assert gc.get_threshold() == (50, 2, 2)
 
 
 def test_an_error_ends_it():
