@@ -24,6 +24,9 @@ _NOT_ASCII: Final = re.compile("[^ -~]")
 # Of a text that an error quotes; an argument may have 128 KiB.
 MAX_QUOTED_CHARACTERS: Final = 256
 
+# Of a name or a value that a gateway or a server has told.
+MAX_BRIEF_CHARACTERS: Final = 300
+
 
 def quoted(text: str, most: int = MAX_QUOTED_CHARACTERS) -> str:
     """Return a text as an error has it: in quotes, and no more than its first characters."""
@@ -50,6 +53,16 @@ def printable(text: str) -> str:
     return text if is_visible(text) else _NOT_ASCII.sub(lambda found: _python_escape(found[0]), text)
 
 
+def printable_lines(text: str) -> str:
+    """Return lines for a terminal: what stands in them is printable, and only a line feed begins another one."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def brief(text: str, most: int = MAX_BRIEF_CHARACTERS) -> str:
+    """Return somebody else's text for a sentence of ours: printable, on one line, and no more than its beginning."""
+    return printable(text[:most]) + ("..." if len(text) > most else "")
+
+
 def printable_json(text: str) -> str:
     """Return JSON on one line for a terminal: what nobody could see becomes an escape of JSON's."""
     return text if is_visible(text) else _NOT_ASCII.sub(lambda found: _json_escape(found[0]), text)
@@ -69,13 +82,18 @@ def _json_escape(character: str) -> str:
 def dumps(value: Any, *, option: int = 0, default: Callable[[Any], Any] | None = None) -> bytes:
     """Return a value as JSON, as orjson.dumps does; of what strict JSON can't hold, texts are spelled out.
 
+    What nobody could see, or a terminal would obey, is an escape: people look at these answers with curl.
+
     Raises:
         TypeError: it holds something else than JSON has, and there is no `default` for that.
     """
     try:
-        return orjson.dumps(value, default=default, option=option)
+        data = orjson.dumps(value, default=default, option=option)
     except TypeError:
-        return orjson.dumps(_mended(value), default=default, option=option | orjson.OPT_NON_STR_KEYS)
+        data = orjson.dumps(_mended(value), default=default, option=option | orjson.OPT_NON_STR_KEYS)
+    if data.isascii() and b"\x7f" not in data:
+        return data
+    return "\n".join(map(printable_json, data.decode().split("\n"))).encode()
 
 
 def _mended(value: Any) -> Any:

@@ -24,7 +24,7 @@ from bbr.reading.templates import Template
 from bbr.sources import description
 from bbr.sources.sources import Sources
 from bbr.system.supervisor import Body
-from bbr.text import dumps
+from bbr.text import dumps, printable
 from bbr.tls.client_names import AllowedName
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ class Endpoints:
         """Say whether it takes requests."""
         why = self._vitals.why_not_ready()
         if why:
-            return text(f"not ready: {why}", 503)
-        return text("\n".join(["ready", *self._vitals.troubles()]))
+            return text(f"not ready: {printable(why)}", 503)
+        return text("\n".join(["ready", *map(printable, self._vitals.troubles())]))
 
     async def debug_models(self, _request: Request) -> Answer:
         """Show the model table."""

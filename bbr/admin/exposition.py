@@ -5,6 +5,7 @@ Imported only when somebody asks for metrics, because prometheus_client takes 60
 
 import itertools
 import platform
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -26,6 +27,7 @@ from bbr.refusal import INVALID_JSON_REASONS
 from bbr.telemetry.field_counts import FieldCounts
 from bbr.telemetry.genai import GenAi
 from bbr.telemetry.metrics import Histogram, Metrics
+from bbr.text import encodable
 from bbr.transports.serving import TransportCounts
 
 if TYPE_CHECKING:
@@ -47,6 +49,9 @@ _MODELS_AT_ONCE: Final = 50
 _HISTOGRAMS_AT_ONCE: Final = 8
 
 _OPEN_METRICS_END: Final = b"# EOF\n"
+
+# What stands before a family's samples. In a label, a line feed alone is escaped.
+_HEADINGS: Final = re.compile(rb"^# .*\n", re.MULTILINE)
 
 # GIE's router, and llm-d's payload processor.
 _UPSTREAM_PREFIXES: Final = ("bbr", "ipp")
@@ -91,12 +96,12 @@ def _pieces(encode: Callable[[Any], bytes], found: Iterable[Metric]) -> Iterator
         while start < max(len(samples), 1):
             part = Metric(metric.name, metric.documentation, metric.type, metric.unit)
             part.samples = samples[start : start + room]
-            text = encode(_One(part))
+            text = _encoded(encode, part)
             if text.endswith(_OPEN_METRICS_END):
                 end = _OPEN_METRICS_END
                 text = text.removesuffix(end)
             if metric.name == introduced:
-                text = b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(b"# "))
+                text = _HEADINGS.sub(b"", text)
             introduced = metric.name
             piece.append(text)
             start += room
@@ -106,6 +111,17 @@ def _pieces(encode: Callable[[Any], bytes], found: Iterable[Metric]) -> Iterator
                 piece.clear()
                 room = _SAMPLES_AT_ONCE
     yield b"".join((*piece, end))
+
+
+def _encoded(encode: Callable[[Any], bytes], metric: Metric) -> bytes:
+    try:
+        return encode(_One(metric))
+    except UnicodeEncodeError:  # a label is no text; the other samples must not be lost for that
+        metric.samples = [
+            each._replace(labels={name: encodable(value) for name, value in each.labels.items()})
+            for each in metric.samples
+        ]
+        return encode(_One(metric))
 
 
 def of_system() -> list[Metric]:

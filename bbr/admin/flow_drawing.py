@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from bbr.admin.forms import FORMS, cut, visible
-from bbr.text import escape
+from bbr.admin.forms import FORMS, cut
+from bbr.text import escape, printable
 
 # Pixels, which a picture has along its height: of all ribbons together, of a label, between two of these.
 _RIBBONS: Final = 150
@@ -159,11 +159,11 @@ def _bar(node: _Node, *, boxed: bool) -> str:
 
 
 def _label(node: _Node, every: float) -> str:
-    shown = escape(cut(visible(node.text), _SHOWN))
+    shown = escape(cut(printable(node.text), _SHOWN))
     text = f"<bdi>{shown}</bdi>"
     if node.search is not None:
         query = escape(urlencode({"q": node.search}))
-        text = f'<a href="?{query}#where" title="{escape(visible(node.text))}">{text}</a>'
+        text = f'<a href="?{query}#where" title="{escape(printable(node.text))}">{text}</a>'
     rate, share = FORMS["rate"](node.per_second), FORMS["share"](node.per_second / every)
     top = node.top + node.height / 2 - _LABEL / 2
     return (

@@ -1,16 +1,15 @@
 """How the status page writes values: as HTML in which all text is escaped.
 
-Invisible characters are spelled out. Each text is in a <bdi>, so that its writing direction cannot change the text
-around it.
+Invisible characters are spelled out: with them one name can look like another. Each text is in a <bdi>, so that its
+writing direction cannot change the text around it.
 """
 
 import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from unicodedata import category
 
-from bbr.text import escape
+from bbr.text import escape, printable
 
 # Shares of requests that failed, from which on a share is a warning, and bad.
 WARN_SHARE: Final = 0.01
@@ -18,9 +17,6 @@ BAD_SHARE: Final = 0.05
 
 # Characters of a name, or of a sentence about an object, that the page shows; its tooltip has more of a name.
 SHOWN: Final = 600
-
-# Unicode's categories of controls, of formats (overrides of the direction, characters without a width), and the like.
-_INVISIBLE: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 NONE: Final = "–"  # noqa: RUF001 (no hyphen: it stands for a number)
 
@@ -54,25 +50,16 @@ def cut(text: str, limit: int = SHOWN) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def visible(given: str) -> str:
-    """Return a text with its invisible characters spelled out: with them one name can look like another."""
-    if given.isprintable():
-        return given
-    return "".join(_spelled(ord(each)) if category(each) in _INVISIBLE else each for each in given)
-
-
-def _spelled(code: int) -> str:
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+def _shown(given: str) -> str:
+    return cut(printable(given[: SHOWN + 1]))
 
 
 def _text(given: str) -> str:
-    return cut(visible(given)) or NONE
+    return _shown(given) or NONE
 
 
 def _named(given: str) -> str:
-    return cut(visible(given)) or "(none)"
+    return _shown(given) or "(none)"
 
 
 def _count(given: int | None) -> str:

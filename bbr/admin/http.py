@@ -25,6 +25,7 @@ import h11
 from bbr.refusal import MAX_ECHO_CHARACTERS
 from bbr.system import descriptors
 from bbr.system.supervisor import Body, Supervised, Supervisor, stop_all
+from bbr.text import printable_lines
 from bbr.transports.serving import target
 
 log = logging.getLogger(__name__)
@@ -82,8 +83,8 @@ class Answer:
 
 
 def text(sentence: str, status: int = 200) -> Answer:
-    """Return a line for people."""
-    return Answer((f"{sentence}\n".encode(),), TEXT, status)
+    """Return a line for people, or several."""
+    return Answer((f"{printable_lines(sentence)}\n".encode(),), TEXT, status)
 
 
 Page = Callable[[Request], Awaitable[Answer]]

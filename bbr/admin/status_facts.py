@@ -62,7 +62,7 @@ from bbr.models.steps import Steps
 from bbr.telemetry.field_counts import RESULTS
 from bbr.telemetry.metrics import BUSY_BOUNDS, DURATION_BOUNDS
 from bbr.telemetry.observed import clock
-from bbr.text import encodable
+from bbr.text import dumps, encodable
 
 ROWS: Final = 50
 NAMES: Final = 100
@@ -287,7 +287,7 @@ def _listed(value: Row) -> Iterator[bytes]:
 
 def _dumped(value: Any, newline: bytes = b"\n") -> bytes:
     """Return a value as JSON over several lines; in a text no line ends."""
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).replace(b"\n", newline)
+    return dumps(value, option=orjson.OPT_INDENT_2).replace(b"\n", newline)
 
 
 def in_pieces(steps: Steps[Result]) -> Generator[bytes, None, Result]:

@@ -28,7 +28,7 @@ from bbr.admin.forms import FORMS, cell, value
 from bbr.admin.status_facts import NAMES, in_pieces
 from bbr.admin.status_tables import help_link, share, table
 from bbr.models.steps import Steps
-from bbr.text import escape
+from bbr.text import escape, printable
 
 
 def _file(name: str) -> str:
@@ -97,7 +97,7 @@ def _filled(directive: str, found: Mapping[str, Any]) -> Iterator[str]:
         case ["script"]:
             yield _SCRIPT
         case ["query"]:
-            yield escape(found["names"]["query"])
+            yield escape(printable(found["names"]["query"]))  # a link may bring it
         case ["pages"]:
             yield _pages(found["names"])
         case _:

@@ -164,7 +164,7 @@ def as_json(record: logging.LogRecord, tail: str) -> str:
     }
     for name, value in vars(record).items():
         if name not in _STANDARD and name not in fields and name != "stack":
-            fields[name] = _cut(value, MAX_TEXT) if isinstance(value, str) else value
+            fields[name] = _shortened(value)
     stack = _stack(record)
     if stack:
         fields["stack"] = stack
@@ -198,6 +198,15 @@ def _word(value: object) -> str:
 
 def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text) - limit} more characters)"
+
+
+def _shortened(value: object) -> object:
+    if isinstance(value, str):
+        return _cut(value, MAX_TEXT)
+    if value is None or isinstance(value, int | float):
+        return value
+    text = _dumped(value)
+    return value if len(text) <= MAX_TEXT else _cut(text, MAX_TEXT)
 
 
 def _dumped(value: object) -> str:

@@ -20,7 +20,7 @@ FORMED = [
     ("text", "x", "x"),
     ("text", "x" * 601, "x" * 599 + "…"),
     ("name", "x" * 700, "x" * 599 + "…"),
-    ("text", "a\u2028b\x00\t", "a\\u2028b\\x00\\x09"),
+    ("text", "a\u2028b\x00\t", "a\\u2028b\\x00\\t"),
     ("name", "", "(none)"),
     ("name", "\u202egnp.exe", "\\u202egnp.exe"),
     ("name", "a\u200bb\xadc\ufeff\U000e0041", "a\\u200bb\\xadc\\ufeff\\U000e0041"),

@@ -6,7 +6,19 @@ import unicodedata
 import orjson
 import pytest
 
-from bbr.text import MAX_QUOTED_CHARACTERS, dumps, encodable, escape, is_visible, printable, printable_json, quoted
+from bbr.text import (
+    MAX_BRIEF_CHARACTERS,
+    MAX_QUOTED_CHARACTERS,
+    brief,
+    dumps,
+    encodable,
+    escape,
+    is_visible,
+    printable,
+    printable_json,
+    printable_lines,
+    quoted,
+)
 
 
 @pytest.mark.parametrize(("text", "found"), [("é\n", "é\n"), ("a\udcffb", "a\\udcffb"), ("", "")])
@@ -23,6 +35,18 @@ def test_an_error_quotes_the_beginning_of_a_text():
     whole = "a" * MAX_QUOTED_CHARACTERS
     assert [quoted(whole), quoted(whole + "b")] == [f"'{whole}'", f"'{whole}...'"]
     assert [quoted("a'b\n"), quoted("abc", 2)] == [repr("a'b\n"), "'ab...'"]
+
+
+def test_the_beginning_of_somebody_else_s_text():
+    assert brief("a\x1b\n\u202e") == r"a\x1b\n\u202e"
+    whole = "\n" * MAX_BRIEF_CHARACTERS
+    assert brief(whole) == r"\n" * MAX_BRIEF_CHARACTERS
+    assert brief(whole + "\n") == r"\n" * MAX_BRIEF_CHARACTERS + "..."
+    assert brief("abc", 2) == "ab..."
+
+
+def test_lines_end_at_line_feeds_alone():
+    assert printable_lines("a\r\nb\u2028c\x85\n\nd") == "a\\r\nb\\u2028c\\x85\n\nd"
 
 
 # Every character that is not to be seen, by Unicode's categories and its property Default_Ignorable_Code_Point
@@ -67,6 +91,21 @@ def test_what_can_not_be_seen_is_spelled_out(text, found):
     escaped = printable_json(json.dumps(text, ensure_ascii=False))
     assert is_visible(escaped)
     assert json.loads(escaped) == text
+
+
+@pytest.mark.parametrize("text", UNSEEN, ids=map(ascii, UNSEEN))
+def test_json_that_is_served_has_what_can_not_be_seen_as_escapes(text):
+    if "\udcff" in text:
+        return  # spelled out: it is no text
+    data = dumps({text: [text]}, option=orjson.OPT_INDENT_2)
+    assert json.loads(data) == {text: [text]}
+    assert all(map(is_visible, data.decode().split("\n")))
+
+
+def test_json_that_can_be_seen_stays():
+    for value in ({"a": "x"}, ["模型 😀"]):
+        assert dumps(value, option=orjson.OPT_INDENT_2) == orjson.dumps(value, option=orjson.OPT_INDENT_2)
+    assert dumps("\x7f") == b'"\\u007f"'
 
 
 def test_no_character_that_can_not_be_seen_is_left_out():

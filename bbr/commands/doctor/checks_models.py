@@ -8,6 +8,7 @@ from bbr.commands.doctor.gateway import ROUTING_HEADERS, Gateway
 from bbr.commands.doctor.node import Evidence, Node
 from bbr.models.registry import Registry
 from bbr.sources.routes import Wanted, compare
+from bbr.text import brief
 
 # Findings of each kind; a table that is not the gateway's would fill the screen.
 _SHOWN: Final = 20
@@ -32,13 +33,13 @@ def check(gateway: Gateway, registry: Registry) -> Iterator[Finding]:
     for unknown in mismatches.unknown[:_SHOWN]:
         claim = Wanted(unknown.header, unknown.value)
         sentence = f"The route matches {claim.header}: {claim.value}, which no model of the table has."
-        fix = f"models:\n- name: {claim.value}   # in the table, or the right name in the route"
+        fix = f"models:\n- name: {brief(claim.value)}   # in the table, or the right name in the route"
         yield finding("route-unknown-model", where[claim], sentence, [places[claim].evidence()], fix)
     for name in mismatches.unrouted[:_SHOWN]:
         origin = registry.anywhere(name)
         evidence = Evidence("table", name, str(origin.origin) if origin else None)
         sentence = f"No route matches {name}: its requests take the default route."
-        fix = f"match: {{headers: [{{name: x-gateway-base-model-name, string_match: {{exact: {name}}}}}]}}"
+        fix = f"match: {{headers: [{{name: x-gateway-base-model-name, string_match: {{exact: {brief(name)}}}}}]}}"
         yield finding("model-unrouted", "table", sentence, [evidence], fix)
 
 

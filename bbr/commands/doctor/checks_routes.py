@@ -9,6 +9,7 @@ from typing import Final
 from bbr.commands.doctor.finding import Finding, finding
 from bbr.commands.doctor.gateway import Filter, Gateway, Manager, Route
 from bbr.commands.doctor.node import Evidence, Node
+from bbr.text import brief
 
 # Of routes that share a mistake, so many are named.
 _NAMED: Final = 5
@@ -70,7 +71,7 @@ def _unsure(manager: Manager, router: Filter) -> Iterator[Finding]:
     if not manager.is_sure:
         names = [each.node.get("name").evidence() for each in manager.filters]
         sentence = f"Several ext_proc filters could be the router's; {router.name} is assumed to be."
-        yield finding("router-uncertain", manager.label, sentence, names, f"--filter {router.name}   # of `bbr doctor`")
+        yield finding("router-uncertain", manager.label, sentence, names, _filter_flag(router))
     if manager.unseen:
         sentence = "Some routes are not in the dump as routes, so they were not checked."
         evidence = [each.evidence() for each in manager.unseen]
@@ -175,7 +176,7 @@ def _pickers(manager: Manager, router: Filter) -> Iterator[Finding]:
                     f"{picker.name} stands before {router.name}: it picks for the route that a request had before it "
                     "was routed.",
                     [picker.node.get("name").evidence(), router.node.get("name").evidence()],
-                    f"http_filters: {router.name} first, then {picker.name}",
+                    f"http_filters: {brief(router.name)} first, then {brief(picker.name)}",
                 )
             continue
         skipped = [route for route in wanting if not picker.is_on(manager.entry(route))]
@@ -186,8 +187,7 @@ def _pickers(manager: Manager, router: Filter) -> Iterator[Finding]:
                 f"{picker.name} is on for {named(skipped)}, but off on the route that requests have at first. "
                 "Envoy decides that once, so it is never called after the router's answer.",
                 why_off(picker, manager.entry(skipped[0])),
-                f"http_filters: [{{name: {picker.name}, disabled: false, ...}}]   # on at the top; where not wanted:\n"
-                f"typed_per_filter_config: {{{picker.name}: {{'@type': {_PER_ROUTE}, disabled: true}}}}",
+                _on_but_where_not_wanted(brief(picker.name)),
             )
 
 
@@ -213,7 +213,18 @@ def settings_on(found: Filter, route: Route) -> list[Node]:
 
 
 def _on(found: Filter) -> str:
-    return f"typed_per_filter_config: {{{found.name}: {{'@type': {_PER_ROUTE}, overrides: {{}}}}}}"
+    return f"typed_per_filter_config: {{{brief(found.name)}: {{'@type': {_PER_ROUTE}, overrides: {{}}}}}}"
+
+
+def _on_but_where_not_wanted(name: str) -> str:
+    return (
+        f"http_filters: [{{name: {name}, disabled: false, ...}}]   # on at the top; where not wanted:\n"
+        f"typed_per_filter_config: {{{name}: {{'@type': {_PER_ROUTE}, disabled: true}}}}"
+    )
+
+
+def _filter_flag(router: Filter) -> str:
+    return f"--filter {brief(router.name)}   # of `bbr doctor`"
 
 
 def _wants(routes: Sequence[Route]) -> list[Evidence]:

@@ -9,9 +9,11 @@ import orjson
 
 from bbr.commands.doctor.finding import Finding, Severity
 from bbr.commands.doctor.gateway import Gateway
-from bbr.text import printable
+from bbr.text import brief
 
 _WIDTH: Final = 110
+# Names of a gateway's objects may be of any length.
+_MAX_LINE: Final = 2_000
 
 _PLURALS: Final = {Severity.ERROR: "errors", Severity.WARNING: "warnings", Severity.INFO: "remarks"}
 _SINGULARS: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "remark"}
@@ -23,10 +25,10 @@ def as_text(gateway: Gateway, findings: Sequence[Finding]) -> str:
     for each in findings:
         lines += [f"{each.severity.upper()}  {each.id}  ({each.where})", *_wrapped(each.sentence)]
         lines += [f"  found  {evidence}" for evidence in each.evidence]
-        first, *others = each.fix.splitlines()
+        first, *others = each.fix.split("\n")
         lines += [f"  fix    {first}", *(f"         {line}" for line in others), ""]
-    # Names and values are the gateway's.
-    return "\n".join(map(printable, [*lines, _count(findings)])) + "\n"
+    # Names and values are the gateway's, and of its tenants.
+    return "\n".join(brief(line, _MAX_LINE) for line in [*lines, _count(findings)]) + "\n"
 
 
 def as_json(gateway: Gateway, findings: Sequence[Finding]) -> str:
@@ -50,7 +52,8 @@ def as_json(gateway: Gateway, findings: Sequence[Finding]) -> str:
 
 
 def _wrapped(sentence: str) -> list[str]:
-    return textwrap.wrap(sentence, _WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
+    text = brief(sentence, _MAX_LINE)
+    return textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
 
 
 def _heading(gateway: Gateway) -> list[str]:

@@ -17,8 +17,9 @@ from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
 from h2.settings import SettingCodes, Settings
 
-from bbr.commands.probe.wire import ProbeError, Wire, plain
+from bbr.commands.probe.wire import ProbeError, Wire
 from bbr.rpc.messages import MessageError, MessageReader, frame
+from bbr.text import brief
 
 # What a peer may make us hold, besides a header section, which h2 bounds: one message.
 MAX_MESSAGE_BYTES: Final = 1 << 20
@@ -29,6 +30,8 @@ _MAX_FRAME_BYTES: Final = 16_384
 _SETTINGS: Final = b"\x04\x00"  # type and flags of a peer's first frame, section 3.4
 
 _TLS_RECORD: Final = (b"\x15\x03", b"\x16\x03")  # an alert, a handshake
+# gRPC has 17 codes; Python refuses to read thousands of digits.
+_CODE_DIGITS: Final = 9
 _UNKNOWN: Final = 2  # gRPC's status code for a call that ended without one
 
 
@@ -40,7 +43,7 @@ class CallEndedError(ProbeError):
     """
 
     def __init__(self, code: int, message: str) -> None:
-        super().__init__(f"the call ended with gRPC status {code}" + (f": {plain(message)}" if message else ""))
+        super().__init__(f"the call ended with gRPC status {code}" + (f": {brief(message)}" if message else ""))
         self.code = code
 
 
@@ -102,13 +105,14 @@ class Call:
     def _take_headers(self, event: events.ResponseReceived) -> None:
         section = _section(event)
         if section[":status"] != "200":
-            raise ProbeError(f"it is not a gRPC server: it answered with HTTP status {plain(section[':status'])}")
+            raise ProbeError(f"it is not a gRPC server: it answered with HTTP status {brief(section[':status'])}")
         self._take_status(section)
 
     def _take_status(self, section: dict[str, str]) -> None:
         if "grpc-status" in section:
             code = section["grpc-status"]
-            self.status = (int(code) if code.isdecimal() else _UNKNOWN, unquote(section.get("grpc-message", "")))
+            known = code.isascii() and code.isdecimal() and len(code) <= _CODE_DIGITS
+            self.status = (int(code) if known else _UNKNOWN, unquote(section.get("grpc-message", "")))
 
     def _take_data(self, data: bytes) -> None:
         try:
@@ -210,7 +214,7 @@ class Client:
             for event in self._h2.receive_data(head + self._wire.read(length)):
                 self._take(event)
         except H2Error as error:
-            why = plain(str(error).partition(":")[0])  # behind a colon stand words for h2's own developers
+            why = brief(str(error).partition(":")[0])  # behind a colon stand words for h2's own developers
             raise ProbeError(f"it broke HTTP/2: {type(error).__name__}, {why}") from error
         self._flush()
 
@@ -228,7 +232,7 @@ class Client:
             return
         if goaway.error_code != ErrorCodes.NO_ERROR or max(self._calls, default=0) > (goaway.last_stream_id or 0):
             debug = (goaway.additional_data or b"").decode("latin-1")
-            words = f" ({plain(debug)})" if debug else ""
+            words = f" ({brief(debug)})" if debug else ""
             raise ProbeError(f"it closes the connection: GOAWAY {_name(goaway.error_code)}{words}")
 
     def _flush(self) -> None:
@@ -243,7 +247,7 @@ def _check_first_frame(head: bytes, length: int) -> None:
     if head.startswith(b"HTTP/"):
         raise ProbeError("it speaks HTTP/1, and gRPC is HTTP/2")
     if head[3:5] != _SETTINGS or length > _MAX_FRAME_BYTES:
-        raise ProbeError(f"it does not speak HTTP/2: its answer begins with {plain(head[:5].decode('latin-1'))}")
+        raise ProbeError(f"it does not speak HTTP/2: its answer begins with {brief(head[:5].decode('latin-1'))}")
 
 
 def _section(event: events.ResponseReceived | events.TrailersReceived) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from google.protobuf.message import DecodeError
 
 from bbr.commands.probe.client import Call, CallEndedError, Client
-from bbr.commands.probe.wire import Address, Deadline, Handshake, ProbeError, Tls, Wire, plain
+from bbr.commands.probe.wire import Address, Deadline, Handshake, ProbeError, Tls, Wire
 from bbr.headers import listed
 from bbr.pb.ext_proc_pb2 import (
     CommonResponse,
@@ -30,6 +30,7 @@ from bbr.pb.ext_proc_pb2 import (
 )
 from bbr.pb.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from bbr.rpc.health import EXT_PROC_SERVICE, SERVICE
+from bbr.text import brief
 
 MODES: Final = {"full-duplex": ProcessingMode.FULL_DUPLEX_STREAMED, "buffered": ProcessingMode.BUFFERED}
 
@@ -302,13 +303,13 @@ def _judge(report: Report, exchange: Exchange, model: str) -> None:
     where, wanted, immediate = report.options.address, report.options.model, exchange.immediate
     if immediate is not None:
         if wanted is not None or immediate.status.code != _NOT_FOUND:
-            code, details = immediate.status.code, plain(immediate.details)
+            code, details = immediate.status.code, brief(immediate.details)
             report.problems.append(f"{where}: it answered {code} ({details or 'without details'}) and routed nothing")
         return
     if not exchange.intact:
         report.problems.append(f"{where}: the body did not come back as it was sent")
     if wanted is not None and not exchange.routes(model):
-        report.problems.append(f"{where}: {plain(model)} is not routed")
+        report.problems.append(f"{where}: {brief(model)} is not routed")
     if exchange.sets and not exchange.clears:
         report.problems.append(f"{where}: it sets headers without clear_route_cache, so that no route changes")
 
@@ -325,7 +326,7 @@ def text(report: Report) -> str:
         where = f" at {options.health_address}" if options.address and options.health_address else ""
         rows.append(("health", f"{report.health}{where} ({report.health_milliseconds:.1f} ms)"))
     if exchange is not None:
-        model = plain(options.model or UNLIKELY_MODEL)
+        model = brief(options.model or UNLIKELY_MODEL)
         rows.append(("exchange", f"{options.mode}, for model {model} ({exchange.milliseconds:.1f} ms)"))
         rows += _exchange_rows(exchange)
     verdict = "unhealthy" if report.problems else "healthy"
@@ -338,11 +339,11 @@ def text(report: Report) -> str:
 
 def _exchange_rows(exchange: Exchange) -> list[tuple[str, str]]:
     if (immediate := exchange.immediate) is not None:
-        details = f" ({plain(immediate.details)})" if immediate.details else ""
-        body = plain(immediate.body.decode("utf-8", "replace"))
+        details = f" ({brief(immediate.details)})" if immediate.details else ""
+        body = brief(immediate.body.decode("utf-8", "replace"))
         return [("answered", f"{immediate.status.code}{details}"), ("with", body)]
-    rows = [("sets", f"{plain(name)}: {plain(value.decode('utf-8', 'replace'))}") for name, value in exchange.sets]
-    rows += [("removes", plain(name)) for name in listed(exchange.removes)]
+    rows = [("sets", f"{brief(name)}: {brief(value.decode('utf-8', 'replace'))}") for name, value in exchange.sets]
+    rows += [("removes", brief(name)) for name in listed(exchange.removes)]
     rows.append(("route cache", "cleared" if exchange.clears else "not cleared"))
     came = "intact" if exchange.intact else "CHANGED"
     rows.append(("body", f"{len(exchange.returned)} of {len(exchange.sent)} bytes came back, {came}"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from bbr.text import printable
+from bbr.text import brief
 
 _ALPN: Final = "h2"
 _READ_BYTES: Final = 64 << 10
@@ -223,14 +223,9 @@ class Wire:
         return ProbeError(f"the connection failed {when}: {error}".replace(" :", ":"))
 
 
-def plain(text: str, limit: int = 300) -> str:
-    """Return a peer's text for a terminal: no control characters, and not too much of it."""
-    return printable(text[:limit]) + ("..." if len(text) > limit else "")
-
-
 def _check_name(context: ssl.SSLContext, name: str) -> None:
     """Refuse a name that TLS can't ask for, before there is a socket that wrapping it would leave open."""
     try:
         context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
     except ValueError:
-        raise ProbeError(f"{plain(name)} is not a name that TLS can ask for") from None
+        raise ProbeError(f"{brief(name)} is not a name that TLS can ask for") from None

@@ -319,3 +319,19 @@ def test_counts_by_the_conventions_for_generative_ai(model_file, accept):
 
 def test_without_the_flag_nothing_of_generative_ai_is_exposed(model_file):
     assert not [name for name, _ in scrape(vitals(model_file)) if "gen_ai" in name]
+
+
+@pytest.mark.parametrize("accept", ["", OPEN_METRICS])
+def test_a_label_that_is_no_text_costs_no_other_sample(model_file, accept):
+    of = vitals(model_file)
+    of.supervisor.failures["a\udcff"] = Failures(3, "")
+    text = b"".join(exposition.expose(of, accept)[1]).decode()
+    assert 'bbr_task_restarts_total{task="a\\\\udcff"} 3.0\n' in text
+    assert "bbr_ready 1.0\n" in text
+
+
+def test_a_label_that_looks_like_a_heading_stays_within_its_sample(model_file):
+    of = vitals(model_file)
+    of.metrics.aliases.update({("a\r# b", str(number)): 1 for number in range(250)})
+    text = b"".join(exposition.expose(of, "")[1]).decode()
+    assert text.count('{alias="a\r# b",model="') == 250

@@ -199,6 +199,14 @@ def test_where_clients_octets_are_held_errors_have_no_words(name):
     assert stack.splitlines()[-1] == "builtins.ValueError"
 
 
+def test_other_values_than_texts_are_cut_too():
+    several = ["x" * 4096, {"y": 1}]
+    found = json.loads(logs.as_json(made("%s", "said", several=several, few=["x"], nothing=None, number=1.5), ""))
+    assert found["several"].startswith('["xxx')
+    assert found["several"].endswith(" more characters)")
+    assert (found["few"], found["nothing"], found["number"]) == (["x"], None, 1.5)
+
+
 def test_a_long_stack_keeps_its_end():
     def deeper(left):
         if left:

@@ -139,6 +139,14 @@ FAULTS = {
         SETTINGS + ended([*OK, ("grpc-status", "14"), ("grpc-message", "not%20now%0A")]),
         r"the call ended with gRPC status 14: not now\n",
     ),
+    "a status of many digits": (
+        SETTINGS + ended([*OK, ("grpc-status", "1" * 5_000)]),
+        "the call ended with gRPC status 2",
+    ),
+    "a status in other digits": (
+        SETTINGS + ended([*OK, ("grpc-status", "\u0661".encode())]),
+        "the call ended with gRPC status 2",
+    ),
     "a status that is none": (SETTINGS + ended([*OK, ("grpc-status", "-")]), "the call ended with gRPC status 2"),
     "an end without a status": (
         SETTINGS + headers(OK) + h2_frames.data(1, b"", end=True),

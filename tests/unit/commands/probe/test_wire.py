@@ -4,7 +4,7 @@ import ssl
 import pytest
 
 from bbr.commands.probe.client import Client
-from bbr.commands.probe.wire import Address, Deadline, ProbeError, Tls, Wire, plain
+from bbr.commands.probe.wire import Address, Deadline, ProbeError, Tls, Wire
 from bbr.tls import credentials as tls
 from bbr.tls import pem
 from bench.harness import h2_frames
@@ -182,8 +182,3 @@ def test_a_failure_after_the_preface_says_so_shortly():
 def test_an_address_is_written_as_it_is_given():
     assert str(Address("::1", 9004)) == "[::1]:9004"
     assert str(Address("bbr", 9004)) == "bbr:9004"
-
-
-def test_text_of_a_peer_is_plain():
-    assert plain("a\x1b\n\u202e") == r"a\x1b\n\u202e"
-    assert plain("x" * 400) == "x" * 300 + "..."
