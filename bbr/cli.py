@@ -4,6 +4,7 @@ import argparse
 import ast
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -20,6 +21,9 @@ _DESCRIPTION: Final = """\
 bbr is a body-based router for Envoy: an external processor (ext_proc) that reads the model named in a request's body
 and sets X-Gateway-Model-Name and X-Gateway-Base-Model-Name, so that the gateway's routes send the request to the
 model's pool."""
+
+# What argparse says of an argument that is missing, and of several of which one is needed.
+_MISSING: Final = re.compile(r"the following arguments are required: (.+)|one of the arguments (.+) is required")
 
 # Before this version a possessive group takes bytes for matched when its last repetition fails halfway
 # (docs/design/compiling.md).
@@ -77,6 +81,8 @@ class _Parser(argparse.ArgumentParser):
             message = f"{quoted(word)} is not a command{mistyped.suggestion(word, COMMANDS)}"
         elif message == "the following arguments are required: COMMAND":
             message = f"name a command: {', '.join(COMMANDS)}"
+        elif missing := _MISSING.fullmatch(message):
+            message = f"give {' or '.join((missing[1] or missing[2]).split())}"
         self.exit(EXIT_USAGE, printable(f"{self.prog}: {message}. See `{self.prog} --help`.") + "\n")
 
 

@@ -67,7 +67,7 @@ class Word:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `bbr completion`."""
-    parser.add_argument("shell", choices=SHELLS, help="the shell")
+    parser.add_argument("shell", choices=SHELLS, metavar=ARGUMENTS, help="the shell")
 
 
 def run(arguments: Arguments) -> int:

@@ -10,6 +10,9 @@ from bbr.config import settings as config
 # How alike two names must be, from 0 to 1, for one to be offered in place of the other (difflib's ratio).
 _LIKENESS: Final = 0.75
 
+# More names that have a word in them are no help.
+_MOST_OFFERED: Final = 3
+
 # Longer words are no typing errors; to compare takes time by the product of two lengths.
 _LONGEST: Final = 64
 
@@ -25,11 +28,23 @@ _OTHERS: Final = ("BBR_COMPILE", "BBR_HISTORY_STEPS")
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return a remark for behind a word that is unknown, with a blank before it; empty if no known one is like it."""
+    """Return a remark that names what may be meant, to follow an unknown word; it begins with a blank.
+
+    That is the one known name that is most like the word. If none is, it is the names that have it as a part, as
+    --grpc-port has --port. Empty if there are none, or too many.
+    """
     import difflib  # only mistakes need it
 
-    found = difflib.get_close_matches(word, known, n=1, cutoff=_LIKENESS) if len(word) <= _LONGEST else []
-    return f" (did you mean {found[0]}?)" if found else ""
+    if len(word) > _LONGEST:
+        return ""
+    names = list(known)
+    found = difflib.get_close_matches(word, names, n=1, cutoff=_LIKENESS) or [
+        name for name in names if word.strip("-") in name.strip("-").split("-")
+    ]
+    if not 0 < len(found) <= _MOST_OFFERED:
+        return ""
+    *others, last = found
+    return f" (did you mean {', '.join(others)}{' or ' if others else ''}{last}?)"
 
 
 def unread_variables(environment: Mapping[str, str]) -> list[str]:

@@ -436,17 +436,25 @@ def templates(text: str) -> tuple[Template, ...]:
     """Return templates of URL paths that name a model."""
     templates = parse_templates(text)
     if not templates:
-        raise ValueError("is not a path template, or several with commas between")
+        raise ValueError("names no template; give a path with {model}, a vendor's name, or several with commas")
     return templates
 
 
 @written("PATTERN")
 def path_patterns(text: str) -> tuple[PathPattern, ...]:
     """Return patterns of URL paths."""
-    patterns = tuple(PathPattern(pattern.strip(" ")) for pattern in text.split(","))
-    if len(patterns) > MAX_PATTERNS:
-        raise ValueError(f"has {len(patterns)} path patterns; at most {MAX_PATTERNS} are allowed")
-    return patterns
+    texts = [each.strip(" ") for each in text.split(",")]
+    if len(texts) > MAX_PATTERNS:
+        raise ValueError(f"has {len(texts)} path patterns; at most {MAX_PATTERNS} are allowed")
+    return tuple(_path_pattern(each, alone=len(texts) == 1) for each in texts)
+
+
+def _path_pattern(text: str, *, alone: bool) -> PathPattern:
+    try:
+        return PathPattern(text)
+    except ValueError as error:
+        # A pattern that is all of the setting's text is not named again.
+        raise ValueError(f"{error}" if alone else f"has {quoted(text)}, which {error}") from None
 
 
 @written("NAME")

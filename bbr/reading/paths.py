@@ -39,21 +39,22 @@ class PathPattern:
         """Compile a pattern.
 
         Raises:
-            ValueError: the message names the pattern and the rule.
+            ValueError: the message is the rule, without its subject.
         """
         if len(text) > MAX_PATTERN_CHARACTERS:
-            raise ValueError(f"has a path pattern of more than {MAX_PATTERN_CHARACTERS} characters")
+            raise ValueError(f"must not be longer than {MAX_PATTERN_CHARACTERS} characters")
         if not text.startswith("/"):
-            raise ValueError(f"has the path pattern {text!r}, which does not begin with a slash")
+            raise ValueError("must begin with a slash")
         segments = text.rstrip("/").split("/")[1:]
         for segment in segments:
             if segment == "**":
                 continue
-            if segment in (".", "..") or "**" in segment or not _SEGMENT.fullmatch(segment):
-                raise ValueError(
-                    f"has the path pattern {text!r}, which has an empty segment, a dot segment, ** beside other "
-                    "characters, or a character that a path does not have"
-                )
+            if segment in ("", ".", ".."):
+                raise ValueError("must not have an empty segment (as in //), . or ..")
+            if "**" in segment:
+                raise ValueError("may have ** only as a whole segment")
+            if not _SEGMENT.fullmatch(segment):
+                raise ValueError("has a character that a path pattern cannot have, such as % or ?")
         self.text = text
         self._literals = frozenset(segment.lower().encode() for segment in segments if "*" not in segment)
         expression = globs.path(segments).encode()

@@ -263,7 +263,7 @@ class Template:
         """Read a template.
 
         Raises:
-            ValueError: the message names the template and the rule.
+            ValueError: the message is the rule, without its subject.
         """
         _check(text)
         self.text = text
@@ -308,7 +308,15 @@ def parse_templates(text: str) -> tuple[Template, ...]:
     texts = [each for word in text.replace(",", " ").split() for each in VENDORS.get(word, (word,))]
     if len(texts) > MAX_TEMPLATES:
         raise ValueError(f"has {len(texts)} path templates; at most {MAX_TEMPLATES} are allowed")
-    return tuple(map(Template, texts))
+    return tuple(_template(each, alone=len(texts) == 1) for each in texts)
+
+
+def _template(text: str, *, alone: bool) -> Template:
+    try:
+        return Template(text)
+    except ValueError as error:
+        # The setting's name and text stand before this sentence: a template that is all of it is not named again.
+        raise ValueError(f"{error}" if alone else f"has {text[:MAX_TEMPLATE_CHARACTERS]!r}, which {error}") from None
 
 
 def _prefixes(text: str) -> frozenset[str]:
@@ -321,25 +329,22 @@ def _prefixes(text: str) -> frozenset[str]:
 
 
 def _check(text: str) -> None:
-    """Raise a ValueError about a text that is no template."""
-
-    def wrong(rule: str) -> ValueError:
-        return ValueError(f"has the path template {text[:MAX_TEMPLATE_CHARACTERS]!r}, which {rule}")
-
+    """Raise a ValueError about a text that is no template; its sentence lacks the subject."""
     if len(text) > MAX_TEMPLATE_CHARACTERS:
-        raise wrong(f"is longer than {MAX_TEMPLATE_CHARACTERS} characters")
+        raise ValueError(f"must not be longer than {MAX_TEMPLATE_CHARACTERS} characters")
     if not text.startswith("/"):
-        raise wrong(f"does not begin with a slash, and is none of the vendors {', '.join(VENDORS)}")
+        raise ValueError(f"must begin with a slash, or be the name of a vendor ({', '.join(VENDORS)})")
     if text.count(_PLACEHOLDER) != 1:
-        raise wrong(f"does not hold {_PLACEHOLDER} once")
+        raise ValueError(f"must have {_PLACEHOLDER} exactly once")
     segments = text[1:].split("/")
     for index, segment in enumerate(segments):
         if segment == "**":
             if 0 < index < len(segments) - 1:
-                raise wrong("has ** between other segments; it may stand first or last")
+                raise ValueError("may have ** only as the first or the last segment")
             continue
         if segment.count("*") > 1 or ("*" in segment and segment.index("*") < segment.find(_PLACEHOLDER)):
-            raise wrong(f"has more than one * in a segment, or one before {_PLACEHOLDER}")
-        literals = segment.replace(_PLACEHOLDER, "").replace("*", "")
-        if segment in ("", ".", "..") or not _LITERAL.fullmatch(literals):
-            raise wrong("has an empty segment, a dot segment, or a character that a path does not have")
+            raise ValueError(f"may have only one * in a segment, and none before {_PLACEHOLDER}")
+        if segment in ("", ".", ".."):
+            raise ValueError("must not have an empty segment (as in //), . or ..")
+        if not _LITERAL.fullmatch(segment.replace(_PLACEHOLDER, "").replace("*", "")):
+            raise ValueError("has a character that a path pattern cannot have, such as %, ? or another {placeholder}")

@@ -59,10 +59,17 @@ MISUSES = {
     "no command": ([], "bbr: name a command: serve, models, explain, ", "version. See `bbr --help`.\n"),
     "an unknown command": (["run"], "bbr: ", "'run'"),
     "an unknown flag": (
-        ["serve", "--port=7"],
-        "bbr serve: --port=7 is not a flag of `bbr serve`",
+        ["serve", "--listen=7"],
+        "bbr serve: --listen=7 is not a flag of `bbr serve`; ",
         "`bbr serve --help`.\n",
     ),
+    "a part of flags": (
+        ["serve", "--port=7"],
+        "bbr serve: --port=7 is not a flag of `bbr serve` (did you mean --grpc-port, --grpc-health-port or ",
+        "--metrics-port?); see `bbr serve --help`.\n",
+    ),
+    "no file": (["check"], "bbr check: give FILE|DIR. See `bbr check --help`.\n", ""),
+    "no shell": (["completion"], "bbr completion: give bash|zsh|fish. See `bbr completion --help`.\n", ""),
     "an abbreviated flag": (["serve", "--grpc-p=7"], "bbr serve: --grpc-p=7 is not a flag of `bbr serve`", ""),
     "a mistyped command": (["chekc"], "bbr: 'chekc' is not a command (did you mean check?). See `bbr --help`.\n", ""),
     "a mistyped flag": (

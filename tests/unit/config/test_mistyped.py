@@ -19,6 +19,22 @@ def test_a_word_that_is_like_a_known_one(word, remark):
     assert suggestion(word, ["serve", "check"]) == remark
 
 
+@pytest.mark.parametrize(
+    ("word", "remark"),
+    [
+        ("--port", " (did you mean --grpc-port or --health-port?)"),
+        ("port", " (did you mean --grpc-port or --health-port?)"),
+        ("--bind", " (did you mean --bind-address?)"),
+        ("--tls", ""),  # too many
+        ("--", ""),
+        ("--por", ""),
+    ],
+)
+def test_a_word_that_is_a_part_of_known_ones(word, remark):
+    known = ["--grpc-port", "--health-port", "--bind-address", *(f"--tls-client-{end}" for end in "abcd")]
+    assert suggestion(word, known) == remark
+
+
 def test_a_mistyped_variable_is_told_without_its_value():
     assert unread_variables({"BBR_GRPC_PROT": "secret", "BBR_XYZ": "1", "HOME": "/", "bbr_x": "1"}) == [
         "BBR_GRPC_PROT is not a variable of bbr (did you mean BBR_GRPC_PORT?); it has no effect",

@@ -324,11 +324,11 @@ UNUSABLE = {
         " a": "is not a model's name: it cannot be used as a model name: it begins or ends with a blank",
     },
     "include_path": {
-        "v1": "has the path pattern 'v1', which does not begin with a slash",
-        "": "has the path pattern '', which does not begin with a slash",
+        "v1": "must begin with a slash",
+        "": "must begin with a slash",
         ",".join(["/a"] * 65): "has 65 path patterns; at most 64 are allowed",
     },
-    "exclude_path": {"/a,": "has the path pattern '', which does not begin with a slash"},
+    "exclude_path": {"/a,": "has '', which must begin with a slash"},
     "forward_decoded": dict.fromkeys(("", "on"), "is neither true nor false"),
     "serve_models_list": {
         **dict.fromkeys(("", "on"), f"is neither true nor false, and {NOT_A_SIZE}"),
@@ -368,9 +368,9 @@ UNUSABLE = {
     ),
     "url_model": {"": "is not one of agrees, wins", "body": "is not one of agrees, wins"},
     "path_template": {
-        "": "is not a path template, or several with commas between",
-        ",": "is not a path template, or several with commas between",
-        "/v1": "has the path template '/v1', which does not hold {model} once",
+        "": "names no template; give a path with {model}, a vendor's name, or several with commas",
+        ",": "names no template; give a path with {model}, a vendor's name, or several with commas",
+        "/v1": "must have {model} exactly once",
     },
     "max_model_length": dict.fromkeys(("", "0", "4097", "-1", "1KiB", "٩"), "is not a length from 1 to 4096 bytes"),
     "on_invalid_json": dict.fromkeys(("", "pass", "REJECT"), "is not one of reject, pass-stripped"),

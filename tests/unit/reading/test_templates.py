@@ -17,21 +17,21 @@ def test_templates_compare_by_their_text() -> None:
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("openai/{model}", "does not begin with a slash"),
-        ("/openai", "does not hold {model} once"),
-        ("/{model}/{model}", "does not hold {model} once"),
-        ("/{Model}", "does not hold {model} once"),
-        ("/a/**/b/{model}", "has ** between other segments"),
-        ("/a**/{model}", "more than one \\*"),
-        ("/*{model}", "more than one \\* in a segment, or one before"),
-        ("/a*b*/{model}", "more than one \\*"),
-        ("/a//{model}", "has an empty segment"),
-        ("/{model}/", "has an empty segment"),
-        ("/../{model}", "a dot segment"),
-        ("/a%20/{model}", "a character that a path does not have"),
-        ("/a?/{model}", "a character that a path does not have"),
-        ("/{name}/{model}", "a character that a path does not have"),
-        ("/" + "x" * 600 + "/{model}", "is longer than 512 characters"),
+        ("openai/{model}", "must begin with a slash, or be the name of a vendor"),
+        ("/openai", "must have {model} exactly once"),
+        ("/{model}/{model}", "must have {model} exactly once"),
+        ("/{Model}", "must have {model} exactly once"),
+        ("/a/**/b/{model}", "may have ** only as the first or the last segment"),
+        ("/a**/{model}", "may have only one \\* in a segment"),
+        ("/*{model}", "only one \\* in a segment, and none before {model}"),
+        ("/a*b*/{model}", "may have only one \\* in a segment"),
+        ("/a//{model}", "an empty segment"),
+        ("/{model}/", "an empty segment"),
+        ("/../{model}", "must not have an empty segment"),
+        ("/a%20/{model}", "a character that a path pattern cannot have"),
+        ("/a?/{model}", "a character that a path pattern cannot have"),
+        ("/{name}/{model}", "a character that a path pattern cannot have"),
+        ("/" + "x" * 600 + "/{model}", "must not be longer than 512 characters"),
         (" ".join(["/{model}"] * (MAX_TEMPLATES + 1)), "at most 32"),
     ],
 )
@@ -39,6 +39,13 @@ def test_templates_that_are_wrong(text: str, rule: str) -> None:
     with pytest.raises(ValueError, match=rule.replace("{", "\\{").replace("**", "\\*\\*")) as caught:
         parse_templates(text)
     assert len(str(caught.value)) < 700
+
+
+def test_of_several_templates_the_wrong_one_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^has '/openai', which must have \{model\} exactly once$"):
+        parse_templates(f"{AZURE}, /openai {GEMINI}")
+    with pytest.raises(ValueError, match=r"^must have \{model\} exactly once$"):
+        parse_templates("/openai")
 
 
 def test_what_a_template_says_is_kept() -> None:

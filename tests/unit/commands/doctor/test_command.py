@@ -41,7 +41,7 @@ def test_doctor_takes_the_routers_settings(monkeypatch, models):
 
 
 DOCTOR_FAILURES = {
-    "no gateway": ([], "bbr doctor: one of the arguments --envoy-admin --from is required. See `bbr doctor --help`.\n"),
+    "no gateway": ([], "bbr doctor: give --envoy-admin or --from. See `bbr doctor --help`.\n"),
     "no URL": (
         ["--envoy-admin=localhost"],
         "bbr doctor: --envoy-admin: 'localhost' is not a URL such as http://127.0.0.1:19000.\n",
