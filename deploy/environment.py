@@ -159,9 +159,17 @@ class Checkout:
         )
         begun = time.monotonic()
         place = self._home / f"{kind.name}-{time.time_ns():x}"
+        free = shutil.disk_usage(self._home).free // 1_000_000
         try:
             self._fill(kind, place, uv)
             self._put(kind, place)
+        except SetupError as error:
+            shutil.rmtree(place, ignore_errors=True)
+            if free >= kind.megabytes:
+                raise
+            raise SetupError(
+                f"the disk of {self._root} had only {free} MB free, which may be the cause. {error}"
+            ) from None
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)
             raise
@@ -275,13 +283,17 @@ def _pip(python: str) -> list[str]:
 
 
 def _run(command: Sequence[str], hint: str = "") -> None:
-    """Run a command. pip refuses to touch anything but a virtual environment, whatever the user's settings say."""
+    """Run a command. pip refuses to touch anything but a virtual environment, whatever the user's settings say.
+
+    Raises:
+        SetupError: it fails. The hint comes first: the command may be longer than a screen is wide.
+    """
     settings = {"PIP_REQUIRE_VIRTUALENV": "1", "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     kept = {name: text for name, text in os.environ.items() if name not in ("PIP_TARGET", "PIP_PREFIX", "PYTHONHOME")}
     status = subprocess.run(command, env=kept | settings, stdin=subprocess.DEVNULL, check=False).returncode
     if status:
         said = f"`{' '.join(command)}` has ended with {status}."
-        raise SetupError(f"{said} {hint}." if hint else said)
+        raise SetupError(f"{hint}. {said}" if hint else said)
 
 
 def main() -> int:
@@ -297,7 +309,7 @@ def main() -> int:
         kind = KINDS["dev"]
     try:
         checkout.set_up(kind)
-    except SetupError as error:
+    except (OSError, SetupError) as error:
         say(f"The set-up has failed, and nothing has changed: {error}")
         return 1
     except KeyboardInterrupt:

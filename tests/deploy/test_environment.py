@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -289,6 +290,31 @@ def test_a_failed_set_up_leaves_what_was_there(built, capsys, monkeypatch):
     assert "The set-up has failed, and nothing has changed: pip can't.\n" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("megabytes", "told"), [(DEV.megabytes - 1, True), (DEV.megabytes, False)])
+def test_a_disk_that_was_nearly_full_is_told(built, monkeypatch, megabytes, told):
+    root, _ = built
+
+    def fail(command, hint=""):
+        raise SetupError("pip can't.")
+
+    monkeypatch.setattr(environment, "_run", fail)
+    usage = SimpleNamespace(free=megabytes * 1_000_000)
+    monkeypatch.setattr(environment.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(SetupError, match=r"pip can't\.$") as caught:
+        set_up(root)
+    assert (f"the disk of {root} had only {megabytes} MB free" in str(caught.value)) is told
+    assert list((root / ".cache/environments").glob("dev-*")) == []
+
+
+def test_a_checkout_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, capsys):
+    (tmp_path / ".cache").write_text("a file")
+    monkeypatch.setattr(environment, "ROOT", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["environment.py", "dev"])
+    assert environment.main() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("The set-up has failed, and nothing has changed: [Errno ")
+
+
 def test_an_interrupted_installation_is_one_sentence(built, monkeypatch, capsys):
     root, _ = built
 
@@ -325,7 +351,7 @@ def test_a_link_to_nothing_is_built_anew(built):
 
 
 def test_a_command_that_fails_is_told():
-    with pytest.raises(SetupError, match=r"` has ended with 3\. Try this\."):
+    with pytest.raises(SetupError, match=r"^Try this\. `.*` has ended with 3\.$"):
         environment._run([sys.executable, "-c", "raise SystemExit(3)"], "Try this")
 
 
