@@ -26,6 +26,14 @@ def test_usage_error_in_a_process(command):
     assert done.stderr == "bbr serve: BBR_GRPC_PORT: 'nonsense' is not a port (1 to 65535).\n"
 
 
+def test_a_clone_without_its_dependencies_says_what_to_do():
+    done = run([sys.executable, "-S", "-m", "bbr"], "version")  # -S: no packages are found
+    assert (done.returncode, done.stdout) == (1, "")
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"bbr: its dependencies are not installed for {sys.executable}: no module named ")
+    assert "pip install '.[kubernetes]'" in second
+
+
 def write(path, text):
     path.write_text(text, encoding="utf-8")
     return path
