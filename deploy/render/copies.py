@@ -1,6 +1,6 @@
-"""Writes the chart's copies of files outside it. Run: python -m deploy.render.copies [--check]
+"""Writes the chart's copies of files outside it, and its list of flags. Run: python -m deploy.render.copies [--check]
 
-They are no links: what takes a chart out of a repository (Flux, Rancher) leaves links out, and the files vanish.
+The copies are no links: what takes a chart out of a repository (Flux, Rancher) leaves links out, and the files vanish.
 """
 
 import argparse
@@ -8,11 +8,15 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from bbr.config import go_flags
+from bbr.config import settings as config
 from deploy.render import helm
 
 SOURCE: Final = helm.ROOT / "deploy" / "dashboards"
 COPIES: Final = helm.CHART / "dashboards"
 _FILES: Final = ("alerts.yaml", "bbr.json")
+# What the chart compares bbr.flags with: a pod whose flag is mistyped would never be ready.
+FLAGS: Final = helm.CHART / "files" / "flags.yaml"
 
 
 def outdated(directory: Path = COPIES) -> list[str]:
@@ -34,6 +38,14 @@ def write(directory: Path = COPIES) -> None:
         (directory / name).write_bytes((SOURCE / name).read_bytes())
 
 
+def flags() -> str:
+    """Return all flags that `bbr serve` takes, the Go routers' among them, as a list in YAML."""
+    own = {config.flag_of(name).removeprefix("--") for name in config.OPTIONS}
+    theirs = {go_flags.PLUGIN, go_flags.CONFIG_FILE, go_flags.CONFIG_TEXT, go_flags.STREAMING, go_flags.VERBOSITY}
+    names = sorted(own | theirs | set(go_flags.IDLE_SWITCHES) | set(go_flags.IDLE_VALUES))
+    return "".join(["# Written by deploy/render/copies.py.\n", *(f"- {name}\n" for name in names)])
+
+
 def main() -> int:
     """Write the files, or check them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -42,8 +54,12 @@ def main() -> int:
         wrong = outdated()
         for name in wrong:
             print(f"deploy/chart/dashboards/{name} is out of date: run make manifests", file=sys.stderr)
+        if FLAGS.read_text("utf-8") != flags():
+            wrong.append(FLAGS.name)
+            print("deploy/chart/files/flags.yaml is out of date: run make manifests", file=sys.stderr)
         return 1 if wrong else 0
     write()
+    FLAGS.write_text(flags(), "utf-8")
     return 0
 
 

@@ -111,6 +111,13 @@ def test_routes_by_the_requested_model_have_a_match_for_each_name(tmp_path):
         ("epp.configApi", "v1", "at '/epp/configApi': value must be one of 'auto', 'llm-d', 'gie'"),
         ("models[2].baseModel", "gemma", "models: gemma needs pool.selector, the labels of its model servers' pods"),
         ("bbr.flags.grpc-port", "9", "bbr.flags.grpc-port: this flag is set by bbr.port"),
+        ("bbr.flags.max-body-byte", "9", "bbr.flags.max-body-byte: the router has no flag of this name"),
+        ("bbr.port", "9005", "bbr.healthCheckPort and bbr.metricsPort must differ: they are 9005, 9005 and 9090"),
+        (
+            "bbr.metricsPort",
+            "9005",
+            "bbr.healthCheckPort and bbr.metricsPort must differ: they are 9004, 9005 and 9005",
+        ),
         ("epp.flags.pool-name", "a", "epp.flags.pool-name: the chart sets this flag"),
         ("bbr.resources.limits.memory", "1000m", "1000m is less than 1Mi"),
         ("provider.istio.envoyFilter.operation", "INSERT_AFTER", "INSERT_AFTER needs anchorSubFilter"),

@@ -58,10 +58,10 @@ def test_a_kustomization_that_lacks_something_is_refused(tmp_path):
 
 
 def test_values_that_lead_to_findings_are_refused(tmp_path):
-    (values := tmp_path / "values.yaml").write_text("bbr: {flags: {no-such-flag: 1}}")
-    assert validate.rendered("bad", values, "gke")[1] == [
-        "bad for gke: flag-unknown: Deployment/body-based-router: --no-such-flag is not a flag of bbr serve"
-    ]
+    (values := tmp_path / "values.yaml").write_text("bbr: {flags: {max-body-bytes: much}}")
+    (said,) = validate.rendered("bad", values, "gke")[1]
+    assert said.startswith("bad for gke: flag-unusable: Deployment/body-based-router: ")
+    assert "'much' is not a size in bytes" in said
 
 
 def test_without_helm_it_says_so(monkeypatch, tmp_path, capsys):

@@ -225,10 +225,17 @@ seccompProfile: {type: RuntimeDefault}
 {{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
 {{- end }}
 
-{{/* Flags of bbr.flags; those that the chart gives by itself are refused, since two of one kind would say different things. */}}
+{{/*
+Flags of bbr.flags. Those that the chart gives by itself are refused, since two of one kind would say different things. So are
+those that the router does not have: its pods would never be ready, and only their logs would say why.
+*/}}
 {{- define "bbr.flags" -}}
 {{- $own := dict "grpc-port" "bbr.port" "grpc-health-port" "bbr.healthCheckPort" "metrics-port" "bbr.metricsPort" "drain-seconds" "bbr.drainSeconds" "drain-delay-seconds" "bbr.drainDelaySeconds" "discover-routes" "bbr.discoverRoutes" "asker" "bbr.asker" "discover-adapters" "bbr.discoverAdapters" "discover-interval" "bbr.discoverAdapters" "discover-token-file" "bbr.discoverAdapters" "discover-ca" "bbr.discoverAdapters" "discover-server-name" "bbr.discoverAdapters" "body-field" "bbr.bodyFields" "genai-metrics" "bbr.genaiMetrics" "tls-cert" "bbr.tls.secretName" "tls-key" "bbr.tls.secretName" "tracing" "bbr.tracing.enabled" "config-file" "bbr.customConfig" "config-text" "bbr.customConfig" "kubernetes" "the chart" "namespace" "bbr.multiNamespace" -}}
+{{- $known := .Files.Get "files/flags.yaml" | fromYamlArray -}}
 {{- range $name, $value := .Values.bbr.flags }}
+{{- if not (has $name $known) }}
+{{- fail (printf "bbr.flags.%s: the router has no flag of this name; `bbr serve --help-all` lists all" $name) }}
+{{- end }}
 {{- if hasKey $own $name }}
 {{- fail (printf "bbr.flags.%s: this flag is set by %s" $name (get $own $name)) }}
 {{- end }}
