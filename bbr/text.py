@@ -1,6 +1,6 @@
-"""Texts and JSON that can be shown, whatever stands in them: names of files may be any bytes, and peers say anything.
+"""Makes texts and JSON safe to show. File names may have any bytes, and peers may send anything.
 
-Python holds bytes that are no UTF-8 as lone surrogates, which can't be encoded; here they become escapes.
+Python keeps bytes that are not UTF-8 as lone surrogates, which cannot be encoded. Here they become escapes.
 """
 
 import re
@@ -9,19 +9,19 @@ from typing import Any, Final
 
 import orjson
 
-# What str.isprintable takes for printable although nothing is to be seen: letters and marks that are
-# Default_Ignorable_Code_Point (Unicode's DerivedCoreProperties.txt), and the blank pattern of Braille.
+# Characters that str.isprintable accepts although people cannot see them: letters and marks with the property
+# Default_Ignorable_Code_Point (Unicode's DerivedCoreProperties.txt), and the blank Braille pattern.
 _UNSEEN: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 
-# As html.escape has them. That module's table of 2,231 entities takes 0.5 MB, and nothing here reads HTML.
+# The same as html.escape. The module html is not imported: its table of 2,231 entities takes 0.5 MB.
 _MARKUP: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 
 _NOT_ASCII: Final = re.compile("[^ -~]")
 
 
-# Of a text that an error quotes; an argument may have 128 KiB.
+# How much of a text an error quotes. An argument of a command line may have 128 KiB.
 MAX_QUOTED_CHARACTERS: Final = 256
 
 # Of a name or a value that a gateway or a server has told.
@@ -29,27 +29,27 @@ MAX_BRIEF_CHARACTERS: Final = 300
 
 
 def quoted(text: str, most: int = MAX_QUOTED_CHARACTERS) -> str:
-    """Return a text as an error has it: in quotes, and no more than its first characters."""
+    """Return a text in quotes, for an error. Of a long text only the first `most` characters are shown."""
     return repr(text if len(text) <= most else f"{text[:most]}...")
 
 
 def encodable(text: str) -> str:
-    """Return a text with what is no UTF-8 in it spelled out."""
+    """Return a text in which escapes replace everything that cannot be encoded as UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def escape(text: str) -> str:
-    """Return a text as HTML has it, between tags or in quotes."""
+    """Return a text escaped for HTML, for use between tags or in quotes."""
     return text.translate(_MARKUP)
 
 
 def is_visible(text: str) -> bool:
-    """Return whether each character of a text is one that people can see, or an ASCII blank."""
+    """Return whether people can see each character of a text, or it is an ASCII blank."""
     return text.isprintable() and (text.isascii() or not _UNSEEN.search(text))
 
 
 def printable(text: str) -> str:
-    """Return a text for a terminal: what that would obey, or nobody could see, is spelled out as Python does it."""
+    """Return a text for a terminal. Python's escapes replace control characters and invisible ones."""
     return text if is_visible(text) else _NOT_ASCII.sub(lambda found: _python_escape(found[0]), text)
 
 
@@ -64,7 +64,7 @@ def brief(text: str, most: int = MAX_BRIEF_CHARACTERS) -> str:
 
 
 def printable_json(text: str) -> str:
-    """Return JSON on one line for a terminal: what nobody could see becomes an escape of JSON's."""
+    """Return JSON on one line for a terminal. JSON's escapes replace control characters and invisible ones."""
     return text if is_visible(text) else _NOT_ASCII.sub(lambda found: _json_escape(found[0]), text)
 
 
@@ -75,17 +75,19 @@ def _python_escape(character: str) -> str:
 def _json_escape(character: str) -> str:
     if is_visible(character):
         return character
-    encoded = character.encode("utf-16-be", "surrogatepass")  # of two for a character beyond U+FFFF
+    encoded = character.encode("utf-16-be", "surrogatepass")  # two escapes for a character beyond U+FFFF
     return "".join(f"\\u{encoded[i : i + 2].hex()}" for i in range(0, len(encoded), 2))
 
 
 def dumps(value: Any, *, option: int = 0, default: Callable[[Any], Any] | None = None) -> bytes:
-    """Return a value as JSON, as orjson.dumps does; of what strict JSON can't hold, texts are spelled out.
+    """Return a value as JSON, as orjson.dumps does, but also with lone surrogates and integers of over 64 bits.
+
+    Lone surrogates become escapes, and such integers become strings.
 
     What nobody could see, or a terminal would obey, is an escape: people look at these answers with curl.
 
     Raises:
-        TypeError: it holds something else than JSON has, and there is no `default` for that.
+        TypeError: the value has a type that JSON does not have, and `default` does not convert it.
     """
     try:
         data = orjson.dumps(value, default=default, option=option)
@@ -97,7 +99,7 @@ def dumps(value: Any, *, option: int = 0, default: Callable[[Any], Any] | None =
 
 
 def _mended(value: Any) -> Any:
-    """Return a value that strict JSON can hold: lone surrogates become escapes, long numbers texts."""
+    """Return a value that orjson accepts: escapes for lone surrogates, strings for integers of over 63 bits."""
     if isinstance(value, str):
         return encodable(value)
     if isinstance(value, dict):

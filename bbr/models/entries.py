@@ -1,4 +1,4 @@
-"""What objects declare, what each name of the model table stands for, and which contradicting entries lose. Pure."""
+"""The records of the model table: what objects declare, what each name means, and which declarations lose. Pure."""
 
 import enum
 from collections.abc import Iterable
@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 
 class Origin(NamedTuple):
-    """The object that declares something, for people, and for its precedence.
+    """The object that declares something. Messages name it, and it decides which declaration wins.
 
     Attributes:
-        kind: what sort of object it is: `file`, `ConfigMap`.
-        name: its name; a file's path.
+        kind: `file` or `ConfigMap`, for example.
+        name: its name, or a file's path.
         namespace: its namespace, or "".
-        created: seconds since the epoch; older objects win. 0 for files, which so come before all others: what is
-            written into the router's own configuration should not depend on a file's date.
-        line: where in the object, counted from 1, or 0.
+        created: seconds since the epoch. Older objects win. It is 0 for files, so they win over all others: the
+            router's own configuration should not depend on a file's date.
+        line: the line in the object, counted from 1, or 0.
     """
 
     kind: str = ""
@@ -25,7 +25,7 @@ class Origin(NamedTuple):
 
     @property
     def precedence(self) -> tuple[float, str, str, str, int]:
-        """Compare less than that of every object whose claims lose against this one's."""
+        """A key to sort by: of two declarations of one name, the one with the smaller key wins."""
         return self.created, self.namespace, self.name, self.kind, self.line
 
     def __str__(self) -> str:
@@ -35,7 +35,7 @@ class Origin(NamedTuple):
 
 
 class BaseModel(NamedTuple):
-    """One base model and the adapters that are served on it, as one object declares them."""
+    """A base model and its adapters, as one object declares them."""
 
     name: str
     adapters: tuple[str, ...] = ()
@@ -46,8 +46,8 @@ class Alias(NamedTuple):
 
     Attributes:
         name: the alias.
-        model: what it stands for; the first, if it stands for several.
-        weights: of several, each with the weight of its share, in their order; empty for one alone.
+        model: the model that it stands for; the first one if there are several.
+        weights: each model with its weight, in the order of the declaration, if there are several; else empty.
     """
 
     name: str
@@ -59,8 +59,8 @@ class Grant(NamedTuple):
     """Who may use a model.
 
     Attributes:
-        name: of a base model, an adapter or an alias.
-        askers: those who may, by name; "*" is everyone whose name is known. Empty: nobody.
+        name: a base model, an adapter or an alias.
+        askers: the names of those who may use it. "*" is everyone whose name is known. Empty: nobody may.
     """
 
     name: str
@@ -71,14 +71,15 @@ class Declaration(NamedTuple):
     """What one object, or one entry of it, declares. All names are trimmed and usable (`bbr.reading.name.check_model`).
 
     Attributes:
-        origin: the object. Two declarations with equal origins are in the order in which they are given.
-        models: base models in their order of precedence; one may stand several times.
+        origin: the object. Of two declarations with equal origins, the one that is given first wins.
+        models: base models in their order of precedence. One may occur several times.
         aliases: in their order of precedence.
-        grants: in any order. Whoever asks for a model has to be in all lists that are declared for it, so that no
-            object can open what another one closes.
-        scope: the scope in which all this exists; "" for everywhere.
-        hosts: of the scope, as bbr.models.hosts.declared returns them.
-        discovered: adapters that model servers list, of base models that others declare: they exist where these do.
+        grants: in any order. A client must be in all lists that are declared for a model, so that no object can open
+            a model that another one closes.
+        scope: the scope in which the declarations hold; "" for everywhere.
+        hosts: the scope's hosts, as bbr.models.hosts.declared returns them.
+        discovered: adapters that model servers list, for base models that other objects declare. An adapter exists
+            wherever its base model does.
     """
 
     origin: Origin
@@ -91,18 +92,18 @@ class Declaration(NamedTuple):
 
 
 class Kind(enum.StrEnum):
-    """What a name of the table is."""
+    """The kind of a name in the table."""
 
     BASE_MODEL = "base model"
     ADAPTER = "adapter"
     ALIAS = "alias"
-    # Neither is a name of the table: they only stand in claims that lost.
+    # These two are never names of the table. They occur only in a Conflict.
     HOST = "host"
     SCOPE = "scope"
 
     @property
     def article(self) -> str:
-        """The word that stands before it in a sentence."""
+        """The article before it in a sentence: a or an."""
         return "an" if self.value[0] == "a" else "a"
 
 
@@ -112,7 +113,7 @@ class Share(NamedTuple):
     Attributes:
         model: a base model or an adapter.
         base_model: the base model that serves it.
-        weight: its share of the requests is this, of all weights together; 0: it gets none.
+        weight: it gets this part of the sum of all weights; with 0 it gets no requests.
     """
 
     model: str
@@ -121,21 +122,21 @@ class Share(NamedTuple):
 
 
 def described(shares: Iterable[Share]) -> str:
-    """Return shares for people, with their weights in brackets."""
+    """Return shares as text, with their weights in brackets."""
     return ", ".join(f"{share.model} ({share.weight})" for share in shares)
 
 
 class Entry(NamedTuple):
-    """What a name of the table stands for. Names that one object declares alike share their entry.
+    """What a name of the table means. Names that one object declares in the same way share their entry.
 
     Attributes:
-        base_model: the base model that serves it; a base model's own name.
+        base_model: the base model that serves it. For a base model, its own name.
         kind: see Kind.
-        origin: the object that declares it; of several that agree, the first.
-        alias_of: the model that an alias stands for, or None: the name stands for itself.
-        shares: the models that an alias of several stands for; `alias_of` and `base_model` are then those of the first.
-            Empty for one alone.
-        pattern: of a name that many fit: the pattern; "" of any other.
+        origin: the object that declares it; the first one if several agree.
+        alias_of: the model that an alias stands for; None if the name is not an alias.
+        shares: the models of an alias that stands for several. `alias_of` and `base_model` are then those of the first.
+            Empty for all other names.
+        pattern: the pattern, if this is the entry of one; else "".
     """
 
     base_model: str
@@ -147,7 +148,7 @@ class Entry(NamedTuple):
 
     @property
     def what(self) -> str:
-        """What it is, for people."""
+        """The kind of the name as text, and for an alias its models."""
         kind = f"{self.kind} pattern" if self.pattern else str(self.kind)
         if self.kind is not Kind.ALIAS:
             return kind
@@ -155,15 +156,15 @@ class Entry(NamedTuple):
 
 
 class Conflict(NamedTuple):
-    """A claim that is ignored: `name` goes on meaning what `kept` says.
+    """A declaration that is ignored.
 
     Attributes:
-        name: the name that was claimed twice.
-        kept: what it means; None if it means nothing, since it is an alias of a model that the table does not hold.
-        refused: what the ignored claim would have made of it.
-        why: the reason, if it is a pattern that another one keeps out, or the number of them; if model servers claim
-            it; or of a scope or its host.
-        scope: the scope in which this is so; "" for everywhere.
+        name: the name that it declares.
+        kept: what the name means; None if it means nothing, because the alias's model is not in the table.
+        refused: what the name would mean by the ignored declaration.
+        why: the reason, if it is not simply another declaration of the name: for patterns, for scopes and their hosts,
+            and for adapters that model servers list. Else "".
+        scope: the scope of the declaration; "" for everywhere.
     """
 
     name: str

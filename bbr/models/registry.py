@@ -1,9 +1,9 @@
-"""The model table: an immutable snapshot that maps requested models to what they stand for.
+"""The model table: an immutable snapshot that maps each requested name to its model.
 
-Pure: no I/O, no logging, no clock. Sources say what their objects declare; `merging` makes a Registry of all of it, a
-slice at a time; whoever publishes it does so by one assignment, and readers never lock.
+Pure: no I/O, no logging, no clock. Sources declare models, and `merging` makes a Registry of all declarations in small
+steps. One assignment publishes the Registry, so readers need no lock.
 
-Each scope has a table of its own, which looks into that of everyone: names that everyone has are not copied.
+Each scope has a table of its own. It looks up names that it does not have in everyone's table, so nothing is copied.
 """
 
 from collections import ChainMap
@@ -16,10 +16,10 @@ from bbr.models.hosts import NO_HOSTS, Hosts
 from bbr.models.patterns import Pattern
 from bbr.models.steps import STEP_COMPARED, STEP_NAMES, Steps, finish
 
-# Names of lists that are for nothing, of which an operator is told.
+# How many names in `allow` that the table does not have are reported.
 MAX_IDLE: Final = 1_000
 
-# A table is this many small dicts: one large one takes several milliseconds when it grows, and to be freed.
+# A table is this many small dicts. One large dict takes several milliseconds whenever it grows, and when it is freed.
 SHARDS: Final = 64
 SHARD_MASK: Final = SHARDS - 1
 
@@ -30,20 +30,21 @@ _NO_NAMES: Final[Shards] = tuple({} for _ in range(SHARDS))
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """A snapshot: requested model name -> what it stands for.
+    """A snapshot: requested model name -> Entry.
 
     Attributes:
-        identity: without any table every model is its own base model.
+        identity: there is no table at all: every model is its own base model.
         base_models: the base models' names, in their order of precedence.
-        complete: whether every source has been read. If not, what is not in the table may be about to come.
-        patterns: the longest first. What each stands for stands under its text among the names.
-        grants: name -> the lists of those who may use it; names that are not in it have none. See bbr.models.access.
-        scope: the name of the scope whose table it is; "" for everyone's.
-        hosts: of the scopes.
-        scopes: of everyone's table: that of each scope, by name.
-        shared: of a scope's table: that of everyone.
-        hidden: how many names of everyone's table a scope's own ones hide.
-        counted: of a scope's table: how many names it has of its own.
+        complete: whether every source has been read. If not, a name that is missing may still come.
+        patterns: the longest first. The entry of each is found by its text, as for a name.
+        grants: name -> the lists of those who may use it. Everyone may use a name that is not here. See
+            bbr.models.access.
+        scope: the scope of this table; "" for everyone's table.
+        hosts: the hosts of all scopes.
+        scopes: in everyone's table only: name -> the table of the scope.
+        shared: in a scope's table only: everyone's table.
+        hidden: in a scope's table only: how many names of everyone's table its own names hide.
+        counted: in a scope's table only: how many names it has itself.
     """
 
     identity: bool = True
@@ -60,7 +61,7 @@ class Registry:
     shards: Shards = field(default=_NO_NAMES, repr=False)
 
     def find(self, name: str) -> Entry | None:
-        """Return what a requested name stands for, by itself or by a pattern; None if the table does not hold it."""
+        """Return the entry of a requested name, by exact name or else by pattern; None if there is none."""
         entry = self.shards[hash(name) & SHARD_MASK].get(name)
         if entry is None:
             if self.shared is not None:
@@ -72,28 +73,28 @@ class Registry:
         return entry
 
     def find_own(self, name: str) -> Entry | None:
-        """Return what a name stands for by what is declared for this table alone."""
+        """Return the entry of a name by this table's own declarations, without those of everyone's table."""
         entry = self.own(name)
         if entry is None:
             for pattern in self.patterns:
                 own = self.own(pattern.text)
-                if own is None:  # everyone's come behind its own
+                if own is None:  # its own patterns come first, then everyone's
                     break
                 if pattern.fits(name):
                     return own
         return entry
 
     def holds(self, name: str) -> bool:
-        """Tell whether the table holds a name itself, and not by a pattern."""
+        """Tell whether the table has exactly this name. Patterns do not count."""
         return self.own(name) is not None or (self.shared is not None and self.shared.holds(name))
 
     def within(self, scope: str) -> "Registry":
-        """Return the table of a scope; of one that nothing declares, everyone's."""
+        """Return the table of a scope; this table if nothing declares the scope."""
         return self.scopes.get(scope, self)
 
     @property
     def snapshot(self) -> object:
-        """What everyone's table and those of its scopes have in common, and no other snapshot has."""
+        """An object that identifies the snapshot: everyone's table and its scopes share it, other snapshots do not."""
         return (self.shared or self).shards
 
     def layers(self) -> Iterator["Registry"]:
@@ -103,7 +104,7 @@ class Registry:
             yield self.scopes[name]
 
     def anywhere(self, name: str) -> Entry | None:
-        """Return what a name stands for, for everyone or else in the first scope that has it; None if in none."""
+        """Return a name's entry in everyone's table, or else in the first scope that has it; None if none has."""
         return next((entry for layer in self.layers() if (entry := layer.find(name))), None)
 
     def idle_grants(self) -> list[str]:
@@ -119,7 +120,7 @@ class Registry:
         number = 0
         for layer in (self, *self.scopes.values()):
             found: list[str] = []
-            # All grants of a scope have everyone's among them: with many scopes and many lists that takes seconds.
+            # Only its own: a scope's grants include everyone's, and with many scopes that would take seconds.
             for name in layer._own_grants:
                 number += 1
                 if number % STEP_COMPARED == 0:
@@ -133,32 +134,32 @@ class Registry:
 
     @property
     def _own_grants(self) -> Mapping[str, frozenset[frozenset[str]]]:
-        """The grants that are declared for it alone."""
+        """The grants of this table's own declarations."""
         if isinstance(self.grants, ChainMap):
             return self.grants.maps[0]
         return {} if self.shared is not None and self.grants is self.shared.grants else self.grants
 
     @property
     def size(self) -> int:
-        """How many names the table holds, patterns among them, and those of everyone."""
+        """How many names the table has, with patterns and with the names of everyone's table."""
         own = self.own_size
         return own if self.shared is None else own + self.shared.size - self.hidden
 
     @property
     def own_size(self) -> int:
-        """How many names are declared for it alone."""
+        """How many names this table has itself, without those of everyone's table."""
         return sum(map(len, self.shards)) if self.counted is None else self.counted
 
     def parts(self) -> list[object]:
-        """Return what holds the names, for whoever lets go of a large table part by part."""
+        """Return the objects that hold the names, for a caller that frees a large table in steps."""
         parts: list[object] = []
         for layer in self.layers():
-            # Most scopes are small: to let go of each of their dicts in a step of its own takes longer than to free it.
+            # A small scope is one part: a step for each of its dicts would take longer than freeing them.
             parts += (layer.shards,) if layer.scope and layer.own_size <= STEP_NAMES else layer.shards
         return parts
 
     def items(self) -> Iterator[tuple[str, Entry]]:
-        """Give every name and pattern, and what it stands for, in no order to rely on."""
+        """Give every name and pattern with its entry, in any order."""
         yield from self.own_items()
         if self.shared is not None:
             for name, entry in self.shared.own_items():
@@ -166,7 +167,7 @@ class Registry:
                     yield name, entry
 
     def own_items(self) -> Iterator[tuple[str, Entry]]:
-        """Give what is declared for it alone, as `items` does."""
+        """Give this table's own names and patterns, as `items` does."""
         for shard in self.shards:
             yield from shard.items()
 

@@ -1,17 +1,17 @@
-"""The one `model` of a JSON body that parsers can settle at once.
+"""Finds the one `model` of a short JSON body, with parsers that read it in one call.
 
-Pure. Two parsers that read different models out of one body are a security hole: the router would authorise one model,
-the server run another. So a document that any of them could read in two ways is refused.
+Pure. If two parsers read different models from one body, that is a security hole: the router authorises one model, and
+the server runs another. So a document that could be read in two ways is refused.
 
-simdjson settles nearly all bodies (bbr.reading.one_pass). The rest of them, and those of which other members matter,
-two parsers read. orjson says whether the body is strict JSON, and that is all it is asked for: it keeps object keys of
-up to 64 bytes in a cache by a hash that anyone can find a second key for, so that one client's key could stand for
-`model` in everybody else's documents (seen in 3.13.0; tests/corpus has such a key). The field is found by msgspec,
-which compares keys.
+simdjson reads nearly all bodies (bbr.reading.one_pass). Two other parsers read the rest, and all bodies if other fields
+of the body go into headers. orjson only says whether the body is strict JSON. Its keys are not used: it caches keys of
+up to 64 bytes by a hash, and anyone can find a second key with the same hash. So one client's key could become `model`
+in everybody else's documents (seen in 3.13.0; tests/corpus has such a key). msgspec, which compares keys, finds the
+field.
 
-Neither can be interrupted, and 256 KiB of brackets take orjson 9 ms. So what is read here is what they read in less
-than a millisecond and what nothing is wrong with. All else is UNSETTLED: the scanner reads it, a bit at a time, and
-says what is wrong (bbr.reading.document).
+No parser can be interrupted, and 256 KiB of brackets take orjson 9 ms. So they read only bodies that are valid and take
+them less than a millisecond. All other bodies are UNSETTLED: the scanner reads them in small steps, and says what is
+wrong with them (bbr.reading.document).
 """
 
 import enum
@@ -27,12 +27,12 @@ from bbr.reading.members import places, without_plain_text
 from bbr.reading.one_pass import ALIKE, LONGEST_NAME, MOST_MEMBERS, name_in
 from bbr.reading.scan.grammar import MAX_DEPTH, MAX_NUMBER_BYTES, MAX_TRAILING_BLANKS
 
-# The `model` field is not there; told apart from None, which is JSON's null.
+# There is no `model` field. None is JSON's null.
 ABSENT: Final = object()
 
 
 class Unsettled(enum.Enum):
-    """What is returned for a body that the parsers can't settle at once."""
+    """The result for a body that the scanner has to read."""
 
     UNSETTLED = enum.auto()
 
@@ -44,10 +44,10 @@ Raw = msgspec.Raw | memoryview
 
 
 class Fields(Protocol):
-    """Other members of a body that matter."""
+    """Other members of a body whose values are needed."""
 
     def take_members(self, members: Mapping[str, Raw]) -> bool:
-        """Take all members of an object that has each once; False if the scanner has to look at it."""
+        """Take all members of an object without repeated keys; False if the scanner has to read the body."""
 
 
 # A string, if all of it is there.
@@ -58,42 +58,42 @@ _AFTER_MEMBER: Final = re.compile(rb"[ \t\r\n]*+[,}]")
 _NUL: Final = rb"\u0000"
 _QUOTE: Final = ord('"')
 _CLOSING_BRACE: Final = ord("}")
-_BACKSLASH: Final = ord("\\")  # as a number: to look for bytes in bytes costs an exception inside
+_BACKSLASH: Final = ord("\\")  # a number: with bytes, `in` makes Python raise and catch an exception
 
 _loads: Final = orjson.loads
 
-# From this size on it pays to look for the members by their quotes, if those are rare: an interpreter takes 8 us for it
-# and compiled code 1; msgspec takes 2.7 us for 10 KB.
+# From this size on, finding members by their quotes is faster than msgspec, if quotes are rare. It takes an interpreter
+# 8 us and compiled code 1 us. msgspec takes 2.7 us for 10 KB.
 _PLACED_FROM: Final = (8 if COMPILED else 32) << 10
-# From this size on it pays to take plain text out before a parser reads the rest, if quotes are rare.
+# From this size on, it is faster to take plain text out before a parser reads the rest, if quotes are rare.
 _PLAIN_FROM: Final = (8 if COMPILED else 16) << 10
-# They are rare if no quote stands in so many bytes, at most of the places at which that is looked at.
+# Quotes are rare if most of the samples of this many bytes have none.
 _WITHOUT_QUOTE_BYTES: Final = 256
 
-# A document's top-level members; their values are passed over and kept as they stand.
+# A document's top-level members, with their values unparsed.
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
-# A second `model` takes at least 10 bytes, and a NUL behind it that is written as an escape 5 more than it means.
+# A second `model` takes at least 10 bytes. A NUL behind it, written as an escape, takes 5 bytes more than decoded.
 _UNACCOUNTED_BYTES: Final = len(_NUL) - 1
 
-# What may stand in a body that parsers read. It depends on the values that they find what they take for a byte: for one
-# of text 0.7 ns, for a container 140, for a key with its value 130, for another value 30. Keys and values are counted
-# from a place on; before it there is no room for too many of them.
+# The limits of a body that the two parsers read. Their time depends on its contents: 0.7 ns for a byte of text, 140 ns
+# for a list or object, 130 ns for a key with its value, 30 ns for another value. Colons and commas are counted only
+# behind the first COLONS_FROM and COMMAS_FROM bytes, which have no room for too many.
 MOST_BRACKETS: Final = 2_000
 MOST_COLONS: Final = 4_000
 COLONS_FROM: Final = 64 << 10
 MOST_COMMAS: Final = 5_000
 COMMAS_FROM: Final = 96 << 10
-# How many are looked for one by one; and how close they stand, in the mean, if it is faster to look at each byte.
+# So many are searched for one by one. If they are on average less than _CLOSE_BYTES apart, counting all is faster.
 _RARE: Final = 32
 _CLOSE_BYTES: Final = 128
 
-# Bodies of up to so much are read whatever they hold, unless they are nested too deep. In longer ones all limits of the
-# scanner hold as well, so that it makes no difference who reads them.
+# The parsers read bodies of up to this size with any contents, unless they are nested too deeply. For longer bodies the
+# scanner's limits hold too, so it makes no difference which of them reads the body.
 SHORT_BYTES: Final = 16 << 10
-# A shorter body has no room for brackets that are nested deeper than the scanner allows.
+# A shorter body cannot be nested deeper than the scanner allows.
 _DEEP_BYTES: Final = 2 * MAX_DEPTH
-# One byte of so many is looked at, for a number that would fill so many of those.
+# The search for a number that is too long samples one byte of so many. The number fills _LONG_NUMBER samples in a row.
 _STRIDE: Final = 256
 _NUMBERS: Final = bytes(ord("0" if chr(octet) in "-+.0123456789eE" else " ") for octet in range(256))
 _LONG_NUMBER: Final = b"0" * (MAX_NUMBER_BYTES // _STRIDE - 1)
@@ -102,20 +102,20 @@ _LONG_NUMBER: Final = b"0" * (MAX_NUMBER_BYTES // _STRIDE - 1)
 def find_model(body: bytes, fields: Fields | None = None) -> object:
     """Return the value of the top-level `model` of a complete JSON document.
 
-    The value is not checked; it is whatever JSON has there.
+    The value is not checked, and may be of any JSON type.
 
     Args:
         body: the document.
-        fields: are given all top-level members of an object.
+        fields: gets all top-level members of an object.
 
     Returns:
-        ABSENT if it has none, or is no object; UNSETTLED if it would take long, if the body is no strict JSON document,
-        or if it has a top-level key that is `model` for some parsers only, or several.
+        ABSENT if it has no `model`, or is not an object. UNSETTLED if it would take long, is not strict JSON, has
+        `model` several times, or has a top-level key that only some parsers read as `model`.
     """
     if fields is None:
         rest = None
         if len(body) >= _PLAIN_FROM and _are_quotes_rare(body):
-            # Most of a long prompt or an image is plain text, which need not be parsed to be known to be valid.
+            # Most of a long prompt or an image is plain text, which is known to be valid without parsing.
             rest = without_plain_text(body)
         name = name_in(body if rest is None else rest)
         if name is not None:
@@ -124,7 +124,7 @@ def find_model(body: bytes, fields: Fields | None = None) -> object:
 
 
 def settled_by_two(body: bytes, fields: Fields | None = None) -> object:
-    """Return the same as `find_model`, by orjson and msgspec."""
+    """Return what `find_model` returns, by orjson and msgspec."""
     brackets = 0
     if len(body) > _DEEP_BYTES:
         brackets = _count(b"[", body, 0, MOST_BRACKETS) + _count(b"{", body, 0, MOST_BRACKETS)

@@ -1,11 +1,11 @@
-"""The `model` of a JSON body by one pass of simdjson, which settles nearly every body of a real client.
+"""Finds the `model` of a JSON body with one pass of simdjson. Nearly every real client's body needs no more.
 
-Pure. simdjson judges as orjson does: UTF-8, grammar, and numbers that a double can hold. It shows all keys of an
-object, also those that stand twice, compares them byte by byte, and makes no Python object of what nobody asks for.
+Pure. simdjson checks the same as orjson: UTF-8, the grammar, and that a double can hold each number. It lists all keys
+of an object, repeated ones too, and compares them byte by byte. It makes Python objects only of what is asked for.
 
-What it can't settle, bbr.reading.json_body looks at with two other parsers. That is each body that is to be refused,
-and some sound ones: those whose `model` is no text, that have a key twice, that are nested deep or have 10,000
-brackets, or a number of 20 digits or more, for each of which simdjson may take 13 us.
+bbr.reading.json_body reads all other bodies with two other parsers: every body that will be refused, and valid ones
+that have a `model` that is not text, a repeated key, deep nesting, more than 10,000 brackets, or a number of 20 digits
+or more. Each such number may take simdjson 13 us.
 """
 
 import itertools
@@ -15,29 +15,30 @@ from typing import Any, Final
 
 from bbr.reading.scan.grammar import MAX_TRAILING_BLANKS
 
-# What parsers that compare without regard to letter case take for it: Go's encoding/json among them.
+# The keys that parsers which ignore letter case read as `model`. Go's encoding/json is one of them.
 ALIKE: Final = frozenset(
     "".join(letters) for letters in itertools.product(*zip("model", "MODEL", strict=True)) if letters != tuple("model")
 )
 
-# So many members are looked at one by one. Real requests have 40.
+# Objects with more members are left to the other parsers. Real requests have about 40.
 MOST_MEMBERS: Final = 128
 
-# A longer text is no name.
+# A longer text cannot be a model's name.
 LONGEST_NAME: Final = 32 << 10
 
-# Longer bodies are left to the other parsers. simdjson takes 0.5 ms for the slowest of this size, or twice that,
-# and keeps up to 14 bytes for each byte of the longest that it has read.
+# Longer bodies are left to the other parsers. The slowest body of this size takes simdjson 0.5 ms to 1 ms. simdjson
+# keeps up to 14 bytes of memory for each byte of the longest body that it has read.
 MOST_BYTES: Final = 256 << 10
 
-# Documents of more levels are left to the other parsers: real requests have 10. The router allows MAX_DEPTH, but how
-# deep msgspec goes, which looks for the model's place if it is to be replaced, depends on the version of Python.
+# Deeper documents are left to the other parsers. Real requests have 10 levels, and the router allows MAX_DEPTH. But if
+# the model has to be replaced, msgspec finds its place, and how deep msgspec goes depends on the version of Python.
 MOST_LEVELS: Final = 400
-# A shorter document has no room for so many.
+# A shorter document cannot be as deep.
 _DEEP_BYTES: Final = 2 * MOST_LEVELS
-# How many brackets may open something: what is parsed twice, to see how deep it is, takes up to 6 ns for each.
+# Bodies with more opening brackets are left to the other parsers. A body that may be deep is parsed twice, which takes
+# up to 6 ns for each bracket.
 MOST_OPENINGS: Final = 10_000
-# How deep simdjson goes. So many levels are put around a document that may have too many.
+# How deep simdjson goes. To learn whether a document has more than MOST_LEVELS, the rest is put around it as brackets.
 _DEPTH: Final = 1024
 _OPENING: Final = b"[" * (_DEPTH - MOST_LEVELS)
 _CLOSING: Final = b"]" * (_DEPTH - MOST_LEVELS)
@@ -45,12 +46,13 @@ _CLOSING: Final = b"]" * (_DEPTH - MOST_LEVELS)
 # simdjson skips a byte order mark.
 _BYTE_ORDER_MARK: Final = 0xEF
 
-# Digits of a number for which simdjson computes exactly. Of shorter bodies, it takes less than a millisecond for all.
+# From this number of digits on, simdjson needs exact arithmetic. In bodies of up to _LONG_FROM bytes all numbers
+# together take less than a millisecond.
 LONG_DIGITS: Final = 20
 _LONG_FROM: Final = 2 << 10
-# One byte of so many is looked at: two in a row stand in each number that is so long. Where they do, both are looked at
-# closely, with what is around them. If there are many, all of the body is looked at, or it is left to the other parsers
-# if it is long: a body of digits takes simdjson 2 ns a byte.
+# The search for such a number looks at one byte of ten. A number of 20 digits contains two of these bytes in a row.
+# Where two in a row are digits, the search looks at all bytes around them. After _FEW such places it looks at the whole
+# body. A body of more than _LONGEST_OF_DIGITS is then left to the other parsers: digits take simdjson 2 ns a byte.
 _STRIDE: Final = LONG_DIGITS // 2
 _FEW: Final = 256
 _LONGEST_OF_DIGITS: Final = 128 << 10
@@ -70,7 +72,7 @@ else:
     _OBJECT = simdjson.Object
     _CONTAINERS = (_OBJECT, simdjson.Array)
 
-# Stands for a document that is neither an object nor an array.
+# What `parsed` returns for a document that is neither an object nor an array.
 _SCALAR: Final = ()
 AVAILABLE: Final = _PARSER is not None
 
@@ -79,15 +81,15 @@ def name_in(body: bytes) -> str | None:
     """Return the text of the top-level `model` of a complete JSON document; "" if it has none, or is no object.
 
     Returns:
-        None if it is not settled: the body is no strict JSON document, is nested too deep, has a `model` that is no
-        text or an empty one, has a key twice, or one that is `model` for some parsers only, or would take long.
+        None if another parser has to read the body: it is not strict JSON, is nested too deeply, would take long, has a
+        repeated key, has a key that only some parsers read as `model`, or its `model` is empty or not text.
     """
     size = len(body)
     if not AVAILABLE or not 0 < size <= MOST_BYTES or body[0] == _BYTE_ORDER_MARK:
         return None
     if size > _LONG_FROM and has_long_number(body):
         return None
-    # Which makes a difference to the scanner.
+    # The scanner counts trailing blanks and refuses too many, so it has to see this body.
     if size > MAX_TRAILING_BLANKS and body[-MAX_TRAILING_BLANKS - 1 :].isspace():
         return None
     brackets = openings(body) if size > _DEEP_BYTES else 0
@@ -102,9 +104,10 @@ def name_in(body: bytes) -> str | None:
 
 
 def parsed(body: bytes) -> Any:
-    """Return a document, to be let go before the next is parsed; None if simdjson does not take it.
+    """Return a document; None if simdjson rejects it.
 
-    It does not take numbers of more than 64 bits, and more than 1,024 levels.
+    simdjson also rejects integers of more than 64 bits and more than 1,024 levels. The caller has to drop the document
+    before the next call, because the parser is in use until then.
     """
     try:
         document = _PARSER.parse(body)
@@ -115,12 +118,12 @@ def parsed(body: bytes) -> Any:
 
 def is_shallow(body: bytes) -> bool:
     """Tell whether a valid document has no more than MOST_LEVELS levels."""
-    # Brackets around what is not valid could make it valid.
+    # The document must be valid already: brackets around an invalid one could make it valid.
     return parsed(b"%b%b%b" % (_OPENING, body, _CLOSING)) is not None
 
 
 def _name(document: Any) -> str | None:
-    """Return the same of a document that is parsed."""
+    """Return what `name_in` returns, for a parsed document."""
     if type(document) is not _OBJECT:
         return ""
     if len(document) > MOST_MEMBERS:
@@ -136,16 +139,16 @@ def _name(document: Any) -> str | None:
 
 
 def openings(body: bytes) -> int:
-    """Return how many brackets open something, those in strings among them, or more than MOST_OPENINGS."""
-    # To replace is to go from one to the next with memchr, up to so many times.
+    """Return the number of opening brackets, in strings too. Counting stops above MOST_OPENINGS of a kind."""
+    # `replace` finds each bracket with memchr, and stops after `most`.
     most = MOST_OPENINGS + 1
     return 2 * len(body) - len(body.replace(b"[", b"", most)) - len(body.replace(b"{", b"", most))
 
 
 def has_long_number(body: bytes) -> bool:
-    """Tell whether LONG_DIGITS digits, with or without a dot, stand in a row anywhere in a body.
+    """Tell whether a body has LONG_DIGITS digits in a row, with or without a dot among them.
 
-    They may be said to, though they do not, in a body of more than 128 KiB that holds many digits.
+    For a body of more than 128 KiB with many digits the answer may be True although it has not.
     """
     sample = body[::_STRIDE].translate(_DIGITS)
     at = sample.find(_TWO_DIGITS)
@@ -153,7 +156,7 @@ def has_long_number(body: bytes) -> bool:
         if at < 0:
             return False
         place = at * _STRIDE
-        # What holds both of these bytes begins less than a stride before them.
+        # A number that contains both bytes begins less than one stride before the first.
         begin = place - _STRIDE if at else 0
         if _LONG_NUMBER.search(body, begin, place + LONG_DIGITS):
             return True

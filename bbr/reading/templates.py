@@ -1,8 +1,8 @@
-"""Templates of URL paths that name a model, as the vendors' APIs have them.
+"""Templates of URL paths that name a model, as in the APIs of Azure OpenAI, Gemini and Bedrock.
 
-Pure. A template's two ends are compared with a path's, and what is left between them is the name. So each segment of a
-path is looked at a few times at most, whatever stands in it. Of many templates only those are compared with a path of
-which a literal segment stands in it, and those that begin alike look for their beginning once.
+Pure. A template's beginning and end are compared with those of a path, and the name is what is left between them. So
+each segment of a path is compared a few times at most, for any path. A template is compared with a path only if the
+path has its longest literal segments. Templates with the same beginning search for it once.
 """
 
 import re
@@ -14,17 +14,16 @@ from bbr.reading import globs
 
 MAX_TEMPLATES: Final = 32
 MAX_TEMPLATE_CHARACTERS: Final = 512
-# Segments of one path, in all ways to read it, that are compared one by one: two microseconds each, with
-# what follows from it.
+# How many segments of one path may be compared, over all ways to read it. Each takes two microseconds.
 MAX_COMPARED: Final = 500
 
-# To pass over so many on the way to one is counted as one.
+# Skipping this many segments counts as comparing one.
 _PASSED_OVER: Final = 64
 
 _PLACEHOLDER: Final = "{model}"
 _LITERAL: Final = re.compile(r"[0-9A-Za-z._~!$&'()+,=:@-]*+")
 
-# The paths of vendors' own clients, by a word that stands for all of them.
+# A vendor's word -> the paths of the vendor's own clients.
 VENDORS: Final = {
     # The operations that an Azure OpenAI deployment has; the clients of openai for Python and Node know the same.
     "azure-openai": tuple(
@@ -59,7 +58,7 @@ VENDORS: Final = {
 
 
 class Allowance:
-    """How many segments of one path may yet be compared, in all ways to read it."""
+    """How many more segments of one path may be compared, over all ways to read it."""
 
     __slots__ = ("_left",)
 
@@ -67,10 +66,10 @@ class Allowance:
         self._left = left
 
     def spend(self, segments: int) -> None:
-        """Take note that so many are compared.
+        """Count segments that are compared.
 
         Raises:
-            Refusal: 400; these are too many.
+            Refusal: 400; the path has too many.
         """
         self._left -= segments
         if self._left < 0:
@@ -78,19 +77,19 @@ class Allowance:
 
 
 class PathSegments:
-    """The segments of a path, in one of the ways to read it, for many templates to look at.
+    """The segments of a path in one of the ways to read it. All templates share this object.
 
     Attributes:
-        any_case: letters are compared without regard to case.
-        compared: the segments; in small letters if case does not count.
-        originals: the segments as they stand.
-        allowance: for all ways to read the path.
+        any_case: letter case is ignored.
+        compared: the segments, in small letters if letter case is ignored.
+        originals: the segments as the path has them.
+        allowance: shared by all ways to read the path.
     """
 
     __slots__ = ("_places", "_present", "allowance", "any_case", "compared", "originals")
 
     def __init__(self, path: bytes, allowance: Allowance, *, any_case: bool = False) -> None:
-        """Cut a path. A slash at its end does not count; without one at its beginning it has no segments."""
+        """Split a path. Slashes at its end do not count. Without a slash at its beginning it has no segments."""
         path = path.rstrip(b"/")
         self.allowance = allowance
         self.any_case = any_case
@@ -100,11 +99,11 @@ class PathSegments:
         self._places: dict[tuple[str, ...], Sequence[int]] = {}
 
     def has(self, literal: bytes | None) -> bool:
-        """Tell whether a literal is one of the segments, or there is none to look for."""
+        """Tell whether a literal is one of the segments; True if the literal is None."""
         return literal is None or literal in self._present
 
     def places(self, head: "_Segments") -> Sequence[int]:
-        """Return where some segments of templates stand, in the order of the path; templates share what is found."""
+        """Return the places where a template's head begins, in ascending order. Templates with this head share them."""
         found = self._places.get(head.texts)
         if found is None:
             found = self._places[head.texts] = head.places(self)
@@ -112,11 +111,11 @@ class PathSegments:
 
 
 class _Segments:
-    """Segments that have no placeholder.
+    """A row of a template's segments without the placeholder.
 
     Attributes:
-        texts: as a template has them.
-        rarest: the longest literal among them; None if there is none.
+        texts: the segments as the template has them.
+        rarest: the longest segment without a star; None if all have one.
     """
 
     def __init__(self, segments: Sequence[str]) -> None:
@@ -129,14 +128,14 @@ class _Segments:
         return len(self.texts)
 
     def fit(self, path: PathSegments, start: int) -> bool:
-        """Tell whether a path's segments from `start` on are these; there may be more behind them, or fewer."""
+        """Tell whether the path's segments from `start` on fit these. The path may have more segments, or fewer."""
         if not self.texts:
             return True
         path.allowance.spend(len(self.texts))
         return all(map(self._fits, range(len(self.texts)), path.compared[start : start + len(self.texts)]))
 
     def places(self, path: PathSegments) -> Sequence[int]:
-        """Return where in a path these stand."""
+        """Return the places of a path where these segments begin, in ascending order."""
         segments = path.compared
         last = len(segments) - len(self)
         if not self.texts:
@@ -160,7 +159,7 @@ class _Segments:
 
 
 def _index(segments: list[bytes], literal: bytes, start: int) -> int:
-    """Return where a literal stands from a place on, or behind all of them."""
+    """Return the next place of a literal from `start` on, or a place far behind the last segment."""
     try:
         return segments.index(literal, start)
     except ValueError:
@@ -168,7 +167,7 @@ def _index(segments: list[bytes], literal: bytes, start: int) -> int:
 
 
 class _Shape:
-    """The segments of a template, as they stand or in small letters, and how they are compared with a path's."""
+    """A template's segments, compiled to compare them with a path. There is one with and one without letter case."""
 
     def __init__(self, text: str) -> None:
         segments = text[1:].split("/")
@@ -190,7 +189,7 @@ class _Shape:
         """
         if not (path.originals and path.has(self._head.rarest) and path.has(self._tail.rarest)):
             return set()
-        # With an open end nothing shows where a name of several segments would stop, so it has one.
+        # With ** at the end nothing shows where a name with slashes would end, so the name has one segment.
         return self._of_one_segment(path) if self._open_end else self._between(path)
 
     def _between(self, path: PathSegments) -> set[bytes]:
@@ -202,7 +201,7 @@ class _Shape:
         if end < 0:
             return set()
         head, before = len(self._head), len(self._before)
-        # From one place to begin at on, another one gives another name. So the first and the last are enough.
+        # Each possible beginning gives another name, and two names are enough to refuse. So the first and the last do.
         starts = self._starts(path)
         found = set()
         for ordered in (starts, starts[::-1]):
@@ -230,18 +229,18 @@ class _Shape:
         return found
 
     def _starts(self, path: PathSegments) -> Sequence[int]:
-        """Return the places where the segments before the name's stand, in order; there may be no room behind them."""
+        """Return the places where the segments before the name begin, in order. The name may not fit behind some."""
         if self._anywhere:
             return path.places(self._head)
         return (0,) if self._head.fit(path, 0) else ()
 
     def _name_end(self, segment: bytes) -> int:
-        """Return where the name ends in its last segment, or -1 if that does not end as the template's does."""
+        """Return where the name ends in its last segment; -1 if that segment does not end as the template's does."""
         end = len(segment) - len(self._end)
         if not segment.endswith(self._end):
             return -1
         if self._star:
-            # The last one: a name may have colons, and a verb has none. Nor has it escapes.
+            # At the last colon: a name may have colons, a verb has neither colons nor escapes.
             place = segment.rfind(self._behind, 0, end)
             return place if b"%" not in segment[place:] else -1
         return end - len(self._behind) if segment.endswith(self._behind + self._end) else -1
@@ -252,7 +251,7 @@ class Template:
 
     Attributes:
         text: as the operator wrote it.
-        head: what stands before the name, in small letters.
+        head: the text before the placeholder, in small letters.
         prefixes: what a vendor's clients may write before the name in a body: the segments before it, each with its
             slash; `models/` of `/**/models/{model}:*`.
     """
@@ -273,9 +272,9 @@ class Template:
         self._any_case = _Shape(text.lower())
 
     def models(self, path: PathSegments) -> set[bytes]:
-        """Return the names that a path gives by this template, as they stand in it: none, one, or several.
+        """Return the names that this template finds in a path, as the path has them: none, one, or two.
 
-        A name may be empty. If a path gives more than two names, two of them are returned.
+        A name may be empty. If the template finds more than two names, two of them are returned.
 
         Raises:
             Refusal: 400; the path's allowance is spent.

@@ -1,9 +1,10 @@
-"""Passing over much of a long document at once, by simdjson.
+"""Skips up to 32 KiB of a long document in one step, with simdjson.
 
-Pure. Where a document may be cut, and which brackets are open there, is only guessed. The text up to there is put
-between a beginning and an end that belong to the guess, and simdjson says whether all of it is one document. It is only
-if the guess is right: an end without quotes completes no string, and closes no bracket that is not open. So nobody has
-to look for quotes and brackets first, which takes ten times as long where strings have escapes.
+Pure. The caller guesses which brackets are open where the text begins. This module guesses a place to cut the text. It
+puts a beginning and an end that fit the guess around the text, and asks simdjson whether the result is one valid
+document. A wrong guess makes it invalid: the end has no quote that could complete a string, and it closes only the
+brackets of the guess. So the scanner does not have to find quotes and brackets itself, which takes ten times as long in
+strings with escapes.
 """
 
 from typing import Any, Final
@@ -11,11 +12,11 @@ from typing import Any, Final
 from bbr.reading import one_pass
 from bbr.reading.scan.grammar import MAX_DEPTH
 
-# Of less, it is as fast to look at it in other ways; and the most at once.
+# The limits of one step. The scanner reads shorter texts as fast without simdjson.
 LEAST_BYTES: Final = 2 << 10
 MOST_BYTES: Final = 32 << 10
 
-# What an attempt costs at the worst: at all, and by byte, in ns. A text is parsed up to six times.
+# The highest cost of one attempt: in ns, and in ns for each byte. simdjson parses a text up to six times.
 COST: Final = 6_000
 OCTET_COST: Final = 8
 
@@ -23,11 +24,11 @@ _CLOSING: Final = bytes.maketrans(b"[{", b"]}")
 
 
 def text_bytes(octets: bytes) -> int:
-    """Return how many bytes from the first one on, up to a blank, are the inside of one string; 0 if it may end.
+    """Return how many bytes at the beginning of a text belong to the string that it begins in; 0 if it may end.
 
-    They must not be dense.
+    They end before a blank. The text must not be dense (`is_dense`).
     """
-    # No blank stands inside of an escape, or of a pair of them.
+    # A blank is never part of an escape, so a cut before a blank does not split one.
     cut = octets.rfind(b" ")
     if cut < LEAST_BYTES:
         return 0
@@ -36,34 +37,34 @@ def text_bytes(octets: bytes) -> int:
 
 
 def is_dense(octets: bytes) -> bool:
-    """Tell whether there is something in a text for which simdjson would take long; see `one_pass`."""
+    """Tell whether a text may have a number that would take simdjson long; see `one_pass.has_long_number`."""
     return one_pass.has_long_number(octets)
 
 
 def into_text(octets: bytes, begun: bytes, stack: bytes) -> int:
-    """Return how many bytes from the first one on end inside of a string that is a value, up to a blank.
+    """Return how many bytes at the beginning of a text end inside a string that is a value, before a blank.
 
     Args:
-        octets: the text, not dense; it begins between two tokens, or inside of a string.
-        begun: a beginning of a document that it can follow; its root is an object.
-        stack: the brackets that are guessed to be open around the string.
+        octets: the text, not dense. It begins between two tokens, or inside a string.
+        begun: a beginning of a document that the text can follow. The document's root is an object.
+        stack: the brackets that are open around the string, as the caller guesses.
 
     Returns:
-        0 if the guess is wrong, or if there is something in the text that has to be looked at closely: a member of the
-        root, deep nesting, or a fault.
+        0 if the guess is wrong, or if the scanner has to read the text closely: it has another member of the root, is
+        nested deeply, or is invalid.
     """
     cut = octets.rfind(b" ")
     return cut if _is_document(octets, cut, begun, b'"', stack) else 0
 
 
 def behind_object(octets: bytes, begun: bytes, stack: bytes) -> int:
-    """Return how many bytes from the first one on end behind an object that another one follows, as `into_text`."""
+    """Return how many bytes at the beginning of a text end between two objects of a list. As `into_text` otherwise."""
     cut = max(octets.rfind(b'},{"'), octets.rfind(b'}, {"')) + 1
     return cut if _is_document(octets, cut, begun, b"", stack) else 0
 
 
 def beginning(stack: bytes, begun: bytes) -> bytes:
-    """Return a beginning of a document in which brackets are open, the innermost of them `begun`."""
+    """Return a beginning of a document with these brackets open; `begun` is the text from the innermost one on."""
     return stack[:-1].replace(b"{", b'{"":') + begun
 
 
@@ -73,7 +74,7 @@ def _is_document(octets: bytes, cut: int, begun: bytes, end: bytes, stack: bytes
     text = octets[:cut]
     closing = stack.translate(_CLOSING)[::-1]
     document: Any = one_pass.parsed(b"".join((begun, text, end, closing)))
-    # A member of the root beside the one that is begun is to be looked at.
+    # The scanner reads every member of the root itself: one could be `model`.
     if document is None or len(document) != 1:
         return False
     document = None
