@@ -15,7 +15,7 @@ DESTINATION_HEADER: Final = "x-gateway-destination-endpoint"
 REWRITE_HEADERS: Final = ("x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite")
 
 # By these a client could choose the model, the server, or an address that a sidecar connects to. Read from the sources
-# of GIE v1.2 to v1.5, llm-d-inference-scheduler v0.4 and v0.7 and llm-d-router v0.10.
+# of GIE v1.2 to v1.5, llm-d-inference-scheduler v0.4 and v0.7, llm-d-router v0.10 and of model servers.
 STEERING_HEADERS: Final = (
     *REWRITE_HEADERS,
     # Beside the destination; a gateway may hand them on as metadata.
@@ -33,6 +33,11 @@ STEERING_HEADERS: Final = (
     "x-data-parallel-host-port",
     # vLLM runs the request on the engine of this number.
     "x-data-parallel-rank",
+    # The adapter, in the place of the body's `model`: vLLM at /invocations, DJL Serving.
+    "x-amzn-sagemaker-adapter-identifier",
+    "x-amzn-sagemaker-adapter-alias",
+    # The model of a multiplexed deployment of Ray Serve.
+    "serve_multiplexed_model_id",
 )
 
 # By these a client could take precedence over others: priority, share, and latency objectives.

@@ -21,7 +21,7 @@ from tests.support.commands import failure
 JSON = ("content-type", "application/json")
 STRIPPED = (
     "  remove  X-Gateway-Model-Name\n  remove  X-Gateway-Base-Model-Name\n  remove  x-gateway-destination-endpoint\n"
-    "  remove  24 headers that steer pickers and sidecars\n"
+    "  remove  27 headers that steer pickers and sidecars\n"
 )
 
 
@@ -49,7 +49,7 @@ def test_a_routed_request(models, mode):
         "  set     x-llm-d-model-name-rewrite: sql\n"
         "  set     x-gateway-model-name-rewrite: sql\n"
         "  remove  x-gateway-destination-endpoint\n"
-        "  remove  22 headers that steer pickers and sidecars\n"
+        "  remove  25 headers that steer pickers and sidecars\n"
     )
 
 
@@ -116,7 +116,7 @@ def test_a_request_by_a_rule_of_the_settings(models):
         "  set     X-Gateway-Model-Name: x\n"
         "  set     X-Gateway-Base-Model-Name: \n"
         "  remove  x-gateway-destination-endpoint\n"
-        "  remove  24 headers that steer pickers and sidecars\n"
+        "  remove  27 headers that steer pickers and sidecars\n"
     )
 
 

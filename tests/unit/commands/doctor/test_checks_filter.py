@@ -53,7 +53,12 @@ NONE_SENT = {"response_header_mode": "SKIP", "request_body_mode": "NONE"}
         ("", filter_with(mutation_rules={})),
         ("", filter_with(mutation_rules={"allow_expression": {"regex": "x-other"}})),
         ("", filter_with(mutation_rules={"disallow_expression": {"regex": "x-gateway"}})),  # RE2 matches the whole name
-        ("", filter_with(mutation_rules={"disallow_all": True, "allow_expression": {"regex": "x-.*|epp-.*|test-.*"}})),
+        (
+            "",
+            filter_with(
+                mutation_rules={"disallow_all": True, "allow_expression": {"regex": "x-.*|epp-.*|test-.*|serve_.*"}}
+            ),
+        ),
         ("mutation-disallowed", filter_with(mutation_rules={"disallow_all": True, "allow_expression": X})),
         ("", filter_with(mutation_rules={"disallow_expression": {"regex": r"\C("}})),  # no expression of Python's
         ("mutation-disallowed", filter_with(mutation_rules={"disallow_all": True})),
