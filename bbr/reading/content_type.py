@@ -23,9 +23,9 @@ _WORDS: Final = ((b"json", BodyKind.JSON), (b"urlencoded", BodyKind.FORM), (b"mu
 _UNTYPED: Final = frozenset((BodyKind.JSON, BodyKind.FORM))
 _OTHER: Final = frozenset((BodyKind.OTHER,))
 _TEXT: Final = b"text/plain"
-# Formats with named fields that servers bind to the same types as JSON (gin, echo, Spring), wherever the word stands.
+# Formats with fields that servers bind to the same types as JSON (gin, echo, Spring, Twirp), wherever the word stands.
 _FIELDS: Final = re.compile(
-    rb"(?<![a-z0-9])(?:xml|ya?ml|toml|msgpack|messagepack|cbor|bson|smile|plist|hjson)(?![a-z0-9])"
+    rb"(?<![a-z0-9])(?:xml|ya?ml|toml|msgpack|messagepack|cbor|bson|ubjson|smile|plist|hjson|protobuf|proto|thrift|avro|ion)(?![a-z0-9])"
 )
 
 

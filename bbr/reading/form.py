@@ -43,6 +43,8 @@ _NAME: Final = b"%b|[mM](?:%b|[oO](?:%b|[dD](?:%b|[eE](?:%b|[lL](?![0-9A-Za-z_-]
 _CANDIDATE: Final = re.compile(b"[&;](%b)(?:%b)" % (_BLANKS, _NAME))
 _KEY_END: Final = re.compile(rb"[=&;]")
 _VALUE_END: Final = re.compile(rb"[&;]")
+# What browsers write for a character that a form's charset does not have; qs undoes it if told to.
+_NUMERIC_ENTITY: Final = re.compile("&#[0-9]++;")
 _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9a-fA-F]{2})")
 # Without the eighth bit: what could be a key, its escapes and its brackets; all else is an underscore. Those who clear
 # the bit do not trim.
@@ -231,6 +233,8 @@ class FormReader:
             name = unquote_to_bytes(value.replace(b"+", b" ")).decode()
         except UnicodeDecodeError:
             raise self._ambiguous("it is not UTF-8") from None
+        if _NUMERIC_ENTITY.search(name):
+            raise self._ambiguous("it has a numeric character reference, such as &#65;, which some servers undo")
         self.model = model.check_model(name, self._max_model_bytes) if name else refusal.model_empty()
 
     def _ambiguous(self, why: str) -> Refusal:

@@ -137,7 +137,21 @@ VALUES: Final = (
         "b",
         "\u00c2",
     ),
-    *("B&model=C", "B;model=C", "B+", "+B", "B%20", "caf\u00e9", "caf%C3%A9", "B\r\n", "B\x00", "[B]", '"B"', "B,C"),
+    *(
+        "B&model=C",
+        "B;model=C",
+        "B+",
+        "+B",
+        "B%20",
+        "%26%2366%3B",
+        "caf\u00e9",
+        "caf%C3%A9",
+        "B\r\n",
+        "B\x00",
+        "[B]",
+        '"B"',
+        "B,C",
+    ),
 )
 PROMPTS: Final = (
     *("hello", "Gr\u00f6\u00dfe", "\u4f60\u597d\u4e26\u6a21\u578b\u4f8b\u5982", "a & b; c = d", "&model=B", ";model=B"),
