@@ -397,9 +397,10 @@ def encoding_cut_off() -> Refusal:
 
 
 def encoding_ambiguous() -> Refusal:
-    """Refuse an encoded body that is something to read without decoding it as well: servers differ in what they do."""
+    """Refuse an encoded body that is something to read in another way as well: servers differ in what they do."""
     message = (
-        "The request body has a Content-Encoding, but could be read without decoding it as well, as some servers do."
+        "The request body has a Content-Encoding, but some servers could read another one from it: without decoding "
+        "it, or as deflate without zlib's header."
     )
     return Refusal(400, "encoding-ambiguous", message, code="invalid_encoding")
 

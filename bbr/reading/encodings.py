@@ -12,7 +12,7 @@ what must be watched in forms.
 | coding | decoder | memory at most | further members or frames |
 |---|---|---|---|
 | gzip, x-gzip | zlib, of the standard library | 48 KiB | read on, as RFC 1952 section 2.2 says |
-| deflate | zlib; a stream without zlib's header (RFC 9110, section 8.4.1.2) is taken as raw | 48 KiB | refused |
+| deflate | zlib; raw without zlib's header (RFC 9110, section 8.4.1.2); none may be both | 48 KiB | refused |
 | br | Brotli | 4 MiB window (the default of its encoders; larger ones are refused), 2 MiB | refused |
 | zstd | backports.zstd, the standard library's from Python 3.14 on | 8 MiB window, 512 KiB | read on (RFC 8878) |
 """
@@ -61,6 +61,8 @@ _STATE_BYTES_PER_OCTET: Final = _KIB
 
 _GZIP_BITS: Final = 16 + zlib.MAX_WBITS
 _CM_DEFLATE: Final = 8
+# What a stored block begins with (RFC 1951, section 3.2.4).
+_STORED_BYTES: Final = 5
 
 
 class Limits(NamedTuple):
@@ -171,6 +173,19 @@ class _Zstd:
 _BROKEN: Final = (zlib.error, brotli.error, zstd.ZstdError)
 
 
+def is_raw_deflate_too(octets: bytes) -> bool:
+    """Tell whether a stream that begins as zlib's could go on for who takes it for raw deflate: Go's flate, Netty.
+
+    The first byte of zlib's header begins a stored block there, whose length stands twice, the second time inverted.
+    """
+    return (
+        len(octets) >= _STORED_BYTES
+        and octets[0] & 0x0F == _CM_DEFLATE
+        and octets[1] ^ octets[3] == 0xFF
+        and octets[2] ^ octets[4] == 0xFF
+    )
+
+
 class _Layer:
     """One coding of a body: its input, which may wait, and its output so far.
 
@@ -186,6 +201,7 @@ class _Layer:
         self._input = b""
         self._at = 0
         self._undecoded = Undecoded()
+        self._first = b""  # of deflate: what a stored block begins with
         self._member: _Member | None = None
         self._members = 0
         self.consumed = 0
@@ -213,6 +229,10 @@ class _Layer:
     def feed(self, octets: bytes) -> None:
         if self._undecoded.names_model(octets):
             raise refusal.encoding_ambiguous()
+        if self._coding == "deflate" and len(self._first) < _STORED_BYTES:
+            self._first += octets[: _STORED_BYTES - len(self._first)]
+            if is_raw_deflate_too(self._first):
+                raise refusal.encoding_ambiguous()
         self._input = self._input[self._at :] + octets if self.can_step else octets
         self._at = 0
 
@@ -253,7 +273,8 @@ class _Layer:
             case "br":
                 return _Brotli()
             case _:
-                # As aiohttp tells them apart: a decoder of zlib streams alone fails on a raw one, and misreads none.
+                # As aiohttp tells them apart: a decoder of zlib streams alone fails on a raw one, and misreads none. A
+                # decoder of raw ones alone fails on zlib's, but for what `feed` refuses.
                 return _Inflater(zlib.MAX_WBITS if first & 0x0F == _CM_DEFLATE else -zlib.MAX_WBITS)
 
 

@@ -228,6 +228,21 @@ class TestRefused:
         assert body.startswith(b"\x1b{")
         assert decode(body, "br", size=size) == text
 
+    @pytest.mark.parametrize("size", SIZES)
+    def test_zlib_that_is_raw_deflate_as_well(self, size: int) -> None:
+        # A window of 4 KiB, and a stored block. For a raw decoder the header is the beginning of a stored block, which
+        # ends earlier: what follows there is a last block, of other text.
+        start = b"x=" + b"a" * (0x200D - 2 - 2)
+        hidden = raw_deflate(b"&model=B")
+        start += hidden + b"a" * (0xDFF2 - len(start) - len(hidden))
+        end = b"&model=A"
+        body = b"\x48\x0d\x20\xf2\xdf\x0d\x20" + start + raw_deflate(end)
+        body += zlib.adler32(start + end).to_bytes(4, "big")
+        assert zlib.decompress(body) == start + end
+        assert zlib.decompressobj(-zlib.MAX_WBITS).decompress(body).endswith(b"aa&model=B")
+        assert refused(body, "deflate", size=size).reason == "encoding-ambiguous"
+        assert refused(gzip.compress(body), "deflate", "gzip", size=size).reason == "encoding-ambiguous"
+
     def test_between_two_layers_as_well(self) -> None:
         assert refused(gzip.compress(b'\x09{"model":"a"}'), "br", "gzip").reason == "encoding-ambiguous"
 
