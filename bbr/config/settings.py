@@ -270,7 +270,7 @@ class Settings(ProcessSettings):
         options.templates,
         "",
         "URL paths that name the model, as in /openai/deployments/{model}/chat/completions, /**/models/{model}:* or "
-        "/model/{model}/invoke; azure-openai, gemini and bedrock stand for all paths of these vendors' clients. "
+        "/model/{model}/invoke; azure-openai, openai-engines, gemini and bedrock stand for all paths of these APIs. "
         "{model} may contain slashes, escaped or not, unless the template ends with **; may be given several times, or "
         "with commas",
     )

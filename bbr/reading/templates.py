@@ -39,6 +39,10 @@ VENDORS: Final = {
             "images/edits",
         )
     ),
+    # OpenAI's API until 2022, which LiteLLM serves beside that of today.
+    "openai-engines": tuple(
+        f"/**/engines/{_PLACEHOLDER}/{operation}" for operation in ("chat/completions", "completions", "embeddings")
+    ),
     # google.api.http has a verb behind the last colon: `v1beta/models/NAME:generateContent`, and Vertex AI's longer
     # paths. Names with a slash are `org/NAME` in it.
     "gemini": (f"/**/models/{_PLACEHOLDER}:*",),

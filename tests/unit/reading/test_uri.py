@@ -217,6 +217,10 @@ def test_what_stands_before_a_name() -> None:
     assert model_in_path(b"/v1/models/a%2Fb:x", VENDORS) == PathModel("a/b", ("models/a/b",))
     azure = ("deployments/a", "openai/deployments/a")
     assert model_in_path(b"/openai/deployments/a/embeddings", VENDORS) == PathModel("a", azure)
+    engines = parse_templates("openai-engines")
+    assert model_in_path(b"/v1/engines/a%2Fb/completions", engines) == PathModel("a/b", ("engines/a/b",))
+    assert model_in_path(b"/engines/a/chat/completions", engines) == PathModel("a", ("engines/a",))
+    assert model_in_path(b"/engines/a/other", engines) is None
     assert model_in_path(b"/x-a", parse_templates("/x-{model}")) == PathModel("a")
 
 
