@@ -252,13 +252,19 @@ def test_the_workflow_tries_each_python_that_the_classifiers_name():
     named = set(re.findall(r"Python :: (3\.\d+)", " ".join(project["classifiers"])))
     (test,) = [path for path in WORKFLOWS if path.name == "test.yml"]
     tried = set(yaml.safe_load(test.read_text())["jobs"]["pythons"]["strategy"]["matrix"]["python"])
-    assert named <= tried
+    assert named == tried
     assert "3.14" in tried
+
+
+# Nobody has compiled bbr there. pip installs the wheel of Python alone.
+NOT_COMPILED = {"14"}
 
 
 def test_compiled_wheels_are_for_the_pythons_that_the_classifiers_name():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    named = re.findall(r"Python :: 3\.(\d+)", " ".join(project["classifiers"]))
+    found = re.findall(r"Python :: 3\.(\d+)", " ".join(project["classifiers"]))
+    assert set(found) > NOT_COMPILED
+    named = [minor for minor in found if minor not in NOT_COMPILED]
     assert (
         f'CIBW_BUILD: "{" ".join(f"cp3{minor}-*" for minor in named)}"'
         in (ROOT / ".github/workflows/release.yml").read_text()
