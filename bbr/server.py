@@ -218,6 +218,11 @@ class Server:
             log.warning("the model table says who may use what, and nothing tells who asks: --asker is not set")
         if settings.serve_models_list and registry.identity:
             log.warning("--serve-models-list: there is no model table to list: such requests pass")
+        held, longest = settings.max_buffered_bytes, settings.max_body_bytes
+        if held < longest:  # a size without its unit, perhaps
+            log.warning(
+                "--max-buffered-bytes=%d is less than --max-body-bytes=%d: longer bodies may get 503", held, longest
+            )
         if settings.metrics_endpoint_auth and not settings.metrics_port:
             log.warning("--metrics-endpoint-auth has no effect: --metrics-port=0 turns metrics off")
 

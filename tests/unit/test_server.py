@@ -53,6 +53,14 @@ async def test_in_process_it_tells_its_readiness_and_gives_the_signals_back(monk
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
 
 
+@pytest.mark.parametrize(("held", "told"), [("512", True), ("64MiB", False)])
+@in_loop
+async def test_room_for_less_than_the_longest_body_is_told(caplog, held, told):
+    Server(loading.load({"max_buffered_bytes": held}, {}))._warn_of_idle_settings()
+    sentence = "--max-buffered-bytes=512 is less than --max-body-bytes=67108864: longer bodies may get 503"
+    assert caplog.messages == [sentence] * told
+
+
 def test_too_few_open_files_bound_the_connections_and_are_told(monkeypatch, caplog):
     monkeypatch.setattr(server.descriptors, "connections_allowed", lambda wanted: wanted - 1)
     assert server._limits(loading.load({}, {})).max_connections == 9_999
