@@ -1,6 +1,6 @@
-"""How a setting is written: its text on a command line or in the environment, and the parser of each kind of text.
+"""The texts of settings, on a command line or in the environment, and a parser for each kind of text.
 
-A parser returns the value, or raises ValueError whose message completes a sentence that begins with the text.
+A parser returns the value, or raises a ValueError. Its message completes a sentence that begins with the text.
 """
 
 import dataclasses
@@ -34,21 +34,21 @@ _BYTE_UNITS: Final = {
     "Mi": 1 << 20,
     "Gi": 1 << 30,
 }
-# Of a token, RFC 9110, section 5.6.2, in small letters.
+# A character of a token (RFC 9110, section 5.6.2), in small letters.
 _NAME_CHARACTER: Final = r"[!#$%&'*+.^_`|~0-9a-z-]"
 _HEADER_NAME: Final = re.compile(rf"{_NAME_CHARACTER}{{1,127}}")
 _LONG_HEADER_NAME: Final = re.compile(rf"{_NAME_CHARACTER}{{1,256}}")
 _ATTRIBUTE: Final = re.compile(r"(?=.{1,128}\Z)[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _MAX_METADATA_CHARACTERS: Final = 512
-# Of what a flag says, all its values together, and of a variable.
+# The limit for all values of a flag together, and for a variable.
 MAX_TEXT_CHARACTERS: Final = 65_536
 TRUE: Final = ("true", "1", "t", "T", "TRUE", "True")
 _FALSE: Final = ("false", "0", "f", "F", "FALSE", "False")
 
-# What --discover-ca says in a word; a file of this name is ./system.
+# The word of --discover-ca for the system's authorities. A file with this name is written ./system.
 SYSTEM_AUTHORITIES: Final = Path("system")
 
-# What --access-log says in a word -> the share of requests that are no errors; None logs no errors either.
+# A word of --access-log -> the share of requests without an error that are logged. None: errors are not logged either.
 _LOGGED_SHARES: Final[Mapping[str, float | None]] = {"off": None, "errors": 0.0, "all": 1.0}
 
 
@@ -80,7 +80,7 @@ class Option:
 
     @property
     def metavar(self) -> str:
-        """What stands for a value in `--help`."""
+        """The placeholder of the value in `--help`."""
         return _METAVARS[self.parse]
 
     @property
@@ -90,7 +90,7 @@ class Option:
 
     @property
     def repeatable(self) -> bool:
-        """Whether the flag may stand several times; as one text, the values are joined by commas."""
+        """Whether the flag may be given several times. One text has the values with commas between them."""
         return self.parse in (
             *(body_fields, client_names, header_names, path_patterns, query_paths, routing_headers, templates),
         )
@@ -106,12 +106,12 @@ Parse = TypeVar("Parse", bound=Callable[[str], Any])
 Choice = TypeVar("Choice", bound=enum.Enum)
 Value = TypeVar("Value")
 
-# The parser of a value -> what stands for the value in `--help`.
+# The parser of a value -> the placeholder of the value in `--help`.
 _METAVARS: Final[dict[Callable[[str], Any], str]] = {}
 
 
 def written(metavar: str) -> Callable[[Parse], Parse]:
-    """Tell what stands for a parser's texts in `--help`."""
+    """Declare the placeholder of a parser's values in `--help`."""
 
     def note(parse: Parse) -> Parse:
         _METAVARS[parse] = metavar

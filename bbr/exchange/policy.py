@@ -16,10 +16,10 @@ from bbr.reading.name import MAX_MODEL_BYTES
 from bbr.reading.paths import PathFilter
 from bbr.reading.templates import Template
 
-# What a message may hold beside a body: a header section of any gateway's (Envoy's limit is 60 KiB by default).
+# The bytes that a message may have in addition to a body: a header section (Envoy's limit is 60 KiB by default).
 MESSAGE_OVERHEAD_BYTES: Final = 1 << 20
-# A longer JSON body is read piece by piece. Up to 64 KiB Envoy can replay a request to another replica, so an early
-# start is worth nothing. Somewhat above that, one whole read is still the cheaper way.
+# A longer JSON body is read in pieces. Envoy can repeat requests of up to 64 KiB, so for these an early start has no
+# value. Somewhat above that, reading the body whole is still cheaper.
 STREAM_THRESHOLD_BYTES: Final = 256 << 10
 
 
@@ -35,7 +35,7 @@ class BodyMode(enum.IntEnum):
 
 
 class Compat(enum.Enum):
-    """Whose answers are given where ours differ on purpose; see bbr.exchange.convention."""
+    """Which router's answers are given where ours differ on purpose; see bbr.exchange.convention."""
 
     NONE = "none"
     GIE = "gie"  # the body-based router of the Gateway API Inference Extension
@@ -43,22 +43,22 @@ class Compat(enum.Enum):
 
 
 class AliasRewrite(enum.Enum):
-    """How a server behind the router gets the model that an alias, or a model that is routed as another, stands for."""
+    """How the model server learns the real model, if a request was routed as another model than its body names."""
 
     OFF = "off"
-    HEADER = "header"  # headers ask an endpoint picker to put it into the body
-    BODY = "body"  # the router replaces the one string in the body
+    HEADER = "header"  # a header tells the endpoint picker to put it into the body
+    BODY = "body"  # the router replaces that string in the body
 
 
 class UrlModel(enum.Enum):
     """What happens to a request whose URL and body name different models."""
 
     AGREES = "agrees"  # 400
-    WINS = "wins"  # it is routed by its URL: servers must go by that, as Azure OpenAI does
+    WINS = "wins"  # it is routed by its URL; the servers must use the URL too, as Azure OpenAI does
 
 
 class ClientSteering(enum.Enum):
-    """By which headers a client may steer what stands behind the router: endpoint pickers, the pods' sidecars."""
+    """The headers by which a client may steer endpoint pickers and the pods' sidecars behind the router."""
 
     NONE = "none"
     PRIORITY = "priority"  # bbr.headers.PRIORITY_HEADERS
@@ -66,14 +66,14 @@ class ClientSteering(enum.Enum):
 
 
 class InvalidJson(enum.Enum):
-    """What happens to a body that is not strict JSON. Model servers accept some of it: NaN, lone surrogates, a BOM."""
+    """What happens to a body that is not strict JSON. Model servers accept some: with NaN, lone surrogates, a BOM."""
 
     REJECT = "reject"  # 400
     PASS_STRIPPED = "pass-stripped"  # noqa: S105 (no password); it is forwarded without routing headers
 
 
 class OverLimit(enum.Enum):
-    """What happens to a body that is larger than the limit, and has named no model up to there."""
+    """What happens to a body that has reached the limit without naming a model."""
 
     REJECT = "reject"  # 413
     PASS = "pass"  # noqa: S105 (no password); it is forwarded without routing headers
@@ -81,35 +81,34 @@ class OverLimit(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What every exchange of a server has in common.
+    """The settings that all exchanges of a server share.
 
     Attributes:
-        replies: the messages to answer with, and by their convention how a body is read.
-        ledger: bounds the body bytes that all exchanges together hold.
-        assume_body_mode: for a gateway that sends no protocol_config; governs response bodies too.
-        max_body_bytes: a larger body is refused, if it is of the kind that is read. Of an encoded body it is the limit
-            before and after decoding.
-        stream_threshold_bytes: at most max_body_bytes. A longer JSON body is read piece by piece, and in
-            FULL_DUPLEX_STREAMED it is forwarded upstream as soon as its model is known.
+        replies: builds the answers. Its convention also says how a body is read.
+        ledger: limits the body bytes that all exchanges together hold.
+        assume_body_mode: the body mode of a gateway that sends no protocol_config, for response bodies too.
+        max_body_bytes: the limit of a body that is read. For an encoded body it holds before and after decoding.
+        stream_threshold_bytes: at most max_body_bytes. A longer JSON body is read in pieces, and in
+            FULL_DUPLEX_STREAMED it goes upstream as soon as its model is known.
         over_limit: see OverLimit.
-        forward_decoded: a body that is read is forwarded without its Content-Encoding.
-        rewrites_body: the model in a body is replaced by the one that it is routed as.
-        max_model_bytes: a longer model name is refused.
+        forward_decoded: an encoded body that is read goes upstream decoded, without Content-Encoding.
+        rewrites_body: the router replaces the model in a body by the model that the request was routed as.
+        max_model_bytes: the limit of a model name.
         on_invalid_json: see InvalidJson.
-        duplex_idle_seconds: how long a body may stand still in FULL_DUPLEX_STREAMED.
-        buffered_wait_seconds: how long a body may take to come in the other modes.
-        min_body_rate: bytes a second that a body must bring in FULL_DUPLEX_STREAMED while it is held, in each span of
-            `duplex_idle_seconds`; 0: any rate will do.
+        duplex_idle_seconds: how long a body may make no progress in FULL_DUPLEX_STREAMED.
+        buffered_wait_seconds: how long a whole body may take in the other modes.
+        min_body_rate: in FULL_DUPLEX_STREAMED, the bytes a second that a body must bring while it is held, averaged
+            over each period of `duplex_idle_seconds`. 0: no minimum.
         query_model_paths: URL paths on which `?model=` names the model.
         path_templates: URL paths that name the model themselves.
-        url_wins: a body that names another model than the URL is routed by the URL.
+        url_wins: if URL and body name different models, the URL counts.
         rules: what happens to requests for unknown models, and to those without a model.
-        paths: which paths' bodies are read; None: all.
-        models_list: the answers to GET /v1/models; None: such requests pass.
-        asker: where a gateway names the client; None: nobody knows who asks.
-        scope: where a gateway names the scope whose model table counts; None: by the host.
-        uses_context: asker or scope stands in metadata or attributes, not in a header.
-        fields: of the body whose values go into headers, those of the convention; None for none.
+        paths: the paths whose bodies are read; None: all.
+        models_list: answers GET /v1/models; None: such requests pass.
+        asker: where the gateway names the client; None: clients are unknown.
+        scope: where the gateway names the scope; None: the host tells it.
+        uses_context: asker or scope is in metadata or attributes, not in a header.
+        fields: the convention's fields of the body whose values go into headers; None if there are none.
     """
 
     replies: Replies
@@ -123,9 +122,9 @@ class Policy:
     rewrites_body: bool = False
     max_model_bytes: int = MAX_MODEL_BYTES
     on_invalid_json: InvalidJson = InvalidJson.REJECT
-    # Envoy applies no message_timeout in full duplex. Without this a silent client would hold its request for good.
+    # Envoy has no message_timeout in full duplex. Without this limit a silent client would hold its request for ever.
     duplex_idle_seconds: float = 60.0
-    # A gateway that buffers shows no progress, so this bounds a whole body, and is five times as long.
+    # A gateway that buffers shows no progress, so this limits the whole body, and is five times as long.
     buffered_wait_seconds: float = 300.0
     min_body_rate: int = 0
     query_model_paths: frozenset[bytes] = frozenset()
@@ -140,7 +139,7 @@ class Policy:
     fields: BodyFields | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        # What is larger than the limit is looked at by what knows limits.
+        # The reader of long bodies enforces max_body_bytes, so every larger body has to go to it.
         threshold = min(self.stream_threshold_bytes, self.max_body_bytes)
         # The dataclass is frozen, so a plain assignment would raise.
         object.__setattr__(self, "stream_threshold_bytes", threshold)

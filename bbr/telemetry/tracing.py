@@ -2,8 +2,8 @@
 
 This is the only file that imports opentelemetry.
 
-Only `--tracing` loads it. What is sent where, and of which requests, is the business of the OTEL_* environment, which
-the SDK reads itself. Spans are made when an exchange is over; a thread of the SDK's encodes and sends them.
+Only `--tracing` loads it. The SDK itself reads the OTEL_* variables, which say where spans go and which requests are
+sampled. A span is made when its exchange has ended. A thread of the SDK encodes and sends the spans.
 """
 
 import logging
@@ -38,11 +38,11 @@ SPAN_NAME: Final = "gateway.request"  # as the Go routers have it
 TRACER_NAME: Final = "bbr"
 SERVICE_NAME: Final = "bbr"
 
-# How long the end of the process may wait for the last spans to be sent.
+# How long the process waits for the last spans to be sent before it ends.
 FLUSH_SECONDS: Final = 2.0
 
-# How long the thread that encodes may keep the event loop from going on: half of it on the average, and 5 ms is
-# Python's own. A span takes some 50 us to encode, and there may be 512 of them in a row.
+# How long the encoding thread may hold the interpreter while the event loop waits for it. On average the loop waits
+# half of this. Python's default is 5 ms. A span takes about 50 us to encode, and up to 512 are encoded in a row.
 SWITCH_SECONDS: Final = 0.0005
 
 _PROTOCOLS: Final = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
@@ -51,16 +51,16 @@ _PACKAGES: Final = {
     "otlp_proto_http": "opentelemetry-exporter-otlp-proto-http",
 }
 
-# What exporters are made with. gRPC begins a call again at once that a collector's GOAWAY refuses, and without end: its
-# memory grows by 100 MB a second. The SDK tries again by itself, after a pause.
+# Exporter -> arguments for its constructor. gRPC's own retries are off: it repeats a call that a collector's GOAWAY
+# refuses at once and without end, and its memory grows by 100 MB a second. The SDK itself retries after a pause.
 _OPTIONS: Final[Mapping[str, Mapping[str, object]]] = {
     "otlp_proto_grpc": {"channel_options": (("grpc.enable_retries", 0),)}
 }
 
-# A traceparent whose trace nobody samples: what every sampler that asks its parent first says no to.
+# A traceparent without the sampled flag. Every sampler that follows the parent's decision drops its trace.
 _NOT_SAMPLED: Final = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]")
 
-# As ext_proc spells them.
+# Body mode -> its name in ext_proc.
 _BODY_MODES: Final[Mapping[int, str]] = {mode.value: mode.name for mode in BodyMode}
 
 # Looked up once: to look up a member of an enum takes long.
@@ -69,18 +69,18 @@ _ROUTED: Final = Outcome.ROUTED
 
 
 class TracingError(Exception):
-    """Spans can't be sent as the environment wants it; the message names the variable."""
+    """The OTEL_* variables cannot be used; the message names the variable."""
 
 
 class Tracing:
-    """Makes the spans, and has them sent."""
+    """Makes the spans of exchanges, and gives them to the SDK, which sends them."""
 
     def __init__(self, provider: TracerProvider, exporters: Mapping[str, SpanExporter]) -> None:
         """Begin to trace.
 
         Args:
-            provider: with the sampler.
-            exporters: name -> where the spans go.
+            provider: has the sampler and the resource.
+            exporters: name -> exporter. Each gets all spans.
         """
         self._provider = provider
         self._exporters = exporters
@@ -88,7 +88,7 @@ class Tracing:
         for exporter in exporters.values():
             provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = provider.get_tracer(TRACER_NAME, __version__)
-        # The samplers that the environment can name take a parent's word if they are based on it.
+        # Of the samplers that OTEL_TRACES_SAMPLER can name, those of this class follow the parent's decision.
         self._heeds_parents = isinstance(provider.sampler, ParentBased)
         self._extract = TraceContextTextMapPropagator().extract
         self._complaints.listen()
@@ -100,18 +100,19 @@ class Tracing:
         return f"traces go to {', '.join(self._exporters)} as those of {service}, sampled by {sampler}"
 
     def ended(self, exchange: Exchange) -> None:
-        """Make the span of an exchange that is over, if its trace is sampled.
+        """Make the span of an exchange that has ended, if its trace is sampled.
 
-        Its parent is the gateway's span for its call to us; without one, whatever the request itself names.
+        Its parent is the gateway's span for the call to the router, or else the span that the request's own traceparent
+        names.
         """
         traceparent, field = observed.traced(exchange)
         if self._heeds_parents and _NOT_SAMPLED.fullmatch(traceparent):
-            return  # as the SDK would find too, at ten times the cost
+            return  # the SDK would decide the same, at ten times the cost
         carrier = {}
         if traceparent:
             state = field("tracestate")
-            # What stands for bytes that are no ASCII would look like a good value, and so may what was cut off. W3C
-            # Trace Context, section 3.3.1.5, asks for 512 bytes of it.
+            # A value with escapes for non-ASCII bytes, or one that was cut off, could look valid, so it is dropped. W3C
+            # Trace Context, section 3.3.1.5, asks implementations to pass on at least 512 bytes.
             usable = "\\x" not in state and len(state) < SHOWN_BYTES
             carrier = {"traceparent": traceparent, "tracestate": state if usable else ""}
         wall, now = time.time_ns(), observed.clock()
@@ -131,9 +132,9 @@ class Tracing:
         span.end(wall - _nanoseconds(now - _end(exchange, now)))
 
     def close(self) -> None:
-        """Send what has not been sent, for at most FLUSH_SECONDS, and stop.
+        """Send the remaining spans, for at most FLUSH_SECONDS, and stop.
 
-        Blocks: nothing may be served any more.
+        It blocks, so the server must have stopped.
         """
         flush = threading.Thread(target=self._provider.shutdown, name="the last spans", daemon=True)
         flush.start()
@@ -142,16 +143,16 @@ class Tracing:
         if flush.is_alive():
             log.warning("the last spans could not be sent within %g s", FLUSH_SECONDS)
             for exporter in self._exporters.values():
-                exporter.shutdown()  # ends what its thread still tries
+                exporter.shutdown()  # ends the attempts of its thread
 
 
 def open_tracing() -> Tracing | None:
-    """Begin to trace as the OTEL_* environment says; None if it says that nothing is to be traced.
+    """Begin to trace as the OTEL_* variables say; None if they turn tracing off.
 
     Raises:
-        TracingError: an exporter is not known or not installed, or a variable has no usable value.
+        TracingError: an exporter is unknown or not installed, or a variable has an unusable value.
     """
-    _Complaints().listen()  # at once: a variable that can't be used may be quoted, and hold a credential
+    _Complaints().listen()  # first of all: the SDK may log an unusable variable, which may have a credential
     try:
         provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
         disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
@@ -163,7 +164,7 @@ def open_tracing() -> Tracing | None:
         tracing = Tracing(provider, exporters)
     except TracingError:
         raise
-    except Exception as error:  # whatever a variable's value makes of the SDK's code
+    except Exception as error:  # the SDK's code may raise anything for a variable's value
         raise TracingError(f"the OTEL_* environment can't be used: {type(error).__name__}: {error}") from error
     sys.setswitchinterval(SWITCH_SECONDS)
     return tracing
@@ -197,9 +198,9 @@ def attributes(exchange: Exchange) -> dict[str, str | int | float | bool]:
 
 
 def _end(exchange: Exchange, now: float) -> float:
-    """Return when the request ceased to wait for the router, in seconds of `observed.clock`.
+    """Return when the request no longer waited for the router, in seconds of `observed.clock`.
 
-    Gateways may keep a stream open until the response has ended, which is no time of ours.
+    Gateways may keep a stream open until the response has ended. That time is not the router's.
     """
     verdict = exchange.verdict
     decided = exchange.times.decided
@@ -219,7 +220,7 @@ def _resource() -> Resource:
 
 
 def _exporter_names() -> list[str]:
-    """Return the SDK's names of what OTEL_TRACES_EXPORTER asks for; OTLP if it is not set."""
+    """Return the SDK's names of the exporters in OTEL_TRACES_EXPORTER; OTLP if it is not set, none for `none`."""
     names = [name.strip() for name in (os.environ.get("OTEL_TRACES_EXPORTER") or "otlp").split(",")]
     if names == ["none"]:
         return []
@@ -249,9 +250,10 @@ def _exporter(name: str) -> SpanExporter:
 
 
 class _Complaints(logging.Handler):
-    """Writes what OpenTelemetry has to complain of, at most a line every ten seconds.
+    """Writes OpenTelemetry's warnings and errors to our log, at most one line in ten seconds.
 
-    A collector that is away makes it say so with each batch, and a full queue with each span.
+    Without the limit there would be a line for each batch that a collector does not take, and for each span that the
+    full queue drops.
     """
 
     def __init__(self) -> None:
@@ -263,7 +265,7 @@ class _Complaints(logging.Handler):
         logger = logging.getLogger("opentelemetry")
         logger.handlers = [self]
         logger.propagate = False
-        # Its lines are about what clients sent, and quote it.
+        # This logger quotes what clients sent.
         logging.getLogger("opentelemetry.trace").setLevel(logging.CRITICAL)
 
     def ignore(self) -> None:
@@ -274,7 +276,7 @@ class _Complaints(logging.Handler):
         """Write a line, or count it."""
         if self._rare is None:
             return
-        # Others than these may quote what is nobody's business: the headers for a collector, say.
+        # Other loggers may quote secrets, such as a collector's headers. Of their lines only the template is written.
         ours = record.name.startswith(("opentelemetry.sdk.", "opentelemetry.exporter."))
         words = record.getMessage() if ours else str(record.msg)
         error = record.exc_info[1] if record.exc_info else None
