@@ -24,6 +24,10 @@ settings.load_profile("bbr")
 # As `bbr serve` does: grpcio's C core tells of refused binds and resets on stderr, in a format of its own.
 os.environ["GRPC_VERBOSITY"] = "NONE"
 
+# A developer's proxy cannot reach what tests start on this machine's loopback.
+for _name in ("no_proxy", "NO_PROXY"):
+    os.environ[_name] = ",".join(filter(None, [os.environ.get(_name), "127.0.0.1", "localhost", "::1"]))
+
 
 # Python's own are 700, 10 and 10: a tenth of the unit tests' processor time went into looking for garbage, and 3% does
 # with these. Tests that need what is garbage to be gone call gc.collect.

@@ -44,7 +44,7 @@ def _port(port: int | str, container: Mapping[str, Any]) -> int:
 async def _grpc(wanted: Mapping[str, Any], address: str, port: int) -> str:
     service = wanted.get("service", "").encode()
     question = b"\x0a" + bytes([len(service)]) + service if service else b""
-    async with grpc.aio.insecure_channel(f"{address}:{port}") as channel:
+    async with grpc.aio.insecure_channel(f"{address}:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
         answer = await channel.unary_unary(_CHECK)(question)
     return "" if answer == _SERVING else f"health is {answer!r}"
 

@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from typing import Final
 
@@ -26,10 +27,10 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INVITATION: Final = """
 The stack is up. The gateway is {url}; try:
 
-  curl -i {url}/v1/chat/completions -H 'content-type: application/json' \\
+  curl{options} -i {url}/v1/chat/completions -H 'content-type: application/json' \\
     -d '{{"model": "sql-lora", "messages": [{{"role": "user", "content": "Who are you?"}}]}}'
 
-  curl -N {url}/v1/chat/completions -H 'content-type: application/json' \\
+  curl{options} -N {url}/v1/chat/completions -H 'content-type: application/json' \\
     -d '{{"model": "microsoft/Phi-3-mini-4k-instruct", "stream": true, "messages": []}}'
 
   tail -f {access_log}
@@ -73,7 +74,10 @@ async def _work(options: StackOptions, *, once: bool) -> int:
         print(f"\n{right} of {len(visits)} requests went right.")
         if once:
             return EXIT_OK if right == len(visits) else EXIT_FAILED
-        addresses = {"url": stack.url, "status_url": stack.status_url, "admin_url": stack.admin_url}
+        # A proxy of the environment cannot reach this machine's loopback.
+        proxied = "http" in urllib.request.getproxies() and not urllib.request.proxy_bypass("127.0.0.1")
+        options = " --noproxy '*'" if proxied else ""
+        addresses = {"options": options, "url": stack.url, "status_url": stack.status_url, "admin_url": stack.admin_url}
         about = "# the router; what the gateway answers then is shown here, and all else stays up"
         killed = {"router": stack.parts["router"].pid, "about": about}
         print(_INVITATION.format(**addresses, access_log=stack.access_log, **killed))

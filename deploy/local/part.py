@@ -179,8 +179,9 @@ def grpc_probe(port: int) -> Probe:
     import grpc
 
     async def probe() -> bool:
-        # With the pool that channels share, a refused connection would make the next probe wait for a second.
-        options = [("grpc.use_local_subchannel_pool", 1)]
+        # With the pool that channels share, a refused connection would make the next probe wait for a second. And a
+        # proxy of the environment (http_proxy) cannot reach this machine's loopback.
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
             try:
                 answer: bytes = await channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=1)

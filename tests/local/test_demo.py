@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.harness.ports import REFUSING_PORT
 from deploy.local import demo, outage, tour
 from deploy.local.gateway import TEMPLATE
 from deploy.local.part import ROOT
@@ -94,8 +95,10 @@ class TestWithEnvoy:
         assert "WRONG\n      status is 404, not 200" in said
 
     def test_stays_up_until_a_signal(self, tmp_path):
+        # Behind a proxy, which cannot reach this machine's loopback.
+        environment = clean_environment() | {"http_proxy": f"http://127.0.0.1:{REFUSING_PORT}", "no_proxy": ""}
         command = [*COMMAND, "--log-dir", str(tmp_path)]
-        with subprocess.Popen(command, cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
             try:
                 lines = []
                 for line in process.stdout:
@@ -112,7 +115,7 @@ class TestWithEnvoy:
         assert process.returncode == 0
         assert rest.endswith("Stopped.\n")
         assert ALL_WENT_RIGHT in "".join(lines)
-        assert any(line.startswith("  curl -i http://127.0.0.1:") for line in lines)
+        assert any(line.startswith("  curl --noproxy '*' -i http://127.0.0.1:") for line in lines)
 
     @pytest.mark.parametrize(
         ("part", "mode"), [("router", []), ("gateway", ["--buffered"])], ids=["router", "gateway, buffered"]
