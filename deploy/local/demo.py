@@ -22,6 +22,9 @@ EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells count
 
+# After this time without anything to see, a person wants to know what the demo waits for.
+PATIENCE_SECONDS: Final = 10.0
+
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _INVITATION: Final = """
@@ -48,9 +51,12 @@ async def run(options: StackOptions, *, once: bool) -> int:
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop.set)
-    work = asyncio.create_task(_work(options, once=once))
+    stack = Stack(options)
+    work = asyncio.create_task(_work(stack, once=once))
+    waiting = asyncio.create_task(tell_what_is_awaited(stack, PATIENCE_SECONDS))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
     if work.done():
         stopping.cancel()
         return work.result()
@@ -63,10 +69,20 @@ async def run(options: StackOptions, *, once: bool) -> int:
     return EXIT_INTERRUPTED if once else EXIT_OK
 
 
-async def _work(options: StackOptions, *, once: bool) -> int:
-    print(f"Starting Envoy, the router, and two pools of stand-in model servers. Logs: {options.log_dir}")
+async def tell_what_is_awaited(stack: Stack, seconds: float) -> None:
+    """Print which parts are not ready after a time; nothing if all are."""
+    await asyncio.sleep(seconds)
+    if stack.awaited:
+        names = ", ".join(stack.awaited)
+        print(
+            f"Waiting for {names}. On a busy machine this can take a minute; after {stack.ready_seconds:g} s it fails."
+        )
+
+
+async def _work(stack: Stack, *, once: bool) -> int:
+    print(f"Starting Envoy, the router, and two pools of stand-in model servers. Logs: {stack.log_dir}")
     begun = time.monotonic()
-    async with Stack(options) as stack:
+    async with stack:
         print(f"All {len(stack.parts)} parts were ready after {time.monotonic() - begun:.1f} s.\n")
         visits = await stack.unless_dead(tour.run(stack))
         print(tour.table(visits))
@@ -114,6 +130,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return asyncio.run(run(options, once=given.once))
     except PortInUseError as error:
+        if not given.log_dir:
+            options.log_dir.rmdir()  # nothing was started
         print(f"The demo cannot run: {error}", file=sys.stderr)
         print("Perhaps another demo runs: stop it, or take free ports: make demo FREE_PORTS=1", file=sys.stderr)
         return EXIT_FAILED

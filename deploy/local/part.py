@@ -72,6 +72,7 @@ class Part:
         self._output = output
         self._process: Running | None = None
         self._exited: asyncio.Task[int] | None = None
+        self.is_ready = False
 
     @property
     def exited(self) -> asyncio.Task[int]:
@@ -107,6 +108,7 @@ class Part:
             if not probing.done():
                 raise StackError(f"{self.name} was not ready after {timeout_seconds:g} s.{self.tail()}")
             await probing
+            self.is_ready = True
         finally:
             probing.cancel()
             await asyncio.gather(probing, return_exceptions=True)

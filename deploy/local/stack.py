@@ -96,6 +96,11 @@ class Stack:
         """The gateway's access log: a JSON object per line."""
         return self._options.log_dir / "access.log"
 
+    @property
+    def awaited(self) -> list[str]:
+        """The names of the parts that are not ready yet."""
+        return [part.name for part in self.parts.values() if not part.is_ready]
+
     async def __aenter__(self) -> Self:
         try:
             await self.start()

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from bench.harness.ports import REFUSING_PORT
 from deploy.local import demo, outage, tour
 from deploy.local.gateway import TEMPLATE
-from deploy.local.part import ROOT
+from deploy.local.part import ROOT, Part, http_probe
 from deploy.local.stack import Stack, StackOptions
 from deploy.local.topology import free_ports
 from deploy.local.traffic import Reply
@@ -32,6 +33,28 @@ def test_port_in_use_tells_the_way_out(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert f"port {taken} (for gateway)" in said
     assert "make demo FREE_PORTS=1" in said
+
+
+def test_the_directory_of_logs_is_gone_if_nothing_was_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        monkeypatch.setattr(demo, "DEFAULT_PORTS", {**free_ports(), "gateway": other.getsockname()[1]})
+        assert demo.main(["--once"]) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_ready_after_a_while_is_told(tmp_path, capsys):
+    stack = Stack(StackOptions(log_dir=tmp_path, ready_seconds=30.0))
+    for name in ("router", "gateway", "epp-qwen"):
+        stack.parts[name] = Part(name, [], http_probe(REFUSING_PORT, "/"), tmp_path / name)
+    stack.parts["gateway"].is_ready = True
+    asyncio.run(demo.tell_what_is_awaited(stack, 0))
+    said = "Waiting for router, epp-qwen. On a busy machine this can take a minute; after 30 s it fails.\n"
+    assert capsys.readouterr().out == said
+    for part in stack.parts.values():
+        part.is_ready = True
+    asyncio.run(demo.tell_what_is_awaited(stack, 0))
+    assert capsys.readouterr().out == ""
 
 
 def test_missing_envoy_is_one_message(tmp_path, monkeypatch, capsys):

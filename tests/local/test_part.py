@@ -66,7 +66,10 @@ def test_not_ready_in_time(tmp_path):
 
 
 def test_ready_as_soon_as_the_probe_says_so(tmp_path):
-    run_ready(python("quick", "import signal; signal.pause()", tmp_path / "log", at_once))
+    one = python("quick", "import signal; signal.pause()", tmp_path / "log", at_once)
+    assert not one.is_ready
+    run_ready(one)
+    assert one.is_ready
 
 
 def test_part_that_ignores_sigterm_is_killed(tmp_path, monkeypatch):
