@@ -10,12 +10,17 @@ from typing import Final, NamedTuple
 from google.protobuf.message import DecodeError
 
 from bbr.models.access import NOBODY
-from bbr.pb.ext_proc_pb2 import HeaderMap, Metadata, ProcessingRequest, Struct, Value
+from bbr.pb.ext_proc_pb2 import AttributesEntry, HeaderMap, Metadata, ProcessingRequest, Struct, Value
 from bbr.reading.head import find_fields
 
 # More names are no caller's. With more, or with longer ones, nobody is known to ask.
 MAX_NAMES: Final = 64
 MAX_BYTES: Final = 4 << 10
+
+# Of metadata or attributes in which they stand; to decode so much takes 2 ms at worst. Envoy sends one entry of
+# attributes. With more, nobody is known to ask.
+MAX_CONTEXT_BYTES: Final = 32 << 10
+MAX_ENTRIES: Final = 64
 
 
 class Asker(NamedTuple):
@@ -50,7 +55,7 @@ class Asker(NamedTuple):
         if self.metadata:
             return _names(_texts(_found(message.metadata_context, self.metadata)))
         if self.attribute:
-            return _names(_texts(_attribute(message, self.attribute)))
+            return _names(_texts(_attribute(message.attributes, self.attribute)))
         return None
 
     def put_into(self, message: ProcessingRequest, names: Sequence[str]) -> None:
@@ -66,13 +71,14 @@ class Asker(NamedTuple):
             struct.fields[self.metadata[-1]].CopyFrom(listed)
             message.metadata_context = noted.SerializeToString()
         if self.attribute:
-            message.attributes["envoy.filters.http.ext_proc"].fields[self.attribute].CopyFrom(listed)
+            entry = AttributesEntry(key="envoy.filters.http.ext_proc")
+            entry.value.fields[self.attribute].CopyFrom(listed)
+            message.attributes.append(entry.SerializeToString())
 
 
 def _found(encoded: bytes, path: tuple[str, ...]) -> Value | None:
     """Return what stands in the metadata below a namespace and its keys."""
-    # So many names of such a length have room in it. To decode more would cost time for what names nobody.
-    if len(encoded) > MAX_BYTES * MAX_NAMES:
+    if len(encoded) > MAX_CONTEXT_BYTES:
         return None
     namespaces = Metadata.FromString(encoded).filter_metadata
     if path[0] not in namespaces:
@@ -87,11 +93,14 @@ def _found(encoded: bytes, path: tuple[str, ...]) -> Value | None:
     return found.fields[last] if last in found.fields else None  # noqa: SIM401
 
 
-def _attribute(message: ProcessingRequest, name: str) -> Value | None:
+def _attribute(entries: Sequence[bytes], name: str) -> Value | None:
     """Return an attribute's value; Envoy has them below the name of its filter."""
-    for attributes in message.attributes.values():
-        if name in attributes.fields:
-            return attributes.fields[name]
+    if len(entries) > MAX_ENTRIES or sum(map(len, entries)) > MAX_CONTEXT_BYTES:
+        return None
+    for encoded in entries:
+        fields = AttributesEntry.FromString(encoded).value.fields
+        if name in fields:
+            return fields[name]
     return None
 
 

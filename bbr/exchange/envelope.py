@@ -15,7 +15,7 @@ from bbr.pb.ext_proc_pb2 import ProcessingRequest
 # Shorter messages are not looked at: they decode in a millisecond whatever they hold.
 LONG_BYTES: Final = 128 << 10
 
-# Of header sections and trailers. Envoy's limit is 60 KiB by default.
+# Of header sections, trailers and all else beside bodies, together. Envoy's limit is 60 KiB by default.
 MAX_SECTION_BYTES: Final = 128 << 10
 
 # Of a long message, and of a body in it. Envoy sends 8 of the one and 3 of the other at most.
@@ -33,14 +33,17 @@ def check(message: bytes) -> None:
 
     Raises:
         DecodeError: it is none, or has more fields than a gateway would send.
-        Refusal: 431; a header section is too long.
+        Refusal: 431; a header section is too long, or all that stands beside bodies.
     """
+    beside = 0
     for number, start, end in _fields(message, 0, len(message)):
         if number in _BODIES:
             for _ in _fields(message, start, end):
                 pass  # only their count matters
-        elif end - start > MAX_SECTION_BYTES:
-            raise refusal.headers_too_large(MAX_SECTION_BYTES)
+        else:
+            beside += end - start
+            if beside > MAX_SECTION_BYTES:
+                raise refusal.headers_too_large(MAX_SECTION_BYTES)
 
 
 def _fields(message: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:

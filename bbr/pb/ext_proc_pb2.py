@@ -24,15 +24,13 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x62r/pb/ext_proc.proto\x12\x0f\x62\x62r.ext_proc.v3\"<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x11\n\traw_value\x18\x03 \x01(\x0c\"\x1c\n\tHeaderMap\x12\x0f\n\x07headers\x18\x01 \x03(\x0c\"\x8e\x02\n\x11HeaderValueOption\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.bbr.ext_proc.v3.HeaderValue\x12L\n\rappend_action\x18\x03 \x01(\x0e\x32\x35.bbr.ext_proc.v3.HeaderValueOption.HeaderAppendAction\"}\n\x12HeaderAppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03\"\xfe\x04\n\x0eProcessingMode\x12K\n\x13request_header_mode\x18\x01 \x01(\x0e\x32..bbr.ext_proc.v3.ProcessingMode.HeaderSendMode\x12L\n\x14response_header_mode\x18\x02 \x01(\x0e\x32..bbr.ext_proc.v3.ProcessingMode.HeaderSendMode\x12G\n\x11request_body_mode\x18\x03 \x01(\x0e\x32,.bbr.ext_proc.v3.ProcessingMode.BodySendMode\x12H\n\x12response_body_mode\x18\x04 \x01(\x0e\x32,.bbr.ext_proc.v3.ProcessingMode.BodySendMode\x12L\n\x14request_trailer_mode\x18\x05 \x01(\x0e\x32..bbr.ext_proc.v3.ProcessingMode.HeaderSendMode\x12M\n\x15response_trailer_mode\x18\x06 \x01(\x0e\x32..bbr.ext_proc.v3.ProcessingMode.HeaderSendMode\"1\n\x0eHeaderSendMode\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x00\x12\x08\n\x04SEND\x10\x01\x12\x08\n\x04SKIP\x10\x02\"n\n\x0c\x42odySendMode\x12\x08\n\x04NONE\x10\x00\x12\x0c\n\x08STREAMED\x10\x01\x12\x0c\n\x08\x42UFFERED\x10\x02\x12\x14\n\x10\x42UFFERED_PARTIAL\x10\x03\x12\x18\n\x14\x46ULL_DUPLEX_STREAMED\x10\x04\x12\x08\n\x04GRPC\x10\x05\"\xe1\x01\n\x15ProtocolConfiguration\x12G\n\x11request_body_mode\x18\x01 \x01(\x0e\x32,.bbr.ext_proc.v3.ProcessingMode.BodySendMode\x12H\n\x12response_body_mode\x18\x02 \x01(\x0e\x32,.bbr.ext_proc.v3.ProcessingMode.BodySendMode\x12\x35\n-send_body_without_waiting_for_header_response\x18\x03 \x01(\x08\"Q\n\x0bHttpHeaders\x12+\n\x07headers\x18\x01 \x01(\x0b\x32\x1a.bbr.ext_proc.v3.HeaderMap\x12\x15\n\rend_of_stream\x18\x03 \x01(\x08\"w\n\x08HttpBody\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x15\n\rend_of_stream\x18\x02 \x01(\x08\x12%\n\x1d\x65nd_of_stream_without_message\x18\x03 \x01(\x08\x12\x1f\n\x17grpc_message_compressed\x18\x04 \x01(\x08\"<\n\x0cHttpTrailers\x12,\n\x08trailers\x18\x01 \x01(\x0b\x32\x1a.bbr.ext_proc.v3.HeaderMap\"\xfa\x04\n\x11ProcessingRequest\x12\x37\n\x0frequest_headers\x18\x02 \x01(\x0b\x32\x1c.bbr.ext_proc.v3.HttpHeadersH\x00\x12\x38\n\x10response_headers\x18\x03 \x01(\x0b\x32\x1c.bbr.ext_proc.v3.HttpHeadersH\x00\x12\x31\n\x0crequest_body\x18\x04 \x01(\x0b\x32\x19.bbr.ext_proc.v3.HttpBodyH\x00\x12\x32\n\rresponse_body\x18\x05 \x01(\x0b\x32\x19.bbr.ext_proc.v3.HttpBodyH\x00\x12\x39\n\x10request_trailers\x18\x06 \x01(\x0b\x32\x1d.bbr.ext_proc.v3.HttpTrailersH\x00\x12:\n\x11response_trailers\x18\x07 \x01(\x0b\x32\x1d.bbr.ext_proc.v3.HttpTrailersH\x00\x12\x18\n\x10metadata_context\x18\x08 \x01(\x0c\x12\x46\n\nattributes\x18\t \x03(\x0b\x32\x32.bbr.ext_proc.v3.ProcessingRequest.AttributesEntry\x12\x1a\n\x12observability_mode\x18\n \x01(\x08\x12?\n\x0fprotocol_config\x18\x0b \x01(\x0b\x32&.bbr.ext_proc.v3.ProtocolConfiguration\x1aJ\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.bbr.ext_proc.v3.Struct:\x02\x38\x01\x42\t\n\x07request\"a\n\x0eHeaderMutation\x12\x37\n\x0bset_headers\x18\x01 \x03(\x0b\x32\".bbr.ext_proc.v3.HeaderValueOption\x12\x16\n\x0eremove_headers\x18\x02 \x03(\t\"\x83\x01\n\x14StreamedBodyResponse\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x15\n\rend_of_stream\x18\x02 \x01(\x08\x12%\n\x1d\x65nd_of_stream_without_message\x18\x03 \x01(\x08\x12\x1f\n\x17grpc_message_compressed\x18\x04 \x01(\x08\"\x84\x01\n\x0c\x42odyMutation\x12\x0e\n\x04\x62ody\x18\x01 \x01(\x0cH\x00\x12\x14\n\nclear_body\x18\x02 \x01(\x08H\x00\x12\x42\n\x11streamed_response\x18\x03 \x01(\x0b\x32%.bbr.ext_proc.v3.StreamedBodyResponseH\x00\x42\n\n\x08mutation\"\x95\x02\n\x0e\x43ommonResponse\x12>\n\x06status\x18\x01 \x01(\x0e\x32..bbr.ext_proc.v3.CommonResponse.ResponseStatus\x12\x38\n\x0fheader_mutation\x18\x02 \x01(\x0b\x32\x1f.bbr.ext_proc.v3.HeaderMutation\x12\x34\n\rbody_mutation\x18\x03 \x01(\x0b\x32\x1d.bbr.ext_proc.v3.BodyMutation\x12\x19\n\x11\x63lear_route_cache\x18\x05 \x01(\x08\"8\n\x0eResponseStatus\x12\x0c\n\x08\x43ONTINUE\x10\x00\x12\x18\n\x14\x43ONTINUE_AND_REPLACE\x10\x01\"D\n\x0fHeadersResponse\x12\x31\n\x08response\x18\x01 \x01(\x0b\x32\x1f.bbr.ext_proc.v3.CommonResponse\"A\n\x0c\x42odyResponse\x12\x31\n\x08response\x18\x01 \x01(\x0b\x32\x1f.bbr.ext_proc.v3.CommonResponse\"L\n\x10TrailersResponse\x12\x38\n\x0fheader_mutation\x18\x01 \x01(\x0b\x32\x1f.bbr.ext_proc.v3.HeaderMutation\"\x1a\n\nHttpStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"\x91\x01\n\x11ImmediateResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.bbr.ext_proc.v3.HttpStatus\x12\x30\n\x07headers\x18\x02 \x01(\x0b\x32\x1f.bbr.ext_proc.v3.HeaderMutation\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\x0f\n\x07\x64\x65tails\x18\x05 \x01(\t\"\xa2\x01\n\x08Metadata\x12\x46\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32-.bbr.ext_proc.v3.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.bbr.ext_proc.v3.Struct:\x02\x38\x01\"\x84\x01\n\x06Struct\x12\x33\n\x06\x66ields\x18\x01 \x03(\x0b\x32#.bbr.ext_proc.v3.Struct.FieldsEntry\x1a\x45\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.bbr.ext_proc.v3.Value:\x02\x38\x01\"\x8a\x01\n\x05Value\x12\x16\n\x0cstring_value\x18\x03 \x01(\tH\x00\x12/\n\x0cstruct_value\x18\x05 \x01(\x0b\x32\x17.bbr.ext_proc.v3.StructH\x00\x12\x30\n\nlist_value\x18\x06 \x01(\x0b\x32\x1a.bbr.ext_proc.v3.ListValueH\x00\x42\x06\n\x04kind\"3\n\tListValue\x12&\n\x06values\x18\x01 \x03(\x0b\x32\x16.bbr.ext_proc.v3.Value\"\xb6\x04\n\x12ProcessingResponse\x12;\n\x0frequest_headers\x18\x01 \x01(\x0b\x32 .bbr.ext_proc.v3.HeadersResponseH\x00\x12<\n\x10response_headers\x18\x02 \x01(\x0b\x32 .bbr.ext_proc.v3.HeadersResponseH\x00\x12\x35\n\x0crequest_body\x18\x03 \x01(\x0b\x32\x1d.bbr.ext_proc.v3.BodyResponseH\x00\x12\x36\n\rresponse_body\x18\x04 \x01(\x0b\x32\x1d.bbr.ext_proc.v3.BodyResponseH\x00\x12=\n\x10request_trailers\x18\x05 \x01(\x0b\x32!.bbr.ext_proc.v3.TrailersResponseH\x00\x12>\n\x11response_trailers\x18\x06 \x01(\x0b\x32!.bbr.ext_proc.v3.TrailersResponseH\x00\x12@\n\x12immediate_response\x18\x07 \x01(\x0b\x32\".bbr.ext_proc.v3.ImmediateResponseH\x00\x12\x31\n\x10\x64ynamic_metadata\x18\x08 \x01(\x0b\x32\x17.bbr.ext_proc.v3.Struct\x12\x36\n\rmode_override\x18\t \x01(\x0b\x32\x1f.bbr.ext_proc.v3.ProcessingModeB\n\n\x08responseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x62r/pb/ext_proc.proto\x12\x0f\x62\x62r.ext_proc.v3\"<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x11\n\traw_value\x18\x03 \x01(\x0c\"\x1c\n\tHeaderMap\x12\x0f\n\x07headers\x18\x01 \x03(\x0c\"\x8e\x02\n\x11HeaderValueOption\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.bbr.ext_proc.v3.HeaderValue\x12L\n\rappend_action\x18\x03 \x01(\x0e\x32\x35.bbr.ext_proc.v3.HeaderValueOption.HeaderAppendAction\"}\n\x12HeaderAppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03\"\xfe\x04\n\x0eProcessingMode\x12K\n\x13request_header_mode\x18\x01 \x01(\x0e\x32..bbr.ext_proc.v3.ProcessingMode.HeaderSendMode\x12L\n\x14response_header_mode\x18\x02 \x01(\x0e\x32..bbr.ext_proc.v3.ProcessingMode.HeaderSendMode\x12G\n\x11request_body_mode\x18\x03 \x01(\x0e\x32,.bbr.ext_proc.v3.ProcessingMode.BodySendMode\x12H\n\x12response_body_mode\x18\x04 \x01(\x0e\x32,.bbr.ext_proc.v3.ProcessingMode.BodySendMode\x12L\n\x14request_trailer_mode\x18\x05 \x01(\x0e\x32..bbr.ext_proc.v3.ProcessingMode.HeaderSendMode\x12M\n\x15response_trailer_mode\x18\x06 \x01(\x0e\x32..bbr.ext_proc.v3.ProcessingMode.HeaderSendMode\"1\n\x0eHeaderSendMode\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x00\x12\x08\n\x04SEND\x10\x01\x12\x08\n\x04SKIP\x10\x02\"n\n\x0c\x42odySendMode\x12\x08\n\x04NONE\x10\x00\x12\x0c\n\x08STREAMED\x10\x01\x12\x0c\n\x08\x42UFFERED\x10\x02\x12\x14\n\x10\x42UFFERED_PARTIAL\x10\x03\x12\x18\n\x14\x46ULL_DUPLEX_STREAMED\x10\x04\x12\x08\n\x04GRPC\x10\x05\"\xe1\x01\n\x15ProtocolConfiguration\x12G\n\x11request_body_mode\x18\x01 \x01(\x0e\x32,.bbr.ext_proc.v3.ProcessingMode.BodySendMode\x12H\n\x12response_body_mode\x18\x02 \x01(\x0e\x32,.bbr.ext_proc.v3.ProcessingMode.BodySendMode\x12\x35\n-send_body_without_waiting_for_header_response\x18\x03 \x01(\x08\"Q\n\x0bHttpHeaders\x12+\n\x07headers\x18\x01 \x01(\x0b\x32\x1a.bbr.ext_proc.v3.HeaderMap\x12\x15\n\rend_of_stream\x18\x03 \x01(\x08\"w\n\x08HttpBody\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x15\n\rend_of_stream\x18\x02 \x01(\x08\x12%\n\x1d\x65nd_of_stream_without_message\x18\x03 \x01(\x08\x12\x1f\n\x17grpc_message_compressed\x18\x04 \x01(\x08\"<\n\x0cHttpTrailers\x12,\n\x08trailers\x18\x01 \x01(\x0b\x32\x1a.bbr.ext_proc.v3.HeaderMap\"\xfa\x03\n\x11ProcessingRequest\x12\x37\n\x0frequest_headers\x18\x02 \x01(\x0b\x32\x1c.bbr.ext_proc.v3.HttpHeadersH\x00\x12\x38\n\x10response_headers\x18\x03 \x01(\x0b\x32\x1c.bbr.ext_proc.v3.HttpHeadersH\x00\x12\x31\n\x0crequest_body\x18\x04 \x01(\x0b\x32\x19.bbr.ext_proc.v3.HttpBodyH\x00\x12\x32\n\rresponse_body\x18\x05 \x01(\x0b\x32\x19.bbr.ext_proc.v3.HttpBodyH\x00\x12\x39\n\x10request_trailers\x18\x06 \x01(\x0b\x32\x1d.bbr.ext_proc.v3.HttpTrailersH\x00\x12:\n\x11response_trailers\x18\x07 \x01(\x0b\x32\x1d.bbr.ext_proc.v3.HttpTrailersH\x00\x12\x18\n\x10metadata_context\x18\x08 \x01(\x0c\x12\x12\n\nattributes\x18\t \x03(\x0c\x12\x1a\n\x12observability_mode\x18\n \x01(\x08\x12?\n\x0fprotocol_config\x18\x0b \x01(\x0b\x32&.bbr.ext_proc.v3.ProtocolConfigurationB\t\n\x07request\"a\n\x0eHeaderMutation\x12\x37\n\x0bset_headers\x18\x01 \x03(\x0b\x32\".bbr.ext_proc.v3.HeaderValueOption\x12\x16\n\x0eremove_headers\x18\x02 \x03(\t\"\x83\x01\n\x14StreamedBodyResponse\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x15\n\rend_of_stream\x18\x02 \x01(\x08\x12%\n\x1d\x65nd_of_stream_without_message\x18\x03 \x01(\x08\x12\x1f\n\x17grpc_message_compressed\x18\x04 \x01(\x08\"\x84\x01\n\x0c\x42odyMutation\x12\x0e\n\x04\x62ody\x18\x01 \x01(\x0cH\x00\x12\x14\n\nclear_body\x18\x02 \x01(\x08H\x00\x12\x42\n\x11streamed_response\x18\x03 \x01(\x0b\x32%.bbr.ext_proc.v3.StreamedBodyResponseH\x00\x42\n\n\x08mutation\"\x95\x02\n\x0e\x43ommonResponse\x12>\n\x06status\x18\x01 \x01(\x0e\x32..bbr.ext_proc.v3.CommonResponse.ResponseStatus\x12\x38\n\x0fheader_mutation\x18\x02 \x01(\x0b\x32\x1f.bbr.ext_proc.v3.HeaderMutation\x12\x34\n\rbody_mutation\x18\x03 \x01(\x0b\x32\x1d.bbr.ext_proc.v3.BodyMutation\x12\x19\n\x11\x63lear_route_cache\x18\x05 \x01(\x08\"8\n\x0eResponseStatus\x12\x0c\n\x08\x43ONTINUE\x10\x00\x12\x18\n\x14\x43ONTINUE_AND_REPLACE\x10\x01\"D\n\x0fHeadersResponse\x12\x31\n\x08response\x18\x01 \x01(\x0b\x32\x1f.bbr.ext_proc.v3.CommonResponse\"A\n\x0c\x42odyResponse\x12\x31\n\x08response\x18\x01 \x01(\x0b\x32\x1f.bbr.ext_proc.v3.CommonResponse\"L\n\x10TrailersResponse\x12\x38\n\x0fheader_mutation\x18\x01 \x01(\x0b\x32\x1f.bbr.ext_proc.v3.HeaderMutation\"\x1a\n\nHttpStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"\x91\x01\n\x11ImmediateResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.bbr.ext_proc.v3.HttpStatus\x12\x30\n\x07headers\x18\x02 \x01(\x0b\x32\x1f.bbr.ext_proc.v3.HeaderMutation\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x12\x0f\n\x07\x64\x65tails\x18\x05 \x01(\t\"\xa2\x01\n\x08Metadata\x12\x46\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32-.bbr.ext_proc.v3.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.bbr.ext_proc.v3.Struct:\x02\x38\x01\"F\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.bbr.ext_proc.v3.Struct\"\x84\x01\n\x06Struct\x12\x33\n\x06\x66ields\x18\x01 \x03(\x0b\x32#.bbr.ext_proc.v3.Struct.FieldsEntry\x1a\x45\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.bbr.ext_proc.v3.Value:\x02\x38\x01\"\x8a\x01\n\x05Value\x12\x16\n\x0cstring_value\x18\x03 \x01(\tH\x00\x12/\n\x0cstruct_value\x18\x05 \x01(\x0b\x32\x17.bbr.ext_proc.v3.StructH\x00\x12\x30\n\nlist_value\x18\x06 \x01(\x0b\x32\x1a.bbr.ext_proc.v3.ListValueH\x00\x42\x06\n\x04kind\"3\n\tListValue\x12&\n\x06values\x18\x01 \x03(\x0b\x32\x16.bbr.ext_proc.v3.Value\"\xb6\x04\n\x12ProcessingResponse\x12;\n\x0frequest_headers\x18\x01 \x01(\x0b\x32 .bbr.ext_proc.v3.HeadersResponseH\x00\x12<\n\x10response_headers\x18\x02 \x01(\x0b\x32 .bbr.ext_proc.v3.HeadersResponseH\x00\x12\x35\n\x0crequest_body\x18\x03 \x01(\x0b\x32\x1d.bbr.ext_proc.v3.BodyResponseH\x00\x12\x36\n\rresponse_body\x18\x04 \x01(\x0b\x32\x1d.bbr.ext_proc.v3.BodyResponseH\x00\x12=\n\x10request_trailers\x18\x05 \x01(\x0b\x32!.bbr.ext_proc.v3.TrailersResponseH\x00\x12>\n\x11response_trailers\x18\x06 \x01(\x0b\x32!.bbr.ext_proc.v3.TrailersResponseH\x00\x12@\n\x12immediate_response\x18\x07 \x01(\x0b\x32\".bbr.ext_proc.v3.ImmediateResponseH\x00\x12\x31\n\x10\x64ynamic_metadata\x18\x08 \x01(\x0b\x32\x17.bbr.ext_proc.v3.Struct\x12\x36\n\rmode_override\x18\t \x01(\x0b\x32\x1f.bbr.ext_proc.v3.ProcessingModeB\n\n\x08responseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bbr.pb.ext_proc_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROCESSINGREQUEST_ATTRIBUTESENTRY']._loaded_options = None
-  _globals['_PROCESSINGREQUEST_ATTRIBUTESENTRY']._serialized_options = b'8\001'
   _globals['_METADATA_FILTERMETADATAENTRY']._loaded_options = None
   _globals['_METADATA_FILTERMETADATAENTRY']._serialized_options = b'8\001'
   _globals['_STRUCT_FIELDSENTRY']._loaded_options = None
@@ -60,41 +58,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HTTPTRAILERS']._serialized_start=1480
   _globals['_HTTPTRAILERS']._serialized_end=1540
   _globals['_PROCESSINGREQUEST']._serialized_start=1543
-  _globals['_PROCESSINGREQUEST']._serialized_end=2177
-  _globals['_PROCESSINGREQUEST_ATTRIBUTESENTRY']._serialized_start=2092
-  _globals['_PROCESSINGREQUEST_ATTRIBUTESENTRY']._serialized_end=2166
-  _globals['_HEADERMUTATION']._serialized_start=2179
-  _globals['_HEADERMUTATION']._serialized_end=2276
-  _globals['_STREAMEDBODYRESPONSE']._serialized_start=2279
-  _globals['_STREAMEDBODYRESPONSE']._serialized_end=2410
-  _globals['_BODYMUTATION']._serialized_start=2413
-  _globals['_BODYMUTATION']._serialized_end=2545
-  _globals['_COMMONRESPONSE']._serialized_start=2548
-  _globals['_COMMONRESPONSE']._serialized_end=2825
-  _globals['_COMMONRESPONSE_RESPONSESTATUS']._serialized_start=2769
-  _globals['_COMMONRESPONSE_RESPONSESTATUS']._serialized_end=2825
-  _globals['_HEADERSRESPONSE']._serialized_start=2827
-  _globals['_HEADERSRESPONSE']._serialized_end=2895
-  _globals['_BODYRESPONSE']._serialized_start=2897
-  _globals['_BODYRESPONSE']._serialized_end=2962
-  _globals['_TRAILERSRESPONSE']._serialized_start=2964
-  _globals['_TRAILERSRESPONSE']._serialized_end=3040
-  _globals['_HTTPSTATUS']._serialized_start=3042
-  _globals['_HTTPSTATUS']._serialized_end=3068
-  _globals['_IMMEDIATERESPONSE']._serialized_start=3071
-  _globals['_IMMEDIATERESPONSE']._serialized_end=3216
-  _globals['_METADATA']._serialized_start=3219
-  _globals['_METADATA']._serialized_end=3381
-  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=3303
-  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=3381
-  _globals['_STRUCT']._serialized_start=3384
-  _globals['_STRUCT']._serialized_end=3516
-  _globals['_STRUCT_FIELDSENTRY']._serialized_start=3447
-  _globals['_STRUCT_FIELDSENTRY']._serialized_end=3516
-  _globals['_VALUE']._serialized_start=3519
-  _globals['_VALUE']._serialized_end=3657
-  _globals['_LISTVALUE']._serialized_start=3659
-  _globals['_LISTVALUE']._serialized_end=3710
-  _globals['_PROCESSINGRESPONSE']._serialized_start=3713
-  _globals['_PROCESSINGRESPONSE']._serialized_end=4279
+  _globals['_PROCESSINGREQUEST']._serialized_end=2049
+  _globals['_HEADERMUTATION']._serialized_start=2051
+  _globals['_HEADERMUTATION']._serialized_end=2148
+  _globals['_STREAMEDBODYRESPONSE']._serialized_start=2151
+  _globals['_STREAMEDBODYRESPONSE']._serialized_end=2282
+  _globals['_BODYMUTATION']._serialized_start=2285
+  _globals['_BODYMUTATION']._serialized_end=2417
+  _globals['_COMMONRESPONSE']._serialized_start=2420
+  _globals['_COMMONRESPONSE']._serialized_end=2697
+  _globals['_COMMONRESPONSE_RESPONSESTATUS']._serialized_start=2641
+  _globals['_COMMONRESPONSE_RESPONSESTATUS']._serialized_end=2697
+  _globals['_HEADERSRESPONSE']._serialized_start=2699
+  _globals['_HEADERSRESPONSE']._serialized_end=2767
+  _globals['_BODYRESPONSE']._serialized_start=2769
+  _globals['_BODYRESPONSE']._serialized_end=2834
+  _globals['_TRAILERSRESPONSE']._serialized_start=2836
+  _globals['_TRAILERSRESPONSE']._serialized_end=2912
+  _globals['_HTTPSTATUS']._serialized_start=2914
+  _globals['_HTTPSTATUS']._serialized_end=2940
+  _globals['_IMMEDIATERESPONSE']._serialized_start=2943
+  _globals['_IMMEDIATERESPONSE']._serialized_end=3088
+  _globals['_METADATA']._serialized_start=3091
+  _globals['_METADATA']._serialized_end=3253
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=3175
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=3253
+  _globals['_ATTRIBUTESENTRY']._serialized_start=3255
+  _globals['_ATTRIBUTESENTRY']._serialized_end=3325
+  _globals['_STRUCT']._serialized_start=3328
+  _globals['_STRUCT']._serialized_end=3460
+  _globals['_STRUCT_FIELDSENTRY']._serialized_start=3391
+  _globals['_STRUCT_FIELDSENTRY']._serialized_end=3460
+  _globals['_VALUE']._serialized_start=3463
+  _globals['_VALUE']._serialized_end=3601
+  _globals['_LISTVALUE']._serialized_start=3603
+  _globals['_LISTVALUE']._serialized_end=3654
+  _globals['_PROCESSINGRESPONSE']._serialized_start=3657
+  _globals['_PROCESSINGRESPONSE']._serialized_end=4223
 # @@protoc_insertion_point(module_scope)

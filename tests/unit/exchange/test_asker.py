@@ -3,7 +3,7 @@ import json
 import pytest
 from google.protobuf.message import DecodeError
 
-from bbr.exchange.asker import MAX_BYTES, MAX_NAMES, Asker
+from bbr.exchange.asker import MAX_BYTES, MAX_CONTEXT_BYTES, MAX_ENTRIES, MAX_NAMES, Asker
 from bbr.exchange.exchange import Exchange
 from bbr.exchange.policy import Policy
 from bbr.exchange.replies import Replies
@@ -13,7 +13,7 @@ from bbr.models.listing import ModelsList
 from bbr.models.merging import merging
 from bbr.models.routing import MissingModel, Rules
 from bbr.models.steps import finish
-from bbr.pb.ext_proc_pb2 import HeaderMap, HeaderValue, Metadata, ProcessingRequest
+from bbr.pb.ext_proc_pb2 import AttributesEntry, HeaderMap, HeaderValue, Metadata, ProcessingRequest
 from bench.harness.conversation import BUFFERED, FDS, assert_refused, assert_routes, converse
 from bench.harness.messages import JSON_POST, request_body, request_headers
 
@@ -85,7 +85,7 @@ def test_too_much_is_nobody():
         == set()
     )
     noted.filter_metadata["auth"].fields["owner"].string_value = "a"
-    noted.filter_metadata["other"].fields["x"].string_value = "x" * MAX_BYTES * MAX_NAMES
+    noted.filter_metadata["other"].fields["x"].string_value = "x" * MAX_CONTEXT_BYTES
     long = ProcessingRequest(metadata_context=noted.SerializeToString())
     assert Asker(metadata=("auth", "owner")).in_context(long) == set()
 
@@ -96,10 +96,26 @@ def test_what_a_gateway_tells_must_be_what_it_is():
 
 
 def test_an_attribute_is_found_below_any_filter_s_name():
-    message = ProcessingRequest()
-    message.attributes["a"].fields["x"].string_value = "a"
-    message.attributes["b"].fields["y"].string_value = "b"
-    assert Asker(attribute="y").in_context(message) == {"b"}
+    message = ProcessingRequest(attributes=[attributes("a", "x"), attributes("b", "y")])
+    assert Asker(attribute="y").in_context(message) == {"y's"}
+
+
+def attributes(key, name, size=0):
+    entry = AttributesEntry(key=key + "k" * size)
+    entry.value.fields[name].string_value = f"{name}'s"
+    return entry.SerializeToString()
+
+
+def test_attributes_beyond_what_is_decoded_name_nobody():
+    asker = Asker(attribute="x")
+    several = [attributes("a", "x")] + [b""] * (MAX_ENTRIES - 1)
+    assert asker.in_context(ProcessingRequest(attributes=several)) == {"x's"}
+    assert asker.in_context(ProcessingRequest(attributes=[*several, b""])) == frozenset()
+    room = MAX_CONTEXT_BYTES - len(attributes("a", "x", MAX_CONTEXT_BYTES // 2)) + MAX_CONTEXT_BYTES // 2
+    assert asker.in_context(ProcessingRequest(attributes=[attributes("a", "x", room)])) == {"x's"}
+    assert asker.in_context(ProcessingRequest(attributes=[attributes("a", "x", room + 1)])) == frozenset()
+    with pytest.raises(DecodeError):
+        asker.in_context(ProcessingRequest(attributes=[b"\xff"]))
 
 
 # Exchanges of a table that says who may use what.

@@ -54,6 +54,30 @@ def test_a_header_section_has_a_bound(name: str) -> None:
     assert (caught.value.status, caught.value.reason) == (431, "headers-too-large")
 
 
+def test_all_that_stands_beside_bodies_has_one_bound() -> None:
+    half = b"x" * (MAX_SECTION_BYTES // 2)
+    body = request_body(bytes(1 << 20), end_of_stream=True)
+    for one in ({"attributes": [half]}, {"metadata_context": half}):
+        envelope.check(ProcessingRequest(**one).SerializeToString() + body)
+    both = ProcessingRequest(attributes=[half], metadata_context=half + b"x")
+    for message in (both, ProcessingRequest(attributes=[half, half, b"x"])):
+        with pytest.raises(Refusal, match=f"larger than {MAX_SECTION_BYTES} bytes"):
+            envelope.check(message.SerializeToString() + body)
+
+
+def test_nothing_within_a_message_is_decoded_for_each_of_its_parts() -> None:
+    """Messages in a list or a map take protobuf 50 to 100 ns for two bytes: five times as long as bytes in a list."""
+    found, waiting = set(), [ProcessingRequest.DESCRIPTOR]
+    while waiting:
+        kind = waiting.pop()
+        found.add(kind.full_name)
+        for field in kind.fields:
+            assert field.message_type is None or not field.is_repeated, field.full_name
+            if field.message_type is not None and field.message_type.full_name not in found:
+                waiting.append(field.message_type)
+    assert len(found) > 5
+
+
 @pytest.mark.parametrize(
     "message",
     [

@@ -21,6 +21,9 @@ LEFT_ENCODED = {
     ("ProcessingRequest", "metadata_context"): ext_proc_pb2.Metadata,
 }
 
+# Ours are the encoded entries of what is a map of Envoy's; Envoy's API has no name for an entry.
+LEFT_MAPS = {("ProcessingRequest", "attributes"): ext_proc_pb2.AttributesEntry}
+
 KINDS = {
     FieldDescriptor.TYPE_STRING: "string",
     FieldDescriptor.TYPE_BYTES: "bytes",
@@ -33,7 +36,7 @@ KINDS = {
 
 def messages(types: dict[str, Descriptor]) -> Iterator[Descriptor]:
     for each in types.values():
-        if not each.GetOptions().map_entry:
+        if not each.GetOptions().map_entry and each not in [entry.DESCRIPTOR for entry in LEFT_MAPS.values()]:
             yield each
             yield from messages(each.nested_types_by_name)
 
@@ -42,12 +45,16 @@ def left_encoded(field: FieldDescriptor) -> type[Message] | None:
     return LEFT_ENCODED.get((field.containing_type.name, field.name))
 
 
+def left_map(field: FieldDescriptor) -> type[Message] | None:
+    return LEFT_MAPS.get((field.containing_type.name, field.name))
+
+
 def is_map(field: FieldDescriptor) -> bool:
     return bool(field.message_type and field.message_type.GetOptions().map_entry)
 
 
 def kind_of(field: FieldDescriptor) -> str:
-    return "map" if is_map(field) else KINDS[field.type]
+    return "map" if is_map(field) or left_map(field) else KINDS[field.type]
 
 
 def enums(file: Any) -> Iterator[EnumDescriptor]:
@@ -90,6 +97,8 @@ def our_sample(descriptor: Descriptor, only: FieldDescriptor | None = None) -> M
         if is_map(field):
             value_type = field.message_type.fields_by_name["value"]
             getattr(message, field.name)["a key"].CopyFrom(our_value(value_type, next(count)))
+        elif entry := left_map(field):
+            getattr(message, field.name).append(our_sample(entry.DESCRIPTOR).SerializeToString())
         elif field.is_repeated:
             values = [our_value(field, next(count)) for _ in range(2)]
             for value in values:
@@ -166,6 +175,9 @@ def plain(message: Message) -> dict[str, Any]:
         if is_map(field):
             found[field.name] = {key: plain(each) for key, each in value.items()}
             continue
+        if entry := left_map(field):
+            found[field.name] = {each.key: plain(each.value) for each in map(entry.FromString, value)}
+            continue
         one = plain if field.message_type else _same
         if encoded := left_encoded(field):
             value = map(encoded.FromString, value) if field.is_repeated else encoded.FromString(value)
@@ -200,7 +212,7 @@ def test_field_has_envoys_number_and_type(field):
     kind = "enum" if (own_name(field.containing_type), field.name) == DECLARED_AS_INT else kind_of(field)
     kind = "message" if left_encoded(field) else kind
     oneof = field.containing_oneof.name if field.containing_oneof else None
-    assert (field.number, kind, field.is_repeated and not is_map(field), oneof) == (
+    assert (field.number, kind, field.is_repeated and kind != "map", oneof) == (
         theirs.number,
         theirs.proto_type,
         theirs.repeated,
