@@ -51,7 +51,7 @@ _HISTOGRAMS_AT_ONCE: Final = 8
 _OPEN_METRICS_END: Final = b"# EOF\n"
 
 # What stands before a family's samples. In a label, a line feed alone is escaped.
-_HEADINGS: Final = re.compile(rb"^# .*\n", re.MULTILINE)
+_HEADINGS: Final = re.compile(rb"^# [^\n]*+\n", re.MULTILINE)
 
 # GIE's router, and llm-d's payload processor.
 _UPSTREAM_PREFIXES: Final = ("bbr", "ipp")

@@ -34,7 +34,7 @@ _MAX_PORTS: Final = 8
 # What routes say of pools, and pools, that are looked at in one step: half a millisecond's.
 _STEP_SERVES: Final = 1000
 
-_LABEL: Final = re.compile(r"(?:[a-z0-9.-]{1,253}/)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_LABEL: Final = re.compile(r"(?:[a-z0-9.-]{1,253}+/)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _VALUE: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-# A reader that is only busy takes lines within this; one that does not is not waited for again for a while.
+# So long readers are waited for, in so long a time: one that has stopped, and one that takes a little now and then.
 PATIENCE_SECONDS: Final = 0.1
 IMPATIENT_SECONDS: Final = 10.0
 
@@ -29,6 +29,7 @@ class UnblockedWriter:
         self._clock = clock
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
+        self._patience = 0.0  # that is left until then
         self._patient_from = float("-inf")
         self._torn = False  # the last line was not written to its end
 
@@ -54,8 +55,13 @@ class UnblockedWriter:
     def _await_room(self) -> None:
         if self._poll.poll(0):
             return
-        if self._clock() >= self._patient_from:
-            if self._poll.poll(PATIENCE_SECONDS * 1000):
+        began = self._clock()
+        if began >= self._patient_from:
+            self._patience, self._patient_from = PATIENCE_SECONDS, began + IMPATIENT_SECONDS
+        if self._patience > 0:
+            has_room = self._poll.poll(self._patience * 1000)
+            self._patience -= self._clock() - began
+            if has_room:
                 return
-            self._patient_from = self._clock() + IMPATIENT_SECONDS
+            self._patience = 0.0  # whatever the clock says
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))

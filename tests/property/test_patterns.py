@@ -1,4 +1,4 @@
-"""No regular expression of a room that reads what clients and peers send can go back over a text."""
+"""No regular expression of a room that reads what clients, peers and tenants send can go back over a text."""
 
 import importlib
 import pkgutil
@@ -8,19 +8,19 @@ from re import _constants, _parser
 
 import pytest
 
-ROOMS = ("reading", "exchange", "models", "http2", "rpc", "transports", "telemetry", "tls", "admin")
+ROOMS = ("reading", "exchange", "models", "http2", "rpc", "transports", "telemetry", "tls", "admin", "sources")
+FILES = ("yaml_tree", "text")
 MANY = 70  # what may be repeated so often costs no more than a constant
 
 
 def patterns() -> Iterator[tuple[str, "re.Pattern[str] | re.Pattern[bytes]"]]:
     """Give every compiled expression in a module of the rooms, wherever in a value it stands."""
-    for room in ROOMS:
-        package = importlib.import_module(f"bbr.{room}")
-        for found in pkgutil.walk_packages(package.__path__, f"bbr.{room}."):
-            module = importlib.import_module(found.name)
-            for name, value in vars(module).items():
-                for each in inside(value, 3):
-                    yield f"{found.name}.{name}", each
+    packages = (importlib.import_module(f"bbr.{room}") for room in ROOMS)
+    found = [each.name for room in packages for each in pkgutil.walk_packages(room.__path__, f"{room.__name__}.")]
+    for module in (*found, *(f"bbr.{file}" for file in FILES)):
+        for name, value in vars(importlib.import_module(module)).items():
+            for each in inside(value, 3):
+                yield f"{module}.{name}", each
 
 
 def inside(value: object, depth: int) -> Iterator["re.Pattern[str] | re.Pattern[bytes]"]:

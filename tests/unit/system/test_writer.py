@@ -60,6 +60,33 @@ def test_a_reader_that_has_stopped_is_waited_for_once_in_a_while(pipe, monkeypat
     assert waits == [1.0, 1.0]
 
 
+def test_a_slow_reader_is_waited_for_no_longer_than_one_that_has_stopped():
+    now, waited, written = 0.0, 0.0, 0
+
+    class Poll:
+        """Of a pipe that has room for one piece, a little after it was full."""
+
+        def poll(self, milliseconds):
+            nonlocal now, waited
+            if not milliseconds:
+                return []
+            seconds = min(0.03, milliseconds / 1000)
+            now, waited = now + seconds, waited + seconds
+            return [1] if seconds == 0.03 else []
+
+    with open(os.devnull, "wb", buffering=0) as null:
+        writer = UnblockedWriter(null.fileno(), lambda: now)
+        writer._poll = Poll()
+        for _ in range(100):
+            with contextlib.suppress(BlockingIOError):
+                writer.write(LINE)
+                written += 1
+        assert (written, waited) == (3, pytest.approx(unblocked.PATIENCE_SECONDS))
+        now += unblocked.IMPATIENT_SECONDS
+        writer.write(LINE)
+    assert waited == pytest.approx(unblocked.PATIENCE_SECONDS + 0.03)
+
+
 def test_it_goes_on_when_it_is_read_again(pipe, monkeypatch):
     monkeypatch.setattr(unblocked, "PATIENCE_SECONDS", 0.001)
     reader, descriptor = pipe
