@@ -3,13 +3,19 @@
 python -P -m bbr.tls.apart     a pickled function's name and arguments on stdin, a pickled answer on stdout
 """
 
+import contextlib
 import pickle
 import subprocess
 import sys
-from typing import Any
+from typing import Any, Final
 
 from bbr.system import child
 from bbr.tls.credentials import CredentialsError
+
+# It takes a second on a busy machine. What takes longer was stopped, or hangs. A router that starts waits for it, and
+# one that runs reads no later certificate before it is over.
+ANSWER_SECONDS: Final = 30.0
+_KILLED_SECONDS: Final = 1.0
 
 
 class Started:
@@ -51,13 +57,25 @@ def _call(process: subprocess.Popen[bytes] | None, function: str, arguments: tup
     try:
         if process is None:
             raise ChildProcessError
-        said, _ = process.communicate(pickle.dumps((function, arguments)))
+        said, _ = process.communicate(pickle.dumps((function, arguments)), ANSWER_SECONDS)
         answer = pickle.loads(said)  # noqa: S301 (our own)
-    except Exception:  # no process can be started, it was killed, or something else wrote to its stdout
+    except Exception:  # no process can be started, it was killed or hangs, or something else wrote to its stdout
+        if process is not None:
+            _end(process)
         answer = _answer(function, arguments)
     if isinstance(answer, CredentialsError):
         raise answer
     return answer
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):  # what was not written yet
+                pipe.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a disk or a mount, and can't be killed
+        process.wait(_KILLED_SECONDS)
 
 
 def _answer(function: str, arguments: tuple[Any, ...]) -> object:

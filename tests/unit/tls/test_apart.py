@@ -64,6 +64,26 @@ def test_without_a_process_it_is_done_here(tmp_path, monkeypatch, how, started):
         call("load_authorities", tmp_path / "none")
 
 
+@pytest.mark.parametrize("started", [False, True], ids=["with the call", "before"])
+@pytest.mark.parametrize("reads", [False, True], ids=["reads nothing", "reads"])
+def test_a_process_that_hangs_is_ended_and_it_is_done_here(monkeypatch, started, reads):
+    begun, real = [], subprocess.Popen
+
+    def popen(*arguments, **options):
+        begun.append(real(*arguments, **options))
+        return begun[-1]
+
+    code = f"import sys, threading; {'sys.stdin.read(); ' if reads else ''}threading.Event().wait()"
+    monkeypatch.setattr(apart.child, "python", lambda _module: ([sys.executable, "-c", code], None))
+    monkeypatch.setattr(apart, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(apart.subprocess, "Popen", popen)
+    call = apart.Started() if started else apart.call
+    # More than a pipe has room for.
+    names = ["localhost", *(f"a{number}.example" for number in range(10_000))]
+    assert call("self_signed", names, NOW).self_signed
+    assert [each.returncode for each in begun] == [-9]
+
+
 def test_the_other_process_answers_on_stdout(monkeypatch):
     class Pipe:
         def __init__(self, octets: bytes = b"") -> None:
