@@ -7,6 +7,7 @@ right `create` on both resources.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import time
@@ -97,8 +98,11 @@ class Guard:
         # Digest of token and path -> status, until when. Apart, so that guessed tokens push out none that may.
         self._allowed: dict[bytes, tuple[int, float]] = {}
         self._refused: dict[bytes, tuple[int, float]] = {}
-        # One review at a time: whoever guesses tokens by hundreds loads the API server no more than that.
+        # One review at a time: whoever guesses tokens by hundreds loads the API server no more than that. A token that
+        # was allowed before waits for no more than one of them: a scraper must not wait for a slow API server to look
+        # through all guesses.
         self._turn = asyncio.Lock()
+        self._strangers = asyncio.Lock()
         self._connection: Connection | None = None
         self._opening: asyncio.Future[Connection] | None = None
         self._connected_at = 0.0
@@ -131,7 +135,8 @@ class Guard:
         if status := self._known(key):
             return status
         try:
-            async with asyncio.timeout(_REVIEW_SECONDS), self._turn:
+            first = contextlib.nullcontext() if key in self._allowed else self._strangers
+            async with asyncio.timeout(_REVIEW_SECONDS), first, self._turn:
                 # Somebody may have asked the same while this waited.
                 status = self._known(key) or await self._review_connected(token, path)
         except (KubernetesError, SourceError, msgspec.MsgspecError, TimeoutError) as error:

@@ -177,6 +177,33 @@ async def test_many_guesses_take_one_connection_and_one_review_at_a_time():
 
 
 @in_loop
+async def test_a_token_that_was_allowed_does_not_queue_behind_guesses(monkeypatch):
+    cluster, clock, go_on = Cluster(), Clock(0.0), asyncio.Semaphore(0)
+    guard = Guard(lambda: cluster, clock=clock)
+    assert (await get(guard, "Bearer good"))[0] == 200
+    cluster.asked.clear()
+    real = cluster.post
+
+    async def slow(path, document):
+        await go_on.acquire()
+        return await real(path, document)
+
+    monkeypatch.setattr(cluster, "post", slow)
+    clock.now = 60.0
+    guesses = [asyncio.create_task(get(guard, f"Bearer guess-{number}")) for number in range(50)]
+    for _ in range(10):
+        await asyncio.sleep(0)  # each waits for its turn
+    good = asyncio.create_task(get(guard, "Bearer good"))
+    for _ in range(3):  # a guess, and the two questions about one that is known
+        go_on.release()
+    assert (await good)[0] == 200
+    assert [spec.get("token", "") for _, spec in cluster.asked] == ["guess-0", "good", ""]
+    for _ in guesses:
+        go_on.release()
+    assert {status for status, _, _ in await asyncio.gather(*guesses)} == {401}
+
+
+@in_loop
 async def test_a_connection_serves_a_minute_and_none_after_a_failure():
     cluster, clock = Counted(), Clock(0.0)
     guard = Guard(cluster.connect, clock=clock)
