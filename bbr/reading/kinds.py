@@ -14,7 +14,7 @@ from bbr.reading.forms import FormReading, MultipartReading
 from bbr.reading.head import Head
 from bbr.reading.multipart import BoundaryWatch
 from bbr.reading.name import BodyKind
-from bbr.reading.several import ByBeginning, DashWatch, NameWatch, Together, Unread, Watch, WatchReading
+from bbr.reading.several import ByBeginning, DashWatch, NameWatch, Together, Unread, Watch, Watches, WatchReading
 from bbr.refusal import Refusal
 
 
@@ -96,7 +96,9 @@ class _Opener:
         if self.head.kind is BodyKind.JSON:  # a Decoder sees to that
             return None
         if self.head.kind is BodyKind.MULTIPART:
-            return BoundaryWatch(multipart.boundary(self.head.content_types))
+            boundary = BoundaryWatch(multipart.boundary(self.head.content_types))
+            # As below, of what is not decoded.
+            return boundary if self.head.method == b"POST" else Watches((boundary, FormWatch(self.max_model_bytes)))
         if BodyKind.FORM in self._kinds:
             return FormWatch(self.max_model_bytes)
         return NameWatch() if BodyKind.MULTIPART in self._kinds else None

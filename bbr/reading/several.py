@@ -79,6 +79,23 @@ class NameWatch:
         """See Watch."""
 
 
+class Watches:
+    """Several Watches over the same bytes."""
+
+    def __init__(self, watches: Sequence[Watch]) -> None:
+        self._watches = watches
+
+    def feed(self, octets: bytes) -> None:
+        """See Watch."""
+        for watch in self._watches:
+            watch.feed(octets)
+
+    def end(self) -> None:
+        """See Watch."""
+        for watch in self._watches:
+            watch.end()
+
+
 class WatchReading:
     """A Reading that finds no model, and has a Watch look at the body (see bbr.reading.base.Reading)."""
 

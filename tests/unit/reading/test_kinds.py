@@ -60,6 +60,20 @@ def test_multipart_of_no_post_is_no_urlencoded_form(method: bytes, value: bytes)
         assert read(open_reading(head(BodyKind.MULTIPART, of_parts), **LIMITS), [whole]) == "a"
 
 
+@pytest.mark.parametrize("hidden", [b"&model=b&", b"\r\n--b\r\n"])
+def test_encoded_multipart_of_no_post_is_nothing_else_before_it_is_decoded(hidden: bytes) -> None:
+    member = gzip.compress(PART % (b"model", b"a") + b"--b--", mtime=0)
+    commented = member[:3] + b"\x10" + member[4:10] + hidden + b"\0" + member[10:]
+    for body, refused in ((commented, True), (member, False)):
+        made = open_reading(
+            head(BodyKind.MULTIPART, b"multipart/form-data; boundary=b", b"gzip", method=b"PUT"), **LIMITS
+        )
+        if refused:
+            assert reason(made, body) == "encoding-ambiguous"
+        else:
+            assert read(made, [body]) == "a"
+
+
 UNSURE, OTHER = BodyKind.UNSURE, BodyKind.OTHER
 BOTH = FORM + b", application/json"
 ALL = b"multipart/form-data; x=json; y=urlencoded; boundary=b"
