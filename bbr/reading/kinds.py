@@ -1,6 +1,7 @@
 """Which Reading a request's body gets."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from bbr import refusal
 from bbr.reading import content_type, encodings, multipart, parameters
@@ -16,6 +17,8 @@ from bbr.reading.multipart import BoundaryWatch
 from bbr.reading.name import BodyKind
 from bbr.reading.several import ByBeginning, DashWatch, NameWatch, Together, Unread, Watch, Watches, WatchReading
 from bbr.refusal import Refusal
+
+_FORMS: Final = frozenset((BodyKind.FORM, BodyKind.MULTIPART))
 
 
 def open_reading(
@@ -99,9 +102,10 @@ class _Opener:
             boundary = BoundaryWatch(multipart.boundary(self.head.content_types))
             # As below, of what is not decoded.
             return boundary if self.head.method == b"POST" else Watches((boundary, FormWatch(self.max_model_bytes)))
-        if BodyKind.FORM in self._kinds:
-            return FormWatch(self.max_model_bytes)
-        return NameWatch() if BodyKind.MULTIPART in self._kinds else None
+        if not self._could_be_form:
+            return None
+        form = FormWatch(self.max_model_bytes)
+        return Watches((form, NameWatch())) if BodyKind.MULTIPART in self._kinds else form
 
     def _document(self) -> Reading:
         return DocumentReading(self.max_model_bytes, self.whole_bytes, self.fields)
@@ -118,7 +122,7 @@ class _Opener:
 
     def _object(self) -> Reading:
         """Return what reads a JSON object that a server could also read as something else."""
-        reading = self._form() if BodyKind.FORM in self._kinds else self._document()
+        reading = self._form() if self._could_be_form else self._document()
         return Together((reading, WatchReading(DashWatch()))) if BodyKind.MULTIPART in self._kinds else reading
 
     def _no_object(self) -> Reading:
@@ -128,9 +132,15 @@ class _Opener:
 
     def _other(self) -> Reading:
         """Return what looks at a body of another type that is no JSON object."""
-        if BodyKind.FORM in self._kinds:
-            return self._form()
-        return WatchReading(NameWatch()) if BodyKind.MULTIPART in self._kinds else Unread()
+        if not self._could_be_form:
+            return Unread()
+        form = self._form()
+        return Together((form, WatchReading(NameWatch()))) if BodyKind.MULTIPART in self._kinds else form
+
+    @property
+    def _could_be_form(self) -> bool:
+        """Whether some server reads it as an urlencoded form: Rack does that with any multipart without a boundary."""
+        return not self._kinds.isdisjoint(_FORMS)
 
     @property
     def _kinds(self) -> frozenset[BodyKind]:

@@ -617,6 +617,8 @@ OTHER_TYPES: Final = (
     ),
     *(
         b"multipart/related; boundary=XyZ",
+        b"multipart/mixed",
+        b"multipart/form-data; x=json",
         b"multipart/form-data",
         b"application/x-www-form-urlencodedx",
         b"form-data",

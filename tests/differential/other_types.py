@@ -37,7 +37,10 @@ _TYPES: Final[dict[str, tuple[bytes, ...]]] = {
     "msgpack": (b"application/msgpack", b"application/x-msgpack", b"application/vnd.msgpack"),
     "cbor": (b"application/cbor", b"application/x-cbor"),
     "bson": (b"application/bson",),
-    "plain": (b"text/plain", b"text/plain; charset=utf-8", b"application/octet-stream"),
+    "plain": (
+        *(b"text/plain", b"text/plain; charset=utf-8", b"application/octet-stream", b"multipart/mixed"),
+        b"multipart/related; x=y",
+    ),
 }
 _JSON_LIKE: Final = (
     *(b"text/plain", b"application/octet-stream", b"application/x-ndjson", b"application/jsonl", b"application/json5"),

@@ -144,6 +144,18 @@ REFUSED = {
     "a URL beside no type": ("/model/sql-lora/invoke", "x", b'\n {"model":"%b"}' % OTHER, "model-disagrees"),
     "a URL beside guarded JSON": ("/model/sql-lora/invoke", "text/plain", b")]}'\n" + NAMED, "invalid-json"),
     "a URL beside two marks": ("/model/sql-lora/invoke", "text/plain", b"\xef\xbb\xbf" * 2 + NAMED, "byte-order-mark"),
+    "a URL beside multipart without a boundary": (
+        "/model/sql-lora/invoke",
+        "multipart/mixed",
+        b"model=%b" % OTHER,
+        "model-disagrees",
+    ),
+    "JSON of a multipart type without a boundary": (
+        CHAT,
+        'multipart/form-data; x=", application/json"',
+        b'{"model":"sql-lora","x":"&model=b&y="}',
+        "form-model",
+    ),
     "a form behind another blank": (CHAT, FORM, b'\xc2\xa0{"model":"b","x":"&model=sql-lora&y="}', "form-model"),
     "a URL beside a list": ("/model/sql-lora/invoke", "application/json", b'["%b"]' % OTHER, "model-in-list"),
     "other letters in a template": ("/Model/sql-lora/invoke", "application/json", NAMED, "path-ambiguous"),

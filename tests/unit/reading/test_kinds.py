@@ -74,6 +74,31 @@ def test_encoded_multipart_of_no_post_is_nothing_else_before_it_is_decoded(hidde
             assert read(made, [body]) == "a"
 
 
+@pytest.mark.parametrize(
+    ("kind", "content_type", "body"),
+    [
+        (BodyKind.OTHER, b"multipart/mixed", b"model=b"),
+        (BodyKind.OTHER, b"multipart/related; x=y", b"x=1&model=b"),
+        (BodyKind.OTHER, b"multipart/mixed", b'{"model":"a","x":"&model=b&y="}'),
+        (BodyKind.UNSURE, b'multipart/form-data; x=", application/json"', b'{"model":"a","x":"&model=b&y="}'),
+    ],
+)
+def test_multipart_without_a_boundary_could_be_a_form(kind: BodyKind, content_type: bytes, body: bytes) -> None:
+    reading = open_reading(head(kind, content_type), **LIMITS)
+    if body.startswith(b"{"):
+        assert reason(reading, body) == "form-model"
+    else:
+        assert read(reading, [body]) == "b"
+
+
+def test_encoded_multipart_that_is_no_form_is_watched_as_both() -> None:
+    for hidden in (b"&model=b&", b'; name="model"'):
+        member = gzip.compress(b"x", mtime=0)
+        commented = member[:3] + b"\x10" + member[4:10] + hidden + b"\0" + member[10:]
+        reading = open_reading(head(BodyKind.OTHER, b"multipart/mixed; boundary=b", b"gzip"), **LIMITS)
+        assert reason(reading, commented) in ("encoding-ambiguous", "multipart-model")
+
+
 UNSURE, OTHER = BodyKind.UNSURE, BodyKind.OTHER
 BOTH = FORM + b", application/json"
 ALL = b"multipart/form-data; x=json; y=urlencoded; boundary=b"
