@@ -5,6 +5,7 @@ Pure. What Envoy does with per-route settings is repeated here as experiments wi
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,10 @@ ROUTING_HEADERS: Final = {name.lower(): name for name in (BASE_MODEL_HEADER, MOD
 
 _ROUTER_NAMES: Final = re.compile(r"(?<![a-z])(bbr|ipp)(?![a-z])|body-based-rout|payload-process", re.IGNORECASE)
 _PICKER_NAMES: Final = re.compile(r"(?<![a-z])epp(?![a-z])|endpoint-?picker|inference-?pool", re.IGNORECASE)
+
+# What a route's match may say of paths, and what makes it match less than its path and headers do.
+_SPECIFIERS: Final = ("prefix", "path", "path_separated_prefix", "safe_regex")
+_NARROW: Final = ("query_parameters", "grpc", "runtime_fraction", "tls_context", "dynamic_metadata", "filter_state")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +62,24 @@ class Route:
 
         Returns False where that is not certain.
         """
-        if self.host.path != other.host.path or self.wants:
+        if self.host.path != other.host.path or self.wants or self._is_narrow:
             return False
-        mine, others = self.node.get("match"), other.node.get("match")
-        for key in ("query_parameters", "grpc", "runtime_fraction", "tls_context", "dynamic_metadata", "filter_state"):
-            if mine.get(key):
-                return False
-        headers = [each.value for each in others.each("headers")]
-        return _covers_path(mine, others) and all(each.value in headers for each in mine.each("headers"))
+        return _covers_path(self._paths, other._paths) and all(each in other._headers for each in self._headers)
+
+    # Read once: each route is compared with many others, and a gateway's tenants may have thousands.
+
+    @cached_property
+    def _is_narrow(self) -> bool:
+        """Whether it looks at more than paths and headers."""
+        return any(self.node.get("match", key) for key in _NARROW)
+
+    @cached_property
+    def _paths(self) -> Mapping[str, object]:
+        return {key: self.node.get("match", key).value for key in _SPECIFIERS}
+
+    @cached_property
+    def _headers(self) -> Sequence[object]:
+        return [each.value for each in self.node.each("match", "headers")]
 
     def settings(self, name: str) -> list[Node]:
         """Return the settings of `name`'s filter here, from the least specific place to the most."""
@@ -72,19 +87,18 @@ class Route:
         return [found for place in places if (found := place.get("typed_per_filter_config", name))]
 
 
-def _covers_path(mine: Node, others: Node) -> bool:
-    prefix, separated = mine.get("prefix").value, mine.get("path_separated_prefix").text
+def _covers_path(mine: Mapping[str, object], others: Mapping[str, object]) -> bool:
+    prefix, separated = mine["prefix"], mine["path_separated_prefix"]
     for key in ("prefix", "path", "path_separated_prefix"):
-        path = others.get(key).value
+        path = others[key]
         if isinstance(path, str):
             if isinstance(prefix, str):
                 return path.startswith(prefix)
-            if separated and key != "prefix":
+            if isinstance(separated, str) and separated and key != "prefix":
                 return path == separated or path.startswith(f"{separated}/")
     if prefix in ("", "/"):
         return True
-    specifiers = ("prefix", "path", "path_separated_prefix", "safe_regex")
-    return any(mine.get(key) and mine.get(key).value == others.get(key).value for key in specifiers)
+    return any(mine[key] is not None and mine[key] == others[key] for key in _SPECIFIERS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,11 +240,24 @@ class Manager:
 
     def entry(self, route: Route) -> Route | None:
         """Return the route that a request for `route` has before the router has set a header; None if none is known."""
-        return next((each for each in self._entries if each.covers(route)), None)
+        place = route.node.path
+        if place not in self._found:
+            self._found[place] = next((each for each in self._entries[route.host.path] if each.covers(route)), None)
+        return self._found[place]
 
     @cached_property
-    def _entries(self) -> Sequence[Route]:
-        return [route for route in self.routes if not route.wants]
+    def _found(self) -> dict[str, Route | None]:
+        """The entries that were looked for, by the places of routes: many checks ask for them."""
+        return {}
+
+    @cached_property
+    def _entries(self) -> Mapping[str, Sequence[Route]]:
+        """Routes that need no routing header, by the places of their virtual hosts."""
+        found: defaultdict[str, list[Route]] = defaultdict(list)
+        for route in self.routes:
+            if not route.wants:
+                found[route.host.path].append(route)
+        return found
 
 
 @dataclass(frozen=True, eq=False)

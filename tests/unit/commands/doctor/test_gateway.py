@@ -3,6 +3,7 @@ import copy
 import pytest
 
 from bbr.commands.doctor.gateway import read
+from bbr.commands.doctor.node import Node
 from tests.support.doctor import (
     EXT_PROC,
     OFF,
@@ -251,3 +252,34 @@ def test_a_filter_within_a_matcher_and_a_composite_filter(config):
     del matcher["matcher_list"]
     found = manager(config)
     assert (found.router, found.chain[0].config.type) == (None, "ExtensionWithMatcher")
+
+
+def many(count):
+    """Return a gateway with so many routes to models, and as many that need no header, before its own."""
+    config = demo()
+    own = routes(config)
+    plain = next(each for each in own if "headers" not in each["match"])
+    header = {"name": "x-gateway-base-model-name", "string_match": {"exact": "m"}}
+    for number in range(count):
+        own.insert(0, {**plain, "match": {"prefix": f"/model-{number}", "headers": [header]}})
+        own.insert(0, {**plain, "match": {"prefix": f"/plain-{number}"}})
+    return saved(config)
+
+
+def test_looking_for_the_routes_that_requests_have_at_first_reads_each_route_once(monkeypatch):
+    real, read = Node.get, 0
+
+    def get(node, *keys):
+        nonlocal read
+        read += 1
+        return real(node, *keys)
+
+    monkeypatch.setattr(Node, "get", get)
+    found = []
+    for count in (50, 100):
+        (manager,) = many(count).managers
+        read = 0
+        for _ in range(2):
+            assert all(manager.entry(route) for route in manager.model_routes)
+        found.append(read)
+    assert 0 < found[1] < 3 * found[0]
