@@ -4,7 +4,7 @@
 
 A parser that reads no model from a routed request, or does not take it, reads no other one: that is no misreading.
 Which request is routed is decided by a whole Exchange, in two ways that have to agree: short bodies whole, and all
-bodies as they come.
+bodies as they come. One that is not routed is looked at again with a default model.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from bbr.exchange.policy import BodyMode, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
 from bbr.models.registry import Registry
+from bbr.models.routing import MissingModel, Rules
 from bbr.reading.templates import parse_templates
 from bbr.reading.zstd import zstd
 from bench.harness.conversation import said
@@ -35,6 +36,10 @@ from tests.differential.generator import Request, requests, shown
 # Requests that are made, judged and asked about at once.
 CHUNK: Final = 1000
 EXAMPLES: Final = 3
+DEFAULT_MODEL: Final = "A"
+
+# What parsers read of a `model` that names none: where there is a default, a request with one is routed as that.
+NO_NAMES: Final = (None, "", {"other": "null"})
 
 
 class Misreading(NamedTuple):
@@ -77,20 +82,24 @@ class Tally:
 
     def add(self, parser: str, routed: str, read: object, request: Request) -> None:
         """Take note of what a parser reads of a routed request."""
-        self.read[parser] += read is not None
-        if read is not None and read != routed and not is_excused(parser, routed):
+        if read in NO_NAMES:
+            return
+        self.read[parser] += 1
+        if read != routed and not is_excused(parser, routed):
             self.misread[parser] += 1
             if len(self.examples[parser]) < EXAMPLES:
                 self.examples[parser].append(Misreading(parser, routed, read, request))
 
 
-def policy(threshold_bytes: int) -> Policy:
+def policy(threshold_bytes: int, rules: Rules) -> Policy:
     """Return what an operator has decided who has a template of paths, and reads longer bodies as they come."""
     templates = parse_templates("/model/{model}/invoke")
-    return Policy(Replies(), path_templates=templates, stream_threshold_bytes=threshold_bytes)
+    return Policy(Replies(), path_templates=templates, stream_threshold_bytes=threshold_bytes, rules=rules)
 
 
-POLICIES: Final = (policy(1), policy(1 << 20))
+# Where a request needs a model of its own; and where one without gets the default.
+RULES: Final = (Rules(), Rules(missing_model=MissingModel.DEFAULT, default_model=DEFAULT_MODEL))
+POLICIES: Final = [tuple(policy(threshold, rules) for threshold in (1, 1 << 20)) for rules in RULES]
 
 
 def routed_as(request: Request) -> str | None:
@@ -99,9 +108,12 @@ def routed_as(request: Request) -> str | None:
     Raises:
         AssertionError: it depends on whether the body is read whole.
     """
-    first, second = (_routed_as(request, each) for each in POLICIES)
-    assert first == second, f"routed as {first!r} and as {second!r}: {shown(request)}"
-    return first
+    for policies in POLICIES:
+        first, second = (_routed_as(request, each) for each in policies)
+        assert first == second, f"routed as {first!r} and as {second!r}: {shown(request)}"
+        if first is not None:
+            return first
+    return None
 
 
 def _routed_as(request: Request, policy: Policy) -> str | None:
@@ -111,7 +123,7 @@ def _routed_as(request: Request, policy: Policy) -> str | None:
     talk = Exchange(policy, Registry())
     said(talk, request_headers(fields, mode=BodyMode.FULL_DUPLEX_STREAMED))
     said(talk, request_body(request.body, end_of_stream=True))
-    return talk.verdict.model if talk.verdict.outcome is Outcome.ROUTED else None
+    return talk.verdict.model or DEFAULT_MODEL if talk.verdict.outcome is Outcome.ROUTED else None
 
 
 def readings(request: Request) -> Iterator[Case]:

@@ -618,6 +618,9 @@ OTHER_TYPES: Final = (
     *(
         b"multipart/related; boundary=XyZ",
         b"multipart/mixed",
+        b"multipart/form-data-x; boundary=XyZ",
+        b"application/json5",
+        b"application/x-www-form-urlencoded ,",
         b"multipart/form-data; x=json",
         b"multipart/form-data",
         b"application/x-www-form-urlencodedx",
@@ -769,7 +772,7 @@ def _request(dice: Dice) -> Request:
         content_type, body = in_another_boundary(dice)
         return Request((content_type,), (), PLAIN_PATH, body)
     codings, body = encoded(dice, kind, BODIES[kind](dice))
-    path = NAMING_PATH if dice.often(0.1) else PLAIN_PATH
+    path = NAMING_PATH if dice.often(0.2) else PLAIN_PATH
     if dice.often(0.06):
         path = queried(dice, path)
     return Request(content_types(dice, kind), codings, path, body)
