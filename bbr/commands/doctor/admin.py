@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from bbr.text import quoted
+from bbr.text import brief, quoted
 
 # A gateway of a thousand routes has a dump of a few MB; this is no gateway's.
 MAX_BYTES: Final = 256 << 20
@@ -67,12 +67,19 @@ def fetch(url: str, *, timeout: float = TIMEOUT_SECONDS, max_bytes: int = MAX_BY
     return Answers(**{name: _ask(base + path, timeout, max_bytes) for name, path in PATHS.items()})
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Takes a redirect for the answer: Envoy sends none, and another server's would lead anywhere."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Follow none."""
+
+
 def _ask(url: str, timeout: float, max_bytes: int) -> Any:
     deadline = time.monotonic() + timeout
     data = bytearray()
     try:
         # No proxy: an admin interface is on a loopback address, or a port that is forwarded there.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
         with opener.open(url, timeout=timeout) as reply:
             while piece := reply.read1(_PIECE_BYTES):
                 data += piece
@@ -82,7 +89,9 @@ def _ask(url: str, timeout: float, max_bytes: int) -> Any:
                     raise TimeoutError
     except urllib.error.HTTPError as error:
         with error:
-            raise AdminError(f"{url}: the answer is {error.code} {error.reason}; is this Envoy's admin port?") from None
+            raise AdminError(
+                f"{url}: the answer is {error.code} {brief(error.reason)}; is this Envoy's admin port?"
+            ) from None
     except TimeoutError:
         raise AdminError(f"{url}: no complete answer within {timeout:g} s") from None
     except urllib.error.URLError as error:
@@ -95,7 +104,8 @@ def _ask(url: str, timeout: float, max_bytes: int) -> Any:
 
 
 def _why(reason: object) -> str:
-    return (reason.strerror if isinstance(reason, OSError) else None) or str(reason) or type(reason).__name__
+    words = (reason.strerror if isinstance(reason, OSError) else None) or str(reason) or type(reason).__name__
+    return brief(words)  # it may quote what the server has said
 
 
 def load(path: Path, *, max_bytes: int = MAX_BYTES) -> Answers:

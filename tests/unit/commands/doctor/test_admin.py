@@ -166,3 +166,28 @@ def test_load_what_is_too_long_or_no_dump(tmp_path):
         admin.load(file)
     with pytest.raises(AdminError, match="longer than 5 bytes"):
         admin.load(file, max_bytes=5)
+
+
+def test_a_redirect_is_not_followed():
+    asked = []
+
+    def answer(handler):
+        asked.append(handler.path)
+        handler.send_response(302)
+        handler.send_header("location", "/elsewhere")
+        handler.end_headers()
+
+    with serving(answer) as url, pytest.raises(AdminError, match="the answer is 302 Found; is this Envoy's admin port"):
+        admin.fetch(url)
+    assert asked == [admin.PATHS["config_dump"]]
+
+
+def test_words_of_a_server_are_cut():
+    def answer(handler):
+        handler.send_response(500, "no\x1b[2J" + "x" * 10_000)
+        handler.end_headers()
+
+    with serving(answer) as url, pytest.raises(AdminError) as caught:
+        admin.fetch(url)
+    assert "the answer is 500 no\\x1b[2Jxxx" in str(caught.value)
+    assert len(str(caught.value)) < 500
