@@ -1,8 +1,10 @@
 import copy
+import itertools
+import random
 
 import pytest
 
-from bbr.commands.doctor.gateway import read
+from bbr.commands.doctor.gateway import Route, read
 from bbr.commands.doctor.node import Node
 from tests.support.doctor import (
     EXT_PROC,
@@ -283,3 +285,47 @@ def test_looking_for_the_routes_that_requests_have_at_first_reads_each_route_onc
             assert all(manager.entry(route) for route in manager.model_routes)
         found.append(read)
     assert 0 < found[1] < 3 * found[0]
+
+
+MATCHES = [
+    *({"prefix": each} for each in ("", "/", "/a", "/a/b", "/ab")),
+    *({"path": each} for each in ("/", "/a", "/a/b")),
+    *({"path_separated_prefix": each} for each in ("/a", "/a/b", "")),
+    *({"safe_regex": {"regex": each}} for each in ("/a.*", "/b")),
+    {},
+    {"prefix": 3, "path": "/a"},
+]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_first_route_that_covers_another_is_found(seed):
+    config, rng = demo(), random.Random(seed)
+    own = routes(config)
+    plain = next(each for each in own if "headers" not in each["match"])
+    host_header = {"name": "x", "string_match": {"exact": "y"}}
+    model = {"name": "x-gateway-base-model-name", "string_match": {"exact": "m"}}
+    own[:] = [
+        {**plain, "match": {**match, "headers": [each for each in (host_header, model) if rng.random() < 0.4]}}
+        for match in rng.choices(MATCHES, k=40)
+    ]
+    (manager,) = saved(config).managers
+    found = 0
+    for route in manager.routes:
+        first = next((each for each in manager.routes if not each.wants and each.covers(route)), None)
+        assert manager.entry(route) is first
+        found += first is not None
+    assert found > 10
+
+
+def test_of_many_routes_few_are_compared(monkeypatch):
+    real, compared = Route.covers, itertools.count()
+
+    def covers(route, other):
+        next(compared)
+        return real(route, other)
+
+    (manager,) = many(300).managers
+    monkeypatch.setattr(Route, "covers", covers)
+    for route in manager.model_routes:
+        assert manager.entry(route)
+    assert next(compared) < 3 * len(manager.model_routes)
