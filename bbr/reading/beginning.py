@@ -30,13 +30,14 @@ MAX_BYTES: Final = 4096
 _JSON: Final = re.compile(
     "(\ufeff)?+"
     f"((?:[ {INVISIBLE_CLASS}]|\\)\\]\\}}'|(?://|\\#)[^\r\n]*+[\r\n]|/\\*(?:[^*]|\\*(?!/))*+\\*/)*+)"
-    "([\\[{]|\udcfe\udcff|\udcff\udcfe|\\Z|//[^\r\n]*+\\Z|\\#[^\r\n]*+\\Z|/\\*(?:[^*]|\\*(?!/))*+\\Z|/\\Z"
-    "|\\)(?:\\]\\}?+)?+\\Z|[\udcc2-\udcf3][\udc80-\udcbf]{0,2}+\\Z|[\udcfe\udcff]\\Z)"
+    "([\\[{]|\\udcfe\\udcff|\\udcff\\udcfe|\\Z|//[^\r\n]*+\\Z|\\#[^\r\n]*+\\Z|/\\*(?:[^*]|\\*(?!/))*+\\Z|/\\Z"
+    "|\\)(?:\\]\\}?+)?+\\Z|[\\udcc2-\\udcf3][\\udc80-\\udcbf]{0,2}+\\Z|[\\udcfe\\udcff]\\Z)"
 )
 # Behind more blanks than that, any byte that something of what is passed over begins with will do.
 _AFTER_BLANKS: Final = re.compile(rb"[ \t\r\n]*+([\[{]|[\x00-\x20/\#)\x7f-\xff]|\Z)")
 _OPENING: Final = frozenset("[{")
-_MARKED: Final = frozenset(("\udcfe\udcff", "\udcff\udcfe"))
+# mypyc takes no surrogates in texts.
+_MARKED: Final = frozenset(mark.decode(errors="surrogateescape") for mark in (b"\xfe\xff", b"\xff\xfe"))
 _BLANKS: Final = " \t\r\n"
 _BLANK: Final = b" "
 _COMMENT: Final = b"/**/"
