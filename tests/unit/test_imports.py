@@ -162,6 +162,7 @@ STARTS_PROCESSES = {
 }
 MAY_START_PROCESSES = {
     "tests/unit/system/test_child.py",
+    "tests/unit/system/test_garbage.py",
     "tests/unit/system/test_worker.py",
     "tests/unit/system/test_worker_process.py",
     "tests/unit/tls/test_apart.py",
