@@ -1,4 +1,6 @@
+import builtins
 import re
+import runpy
 import shlex
 import tomllib
 from pathlib import Path
@@ -240,3 +242,36 @@ def test_pip_and_make_refuse_the_same_pythons():
 
 def test_this_python_lets_no_possessive_group_take_what_does_not_match():
     assert re.match(rb"(?:ab?c)*+", b"aca").end() == 2
+
+
+def test_python_m_bbr_is_the_command(monkeypatch):
+    monkeypatch.setattr(cli, "main", lambda: 3)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("bbr", run_name="__main__")
+    assert ended.value.code == 3
+
+
+def test_python_m_bbr_without_its_dependencies_says_how_to_install_them(monkeypatch):
+    lack(monkeypatch, "orjson")
+    with pytest.raises(
+        SystemExit, match=r"(?s)dependencies are not installed .* no module named orjson\..*pip install"
+    ):
+        runpy.run_module("bbr", run_name="__main__")
+
+
+def test_a_module_of_its_own_that_is_missing_is_a_fault(monkeypatch):
+    lack(monkeypatch, "bbr.cli")
+    with pytest.raises(ModuleNotFoundError):
+        runpy.run_module("bbr", run_name="__main__")
+
+
+def lack(monkeypatch, module):
+    """Let the import of the command fail for want of a module."""
+    real = builtins.__import__
+
+    def load(name, *others, **named):
+        if name == "bbr.cli":
+            raise ModuleNotFoundError(name=module)
+        return real(name, *others, **named)
+
+    monkeypatch.setattr(builtins, "__import__", load)
