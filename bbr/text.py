@@ -68,6 +68,11 @@ def printable_json(text: str) -> str:
     return text if is_visible(text) else _NOT_ASCII.sub(lambda found: _json_escape(found[0]), text)
 
 
+def printable_json_lines(text: str) -> str:
+    """Return JSON over several lines for a terminal, each as `printable_json` returns it."""
+    return "\n".join(map(printable_json, text.split("\n")))
+
+
 def _python_escape(character: str) -> str:
     return character if is_visible(character) else ascii(character)[1:-1]
 
@@ -95,7 +100,7 @@ def dumps(value: Any, *, option: int = 0, default: Callable[[Any], Any] | None =
         data = orjson.dumps(_mended(value), default=default, option=option | orjson.OPT_NON_STR_KEYS)
     if data.isascii() and b"\x7f" not in data:
         return data
-    return "\n".join(map(printable_json, data.decode().split("\n"))).encode()
+    return printable_json_lines(data.decode()).encode()
 
 
 def _mended(value: Any) -> Any:

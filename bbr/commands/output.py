@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 
-from bbr.text import printable_json, printable_lines
+from bbr.text import printable_json_lines, printable_lines
 
 
 def answer_only() -> None:
@@ -22,7 +22,7 @@ def write(text: str, *, as_json: bool = False) -> None:
     Raises:
         SystemExit: stdout can't be written to; a reader that has closed it is no error.
     """
-    text = "\n".join(map(printable_json, text.split("\n"))) if as_json else printable_lines(text)
+    text = printable_json_lines(text) if as_json else printable_lines(text)
     encoding = sys.stdout.encoding or "utf-8"
     try:
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
