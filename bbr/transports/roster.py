@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bbr.telemetry.allowance import RareLog
+from bbr.transports.beginners import Beginners
 from bbr.transports.serving import ConnectionLimits
 from bbr.transports.uv_connection import UvConnection
 
@@ -46,6 +47,7 @@ class Roster:
         self._jitter = jitter
         self._leaving: set[UvConnection] = set()  # those that have given way, and are still there
         self._idle: deque[tuple[tuple[int, float], UvConnection]] = deque()
+        self._beginners = Beginners()
         self._trims = False
         self._all_gone = asyncio.Event()
 
@@ -57,6 +59,7 @@ class Roster:
             self.log_closed(now)
             return False
         self.connections.add(connection)
+        self._beginners.add(connection, now)
         self.total += 1
         if limits.max_age_seconds:
             connection.retire_at = now + limits.max_age_seconds * (1 + _AGE_JITTER * (2 * self._jitter() - 1))
@@ -71,6 +74,7 @@ class Roster:
     def gone(self, connection: UvConnection) -> None:
         """Let a connection go."""
         self.connections.discard(connection)
+        self._beginners.gone(connection)
         self._leaving.discard(connection)
         if not self.connections:
             self._all_gone.set()

@@ -47,12 +47,14 @@ class Accounted:
     The rest of it says what it is and how it writes.
 
     Attributes:
-        BUSY: see `idleness`.
+        BEGINNING, BUSY: see `idleness`.
         account: of what is held for the peer.
         retire_at: when the connection is too old, in seconds of the owner's clock; None for never.
+        sheltered_until: until then it goes late while it only begins, in seconds of the owner's clock.
     """
 
-    BUSY: Final = 2
+    BEGINNING: Final = 2
+    BUSY: Final = 3
 
     _rpc: RpcConnection
     _socket: Socket
@@ -62,11 +64,12 @@ class Accounted:
     def __init__(self, owner: RoomOwner) -> None:
         self.account = Account(owner.room, self._give_room)
         self.retire_at: float | None = None
+        self.sheltered_until = 0.0
         self._rooms = owner
         self._clock = owner.clock
         self._pace = owner.pace
         self._stage = Stage.SERVING
-        self._heard_at = 0.0
+        self._began_at = self._heard_at = 0.0
 
     @property
     def may_refuse(self) -> bool:
@@ -84,6 +87,11 @@ class Accounted:
         return self._socket.has_replied
 
     @property
+    def beginning(self) -> bool:
+        """Whether its peer has said nothing yet, or its TLS handshake is not over."""
+        return self._socket.handshaking or self._heard_at == self._began_at
+
+    @property
     def calls(self) -> int:
         """How many calls run."""
         return len(self._rpc.calls)
@@ -97,10 +105,12 @@ class Accounted:
     def idleness(self) -> tuple[int, float]:
         """How much sooner this connection can go than others: the smallest goes first.
 
-        Without calls, 0; with calls, and none was ever answered, 1; else BUSY. Then since when it has said nothing.
+        Without calls, 0, or BEGINNING if it is sheltered; with calls, and none was ever answered, 1; else BUSY. Then
+        since when it has said nothing.
         """
         if self._stage >= Stage.CLOSING or self._rpc.idle:
-            return 0, self._heard_at
+            kept = self._stage == Stage.SERVING and self.sheltered_until > self._clock() and self.beginning
+            return (self.BEGINNING if kept else 0), self._heard_at
         return (self.BUSY if self._rpc.answered else 1), self._heard_at
 
     def leave(self) -> bool:

@@ -3,6 +3,7 @@ from typing import Any, cast
 
 import pytest
 
+from bbr.transports.beginners import SHELTERED
 from bbr.transports.roster import Roster
 from bbr.transports.serving import ConnectionLimits
 from bbr.transports.uv_connection import UvConnection
@@ -12,8 +13,12 @@ from tests.support.loops import in_loop
 class Seat:
     """What a roster sees of a connection."""
 
-    def __init__(self, rank: int = 2, heard_at: float = 0.0) -> None:
+    address = ""
+    beginning = False
+
+    def __init__(self, rank: int = UvConnection.BUSY, heard_at: float = 0.0) -> None:
         self.retire_at: float | None = None
+        self.sheltered_until = 0.0
         self.idleness = (rank, heard_at)
         self.gave_way = False
         self.leaves = False
@@ -77,10 +82,17 @@ class TestWhoHasBeenIdleTheLongest:
         assert [each.gave_way for each in taken] == [True, False, True]
 
     def test_is_one_without_calls_or_else_without_an_answer(self):
-        busy, never_answered, idle = Seat(2, 1.0), Seat(1, 2.0), Seat(0, 3.0)
-        roster = full(busy, never_answered, idle)
-        assert admitted(roster, Seat(2), Seat(2), Seat(2)) == [True, True, False]
-        assert [each.gave_way for each in (busy, never_answered, idle)] == [False, True, True]
+        busy, beginning, never_answered, idle = taken = [
+            Seat(UvConnection.BUSY, 1.0),
+            Seat(UvConnection.BEGINNING, 2.0),
+            Seat(1, 3.0),
+            Seat(0, 4.0),
+        ]
+        roster = full(*taken)
+        assert admitted(roster, Seat(), Seat()) == [True, True]
+        assert [each.gave_way for each in (busy, beginning, never_answered, idle)] == [False, False, True, True]
+        assert admitted(roster, Seat(), Seat()) == [True, False]
+        assert [each.gave_way for each in (busy, beginning)] == [False, True]
 
     def test_is_another_than_the_one_that_needs_the_room(self, caplog):
         taken = [Seat(0, 1.0), Seat(0, 2.0), Seat(0, 3.0)]
@@ -92,9 +104,9 @@ class TestWhoHasBeenIdleTheLongest:
         assert [each.gave_way for each in taken] == [False, True, True]
 
     def test_is_any_where_calls_are_worth_no_more(self):
-        one, other = Seat(2, 2.0), Seat(2, 1.0)
+        one, other = Seat(heard_at=2.0), Seat(heard_at=1.0)
         roster = full(one, other, busy_give_way=True)
-        assert admitted(roster, Seat(2, 3.0)) == [True]
+        assert admitted(roster, Seat(heard_at=3.0)) == [True]
         assert (one.gave_way, other.gave_way) == (False, True)
 
     @in_loop
@@ -144,6 +156,19 @@ def test_without_a_limit_none_is_too_old():
     (one,) = seats(1)
     Roster(ConnectionLimits()).admit(one, 7.0)
     assert one.retire_at is None
+
+
+def test_a_newcomer_is_sheltered_until_it_is_gone():
+    roster = Roster(ConnectionLimits())
+    one, *others = [Seat() for _ in range(SHELTERED + 1)]
+    for each in (one, *others):
+        each.beginning = True
+    assert all(admitted(roster, one, *others))
+    assert [each.sheltered_until > 0.0 for each in (one, *others)] == [True] * SHELTERED + [False]
+    roster.gone(cast(UvConnection, one))
+    last = Seat()
+    assert admitted(roster, last) == [True]
+    assert last.sheltered_until > 0.0
 
 
 @in_loop

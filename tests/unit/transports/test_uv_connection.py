@@ -443,6 +443,27 @@ class TestGivingWay:
         connection.data_received(bytes(9))
         assert connection.idleness == (0, 1002.0)
 
+    def test_one_that_only_begins_may_be_kept_for_a_while(self):
+        owner = MockOwner()
+        connection, _ = owner.connect()
+        connection.sheltered_until = 1001.0
+        assert connection.beginning
+        assert connection.idleness == (UvConnection.BEGINNING, 1000.0)
+        owner.clock.now = 1001.0
+        assert connection.idleness == (0, 1000.0)
+        connection.sheltered_until = 1003.0
+        assert connection.idleness == (UvConnection.BEGINNING, 1000.0)
+        owner.clock.now = 1002.0
+        connection.data_received(OPENING)
+        assert not connection.beginning
+        assert connection.idleness == (0, 1002.0)
+
+    def test_one_that_ends_is_not_kept(self):
+        connection, _ = MockOwner().connect()
+        connection.sheltered_until = 1001.0
+        connection.drain(refuse=False)
+        assert connection.idleness == (0, 1000.0)
+
     def test_it_says_so_and_closes(self):
         connection, transport = opened(MockOwner())
         connection.data_received(call(1, b"quiet"))
@@ -599,6 +620,7 @@ class TestTls:
         context = server_context(CREDENTIALS)
         owner._tls = lambda: TlsSession(context)
         connection, transport = owner.connect()
+        owner.clock.now += 0.1
         hands = Handshake(client_context(CREDENTIALS.chain_pem, "h2"))
         hands.step()
         connection.data_received(hands.outgoing.read())
@@ -609,8 +631,10 @@ class TestTls:
         assert connection.has_replied
         hands.incoming.write(transport.written)
         assert hands.step()
+        assert connection.beginning
         self.shake(connection, hands)
         assert not connection.handshaking
+        assert not connection.beginning
 
     def test_the_address_of_a_peer_that_may_be_gone(self):
         connection, transport = MockOwner().connect()
