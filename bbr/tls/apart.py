@@ -7,6 +7,7 @@ import contextlib
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 from bbr.system import child
@@ -38,7 +39,7 @@ def call(function: str, *arguments: Any) -> Any:
         arguments: for it.
 
     Raises:
-        CredentialsError: as the function does.
+        CredentialsError: as the function does, or it did not read its files within ANSWER_SECONDS.
     """
     return _call(_start(), function, arguments)
 
@@ -59,9 +60,12 @@ def _call(process: subprocess.Popen[bytes] | None, function: str, arguments: tup
             raise ChildProcessError
         said, _ = process.communicate(pickle.dumps((function, arguments)), ANSWER_SECONDS)
         answer = pickle.loads(said)  # noqa: S301 (our own)
-    except Exception:  # no process can be started, it was killed or hangs, or something else wrote to its stdout
+    except Exception as error:  # no process starts, it was killed or hangs, or something else wrote to its stdout
         if process is not None:
             _end(process)
+        paths = [str(each) for each in arguments if isinstance(each, Path)]
+        if paths and isinstance(error, subprocess.TimeoutExpired):  # here, such a read could not be ended
+            raise CredentialsError(f"{', '.join(paths)}: not read within {ANSWER_SECONDS:g} s") from None
         answer = _answer(function, arguments)
     if isinstance(answer, CredentialsError):
         raise answer

@@ -84,6 +84,19 @@ def test_a_process_that_hangs_is_ended_and_it_is_done_here(monkeypatch, started,
     assert [each.returncode for each in begun] == [-9]
 
 
+@pytest.mark.parametrize(
+    ("function", "files"), [("load", ["tls.crt", "tls.key"]), ("load_authorities", ["ca.crt"])], ids=["own", "clients'"]
+)
+def test_files_that_are_not_read_in_time_are_an_error(tmp_path, monkeypatch, function, files):
+    code = "import sys, threading; sys.stdin.read(); threading.Event().wait()"
+    monkeypatch.setattr(apart.child, "python", lambda _module: ([sys.executable, "-c", code], None))
+    monkeypatch.setattr(apart, "ANSWER_SECONDS", 0.2)
+    paths = [tmp_path / name for name in files]
+    with pytest.raises(CredentialsError) as raised:  # and not that they do not exist: nobody looked for them here
+        apart.call(function, *paths)
+    assert str(raised.value) == f"{', '.join(map(str, paths))}: not read within 0.2 s"
+
+
 def test_the_other_process_answers_on_stdout(monkeypatch):
     class Pipe:
         def __init__(self, octets: bytes = b"") -> None:
