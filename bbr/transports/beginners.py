@@ -9,9 +9,9 @@ from typing import Final, Protocol
 
 from bbr.transports.handshakes import network
 
-# So many of one address are kept, and each for so long. A peer that begins many connections takes no more room by this
-# than it could take anyway: four handshakes count as 720 KiB.
-SHELTERED: Final = 4
+# So many of one address are kept, and each for so long: Envoy opens a connection for each of its worker threads. All of
+# them count as 3 MiB in their handshakes.
+SHELTERED: Final = 16
 SHELTER_SECONDS: Final = 1.0
 
 
@@ -34,7 +34,7 @@ class Beginner(Protocol):
 
 
 class Beginners:
-    """Chooses the new connections that are kept: of each address the first four that have only begun."""
+    """Chooses the new connections that are kept: of each address the first ones that have only begun."""
 
     def __init__(self) -> None:
         self._networks: dict[Beginner, str] = {}  # in the order in which they began

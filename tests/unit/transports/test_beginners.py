@@ -58,7 +58,7 @@ def test_so_does_one_that_is_gone_or_takes_too_long():
     beginners.gone(newcomers[2])
     beginners.gone(newcomers[-1])
     assert kept(added(beginners, 2)) == [True, False]
-    assert kept(added(beginners, 5, now=10.0 + SHELTER_SECONDS)) == [True] * SHELTERED + [False]
+    assert kept(added(beginners, SHELTERED + 1, now=10.0 + SHELTER_SECONDS)) == [True] * SHELTERED + [False]
 
 
 def test_nothing_is_remembered_of_those_that_are_gone():
@@ -72,8 +72,8 @@ def test_nothing_is_remembered_of_those_that_are_gone():
 def test_those_that_stay_are_forgotten_after_a_while():
     beginners = Beginners()
     for place in range(256):
-        added(beginners, 4, f"192.0.2.{place}", now=float(place))
-    assert len(beginners._networks) == 4
+        added(beginners, SHELTERED, f"192.0.2.{place}", now=float(place))
+    assert len(beginners._networks) == SHELTERED
     assert list(beginners._kept) == ["192.0.2.255"]
 
 
