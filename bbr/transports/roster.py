@@ -22,6 +22,9 @@ _NOTED: Final = 64
 # So many may take their time to leave. Their room is given away before they are gone: 8 to 40 KiB each, and up to
 # 120 KiB until it is counted again.
 _MAX_LEAVING: Final = 16
+# A gateway that lives is gone a round trip later. So if all of them are taken, the one that was told first, so long ago
+# at least, is ended for the next: peers that are silent would take them for a second each.
+_NOTICE_SECONDS: Final = 0.05
 
 
 class Roster:
@@ -46,6 +49,7 @@ class Roster:
         self._limits = limits
         self._jitter = jitter
         self._leaving: set[UvConnection] = set()  # those that have given way, and are still there
+        self._told: dict[UvConnection, float] = {}  # of these the ones that may take their time, and since when
         self._idle: deque[tuple[tuple[int, float], UvConnection]] = deque()
         self._beginners = Beginners()
         self._trims = False
@@ -76,6 +80,7 @@ class Roster:
         self.connections.discard(connection)
         self._beginners.gone(connection)
         self._leaving.discard(connection)
+        self._told.pop(connection, None)
         if not self.connections:
             self._all_gone.set()
 
@@ -110,10 +115,23 @@ class Roster:
             if connection is None:
                 return False
             self.log_closed(now, limit)
-            if len(self._leaving) >= _MAX_LEAVING or not connection.leave():
-                connection.give_way()
             self._leaving.add(connection)
+            if (len(self._told) < _MAX_LEAVING or self._hasten(now)) and connection.leave():
+                self._told[connection] = now
+            else:
+                connection.give_way()
         return True
+
+    def _hasten(self, now: float) -> bool:
+        """End the one without calls that was told to leave first; False if there is none that had time to."""
+        for connection, told_at in self._told.items():
+            if now - told_at < _NOTICE_SECONDS:
+                break
+            if not connection.busy:
+                del self._told[connection]
+                connection.give_way()
+                return True
+        return False
 
     def _longest_idle(self, but: UvConnection | None) -> UvConnection | None:
         for _ in range(2):

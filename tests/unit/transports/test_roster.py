@@ -23,6 +23,7 @@ class Seat:
         self.gave_way = False
         self.leaves = False
         self.left = False
+        self.busy = False
 
     def leave(self) -> bool:
         self.left = self.leaves
@@ -135,14 +136,34 @@ class TestWhoHasBeenIdleTheLongest:
         assert not taken[0].gave_way
 
 
-def test_sixteen_may_take_their_time_to_leave():
-    taken = [Seat(0, float(place)) for place in range(18)]
+def leaving(count: int) -> tuple[Roster, list[Seat]]:
+    """Return a full roster of connections that would take their time to leave."""
+    taken = [Seat(0, float(place)) for place in range(count)]
     for each in taken:
         each.leaves = True
-    roster = full(*taken)
+    return full(*taken), taken
+
+
+def test_sixteen_may_take_their_time_to_leave():
+    roster, taken = leaving(18)
     assert all(admitted(roster, *(Seat(0, 100.0) for _ in range(17))))
     assert [each.left for each in taken] == [True] * 16 + [False] * 2
     assert [each.gave_way for each in taken] == [False] * 16 + [True, False]
+    # One that is gone has left its place to another.
+    roster.gone(cast(UvConnection, taken[5]))
+    assert admitted(roster, Seat(0, 100.0)) == [True]
+    assert (taken[17].left, taken[17].gave_way) == (True, False)
+
+
+def test_those_that_were_told_a_while_ago_are_ended_for_others_unless_they_have_calls():
+    roster, taken = leaving(20)
+    assert all(admitted(roster, *(Seat(0, 100.0) for _ in range(16))))
+    for each in taken[1:15]:
+        each.busy = True  # a call has crossed the word that it should leave
+    for place, seat in ((16, Seat(0, 100.0)), (17, Seat(0, 100.0)), (18, Seat(0, 100.0))):
+        assert roster.admit(cast(UvConnection, seat), 0.1)
+        assert taken[place].left is (place < 18)
+    assert [each.gave_way for each in taken] == [True, *[False] * 14, True, False, False, True, False]
 
 
 @pytest.mark.parametrize(("share", "age"), [(0.0, 90.0), (0.5, 100.0), (1.0, 110.0)])
