@@ -1,16 +1,17 @@
-"""Connections that have only begun: a few of each address are kept when others have to go.
+"""Shelter for new connections: a few of each address stay open while others are closed for want of room.
 
-Whoever has been idle the longest goes first. With 1,500 busy connections a turn of the event loop takes 0.3 s, and a
-TLS handshake takes three turns. Meanwhile all others have said something, so a gateway in its handshake would look
-idle and be reset. It would then wait for a second before it connects again, and its requests would fail.
+The connection that has been idle the longest is closed first. With 1,500 busy connections one turn of the event loop
+takes 0.3 s, and a TLS handshake takes three turns. Meanwhile all other connections have sent something, so a gateway in
+its handshake looks idle. If it were reset, it would wait for a second before it connects again, and its requests would
+fail.
 """
 
 from typing import Final, Protocol
 
 from bbr.transports.handshakes import network
 
-# So many of one address are kept, and each for so long: Envoy opens a connection for each of its worker threads. All of
-# them count as 3 MiB in their handshakes.
+# So many of one address are sheltered, and each for so long. Envoy opens a connection for each of its worker threads.
+# Together they hold 3 MiB in their handshakes.
 SHELTERED: Final = 16
 SHELTER_SECONDS: Final = 1.0
 
@@ -19,7 +20,7 @@ class Beginner(Protocol):
     """A connection.
 
     Attributes:
-        sheltered_until: it goes after those that have been served, until then or until it has begun.
+        sheltered_until: until then it is closed after those that have been served, unless it has begun by now.
     """
 
     sheltered_until: float
@@ -34,33 +35,33 @@ class Beginner(Protocol):
 
 
 class Beginners:
-    """Chooses the new connections that are kept: of each address the first ones that have only begun."""
+    """Chooses which new connections are sheltered: those of each address that began first."""
 
     def __init__(self) -> None:
         self._networks: dict[Beginner, str] = {}  # in the order in which they began
-        self._kept: dict[str, list[Beginner]] = {}
+        self._sheltered: dict[str, list[Beginner]] = {}
 
     def add(self, connection: Beginner, now: float) -> None:
-        """Take note of a new connection, and keep it for a while if there are few of its address."""
+        """Shelter a new connection for a while, if few of its address are sheltered."""
         self._forget_old(now)
         key = network(connection.address)
-        kept = self._kept.get(key, [])
-        if len(kept) == SHELTERED:
-            for each in [each for each in kept if not each.beginning]:
+        sheltered = self._sheltered.get(key, [])
+        if len(sheltered) == SHELTERED:
+            for each in [each for each in sheltered if not each.beginning]:
                 self.gone(each)
-        if len(kept) < SHELTERED:
+        if len(sheltered) < SHELTERED:
             connection.sheltered_until = now + SHELTER_SECONDS
             self._networks[connection] = key
-            self._kept.setdefault(key, []).append(connection)
+            self._sheltered.setdefault(key, []).append(connection)
 
     def gone(self, connection: Beginner) -> None:
-        """Forget a connection, if it was kept."""
+        """Forget a connection, if it was sheltered."""
         key = self._networks.pop(connection, None)
         if key is not None:
-            kept = self._kept[key]
-            kept.remove(connection)
-            if not kept:
-                del self._kept[key]
+            sheltered = self._sheltered[key]
+            sheltered.remove(connection)
+            if not sheltered:
+                del self._sheltered[key]
 
     def _forget_old(self, now: float) -> None:
         while self._networks:

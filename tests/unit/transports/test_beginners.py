@@ -16,7 +16,7 @@ class Newcomer:
         self.beginning = True
 
 
-def kept(newcomers: list[Newcomer]) -> list[bool]:
+def sheltered(newcomers: list[Newcomer]) -> list[bool]:
     return [each.sheltered_until > 0.0 for each in newcomers]
 
 
@@ -27,29 +27,29 @@ def added(beginners: Beginners, count: int, address: str = "192.0.2.1", now: flo
     return newcomers
 
 
-def test_the_first_few_of_an_address_are_kept_for_a_while():
+def test_the_first_few_of_an_address_are_sheltered_for_a_while():
     newcomers = added(Beginners(), SHELTERED + 2)
-    assert kept(newcomers) == [True] * SHELTERED + [False] * 2
+    assert sheltered(newcomers) == [True] * SHELTERED + [False] * 2
     assert newcomers[0].sheltered_until == 10.0 + SHELTER_SECONDS
 
 
 def test_no_address_takes_the_place_of_another():
     beginners = Beginners()
     added(beginners, 100)
-    assert kept(added(beginners, 1, "192.0.2.2")) == [True]
+    assert sheltered(added(beginners, 1, "192.0.2.2")) == [True]
     added(beginners, 100, "2001:db8::1")
-    assert kept(added(beginners, 1, "2001:db8::2")) == [False]  # one client has all of its /64
-    assert kept(added(beginners, 1, "2001:db8:0:1::1")) == [True]
+    assert sheltered(added(beginners, 1, "2001:db8::2")) == [False]  # one client has all of its /64
+    assert sheltered(added(beginners, 1, "2001:db8:0:1::1")) == [True]
 
 
 def test_one_that_has_begun_leaves_its_place_to_another():
     beginners = Beginners()
     newcomers = added(beginners, SHELTERED)
     newcomers[1].beginning = False
-    assert kept(added(beginners, 2)) == [True, False]
+    assert sheltered(added(beginners, 2)) == [True, False]
     for each in newcomers:
         each.beginning = False
-    assert kept(added(beginners, SHELTERED)) == [True] * (SHELTERED - 1) + [False]
+    assert sheltered(added(beginners, SHELTERED)) == [True] * (SHELTERED - 1) + [False]
 
 
 def test_so_does_one_that_is_gone_or_takes_too_long():
@@ -57,8 +57,8 @@ def test_so_does_one_that_is_gone_or_takes_too_long():
     newcomers = added(beginners, SHELTERED + 1)
     beginners.gone(newcomers[2])
     beginners.gone(newcomers[-1])
-    assert kept(added(beginners, 2)) == [True, False]
-    assert kept(added(beginners, SHELTERED + 1, now=10.0 + SHELTER_SECONDS)) == [True] * SHELTERED + [False]
+    assert sheltered(added(beginners, 2)) == [True, False]
+    assert sheltered(added(beginners, SHELTERED + 1, now=10.0 + SHELTER_SECONDS)) == [True] * SHELTERED + [False]
 
 
 def test_nothing_is_remembered_of_those_that_are_gone():
@@ -66,7 +66,7 @@ def test_nothing_is_remembered_of_those_that_are_gone():
     for place in range(1000):
         for each in added(beginners, 2, f"192.0.2.{place % 256}"):
             beginners.gone(each)
-    assert (beginners._networks, beginners._kept) == ({}, {})
+    assert (beginners._networks, beginners._sheltered) == ({}, {})
 
 
 def test_those_that_stay_are_forgotten_after_a_while():
@@ -74,7 +74,7 @@ def test_those_that_stay_are_forgotten_after_a_while():
     for place in range(256):
         added(beginners, SHELTERED, f"192.0.2.{place}", now=float(place))
     assert len(beginners._networks) == SHELTERED
-    assert list(beginners._kept) == ["192.0.2.255"]
+    assert list(beginners._sheltered) == ["192.0.2.255"]
 
 
 @in_loop
