@@ -9,6 +9,7 @@ from re import _constants, _parser
 import pytest
 
 ROOMS = ("reading", "exchange", "models", "http2", "rpc", "transports", "telemetry", "tls", "admin", "sources")
+ROOMS += ("commands.doctor",)  # reads what anybody has written into a gateway's configuration
 FILES = ("yaml_tree", "text")
 MANY = 70  # what may be repeated so often costs no more than a constant
 

@@ -3,10 +3,10 @@
 Pure: a manager in, findings out.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from bbr.commands.doctor import expressions
 from bbr.commands.doctor.finding import Finding, finding
 from bbr.commands.doctor.gateway import ROUTING_HEADERS, Filter, Gateway, Manager, Route
 from bbr.commands.doctor.node import Node
@@ -17,6 +17,9 @@ BUFFERING: Final = ("BUFFERED", "BUFFERED_PARTIAL")
 
 # What the router reads of a request's head; without these a body is read for what it is not.
 _READ_HEADERS: Final = (":method", ":path", "content-type", "content-encoding", "upgrade")
+
+# What the router sets or removes.
+_SET_HEADERS: Final = (*ROUTING_HEADERS, DESTINATION_HEADER, *STEERING_HEADERS, *PRIORITY_HEADERS)
 
 _MODE_FIX: Final = """\
 processing_mode: {request_header_mode: SEND, request_body_mode: FULL_DUPLEX_STREAMED, request_trailer_mode: SEND,
@@ -66,6 +69,7 @@ def _answers(manager: Manager, router: Filter) -> Iterator[Finding]:
             "route_cache_action: DEFAULT   # and no disable_clear_route_cache",
         )
     yield from _mutations(manager, config.get("mutation_rules"))
+    yield from _expressions(manager, router)
     if (mode := config.get("observability_mode")).is_true:
         yield finding(
             "observability-mode",
@@ -86,8 +90,7 @@ def _answers(manager: Manager, router: Filter) -> Iterator[Finding]:
 
 
 def _mutations(manager: Manager, rules: Node) -> Iterator[Finding]:
-    names = (*ROUTING_HEADERS, DESTINATION_HEADER, *STEERING_HEADERS, *PRIORITY_HEADERS)
-    refused = [name for name in names if _refuses(rules, name)]
+    refused = [name for name in _SET_HEADERS if _refuses(rules, name)]
     if not refused:
         return
     keys = ("disallow_all", "disallow_expression", "allow_expression", "disallow_is_error")
@@ -111,10 +114,37 @@ def _refuses(rules: Node, name: str) -> bool:
     return rules.get("disallow_all").is_true
 
 
-def _matches(pattern: str, name: str) -> bool:
+def _expressions(manager: Manager, router: Filter) -> Iterator[Finding]:
+    """Tell which expressions the checks of this file take for one that matches nothing."""
+    rules = router.config.get("mutation_rules")
+    found = [rules.get(key, "regex") for key in ("disallow_expression", "allow_expression")]
+    for kind in ("allowed_headers", "disallowed_headers"):
+        each_of = router.config.get("forward_rules", kind).each("patterns")
+        found += [each.get("safe_regex", "regex") for each in each_of]
+    if unread := [each.evidence() for each in found if not _is_evaluated(each.text)]:
+        yield finding(
+            "expression-not-evaluated",
+            manager.label,
+            "The doctor does not evaluate these expressions: they are long, take many steps, or have rare parts. Check "
+            "by hand which of the router's headers they match.",
+            unread,
+            "an expression of literals, classes and repetitions, as in: regex: 'x-gateway-.*'",
+        )
+
+
+def _is_evaluated(expression: str) -> bool:
     try:
-        return bool(pattern) and re.fullmatch(pattern, name) is not None
-    except re.error:  # RE2 knows some things that Python does not
+        for name in (*_SET_HEADERS, *_READ_HEADERS):
+            expressions.matches(expression, name)
+    except expressions.NotEvaluatedError:
+        return False
+    return True
+
+
+def _matches(expression: str, name: str) -> bool:
+    try:
+        return bool(expression) and expressions.matches(expression, name)
+    except expressions.NotEvaluatedError:  # _expressions tells that
         return False
 
 

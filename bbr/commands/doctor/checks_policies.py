@@ -30,7 +30,7 @@ _BEFORE_FIX: Final = """\
 
 # CEL that reads a header's value, as text, and how its index operators are called where it is parsed.
 _CEL_TEXT: Final = re.compile(
-    rf"""request\.headers\s*\[\s*\??\s*["']({"|".join(map(re.escape, ROUTING_HEADERS))})["']""", re.IGNORECASE
+    rf"""request\.headers\s*+\[\s*+(?:\?\s*+)?+["']({"|".join(map(re.escape, ROUTING_HEADERS))})["']""", re.IGNORECASE
 )
 _CEL_INDEX: Final = ("_[_]", "_[?_]")
 

@@ -84,6 +84,7 @@ RULES: Final = {
     # What the filter says.
     "route-cache-pinned": Rule(_ERROR, "Envoy may not choose the route again after the router's answer"),
     "mutation-disallowed": Rule(_ERROR, "mutation rules keep the router from setting or removing its headers"),
+    "expression-not-evaluated": Rule(_INFO, "a regular expression of the filter was not evaluated: check it by hand"),
     "headers-not-sent": Rule(
         _ERROR, "request_header_mode is SKIP: the request goes upstream before the router is asked"
     ),

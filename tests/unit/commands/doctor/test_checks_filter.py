@@ -60,7 +60,10 @@ NONE_SENT = {"response_header_mode": "SKIP", "request_body_mode": "NONE"}
             ),
         ),
         ("mutation-disallowed", filter_with(mutation_rules={"disallow_all": True, "allow_expression": X})),
-        ("", filter_with(mutation_rules={"disallow_expression": {"regex": r"\C("}})),  # no expression of Python's
+        ("expression-not-evaluated", filter_with(mutation_rules={"disallow_expression": {"regex": r"\C("}})),
+        ("expression-not-evaluated", filter_with(mutation_rules={"allow_expression": {"regex": "(?P<x>.*)"}})),
+        ("expression-not-evaluated", patterns("disallowed", {"safe_regex": {"regex": "(" * 40}})),
+        ("mutation-disallowed", filter_with(mutation_rules={"disallow_expression": {"regex": "(x*)*(.*)*"}})),
         ("mutation-disallowed", filter_with(mutation_rules={"disallow_all": True})),
         ("mutation-disallowed", filter_with(mutation_rules={"disallow_expression": X, "allow_expression": X})),
         ("headers-not-sent", mode_with(request_header_mode="SKIP")),
@@ -103,6 +106,13 @@ def test_full_duplex(ids, edit):
 )
 def test_buffered(ids, edit):
     assert set(found(edit, "BUFFERED")) == set(ids.split())
+
+
+def test_an_expression_that_is_not_evaluated_is_shown():
+    evil = "(a|a)*" * 200
+    (told,) = found(filter_with(mutation_rules={"allow_expression": {"regex": evil}})).values()
+    assert (told.severity, [each.value for each in told.evidence]) == ("info", [evil[:300] + "..."])
+    assert told.evidence[0].path.endswith(".mutation_rules.allow_expression.regex")
 
 
 def test_a_mode_of_a_route_where_the_filter_is_off_is_none():
