@@ -17,6 +17,7 @@ from bbr.exchange.policy import BodyMode, ClientSteering
 from bbr.headers import BASE_MODEL_HEADER, DESTINATION_HEADER, MODEL_HEADER, PRIORITY_HEADERS, STEERING_HEADERS
 from bbr.models.listing import MAX_BYTES as LONGEST_LIST_BYTES
 from bbr.reading.fields import LONGEST_VALUE_BYTES, MAX_FIELDS, BodyField
+from bbr.reading.globs import read_each
 from bbr.reading.header_names import MAX_ALWAYS_REMOVED, fold
 from bbr.reading.name import LONGEST_MODEL_BYTES, check_model
 from bbr.reading.paths import MAX_PATTERNS, PathPattern
@@ -446,15 +447,7 @@ def path_patterns(text: str) -> tuple[PathPattern, ...]:
     texts = [each.strip(" ") for each in text.split(",")]
     if len(texts) > MAX_PATTERNS:
         raise ValueError(f"has {len(texts)} path patterns; at most {MAX_PATTERNS} are allowed")
-    return tuple(_path_pattern(each, alone=len(texts) == 1) for each in texts)
-
-
-def _path_pattern(text: str, *, alone: bool) -> PathPattern:
-    try:
-        return PathPattern(text)
-    except ValueError as error:
-        # A pattern that is all of the setting's text is not named again.
-        raise ValueError(f"{error}" if alone else f"has {quoted(text)}, which {error}") from None
+    return read_each(texts, PathPattern)
 
 
 @written("NAME")

@@ -6,8 +6,12 @@ what follows it is an atomic group, and nothing in an expression is tried twice 
 """
 
 import re
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from bbr.text import quoted
+
+T = TypeVar("T")
 
 _STAR: Final = "*"
 _ANY_SEGMENTS: Final = "**"
@@ -49,3 +53,19 @@ def path(segments: Sequence[str]) -> str:
         if run:
             expression += f"(?>{_ANYTHING}{run}{_BOUNDARY})"
     return expression + (f"(?>{_ANYTHING}{last}\\Z)" if last else "(?:/(?s:.*+))?+")
+
+
+def read_each(texts: Sequence[str], read: Callable[[str], T]) -> tuple[T, ...]:
+    """Return what is read of each text of a setting.
+
+    Raises:
+        ValueError: the message is to follow the setting's name and text, and names the text that breaks a rule. A text
+            that is all of the setting is not named again.
+    """
+    found = []
+    for text in texts:
+        try:
+            found.append(read(text))
+        except ValueError as error:
+            raise ValueError(f"{error}" if len(texts) == 1 else f"has {quoted(text)}, which {error}") from None
+    return tuple(found)

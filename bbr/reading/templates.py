@@ -311,15 +311,7 @@ def parse_templates(text: str) -> tuple[Template, ...]:
     texts = [each for word in text.replace(",", " ").split() for each in VENDORS.get(word, (word,))]
     if len(texts) > MAX_TEMPLATES:
         raise ValueError(f"has {len(texts)} path templates; at most {MAX_TEMPLATES} are allowed")
-    return tuple(_template(each, alone=len(texts) == 1) for each in texts)
-
-
-def _template(text: str, *, alone: bool) -> Template:
-    try:
-        return Template(text)
-    except ValueError as error:
-        # The setting's name and text stand before this sentence: a template that is all of it is not named again.
-        raise ValueError(f"{error}" if alone else f"has {text[:MAX_TEMPLATE_CHARACTERS]!r}, which {error}") from None
+    return globs.read_each(texts, Template)
 
 
 def _prefixes(text: str) -> frozenset[str]:

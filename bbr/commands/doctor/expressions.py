@@ -182,7 +182,7 @@ class _Reader:
             last = self._take_any()
             if len(found) > 1 or last in ("\\", "["):
                 raise NotEvaluatedError
-            ranges.append((*found, last))
+            ranges.append((min(found), last))
         self._place += 1
         return lambda each: each in singles or any(low <= each <= high for low, high in ranges)
 

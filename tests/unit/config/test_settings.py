@@ -328,7 +328,10 @@ UNUSABLE = {
         "": "must begin with a slash",
         ",".join(["/a"] * 65): "has 65 path patterns; at most 64 are allowed",
     },
-    "exclude_path": {"/a,": "has '', which must begin with a slash"},
+    "exclude_path": {
+        "/a,": "has '', which must begin with a slash",
+        f"/a,/{'x' * 300}": f"has '/{'x' * 255}...', which must not be longer than 256 characters",
+    },
     "forward_decoded": dict.fromkeys(("", "on"), "is neither true nor false"),
     "serve_models_list": {
         **dict.fromkeys(("", "on"), f"is neither true nor false, and {NOT_A_SIZE}"),

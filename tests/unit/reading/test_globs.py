@@ -53,3 +53,14 @@ def test_a_segment_fits_if_there_is_a_way(pattern: str, segment: str) -> None:
 )
 def test_edges(pattern: list[str], path: str, expected: bool) -> None:
     assert (re.fullmatch(globs.path(pattern), path) is not None) is expected
+
+
+def test_of_several_texts_the_one_is_named_that_breaks_a_rule() -> None:
+    assert globs.read_each(["1", "2"], int) == (1, 2)
+    assert globs.read_each([], int) == ()
+    with pytest.raises(ValueError, match=r"^invalid literal"):
+        globs.read_each(["x"], int)
+    with pytest.raises(ValueError, match=r"^has 'x', which invalid literal"):
+        globs.read_each(["1", "x"], int)
+    with pytest.raises(ValueError, match=r"^has 'x{256}\.\.\.', which invalid literal"):
+        globs.read_each(["1", "x" * 300], int)

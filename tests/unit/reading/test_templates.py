@@ -48,6 +48,11 @@ def test_of_several_templates_the_wrong_one_is_named() -> None:
         parse_templates("/openai")
 
 
+def test_of_a_long_template_an_error_shows_the_beginning() -> None:
+    with pytest.raises(ValueError, match=r"^has '/x{255}\.\.\.', which must not be longer than 512 characters$"):
+        parse_templates(f"/{'x' * 100_000} {GEMINI}")
+
+
 def test_what_a_template_says_is_kept() -> None:
     templates = parse_templates(f"{AZURE}, {GEMINI} {BEDROCK}")
     assert [template.text for template in templates] == [AZURE, GEMINI, BEDROCK]
