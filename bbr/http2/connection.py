@@ -309,6 +309,11 @@ class Connection:
     # The end.
 
     @property
+    def preface_received(self) -> bool:
+        """Whether the client has sent the 24 bytes that come before its first frame (RFC 9113, section 3.4)."""
+        return self._reader.preface_received
+
+    @property
     def goaway_read(self) -> bool:
         """Whether the peer has read our GOAWAY, and opens no more streams; what it had opened before has come."""
         return self._control.goaway_read

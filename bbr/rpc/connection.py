@@ -80,6 +80,11 @@ class RpcConnection:
         return self._http2.answered
 
     @property
+    def preface_received(self) -> bool:
+        """Whether the peer has begun to speak HTTP/2."""
+        return self._http2.preface_received
+
+    @property
     def goaway_read(self) -> bool:
         """Whether the peer has read that the connection will end, and all that it began before has come."""
         return self._http2.goaway_read

@@ -31,11 +31,18 @@ class Beginner(Protocol):
 
     @property
     def beginning(self) -> bool:
-        """Whether its peer has said nothing yet, or its TLS handshake is not over."""
+        """Whether its peer has not begun to speak HTTP/2."""
+
+    @property
+    def handshaking(self) -> bool:
+        """Whether its TLS handshake is not over."""
 
 
 class Beginners:
-    """Chooses which new connections are sheltered: those of each address that began first."""
+    """Chooses which new connections are sheltered.
+
+    Of each address those that began first. One that has shaken hands and says nothing leaves its place to a newer one.
+    """
 
     def __init__(self) -> None:
         self._networks: dict[Beginner, str] = {}  # in the order in which they began
@@ -45,11 +52,7 @@ class Beginners:
         """Shelter a new connection for a while, if few of its address are sheltered."""
         self._forget_old(now)
         key = network(connection.address)
-        sheltered = self._sheltered.get(key, [])
-        if len(sheltered) == SHELTERED:
-            for each in [each for each in sheltered if not each.beginning]:
-                self.gone(each)
-        if len(sheltered) < SHELTERED:
+        if len(self._sheltered.get(key, ())) < SHELTERED or self._make_room(key):
             connection.sheltered_until = now + SHELTER_SECONDS
             self._networks[connection] = key
             self._sheltered.setdefault(key, []).append(connection)
@@ -62,6 +65,17 @@ class Beginners:
             sheltered.remove(connection)
             if not sheltered:
                 del self._sheltered[key]
+
+    def _make_room(self, key: str) -> bool:
+        """Take the shelter of those of an address that need it no more, or least; False if there is none."""
+        sheltered = self._sheltered[key]
+        spare = [each for each in sheltered if not each.beginning] or [
+            each for each in sheltered if not each.handshaking
+        ][:1]
+        for each in spare:
+            each.sheltered_until = 0.0
+            self.gone(each)
+        return bool(spare)
 
     def _forget_old(self, now: float) -> None:
         while self._networks:

@@ -69,7 +69,7 @@ class Accounted:
         self._clock = owner.clock
         self._pace = owner.pace
         self._stage = Stage.SERVING
-        self._began_at = self._heard_at = 0.0
+        self._heard_at = 0.0
 
     @property
     def may_refuse(self) -> bool:
@@ -88,8 +88,8 @@ class Accounted:
 
     @property
     def beginning(self) -> bool:
-        """Whether its peer has said nothing yet, or its TLS handshake is not over."""
-        return self._socket.handshaking or self._heard_at == self._began_at
+        """Whether its peer has not begun to speak HTTP/2: it is in its TLS handshake, say."""
+        return not self._rpc.preface_received
 
     @property
     def calls(self) -> int:

@@ -80,7 +80,7 @@ class UvConnection(Accounted):
         """Take the connection in and send our preface, or close it for want of room."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self._socket = Socket(self._transport, self._pace)
-        now = self._began_at = self._heard_at = self.worked_at = self._clock()
+        now = self._heard_at = self.worked_at = self._clock()
         rpc = self._owner.admit(self, now)
         if rpc is None:
             transport.set_protocol(asyncio.Protocol())  # which hears of nothing

@@ -14,6 +14,7 @@ class Newcomer:
         self.sheltered_until = 0.0
         self.address = address
         self.beginning = True
+        self.handshaking = True
 
 
 def sheltered(newcomers: list[Newcomer]) -> list[bool]:
@@ -50,6 +51,16 @@ def test_one_that_has_begun_leaves_its_place_to_another():
     for each in newcomers:
         each.beginning = False
     assert sheltered(added(beginners, SHELTERED)) == [True] * (SHELTERED - 1) + [False]
+
+
+def test_one_that_has_shaken_hands_and_is_silent_leaves_its_place_to_a_newer_one():
+    beginners = Beginners()
+    newcomers = added(beginners, SHELTERED)
+    for each in newcomers[3:5]:
+        each.handshaking = False
+    newer = added(beginners, 3)
+    assert sheltered(newer) == [True, True, False]
+    assert sheltered(newcomers) == [place not in (3, 4) for place in range(SHELTERED)]
 
 
 def test_so_does_one_that_is_gone_or_takes_too_long():

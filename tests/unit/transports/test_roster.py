@@ -15,6 +15,7 @@ class Seat:
 
     address = ""
     beginning = False
+    handshaking = True
 
     def __init__(self, rank: int = UvConnection.BUSY, heard_at: float = 0.0) -> None:
         self.retire_at: float | None = None

@@ -620,7 +620,6 @@ class TestTls:
         context = server_context(CREDENTIALS)
         owner._tls = lambda: TlsSession(context)
         connection, transport = owner.connect()
-        owner.clock.now += 0.1
         hands = Handshake(client_context(CREDENTIALS.chain_pem, "h2"))
         hands.step()
         connection.data_received(hands.outgoing.read())
@@ -631,9 +630,10 @@ class TestTls:
         assert connection.has_replied
         hands.incoming.write(transport.written)
         assert hands.step()
-        assert connection.beginning
         self.shake(connection, hands)
         assert not connection.handshaking
+        assert connection.beginning
+        connection.data_received(hands.records().record(APPLICATION_DATA, OPENING))
         assert not connection.beginning
 
     def test_the_address_of_a_peer_that_may_be_gone(self):
