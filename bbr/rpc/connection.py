@@ -179,9 +179,11 @@ class RpcConnection:
         """Return all that is held for the peer: for calls and the connection as such, and for messages and answers."""
         return self._holding.split(self._rest)
 
-    def shed(self, octets: int) -> None:
-        """Let go of so many bytes that are held, by ending the calls that hold the most."""
-        self._running.shed(list(self._holding.heaviest(octets)))
+    def shed(self, octets: int) -> bool:
+        """Let go of so many bytes that are held, by ending the calls that hold the most; False if there are none."""
+        heaviest = list(self._holding.heaviest(octets))
+        self._running.shed(heaviest)
+        return bool(heaviest)
 
     def fail(self, code: ErrorCode, reason: str, now: float) -> None:
         """End the connection for a fault of its peer's that was found by its owner."""

@@ -113,9 +113,7 @@ class Room:
         heaviest = max(self._bulky, key=lambda each: each.bulk_bytes, default=None)
         if heaviest is None or heaviest is account or heaviest.bulk_bytes <= least:
             return False
-        before = heaviest.bulk_bytes
-        heaviest.give_way(octets)
-        return heaviest.bulk_bytes < before
+        return heaviest.give_way(octets)
 
     def _drawn(self, octets: int) -> int:
         """Return how much more of the ledger's it takes to hold so much more."""
@@ -128,7 +126,8 @@ class Account:
 
     Args:
         room: of its port.
-        give_way: lets go of so many bytes, at least, or of the whole connection, and settles the account.
+        give_way: lets go of so many bytes, or of the whole connection, and settles the account; False if it let go of
+            nothing.
 
     Attributes:
         bulk_bytes: reserved for messages and answers, if they are many.
@@ -137,7 +136,7 @@ class Account:
 
     __slots__ = ("_fixed_bytes", "_room", "bulk_bytes", "give_way", "highest", "lowest")
 
-    def __init__(self, room: Room, give_way: Callable[[int], None]) -> None:
+    def __init__(self, room: Room, give_way: Callable[[int], bool]) -> None:
         self.give_way = give_way
         self.bulk_bytes = 0
         self.lowest = self.highest = 0
@@ -199,8 +198,9 @@ class Account:
         self.give_way = _has_nothing
 
 
-def _has_nothing(octets: int) -> None:
+def _has_nothing(octets: int) -> bool:
     """Give no way: the account is closed."""
+    return False
 
 
 def _in_steps(octets: int) -> int:

@@ -165,29 +165,35 @@ class Accounted:
         lacking = self._lacking()
         while lacking and not self.account.bulk_bytes and self._rooms.find_room(self, self._heard_at):
             lacking = self._lacking()
-        if lacking:
-            self._rpc.shed(lacking)
+        # An account grows in steps, so that a call which holds what is lacking may be too little. The connection of a
+        # gateway carries the requests of all its clients: it goes only if none of its calls is left to end.
+        enough = lacking
+        while lacking and self._stage < Stage.CLOSING and self._rpc.shed(enough):
             self._flush()
-            if self._stage < Stage.CLOSING and self._lacking():
-                self._rpc.fail(ErrorCode.ENHANCE_YOUR_CALM, NO_ROOM, self._heard_at)
-                self._flush()
-                self._socket.cut()
-                self._let_go()
+            lacking = self._lacking()
+            enough *= 2
+        if lacking and self._stage < Stage.CLOSING:
+            self._rpc.fail(ErrorCode.ENHANCE_YOUR_CALM, NO_ROOM, self._heard_at)
+            self._flush()
+            self._socket.cut()
+            self._let_go()
 
     def _lacking(self) -> int:
         fixed, bulk = self._rpc.holds()
         return self.account.settle(fixed, bulk + self._socket.held_bytes)
 
-    def _give_room(self, octets: int) -> None:
-        """Let go of what takes so much room, for another connection."""
-        before = self.account.bulk_bytes
-        if self._stage < Stage.CLOSING:
-            self._rpc.shed(octets)
+    def _give_room(self, octets: int) -> bool:
+        """Let go of what takes so much room, for another connection; False if nothing is held any more."""
+        if not self.account.bulk_bytes:
+            return False
+        # What a call held may be a body, which other accounts count. So the asker looks again, and asks again.
+        if self._stage < Stage.CLOSING and self._rpc.shed(octets):
             self._flush()
             self._lacking()
-        if self.account.bulk_bytes >= before:
-            self._socket.transport.abort()
-            self._let_go()
+            return True
+        self._socket.transport.abort()
+        self._let_go()
+        return True
 
     def _let_go(self) -> None:
         """Hold nothing more, after the last byte is written.

@@ -19,15 +19,16 @@ class Kept:
         self.bulk = bulk
         return self.account.settle(0, bulk)
 
-    def give_way(self, octets: int) -> None:
+    def give_way(self, octets: int) -> bool:
         self.asked.append(octets)
         self.bulk -= min(self.gives, self.bulk)
         self.account.settle(0, self.bulk)
+        return self.gives > 0
 
 
 def test_the_first_octets_are_the_ports_own():
     ledger = Ledger(10 * MIB)
-    account = Account(Room(ledger, 4 * MIB), lambda octets: None)
+    account = Account(Room(ledger, 4 * MIB), lambda octets: False)
     assert account.settle(3 * MIB, 0) == 0
     assert ledger.held_bytes == 0
     assert account.settle(6 * MIB, 0) == 0
@@ -38,7 +39,7 @@ def test_the_first_octets_are_the_ports_own():
 
 def test_beyond_the_ledgers_room_there_is_none():
     ledger = Ledger(10 * MIB)
-    account = Account(Room(ledger, 4 * MIB), lambda octets: None)
+    account = Account(Room(ledger, 4 * MIB), lambda octets: False)
     assert ledger.take(9 * MIB)
     assert account.settle(6 * MIB, 0) == 6 * MIB
     assert ledger.held_bytes == 9 * MIB
@@ -50,13 +51,13 @@ def test_long_bodies_and_messages_shut_neither_connections_nor_calls_out():
     ledger = Ledger(8 * MIB)
     room = Room(ledger, MIB)
     assert ledger.take(7 * MIB, long=True)
-    assert Account(room, lambda octets: None).settle(2 * MIB, 0) == 0
-    assert Account(room, lambda octets: None).settle(0, BULK_BYTES + 1) == BULK_BYTES + 1
+    assert Account(room, lambda octets: False).settle(2 * MIB, 0) == 0
+    assert Account(room, lambda octets: False).settle(0, BULK_BYTES + 1) == BULK_BYTES + 1
 
 
 def test_a_little_bulk_is_none():
     ledger = Ledger(MIB)
-    account = Account(Room(ledger, 0), lambda octets: None)
+    account = Account(Room(ledger, 0), lambda octets: False)
     account.settle(1000, BULK_BYTES)
     assert (account.bulk_bytes, ledger.long_bytes, ledger.held_bytes) == (0, 0, BULK_BYTES + STEP_BYTES)
     account.settle(1000, BULK_BYTES + 1)
@@ -70,7 +71,7 @@ def test_a_little_bulk_is_none():
 @pytest.mark.parametrize("kind", ["fixed", "bulk"])
 def test_an_account_moves_in_steps(kind):
     ledger = Ledger(64 * MIB)
-    account = Account(Room(ledger, 0), lambda octets: None)
+    account = Account(Room(ledger, 0), lambda octets: False)
     for octets in (BULK_BYTES + 1, 3 * BULK_BYTES, 5 * MIB, 4 * BULK_BYTES):
         assert account.settle(*((octets, 0) if kind == "fixed" else (0, octets))) == 0
         assert 0 <= ledger.held_bytes - octets < (STEP_BYTES if octets < MIB else 16 * STEP_BYTES)
@@ -80,7 +81,7 @@ def test_an_account_moves_in_steps(kind):
 
 def test_what_lacks_room_is_told_and_what_was_reserved_stays():
     ledger = Ledger(8 * BULK_BYTES)
-    account = Account(Room(ledger, 0), lambda octets: None)
+    account = Account(Room(ledger, 0), lambda octets: False)
     assert account.settle(0, 2 * BULK_BYTES) == 0
     assert account.settle(0, 9 * BULK_BYTES) == 7 * BULK_BYTES
     assert ledger.held_bytes == 2 * BULK_BYTES
@@ -135,7 +136,7 @@ class TestGivingWay:
 @pytest.mark.parametrize("octets", [1, 70_000])
 def test_what_is_borrowed_is_given_back(octets):
     ledger = Ledger(80_000)
-    account = Account(Room(ledger, 0), lambda octets: None)
+    account = Account(Room(ledger, 0), lambda octets: False)
     assert account.borrow(octets)
     assert ledger.held_bytes == octets
     assert not account.borrow(70_001 - octets)
@@ -169,7 +170,7 @@ def test_bodies_that_stand_still_give_way_to_messages():
 
 
 def test_without_a_ledger_there_is_room_for_all():
-    account = Account(Room(Unbounded(), 0), lambda octets: None)
+    account = Account(Room(Unbounded(), 0), lambda octets: False)
     assert account.settle(1 << 40, 1 << 40) == 0
     account.close()
 
@@ -177,7 +178,7 @@ def test_without_a_ledger_there_is_room_for_all():
 def test_calls_that_stay_open_leave_room_for_bodies():
     ledger = Ledger(16 * MIB)
     room = Room(ledger, MIB)
-    accounts = [Account(room, lambda octets: None) for _ in range(400)]
+    accounts = [Account(room, lambda octets: False) for _ in range(400)]
     lacking = [account.settle(50_000, 0) for account in accounts]
     assert lacking[0] == 0
     assert lacking[-1] > 0

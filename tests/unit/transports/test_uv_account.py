@@ -26,7 +26,7 @@ from bench.harness.h2_frames import (
     rst_stream,
     settings,
 )
-from bench.harness.rpc_client import fields
+from bench.harness.rpc_client import Talk, fields
 from tests.support.mock_transport import MockOwner, MockTransport
 
 CALL = block(fields())
@@ -41,6 +41,22 @@ def opened(owner: MockOwner) -> tuple[UvConnection, MockTransport]:
     connection.data_received(OPENING)
     transport.frames()
     return connection, transport
+
+
+class Body(Talk):
+    """Holds a body, which is counted apart."""
+
+    held_bytes = 90_000
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()
+        self._ledger = ledger
+        assert ledger.take(self.held_bytes)
+
+    def over(self) -> None:
+        """Give it back."""
+        super().over()
+        self._ledger.give_back(self.held_bytes)
 
 
 def part(stream_id: int, size: int) -> bytes:
@@ -116,6 +132,35 @@ class TestRoom:
         assert set(owner.resets) == {"no-room"}
         assert owner.failures == []
         assert ledger.held_bytes <= 12 * STEP_BYTES
+
+    def test_as_many_calls_go_as_it_takes_and_not_the_connection(self):
+        # From 1 MiB of messages on an account grows by 256 KiB, which is more than what the heaviest call holds.
+        ledger = Ledger(4 << 20)
+        owner = MockOwner(lambda: Body(ledger) if not owner.handlers else Talk(), ledger=ledger)
+        connection, transport = opened(owner)
+        connection.data_received(call(1, b"quiet"))
+        for stream_id in range(3, 43, 2):
+            connection.data_received(part(stream_id, 60_000))
+        assert connection.account.bulk_bytes > 1 << 20
+        assert ledger.take(ledger.max_bytes - ledger.held_bytes)
+        assert transport.frames() == []
+        connection.data_received(b"".join(data(stream_id, bytes(10_000)) for stream_id in range(3, 43, 2)))
+        assert isinstance(owner.ended[0], Body)
+        assert 1 < len(owner.ended) < 6
+        assert (owner.failures, transport.calls) == ([], [])
+
+    def test_bodies_that_its_calls_hold_are_room_for_another_too(self):
+        ledger = Ledger(4 << 20)
+        owner = MockOwner(lambda: Body(ledger) if not owner.handlers else Talk(), ledger=ledger)
+        heavy, transport = opened(owner)
+        light, other = opened(owner)
+        heavy.data_received(call(1, b"quiet"))
+        for stream_id in range(3, 43, 2):
+            heavy.data_received(part(stream_id, 60_000))
+        assert ledger.take(ledger.max_bytes - ledger.held_bytes)
+        light.data_received(part(1, 70_000))
+        assert len(owner.ended) == 1
+        assert (owner.failures, transport.calls, other.frames()) == ([], [], [])
 
     def test_if_no_call_holds_it_the_connection_goes(self):
         ledger = Ledger(12 * STEP_BYTES)
