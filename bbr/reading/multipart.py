@@ -11,14 +11,19 @@ refuses what any of python-multipart, Go's mime/multipart, busboy, werkzeug, Tor
 | the same in a part's header section | a delimiter for busboy |
 | the same with more behind it: blanks, letters of a longer boundary | a delimiter for Go if blanks |
 | a comma in the boundary | Rack and Perl's CGI end it there |
+| the word `boundary` in another parameter, or in small letters behind `Boundary` | PHP takes the first one |
+| a parameter such as `boundaryx` | Netty takes it for `boundary` |
 | the method is not POST, and a form reader finds `model` in the body | Perl's CGI reads an urlencoded form |
 | something before the first boundary but CRLFs, behind the last but blanks | python-multipart fails, Go goes on |
 | no closing boundary | Starlette takes what there is |
 | a delimiter right behind the header section, without a CRLF of its own | an empty part for Go, content for others |
 | bare CR or LF, folding, control characters in a header section; a blank before the colon | more fields for some |
 | Content-Disposition missing, not `form-data`, without `name`; any header field twice | skipped; first or last |
+| more than 4 KiB of header section | PHP reads 5 KiB at once, and takes the rest of a longer line for another line |
+| `content-disposition:`, `content-type:` or `content-id:` but at a line's start | Rack looks for them anywhere |
 | an empty parameter (`;;`, `;` at the end) | Go and busboy see no name |
 | a parameter twice; `name*`, `name*0`; a value that holds `name=` | Go and Python's email decode RFC 2231 |
+| a parameter such as `x-name` or `x.name` | formidable looks for `name=` behind any character that is not of a word |
 | Content-Type multipart/... or message/... on a part | nested parts, which old parsers enter |
 | a part called `_charset_` | RFC 7578, section 4.6: it changes how others are decoded |
 
@@ -29,6 +34,7 @@ The part called `model` must be there once, its value as model.check_model wants
 | another spelling: `Model`, `mo\\del`, `%6dodel`, `model[]`, U+FEFF before it | see `bbr.reading.spelling` |
 | `;model`, `model:`, `mo"del` | Netty makes blanks of `:`, `,`, `=` and `;`, trims, and drops quotes |
 | an empty name, and `model` as its filename or type | Rack calls it so |
+| a Content-Type with the parameter `name=model` | Netty calls it so, whatever its Content-Disposition says |
 | `filename`, `filename*`, any parameter with a `*` | a file, and no field; nothing at all for busboy |
 | Content-Transfer-Encoding, but for 7bit, 8bit and binary; Content-Encoding | Go decodes quoted-printable |
 | Content-Type, but for text/plain | a file for busboy, JSON for Spring |
@@ -49,9 +55,9 @@ from bbr.refusal import Refusal
 
 # Starlette takes 1,000 fields and 1,000 files, Go 1,000 parts.
 MAX_PARTS: Final = 1000
-# Of one part. python-multipart takes 8 fields of 4 KiB; curl and browsers send three at most.
+# Of one part. curl and browsers send three fields at most. The longest name of a file, escaped, has 765 bytes.
 MAX_PART_FIELDS: Final = 8
-MAX_PART_HEADER_BYTES: Final = 8 << 10
+MAX_PART_HEADER_BYTES: Final = 4 << 10
 # Of a part's name. Longer ones are refused before they are unescaped in every way.
 MAX_PART_NAME_BYTES: Final = 1 << 10
 # One call of `feed` begins at most so many parts, or reads so much of their header sections: about 0.5 ms.
@@ -63,8 +69,12 @@ MAX_BLANKS: Final = 64
 # RFC 2046, section 5.1.1, but for the comma: Rack and Perl's CGI end a boundary there.
 _BOUNDARY: Final = re.compile(rb"(?! )[0-9A-Za-z'()+_./:=? -]{0,69}[0-9A-Za-z'()+_./:=?-]")
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*+)")
+_WORD: Final = b"boundary"
 _NAMES_BOUNDARY: Final = re.compile(rb"boundary[ \t]*+=", re.IGNORECASE)
-_HOLDS_NAME: Final = re.compile(rb"(?<![0-9A-Za-z_-])name[ \t]*+(?:\*[0-9*]*+)?+[ \t]*+=", re.IGNORECASE)
+_EMBEDDED_FIELD: Final = re.compile(rb"(?<=[^\n])content-(?:disposition|type|id)[ \t]*+:", re.IGNORECASE)
+# Behind what is no character of a word, as formidable looks for it.
+_ENDS_AS_NAME: Final = re.compile(rb"[^0-9A-Za-z_]name\Z")
+_HOLDS_NAME: Final = re.compile(rb"(?<![0-9A-Za-z_])name[ \t]*+(?:\*[0-9*]*+)?+[ \t]*+=", re.IGNORECASE)
 _ASCII_SUPERSETS: Final = (b"iso-8859-1", b"windows-1252", b"latin1", b"iso-8859-15")
 _CRLF: Final = b"\r\n"
 # Netty makes blanks of these, and drops double quotes.
@@ -96,10 +106,25 @@ def boundary(content_types: Sequence[bytes]) -> bytes:
     if not _BOUNDARY.fullmatch(found[b"boundary"]):
         rule = "1 to 70 of the characters that RFC 2046 allows, no comma, and no blank at its beginning or end"
         raise refusal.multipart_boundary(f"its boundary is not {rule}")
-    # aiohttp ends parameters at semicolons within quotes; formidable takes what follows `boundary=` anywhere.
-    if len(_NAMES_BOUNDARY.findall(content_types[0])) > 1:
-        raise refusal.multipart_boundary("it has `boundary=` more than once")
+    if _is_elsewhere(content_types[0], found):
+        raise refusal.multipart_boundary("it has the word `boundary` in other places, too")
     return found[b"boundary"]
+
+
+def _is_elsewhere(value: bytes, found: dict[bytes, bytes]) -> bool:
+    """Tell whether a Content-Type has the word where a server could take it for the parameter."""
+    # aiohttp ends parameters at semicolons within quotes; formidable takes what follows `boundary=` anywhere. PHP takes
+    # the first word in small letters, wherever it stands, and what follows the next `=`.
+    boundary = found[_WORD]
+    if _NAMES_BOUNDARY.search(boundary) or (_WORD in boundary and _WORD + b"=" not in value):
+        return True
+    return any(_WORD in name or _WORD in other.lower() for name, other in found.items() if name != _WORD)
+
+
+def _is_called(name: bytes) -> bool:
+    """Tell whether some server reads a part's name as `model`."""
+    cleaned = name.translate(_AS_NETTY, b'"')
+    return spelling.is_alike(name) or (cleaned != name and spelling.is_alike(cleaned))
 
 
 class _State(enum.Enum):
@@ -302,6 +327,27 @@ class MultipartReader:
 
     def _read_header(self, section: bytes) -> bool:
         """Read a part's header section, and tell whether the part is the model."""
+        fields = self._fields(section)
+        disposition = self._disposition(fields.get(b"content-disposition"))
+        part_type = fields.get(b"content-type", b"")
+        if part_type.lower().startswith((b"multipart/", b"message/")):
+            raise self._invalid("a part is a multipart body or a message itself")
+        if not disposition[b"name"] and any(map(spelling.is_alike, (disposition.get(b"filename", b""), part_type))):
+            raise self._unsure("a part without a name could be called `model` by its filename or type")
+        named = _HOLDS_NAME.split(part_type, 2)
+        if len(named) > 2 or (len(named) > 1 and _is_called(named[1])):
+            raise self._unsure("a part could be called `model` by its Content-Type")
+        if not self._is_model(disposition[b"name"]):
+            return False
+        if b"content-encoding" in fields:
+            raise self._unsure("its part has a Content-Encoding")
+        self._check_model_part(disposition, part_type, fields.get(b"content-transfer-encoding", b""))
+        if self.model is not None:
+            raise refusal.model_duplicate("multipart body").at(self._base + self._at)
+        return True
+
+    def _fields(self, section: bytes) -> dict[bytes, bytes]:
+        """Return a part's header fields, with their names in small letters."""
         fields: dict[bytes, bytes] = {}
         if self._dashes in section:
             raise self._invalid("its boundary stands in a part's header section")
@@ -316,20 +362,9 @@ class MultipartReader:
             if name in fields:
                 raise self._invalid("a part has a header field twice")
             fields[name] = match[2]
-        disposition = self._disposition(fields.get(b"content-disposition"))
-        part_type = fields.get(b"content-type", b"")
-        if part_type.lower().startswith((b"multipart/", b"message/")):
-            raise self._invalid("a part is a multipart body or a message itself")
-        if not disposition[b"name"] and any(map(spelling.is_alike, (disposition.get(b"filename", b""), part_type))):
-            raise self._unsure("a part without a name could be called `model` by its filename or type")
-        if not self._is_model(disposition[b"name"]):
-            return False
-        if b"content-encoding" in fields:
-            raise self._unsure("its part has a Content-Encoding")
-        self._check_model_part(disposition, part_type, fields.get(b"content-transfer-encoding", b""))
-        if self.model is not None:
-            raise refusal.model_duplicate("multipart body").at(self._base + self._at)
-        return True
+        if _EMBEDDED_FIELD.search(section):
+            raise self._invalid("a part's header field holds the name of another one")
+        return fields
 
     def _disposition(self, value: bytes | None) -> dict[bytes, bytes]:
         if value is None:
@@ -346,6 +381,8 @@ class MultipartReader:
             raise self._invalid("a part's Content-Disposition has a parameter `name*`")
         if any(map(_HOLDS_NAME.search, found.values())):
             raise self._invalid("a parameter of a part's Content-Disposition holds `name=`")
+        if any(map(_ENDS_AS_NAME.search, found)):
+            raise self._invalid("a parameter of a part's Content-Disposition ends as `name`")
         return found
 
     def _is_model(self, name: bytes) -> bool:
@@ -353,8 +390,7 @@ class MultipartReader:
             return True
         if name == b"_charset_":
             raise self._invalid("a part is called `_charset_`")
-        cleaned = name.translate(_AS_NETTY, b'"')
-        if spelling.is_alike(name) or (cleaned != name and spelling.is_alike(cleaned)) or b"=?" in name:
+        if _is_called(name) or b"=?" in name:
             raise self._unsure("only some servers read a part's name as `model`")
         return False
 

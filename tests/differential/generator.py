@@ -15,6 +15,7 @@ import brotli
 from bbr.reading.zstd import zstd
 from tests.differential.bodies import BODIES, part
 from tests.differential.dice import Dice
+from tests.differential.looked_for import in_odd_places
 from tests.differential.other_types import in_another_type
 
 
@@ -294,8 +295,8 @@ def _request(dice: Dice) -> Request:
         content_type, body = in_another_type(dice)
         return Request((content_type,), (), NAMING_PATH, body)
     kind = dice.choice(("json", "json", "form", "form", "multipart", "multipart"))
-    if kind == "multipart" and dice.often(0.1):
-        content_type, body = in_another_boundary(dice)
+    if kind == "multipart" and dice.often(0.3):
+        content_type, body = dice.choice((in_another_boundary, in_odd_places, in_odd_places))(dice)
         return Request((content_type,), (), PLAIN_PATH, body)
     codings, body = encoded(dice, kind, BODIES[kind](dice))
     path = NAMING_PATH if dice.often(0.2) else PLAIN_PATH

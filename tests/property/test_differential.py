@@ -1,11 +1,14 @@
-"""What is routed as one model no parser of PyPI reads as another; `make differential` asks other languages too."""
+"""What is routed as one model no parser of PyPI reads as another, nor of PHP and Ruby where they are installed.
+
+`make differential` asks parsers of other languages too.
+"""
 
 import asyncio
 
 import pytest
 
 from tests.differential import differ
-from tests.differential.children import LANGUAGES, Case, Child, UnavailableError, built
+from tests.differential.children import LANGUAGES, Case, Child, Language, UnavailableError, built
 from tests.differential.generator import FORM, JSON, MULTIPART, NAMING_PATH, PLAIN_PATH, Request, requests
 
 PYTHON = [language for language in LANGUAGES if language.name == "python"]
@@ -82,21 +85,68 @@ READ_IN_TWO_WAYS = {
 }
 
 
+def within(boundary: bytes) -> bytes:
+    """Return a body that names A, and a part of which is a multipart body that names B."""
+    inner = PART % (b"model", b"B") + b"--XyZ--"
+    parts = [b"--%b" % boundary + PART[5:] % field for field in ((b"x", inner), (b"model", b"A"))]
+    return b"".join(parts) + b"--%b--\r\n" % boundary
+
+
+def beside(before: bytes) -> bytes:
+    """Return a body that names A, with B in a part whose header section begins with some fields."""
+    return PART % (b"model", b"A") + PART.replace(b"Content", before + b"Content", 1) % (b"x", b"B") + b"--XyZ--"
+
+
+FALSE = b'Content-Disposition: form-data; name="model"\r\n'
+
+# The same, read by parsers that need not be built.
+READ_BY_OTHERS = {
+    "a parameter's value is boundary": (
+        MULTIPART + b"; x=boundary; y=XyZ; boundary=other",
+        within(b"other"),
+        "php: $_POST",
+    ),
+    "a parameter begins as boundary": (MULTIPART + b"; boundaryx=XyZ; boundary=other", within(b"other"), "php: $_POST"),
+    "a boundary in small letters behind another one": (
+        MULTIPART + b"; Boundary=otherboundary; x=XyZ",
+        within(b"otherboundary"),
+        "php: $_POST",
+    ),
+    "a part's line of more than 5 KiB": (TYPE, beside(b"X: ".ljust(5 << 10, b"x") + FALSE), "php: $_POST"),
+    "a part's field within another one": (TYPE, beside(b"X: " + FALSE), "ruby: rack POST"),
+    "a part's field whose name ends as another one's": (TYPE, beside(b"X-" + FALSE), "ruby: rack POST"),
+}
+
+
+@pytest.mark.parametrize(("content_type", "body", "parser"), READ_BY_OTHERS.values(), ids=READ_BY_OTHERS)
+def test_what_parsers_of_other_languages_read_otherwise_is_not_routed(
+    content_type: bytes, body: bytes, parser: str
+) -> None:
+    (language,) = (each for each in LANGUAGES if each.name == parser.partition(":")[0])
+    case: Case = (b"POST", content_type, PLAIN_PATH, body)
+    try:
+        names, answers = asyncio.run(asked(language, [case]))
+    except UnavailableError as missing:
+        pytest.skip(str(missing))
+    assert dict(zip(names, answers[0], strict=True))[parser] == "B"
+    assert differ.routed_as(Request((content_type,), (), PLAIN_PATH, body)) is None
+
+
+async def asked(language: Language, cases: list[Case]) -> tuple[list[str], list[list[object]]]:
+    child = await Child.start(language)
+    try:
+        return child.names, await child.ask(cases)
+    finally:
+        await child.close()
+
+
 @pytest.fixture(scope="module")
 def parsed() -> dict[Case, dict[str, object]]:
     """Return what each parser reads of each of these; one process is asked, since it imports all parsers."""
     cases: list[Case] = [
         (b"POST", content_type, PLAIN_PATH, body) for content_type, body, *_ in READ_IN_TWO_WAYS.values()
     ]
-
-    async def ask() -> tuple[list[str], list[list[object]]]:
-        child = await Child.start(PYTHON[0])
-        try:
-            return child.names, await child.ask(cases)
-        finally:
-            await child.close()
-
-    names, answers = asyncio.run(ask())
+    names, answers = asyncio.run(asked(PYTHON[0], cases))
     return {case: dict(zip(names, each, strict=True)) for case, each in zip(cases, answers, strict=True)}
 
 
