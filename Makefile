@@ -281,8 +281,8 @@ LOCKING = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-heade
   --python-version 3.11.5
 
 lock: $(READY)  ## resolve the dependencies again into requirements*.lock
-	$(LOCKING) --extra kubernetes --extra otel pyproject.toml --output-file requirements.lock
-	$(LOCKING) --extra kubernetes --extra otel --group dev --constraint requirements.lock pyproject.toml \
+	$(LOCKING) --all-extras pyproject.toml --output-file requirements.lock
+	$(LOCKING) --all-extras --group dev --constraint requirements.lock pyproject.toml \
 	  --output-file requirements-dev.lock
 	$(LOCKING) --group demo --constraint requirements-dev.lock pyproject.toml --output-file requirements-demo.lock
 	$(LOCKING) --group release --constraint requirements-dev.lock --output-file requirements-release.lock

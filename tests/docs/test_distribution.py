@@ -105,7 +105,7 @@ def test_the_extras_that_texts_name_exist() -> None:
     for path in texts():
         for extras in EXTRAS_OF_OURS.findall((ROOT / path).read_text("utf-8", "replace")):
             named.update(extra.strip() for extra in extras.split(","))
-    assert named == {"kubernetes", "otel"}
+    assert named == {"doctor", "kubernetes", "otel"}
     assert named <= set(PROJECT["optional-dependencies"])
 
 
@@ -129,7 +129,7 @@ def test_the_page_of_dependencies_has_them_all() -> None:
 
 def test_a_checkouts_tools_are_no_extras() -> None:
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    assert set(PROJECT["optional-dependencies"]) == {"kubernetes", "otel"}
+    assert set(PROJECT["optional-dependencies"]) == {"doctor", "kubernetes", "otel"}
     assert {"demo", "dev"} <= set(groups)
     page = (ROOT / "docs/design/dependencies.md").read_text("utf-8")
     for group, name in re.findall(r"^\| `(\w+)` \| `([\w.-]+)` \| [^|]+ \|$", page, re.MULTILINE):

@@ -61,7 +61,7 @@ NONE_SENT = {"response_header_mode": "SKIP", "request_body_mode": "NONE"}
         ),
         ("mutation-disallowed", filter_with(mutation_rules={"disallow_all": True, "allow_expression": X})),
         ("expression-not-evaluated", filter_with(mutation_rules={"disallow_expression": {"regex": r"\C("}})),
-        ("expression-not-evaluated", filter_with(mutation_rules={"allow_expression": {"regex": "(?P<x>.*)"}})),
+        ("expression-not-evaluated", filter_with(mutation_rules={"allow_expression": {"regex": "(?=x).*"}})),
         ("expression-not-evaluated", patterns("disallowed", {"safe_regex": {"regex": "(" * 40}})),
         ("mutation-disallowed", filter_with(mutation_rules={"disallow_expression": {"regex": "(x*)*(.*)*"}})),
         ("mutation-disallowed", filter_with(mutation_rules={"disallow_all": True})),
@@ -113,6 +113,7 @@ def test_an_expression_that_is_not_evaluated_is_shown():
     (told,) = found(filter_with(mutation_rules={"allow_expression": {"regex": evil}})).values()
     assert (told.severity, [each.value for each in told.evidence]) == ("info", [evil[:300] + "..."])
     assert told.evidence[0].path.endswith(".mutation_rules.allow_expression.regex")
+    assert told.sentence.startswith("These expressions were not evaluated (longer than 1,024 characters). Check")
 
 
 def test_a_mode_of_a_route_where_the_filter_is_off_is_none():

@@ -1,7 +1,3 @@
-import random
-import re
-import sys
-
 import pytest
 
 from bbr.commands.doctor import expressions
@@ -15,92 +11,40 @@ NAME = "x-gateway-base-model-name"
     [
         ("x-gateway-.*", NAME, True),
         ("x-gateway", NAME, False),
+        ("gateway-.*", NAME, False),
         ("", "", True),
         ("", "a", False),
-        ("a|b|", "b", True),
-        ("a|b|", "", True),
-        ("a|b|", "c", False),
-        ("(?:ab|c)+", "abcab", True),
-        ("(ab|c)+", "aba", False),
-        ("a{2}", "aaa", False),
-        ("a{2,}", "aaa", True),
-        ("a{2,3}?", "aaaa", False),
-        ("(a*)*b", "aab", True),
-        ("(a?){3}", "a", True),
-        ("^a$", "a", True),
-        ("a^", "a", False),
-        ("(?i)X-[A-C]\\w", "x-bD", True),
-        ("(?i)[^A]", "a", False),
-        ("[^a]", "a", False),
-        ("[]a]+", "]a", True),
-        ("[a-]+", "-a", True),
-        ("[a-c\\d]+", "b7", True),
-        ("\\.\\-\\w\\s", ".-_ ", True),
-        (".", "\n", False),
+        ("X-GATEWAY-.*", NAME, False),
+        ("(?i)X-GATEWAY-.*", NAME, True),
+        ("a|ab", "ab", True),  # the whole text, whichever alternative comes first
+        ("[[:alpha:]-]+", NAME, True),  # not Python's
+        (r"\pL+", "name", True),
     ],
 )
 def test_what_matches(expression, text, expected):
     assert matches(expression, text) is expected
 
 
+@pytest.mark.parametrize("expression", ["(a|a)*b", "(a*)*b", "(a|aa)+b", "(.*)*(.*)*(.*)*b"])
+def test_what_takes_pythons_engine_for_ever_is_evaluated(expression):
+    assert not matches(expression, "a" * 1000)
+
+
 @pytest.mark.parametrize(
     "expression",
     [
-        *("(", ")", "a)", "[", "[a", "[[:alpha:]]", "[\\w-z]", "[a-\\w]", "[a-[b]", "*", "a**", "a{2}{2}", "]", "\\"),
-        *("a{", "a{}", "a{,2}", "a{2,1}", "a{1001}", "a{99999}", "a{x}", "(?=a)", "(?m)a", "\\C", "\\1", "\\p", "\\é"),
+        *("(", "a)", "[a", "a**{", "a{1001}", "((a{100}){100}){100}", "(?=a)", r"\1"),
+        r"(\pL{100}){10}",  # 1 MiB is not enough
         "a" * (MAX_CHARACTERS + 1),
-        "(" * 40 + ")" * 40,
     ],
 )
-def test_what_is_not_known_or_too_long_is_not_evaluated(expression):
+def test_what_re2_rejects_and_what_is_too_large_is_not_evaluated(expression, capfd):
     with pytest.raises(NotEvaluatedError):
         matches(expression, NAME)
+    assert capfd.readouterr() == ("", "")  # RE2 writes no log of its own
 
 
-ATOMS = ["a", "b", "-", ".", "|", "(", ")", "(?:", "*", "+", "?", "{1,2}", "{2}", "{2,}", "[ab]", "[^a]", "[a-c-]"]
-ATOMS += ["\\w", "\\.", "^", "$", "A", "[A-B]"]
-
-
-def test_it_finds_what_pythons_engine_finds():
-    chance = random.Random(17)
-    compared = 0
-    while compared < 3000:
-        expression = chance.choice(["", "", "(?i)"]) + "".join(chance.choices(ATOMS, k=chance.randint(1, 8)))
-        text = "".join(chance.choices("aabBA-.c", k=chance.randint(0, 7)))
-        try:
-            expected = re.fullmatch(expression, text) is not None
-            assert matches(expression, text) is expected, (expression, text)
-            compared += 1
-        except (re.error, NotEvaluatedError):
-            continue
-
-
-@pytest.mark.parametrize(
-    "expression",
-    ["(a*)*b", "(a|a)*b", "(a|aa)+b", "(a|a)" * 200 + "b", "(" * 30 + "a" + ")*" * 30 + "b", "((a{1000}){1000})*b"],
-)
-def test_what_takes_pythons_engine_for_ever_takes_a_bounded_number_of_lines(expression, monkeypatch):
-    assert lines(expression) < 40 * expressions.MAX_STEPS
-    monkeypatch.setattr(expressions, "MAX_STEPS", 2)
+def test_without_re2_nothing_is_evaluated(monkeypatch):
+    monkeypatch.setattr(expressions, "re2", None)
     with pytest.raises(NotEvaluatedError):
-        matches(expression, "a" * 40)
-
-
-def lines(expression):
-    count = 0
-
-    def trace(_frame, event, _argument):
-        nonlocal count
-        count += event == "line"
-        assert count < 100 * expressions.MAX_STEPS, "it would go on"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        matches(expression, "a" * 40)
-    except NotEvaluatedError:
-        pass
-    finally:
-        sys.settrace(before)
-    return count
+        matches("a", "a")
