@@ -203,6 +203,7 @@ REMARKS: list[tuple[str, Edit]] = [
     ("no-catch-all", lambda config: routes(config).pop()),
     ("router-uncertain", unclear_names),
     ("google-grpc", google),
+    ("expression-not-evaluated", edit_bbr(mutation_rules={"allow_expression": {"regex": "x-.*" + "|" * 1024}})),
 ]
 CASES = [
     *(pytest.param("FULL_DUPLEX_STREAMED", *each, id=f"{index} {each[0]}") for index, each in enumerate(BROKEN)),

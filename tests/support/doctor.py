@@ -109,6 +109,8 @@ def matches(evidence: Evidence, answers: admin.Answers) -> bool:
             value = value[int(index)] if index else value.get(key or quoted)
     if isinstance(value, dict | list):
         return evidence.value == ("{...}" if isinstance(value, dict) else "[...]")
+    if isinstance(value, str) and len(value) > 300:
+        value = f"{value[:300]}..."
     return bool(value == evidence.value)
 
 
