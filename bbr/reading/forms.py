@@ -9,7 +9,7 @@ from bbr.reading.beginning import Beginning
 from bbr.reading.document import DocumentReading
 from bbr.reading.fields import BodyFields, FieldValues
 from bbr.reading.form import FormReader
-from bbr.reading.multipart import MultipartReader
+from bbr.reading.multipart import BoundaryWatch, MultipartReader, other_boundary
 from bbr.refusal import Refusal
 
 # What is read of a form at once: so much, and no more keys that must be looked at, of 2 us each, than these and those
@@ -18,6 +18,10 @@ _FORM_PIECE_BYTES: Final = 8 << 10
 _FORM_KEYS: Final = 50
 
 _BLANKS: Final = b" \t\r\n"
+
+
+def _other_boundary() -> Refusal:
+    return refusal.multipart_boundary("it has a `=`, and some servers find what follows that in the body")
 
 
 class MultipartReading:
@@ -31,6 +35,8 @@ class MultipartReading:
         self.pending = False
         self.model: str | Refusal | None = None
         self._reader = MultipartReader(boundary, max_model_bytes)
+        other = other_boundary(boundary)
+        self._watch = BoundaryWatch(other, _other_boundary) if other is not None else None
         self._pieces = Pieces()
         self._closed = False
 
@@ -61,7 +67,11 @@ class MultipartReading:
     def work(self) -> None:
         """See Reading."""
         if self._pieces.size:
-            self._pieces.skip(self._reader.feed(self._pieces.next(PIECE_BYTES)))
+            piece = self._pieces.next(PIECE_BYTES)
+            read = self._reader.feed(piece)
+            if self._watch is not None:
+                self._watch.feed(piece[:read])
+            self._pieces.skip(read)
         else:
             self._reader.finish()
             self._closed = False

@@ -13,6 +13,7 @@ refuses what any of python-multipart, Go's mime/multipart, busboy, werkzeug, Tor
 | a comma in the boundary | Rack and Perl's CGI end it there |
 | the word `boundary` in another parameter, or in small letters behind `Boundary` | PHP takes the first one |
 | a parameter such as `boundaryx` | Netty takes it for `boundary` |
+| `boundary="a=b"`, and `--b"` in the body | cpp-httplib takes what follows the last `=` |
 | the method is not POST, and a form reader finds `model` in the body | Perl's CGI reads an urlencoded form |
 | something before the first boundary but CRLFs, behind the last but blanks | python-multipart fails, Go goes on |
 | no closing boundary | Starlette takes what there is |
@@ -33,6 +34,7 @@ The part called `model` must be there once, its value as model.check_model wants
 |---|---|
 | another spelling: `Model`, `mo\\del`, `%6dodel`, `model[]`, U+FEFF before it | see `bbr.reading.spelling` |
 | `;model`, `model:`, `mo"del` | Netty makes blanks of `:`, `,`, `=` and `;`, trims, and drops quotes |
+| `x=model;y` | cpp-httplib ends it at the semicolon, and takes what follows the last `=` |
 | an empty name, and `model` as its filename or type | Rack calls it so |
 | a Content-Type with the parameter `name=model` | Netty calls it so, whatever its Content-Disposition says |
 | `filename`, `filename*`, any parameter with a `*` | a file, and no field; nothing at all for busboy |
@@ -44,7 +46,7 @@ The part called `model` must be there once, its value as model.check_model wants
 
 import enum
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from bbr import refusal
@@ -124,7 +126,20 @@ def _is_elsewhere(value: bytes, found: dict[bytes, bytes]) -> bool:
 def _is_called(name: bytes) -> bool:
     """Tell whether some server reads a part's name as `model`."""
     cleaned = name.translate(_AS_NETTY, b'"')
-    return spelling.is_alike(name) or (cleaned != name and spelling.is_alike(cleaned))
+    if spelling.is_alike(name) or (cleaned != name and spelling.is_alike(cleaned)):
+        return True
+    before, mark, _ = name.partition(b";")
+    return bool(mark) and spelling.is_alike(_cut(before))
+
+
+def _cut(quoted: bytes) -> bytes:
+    """Return what cpp-httplib takes of a text within quotes: what follows the last `=`; all if there is none."""
+    return quoted.rpartition(b"=")[2]
+
+
+def other_boundary(boundary: bytes) -> bytes | None:
+    """Return what cpp-httplib takes for a boundary, with the quote behind it; None if that is the boundary."""
+    return _cut(boundary) + b'"' if b"=" in boundary else None
 
 
 class _State(enum.Enum):
@@ -421,27 +436,29 @@ class MultipartReader:
 
 
 class BoundaryWatch:
-    """Watches over an encoded multipart body as it came, before it is decoded.
+    """Watches over the bytes of a multipart body for a boundary that only some servers find there.
 
-    A server that does not decode bodies, and skips what stands before the first boundary as Go and busboy do, could
-    find another body in one that only stores what it encodes, or carries it in a comment.
+    One is an encoded body as it came, before it is decoded. A server that does not decode bodies, and skips what stands
+    before the first boundary as Go and busboy do, could find another body in one that only stores what it encodes, or
+    carries it in a comment.
     """
 
-    __slots__ = ("_dashes", "_tail")
+    __slots__ = ("_dashes", "_found", "_tail")
 
-    def __init__(self, boundary: bytes) -> None:
+    def __init__(self, boundary: bytes, found: Callable[[], Refusal] = refusal.encoding_ambiguous) -> None:
         self._dashes = b"--" + boundary
+        self._found = found
         self._tail = b""
 
     def feed(self, octets: bytes) -> None:
-        """Look at the next encoded bytes.
+        """Look at the next bytes.
 
         Raises:
             Refusal: 400; the boundary stands in them.
         """
         text = self._tail + octets
         if self._dashes in text:
-            raise refusal.encoding_ambiguous()
+            raise self._found()
         self._tail = text[-len(self._dashes) + 1 :]
 
     def end(self) -> None:

@@ -90,7 +90,7 @@ LANGUAGES = (
         [
             [
                 *("g++", "-O1", "-std=c++17", "-I/usr/include/jsoncpp", "-o", "parsers", "main.cpp"),
-                *("-lcjson", "-ljsoncpp", "-lsimdjson"),
+                *("-lcjson", "-ljsoncpp", "-lsimdjson", "-pthread"),
             ]
         ],
         ["./parsers"],

@@ -145,6 +145,8 @@ class Dice(random.Random):
         if self.often(0.5):
             name += self.choice(AROUND)
         if self.often(0.05):
+            name = f"x{self.choice(AROUND)}{name}{self.choice(AROUND)}y"
+        if self.often(0.05):
             at = self.randrange(len(name) + 1)
             name = name[:at] + self.choice(AROUND) + name[at:]
         return name

@@ -5,9 +5,12 @@ from typing import Final
 from tests.differential.dice import Dice
 
 MULTIPART: Final = b"multipart/form-data"
-# The boundary of the outer parts, and that of a multipart body within one of them.
-OUTER: Final = (b"other", b"other", b"other", b"otherboundary", b"=?utf-8?q?XyZ?=", b"other name=x")
-INNER: Final = b"XyZ"
+# Boundaries of outer parts, and of a multipart body within one of them.
+BOUNDARIES: Final = (
+    *((b"other", b"XyZ"),) * 6,
+    *((b"otherboundary", b"XyZ"), (b"=?utf-8?q?XyZ?=", b"XyZ"), (b"other name=x", b"XyZ"), (b"other=XyZ", b'XyZ"')),
+    *((b"other?XyZ", b"XyZ"), (b"other:XyZ", b"XyZ"), (b"XyZ:other", b"XyZ"), (b"XyZ=other", b'"XyZ')),
+)
 
 _AROUND: Final = (b"", b"", b"x", b"x-", b"x.", b"x*", b"-", b"'", b"!", b"x_")
 _WORDS: Final = (b"name", b"name", b"name", b"filename", b"charset", b"boundary", b"x")
@@ -92,13 +95,14 @@ def _delimited(parts: list[bytes], boundary: bytes) -> bytes:
 
 def in_odd_places(dice: Dice) -> tuple[bytes, bytes]:
     """Return a Content-Type and a body. Some parsers may find another boundary in the first than others, or a name."""
-    outer = dice.choice(OUTER)
-    inner = _delimited([b'Content-Disposition: form-data; name="model"\r\n\r\nB\r\n'], INNER).rstrip()
-    parts = [_part(dice, b"x", dice.choice((b"B", b"B", inner)))]
+    outer, inner_boundary = dice.choice(BOUNDARIES)
+    inner = _delimited([b'Content-Disposition: form-data; name="model"\r\n\r\nB\r\n'], inner_boundary).rstrip()
+    name = b"x" if dice.often(0.8) else b"x" + dice.spelled().encode() + b";y"
+    parts = [_part(dice, name, dice.choice((b"B", b"B", inner)))]
     if dice.often(0.6):
         parts.append(_part(dice, b"model", dice.choice((b"A", b"\xc3\xa9"))))
     dice.shuffle(parts)
-    parameters = _parameters(dice, (INNER, b"utf-8", b"iso-8859-1"), 3)
+    parameters = _parameters(dice, (b"XyZ", b"utf-8", b"iso-8859-1"), 3)
     written = b"%b" if outer.isalpha() and dice.often(0.5) else b'"%b"'
     name = dice.choice((b"boundary", b"boundary", b"boundary", b"Boundary", b"BOUNDARY"))
     parameters.insert(dice.randrange(len(parameters) + 1), name + b"=" + written % outer)

@@ -5,6 +5,9 @@
 #include <rapidjson/document.h>
 #include <rapidjson/error/en.h>
 #include <simdjson.h>
+#if __has_include(<httplib.h>)
+#include <httplib.h>
+#endif
 
 #include <cstdio>
 #include <cstring>
@@ -14,12 +17,22 @@
 #include <optional>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 using nlohmann::json;
 using Answer = json;
 
 static const Answer OTHER = {{"other", true}};
+
+struct Case {
+  std::string method, type, path, body;
+};
+using Read = std::function<Answer(const Case &)>;
+
+static Read of_body(Answer (*read)(const std::string &)) {
+  return [read](const Case &one) { return read(one.body); };
+}
 
 static bool field(std::string &octets) {
   uint32_t size;
@@ -101,29 +114,77 @@ static Answer by_jsoncpp(const std::string &body) {
   return found.isString() ? Answer(found.asString()) : found.isNull() ? Answer() : OTHER;
 }
 
+#if defined(CPPHTTPLIB_VERSION_NUM)
+// As the servers of llama.cpp and whisper.cpp read forms; the way that has MultipartFormData (from 0.23 on).
+class ByHttplib {
+ public:
+  ByHttplib() {
+    auto answer = [](const httplib::Request &request, httplib::Response &response) {
+      Answer found;
+      if (request.form.has_field("model"))
+        found = request.form.get_field_count("model") == 1 ? Answer(request.form.get_field("model")) : OTHER;
+      else if (request.has_param("model"))
+        found = request.get_param_value("model");
+      response.set_content(found.dump(-1, ' ', true, json::error_handler_t::replace), "application/json");
+    };
+    server.Post("/.*", answer).Put("/.*", answer).Patch("/.*", answer);
+    port = server.bind_to_any_port("127.0.0.1");
+    serving = std::thread([this] { server.listen_after_bind(); });
+    client = std::make_unique<httplib::Client>("127.0.0.1", port);
+    client->set_keep_alive(true);
+  }
+
+  ~ByHttplib() {
+    client.reset();
+    server.stop();
+    serving.join();
+  }
+
+  Answer read(const Case &one) {
+    httplib::Request request;
+    request.method = one.method;
+    request.path = "/" + (one.path.find('?') == std::string::npos ? "" : one.path.substr(one.path.find('?')));
+    request.headers = {{"Content-Type", one.type}};
+    request.body = one.body;
+    auto answer = client->send(request);
+    return answer && answer->status == 200 ? json::parse(answer->body) : Answer();
+  }
+
+ private:
+  httplib::Server server;
+  int port;
+  std::thread serving;
+  std::unique_ptr<httplib::Client> client;
+};
+#endif
+
 int main() {
-  const std::vector<std::pair<std::string, std::function<Answer(const std::string &)>>> parsers = {
-      {"nlohmann", by_nlohmann},
-      {"nlohmann, value()", by_nlohmann_value},
-      {"rapidjson", by_rapidjson<rapidjson::kParseDefaultFlags>},
-      {"rapidjson, validating UTF-8", by_rapidjson<rapidjson::kParseValidateEncodingFlag>},
-      {"rapidjson, by strcmp", by_rapidjson_strcmp},
-      {"simdjson", by_simdjson},
-      {"simdjson, on demand", by_simdjson_on_demand},
-      {"cJSON", [](const std::string &body) { return by_cjson(body, false); }},
-      {"cJSON, letter case counts", [](const std::string &body) { return by_cjson(body, true); }},
-      {"jsoncpp", by_jsoncpp},
+  std::vector<std::pair<std::string, Read>> parsers = {
+      {"nlohmann", of_body(by_nlohmann)},
+      {"nlohmann, value()", of_body(by_nlohmann_value)},
+      {"rapidjson", of_body(by_rapidjson<rapidjson::kParseDefaultFlags>)},
+      {"rapidjson, validating UTF-8", of_body(by_rapidjson<rapidjson::kParseValidateEncodingFlag>)},
+      {"rapidjson, by strcmp", of_body(by_rapidjson_strcmp)},
+      {"simdjson", of_body(by_simdjson)},
+      {"simdjson, on demand", of_body(by_simdjson_on_demand)},
+      {"cJSON", [](const Case &one) { return by_cjson(one.body, false); }},
+      {"cJSON, letter case counts", [](const Case &one) { return by_cjson(one.body, true); }},
+      {"jsoncpp", of_body(by_jsoncpp)},
   };
+#if defined(CPPHTTPLIB_VERSION_NUM)
+  ByHttplib httplib;
+  parsers.push_back({"cpp-httplib", [&httplib](const Case &one) { return httplib.read(one); }});
+#endif
   json names = json::array();
   for (auto &parser : parsers) names.push_back(parser.first);
   std::puts(names.dump().c_str());
   std::fflush(stdout);
-  std::string method, type, path, body;
-  while (field(method) && field(type) && field(path) && field(body)) {
+  Case one;
+  while (field(one.method) && field(one.type) && field(one.path) && field(one.body)) {
     json answers = json::array();
     for (auto &parser : parsers) {
       try {
-        answers.push_back(parser.second(body));
+        answers.push_back(parser.second(one));
       } catch (const std::exception &) {
         answers.push_back(nullptr);
       }

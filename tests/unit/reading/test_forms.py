@@ -38,6 +38,14 @@ def test_faults_of_a_multipart_body() -> None:
     assert read(MultipartReading(b"b", 256), []) is None
 
 
+def test_a_boundary_of_which_some_take_the_end() -> None:
+    body = MULTIPART.replace(b"--b", b"--a=b")
+    for pieces in cuts(body.replace(b"RIFF", b"--b\r\n--b-")):
+        assert read(MultipartReading(b"a=b", 256), pieces) == "qwen"
+    for pieces in cuts(body.replace(b"RIFF", b'RIFF\r\n--b"\r\n')):
+        assert reason(MultipartReading(b"a=b", 256), *pieces) == "multipart-boundary"
+
+
 @pytest.mark.parametrize("whole_bytes", [0, 1 << 20])
 @pytest.mark.parametrize(
     ("body", "model"),
