@@ -26,6 +26,7 @@ from bbr.sources.sources import Sources
 from bbr.system.supervisor import Body
 from bbr.text import dumps, printable
 from bbr.tls.client_names import AllowedName
+from bbr.transports.room import Room
 
 if TYPE_CHECKING:
     from bbr.admin.authorization import Guard  # with a client of the API server
@@ -48,7 +49,7 @@ def server(vitals: Vitals, guard: "Guard | None" = None) -> AdminServer:
     if guard is not None:
         beside["reviews of tokens"] = guard.follow
     pages = endpoints(vitals, window, guard.guarded) if guard is not None else endpoints(vitals, window)
-    return AdminServer(pages, beside=beside, supervisor=vitals.supervisor)
+    return AdminServer(pages, beside=beside, supervisor=vitals.supervisor, room=Room(vitals.ledger))
 
 
 def endpoints(vitals: Vitals, window: Window, guarded: Guarded = lambda page: page) -> Mapping[str, Page]:

@@ -17,7 +17,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 from urllib.parse import parse_qsl
 
 import h11
@@ -26,6 +26,7 @@ from bbr.refusal import MAX_ECHO_CHARACTERS
 from bbr.system import descriptors
 from bbr.system.supervisor import Body, Supervised, Supervisor, stop_all
 from bbr.text import printable_lines
+from bbr.transports.room import Account, Room, Unbounded
 from bbr.transports.serving import target
 
 log = logging.getLogger(__name__)
@@ -35,11 +36,17 @@ log = logging.getLogger(__name__)
 _BACKLOG: Final = 4096
 # For a request to come, on a connection that is kept; and as long for its answer to be taken.
 IDLE_SECONDS: Final = 75.0
+# Of one read, and of what has come and waits for its turn: more stays with its peer.
 _READ_BYTES: Final = 16_384
+# Of an answer, before its next piece is made: what its peer does not read is held for 64 of them.
+_UNREAD_BYTES: Final = 16_384
 # Of a request's head, and of what follows it in one read: h11 takes a microsecond for each. Browsers send 20.
 MAX_LINES: Final = 200
 # Of a query: the pages look at two.
 MAX_PARAMETERS: Final = 20
+# What counts for a connection that has said something: what it sent and what it has not read, a piece of an answer, and
+# what that is made of. 64 of them held 9 MiB in all.
+CONNECTION_BYTES: Final = 160 << 10
 # Turns of the event loop until one that is one too many may have to go: its request is read in the first two of them.
 _NEWCOMER_TURNS: Final = 4
 
@@ -101,6 +108,12 @@ class AdminServer:
         max_connections: scrapers, probes, and people with browsers; one more ends the one that has waited for a request
             the longest, or has been answered the longest if more are answered than wait.
         spare_connections: so many more may be there for a moment, so that each newcomer is read before one has to go.
+        room: what they hold is part of it; None for no bound.
+
+    Attributes:
+        room: as above.
+        idle_seconds: for a request to come, and for its answer to be taken.
+        read_buffer: what the event loop reads into, for one connection after the other.
     """
 
     def __init__(
@@ -112,6 +125,7 @@ class AdminServer:
         idle_seconds: float = IDLE_SECONDS,
         max_connections: int = descriptors.ADMIN_CONNECTIONS,
         spare_connections: int = descriptors.SPARE_CONNECTIONS,
+        room: Room | None = None,
     ) -> None:
         self._pages = pages
         self._beside = beside or {}
@@ -119,6 +133,7 @@ class AdminServer:
         self.idle_seconds = idle_seconds
         self._max_connections = max_connections
         self._spare_connections = spare_connections
+        self.room = room or Room(Unbounded())
         self._trims = False
         self._server: asyncio.Server | None = None
         # Each connection is in one of these, those that wait for a request or answer one the longest first.
@@ -126,6 +141,7 @@ class AdminServer:
         self._answering: _Connections = {}
         self._tasks: set[asyncio.Task[None]] = set()  # of all that have said something, those that are being ended too
         self._making = asyncio.Lock()
+        self.read_buffer = bytearray(_READ_BYTES)  # of whoever is read just now
         self._running: list[Supervised] = []
 
     async def start(self, address: str | None, port: int) -> int:
@@ -184,7 +200,10 @@ class AdminServer:
         longest.end()
 
     def begin(self, connection: "_Connection") -> asyncio.Task[None]:
-        """Serve a connection that has said something."""
+        """Serve a connection that has said something, in place of others if there is no room for all of them."""
+        # What a port has of its own is enough for some, so that this one has not to go itself.
+        while connection.account.settle(CONNECTION_BYTES, 0):
+            self._end_longest()
         task = asyncio.create_task(self._serve(connection), name="admin connection")
         self._tasks.add(task)
 
@@ -286,19 +305,29 @@ class AdminServer:
         return await page(Request(path, headers, dict(parse_qsl(query, keep_blank_values=True, errors="replace"))))
 
 
-class _Connection(asyncio.StreamReaderProtocol):
+class _Connection(asyncio.BufferedProtocol):
     """A connection. It has a task from the first byte on: who says nothing costs next to nothing.
+
+    It is none of asyncio's stream protocols, to which the event loop would give up to 256 KB at once.
 
     Attributes:
         reader: what comes.
         writer: what goes.
+        account: of what it holds.
     """
 
     def __init__(self, server: AdminServer) -> None:
-        self.reader = asyncio.StreamReader()
-        super().__init__(self.reader, self._connected)
+        # It stops reading when it holds more than twice this.
+        self.reader = asyncio.StreamReader(_READ_BYTES // 2)
+        self._stream = asyncio.StreamReaderProtocol(self.reader, self._connected)
         self._server = server
+        self.account = Account(server.room, lambda _: False)  # asked of who has bulk alone
         self._task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, with little room for what its peer does not read."""
+        cast("asyncio.Transport", transport).set_write_buffer_limits(_UNREAD_BYTES)
+        self._stream.connection_made(transport)
 
     def _connected(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writer = writer
@@ -306,9 +335,13 @@ class _Connection(asyncio.StreamReaderProtocol):
         self._waits = loop.call_later(self._server.idle_seconds, self.end)
         self._server.take_in(self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _sizehint: int) -> bytearray:
+        """Give the room for the next read; it is copied from there before anybody else reads."""
+        return self._server.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Read on; at the first bytes, begin."""
-        super().data_received(data)
+        self._stream.data_received(bytes(self._server.read_buffer[:nbytes]))
         if self._task is None:
             self._waits.cancel()
             self._task = self._server.begin(self)
@@ -317,17 +350,27 @@ class _Connection(asyncio.StreamReaderProtocol):
         """End, if there was no word before."""
         if self._task is None:
             self.end()
-        return super().eof_received()
+        return self._stream.eof_received()
+
+    def pause_writing(self) -> None:
+        """Make no more of the answer."""
+        self._stream.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Go on with it."""
+        self._stream.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Be forgotten."""
         self._waits.cancel()
+        self.account.close()
         self._server.forget(self)
-        super().connection_lost(exc)
+        self._stream.connection_lost(exc)
 
     def end(self) -> None:
         """Close at once."""
         self._waits.cancel()
+        self.account.close()
         if self._task is not None:
             self._task.cancel()
         self.writer.transport.abort()

@@ -323,6 +323,21 @@ def idle_health_connections(port: int) -> Connections:
     return [socket.create_connection(("127.0.0.1", port), timeout=60.0) for _ in range(300)]
 
 
+def unread_pages(port: int) -> Connections:
+    """80 that ask an admin port for its pages again and again, and read none of them."""
+    pages = (b"/", b"/metrics", b"/help", b"/status.json")
+    long = b"x" * 3000
+    asked = b"".join(b"GET %s HTTP/1.1\r\nhost: x\r\nx-long: %s\r\n\r\n" % (page, long) for page in pages) * 100
+    connections = []
+    for _ in range(80):
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(0.05)
+        connection.connect(("127.0.0.1", port))
+        connections.append(connection)
+    return _each(connections, lambda: iter([asked]))
+
+
 def close(connections: Connections) -> None:
     """Close them, with a reset."""
     for each in connections:

@@ -1,21 +1,25 @@
 import pytest
 
 from bench.harness import rogue
-from bench.trials.rogue import CPU_SECONDS, MAX_BUFFERED_BYTES, SPARE_BYTES, Found, tried
+from bench.trials.rogue import CPU_SECONDS, MAX_BUFFERED_BYTES, SPARE_BYTES, Found, bound, tried
 
 BOUND = MAX_BUFFERED_BYTES + SPARE_BYTES
 
 
 @pytest.mark.parametrize(
     "peer",
-    [rogue.first_messages, rogue.open_calls, rogue.large_messages, rogue.idle_health_connections],
+    [rogue.first_messages, rogue.open_calls, rogue.large_messages, rogue.idle_health_connections, rogue.unread_pages],
     ids=lambda peer: peer.__name__,
 )
 def test_no_peer_brings_a_router_above_its_bound_or_shuts_a_probe_out(peer):
     found = tried(peer)
-    assert found.peak_bytes <= BOUND
+    assert found.peak_bytes <= bound(peer)
     assert (found.failed, found.checks > 0) == (0, True)
     assert (found.lost, found.why, found.routed > 0) == (0, "", True)
+
+
+def test_what_is_hardly_counted_has_less():
+    assert (bound(rogue.first_messages), bound(rogue.unread_pages)) == (BOUND, SPARE_BYTES)
 
 
 def test_what_is_over_its_bound_is_told():

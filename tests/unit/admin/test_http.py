@@ -4,7 +4,9 @@ import contextlib
 import aiohttp
 import pytest
 
-from bbr.admin.http import MAX_LINES, MAX_PARAMETERS, AdminServer, Answer, text
+from bbr.admin.http import CONNECTION_BYTES, MAX_LINES, MAX_PARAMETERS, AdminServer, Answer, text
+from bbr.exchange.ledger import Ledger
+from bbr.transports.room import Room
 from tests.support.loops import all_ended, in_loop
 from tests.support.stack import until
 
@@ -237,8 +239,9 @@ async def test_a_client_that_leaves_amid_its_answer_is_no_error(caplog):
 class Endless:
     """A page without an end, that tells when its first piece was made."""
 
-    def __init__(self):
+    def __init__(self, octets=1 << 20):
         self.begun = asyncio.Event()
+        self._piece = bytes(octets)
 
     async def page(self, _asked):
         return Answer(self._pieces())
@@ -246,7 +249,7 @@ class Endless:
     def _pieces(self):
         while True:
             self.begun.set()
-            yield bytes(1 << 20)
+            yield self._piece
 
 
 @contextlib.asynccontextmanager
@@ -443,3 +446,59 @@ async def test_a_port_that_is_taken():
 @in_loop
 async def test_stop_before_start():
     await AdminServer({}).stop()
+
+
+@contextlib.asynccontextmanager
+async def serving_pages(pages, **options):
+    server = AdminServer(pages, **options)
+    port = await server.start("127.0.0.1", 0)
+    try:
+        yield server, f"http://127.0.0.1:{port}"
+    finally:
+        await server.stop()
+
+
+@in_loop
+async def test_what_waits_for_its_turn_stays_with_its_peer():
+    never = asyncio.Event()
+
+    async def page(_asked):
+        await never.wait()
+
+    async with serving_pages({"/": page}) as (server, url):
+        _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nx-long: %s\r\n\r\n" % (b"x" * 4000) * 2000)
+        await until(lambda: server._answering)
+        (connection,) = server._answering
+        await until(lambda: connection.reader._paused)
+        assert len(connection.reader._buffer) <= 32 << 10
+        writer.transport.abort()
+
+
+@in_loop
+async def test_little_is_made_of_an_answer_that_nobody_reads():
+    endless = Endless(4 << 10)
+    async with serving_pages({"/endless": endless.page}) as (server, url), not_reading(url, endless):
+        (connection,) = server._answering
+        unread = connection.writer.transport.get_write_buffer_size
+        await until(lambda: unread() > 16 << 10)
+        assert unread() < 24 << 10
+
+
+@in_loop
+async def test_without_room_the_longest_goes_and_the_newest_is_answered():
+    endless = Endless()
+    room = Room(Ledger(0), 3 * CONNECTION_BYTES)
+    pages = {"/endless": endless.page, "/": hello}
+    async with serving_pages(pages, room=room) as (server, url), contextlib.AsyncExitStack() as stack:
+        for number in range(1, 4):
+            await stack.enter_async_context(not_reading(url, endless))
+            await until(lambda number=number: len(server._answering) == number)
+        first, *others = server._answering
+        assert room.fixed_bytes == 3 * CONNECTION_BYTES
+        assert (await raw(url, b"GET / HTTP/1.0\r\n\r\n")).endswith(b"hello /, \n")
+        assert first not in server._answering
+        assert [*server._answering] == others
+        await stack.aclose()
+        await until(lambda: not server._answering and not server._waiting)
+        assert room.fixed_bytes == 0
