@@ -63,6 +63,15 @@ class Refusal(Exception):  # noqa: N818 (an answer, not an error of ours)
             offset=offset,
         )
 
+    def kept(self) -> Self:
+        """Return the same refusal, without the frames that it has come through.
+
+        They hold the body and its readers. So a refusal that one of these holds would keep them in memory, uncounted,
+        until Python looks for garbage in cycles.
+        """
+        self.__context__ = None
+        return self.with_traceback(None)
+
     def about(self, what: str) -> str:
         """Return the message for an operator who has declared the name: about `what`, and without its full stop."""
         return self.message.removesuffix(".").replace("`model`", what)

@@ -200,6 +200,6 @@ def _check_partial(request: Request, body: Body) -> None:
     try:
         if request.resolve(body) is None:
             return
-    except Refusal:
-        pass  # of what it might have been, the cut says nothing
+    except Refusal as refused:
+        refused.kept()  # of what it might have been, the cut says nothing
     raise refusal.body_cut_off(body.size)

@@ -182,7 +182,8 @@ class Body:
                 self._note_progress()
             if long is not None and long.closed:  # it waits for us now
                 self._leave()
-            elif not self._entered and self.size >= _LARGE_BYTES:
+            # What a decoder holds counts: a few bytes may have come of what it has made 256 KiB of.
+            elif not self._entered and max(self.size, 0 if long is None else long.held_bytes) >= _LARGE_BYTES:
                 self._entered = True
                 self._policy.ledger.enter(self)
         if long is None:

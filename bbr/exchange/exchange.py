@@ -351,7 +351,7 @@ class Exchange:
     def _refuse(self, refused: Refusal) -> Sequence[bytes]:
         self._finish(Outcome.REFUSED)
         self.end = OK  # an ImmediateResponse is an answer
-        return (self._request.refuse(refused),)
+        return (self._request.refuse(refused.kept()),)
 
     def _fault(self, code: StatusCode, reason: str, message: str) -> Sequence[bytes]:
         """End the stream with an error: the gateway broke the protocol."""

@@ -94,7 +94,7 @@ def model_of(policy: Policy, body: Body) -> str | None:
     try:
         return body.model()
     except Refusal as refused:
-        if not is_unnamed(policy, refused):
+        if not is_unnamed(policy, refused.kept()):
             raise
         return None
 

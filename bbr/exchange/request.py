@@ -274,7 +274,7 @@ class Request:
 
     def excuse(self, refused: Refusal) -> Outcome | None:
         """Return as what a body may pass, stripped, that is to be refused; None if it may not."""
-        outcome = naming.excuse(self.policy, refused, is_text=self.is_text)
+        outcome = naming.excuse(self.policy, refused.kept(), is_text=self.is_text)
         if outcome is Outcome.INVALID:
             self.verdict.reason = refused.reason
         return outcome

@@ -45,7 +45,7 @@ class CoercedReading(DocumentReading):
                 self.result()
         except Refusal as refused:
             scanner = self._scanner
-            if scanner is None or scanner.model is not refused or refused.reason in _KEYS_AT_FAULT:
+            if scanner is None or scanner.model is not refused.kept() or refused.reason in _KEYS_AT_FAULT:
                 raise  # the document's own fault
             fields = self.fields
             if fields is not None and fields.refusal is not None:

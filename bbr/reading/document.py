@@ -99,7 +99,7 @@ class DocumentReading:
                 scanner.finish()
             except Refusal as refused:
                 # The document itself is sound then: the scanner refuses its model last.
-                if refused is not scanner.model or not refused.unnamed:
+                if refused.kept() is not scanner.model or not refused.unnamed:
                     raise
             self.pending = False
         if not (self._to_its_end and self.pending):

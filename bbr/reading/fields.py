@@ -296,7 +296,7 @@ class ScannedValues(FieldValues):
     def refuse(self, refused: Refusal) -> None:
         """Take note of a refusal that one of the fields calls for."""
         if self._refusal is None:
-            self._refusal = refused
+            self._refusal = refused.kept()
 
 
 def _check_type(name: str, first: int, *, is_object: bool) -> None:

@@ -233,7 +233,7 @@ class Together:
             try:
                 names.add(reading.result())
             except Refusal as refused:
-                unnamed = refused
+                unnamed = refused.kept()
         names.discard(None)
         if len(names) > 1 or (names and unnamed):
             raise refusal.content_type_ambiguous("read as one type it names another model than read as the other")

@@ -161,6 +161,7 @@ STARTS_PROCESSES = {
     "tests.support.processes",
 }
 MAY_START_PROCESSES = {
+    "tests/unit/reading/test_encodings.py",
     "tests/unit/system/test_child.py",
     "tests/unit/system/test_garbage.py",
     "tests/unit/system/test_worker.py",

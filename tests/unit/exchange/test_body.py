@@ -225,6 +225,22 @@ class TestProgress:
         else:
             assert_refused_for_room(answers)
 
+    def test_what_a_decoder_holds_gives_way_however_little_came_of_the_body(self) -> None:
+        clock, ledger = Clock(100.0), Ledger(1 << 20)
+        policy = Policy(Replies(), ledger)
+        slow = [Exchange(policy, TABLE, clock) for _ in range(2)]
+        fields = {**JSON_POST, "content-encoding": "zstd"}
+        for talk in slow:  # a frame with a window of 8 MiB, and 128 KiB of one byte in it
+            frame = bytes.fromhex("28b52ffd0068 02001020")
+            assert converse(talk, request_headers(fields, mode=FDS), request_body(frame)) == []
+        assert ledger.held_bytes > 2 * (200 << 10)
+        clock.now += 20
+        other = Exchange(policy, TABLE, clock)
+        body = b'{"model":"qwen","x":"' + b"y" * 490_000 + b'"}'
+        answers = converse(other, request_headers(mode=FDS), request_body(body, end_of_stream=True))
+        assert_routes(answers[0], "qwen", "qwen")
+        assert [talk.patience_seconds for talk in slow].count(0.0) == 1
+
     def test_a_buffered_body_finds_the_room_of_one_that_stands_still(self) -> None:
         clock, ledger = Clock(100.0), Ledger(1 << 20)
         slow = self.talk(clock, ledger, min_body_rate=0)

@@ -1,7 +1,10 @@
 import functools
 import gzip
 import random
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import brotli
 import pytest
@@ -40,6 +43,36 @@ DATA = {
     "zeros": bytes(70_000),
     "text": (random.Random(2).randbytes(6_000).hex() * 3).encode(),
 }
+
+# Few bytes of which decoders make as much as they may of anything: a frame of zstd with 128 KiB of one byte twice.
+FULL_OF = {
+    "zstd": bytes.fromhex("28b52ffd0068 02001061 02001061"),
+    "br": brotli.compress(b"a" * 200_000)[:-1],
+    "gzip": gzip.compress(b"a" * 200_000)[:-9],
+}
+# Prints what decoders say that they hold, and what the process takes for each.
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from bbr.reading.encodings import Decoder
+from bbr.system import allocator
+
+def decoder():
+    made = Decoder([sys.argv[1]])
+    made.feed(bytes.fromhex(sys.argv[2]))
+    while made.pending:
+        made.read()
+    return made
+
+def used():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+allocator.keep({})
+kept = [decoder()]
+before = used()
+kept += [decoder() for _ in range(300)]
+print(kept[0].memory_bytes, (used() - before) // 300)
+"""
 
 
 def decode(octets: bytes, *codings: str, size: int = 1 << 20, limits: Limits | None = None) -> bytes:
@@ -323,5 +356,15 @@ class TestLimits:
         while decoder.pending:
             decoder.read()
             assert decoder.memory_bytes < 2 * len(body) + (700 << 10)
-        whole = sum(member.window_bytes + member.state_bytes for member in (encodings._Brotli, encodings._Zstd))
+        members = (encodings._Brotli, encodings._Zstd)
+        whole = sum(member.window_bytes + member.block_bytes + member.state_bytes for member in members)
         assert whole < 15 << 20
+
+    @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux for the memory in use")
+    @pytest.mark.parametrize("coding", FULL_OF)
+    def test_memory_is_not_more_than_is_told(self, coding: str) -> None:
+        # A process of its own: what another test has freed would be used again, and not be seen.
+        body = FULL_OF[coding]
+        command = [sys.executable, "-c", MEASURE, coding, body.hex()]
+        told, used = map(int, subprocess.run(command, check=True, capture_output=True).stdout.split())
+        assert 8_000 < used < told + 8_000
