@@ -8,11 +8,17 @@ from collections.abc import Callable, KeysView
 from bbr.sources.objects import Key, SourceObject, refusing
 from bbr.system.worker_process import LimitError, WorkerError, WorkerProcess
 
+# A source and a namespace, or a directory.
+_Tenant = tuple[str, str]
+
 log = logging.getLogger(__name__)
 
 
 class LongDocuments:
     """Lets the other process parse one document after the other; of each object the newest that waits.
+
+    Namespaces take turns, as do directories. Each document may take seconds, and others must not wait for all of those
+    that one namespace has.
 
     Args:
         worker: the other process.
@@ -32,20 +38,20 @@ class LongDocuments:
         self._parsed = parsed
         self._failed = failed
         self._clock = clock
-        self._waiting: dict[Key, SourceObject] = {}
+        self._waiting: dict[_Tenant, dict[Key, SourceObject]] = {}  # whose turn comes first; none is empty
         self._since: dict[Key, float] = {}  # when what waits, or else what is at work, came
         self._at_work: Key | None = None
         self._there = asyncio.Event()
 
     def put(self, key: Key, each: SourceObject) -> None:
         """Let an object be parsed, in place of an older one that still waits."""
-        self._waiting[key] = each
+        self._waiting.setdefault(_tenant(key), {})[key] = each
         self._since[key] = self._clock()
         self._there.set()
 
     def discard(self, key: Key) -> None:
         """Forget an object, also if it is at work."""
-        self._waiting.pop(key, None)
+        self._take(key)
         self._since.pop(key, None)
         if self._at_work == key:
             self._at_work = None
@@ -65,9 +71,20 @@ class LongDocuments:
         while True:
             await self._there.wait()
             while self._waiting:
-                key = next(iter(self._waiting))
-                await self._parse(key, self._waiting.pop(key))
+                tenant, several = next(iter(self._waiting.items()))
+                key, each = next(iter(several.items()))
+                self._take(key)
+                if tenant in self._waiting:
+                    self._waiting[tenant] = self._waiting.pop(tenant)  # behind the others
+                await self._parse(key, each)
             self._there.clear()
+
+    def _take(self, key: Key) -> None:
+        """Let an object wait no longer, if it does."""
+        several = self._waiting.get(_tenant(key), {})
+        several.pop(key, None)
+        if not several:
+            self._waiting.pop(_tenant(key), None)
 
     async def _parse(self, key: Key, each: SourceObject) -> None:
         assert each.long is not None  # noqa: S101 (no others come here)
@@ -85,7 +102,7 @@ class LongDocuments:
             return
         except BaseException:
             if self._at_work == key:
-                self._waiting.setdefault(key, each)
+                self._waiting.setdefault(_tenant(key), {}).setdefault(key, each)
                 self._there.set()
             raise
         if self._is_wanted(key):
@@ -94,6 +111,11 @@ class LongDocuments:
     def _is_wanted(self, key: Key) -> bool:
         """Return whether an object whose work has ended is still there; if so, it waits here no longer."""
         wanted, self._at_work = self._at_work == key, None
-        if wanted and key not in self._waiting:
+        if wanted and key not in self._waiting.get(_tenant(key), {}):
             del self._since[key]
         return wanted
+
+
+def _tenant(key: Key) -> _Tenant:
+    source, name = key
+    return source, name.rpartition("/")[0]

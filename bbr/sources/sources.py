@@ -10,7 +10,7 @@ from bbr.config.settings import Settings
 from bbr.models.entries import Kind
 from bbr.models.steps import Steps, finish
 from bbr.sources.objects import SourceError
-from bbr.sources.table import DISCOVERED, FILE, KUBERNETES, Table
+from bbr.sources.table import DISCOVERED, FILE, FIRST_SECONDS, KUBERNETES, Table
 from bbr.system.garbage import SET_ASIDE_FROM, Growth
 from bbr.system.supervisor import Body, Supervised, Supervisor, stop_all
 from bbr.system.worker_process import WorkerProcess
@@ -48,8 +48,13 @@ class Sources:
             KUBERNETES: settings.kubernetes,
             DISCOVERED: settings.discover_adapters,
         }
-        self._worker = WorkerProcess()
-        self.table = Table((name for name, wanted in names.items() if wanted), worker=self._worker)
+        # Two: what an API server says must not wait for documents, each of which may take seconds.
+        self._worker, self._parser = WorkerProcess(), WorkerProcess()
+        self.table = Table(
+            (name for name, wanted in names.items() if wanted),
+            worker=self._parser,
+            first_seconds=min(settings.sync_timeout / 2 or FIRST_SECONDS, FIRST_SECONDS),
+        )
         # Loaded only where they are needed: they take a tenth of the time that a router without a table starts in.
         if settings.models:
             from bbr.sources import file
@@ -208,6 +213,7 @@ class Sources:
         await stop_all(self._tasks)
         self._tasks.clear()
         self._worker.close()
+        self._parser.close()
 
     @property
     def mismatches(self) -> "Mismatches | None":

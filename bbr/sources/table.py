@@ -45,6 +45,10 @@ DISCOVERED: Final = "model servers"
 
 COALESCE_SECONDS: Final = 0.05
 
+# For how long the first snapshot waits for long documents. Whoever may write a hundred of them would keep a router from
+# ever being ready.
+FIRST_SECONDS: Final = 60.0
+
 # When an object is parsed again that an internal error, or want of memory, kept from being parsed.
 RETRY_SECONDS: Final = 30.0
 
@@ -67,12 +71,30 @@ class _Kept:
     names: int = 0
 
 
+class _Listed(dict[str, float]):
+    """The sources that have published all their objects, and when they did so first."""
+
+    def __init__(self, patience: float) -> None:
+        super().__init__()
+        self._patience = patience
+
+    def awaits(self, source: str, missing: int, now: float) -> bool:
+        """Return whether the first snapshot waits for a source of which so many long documents are not parsed yet."""
+        if missing and now - self[source] >= self._patience:
+            log.warning(
+                "%s: the model table is used without %d long documents that are not parsed yet", source, missing
+            )
+            return False
+        return missing > 0
+
+
 class Table:
     """What all sources see together, as one Registry.
 
     Args:
         sources: the names of the sources that will publish. Without any, every model is its own base model.
         worker: parses long documents while `run` and `long_documents.run` do; None: they are parsed as all others.
+        first_seconds: for how long a source's long documents are awaited, once it has published all its objects.
         clock: seconds that only go forward.
 
     Attributes:
@@ -89,6 +111,7 @@ class Table:
         sources: Iterable[str] = (),
         *,
         worker: WorkerProcess | None = None,
+        first_seconds: float = FIRST_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
@@ -101,7 +124,7 @@ class Table:
         self._failed: dict[Key, SourceObject] = {}  # parsing them failed for no fault of theirs, or there was no room
         self._names = 0  # of all that is kept
         self._literal = LiteralLog()
-        self._listed: set[str] = set()  # sources that have called replace
+        self._listed = _Listed(first_seconds)  # sources that have called replace
         self._merged: set[str] = set()  # those whose first objects are in the registry
         self._changed_since: float | None = None  # when the first change came that no snapshot under way will hold
         self._applying_since: float | None = None  # the same for the snapshot that is under way
@@ -125,7 +148,7 @@ class Table:
         for each in present.values():
             self.put(source, each)
         if source not in self._listed:
-            self._listed.add(source)
+            self._listed[source] = self._clock()
             self._note()
 
     def put(self, source: str, each: SourceObject) -> None:
@@ -175,11 +198,8 @@ class Table:
     @property
     def lag_seconds(self) -> float:
         """For how long a change has been waiting to be put to use; 0 if all that was published is in the registry."""
-        several = (
-            self._applying_since,
-            self._changed_since,
-            self.long_documents.since if self.long_documents else None,
-        )
+        long = self.long_documents.since if self.long_documents else None
+        several = (self._applying_since, self._changed_since, long)
         since = min((each for each in several if each is not None), default=None)
         return 0.0 if since is None else self._clock() - since
 
@@ -312,8 +332,9 @@ class Table:
 
     def _awaits_first(self, source: str) -> bool:
         """Return whether a source has a long object that is not in the registry, nor could ever be parsed."""
-        long = (*self._parsed, *(self.long_documents.keys if self.long_documents else ()))
-        return any(owner == source and key not in self._kept[source] for owner, key in long)
+        long = {*self._parsed, *(self.long_documents.keys if self.long_documents else ())}
+        missing = sum(1 for owner, key in long if owner == source and key not in self._kept[source])
+        return source not in self._merged and self._listed.awaits(source, missing, self._clock())
 
     def _keeps(self, key: Key, each: SourceObject) -> bool:
         kept = self._kept[key[0]].get(key[1])

@@ -187,3 +187,21 @@ async def test_an_error_of_ours_loses_nothing():
         it.start()
         it.long_documents.put(B, long(B, 1, b"2"))
         await it.works_on(b"2")
+
+
+@in_loop
+async def test_namespaces_and_directories_take_turns():
+    """Who may write a hundred documents keeps others waiting for one of them."""
+    many = [("one", f"evil/{number}") for number in range(3)]
+    other, file = ("one", "honest/a"), ("file", "evil/a")
+    async with Running() as it:
+        for key in (*many, other, ("one", "honest/b"), file):
+            it.long_documents.put(key, long(key, 1, key[1].encode()))
+        await it.works_on(b"evil/0")
+        it.long_documents.put(many[0], long(many[0], 2, b"again"))
+        it.long_documents.discard(("one", "honest/b"))
+        for _ in range(6):
+            it.worker.may.release()
+        await until(lambda: len(it.parsed) == 6)
+        assert it.versions() == [(many[0], 1), (other, 1), (file, 1), (many[1], 1), (many[2], 1), (many[0], 2)]
+        assert set(it.long_documents.keys) == set()

@@ -202,6 +202,20 @@ async def test_follows_files_and_the_cluster_together(models, tmp_path):
 
 
 @in_loop
+async def test_what_an_api_server_says_waits_for_no_document(tmp_path):
+    """A document may take seconds, and who changes one all the time must not hold up everybody else's changes."""
+    async with FakeKubernetes() as cluster:
+        cluster.put("a", data={"baseModel": "phi"})
+        sources = loaded(None, kubernetes=True, kubeconfig=cluster.kubeconfig(tmp_path))
+        sources.start()
+        await sources.wait_synced()
+        async with sources.table.long_documents._worker._turn:  # a document is at work
+            cluster.put("b", data={"baseModel": "qwen", "other": "x" * 100_000})  # a long event
+            await until(lambda: base_model_of(sources.table.registry, "qwen") == "qwen")
+        await sources.stop()
+
+
+@in_loop
 async def test_follows_one_namespace_and_its_routes(tmp_path):
     async with FakeKubernetes() as server:
         server.put("a", data={"baseModel": "gemma"})

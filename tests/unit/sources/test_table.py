@@ -12,6 +12,7 @@ from bbr.sources.objects import LongDocument, SourceError, SourceObject, refusin
 from bbr.sources.table import Table
 from bbr.system import garbage
 from bbr.system.worker_process import LimitError
+from tests.support.clock import Clock
 from tests.support.loops import in_loop
 from tests.support.model_tables import base_model_of
 from tests.support.stack import until
@@ -372,6 +373,28 @@ async def test_whoever_changes_a_long_document_all_the_time_keeps_nobody_from_be
             worker.may.release()
             await followed.wait_synced()
             await until(lambda: bases(followed) == [f"v{version - 1}"])  # noqa: B023
+
+
+@in_loop
+async def test_whoever_writes_many_long_documents_keeps_nobody_from_being_ready(at_once, caplog):
+    async with RunningBoth() as (followed, worker):
+        clock = followed._clock = Clock(0.0)
+        followed.replace("two", [])
+        followed.replace("one", [*(long_object(key, (key,)) for key in "abc"), source_object("d", ("phi",))])
+        worker.may.release()
+        await until(lambda: bases(followed) == ["a", "phi"])
+        assert not followed.synced
+        clock.now = module.FIRST_SECONDS - 0.1
+        worker.may.release()
+        await until(lambda: bases(followed) == ["a", "b", "phi"])
+        assert not followed.synced
+        followed.put("one", source_object("e", ("gemma",)))
+        clock.now = module.FIRST_SECONDS
+        await followed.wait_synced()
+        assert bases(followed) == ["a", "b", "gemma", "phi"]
+        assert "one: the model table is used without 1 long documents that are not parsed yet" in caplog.messages
+        worker.may.release()
+        await until(lambda: "c" in bases(followed))
 
 
 @pytest.mark.parametrize("gone", ["removed", "listed without it", "short now"])
