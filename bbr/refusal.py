@@ -268,10 +268,13 @@ def model_disagrees(one: str, named: str, other: str, otherwise: str) -> Refusal
 
 
 def model_in_list() -> Refusal:
-    """Refuse a JSON list in a request that is routed by another name: serde reads a struct's fields from its items."""
+    """Refuse JSON in which serde alone finds a model, in a request that is routed by another name.
+
+    It reads a struct's fields from a list's items, and an object from a text that has a key of its own.
+    """
     message = (
-        "The request body is a JSON list. Some servers would read a model from its items, and the request is for "
-        "another one. Send an object."
+        "The request body is a JSON list, or has a key of serde_json's own. Some servers would read a model from its "
+        "items, or from that key's text, and the request is for another one. Send an object without that key."
     )
     return Refusal(400, "model-in-list", message, param="model", code="invalid_value")
 

@@ -61,7 +61,9 @@ REASONS: Final[Mapping[str, Reason]] = {
     "model-disagrees": Reason(
         "The URL and the body name different models.", "Correct the client, or choose another --url-model."
     ),
-    "model-in-list": Reason("The body is a JSON list, in which some servers find a model and others do not.", _CLIENT),
+    "model-in-list": Reason(
+        "The body is a JSON list, or names serde_json's own key: some servers find a model in it.", _CLIENT
+    ),
     "path-ambiguous": Reason("Servers can read the model in the URL in different ways.", _CLIENT),
     "alias-not-replaced": Reason(
         "The request is for an alias, in a body in which the router can't replace it: a form, or an encoded one.",

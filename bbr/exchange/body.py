@@ -19,7 +19,7 @@ from bbr.reading.base import Reading, read_through
 from bbr.reading.decoding import DecodingReading
 from bbr.reading.fields import FieldValues
 from bbr.reading.json_body import UNSETTLED, Unsettled
-from bbr.reading.name import is_json_list
+from bbr.reading.name import serde_differs
 from bbr.refusal import Refusal
 
 # What is smaller need not give way: it would make little room.
@@ -281,13 +281,13 @@ class Body:
         return whole
 
     @property
-    def is_list(self) -> bool:
-        """Whether it is a JSON list, once its model has been read; see bbr.reading.base.Reading."""
-        return self.long.is_list if self.long is not None else is_json_list(self._joined())
+    def serde_differs(self) -> bool:
+        """Whether serde could find a model in it, once it has been read; see bbr.reading.base.Reading."""
+        return self.long.serde_differs if self.long is not None else serde_differs(self._joined())
 
     def no_object(self) -> str:
         """Return what the body is, once its model has been read, if it is JSON and no object; for people, or ""."""
-        if self.is_list:
+        if self.serde_differs:
             return "a list"
         return "" if self.long is not None else _SCALARS.get(self._joined().lstrip()[:1], "")
 

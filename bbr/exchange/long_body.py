@@ -84,9 +84,9 @@ class LongBody:
         return self._reading.settled
 
     @property
-    def is_list(self) -> bool:
-        """Whether the body is a JSON list; see Reading."""
-        return self._reading.is_list
+    def serde_differs(self) -> bool:
+        """Whether serde could find a model in the body; see Reading."""
+        return self._reading.serde_differs
 
     @property
     def held_bytes(self) -> int:

@@ -72,10 +72,10 @@ def agreed(
     return url_model
 
 
-def check_list(policy: Policy, url_model: str | None) -> None:
+def check_serde(policy: Policy, url_model: str | None) -> None:
     """Refuse a list in a request that is routed by another name than its body's: its URL's, or the default.
 
-    serde reads the fields of a struct from a list, so a server could find a model where the router finds none.
+    serde could find a model where the router finds none; see bbr.reading.name.serde_differs.
 
     Raises:
         Refusal: 400.

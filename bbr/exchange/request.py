@@ -234,8 +234,8 @@ class Request:
         if name is None and self.is_text:
             self.verdict.outcome = Outcome.NOT_READ
             return None
-        if name is None and body.is_list:
-            naming.check_list(self.policy, self.url_model)
+        if name is None and body.serde_differs:
+            naming.check_serde(self.policy, self.url_model)
         if self.url_model is not None:
             name = self.agreed(name)
         if name is not None:

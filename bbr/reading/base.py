@@ -23,8 +23,8 @@ class Reading(Protocol):
             of the body goes before it. A refusal that is `unnamed` (null, "") is raised by `result` alone: the whole
             body is then known to have no other fault.
         settled: nothing that may follow matters: the body needs to be read no further.
-        is_list: the body is a JSON list as far as has been fed. It names no model, but serde reads the fields of a
-            struct from one, in their order.
+        serde_differs: serde could find a model in the body as far as has been fed, where all others find none; see
+            bbr.reading.name.serde_differs.
     """
 
     @property
@@ -37,7 +37,7 @@ class Reading(Protocol):
     def settled(self) -> bool: ...
 
     @property
-    def is_list(self) -> bool: ...
+    def serde_differs(self) -> bool: ...
 
     @property
     def fields(self) -> FieldValues | None:

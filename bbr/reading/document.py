@@ -14,6 +14,9 @@ from bbr.refusal import Refusal
 # Two of these, and what ends a turn of the event loop after the first, are a millisecond.
 _WORK: Final = BUDGET // 2
 
+_BLANKS: Final = b" \t\r\n"
+_BRACE: Final = b"{"
+
 
 class DocumentReading:
     """A Reading of JSON (see bbr.reading.base.Reading).
@@ -37,8 +40,8 @@ class DocumentReading:
         self._unread_bytes = 0
         self._at = 0  # how much of the first piece is scanned
         self._closed = False
-        self.is_list: bool = False
-        self._begun = False
+        self.serde_differs: bool = False
+        self._head: bytes | None = b""  # how it begins, without blanks, while that may matter
         self._to_its_end = False  # nothing is known of it before
         # That of the scanner, if it is needed.
         self._scanned = ScannedValues(fields) if fields is not None else None
@@ -70,10 +73,8 @@ class DocumentReading:
     def feed(self, octets: bytes | memoryview) -> None:
         """See Reading. Bytes may also be a view, of a few kilobytes at least."""
         if octets:
-            if not self._begun:
-                beginning = bytes(octets)
-                self._begun = not beginning.isspace()
-                self.is_list = model.is_json_list(beginning)
+            if self._head is not None:
+                self._look(self._head + octets)
             if isinstance(octets, bytes):
                 add_piece(self._pieces, octets)
             else:
@@ -82,6 +83,15 @@ class DocumentReading:
             if self._scanner is None and self._unread_bytes > self._whole_bytes:
                 self._scanner = Scanner(self._max_model_bytes, self._scanned)
             self.pending = self._scanner is not None
+
+    def _look(self, beginning: bytes) -> None:
+        """Look at how the document begins."""
+        head = beginning.lstrip(_BLANKS)
+        if head.startswith(_BRACE):
+            head = _BRACE + head[1:].lstrip(_BLANKS)[: model.RAW_VALUE_BYTES]
+        self.serde_differs = model.serde_differs(head)
+        may_be = not head or (head.startswith(_BRACE) and len(head) <= model.RAW_VALUE_BYTES)
+        self._head = head if may_be and not self.serde_differs else None
 
     def close(self) -> None:
         """See Reading."""

@@ -79,9 +79,9 @@ class EncodedReading:
         return self._inner.settled
 
     @property
-    def is_list(self) -> bool:
+    def serde_differs(self) -> bool:
         """See Reading."""
-        return self._inner.is_list
+        return self._inner.serde_differs
 
     @property
     def fields(self) -> FieldValues | None:

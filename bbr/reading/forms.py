@@ -28,7 +28,7 @@ class MultipartReading:
     """A Reading of multipart/form-data (see bbr.reading.base.Reading)."""
 
     settled: Final = False
-    is_list: Final = False
+    serde_differs: Final = False
     fields: Final = None
 
     def __init__(self, boundary: bytes, max_model_bytes: int) -> None:
@@ -103,9 +103,9 @@ class FormReading:
         self._closed = False
 
     @property
-    def is_list(self) -> bool:
+    def serde_differs(self) -> bool:
         """See Reading."""
-        return self._beginning.octet == beginning.LIST
+        return self._beginning.octet == beginning.LIST or self._document.serde_differs
 
     @property
     def fields(self) -> FieldValues | None:
@@ -169,7 +169,7 @@ class FormReading:
         self._pieces.skip(at)
 
     def _check(self) -> None:
-        if (self._is_json or self.is_list) and self._form.names_model:
+        if (self._is_json or self.serde_differs) and self._form.names_model:
             raise refusal.form_model(
                 "form", "it is JSON, but some servers could read a field `model` from it as from a form"
             )

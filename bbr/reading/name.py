@@ -24,6 +24,16 @@ LONGEST_MODEL_BYTES: Final = 4096
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 _JSON_BLANKS: Final = b" \t\r\n"
+# An object that begins with the key that serde_json has for a document in a text, however it is escaped.
+_RAW_VALUE_KEY: Final = "$serde_json::private::RawValue"
+_RAW_VALUE: Final = re.compile(
+    rb'[ \t\r\n]*+\{[ \t\r\n]*+"'
+    + b"".join(rf"(?:{re.escape(letter)}|\\u00{ord(letter):02x})".encode() for letter in _RAW_VALUE_KEY)
+    + b'"',
+    re.IGNORECASE,
+)
+# The longest of it behind the brace, if there are no blanks.
+RAW_VALUE_BYTES: Final = 1 + 6 * len(_RAW_VALUE_KEY) + 1
 _JSON_TYPES: Final = {bool: "a boolean", int: "a number", float: "a number", list: "an array", dict: "an object"}
 
 
@@ -38,9 +48,13 @@ class BodyKind(enum.Enum):
     UNSURE = enum.auto()  # servers could take it for several of these, or it is to be refused
 
 
-def is_json_list(octets: bytes) -> bool:
-    """Tell whether a body begins with a square bracket, blanks aside."""
-    return octets.lstrip(_JSON_BLANKS).startswith(b"[")
+def serde_differs(octets: bytes) -> bool:
+    """Tell whether serde could find a model in a body, by its beginning, where all others find none.
+
+    It reads the fields of a struct from a list, in their order. If any library in a program turns serde_json's feature
+    raw_value on, serde_json reads an object with one key of its own as the document in that key's text.
+    """
+    return octets.lstrip(_JSON_BLANKS).startswith(b"[") or _RAW_VALUE.match(octets) is not None
 
 
 def model_at_once(

@@ -100,7 +100,7 @@ class WatchReading:
     """A Reading that finds no model, and has a Watch look at the body (see bbr.reading.base.Reading)."""
 
     settled: Final = False
-    is_list: Final = False
+    serde_differs: Final = False
     memory_bytes: Final = 0
     model: Final = None
     fields: Final = None
@@ -142,7 +142,7 @@ class Unread:
     """A Reading of a body that names no model, whatever stands in it (see bbr.reading.base.Reading)."""
 
     settled: Final = True
-    is_list: Final = False
+    serde_differs: Final = False
     model: Final = None
     fields: Final = None
     unread_bytes: Final = 0
@@ -182,9 +182,9 @@ class Together:
         self._readings = readings
 
     @property
-    def is_list(self) -> bool:
+    def serde_differs(self) -> bool:
         """See Reading."""
-        return any(reading.is_list for reading in self._readings)
+        return any(reading.serde_differs for reading in self._readings)
 
     @property
     def fields(self) -> FieldValues | None:
@@ -269,9 +269,9 @@ class ByBeginning:
         return self._chosen is not None and self._chosen.settled
 
     @property
-    def is_list(self) -> bool:
+    def serde_differs(self) -> bool:
         """See Reading."""
-        return self._chosen is not None and self._chosen.is_list
+        return self._chosen is not None and self._chosen.serde_differs
 
     @property
     def model(self) -> str | Refusal | None:

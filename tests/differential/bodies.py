@@ -1,5 +1,6 @@
 """Bodies that name a model in one or several ways: JSON, forms and multipart."""
 
+import json
 from collections.abc import Callable
 from typing import Final
 
@@ -78,6 +79,7 @@ WRAPPED: Final[tuple[Callable[[bytes], bytes], ...]] = (
     lambda body: b'["B",' + body + b"]",
     lambda body: body[:1] + b'/*,"model":"B"*/' + body[1:],
     lambda body: body.replace(b'"', b"'"),
+    lambda body: b'{"$serde_json::private::RawValue":%b}' % json.dumps(body.decode("utf-8", "replace")).encode(),
 )
 JSON_PIECES: Final = (
     *(b'"', b"\\", b"{", b"}", b"[", b"]", b":", b",", b" ", b"\x00", b"\xff", b"\\u0000", b"\\ud800", b"//", b"/*"),

@@ -128,10 +128,11 @@ class ByHttplib {
       response.set_content(found.dump(-1, ' ', true, json::error_handler_t::replace), "application/json");
     };
     server.Post("/.*", answer).Put("/.*", answer).Patch("/.*", answer);
+    server.set_tcp_nodelay(true);
     port = server.bind_to_any_port("127.0.0.1");
     serving = std::thread([this] { server.listen_after_bind(); });
     client = std::make_unique<httplib::Client>("127.0.0.1", port);
-    client->set_keep_alive(true);
+    client->set_tcp_nodelay(true);
   }
 
   ~ByHttplib() {
@@ -144,7 +145,10 @@ class ByHttplib {
     httplib::Request request;
     request.method = one.method;
     request.path = "/" + (one.path.find('?') == std::string::npos ? "" : one.path.substr(one.path.find('?')));
-    request.headers = {{"Content-Type", one.type}};
+    // A field's value has no blanks at its ends.
+    auto begin = one.type.find_first_not_of(" \t");
+    if (begin != std::string::npos)
+      request.headers = {{"Content-Type", one.type.substr(begin, one.type.find_last_not_of(" \t") + 1 - begin)}};
     request.body = one.body;
     auto answer = client->send(request);
     return answer && answer->status == 200 ? json::parse(answer->body) : Answer();

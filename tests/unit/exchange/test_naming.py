@@ -1,7 +1,7 @@
 import pytest
 
 from bbr import refusal
-from bbr.exchange.naming import agreed, check_list, check_query, excuse, is_unnamed, model_of
+from bbr.exchange.naming import agreed, check_query, check_serde, excuse, is_unnamed, model_of
 from bbr.exchange.policy import InvalidJson, OverLimit, Policy
 from bbr.exchange.replies import Replies
 from bbr.exchange.verdict import Outcome
@@ -49,11 +49,11 @@ def test_a_query_names_the_same_model_or_none() -> None:
 
 
 def test_lists() -> None:
-    check_list(policy(), None)
-    check_list(policy(url_wins=True), "a")
+    check_serde(policy(), None)
+    check_serde(policy(url_wins=True), "a")
     for of, url_model in ((policy(), "a"), (policy(MissingModel.DEFAULT), None), (policy(MissingModel.DEFAULT), "a")):
         with pytest.raises(Refusal, match="is a JSON list"):
-            check_list(of, url_model)
+            check_serde(of, url_model)
 
 
 def test_what_names_none() -> None:

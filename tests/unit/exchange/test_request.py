@@ -142,7 +142,8 @@ class TestUrl:
     @pytest.mark.parametrize("threshold", [1, 1 << 20])
     @pytest.mark.parametrize("mode", [FDS, BUFFERED])
     @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded"])
-    def test_a_list_from_which_some_would_read_another(self, threshold: int, mode, content_type: str) -> None:
+    @pytest.mark.parametrize("body", [b' ["foo"]', b' {"$serde_json::private::RawValue":"{\\"model\\":\\"foo\\"}"}'])
+    def test_what_serde_alone_would_read_otherwise(self, body: bytes, threshold: int, mode, content_type: str) -> None:
         for policy, path in (
             (URLS, "/model/qwen/invoke"),
             ({"rules": Rules(missing_model=MissingModel.DEFAULT, default_model="qwen")}, "/"),
@@ -151,11 +152,11 @@ class TestUrl:
                 continue  # it passes
             talk = exchange(**policy, stream_threshold_bytes=threshold)
             headers = request_headers(at(path, content_type=content_type), mode=mode)
-            answers = converse(talk, headers, request_body(b' ["foo"]', end_of_stream=True))
+            answers = converse(talk, headers, request_body(body, end_of_stream=True))
             assert_refused(answers, 400, "model-in-list")
         talk = exchange(**URLS, stream_threshold_bytes=threshold)
         headers = request_headers(at("/", content_type=content_type), mode=mode)
-        assert_strips(converse(talk, headers, request_body(b'["foo"]', end_of_stream=True))[0])
+        assert_strips(converse(talk, headers, request_body(body, end_of_stream=True))[0])
 
     @pytest.mark.parametrize("threshold", [1, 1 << 20])
     def test_a_body_that_names_another(self, threshold: int) -> None:

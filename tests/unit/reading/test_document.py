@@ -69,13 +69,25 @@ def test_a_piece_of_megabytes_takes_several_calls() -> None:
 
 
 @pytest.mark.parametrize("whole_bytes", [0, 100])
-@pytest.mark.parametrize(("body", "is_list"), [(b' \n["a"]', True), (b' {"a":[]}', False), (b"", False), (b" ", False)])
-def test_lists(whole_bytes: int, body: bytes, is_list: bool) -> None:
+@pytest.mark.parametrize(
+    ("body", "serde_differs"),
+    [
+        (b' \n["a"]', True),
+        (b' {"a":[]}', False),
+        (b"", False),
+        (b" ", False),
+        (b' { \n"$serde_json::private::RawValue":"{}"}', True),
+        (b'{"$serde_json::private::RawValues":"{}"}', False),
+        (b'{"x":{"$serde_json::private::RawValue":"{}"}}', False),
+        (b"{" + b" " * 300 + b'"\\u0024serde_json::private::RawValue":"{}"}', True),
+    ],
+)
+def test_lists(whole_bytes: int, body: bytes, serde_differs: bool) -> None:
     for pieces in cuts(body):
         reading = DocumentReading(256, whole_bytes)
         for piece in pieces:
             reading.feed(piece)
-        assert reading.is_list is is_list
+        assert reading.serde_differs is serde_differs
 
 
 @pytest.mark.parametrize(("end", "why"), [(b"}", ""), (b',"model":"b"}', "model-duplicate"), (b"", "invalid-json")])
@@ -106,4 +118,4 @@ def test_views_read_as_bytes_do(whole_bytes: int) -> None:
             reading.feed(piece)
         reading.close()
         work(reading)
-        assert (reading.result(), reading.is_list) == ("qwen", False)
+        assert (reading.result(), reading.serde_differs) == ("qwen", False)

@@ -1,7 +1,7 @@
 import pytest
 
 from bbr.reading.json_body import UNSETTLED
-from bbr.reading.name import MAX_MODEL_BYTES, check_model, is_json_list, model_at_once
+from bbr.reading.name import MAX_MODEL_BYTES, check_model, model_at_once, serde_differs
 from bbr.refusal import Refusal
 from tests.support.whole import judge, read_model
 
@@ -102,5 +102,12 @@ def test_empty_model_is_refused() -> None:
 
 
 def test_lists() -> None:
-    assert is_json_list(b" \n[1]")
-    assert not any(map(is_json_list, (b"", b" ", b'{"a":[]}', b"x[")))
+    assert serde_differs(b" \n[1]")
+    assert not any(map(serde_differs, (b"", b" ", b'{"a":[]}', b"x[")))
+
+
+def test_a_document_in_a_text() -> None:
+    for key in (b"$serde_json::private::RawValue", b"\\u0024serde\\u005Fjson::private::Raw\\u0056alue"):
+        assert serde_differs(b' { "%b":"{}"}' % key)
+        assert not serde_differs(b'{"%bs":"{}"}' % key)
+        assert not serde_differs(b'{"x":"%b"}' % key)

@@ -63,7 +63,7 @@ class TestByBeginning:
         reading.feed(b"RIFF")
         assert reading.pending
         assert reading.settled
-        assert not reading.is_list
+        assert not reading.serde_differs
         work(reading)
         assert (reading.passable_bytes, reading.unread_bytes) == (4, 0)
 
@@ -81,9 +81,9 @@ class TestTogether:
 
     def test_a_list_is_told(self) -> None:
         for reading in (by_beginning(), Together((document(), WatchReading(DashWatch())))):
-            assert not reading.is_list
+            assert not reading.serde_differs
             reading.feed(b"[1,")
-            assert reading.is_list
+            assert reading.serde_differs
 
     @pytest.mark.interpreted("inherits a reading")
     def test_two_names_are_refused(self) -> None:
