@@ -1,6 +1,5 @@
 """A JSON document, read as it comes: by the parsers if it is short and settled at once, else by the scanner."""
 
-import re
 from collections import deque
 from typing import Final
 
@@ -14,10 +13,6 @@ from bbr.refusal import Refusal
 
 # Two of these, and what ends a turn of the event loop after the first, are a millisecond.
 _WORK: Final = BUDGET // 2
-
-_BRACE: Final = b"{"
-# A brace, and what stands behind it, without blanks before either: no copy of a body of 20 MB.
-_BEGINNING: Final = re.compile(rb"[ \t\r\n]*+(\{?+)[ \t\r\n]*+(.{0,%d})" % model.RAW_VALUE_BYTES, re.DOTALL)
 
 
 class DocumentReading:
@@ -43,7 +38,9 @@ class DocumentReading:
         self._at = 0  # how much of the first piece is scanned
         self._closed = False
         self.serde_differs: bool = False
-        self._head: bytes | None = b""  # how it begins, without blanks, while that may matter
+        self._head = b""  # how it begins, without blanks
+        self._looked_bytes = 0
+        self._looks = True  # until that is known, as far as it matters
         self._to_its_end = False  # nothing is known of it before
         # That of the scanner, if it is needed.
         self._scanned = ScannedValues(fields) if fields is not None else None
@@ -75,7 +72,7 @@ class DocumentReading:
     def feed(self, octets: bytes | memoryview) -> None:
         """See Reading. Bytes may also be a view, of a few kilobytes at least."""
         if octets:
-            if self._head is not None:
+            if self._looks:
                 self._look(octets)
             if isinstance(octets, bytes):
                 add_piece(self._pieces, octets)
@@ -88,12 +85,14 @@ class DocumentReading:
 
     def _look(self, octets: bytes | memoryview) -> None:
         """Look at how the document begins."""
-        begun = _BEGINNING.match(self._head + octets if self._head else octets)
-        assert begun is not None  # noqa: S101 (it matches anything)
-        head = begun[1] + begun[2]
-        self.serde_differs = model.serde_differs(head)
-        may_be = not head or (head.startswith(_BRACE) and len(head) <= model.RAW_VALUE_BYTES)
-        self._head = head if may_be and not self.serde_differs else None
+        left = max(model.BEGINNING_BYTES - self._looked_bytes, 0)
+        self._looked_bytes += len(octets)
+        head = model.without_blanks(self._head + bytes(octets[:left]))
+        may_be = model.may_be_serdes(head)
+        is_serdes = model.is_serdes(head)
+        self.serde_differs = is_serdes or (may_be and self._looked_bytes > model.BEGINNING_BYTES)
+        self._looks = may_be and not self.serde_differs
+        self._head = head
 
     def close(self) -> None:
         """See Reading."""

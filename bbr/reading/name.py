@@ -27,13 +27,13 @@ _JSON_BLANKS: Final = b" \t\r\n"
 # An object that begins with the key that serde_json has for a document in a text, however it is escaped.
 _RAW_VALUE_KEY: Final = "$serde_json::private::RawValue"
 _RAW_VALUE: Final = re.compile(
-    rb'[ \t\r\n]*+\{[ \t\r\n]*+"'
-    + b"".join(rf"(?:{re.escape(letter)}|\\u00{ord(letter):02x})".encode() for letter in _RAW_VALUE_KEY)
-    + b'"',
+    rb'\{"' + b"".join(rf"(?:{re.escape(letter)}|\\u00{ord(letter):02x})".encode() for letter in _RAW_VALUE_KEY) + b'"',
     re.IGNORECASE,
 )
-# The longest of it behind the brace, if there are no blanks.
-RAW_VALUE_BYTES: Final = 1 + 6 * len(_RAW_VALUE_KEY) + 1
+# The longest of it, without blanks.
+_RAW_VALUE_BYTES: Final = len('{"') + 6 * len(_RAW_VALUE_KEY) + len('"')
+# Of a document's beginning so much is looked at. Nobody sends as many blanks; what has them could be anything.
+BEGINNING_BYTES: Final = 16 << 10
 _JSON_TYPES: Final = {bool: "a boolean", int: "a number", float: "a number", list: "an array", dict: "an object"}
 
 
@@ -48,13 +48,32 @@ class BodyKind(enum.Enum):
     UNSURE = enum.auto()  # servers could take it for several of these, or it is to be refused
 
 
-def serde_differs(octets: bytes) -> bool:
+def serde_differs(body: bytes) -> bool:
     """Tell whether serde could find a model in a body, by its beginning, where all others find none.
 
     It reads the fields of a struct from a list, in their order. If any library in a program turns serde_json's feature
     raw_value on, serde_json reads an object with one key of its own as the document in that key's text.
     """
-    return octets.lstrip(_JSON_BLANKS).startswith(b"[") or _RAW_VALUE.match(octets) is not None
+    head = without_blanks(body[:BEGINNING_BYTES])
+    return is_serdes(head) or (may_be_serdes(head) and len(body) > BEGINNING_BYTES)
+
+
+def without_blanks(beginning: bytes) -> bytes:
+    """Return how a document begins, as far as it matters to serde, without blanks before its first key."""
+    head = beginning.lstrip(_JSON_BLANKS)
+    if head.startswith(b"{"):
+        head = b"{" + head[1:].lstrip(_JSON_BLANKS)
+    return head[:_RAW_VALUE_BYTES]
+
+
+def is_serdes(head: bytes) -> bool:
+    """Tell whether serde could find a model in what begins so; see `without_blanks`."""
+    return head.startswith(b"[") or _RAW_VALUE.match(head) is not None
+
+
+def may_be_serdes(head: bytes) -> bool:
+    """Tell whether it depends on what follows."""
+    return not head or (head.startswith(b"{") and len(head) < _RAW_VALUE_BYTES)
 
 
 def model_at_once(

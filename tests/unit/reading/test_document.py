@@ -90,6 +90,24 @@ def test_lists(whole_bytes: int, body: bytes, serde_differs: bool) -> None:
         assert reading.serde_differs is serde_differs
 
 
+@pytest.mark.parametrize(
+    ("body", "serde_differs"),
+    [
+        (b" " * 300 + b'{"a":"' + b"x" * 20_000 + b'"}', False),
+        (b" " * 20_000 + b'{"a":1}', True),
+        (b" " * 16_300 + b'{"' + b"x" * 300 + b'":1}', True),
+        (b"{" + b" " * 20_000 + b'"a":1}', True),
+    ],
+)
+def test_what_begins_with_more_blanks_than_are_looked_at_could_be_anything(body: bytes, serde_differs: bool) -> None:
+    for first in (0, 1, 299, 310, 16_383, 16_384, 16_385, 20_000):
+        for second in (1, 100, 20_000):
+            reading = DocumentReading(256, 0)
+            for piece in (body[:first], body[first : first + second], body[first + second :]):
+                reading.feed(piece)
+            assert reading.serde_differs is serde_differs
+
+
 @pytest.mark.parametrize(("end", "why"), [(b"}", ""), (b',"model":"b"}', "model-duplicate"), (b"", "invalid-json")])
 def test_a_short_document_that_parsers_take_long_for_is_read_in_bits(end: bytes, why: str) -> None:
     body = b'{"x":0,"model":"qwen","x":[%b0]' % (b"{}," * 10_000) + end  # simdjson settles what has each key once

@@ -1,7 +1,7 @@
 import pytest
 
 from bbr.reading.json_body import UNSETTLED
-from bbr.reading.name import MAX_MODEL_BYTES, check_model, model_at_once, serde_differs
+from bbr.reading.name import BEGINNING_BYTES, MAX_MODEL_BYTES, check_model, model_at_once, serde_differs
 from bbr.refusal import Refusal
 from tests.support.whole import judge, read_model
 
@@ -103,7 +103,7 @@ def test_empty_model_is_refused() -> None:
 
 def test_lists() -> None:
     assert serde_differs(b" \n[1]")
-    assert not any(map(serde_differs, (b"", b" ", b'{"a":[]}', b"x[")))
+    assert not any(map(serde_differs, (b"", b" ", b'{"a":[]}', b"x[", b" " * BEGINNING_BYTES)))
 
 
 def test_a_document_in_a_text() -> None:
@@ -111,3 +111,7 @@ def test_a_document_in_a_text() -> None:
         assert serde_differs(b' { "%b":"{}"}' % key)
         assert not serde_differs(b'{"%bs":"{}"}' % key)
         assert not serde_differs(b'{"x":"%b"}' % key)
+    # What begins with more blanks than are looked at could be anything.
+    for before in (b"", b"{"):
+        assert serde_differs(before.ljust(BEGINNING_BYTES + 1))
+    assert not serde_differs(b'{"' + b"x" * BEGINNING_BYTES)
