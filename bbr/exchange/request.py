@@ -131,12 +131,12 @@ class Request:
             Refusal: 431; it has too many fields, or too many that are to be removed.
         """
         fields = [*headers.headers]
-        count = len(fields)
-        if count > MAX_HEADER_FIELDS:
+        if len(fields) > MAX_HEADER_FIELDS:
             raise refusal.headers_too_many(MAX_HEADER_FIELDS)
         # Kept before it is read, so that a log of what fails below can still look for fields.
-        # Decoded, each field takes 32 bytes and more, though it may be two bytes on the wire.
-        self._headers = headers.SerializeToString() if count > _KEPT_DECODED else headers
+        # Encoded: decoded, a field takes 32 bytes and more, though it may be two bytes on the wire. A part of a decoded
+        # message keeps all of it in memory, its attributes too.
+        self._headers = headers.SerializeToString()
         head = read_head(fields, self.replies.convention.guarded)
         self._note(head[0])
         return head

@@ -12,7 +12,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from bbr.exchange.asker import MAX_CONTEXT_BYTES
 from bbr.exchange.policy import BodyMode
+from bbr.pb.ext_proc_pb2 import AttributesEntry, Metadata, ProcessingRequest, Struct, Value
 from bench.harness import messages
 from bench.harness.grpc_client import PROCESS, framed
 from bench.harness.h2_frames import (
@@ -40,6 +42,9 @@ _PASSING: Final = framed(
         mode=BodyMode.FULL_DUPLEX_STREAMED,
     )
 )
+
+# Of attributes in one message, as once held the event loop for a quarter of a second.
+CONTEXT_BYTES: Final = 7_800_000
 
 Connections = list[socket.socket]
 Peer = Callable[[int], Connections]
@@ -197,6 +202,32 @@ def large_messages(port: int) -> Connections:
 def idle_connections(port: int) -> Connections:
     """Opened and silent ones."""
     return [connect(port, reads=False) for _ in range(9000)]
+
+
+def long_contexts(port: int) -> Connections:
+    """First messages full of attributes or metadata that say nothing, in as many fields as fit, of calls that go on.
+
+    Most are as long as may still be decoded, and the last ones far beyond what a gateway sends.
+    """
+    nothing = ProcessingRequest(attributes=[b""]).SerializeToString()
+    entry = AttributesEntry(value=Struct(fields={"": Value()})).SerializeToString()
+    noted = Metadata(filter_metadata={"": Struct()}).SerializeToString()
+    decoded = [
+        nothing * (120_000 // len(nothing)),
+        ProcessingRequest(attributes=[entry * (MAX_CONTEXT_BYTES // len(entry))]).SerializeToString(),
+        ProcessingRequest(metadata_context=noted * (MAX_CONTEXT_BYTES // len(noted))).SerializeToString(),
+    ]
+    contexts = [*decoded * 120, *[nothing * (CONTEXT_BYTES // len(nothing))] * 4]
+
+    def pieces() -> Iterator[bytes]:
+        for place, context in enumerate(contexts):
+            stream_id = 2 * place + 1
+            octets = framed(messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED) + context)
+            yield headers(stream_id, _CALL)
+            for each in cut(octets, _FRAME):
+                yield data(stream_id, each)
+
+    return _each([connect(port)], pieces)
 
 
 def tiny_data(port: int) -> Connections:

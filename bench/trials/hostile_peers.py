@@ -200,6 +200,7 @@ def _rogue(peer: rogue.Peer) -> Callable[[Path], Run]:
 
 first_messages = _rogue(rogue.first_messages)
 shut_windows = _rogue(rogue.shut_windows)
+long_contexts = _rogue(rogue.long_contexts)
 
 
 def _idle(count: int, octets: bytes, port: Callable[[Target], int]) -> Run:

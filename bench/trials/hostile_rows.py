@@ -19,6 +19,7 @@ BASE_MIB: Final = 64  # beside --max-buffered-bytes
 CONTROL: Final = "A.0"
 
 _NONE: Final = frozenset[str]()
+_ASKER: Final = ("--asker=attribute:connection.uri_san_peer_certificate",)
 _TEMPLATE: Final = ("--path-template=/**/models/{model}:*",)
 _OTHERS: Final = ",".join(f"/**/x{number}/{{model}}/y" for number in range(17))
 _MANY: Final = (
@@ -103,6 +104,7 @@ def _rows() -> Iterator[Row]:
     row = partial(Row, "C.1", who="a peer", dose="5.6 MB", router_ms=1500)
     yield row("Huffman fields", attack=peers.fresh_fields)
     yield row("Huffman fields, TLS", attack=peers.fresh_fields_in_tls, tls=True)
+    yield row("long attributes", attack=peers.long_contexts, flags=_ASKER)._replace(dose="36 MB", router_ms=1500)
 
     row = partial(Row, "C.2", who="a peer", dose="1 connection", tls=True, answers=frozenset({"closed"}))
     yield row("KeyUpdates", attack=peers.key_updates, router_ms=20)

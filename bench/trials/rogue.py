@@ -42,6 +42,7 @@ CPU_SECONDS: Final = {
     rogue.large_messages: 5.0,
     rogue.idle_connections: 15.0,
     rogue.idle_health_connections: 3.0,
+    rogue.long_contexts: 3.0,
     rogue.tiny_data: 8.0,
     rogue.tiny_messages: 15.0,
     rogue.waiting_messages: 15.0,
@@ -57,6 +58,9 @@ CPU_SECONDS: Final = {
 _AS_LOCALHOST: Final = (("grpc.ssl_target_name_override", "localhost"),)
 TLS: Final = frozenset((rogue.tls_hellos, rogue.tls_idle_connections, rogue.tls_never_reading))
 
+
+# Without it the router decodes neither attributes nor metadata.
+ASKER: Final = "--asker=attribute:connection.uri_san_peer_certificate"
 
 # Little of what they make a router hold is counted: most of it is what a port has of its own.
 UNCOUNTED: Final = frozenset((rogue.unread_pages,))
@@ -180,6 +184,8 @@ def tried(peer: rogue.Peer) -> Found:
     """Let a peer do what it does to a router."""
     tls = "true" if peer in TLS else "false"
     flags = ("--transport=uv", f"--max-buffered-bytes={MAX_BUFFERED_BYTES}", f"--secure-serving={tls}")
+    if peer is rogue.long_contexts:
+        flags += (ASKER,)
     with serving(*flags, admin=peer is rogue.unread_pages) as router:
         before = machine.cpu_seconds(router.pid)
         with Others(router, tls=peer in TLS).going_on() as others:

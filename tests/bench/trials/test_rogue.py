@@ -8,7 +8,14 @@ BOUND = MAX_BUFFERED_BYTES + SPARE_BYTES
 
 @pytest.mark.parametrize(
     "peer",
-    [rogue.first_messages, rogue.open_calls, rogue.large_messages, rogue.idle_health_connections, rogue.unread_pages],
+    [
+        rogue.first_messages,
+        rogue.open_calls,
+        rogue.long_contexts,
+        rogue.large_messages,
+        rogue.idle_health_connections,
+        rogue.unread_pages,
+    ],
     ids=lambda peer: peer.__name__,
 )
 def test_no_peer_brings_a_router_above_its_bound_or_shuts_a_probe_out(peer):
