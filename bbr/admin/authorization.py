@@ -11,7 +11,8 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Final, Protocol
 
@@ -78,6 +79,53 @@ class Connection(Poster, Protocol):
         """Close."""
 
 
+class Queue:
+    """Lets one at a time go on. Addresses take turns, and of one address those who came first go first."""
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._last = ""  # the address that has or had the turn
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by addresses; none is empty
+
+    @contextlib.asynccontextmanager
+    async def turn(self, network: str) -> AsyncIterator[None]:
+        """Wait for the turn of an address, and have it until the end of the block."""
+        if self._taken:
+            await self._wait(network)
+        self._taken, self._last = True, network
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def _wait(self, network: str) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(network, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it was given the turn in the same moment
+                self._pass_on()
+            elif turn in self._waiting.get(network, ()):
+                self._waiting[network].remove(turn)
+                if not self._waiting[network]:
+                    del self._waiting[network]
+            raise
+
+    def _pass_on(self) -> None:
+        """Give the turn to the next; it stays taken until nobody waits."""
+        while self._waiting:
+            network = next((each for each in self._waiting if each != self._last), self._last)
+            several = self._waiting.pop(network)
+            turn = several.popleft()
+            if several:
+                self._waiting[network] = several  # behind the other addresses
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._taken = False
+
+
 class Guard:
     """Lets requests through to a page if the cluster allows it.
 
@@ -100,9 +148,9 @@ class Guard:
         self._refused: dict[bytes, tuple[int, float]] = {}
         # One review at a time: whoever guesses tokens by hundreds loads the API server no more than that. A token that
         # was allowed before waits for no more than one of them: a scraper must not wait for a slow API server to look
-        # through all guesses.
+        # through all guesses. After a start nobody is known, so that addresses take turns.
         self._turn = asyncio.Lock()
-        self._strangers = asyncio.Lock()
+        self._strangers = Queue()
         self._connection: Connection | None = None
         self._opening: asyncio.Future[Connection] | None = None
         self._connected_at = 0.0
@@ -121,7 +169,7 @@ class Guard:
         token = token.strip()
         if scheme.lower() != "bearer" or not token or len(token) > _MAX_TOKEN_CHARACTERS:
             return Answer((b"A bearer token is needed.\n",), status=401, headers=_CHALLENGE)
-        status = await self._status(token, request.path)
+        status = await self._status(token, request.path, request.network)
         if status == 200:
             return None
         if status == 401:
@@ -130,12 +178,12 @@ class Guard:
             return text(f"The cluster does not allow this token to get {request.path}.", 403)
         return text("The API server can't be asked about this token; the router's log says why.", 503)
 
-    async def _status(self, token: str, path: str) -> int:
+    async def _status(self, token: str, path: str, network: str) -> int:
         key = hashlib.sha256(f"{path}\0{token}".encode("utf-8", "surrogateescape")).digest()
         if status := self._known(key):
             return status
         try:
-            first = contextlib.nullcontext() if key in self._allowed else self._strangers
+            first = contextlib.nullcontext() if key in self._allowed else self._strangers.turn(network)
             async with asyncio.timeout(_REVIEW_SECONDS), first, self._turn:
                 # Somebody may have asked the same while this waited.
                 status = self._known(key) or await self._review_connected(token, path)

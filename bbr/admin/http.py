@@ -15,6 +15,7 @@ gateway's requests are served in between. Answers that are ready, as those of he
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
@@ -26,6 +27,7 @@ from bbr.refusal import MAX_ECHO_CHARACTERS
 from bbr.system import descriptors
 from bbr.system.supervisor import Body, Supervised, Supervisor, stop_all
 from bbr.text import printable_lines
+from bbr.transports.handshakes import network
 from bbr.transports.room import Account, Room, Unbounded
 from bbr.transports.serving import target
 
@@ -63,11 +65,13 @@ class Request:
         path: without the query.
         headers: the last field of each name, in lower case.
         query: the last parameter of each name, decoded; what is no UTF-8 in it is replaced.
+        network: whom it comes from: an address, or what stands for several.
     """
 
     path: str
     headers: Mapping[str, str]
     query: Mapping[str, str] = field(default_factory=dict)
+    network: str = ""
 
     def header(self, name: str) -> str:
         """Return a field's value; "" if it is not there."""
@@ -193,9 +197,11 @@ class AdminServer:
             self._end_longest()
 
     def _end_longest(self) -> None:
-        # Of the larger group: if hundreds are answered, a health check that has just come is all that waits.
+        # Of the larger group: if hundreds are answered, a health check that has just come is all that waits. And of the
+        # address that has the most in it: who opens hundreds ends his own, and not the answer that a scraper waits for.
         several = self._answering if len(self._answering) > len(self._waiting) else self._waiting
-        longest = next(iter(several))
+        ((most, _),) = Counter(each.network for each in several).most_common(1)
+        longest = next(each for each in several if each.network == most)
         self.forget(longest)
         longest.end()
 
@@ -248,7 +254,7 @@ class AdminServer:
         self._move(peer, self._waiting, self._answering)
         # Anew: else an answer would be cut off that begins when the connection has been kept for almost as long.
         async with asyncio.timeout(self.idle_seconds):
-            answer = await self._answer(request)
+            answer = await self._answer(request, peer.network)
             await self._send(connection, writer, answer, head=request.method == b"HEAD")
         self._move(peer, self._answering, self._waiting)
         return connection.our_state is h11.DONE and connection.their_state is h11.DONE
@@ -291,7 +297,7 @@ class AdminServer:
                 return
             yield piece
 
-    async def _answer(self, request: h11.Request) -> Answer:
+    async def _answer(self, request: h11.Request, network: str) -> Answer:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
         path, _, query = request.target.decode("latin-1").partition("?")
         page = self._pages.get(path)
@@ -302,7 +308,8 @@ class AdminServer:
             return Answer((b"Only GET and HEAD.\n",), TEXT, 405, (("allow", "GET, HEAD"),))
         if query.count("&") >= MAX_PARAMETERS:
             return text(f"The query has more than {MAX_PARAMETERS} parameters.", 400)
-        return await page(Request(path, headers, dict(parse_qsl(query, keep_blank_values=True, errors="replace"))))
+        parameters = dict(parse_qsl(query, keep_blank_values=True, errors="replace"))
+        return await page(Request(path, headers, parameters, network))
 
 
 class _Connection(asyncio.BufferedProtocol):
@@ -314,6 +321,7 @@ class _Connection(asyncio.BufferedProtocol):
         reader: what comes.
         writer: what goes.
         account: of what it holds.
+        network: whom it belongs to.
     """
 
     def __init__(self, server: AdminServer) -> None:
@@ -331,6 +339,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _connected(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writer = writer
+        peer = writer.get_extra_info("peername")
+        self.network = network(peer[0]) if peer else ""
         loop = asyncio.get_running_loop()
         self._waits = loop.call_later(self._server.idle_seconds, self.end)
         self._server.take_in(self)

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from bbr.admin import authorization
-from bbr.admin.authorization import ACCESS_REVIEWS, TOKEN_REVIEWS, Guard
+from bbr.admin.authorization import ACCESS_REVIEWS, TOKEN_REVIEWS, Guard, Queue
 from bbr.admin.http import Request, text
 from bbr.sources.kube_api import KubernetesError
 from bbr.sources.objects import SourceError
@@ -44,9 +44,9 @@ async def page(_asked):
     return text("the numbers")
 
 
-async def get(guard, authorization=None, path="/metrics"):
+async def get(guard, authorization=None, path="/metrics", network=""):
     headers = {} if authorization is None else {"authorization": authorization}
-    answer = await guard.guarded(page)(Request(path, headers))
+    answer = await guard.guarded(page)(Request(path, headers, network=network))
     return answer.status, b"".join(answer.body).decode(), dict(answer.headers)
 
 
@@ -304,3 +304,66 @@ async def test_an_api_server_that_can_not_be_asked_shows_nothing_and_is_asked_ag
     monkeypatch.undo()
     cluster.broken = None
     assert (await get(guard, "Bearer good"))[0] == 200
+
+
+@in_loop
+async def test_a_scraper_s_first_token_waits_for_one_guess_of_another_address():
+    cluster = Counted()
+    cluster.may_answer.clear()
+    guard = Guard(cluster.connect)
+    guesses = [asyncio.create_task(get(guard, f"Bearer guess-{number}", network="evil")) for number in range(50)]
+    await cluster.asked_once.wait()
+    scrape = asyncio.create_task(get(guard, "Bearer good", network="scraper"))
+    await asyncio.sleep(0)
+    cluster.may_answer.set()
+    assert (await scrape)[0] == 200
+    tokens = [spec["token"] for path, spec in cluster.asked if path == TOKEN_REVIEWS]
+    assert tokens[:2] == ["guess-0", "good"]
+    await asyncio.gather(*guesses)
+
+
+@in_loop
+async def test_addresses_take_turns():
+    queue, order = Queue(), []
+
+    async def wait(network, number):
+        async with queue.turn(network):
+            order.append((network, number))
+            await asyncio.sleep(0)
+
+    tasks = [asyncio.create_task(wait(*each)) for each in (("a", 1), ("a", 2), ("a", 3), ("b", 1), ("c", 1), ("b", 2))]
+    await asyncio.gather(*tasks)
+    assert order == [("a", 1), ("b", 1), ("a", 2), ("c", 1), ("b", 2), ("a", 3)]
+    async with queue.turn("a"):
+        assert queue._waiting == {}
+
+
+@in_loop
+async def test_who_leaves_a_queue_is_forgotten_and_passes_on_a_turn():
+    queue, order = Queue(), []
+
+    async def wait(name, network):
+        async with queue.turn(network):
+            order.append(name)
+
+    async with queue.turn("a"):
+        first, second, third = (asyncio.create_task(wait(*each)) for each in (("1", "a"), ("2", "a"), ("3", "b")))
+        await asyncio.sleep(0)
+        third.cancel()
+        await asyncio.wait([third])
+        assert [*queue._waiting] == ["a"]
+        third = asyncio.create_task(wait("3", "b"))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.wait([second])
+        assert [len(each) for each in queue._waiting.values()] == [1, 1]
+    first.cancel()  # it has been given the turn, and has not run yet
+    await third
+    assert order == ["3"]
+    async with queue.turn("c"):
+        fourth = asyncio.create_task(wait("4", "a"))
+        await asyncio.sleep(0)
+        fourth.cancel()  # it has not noticed when its turn comes
+    await asyncio.wait([fourth])
+    async with queue.turn("c"):
+        assert (order, queue._waiting) == (["3"], {})

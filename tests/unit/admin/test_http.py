@@ -502,3 +502,32 @@ async def test_without_room_the_longest_goes_and_the_newest_is_answered():
         await stack.aclose()
         await until(lambda: not server._answering and not server._waiting)
         assert room.fixed_bytes == 0
+
+
+async def connected(url, address):
+    return await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), local_addr=(address, 0))
+
+
+@in_loop
+async def test_one_too_many_of_an_address_ends_one_of_its_own():
+    asked, never = [], asyncio.Event()
+
+    async def page(request):
+        asked.append(request.network)
+        await never.wait()
+
+    async with serving_pages({"/": page}, max_connections=3, spare_connections=0) as (server, url):
+        opened = [await connected(url, address) for address in ("127.0.0.1", "127.0.0.2", "127.0.0.2")]
+        for number, (_, writer) in enumerate(opened, 1):
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            await until(lambda number=number: len(server._answering) == number)
+        assert asked == ["127.0.0.1", "127.0.0.2", "127.0.0.2"]
+        for _ in range(5):
+            reader, writer = await connected(url, "127.0.0.2")
+            opened.append((reader, writer))
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            await until(lambda: not server._waiting)
+        assert next(iter(server._answering)).network == "127.0.0.1"
+        assert len(server._answering) == 3
+        for _, writer in opened:
+            writer.transport.abort()
