@@ -85,7 +85,8 @@ class Server:
         supervisor = Supervisor()
         ports = self._ports(serving, supervisor)
         try:
-            with _signals(self._reload) as stop, allocator.keeping(supervisor):
+            returning = allocator.keeping(supervisor, self._settings.max_buffered_bytes)
+            with _signals(self._reload) as stop, returning:
                 await self._start(ports, supervisor)
                 ready()
                 reason = await self._until_stopped(stop, serving)

@@ -9,16 +9,29 @@ malloc_trim(3).
 import asyncio
 import contextlib
 import ctypes
+import math
 import os
+import resource
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from bbr.system.supervisor import Supervisor
 
-# The most that glibc takes for either; a heap's free end beyond it is given back at once.
+# A heap's free end beyond this is given back at once.
 KEPT_BYTES: Final = 32 << 20
+# A block of so many bytes or more is no part of the heap, and is given back when it is freed. A decoder of zstd takes
+# one for its window, of which a few bytes fill a little: in the heap each decoder would fill a little somewhere else.
+MMAP_BYTES: Final = 5 << 18
 # Giving 20 MB back took 2.6 ms, and nothing 0.2: seldom enough for no percentile to show it.
 RETURN_SECONDS: Final = 10.0
+
+# What is freed between two blocks that stay is not given back by itself, and is of no use to a block that is larger. So
+# if the process takes this much beyond what it may hold for its peers, and more than after the last time, memory is
+# given back at once.
+TIGHT_BYTES: Final = 40 << 20
+GROWN_BYTES: Final = 8 << 20
+# How often that is looked at. It takes 15 us.
+LOOK_SECONDS: Final = 0.05
 
 _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
@@ -26,19 +39,33 @@ _SETTINGS: Final = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_
 
 
 @contextlib.contextmanager
-def keeping(supervisor: Supervisor, seconds: float = RETURN_SECONDS) -> Iterator[None]:
+def keeping(
+    supervisor: Supervisor, max_held_bytes: float = math.inf, seconds: float = RETURN_SECONDS
+) -> Iterator[None]:
     """Let freed memory be kept for the next request, and give it back every so many seconds; in a running loop.
 
     Nothing is done where malloc is not glibc's, or where the environment says how it is to behave.
+
+    Args:
+        supervisor: runs it.
+        max_held_bytes: for peers. With TIGHT_BYTES more in use it is given back sooner.
+        seconds: see above.
     """
     give_back = keep(os.environ)
     if give_back is None:
         yield
         return
 
+    looks = max(1, round(seconds / LOOK_SECONDS))
+    tight = max_held_bytes + TIGHT_BYTES
+
     async def turns() -> None:
         while True:
-            await asyncio.sleep(seconds)
+            left = used_bytes()
+            for _ in range(looks):
+                await asyncio.sleep(seconds / looks)
+                if used_bytes() > max(tight, left + GROWN_BYTES):
+                    break
             give_back()
 
     task = supervisor.start("giving memory back", turns)
@@ -58,5 +85,15 @@ def keep(environment: Mapping[str, str]) -> Callable[[], object] | None:
     except AttributeError:  # musl and macOS have no such functions
         return None
     set_option(_TRIM_THRESHOLD, KEPT_BYTES)
-    set_option(_MMAP_THRESHOLD, KEPT_BYTES)
+    set_option(_MMAP_THRESHOLD, MMAP_BYTES)
     return lambda: trim(0)
+
+
+def used_bytes() -> int:
+    """Return the memory that the process has in use, its resident set; 0 where there is no /proc."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            pages = int(file.read().split()[1])
+    except OSError:
+        return 0
+    return pages * resource.getpagesize()

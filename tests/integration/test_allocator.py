@@ -57,3 +57,22 @@ def test_freed_memory_is_kept_until_it_is_given_back():
 def test_the_environment_has_the_say():
     first, second = resident_mib({"MALLOC_TRIM_THRESHOLD_": "131072"})
     assert abs(first - second) < 2
+
+
+LARGE = """
+import os
+from bbr.system import allocator
+allocator.keep(os.environ)
+block = bytearray(b"x") * allocator.MMAP_BYTES
+after = bytes(1000)
+before = allocator.used_bytes()
+block = None
+print(before - allocator.used_bytes())
+"""
+
+
+@glibc
+def test_a_large_block_is_given_back_when_it_is_freed():
+    environment = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
+    freed = subprocess.run([sys.executable, "-c", LARGE], check=True, capture_output=True, env=environment).stdout
+    assert int(freed) > 1 << 20

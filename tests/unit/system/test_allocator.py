@@ -1,6 +1,8 @@
 import asyncio
+import builtins
 import ctypes
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -37,7 +39,7 @@ def test_memory_is_given_back_again_and_again_until_the_end(monkeypatch):
 
         monkeypatch.setattr(allocator, "keep", lambda environment: give_back)
         before = asyncio.all_tasks()
-        with allocator.keeping(Supervisor(), 0.001):
+        with allocator.keeping(Supervisor(), seconds=0.001):
             await three.wait()
             (task,) = asyncio.all_tasks() - before
         with pytest.raises(asyncio.CancelledError):
@@ -54,3 +56,33 @@ def test_nothing_runs_where_nothing_can_be_given_back(monkeypatch):
             assert asyncio.all_tasks() == before
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(("used", "early"), [([150, 150, 158, 159], 4), ([95, 120, 140, 141], 4), ([95, 139, 140], 51)])
+def test_it_is_given_back_sooner_if_much_more_is_in_use(monkeypatch, used, early):
+    mib = [each << 20 for each in used]
+
+    async def run():
+        looked, given_back = itertools.count(), asyncio.Event()
+
+        def used_bytes():
+            return mib[min(next(looked), len(mib) - 1)]
+
+        monkeypatch.setattr(allocator, "LOOK_SECONDS", 0.0001)
+        monkeypatch.setattr(allocator, "used_bytes", used_bytes)
+        monkeypatch.setattr(allocator, "keep", lambda environment: given_back.set)
+        with allocator.keeping(Supervisor(), 100 << 20, seconds=0.005):
+            await given_back.wait()
+        return next(looked) - 1
+
+    assert asyncio.run(run()) == early
+
+
+def test_what_is_in_use_is_known_on_linux(monkeypatch):
+    if Path("/proc/self/statm").exists():
+        before = allocator.used_bytes()
+        more = bytearray(50 << 20)
+        more[::1024] = bytes(len(more[::1024]))
+        assert 40 << 20 < allocator.used_bytes() - before < 80 << 20
+    monkeypatch.setattr(builtins, "open", lambda *_: (_ for _ in ()).throw(FileNotFoundError))
+    assert allocator.used_bytes() == 0
