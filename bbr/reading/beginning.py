@@ -21,6 +21,9 @@ LIST: Final = ord("[")
 
 # Of a body; so far comments are looked for. A longer beginning that is not blank counts as that of an object.
 MAX_BYTES: Final = 4096
+# Behind them only blanks are passed over. A body that has more counts as an object: the router looks at all of these in
+# the turn of the event loop in which they come, and a message may hold a body of 20 MB.
+MAX_BLANKS: Final = 16 << 10
 
 # In UTF-8, and UTF-16 or UTF-32 without a mark, whose zeros are taken out first. Bytes that are no UTF-8 stand in the
 # text as lone surrogates. UTF-16 and UTF-32 with a mark count as an object: who goes by the mark knows blanks that look
@@ -53,12 +56,13 @@ class Beginning:
             with those.
     """
 
-    __slots__ = ("_room", "begun", "octet")
+    __slots__ = ("_blanks_room", "_room", "begun", "octet")
 
     def __init__(self) -> None:
         self.octet: int | None = None
         self.begun = b""
         self._room = MAX_BYTES
+        self._blanks_room = MAX_BLANKS
 
     def feed(self, octets: bytes) -> int | None:
         """Add bytes, while it is not known, and return what is known then."""
@@ -90,13 +94,17 @@ class Beginning:
             self.begun = mark.encode() + between + _shortened(begins.encode(errors="surrogateescape"))
 
     def _pass_blanks(self, octets: bytes) -> None:
-        found = _AFTER_BLANKS.match(octets)
+        near = octets[: self._blanks_room]
+        self._blanks_room -= len(near)
+        found = _AFTER_BLANKS.match(near)
         if not self.begun.isspace():
             self.octet = OBJECT
         elif found is None:
             self.octet = 0
         elif found[1]:
             self.octet = LIST if found[1] == b"[" else OBJECT
+        elif not self._blanks_room:
+            self.octet = OBJECT
 
 
 def _shortened(comment: bytes) -> bytes:

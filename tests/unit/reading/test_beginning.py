@@ -1,6 +1,6 @@
 import pytest
 
-from bbr.reading.beginning import LIST, MAX_BYTES, OBJECT, Beginning
+from bbr.reading.beginning import LIST, MAX_BLANKS, MAX_BYTES, OBJECT, Beginning
 from tests.support.readings import cuts
 
 LONG = b" " * 100
@@ -85,12 +85,15 @@ def test_octet(body: bytes, octet: int | None) -> None:
         (b" " * MAX_BYTES + b"/**/x", OBJECT),
         (b" " * MAX_BYTES + b"\x1ex", OBJECT),
         (b" " * (MAX_BYTES + 99), None),
+        (b" " * (MAX_BYTES + MAX_BLANKS - 1), None),
+        (b" " * (MAX_BYTES + MAX_BLANKS - 1) + b"x", 0),
+        (b" " * (MAX_BYTES + MAX_BLANKS) + b"x", OBJECT),
         (b"#" * (MAX_BYTES + 1), OBJECT),
         (b"#" * (MAX_BYTES - 2) + b"\nx", 0),
         (b"/*" + b"*" * MAX_BYTES, OBJECT),
     ],
 )
-@pytest.mark.parametrize("size", [1, 1000, MAX_BYTES, 1 << 20])
+@pytest.mark.parametrize("size", [1, 1000, MAX_BYTES, MAX_BLANKS, 1 << 20])
 def test_comments_are_looked_for_in_so_many_bytes(body: bytes, octet: int | None, size: int) -> None:
     beginning = Beginning()
     for start in range(0, len(body), size):
