@@ -41,8 +41,9 @@ _DOT_SEGMENTS: Final = _SAME_SEGMENTS | {one + other for one in _SAME_SEGMENTS f
 def readings(path: bytes) -> frozenset[tuple[bytes, bool]] | None:
     """Return a path as gateways and servers may see it, each with whether escapes are decoded in it.
 
-    Every choice of: escapes decoded, once or several times, what follows a # cut off, backslashes read as slashes,
-    path parameters cut off, slashes merged, dot segments resolved; in this order. Letter case is as it was.
+    Every choice of: escapes decoded, once or several times, what follows a # cut off, backslashes read as slashes, what
+    stands between two slashes at the beginning and the next one taken for a host, path parameters cut off, slashes
+    merged, dot segments resolved; in this order. Letter case is as it was.
 
     Returns:
         None if it can be read in several ways, and is beyond MAX_ODD_PATH_BYTES, MAX_READINGS or MAX_READ_BYTES.
@@ -92,6 +93,8 @@ def _resolve_dots(path: bytes) -> bytes:
 _NORMALISERS: Final[tuple[tuple[tuple[bytes, ...], Callable[[bytes], bytes]], ...]] = (
     ((b"#",), lambda path: path.partition(b"#")[0]),
     ((b"\\",), lambda path: path.replace(b"\\", b"/")),
+    # As in a relative reference (RFC 3986, section 4.2): Node's `new URL(request.url, base)` takes it for one.
+    ((b"//",), functools.partial(re.compile(rb"\A//[^/]*+").sub, b"")),
     ((b";",), functools.partial(re.compile(rb";[^/]*+").sub, b"")),
     ((b"//",), functools.partial(re.compile(rb"//++").sub, b"/")),
     ((b"/.", b"/%2"), _resolve_dots),

@@ -272,6 +272,31 @@ def queried(dice: Dice, path: bytes) -> bytes:
     )
 
 
+# What a path may have in it, and paths that may be the one which names A once they are resolved, or name B.
+PATHS: Final = (
+    *(NAMING_PATH,) * 6,
+    *(b"/model/B/../A/invoke", b"/model/A/B/invoke", b"/model/A%2FB/invoke", b"//model/A/invoke"),
+    *(b"/x/../model/A/invoke", b"/model/A/invoke/", b"/model/A/invoke/../../B/invoke", b"/model/A/../B/invoke"),
+    *(b"/model/B%2F..%2FA/invoke", b"/model/A;/invoke", b"/model;x/A/invoke", b"/model/A/invoke;x", b"/model/B/invoke"),
+)
+PATH_PIECES: Final = (
+    *(b"/", b"//", b"%2F", b"%2f", b"%252F", b"..", b"%2e%2e", b"%2E.", b".", b"%2e", b"/../", b"/./", b"\\", b"%5C"),
+    *(b";", b";x=y", b"%3B", b"#", b"%23", b"%00", b"%3F", b"?", b"%20", b"%", b"%zz", b"%41", b"%u0041", b"A", b"B"),
+    *(b"MODEL", b"mode%6c", b"invok%65", b"Invoke", b"/model/B/invoke", b"/../B", b"%2F..%2FB", b"/B/../", b"%C3%A9"),
+    *(b"%c0%af", b"%c0%ae", b":", b"%3A", b"@", b"&", b"=", b",", b"~", b"*", b"|", b"[", b"]", b"%0d%0a", b"%7F"),
+    *(b"%EF%BC%8F", b"%ff", b"$", b"!", b"'", b"(", b"//x", b"%2561", b"%25%34%31"),
+)
+
+
+def respelled(dice: Dice) -> bytes:
+    """Return a path that servers could resolve differently. Envoy wants a slash at its beginning."""
+    path = dice.choice(PATHS)
+    for _ in range(dice.choice((0, 1, 1, 2, 3))):
+        at = dice.randrange(1, len(path) + 1)
+        path = path[:at] + dice.choice(PATH_PIECES) + path[at + dice.choice((0, 0, 0, 1, 2)) :]
+    return path
+
+
 def in_another_boundary(dice: Dice) -> tuple[bytes, bytes]:
     """Return a Content-Type and a body, of which a part that holds a multipart body is what some parsers begin with."""
     written, real = dice.choice(BOUNDARIES)
@@ -298,6 +323,8 @@ def _request(dice: Dice) -> Request:
     if kind == "multipart" and dice.often(0.3):
         content_type, body = dice.choice((in_another_boundary, in_odd_places, in_odd_places))(dice)
         return Request((content_type,), (), PLAIN_PATH, body)
+    if dice.often(0.05):
+        return Request((JSON,), (), respelled(dice), dice.choice((b"{}", b'{"model":"A"}')))
     codings, body = encoded(dice, kind, BODIES[kind](dice))
     path = NAMING_PATH if dice.often(0.2) else PLAIN_PATH
     if dice.often(0.06):

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any, BinaryIO, NamedTuple
 from unittest import mock
-from urllib.parse import parse_qs, parse_qsl
+from urllib.parse import parse_qs, parse_qsl, unquote
 
 import msgspec
 import orjson
@@ -19,9 +19,12 @@ import pydantic
 from aiohttp import streams
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
+from aiohttp.web_urldispatcher import UrlDispatcher
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIRequest
 from starlette.requests import Request as StarletteRequest
+from starlette.routing import Match, Route
+from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request as WerkzeugRequest
 
 from tests.differential.protocol import read_field
@@ -219,6 +222,32 @@ def by_pairs(case: Case) -> object:
     return next((value for name, value in pairs if name == "model"), None) if isinstance(pairs, list) else None
 
 
+# Routers of paths. uvicorn undoes the escapes of a path before Starlette sees it, as WSGI's servers do for Werkzeug.
+
+ROUTE = Route("/model/{model:path}/invoke", endpoint=lambda request: None, methods=["POST"])
+RULES = Map([Rule("/model/<path:model>/invoke", endpoint="x")], merge_slashes=True)
+
+
+def decoded_path(case: Case) -> str:
+    return unquote(case.path.partition(b"?")[0].decode("ascii"))
+
+
+def starlette_path(case: Case) -> object:
+    scope = {"type": "http", "method": "POST", "path": decoded_path(case), "headers": []}
+    match, found = ROUTE.matches(scope)
+    return found["path_params"]["model"] if match is Match.FULL else None
+
+
+def werkzeug_path(case: Case) -> object:
+    return RULES.bind("x").match(decoded_path(case))[1]["model"]
+
+
+async def aiohttp_path(case: Case) -> object:
+    router = UrlDispatcher()
+    router.add_route("POST", "/model/{model:.+}/invoke", lambda request: None)  # type: ignore[arg-type, return-value]
+    return (await router.resolve(make_mocked_request("POST", case.path.decode("ascii")))).get("model")
+
+
 PARSERS: dict[str, Callable[[Case], object] | Callable[[Case], Coroutine[Any, Any, object]]] = {
     "starlette form()": starlette_form,
     "starlette form(), the last": starlette_last,
@@ -240,6 +269,9 @@ PARSERS: dict[str, Callable[[Case], object] | Callable[[Case], Coroutine[Any, An
     "json.loads, the first key": by_pairs,
     "orjson": lambda case: of_object(orjson.loads(case.body)),
     "msgspec": lambda case: of_object(msgspec.json.decode(case.body)),
+    "starlette, a path": starlette_path,
+    "werkzeug, a path": werkzeug_path,
+    "aiohttp, a path": aiohttp_path,
     "pydantic": lambda case: Named.model_validate_json(case.body).model,
     "pydantic, jiter": lambda case: of_object(pydantic.TypeAdapter(Any).validate_json(case.body)),
 }

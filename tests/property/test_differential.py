@@ -185,7 +185,7 @@ def test_a_misreading_is_told() -> None:
 def test_one_seed_makes_the_same_requests() -> None:
     made = list(requests(7, 300))
     assert made == list(requests(7, 300)) != list(requests(8, 300))
-    assert {request.path.partition(b"?")[0] for request in made} == {PLAIN_PATH, NAMING_PATH}
+    assert {request.path.partition(b"?")[0] for request in made} > {PLAIN_PATH, NAMING_PATH}
     assert {b"POST", b"PUT", b"PATCH", b"DELETE", b"GET", b"QUERY"} <= {request.method for request in made}
     assert len({request.path for request in made}) > 5
     assert len({request.content_encodings for request in made}) > 10

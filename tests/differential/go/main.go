@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"strings"
 
 	"github.com/buger/jsonparser"
 	"github.com/bytedance/sonic"
@@ -247,6 +248,69 @@ func jsonparserGet(c testCase) any {
 	return nil
 }
 
+// What a router of paths finds in the place of a model's name.
+func routed(handler http.Handler) func(testCase) any {
+	return func(c testCase) any {
+		head := "POST " + string(c.path) + " HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+		request, err := http.ReadRequest(bufio.NewReader(strings.NewReader(head)))
+		if err != nil {
+			return nil
+		}
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, request)
+		if answer.Code != http.StatusOK {
+			return nil
+		}
+		return answer.Body.String()
+	}
+}
+
+func byServeMux() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/model/{model}/invoke", func(answer http.ResponseWriter, request *http.Request) {
+		io.WriteString(answer, request.PathValue("model"))
+	})
+	return mux
+}
+
+func byGin() http.Handler {
+	engine := gin.New()
+	engine.POST("/model/:model/invoke", func(c *gin.Context) { c.String(http.StatusOK, "%s", c.Param("model")) })
+	return engine
+}
+
+// Echo leaves escapes in a name if a slash is escaped: a handler has to undo them.
+func byEcho() http.Handler {
+	server := echo.New()
+	server.POST("/model/:model/invoke", func(c echo.Context) error {
+		name := c.Param("model")
+		if c.Request().URL.RawPath != "" {
+			if undone, err := url.PathUnescape(name); err == nil {
+				name = undone
+			}
+		}
+		return c.String(http.StatusOK, name)
+	})
+	return server
+}
+
+// As fasthttp and fiber normalise a path.
+func byFasthttpPath(c testCase) any {
+	var target fasthttp.URI
+	if target.Parse([]byte("x"), c.path) != nil {
+		return nil
+	}
+	found := string(target.Path())
+	name, ok := strings.CutPrefix(found, "/model/")
+	if !ok {
+		return nil
+	}
+	if name, ok = strings.CutSuffix(name, "/invoke"); !ok || name == "" {
+		return nil
+	}
+	return name
+}
+
 func main() {
 	gin.SetMode(gin.ReleaseMode)
 	iterator := jsoniter.ConfigCompatibleWithStandardLibrary
@@ -275,6 +339,10 @@ func main() {
 		{"gjson", gjsonGet},
 		{"fastjson", fastjsonGet},
 		{"jsonparser", jsonparserGet},
+		{"net/http ServeMux, a path", routed(byServeMux())},
+		{"gin, a path", routed(byGin())},
+		{"echo, a path", routed(byEcho())},
+		{"fasthttp, a path", byFasthttpPath},
 	}
 	names := make([]string, len(parsers))
 	for index, parser := range parsers {

@@ -128,6 +128,10 @@ const parsers = {
   "formidable": byFormidable({}),
   "formidable, Latin-1": byFormidable({ encoding: "latin1" }),
   "busboy": byBusboy,
+  "new URL, a path": ({ path }) => {
+    const found = /^\/model\/(.+)\/invoke$/.exec(new URL(path.toString("latin1"), "http://x").pathname);
+    return found === null ? null : decodeURIComponent(found[1]);
+  },
   "undici Request": ({ method, type, body }) =>
     modelOf(new Request("http://localhost/", { method, headers: headersOf(type), body })),
   "undici Response": ({ type, body }) => modelOf(new Response(body, { headers: headersOf(type) })),

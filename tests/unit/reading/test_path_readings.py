@@ -13,6 +13,7 @@ def test_plain(path: bytes) -> None:
     [
         (b"/a%62", {b"/ab"}),
         (b"/a//b", {b"/a/b"}),
+        (b"//a/b/c", {b"/a/b/c", b"/b/c"}),
         (b"/a/./b", {b"/a/b"}),
         (b"/a/../b", {b"/b"}),
         (b"/a/..", {b"/"}),

@@ -74,6 +74,8 @@ def test_query(path: bytes, model: str | None) -> None:
         (b"/model/anthropic.claude-3-haiku-20240307-v1%3A0/invoke", "anthropic.claude-3-haiku-20240307-v1:0"),
         (b"/model/anthropic.claude-3-haiku-20240307-v1:0/invoke", "anthropic.claude-3-haiku-20240307-v1:0"),
         (b"/model/a%2525/invoke", "path-ambiguous"),
+        (b"//x/model/a/invoke", "path-ambiguous"),
+        (b"//x/models/a:b", "a"),
         (b"/model/aB/invoke", "aB"),
         (b"/model/a%3Fb/invoke", "a?b"),
         (b"/model/...a/invoke", "...a"),
