@@ -7,6 +7,7 @@ its own, and what both see is put together here.
 import hashlib
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple, Self
@@ -29,6 +30,8 @@ from bbr.system.worker_process import WorkerProcess
 # What is kept of all ConfigMaps together, OBJECT_BYTES of each among it. Whoever may write them could fill the memory.
 MAX_BYTES: Final = 128 << 20
 OBJECT_BYTES: Final = 2 << 10
+# Of those of one namespace, so that whoever may write there leaves room to others.
+MAX_NAMESPACE_BYTES: Final = MAX_BYTES // 2
 
 # Objects published in one step, 0.2 ms.
 _STEP_OBJECTS: Final = 50
@@ -84,7 +87,6 @@ class ConfigMaps:
 
     Attributes:
         views: those.
-        held_bytes: what they keep of ConfigMaps, as they count it.
     """
 
     def __init__(self, table: Table, views: int, max_model_bytes: int = LONGEST_MODEL_BYTES) -> None:
@@ -92,7 +94,21 @@ class ConfigMaps:
         self._table = table
         self._max_model_bytes = max_model_bytes
         self._uids: dict[str, str] = {}  # of what is published
-        self.held_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What the views keep of ConfigMaps, as they count it."""
+        return sum(view.held_bytes for view in self.views)
+
+    def lacking(self, key: str, octets: int) -> str:
+        """Return why there is no room for so many more bytes of a ConfigMap; "" if there is."""
+        if self.held_bytes + octets > MAX_BYTES:
+            return f"all ConfigMaps together may have {MAX_BYTES >> 20} MiB, and with this one they have more"
+        namespace = _namespace(key)
+        if sum(view.held_of[namespace] for view in self.views) + octets > MAX_NAMESPACE_BYTES:
+            most = MAX_NAMESPACE_BYTES >> 20
+            return f"the ConfigMaps of a namespace may have {most} MiB together, and with this one they have more"
+        return ""
 
     @property
     def listed(self) -> bool:
@@ -143,32 +159,44 @@ class View:
 
     Attributes:
         objects: by namespace/name; None before the first list.
+        held_bytes: of what was read since the last list began, and is there.
+        held_of: the same by namespace.
     """
 
     def __init__(self, owner: ConfigMaps) -> None:
         self.objects: dict[str, State] | None = None
         self._owner = owner
+        self.held_bytes = 0
+        self.held_of = Counter[str]()
         self._sizes: dict[str, int] = {}  # of what was read since the last list began, and is there
 
     def begin(self) -> None:
         """Count anew: a list begins. What is kept of the one before goes when that one is complete."""
-        self._owner.held_bytes -= sum(self._sizes.values())
+        self.held_bytes = 0
+        self.held_of.clear()
         self._sizes.clear()
 
     def read(self, found: ConfigMap) -> State:
         """Return what is kept of a ConfigMap: if all together would be too much, nothing but that."""
         state, key = self._owner.read(found), found.metadata.key
         self._forget(key)
-        if self._owner.held_bytes + state.size > MAX_BYTES:
-            why = f"all ConfigMaps together may have {MAX_BYTES >> 20} MiB, and with this one they have more"
+        if why := self._owner.lacking(key, state.size):
             each = state.published
             return state._replace(published=SourceObject(each.key, ("no room", each.version), refusing(why)), size=0)
-        self._owner.held_bytes += state.size
+        self._hold(key, state.size)
         self._sizes[key] = state.size
         return state
 
     def _forget(self, key: str) -> None:
-        self._owner.held_bytes -= self._sizes.pop(key, 0)
+        self._hold(key, -self._sizes.pop(key, 0))
+
+    def _hold(self, key: str, octets: int) -> None:
+        """Count so many more bytes of a ConfigMap, or fewer."""
+        namespace = _namespace(key)
+        self.held_bytes += octets
+        self.held_of[namespace] += octets
+        if not self.held_of[namespace]:
+            del self.held_of[namespace]
 
     def replace(self, kept: dict[str, State]) -> Steps[None]:
         """Take all objects that there are."""
@@ -195,6 +223,10 @@ class View:
         self.objects.pop(key, None)
         self._forget(key)
         self._owner.publish(key)
+
+
+def _namespace(key: str) -> str:
+    return key.partition("/")[0]
 
 
 class KubernetesSource:

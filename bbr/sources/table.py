@@ -21,6 +21,7 @@ import asyncio
 import itertools
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -57,6 +58,8 @@ _STEP_OBJECTS: Final = 1000
 
 # Names that all objects together may declare. Each takes about 200 bytes, and half as much again while tables merge.
 MAX_NAMES: Final = 1_000_000
+# Of those of a namespace, so that whoever may write there leaves room to others.
+MAX_NAMESPACE_NAMES: Final = MAX_NAMES // 2
 
 # Declarations freed in one step.
 _RETIRED_A_STEP: Final = 200
@@ -69,6 +72,33 @@ class _Kept:
     version: Hashable = None
     declarations: tuple[Declaration, ...] = ()
     names: int = 0
+
+
+class _Names:
+    """How many names are kept: of all objects together, and of those of each namespace of the cluster."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._of = Counter[str]()
+
+    def lacking(self, key: Key, more: int) -> str:
+        """Return the beginning of a sentence that says why an object may not have so many more; "" if it may."""
+        source, name = key
+        if self.total + more > MAX_NAMES:
+            return f"all objects together may declare {MAX_NAMES:,}"
+        if source == KUBERNETES and self._of[name.partition("/")[0]] + more > MAX_NAMESPACE_NAMES:
+            return f"the objects of a namespace may declare {MAX_NAMESPACE_NAMES:,}"
+        return ""
+
+    def add(self, key: Key, more: int) -> None:
+        """Count so many more of an object, or fewer."""
+        source, name = key
+        self.total += more
+        if source == KUBERNETES:
+            namespace = name.partition("/")[0]
+            self._of[namespace] += more
+            if not self._of[namespace]:
+                del self._of[namespace]
 
 
 class _Listed(dict[str, float]):
@@ -122,7 +152,7 @@ class Table:
         self._taken: dict[Key, SourceObject] = {}  # what waited, and is not in the batch yet
         self._batch: dict[Key, SourceObject] = {}
         self._failed: dict[Key, SourceObject] = {}  # parsing them failed for no fault of theirs, or there was no room
-        self._names = 0  # of all that is kept
+        self._names = _Names()  # of all that is kept
         self._literal = LiteralLog()
         self._listed = _Listed(first_seconds)  # sources that have called replace
         self._merged: set[str] = set()  # those whose first objects are in the registry
@@ -168,7 +198,7 @@ class Table:
         if self.long_documents:
             self.long_documents.discard((source, key))
         kept = self._kept[source].pop(key, None)
-        self._names -= kept.names if kept else 0
+        self._names.add((source, key), -kept.names if kept else 0)
         self.broken.pop((source, key), None)
         self._literal.forget((source, key))
         self._note()
@@ -228,12 +258,12 @@ class Table:
                 except TimeoutError:
                     self._waiting = self._failed | self._waiting
                     self._failed = {}
-                growth.begin(self._names)
+                growth.begin(self._names.total)
                 await asyncio.sleep(COALESCE_SECONDS)
                 await in_turns(self._applying())
                 # More may be on its way: a long document takes as much memory before it is here.
                 if not self.lag_seconds:
-                    growth.end(self._names)
+                    growth.end(self._names.total)
         except BaseException:
             self._changed.set()  # for whoever starts this again
             raise
@@ -361,8 +391,8 @@ class Table:
         if self._batch.get(key) is not each:
             return ""  # removed meanwhile
         kept = self._kept[key[0]].setdefault(key[1], _Kept())
-        if self._names - kept.names + names > MAX_NAMES:
-            why = f"all objects together may declare {MAX_NAMES:,} names; with the {names:,} of this one there are more"
+        if lacking := self._names.lacking(key, names - kept.names):
+            why = f"{lacking} names; with the {names:,} of this one there are more"
             failed = True  # it is tried again: others may go
         if failed:
             self._failed[key] = each
@@ -370,7 +400,7 @@ class Table:
             kept.version = each.version
         if why:
             return self._break(key, why)
-        self._names += names - kept.names
+        self._names.add(key, names - kept.names)
         kept.names = names
         yield from self._literal.look(key, declarations)
         retired, kept.declarations = [*kept.declarations], declarations

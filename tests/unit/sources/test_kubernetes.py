@@ -203,6 +203,24 @@ def test_all_together_may_have_so_many_bytes(listed, monkeypatch):
     assert (listed.bases, listed.maps.held_bytes) == ([], 0)
 
 
+def test_a_namespace_leaves_room_for_bytes_to_others(listed, monkeypatch):
+    one = listed.maps.views[0].read(config_map("a", base="a")).size
+    monkeypatch.setattr(kubernetes, "MAX_NAMESPACE_BYTES", 2 * one)
+    for name in "abc":
+        listed.one.put(config_map(name, base=name))
+    other = config_map("d", base="d")
+    other.metadata.namespace = "honest"
+    listed.two.put(other)
+    assert listed.bases == ["a", "b", "d"]
+    why = "the ConfigMaps of a namespace may have 0 MiB together, and with this one they have more"
+    assert dict(listed.table.broken) == {(KUBERNETES, "ns/c"): why}
+    listed.one.replace([config_map("c", base="c")])
+    assert (listed.bases, dict(listed.table.broken)) == (["c", "d"], {})
+    listed.one.replace([])
+    listed.two.replace([])
+    assert (listed.maps.held_bytes, [view.held_of for view in listed.maps.views]) == (0, [{}, {}])
+
+
 def test_one_without_data_is_a_bad_one(listed):
     listed.one.put(msgspec.convert({"metadata": {"name": "a", "namespace": "ns"}}, ConfigMap))
     assert listed.table.broken == {(KUBERNETES, "ns/a"): "data.baseModel is missing"}

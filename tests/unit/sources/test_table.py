@@ -765,3 +765,20 @@ async def test_there_are_no_full_collections_until_long_documents_are_in_use(at_
         followed.put("one", long_object("a", ("gemma",), version=2))
         await until(lambda: len(worker.jobs) == 2)
     assert gc.get_threshold() == before
+
+
+@in_loop
+async def test_a_namespace_leaves_room_for_names_to_others(at_once, monkeypatch):
+    monkeypatch.setattr(module, "MAX_NAMESPACE_NAMES", 3)
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
+    followed = Table([module.KUBERNETES])
+    async with Running(followed):
+        followed.put(module.KUBERNETES, source_object("evil/a", ("qwen", ("x", "y"))))
+        followed.put(module.KUBERNETES, source_object("evil/b", ("phi",)))
+        followed.put(module.KUBERNETES, source_object("honest/a", ("gemma", ("z", "w"))))
+        await until(lambda: bases(followed) == ["gemma", "qwen"])
+        why = "the objects of a namespace may declare 3 names; with the 1 of this one there are more"
+        assert followed.broken == {(module.KUBERNETES, "evil/b"): why}
+        followed.remove(module.KUBERNETES, "evil/a")
+        await until(lambda: bases(followed) == ["gemma", "phi"])
+        assert followed.broken == {}
