@@ -20,6 +20,10 @@ _IN_FLIGHT_BYTES: Final = 4 << 20
 # One part in this many is kept back for bodies: calls that stay open, as of Health.Watch, are not admitted to it.
 _KEPT_FOR_BODIES: Final = 16
 
+# And one in this many for short bodies alone: what is long is not admitted to it either, as answers that wait for peers
+# who hold calls open are.
+_KEPT_FOR_SHORT: Final = 32
+
 # A body gives way only to one that comes so many times as fast: clients that are alike don't push each other out.
 _FASTER: Final = 4
 
@@ -51,6 +55,7 @@ class Ledger:
         max_bytes: nothing is admitted beyond this.
         max_long_bytes: long bodies together are not admitted beyond this.
         max_calls_bytes: connections and calls as such together are not admitted beyond this.
+        max_others_bytes: nor these and long bodies together beyond this.
         held_bytes: reserved now. May exceed `max_bytes` by 4 MiB, for bodies that are already on their way upstream.
         calls_bytes: what of this connections and calls have.
         long_bytes: what of this long bodies have.
@@ -66,6 +71,7 @@ class Ledger:
         "max_bytes",
         "max_calls_bytes",
         "max_long_bytes",
+        "max_others_bytes",
         "peak_bytes",
         "refused",
     )
@@ -74,6 +80,7 @@ class Ledger:
         self.max_bytes = max_bytes
         self.max_long_bytes = max_bytes - max_bytes // _KEPT_BACK
         self.max_calls_bytes = max_bytes - max_bytes // _KEPT_FOR_BODIES
+        self.max_others_bytes = max_bytes - max_bytes // _KEPT_FOR_SHORT
         self.held_bytes = 0
         self.calls_bytes = 0
         self.long_bytes = 0
@@ -90,7 +97,7 @@ class Ledger:
             long: they are a long body's.
         """
         # All or nothing: half a reservation would only take room from another body that fits.
-        while self.held_bytes + octets > self.max_bytes or (long and self.long_bytes + octets > self.max_long_bytes):
+        while self.held_bytes + octets > self.max_bytes or (long and not self._has_room_for_long(octets)):
             self.refused += 1
             slow = None if claimant is None else self._slower_than(claimant)
             if slow is None:
@@ -104,10 +111,15 @@ class Ledger:
             self.long_bytes += octets
         return True
 
+    def _has_room_for_long(self, octets: int) -> bool:
+        long = self.long_bytes + octets
+        return long <= self.max_long_bytes and self.calls_bytes + long <= self.max_others_bytes
+
     def take_for_calls(self, octets: int) -> bool:
         """Reserve bytes for connections and calls as such; False if there is no room, or bodies alone may have it."""
         # Else who opens calls and leaves them open would shut out the bodies of all others.
-        if self.calls_bytes + octets > self.max_calls_bytes:
+        calls = self.calls_bytes + octets
+        if calls > self.max_calls_bytes or calls + self.long_bytes > self.max_others_bytes:
             self.refused += 1
             return False
         if not self.take(octets):

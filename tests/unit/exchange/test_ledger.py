@@ -1,3 +1,7 @@
+from functools import partial
+
+import pytest
+
 from bbr.exchange.ledger import Ledger
 
 
@@ -98,3 +102,15 @@ def test_calls_leave_a_part_to_bodies():
     assert ledger.take_for_calls(1 << 20)
     assert not ledger.take_for_calls(1)
     assert (ledger.held_bytes, ledger.calls_bytes) == (16 << 20, 14 << 20)
+
+
+@pytest.mark.parametrize("calls_first", [False, True])
+def test_calls_and_long_bodies_together_leave_room_for_short_ones(calls_first: bool) -> None:
+    ledger = Ledger(320)
+    first, second = (ledger.take_for_calls, partial(ledger.take, long=True))[:: 1 if calls_first else -1]
+    assert first(200)
+    assert not second(111)
+    assert second(110)
+    assert not first(1)
+    assert ledger.take(10)
+    assert ledger.held_bytes == 320

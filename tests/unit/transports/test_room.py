@@ -51,7 +51,7 @@ def test_long_bodies_and_messages_shut_neither_connections_nor_calls_out():
     ledger = Ledger(8 * MIB)
     room = Room(ledger, MIB)
     assert ledger.take(7 * MIB, long=True)
-    assert Account(room, lambda octets: False).settle(2 * MIB, 0) == 0
+    assert Account(room, lambda octets: False).settle(MIB + 3 * MIB // 4, 0) == 0
     assert Account(room, lambda octets: False).settle(0, BULK_BYTES + 1) == BULK_BYTES + 1
 
 

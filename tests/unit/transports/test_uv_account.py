@@ -196,7 +196,7 @@ class TestRoom:
         assert transport.calls[-1] == "abort"
 
     def test_the_heaviest_gives_way_to_another(self):
-        ledger = Ledger(32 * STEP_BYTES)
+        ledger = Ledger(34 * STEP_BYTES)
         owner = MockOwner(ledger=ledger)
         heavy, transport = opened(owner)
         light, other = opened(owner)
