@@ -71,7 +71,21 @@ def test_control_characters_are_refused_wherever_they_stand(octet: int) -> None:
 
 @pytest.mark.parametrize(
     "character",
-    ["\xa0", "\x85", "\xad", "\u200b", "\u2060", "\u202e", "\u3000", "\ufe0f", "\ufeff", "\U000e0041", "\uffff"],
+    [
+        "\xa0",
+        "\x85",
+        "\xad",
+        "\u200b",
+        "\u2060",
+        "\u2800",
+        "\ufffb",
+        "\u202e",
+        "\u3000",
+        "\ufe0f",
+        "\ufeff",
+        "\U000e0041",
+        "\uffff",
+    ],
 )
 def test_characters_that_nobody_sees_are_refused_wherever_they_stand(character: str) -> None:
     for name in (f"a{character}b", f"{character}b", f"a{character}"):
