@@ -21,12 +21,12 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 # Default_Ignorable_Code_Point of Unicode 16 (variation selectors, joiners, marks of direction, U+FEFF, tags), controls,
-# separators of lines and paragraphs, blanks but the ASCII one, Braille's among them, marks around annotations, and
-# noncharacters.
+# separators of lines and paragraphs, blanks but the ASCII one, Braille's among them, marks around annotations, joiners
+# of hieroglyphs, and noncharacters.
 INVISIBLE_CLASS: Final = (
     "\x00-\x1f\x7f-\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f"
     "\u205f-\u206f\u2800\u3000\u3164\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 INVISIBLE: Final = re.compile(f"[{INVISIBLE_CLASS}]")
 

@@ -17,17 +17,20 @@ from typing import Final
 
 from bbr.system.supervisor import Supervisor
 
-# A heap's free end beyond this is given back at once.
+# A heap's free end beyond this is given back at once. A block of so many bytes is no part of the heap. (The most that
+# glibc takes for both.)
 KEPT_BYTES: Final = 32 << 20
-# A block of so many bytes or more is no part of the heap, and is given back when it is freed. A decoder of zstd takes
-# one for its window, of which a few bytes fill a little: in the heap each decoder would fill a little somewhere else.
-MMAP_BYTES: Final = 5 << 18
 # Giving 20 MB back took 2.6 ms, and nothing 0.2: seldom enough for no percentile to show it.
 RETURN_SECONDS: Final = 10.0
 
-# What is freed between two blocks that stay is not given back by itself, and is of no use to a block that is larger. So
-# if the process takes this much beyond what it may hold for its peers, and more than after the last time, memory is
-# given back at once.
+# What is freed between two blocks that stay is not given back by itself. A decoder of zstd takes a block for its
+# window, of which a few bytes fill a little: in the heap each decoder fills a little somewhere else. So while the
+# process takes this much beyond a quarter of what it may hold for its peers, blocks of the second size are no part of
+# the heap, and go back when they are freed. That costs a fault for each page.
+STRAINED_BYTES: Final = 40 << 20
+SMALL_BYTES: Final = 128 << 10
+# And if it takes this much beyond all that it may hold, and more than after the last time, memory is given back at
+# once.
 TIGHT_BYTES: Final = 40 << 20
 GROWN_BYTES: Final = 8 << 20
 # How often that is looked at. It takes 15 us.
@@ -48,15 +51,16 @@ def keeping(
 
     Args:
         supervisor: runs it.
-        max_held_bytes: for peers. With TIGHT_BYTES more in use it is given back sooner.
+        max_held_bytes: for peers. With a quarter of it in use memory is given back sooner; see above.
         seconds: see above.
     """
-    give_back = keep(os.environ)
-    if give_back is None:
+    malloc = keep(os.environ)
+    if malloc is None:
         yield
         return
 
     looks = max(1, round(seconds / LOOK_SECONDS))
+    strained = max_held_bytes / 4 + STRAINED_BYTES
     tight = max_held_bytes + TIGHT_BYTES
 
     async def turns() -> None:
@@ -64,9 +68,11 @@ def keeping(
             left = used_bytes()
             for _ in range(looks):
                 await asyncio.sleep(seconds / looks)
-                if used_bytes() > max(tight, left + GROWN_BYTES):
+                used = used_bytes()
+                malloc.strain(used > strained)
+                if used > max(tight, left + GROWN_BYTES):
                     break
-            give_back()
+            malloc.give_back()
 
     task = supervisor.start("giving memory back", turns)
     try:
@@ -75,18 +81,41 @@ def keeping(
         task.cancel()
 
 
-def keep(environment: Mapping[str, str]) -> Callable[[], object] | None:
-    """Let malloc keep KEPT_BYTES; return what gives back all that is free, None if malloc is left as it is."""
+class Malloc:
+    """glibc's malloc, which keeps KEPT_BYTES at the end of its heap.
+
+    Args:
+        set_option: mallopt.
+        trim: malloc_trim.
+    """
+
+    def __init__(self, set_option: Callable[[int, int], object], trim: Callable[[int], object]) -> None:
+        self._set_option = set_option
+        self._trim = trim
+        self._strained = False
+        set_option(_TRIM_THRESHOLD, KEPT_BYTES)
+        set_option(_MMAP_THRESHOLD, KEPT_BYTES)
+
+    def strain(self, strained: bool) -> None:
+        """Take blocks of SMALL_BYTES and more from the system, or from the heap."""
+        if strained != self._strained:
+            self._strained = strained
+            self._set_option(_MMAP_THRESHOLD, SMALL_BYTES if strained else KEPT_BYTES)
+
+    def give_back(self) -> None:
+        """Give back all that is free."""
+        self._trim(0)
+
+
+def keep(environment: Mapping[str, str]) -> Malloc | None:
+    """Let malloc keep what is freed; return it, None if it is left as it is."""
     if any(name in environment for name in _SETTINGS) or "glibc.malloc" in environment.get("GLIBC_TUNABLES", ""):
         return None
     program = ctypes.CDLL(None)
     try:
-        set_option, trim = program.mallopt, program.malloc_trim
+        return Malloc(program.mallopt, program.malloc_trim)
     except AttributeError:  # musl and macOS have no such functions
         return None
-    set_option(_TRIM_THRESHOLD, KEPT_BYTES)
-    set_option(_MMAP_THRESHOLD, MMAP_BYTES)
-    return lambda: trim(0)
 
 
 def used_bytes() -> int:

@@ -281,6 +281,21 @@ def refused_streams(port: int) -> Connections:
     return _each([connect(port) for _ in range(600)], lambda: iter([octets]))
 
 
+def zstd_windows(port: int) -> Connections:
+    """4,000 bodies of 14 bytes of zstd, whose decoders take a window of 256 KiB each and fill some of it."""
+    head = [(":method", "POST"), (":path", "/"), ("content-type", "application/json"), ("content-encoding", "zstd")]
+    # A frame without a checksum or a length, and two blocks that repeat a blank (RFC 8878, section 3.1.1).
+    body = bytes.fromhex("28b52ffd0040") + b"\x02\x00\x10 " * 2
+    octets = framed(messages.request_headers(head, mode=BodyMode.FULL_DUPLEX_STREAMED))
+    octets += framed(messages.request_body(body))
+
+    def pieces() -> Iterator[bytes]:
+        for stream_id in range(1, 801, 2):
+            yield headers(stream_id, _CALL) + data(stream_id, octets)
+
+    return _each([connect(port) for _ in range(10)], pieces)
+
+
 def routed_and_stuck(port: int) -> Connections:
     """Bodies that are routed early and on their way, to peers that give no credit for what comes back."""
     head = framed(messages.request_headers(mode=BodyMode.FULL_DUPLEX_STREAMED))

@@ -49,6 +49,7 @@ CPU_SECONDS: Final = {
     rogue.many_fields: 15.0,
     rogue.refused_streams: 15.0,
     rogue.routed_and_stuck: 8.0,
+    rogue.zstd_windows: 15.0,
     rogue.fresh_models: 15.0,
     rogue.unread_pages: 30.0,
     rogue.tls_hellos: 5.0,

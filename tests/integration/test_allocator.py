@@ -17,13 +17,13 @@ PROGRAM = f"""
 import os, sys
 from bbr.system import allocator
 from bbr.system.supervisor import Supervisor
-give_back = allocator.keep(os.environ)
+malloc = allocator.keep(os.environ)
 def fill():
     blocks = [bytearray(100_000) for _ in range({HOLD // 100_000})]
     return len(blocks)
 def say(): print(flush=True); sys.stdin.readline()
 fill(); say()
-if give_back: give_back()
+if malloc: malloc.give_back()
 say()
 """
 
@@ -59,20 +59,20 @@ def test_the_environment_has_the_say():
     assert abs(first - second) < 2
 
 
-LARGE = """
-import os
+BLOCKS = """
+import os, sys
 from bbr.system import allocator
-allocator.keep(os.environ)
-block = bytearray(b"x") * allocator.MMAP_BYTES
-after = bytes(1000)
+allocator.keep(os.environ).strain(sys.argv[1] == "short")
+blocks = [bytearray(b"x") * allocator.SMALL_BYTES for _ in range(80)]
 before = allocator.used_bytes()
-block = None
+del blocks[:-1]  # one stays above the others
 print(before - allocator.used_bytes())
 """
 
 
 @glibc
-def test_a_large_block_is_given_back_when_it_is_freed():
+@pytest.mark.parametrize(("memory", "freed"), [("plenty", range(1 << 20)), ("short", range(8 << 20, 11 << 20))])
+def test_a_block_between_others_is_given_back_only_while_memory_is_short(memory, freed):
     environment = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
-    freed = subprocess.run([sys.executable, "-c", LARGE], check=True, capture_output=True, env=environment).stdout
-    assert int(freed) > 1 << 20
+    found = subprocess.run([sys.executable, "-c", BLOCKS, memory], check=True, capture_output=True, env=environment)
+    assert int(found.stdout) in freed

@@ -29,6 +29,48 @@ def test_another_c_library_is_left_alone(monkeypatch):
     assert allocator.keep({"GLIBC_TUNABLES": "glibc.rtld.nns=4"}) is None
 
 
+class Options:
+    """Takes what malloc is told."""
+
+    def __init__(self):
+        self.options = {}
+        self.given_back = 0
+
+    def set_option(self, option, value):
+        self.options[option] = value
+
+    def trim(self, left):
+        assert left == 0
+        self.given_back += 1
+
+
+def test_blocks_are_taken_from_the_system_only_while_memory_is_short():
+    told = Options()
+    malloc = allocator.Malloc(told.set_option, told.trim)
+    assert told.options == {-1: allocator.KEPT_BYTES, -3: allocator.KEPT_BYTES}
+    malloc.strain(False)
+    malloc.strain(True)
+    assert told.options == {-1: allocator.KEPT_BYTES, -3: allocator.SMALL_BYTES}
+    told.options.clear()
+    malloc.strain(True)
+    assert told.options == {}
+    malloc.strain(False)
+    assert told.options == {-3: allocator.KEPT_BYTES}
+    malloc.give_back()
+    assert told.given_back == 1
+
+
+class Mocked:
+    """What is done with malloc."""
+
+    def __init__(self, given_back=lambda: None):
+        self.strained = []
+        self.give_back = given_back
+
+    def strain(self, strained):
+        self.strained.append(strained)
+
+
 def test_memory_is_given_back_again_and_again_until_the_end(monkeypatch):
     async def run():
         turns, three = itertools.count(1), asyncio.Event()
@@ -37,7 +79,7 @@ def test_memory_is_given_back_again_and_again_until_the_end(monkeypatch):
             if next(turns) == 3:
                 three.set()
 
-        monkeypatch.setattr(allocator, "keep", lambda environment: give_back)
+        monkeypatch.setattr(allocator, "keep", lambda environment: Mocked(give_back))
         before = asyncio.all_tasks()
         with allocator.keeping(Supervisor(), seconds=0.001):
             await three.wait()
@@ -70,12 +112,36 @@ def test_it_is_given_back_sooner_if_much_more_is_in_use(monkeypatch, used, early
 
         monkeypatch.setattr(allocator, "LOOK_SECONDS", 0.0001)
         monkeypatch.setattr(allocator, "used_bytes", used_bytes)
-        monkeypatch.setattr(allocator, "keep", lambda environment: given_back.set)
+        monkeypatch.setattr(allocator, "keep", lambda environment: Mocked(given_back.set))
         with allocator.keeping(Supervisor(), 100 << 20, seconds=0.005):
             await given_back.wait()
         return next(looked) - 1
 
     assert asyncio.run(run()) == early
+
+
+def test_memory_is_short_from_a_quarter_of_the_bound_on(monkeypatch):
+    malloc = Mocked()
+    mib = [10, 64, 65, 66, 60, 65]
+
+    async def run():
+        looked, over = iter(mib), asyncio.Event()
+
+        def used_bytes():
+            try:
+                return next(looked) << 20
+            except StopIteration:
+                over.set()
+                return 0
+
+        monkeypatch.setattr(allocator, "LOOK_SECONDS", 0.0001)
+        monkeypatch.setattr(allocator, "used_bytes", used_bytes)
+        monkeypatch.setattr(allocator, "keep", lambda environment: malloc)
+        with allocator.keeping(Supervisor(), 100 << 20, seconds=1.0):
+            await over.wait()
+
+    asyncio.run(run())
+    assert malloc.strained[:5] == [False, False, True, False, False]
 
 
 def test_what_is_in_use_is_known_on_linux(monkeypatch):
