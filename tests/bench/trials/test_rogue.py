@@ -13,7 +13,6 @@ BOUND = MAX_BUFFERED_BYTES + SPARE_BYTES
         rogue.open_calls,
         rogue.long_contexts,
         rogue.large_messages,
-        rogue.zstd_windows,
         rogue.idle_health_connections,
         rogue.unread_pages,
     ],
