@@ -15,8 +15,8 @@ gateway's requests are served in between. Answers that are ready, as those of he
 import asyncio
 import contextlib
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
 from urllib.parse import parse_qsl
@@ -42,6 +42,9 @@ IDLE_SECONDS: Final = 75.0
 _READ_BYTES: Final = 16_384
 # Of an answer, before its next piece is made: what its peer does not read is held for 64 of them.
 _UNREAD_BYTES: Final = 16_384
+# Of answers, in the kernel (which takes as much again for its own needs). It would take 2.5 MB: who reads none of some
+# 20,000 answers would still have them made.
+_SENT_BYTES: Final = 64 << 10
 # Of a request's head, and of what follows it in one read: h11 takes a microsecond for each. Browsers send 20.
 MAX_LINES: Final = 200
 # Of a query: the pages look at two.
@@ -100,7 +103,39 @@ def text(sentence: str, status: int = 200) -> Answer:
 
 Page = Callable[[Request], Awaitable[Answer]]
 
-_Connections = dict["_Connection", None]  # in order
+
+class _Connections:
+    """Connections in the order in which they came, and which are of which network."""
+
+    def __init__(self) -> None:
+        self._all: dict[_Connection, None] = {}
+        self._of: dict[str, dict[_Connection, None]] = {}  # none is empty
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator["_Connection"]:
+        return iter(self._all)
+
+    def __contains__(self, connection: "_Connection") -> bool:
+        return connection in self._all
+
+    def add(self, connection: "_Connection") -> None:
+        self._all[connection] = None
+        self._of.setdefault(connection.network, {})[connection] = None
+
+    def discard(self, connection: "_Connection") -> None:
+        if connection in self._all:
+            del self._all[connection]
+            several = self._of[connection.network]
+            del several[connection]
+            if not several:
+                del self._of[connection.network]
+
+    def longest(self) -> "_Connection":
+        """Return the first one of the network that has the most."""
+        several: dict[_Connection, None] = max(self._of.values(), key=len)
+        return next(iter(several))
 
 
 class AdminServer:
@@ -141,8 +176,8 @@ class AdminServer:
         self._trims = False
         self._server: asyncio.Server | None = None
         # Each connection is in one of these, those that wait for a request or answer one the longest first.
-        self._waiting: _Connections = {}
-        self._answering: _Connections = {}
+        self._waiting = _Connections()
+        self._answering = _Connections()
         self._tasks: set[asyncio.Task[None]] = set()  # of all that have said something, those that are being ended too
         self._making = asyncio.Lock()
         self.read_buffer = bytearray(_READ_BYTES)  # of whoever is read just now
@@ -161,6 +196,8 @@ class AdminServer:
             )
         except OSError as error:
             raise OSError(f"can't listen on {target(address, port)}") from error
+        for listening in self._server.sockets:  # what is accepted has the same
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SENT_BYTES)
         self._running = [self._supervisor.start(name, body) for name, body in self._beside.items()]
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -184,7 +221,7 @@ class AdminServer:
         elif too_many > 0 and not self._trims:
             self._trims = True
             self._trim_later(_NEWCOMER_TURNS)
-        self._waiting[connection] = None
+        self._waiting.add(connection)
 
     def _trim_later(self, turns: int) -> None:
         """Do so after some turns of the event loop, in which newcomers are read: hundreds may come in one."""
@@ -200,8 +237,7 @@ class AdminServer:
         # Of the larger group: if hundreds are answered, a health check that has just come is all that waits. And of the
         # address that has the most in it: who opens hundreds ends his own, and not the answer that a scraper waits for.
         several = self._answering if len(self._answering) > len(self._waiting) else self._waiting
-        ((most, _),) = Counter(each.network for each in several).most_common(1)
-        longest = next(each for each in several if each.network == most)
+        longest = several.longest()
         self.forget(longest)
         longest.end()
 
@@ -221,8 +257,8 @@ class AdminServer:
         return task
 
     def forget(self, connection: "_Connection") -> None:
-        self._waiting.pop(connection, None)
-        self._answering.pop(connection, None)
+        self._waiting.discard(connection)
+        self._answering.discard(connection)
 
     async def _serve(self, peer: "_Connection") -> None:
         connection = h11.Connection(h11.SERVER)
@@ -262,8 +298,8 @@ class AdminServer:
     @staticmethod
     def _move(connection: "_Connection", old: "_Connections", new: "_Connections") -> None:
         if connection in old:  # else it is being ended
-            del old[connection]
-            new[connection] = None
+            old.discard(connection)
+            new.add(connection)
 
     async def _send(
         self, connection: h11.Connection, writer: asyncio.StreamWriter, answer: Answer, *, head: bool

@@ -51,7 +51,7 @@ CPU_SECONDS: Final = {
     rogue.routed_and_stuck: 8.0,
     rogue.zstd_windows: 15.0,
     rogue.fresh_models: 15.0,
-    rogue.unread_pages: 30.0,
+    rogue.unread_pages: 8.0,
     rogue.tls_hellos: 5.0,
     rogue.tls_idle_connections: 15.0,
     rogue.tls_never_reading: 8.0,

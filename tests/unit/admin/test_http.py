@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import socket
 
 import aiohttp
 import pytest
@@ -483,6 +484,31 @@ async def test_little_is_made_of_an_answer_that_nobody_reads():
         unread = connection.writer.transport.get_write_buffer_size
         await until(lambda: unread() > 16 << 10)
         assert unread() < 24 << 10
+
+
+@in_loop
+async def test_few_answers_are_made_that_nobody_reads():
+    made = []
+
+    async def page(_asked):
+        made.append(1)
+        return text("x" * 4096)
+
+    async with serving_pages({"/": page}) as (server, url):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, ("127.0.0.1", int(url.rpartition(":")[2])))
+        asked = b"GET / HTTP/1.1\r\nhost: x\r\nx-long: %s\r\n\r\n" % (b"x" * 3000) * 2000
+        sending = asyncio.create_task(loop.sock_sendall(sock, asked))
+        await until(lambda: len([*server._answering, *server._waiting]) == 1)
+        (connection,) = [*server._answering, *server._waiting]
+        await until(lambda: connection.writer.transport.get_write_buffer_size() > 16 << 10)
+        assert len(made) < 100  # 600 fit into what the kernel takes by itself
+        sending.cancel()
+        await asyncio.wait([sending])
+        sock.close()
 
 
 @in_loop
