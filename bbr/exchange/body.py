@@ -32,7 +32,8 @@ AT_ONCE_BYTES: Final = 4 << 10
 # and many may end in one read of the socket: what stands behind them there would wait for all.
 IN_TURN_BYTES: Final = 128 << 10
 
-_SCALARS: Final = {
+_BY_FIRST_BYTE: Final = {
+    b"[": "a list",
     b'"': "a string",
     **dict.fromkeys((b"t", b"f"), "a boolean"),
     b"n": "null",
@@ -287,9 +288,9 @@ class Body:
 
     def no_object(self) -> str:
         """Return what the body is, once its model has been read, if it is JSON and no object; for people, or ""."""
-        if self.serde_differs:
-            return "a list"
-        return "" if self.long is not None else _SCALARS.get(self._joined().lstrip()[:1], "")
+        if self.long is not None:
+            return "a list" if self.long.serde_differs else ""
+        return _BY_FIRST_BYTE.get(self._joined().lstrip()[:1], "")
 
     def take(self) -> bytes:
         """Return a short body whose model is read, and hold it no more."""

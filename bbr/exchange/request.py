@@ -31,7 +31,7 @@ _OPENAI: Final = Dialect.OPENAI
 # As a number: to look for bytes in bytes makes Python raise and drop an exception inside, twenty times the cost.
 _QUESTION_MARK: Final = ord("?")
 
-# Of a header section of more fields its bytes are kept. Envoy's own limit is 100.
+# A header section of more fields is decoded anew for each field that is asked for. Envoy's own limit is 100.
 _KEPT_DECODED: Final = 64
 
 # A request with more header fields, or fields in its trailers, is refused before any is looked at.

@@ -33,7 +33,7 @@ def matches(expression: str, text: str) -> bool:
     try:
         return re2.compile(expression, _options()).fullmatch(text) is not None
     except re2.error:
-        raise NotEvaluatedError("RE2 rejects it, or needs more than 1 MiB for it") from None
+        raise NotEvaluatedError(f"RE2 rejects it, or needs more than {MAX_COMPILED_BYTES >> 20} MiB for it") from None
 
 
 def _options() -> Any:

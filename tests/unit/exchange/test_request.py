@@ -562,6 +562,13 @@ def test_what_a_body_without_a_model_is(body: bytes, found: str, threshold: int)
         assert message == "The request body names no model: the field `model` is missing."
 
 
+def test_an_object_that_only_serde_reads_otherwise_is_not_called_a_list() -> None:
+    talk = exchange(rules=Rules(missing_model=MissingModel.REJECT))
+    body = request_body(b' {"$serde_json::private::RawValue":"{}"}', end_of_stream=True)
+    message = assert_refused(converse(talk, request_headers(JSON_POST, mode=FDS), body), 400, "model-missing")
+    assert message == "The request body names no model: the field `model` is missing."
+
+
 @pytest.mark.parametrize("mode", [FDS, BUFFERED])
 @pytest.mark.parametrize("threshold", [1, 1 << 20])
 def test_the_url_wins_where_it_is_to(mode, threshold: int) -> None:
